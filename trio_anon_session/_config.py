@@ -1,0 +1,401 @@
+"""`Config`: every setting of a session, checked when it is made."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self, get_args
+
+import attrs
+import httpx
+
+from ._errors import ConfigError, TokenRequestError
+from ._secrets import UnpicklableValue
+
+AuthMethod = Literal["client_secret_post", "client_secret_basic"]
+RefreshMode = Literal["eager", "on_request"]
+RetryStrategy = Callable[[int, TokenRequestError], float | None]
+
+ENVIRONMENT = {
+    "client_id": "BOX_CLIENT_ID",
+    "client_secret": "BOX_CLIENT_SECRET",
+    "api_root_url": "BOX_API_ROOT_URL",
+    "token_url": "BOX_TOKEN_URL",
+    "revoke_url": "BOX_REVOKE_URL",
+    "auth_method": "BOX_AUTH_METHOD",
+    "scope": "BOX_SCOPE",
+    "box_subject_type": "BOX_SUBJECT_TYPE",
+    "box_subject_id": "BOX_SUBJECT_ID",
+}
+"""The environment variable of each setting that :meth:`Config.from_env` reads."""
+
+_PROTECTED_PARAMS = frozenset(
+    {
+        "grant_type",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "scope",
+        "box_subject_type",
+        "box_subject_id",
+    }
+)
+# RFC 6749 §3.3: one or more of these, separated by single spaces.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
+
+_Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host of a URL names this machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _seconds(*, zero: bool, optional: bool = False) -> _Validator:
+    wants = f"wants a finite number of seconds, {'0 or more' if zero else 'more than 0'}"
+    wants += ", or None" if optional else ""
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is None and optional:
+            return
+        if (
+            not isinstance(value, float)
+            or not math.isfinite(value)
+            or value < 0
+            or (value == 0 and not zero)
+        ):
+            raise ConfigError(attribute.alias or attribute.name, f"{wants}; got {value!r}")
+
+    return check
+
+
+def _to_float(value: Any) -> Any:
+    # An int too large for a float is left as it is, for the validator to name.
+    try:
+        return float(value) if _is_number(value) else value
+    except OverflowError:
+        return value
+
+
+def _check_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    # The value is not shown: a secret given for the wrong field would be.
+    if not isinstance(value, str) or not value:
+        raise ConfigError(attribute.name, f"wants a non-empty str; got {_kind(value)}")
+    if not _is_encodable(value):
+        raise ConfigError(attribute.name, "wants text that UTF-8 can encode")
+
+
+def _is_encodable(text: str) -> bool:
+    # Not by catching UnicodeEncodeError: it holds the text, and would stay as context.
+    return text.encode(errors="ignore").decode() == text
+
+
+def _check_optional_text(
+    instance: object, attribute: attrs.Attribute[Any], value: object
+) -> None:
+    if value is not None:
+        _check_text(instance, attribute, value)
+
+
+def _kind(value: object) -> str:
+    return "an empty str" if value == "" else f"{type(value).__name__}"
+
+
+def _check_url(field: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(field, f"wants a URL as str; got {_kind(value)}")
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if not url.host:
+        raise ConfigError(field, "wants an absolute URL such as https://api.box.com")
+    if url.userinfo:
+        raise ConfigError(field, "wants a URL without user name and password")
+    if url.fragment or value.endswith("#"):
+        raise ConfigError(field, "wants a URL without a fragment (RFC 6749 §3.2)")
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
+        raise ConfigError(
+            field,
+            "wants an https URL, or plain http for a loopback host alone "
+            f"(RFC 6749 §3.2); got {url.scheme}://{url.host}",
+        )
+
+
+def _url_validator(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _check_url(attribute.alias or attribute.name, value)
+
+
+def _check_root_url(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    _check_url(attribute.name, value)
+    if httpx.URL(value).query:
+        raise ConfigError(attribute.name, "wants a URL without a query")
+
+
+def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Validator:
+    wants = "wants " + " or ".join(map(repr, choices)) + (" or None" if optional else "")
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in choices and not (optional and value is None):
+            shown = repr(value) if isinstance(value, str) else _kind(value)
+            raise ConfigError(attribute.name, f"{wants}; got {shown}")
+
+    return check
+
+
+def _check_scope(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _SCOPE.fullmatch(value)):
+        raise ConfigError(
+            attribute.name, "wants scopes separated by single spaces (RFC 6749 §3.3), or None"
+        )
+
+
+def _freeze_params(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return MappingProxyType(
+        {
+            name: tuple(item) if isinstance(item, list | tuple) else item
+            for name, item in value.items()
+        }
+    )
+
+
+def _check_params(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(attribute.name, f"wants a mapping of form fields; got {_kind(value)}")
+    for name, item in value.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigError(attribute.name, "wants non-empty str names")
+        if name in _PROTECTED_PARAMS:
+            raise ConfigError(attribute.name, f"must not set {name!r}: it has its own setting")
+        # RFC 8707 §2: of all fields, `resource` alone may be repeated.
+        texts = item if isinstance(item, tuple) and name == "resource" else (item,)
+        for text in texts:
+            if not isinstance(text, str) or not _is_encodable(text):
+                raise ConfigError(
+                    attribute.name,
+                    f"wants a str for {name!r}"
+                    + (", or a list of them" if name == "resource" else ""),
+                )
+
+
+def _show_params(value: Mapping[str, object]) -> str:
+    # Names alone: a value may be a password of another scheme.
+    return "{" + ", ".join(f"{name!r}: ..." for name in value) + "}"
+
+
+def _check_count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(attribute.name, f"wants an int, 0 or more; got {value!r}")
+
+
+def _check_callable(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigError(
+            attribute.name,
+            f"wants a callable (attempt, error) -> seconds or None; got {_kind(value)}",
+        )
+
+
+def _check_flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(attribute.name, f"wants True or False; got {_kind(value)}")
+
+
+def _duration(default: float, *, zero: bool = True) -> Any:
+    return attrs.field(default=default, converter=_to_float, validator=_seconds(zero=zero))
+
+
+@attrs.frozen(kw_only=True)
+class Config(UnpicklableValue):
+    """Holds the settings of a session. All durations are seconds.
+
+    Args:
+        client_id: the application's id.
+        client_secret: its secret; shown in no repr.
+        api_root_url: where the API lives.
+        token_url: the token endpoint; ``api_root_url + "/oauth2/token"`` by default.
+        revoke_url: the revocation endpoint; ``api_root_url + "/oauth2/revoke"`` by default.
+        auth_method: how the client authenticates: in the body (Box), or HTTP Basic
+            (RFC 6749 §2.3.1).
+        scope: scopes to ask for, separated by spaces.
+        box_subject_type: ``"enterprise"`` or ``"user"``; both subject settings or neither.
+        box_subject_id: the enterprise's or user's id.
+        extra_params: further form fields of the grant, such as ``audience``. A list of
+            values is taken for ``resource`` alone (RFC 8707 §2).
+        stale_buffer: how long before the end of its life a token is refreshed;
+            at most half the lifetime is used.
+        expired_buffer: how long before the end of its life a token is no longer
+            handed out; at most a quarter of the lifetime is used.
+        refresh: ``"eager"`` refreshes at the stale boundary without any traffic,
+            ``"on_request"`` when a getter asks inside the stale window.
+        idle_timeout: eager refreshing parks when nobody asked for so long.
+        refresh_jitter: moves each token's stale boundary later by a random time up to
+            this, at most half the stale window, so that a fleet does not refresh in step.
+        max_retries: attempts after the first of a round.
+        retry_interval: the pause before the first retry; it doubles from retry to retry.
+        max_retry_interval: no pause is longer, whatever ``Retry-After`` says.
+        retry_strategy: ``(attempt, error) -> seconds or None`` in place of that schedule;
+            ``None`` gives the round up.
+        request_timeout: the limit of one attempt, from the first byte sent to the last read.
+        min_refresh_interval: two grants are sent at least so far apart, whatever happens.
+        default_lifetime: the life of a token whose answer names none.
+        revoke_on_exit: whether leaving the block revokes the token.
+        shutdown_timeout: the limit of that revocation.
+
+    Raises:
+        ConfigError: naming the field and what it wants.
+    """
+
+    client_id: str = attrs.field(validator=_check_text)
+    client_secret: str = attrs.field(validator=_check_text, repr=False)
+    api_root_url: str = attrs.field(default="https://api.box.com", validator=_check_root_url)
+    _token_url: str | None = attrs.field(
+        default=None, alias="token_url", validator=_url_validator
+    )
+    _revoke_url: str | None = attrs.field(
+        default=None, alias="revoke_url", validator=_url_validator
+    )
+    auth_method: AuthMethod = attrs.field(
+        default="client_secret_post", validator=_one_of(get_args(AuthMethod))
+    )
+    scope: str | None = attrs.field(default=None, validator=_check_scope)
+    box_subject_type: Literal["enterprise", "user"] | None = attrs.field(
+        default=None, validator=_one_of(("enterprise", "user"), optional=True)
+    )
+    box_subject_id: str | None = attrs.field(default=None, validator=_check_optional_text)
+    extra_params: Mapping[str, str | tuple[str, ...]] = attrs.field(
+        factory=dict,
+        converter=_freeze_params,
+        validator=_check_params,
+        repr=_show_params,
+        hash=False,
+    )
+    stale_buffer: float = _duration(600.0)
+    expired_buffer: float = _duration(30.0)
+    refresh: RefreshMode = attrs.field(
+        default="eager", validator=_one_of(get_args(RefreshMode))
+    )
+    idle_timeout: float | None = attrs.field(
+        default=None, converter=_to_float, validator=_seconds(zero=False, optional=True)
+    )
+    refresh_jitter: float = _duration(0.0)
+    max_retries: int = attrs.field(default=5, validator=_check_count)
+    retry_interval: float = _duration(2.0, zero=False)
+    max_retry_interval: float = _duration(60.0, zero=False)
+    retry_strategy: RetryStrategy | None = attrs.field(default=None, validator=_check_callable)
+    request_timeout: float = _duration(30.0, zero=False)
+    min_refresh_interval: float = _duration(1.0, zero=False)
+    default_lifetime: float = _duration(3600.0, zero=False)
+    revoke_on_exit: bool = attrs.field(default=False, validator=_check_flag)
+    shutdown_timeout: float = _duration(5.0)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.box_subject_type is None) != (self.box_subject_id is None):
+            missing = "box_subject_id" if self.box_subject_id is None else "box_subject_type"
+            raise ConfigError(
+                missing, "wants a value: box_subject_type and box_subject_id go together"
+            )
+
+    @property
+    def token_url(self) -> str:
+        """The token endpoint."""
+        return self._token_url or self.api_root_url.rstrip("/") + "/oauth2/token"
+
+    @property
+    def revoke_url(self) -> str:
+        """The revocation endpoint."""
+        return self._revoke_url or self.api_root_url.rstrip("/") + "/oauth2/revoke"
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a new, checked config with these settings changed.
+
+        Raises:
+            ConfigError: for an unknown setting or a wrong value.
+        """
+        known = {attribute.alias for attribute in attrs.fields(type(self))}
+        for name in changes:
+            if name not in known:
+                raise ConfigError(name, "is no setting of Config")
+        return attrs.evolve(self, **changes)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Return the config that the environment describes.
+
+        Reads ``BOX_CLIENT_ID`` and ``BOX_CLIENT_SECRET``, which must be there, and
+        ``BOX_API_ROOT_URL``, ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``,
+        ``BOX_SCOPE``, ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty one counts
+        as missing.
+
+        Raises:
+            ConfigError: naming the variable that is missing, or the field that is wrong.
+        """
+        settings: dict[str, Any] = {
+            field: environ[variable]
+            for field, variable in ENVIRONMENT.items()
+            if environ.get(variable)
+        }
+        for field in ("client_id", "client_secret"):
+            if field not in settings:
+                raise ConfigError(
+                    field, f"wants the environment variable {ENVIRONMENT[field]} to be set"
+                )
+        return cls(**settings)
+
+    @classmethod
+    def from_box_json(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the config in a settings file of Box's developer console.
+
+        Takes ``boxAppSettings.clientID`` and ``boxAppSettings.clientSecret``, and where
+        the file names an ``enterpriseID``, that enterprise as the subject.
+
+        Raises:
+            ConfigError: naming the file or the key in it that is missing or wrong.
+        """
+        # Read and judged apart: an error raised while one of the JSON module's is
+        # handled would carry it as context, and it holds the whole document.
+        problem = None
+        document: object = None
+        try:
+            document = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror or type(error).__name__}"
+        except (ValueError, RecursionError):
+            problem = "is not JSON"
+        if problem is not None:
+            raise ConfigError("path", f"{os.fspath(path)} {problem}")
+        app = document.get("boxAppSettings") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or not isinstance(app, dict):
+            raise ConfigError("boxAppSettings", f"wants an object in {os.fspath(path)}")
+        for key in ("clientID", "clientSecret"):
+            if not isinstance(app.get(key), str) or not app[key]:
+                raise ConfigError(
+                    f"boxAppSettings.{key}", f"wants a non-empty string in {os.fspath(path)}"
+                )
+        enterprise = document.get("enterpriseID")
+        # Apps made outside an enterprise have "0" here.
+        subject: dict[str, Any] = (
+            {"box_subject_type": "enterprise", "box_subject_id": str(enterprise)}
+            if enterprise and str(enterprise) != "0"
+            else {}
+        )
+        return cls(client_id=app["clientID"], client_secret=app["clientSecret"], **subject)

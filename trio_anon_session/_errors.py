@@ -1,0 +1,132 @@
+"""The exception tree.
+
+::
+
+    AnonymousSessionError
+    ├── ConfigError                        also a ValueError
+    ├── TokenRequestError                  also an httpx.RequestError
+    │   ├── CredentialsRejectedError       not retryable
+    │   ├── TokenUnavailableError          transient
+    │   ├── MalformedTokenResponseError    retryable
+    │   └── RevocationError
+    └── SessionClosedError                 also a trio.ClosedResourceError
+                                           and an httpx.RequestError
+
+What can come up through :class:`~trio_anon_session.SessionAuth` is an
+``httpx.RequestError`` too, the broad kind, so that code around an httpx client
+catches it without knowing this library.
+"""
+
+from __future__ import annotations
+
+from typing import Self, TypedDict, Unpack
+
+import httpx
+import trio
+
+
+class AnonymousSessionError(Exception):
+    """Is the base of every error of this library, and never raised itself."""
+
+
+class ConfigError(AnonymousSessionError, ValueError):
+    """Tells that a setting is missing or wrong.
+
+    Attributes:
+        field: name of the setting.
+    """
+
+    def __init__(self, field: str, wants: str) -> None:
+        super().__init__(f"{field}: {wants}")
+        self.field = field
+
+
+class Facts(TypedDict, total=False):
+    """What is known of a failed request; see `TokenRequestError`."""
+
+    status_code: int | None
+    error: str | None
+    error_description: str | None
+    retry_after: float | None
+    attempts: int
+    request_id: str | None
+
+
+class TokenRequestError(AnonymousSessionError, httpx.RequestError):
+    """Tells that the token endpoint gave no token.
+
+    Raised itself for a refusal that is neither about the credentials nor passing,
+    such as ``invalid_scope``.
+
+    Attributes:
+        retryable: whether the same request may succeed later.
+        status_code: HTTP status, or None where no answer came.
+        error: error code of the answer, such as ``invalid_client``.
+        error_description: the server's words, scrubbed of secrets.
+        retry_after: seconds; from :class:`~trio_anon_session.TokenManager` what the
+            server asked for, from a getter the time until the session tries again.
+        attempts: how many requests were made before this was raised.
+        request_id: the server's name for the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = True,
+        status_code: int | None = None,
+        error: str | None = None,
+        error_description: str | None = None,
+        retry_after: float | None = None,
+        attempts: int = 1,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.status_code = status_code
+        self.error = error
+        self.error_description = error_description
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.request_id = request_id
+
+    def twin(self, **changes: object) -> Self:
+        """Return a new error with the same facts.
+
+        One instance raised in many tasks would gather all their tracebacks.
+        A subclass with a constructor of its own is copied without calling it.
+        """
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__, **changes)
+        return twin
+
+
+class CredentialsRejectedError(TokenRequestError):
+    """Tells that the server does not accept the client or forbids it the grant."""
+
+    def __init__(
+        self, message: str, *, retryable: bool = False, **facts: Unpack[Facts]
+    ) -> None:
+        super().__init__(message, retryable=retryable, **facts)
+
+
+class TokenUnavailableError(TokenRequestError):
+    """Tells that no token could be had for a passing reason."""
+
+
+class MalformedTokenResponseError(TokenRequestError):
+    """Tells that the endpoint's answer is not a token answer."""
+
+
+class RevocationError(TokenRequestError):
+    """Tells that a token could not be revoked at the server.
+
+    The session has forgotten it all the same.
+    """
+
+
+class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.RequestError):
+    """Tells that the session's block has been left."""
+
+    def __init__(self, message: str = "the session is closed") -> None:
+        super().__init__(message)
