@@ -1,0 +1,368 @@
+"""`TokenManager`: one grant or revocation over httpx.
+
+The only place where HTTP becomes errors of ours. An httpx error holds its request, and
+with it the form and the secret; its frames hold the bytes sent. So none of them is ever
+chained: what is raised here is raised outside of every ``except`` block, from functions
+whose locals hold no secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import urlencode
+
+import attrs
+import httpx
+import trio
+
+from ._backoff import logger, parse_retry_after
+from ._errors import (
+    CredentialsRejectedError,
+    MalformedTokenResponseError,
+    RevocationError,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from ._secrets import Unpicklable, basic_credentials, scrub
+from ._token import MalformedAnswerError, TokenInfo, parse_object, read_token_answer
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._config import Config
+    from ._errors import Facts
+    from ._token import TokenRequestOptions
+
+BODY_LIMIT = 2**20
+"""Bytes of a decoded body; golang/oauth2 has the same limit."""
+
+_REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
+_PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
+
+
+@attrs.frozen
+class _Answer:
+    """What came back: headers and body may hold a token, so neither is in the repr."""
+
+    status: int
+    headers: httpx.Headers = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+
+class TokenSource(Protocol):
+    """Is what a session asks of a token manager.
+
+    A manager that also has ``async forget_token(token)`` is told of a dropped token before
+    the next grant.
+    """
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Make one attempt to get a token."""
+        ...
+
+    async def revoke_tokens(
+        self, token: str, options: TokenRequestOptions | None = None
+    ) -> None:
+        """Make one attempt to revoke a token."""
+        ...
+
+
+class TokenManager(Unpicklable):
+    """Gets and revokes tokens at the endpoints of a config, one attempt a call.
+
+    Args:
+        config: credentials, endpoints, limits.
+        http_client: the client to send with; without one, the manager makes its own,
+            which honours the proxy variables, and closes it. What a given client would
+            add to a request is left out: no authentication, no cookies, no headers, no
+            redirects, no timeouts but ``config.request_timeout``.
+    """
+
+    def __init__(self, config: Config, *, http_client: httpx.AsyncClient | None = None) -> None:
+        self._config = config
+        self._client = http_client
+        self._owns_client = http_client is None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<TokenManager for {self._config.client_id!r} at {self._config.token_url}>"
+
+    async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the HTTP client, if the manager made it.
+
+        Cancellation: the sockets are closed all the same, without ceremony.
+        """
+        self._closed = True
+        if self._owns_client and self._client is not None:
+            await self._client.aclose()
+        await trio.lowlevel.checkpoint()
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Ask the token endpoint for a token, once (RFC 6749 §4.4).
+
+        Args:
+            options: what to send along.
+
+        Returns:
+            The token, its life counted from the moment before the request was sent.
+
+        Raises:
+            CredentialsRejectedError: the server does not take the client.
+            TokenUnavailableError: no answer within ``request_timeout``, or a passing fault.
+            MalformedTokenResponseError: the answer is not a token.
+            TokenRequestError: the server refused for another reason.
+
+        Cancellation: closes the connection. The server may have made a token that
+        nobody will use.
+        """
+        sent_at = trio.current_time()
+        answer = await self._send(self._build_grant(options))
+        outcome = self._judge_grant(answer, sent_at)
+        if isinstance(outcome, TokenRequestError):
+            raise outcome
+        return outcome
+
+    async def revoke_tokens(
+        self, token: str, options: TokenRequestOptions | None = None
+    ) -> None:
+        """Ask the server to end a token's life, once (RFC 7009 §2).
+
+        A token that the server does not know counts as revoked.
+
+        Args:
+            token: the token.
+            options: what to send along.
+
+        Raises:
+            RevocationError: the token may live on.
+
+        Cancellation: closes the connection; the token may live on.
+        """
+        answer = await self._send(self._build_revocation(token, options))
+        problem = self._judge_revocation(answer, token)
+        # A traceback can show the locals of its frames.
+        del token
+        if problem is not None:
+            raise problem
+
+    def is_access_token_valid(self, token_info: TokenInfo, buffer: float = 0.0) -> bool:
+        """Return whether a token lives for more than ``buffer`` seconds from now.
+
+        Judges the raw lifetime on Trio's clock; the config's buffers play no part.
+        """
+        return token_info.sent_at + token_info.lifetime - buffer > trio.current_time()
+
+    def _build_grant(self, options: TokenRequestOptions | None) -> httpx.Request:
+        config = self._config
+        fields = [("grant_type", "client_credentials")]
+        optional = {
+            "scope": config.scope,
+            "box_subject_type": config.box_subject_type,
+            "box_subject_id": config.box_subject_id,
+            **config.extra_params,
+        }
+        for name, value in optional.items():
+            # RFC 6749 §3.2: an empty parameter counts as absent.
+            texts = value if isinstance(value, tuple) else (value,)
+            fields += [(name, text) for text in texts if text]
+        return self._build(config.token_url, fields, options)
+
+    def _build_revocation(
+        self, token: str, options: TokenRequestOptions | None
+    ) -> httpx.Request:
+        return self._build(self._config.revoke_url, [("token", token)], options)
+
+    def _build(
+        self, url: str, fields: list[tuple[str, str]], options: TokenRequestOptions | None
+    ) -> httpx.Request:
+        config = self._config
+        headers = {
+            "Accept": "application/json",
+            # There is nothing to gain from packing 200 bytes, and no bomb to unpack.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "User-Agent": f"trio_anon_session/{__version__}",
+        }
+        if options is not None and options.ip is not None:
+            headers["X-Forwarded-For"] = options.ip
+        # RFC 6749 §2.3: one way of client authentication in a request, never two.
+        if config.auth_method == "client_secret_basic":
+            credentials = basic_credentials(config.client_id, config.client_secret)
+            headers["Authorization"] = f"Basic {credentials}"
+        else:
+            fields = [
+                *fields,
+                ("client_id", config.client_id),
+                ("client_secret", config.client_secret),
+            ]
+        # Not client.build_request: it would add the client's headers, cookies and query.
+        return httpx.Request(
+            "POST",
+            url,
+            headers=headers,
+            content=urlencode(fields).encode(),
+            extensions={"timeout": httpx.Timeout(None).as_dict()},
+        )
+
+    async def _send(self, request: httpx.Request) -> _Answer | str:
+        """Return the answer, or in words why there is none."""
+        if self._closed:
+            raise trio.ClosedResourceError("the token manager is closed")
+        body = bytearray()
+        problem = f"did not answer within {self._config.request_timeout:g} s"
+        # httpx's timeouts are per phase, and do nothing over ASGITransport.
+        with trio.move_on_after(self._config.request_timeout) as limit:
+            try:
+                if self._client is None:
+                    self._client = httpx.AsyncClient(timeout=None)
+                response = await self._client.send(
+                    request, stream=True, auth=None, follow_redirects=False
+                )
+                try:
+                    self._drop_cookies(response)
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > BODY_LIMIT:
+                            problem = f"sent more than {BODY_LIMIT} bytes"
+                            # Not a break: it would leave httpx's generators to the
+                            # garbage collector. This ends them at their next read.
+                            limit.cancel()
+                finally:
+                    await response.aclose()
+                if len(body) <= BODY_LIMIT:
+                    return _Answer(response.status_code, response.headers, bytes(body))
+            except Exception as error:
+                # Whatever it is, there is no answer, and that may pass.
+                said = scrub(str(error), self._secrets())
+                problem = f"could not be asked: {type(error).__name__}"
+                problem += f": {said}" if said else ""
+        url = request.url
+        return f"{url.scheme}://{url.netloc.decode('ascii')} {problem}"
+
+    def _drop_cookies(self, response: httpx.Response) -> None:
+        # A given client has kept them by now, for its user's own requests to send.
+        assert self._client is not None
+        for cookie in response.cookies.jar:
+            try:
+                self._client.cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
+            except KeyError:
+                pass
+
+    def _judge_grant(
+        self, answer: _Answer | str, sent_at: float
+    ) -> TokenInfo | TokenRequestError:
+        if isinstance(answer, str):
+            return TokenUnavailableError(f"no token: {answer}")
+        fields = parse_object(answer.body)
+        if not 200 <= answer.status < 300 or (
+            fields and "access_token" not in fields and isinstance(fields.get("error"), str)
+        ):
+            return self._refusal(answer, fields or {})
+        if fields is None:
+            reason = "it is no JSON object"
+        else:
+            try:
+                return read_token_answer(fields, sent_at, self._config)
+            except MalformedAnswerError as error:
+                reason = str(error)
+        secrets = self._secrets()
+        return MalformedTokenResponseError(
+            f"the token endpoint's answer is no token answer: {reason} "
+            f"({_outline(answer, secrets)})",
+            **_facts(answer, {}, secrets),
+        )
+
+    def _refusal(self, answer: _Answer, fields: dict[str, Any]) -> TokenRequestError:
+        secrets = self._secrets()
+        facts = _facts(answer, fields, secrets)
+        said = _summary(answer, facts, secrets)
+        # A fault by its status stays one, whatever code comes with it.
+        if _is_passing(answer.status, facts["error"]):
+            return TokenUnavailableError(f"the token endpoint is not available: {said}", **facts)
+        if answer.status in (401, 403) or facts["error"] in _REJECTIONS:
+            return CredentialsRejectedError(
+                f"the token endpoint rejected the client {self._config.client_id!r}: {said}",
+                **facts,
+            )
+        if 300 <= answer.status < 400:
+            said += "; redirects of token requests are never followed: check token_url"
+        return TokenRequestError(
+            f"the token endpoint refused the grant: {said}", retryable=False, **facts
+        )
+
+    def _judge_revocation(self, answer: _Answer | str, token: str) -> RevocationError | None:
+        if isinstance(answer, str):
+            return RevocationError(f"the token could not be revoked: {answer}")
+        # RFC 7009 §2.2: the body of a 200 means nothing.
+        if 200 <= answer.status < 300:
+            return None
+        secrets = [*self._secrets(), token]
+        facts = _facts(answer, parse_object(answer.body) or {}, secrets)
+        # Box may say this where RFC 7009 wants a 200: either way the token is gone.
+        if facts["error"] == "invalid_token" and answer.status < 500:
+            return None
+        return RevocationError(
+            f"the token could not be revoked: {_summary(answer, facts, secrets)}",
+            retryable=_is_passing(answer.status, facts["error"]),
+            **facts,
+        )
+
+    def _secrets(self) -> list[str]:
+        client_id, secret = self._config.client_id, self._config.client_secret
+        raw_pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+        return [secret, basic_credentials(client_id, secret), raw_pair]
+
+
+def _is_passing(status: int, code: str | None) -> bool:
+    return status >= 500 or status in (408, 425, 429) or code in _PASSING
+
+
+def _facts(answer: _Answer, fields: dict[str, Any], secrets: list[str]) -> Facts:
+    def text(*names: str) -> str | None:
+        found = next((fields[name] for name in names if isinstance(fields.get(name), str)), None)
+        return scrub(found, secrets) if found is not None else None
+
+    request_id = answer.headers.get("BOX-REQUEST-ID")
+    return {
+        "status_code": answer.status,
+        # Box has two shapes of error: OAuth's own, and its API's with `code`.
+        "error": text("error", "code"),
+        "error_description": text("error_description", "message"),
+        "retry_after": parse_retry_after(
+            answer.headers.get("Retry-After"), answer.headers.get("Date"), time.time()
+        ),
+        "request_id": text("request_id")
+        or (scrub(request_id, secrets) if request_id is not None else None),
+    }
+
+
+def _outline(answer: _Answer, secrets: list[str]) -> str:
+    # No word of the body: what looks like a page may hold a token.
+    kind = scrub(answer.headers.get("Content-Type", "no content type"), secrets)
+    return f"status {answer.status}, {kind}, {len(answer.body)} bytes"
+
+
+def _summary(answer: _Answer, facts: Facts, secrets: list[str]) -> str:
+    if facts["error"] is None:
+        return _outline(answer, secrets)
+    said = f"status {answer.status}, {facts['error']}"
+    return said + (f": {facts['error_description']}" if facts["error_description"] else "")

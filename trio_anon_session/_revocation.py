@@ -1,0 +1,79 @@
+"""`Revocation`: getting one token revoked at the server, however often it takes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ._backoff import retry_pause
+from ._errors import RevocationError, SessionClosedError, TokenRequestError
+
+if TYPE_CHECKING:
+    from ._config import Config
+    from ._manager import TokenSource
+    from ._token import TokenRequestOptions
+
+
+@attrs.define(eq=False)
+class Revocation:
+    """Is the revocation of one token: under way, or ended one way or another."""
+
+    token: str = attrs.field(repr=False)
+    options: TokenRequestOptions | None = None
+    error: RevocationError | None = None
+    _cause: Exception | None = None
+    _succeeded: bool = False
+    _ended: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, manager: TokenSource, config: Config) -> None:
+        """Ask until the token is gone, or until a round of attempts has failed."""
+        try:
+            for attempt in itertools.count(1):
+                cause = await self._ask(manager)
+                if cause is None:
+                    self._succeeded = True
+                    return
+                error = _revocation_error(cause, attempt)
+                pause = retry_pause(config, attempt, error)
+                if pause is None:
+                    self.error, self._cause = error, cause
+                    return
+                await trio.sleep(pause)
+        finally:
+            self._ended.set()
+
+    async def _ask(self, manager: TokenSource) -> Exception | None:
+        try:
+            await manager.revoke_tokens(self.token, self.options)
+        except Exception as error:
+            return error
+        return None
+
+    async def wait(self) -> None:
+        """Wait for the end, and raise what there is to raise of it.
+
+        Raises:
+            RevocationError: no attempt succeeded.
+            SessionClosedError: the session's end came first.
+        """
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error.twin() from self._cause
+        if not self._succeeded:
+            raise SessionClosedError
+
+
+def _revocation_error(cause: Exception, attempts: int) -> RevocationError:
+    if isinstance(cause, RevocationError):
+        return cause.twin(attempts=attempts)
+    if isinstance(cause, TokenRequestError):
+        error = RevocationError(f"the token could not be revoked: {cause}")
+        error.__dict__.update(cause.__dict__, attempts=attempts)
+        return error
+    return RevocationError(
+        f"the token could not be revoked: the token manager raised {type(cause).__name__}",
+        attempts=attempts,
+    )
