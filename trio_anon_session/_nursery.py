@@ -1,0 +1,66 @@
+"""The end of a nursery that serves a block: no group, and the block's own exception.
+
+A nursery opened in ``__aenter__`` and closed in ``__aexit__`` would wrap whatever the block
+raises in an ``ExceptionGroup``. These two functions end one so that it does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._backoff import logger
+from ._errors import SessionClosedError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+
+async def end_nursery(
+    manager: AbstractAsyncContextManager[trio.Nursery], nursery: trio.Nursery
+) -> BaseException | None:
+    """Cancel a nursery's tasks, wait for them, and return what one of them raised, if any.
+
+    An outer cancellation waits too: it has nothing to add.
+    """
+    nursery.cancel_scope.shield = True
+    nursery.cancel_scope.cancel()
+    try:
+        # It is not shown the block's exception, which it would wrap.
+        await manager.__aexit__(None, None, None)
+    except BaseExceptionGroup as group:
+        return group.exceptions[0]
+    return None
+
+
+def settle(exc: BaseException | None, crash: BaseException | None) -> bool:
+    """Say, as ``__aexit__`` does, which exception comes out of the block, as itself.
+
+    Args:
+        exc: the block's own. That it was cancelled, or met a closed session, does not
+            count where a task crashed.
+        crash: the task's. Logged where the block has one of its own.
+
+    Returns:
+        False: the block's exception, if any, goes on.
+    """
+    if crash is None:
+        return False
+    cancelled: BaseException | None = None
+    own = exc
+    if isinstance(exc, trio.Cancelled | SessionClosedError):
+        own = None
+    elif isinstance(exc, BaseExceptionGroup):
+        cancelled, own = exc.split(trio.Cancelled)
+    if own is None:
+        context = crash.__context__
+        try:
+            raise crash
+        finally:
+            # Being raised here has made the block's cancellation its context.
+            crash.__context__ = context
+    logger.error("a background task raised %s as well", type(crash).__name__)
+    if cancelled is not None:
+        raise own
+    return False

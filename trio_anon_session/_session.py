@@ -1,0 +1,627 @@
+"""`AnonymousSession`: one token for all tasks of a program.
+
+How this works
+    What a token is good for is a pure function of the token and of now
+    (`_token.state_at`). Nothing stores it.
+
+    One task, `_keep_time`, sleeps until something is due: a grant, or the next boundary of
+    the token's life. When it is, `_due_at` says so, from these facts alone:
+
+    ========  ==============================================================
+    state     a grant is wanted
+    ========  ==============================================================
+    EMPTY     while a getter is held
+    FRESH     never yet
+    STALE     once a getter has met the token, or in eager mode unless parked
+    EXPIRED   while a getter is held, or in eager mode unless parked
+    ========  ==============================================================
+
+    and sent no earlier than the pause after a failure and the gap after the last grant
+    allow. The grant runs in a task of the session's, one at a time. However it ends, the
+    facts are changed first, without a checkpoint in between, and then all held getters
+    are woken to look at them again.
+
+    Getters with a usable token touch no lock. Those without wait on a condition, whose
+    lock nobody holds across I/O. A getter that leaves takes nothing along but itself.
+
+Two clocks
+    Trio's clock stands still while a machine is suspended, the wall clock can be set. A
+    token's age is the larger of what the two say has passed since its grant was sent.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Self, final
+
+import attrs
+import trio
+
+from ._backoff import Rounds, logger
+from ._config import Config
+from ._errors import SessionClosedError, TokenUnavailableError
+from ._events import (
+    Closed,
+    Granted,
+    Invalidated,
+    RefreshFailed,
+    Revoked,
+    SessionStatistics,
+    StateChanged,
+)
+from ._manager import TokenManager, TokenSource
+from ._nursery import end_nursery, settle
+from ._revocation import Revocation
+from ._secrets import Unpicklable, fingerprint
+from ._states import StateView
+from ._token import TokenInfo, TokenState, state_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from ._auth import SessionAuth
+    from ._events import Event, Observer
+    from ._token import TokenRequestOptions
+
+LOOK_UP_INTERVAL = 60.0
+"""Seconds; the longest sleep, after which a suspend is noticed at the latest."""
+
+
+@attrs.define(eq=False)
+class _Grant:
+    """A grant under way, and whether its token is still wanted when it comes."""
+
+    options: TokenRequestOptions | None
+    discarded: bool = False
+    revoked: bool = False
+
+
+@final
+class AnonymousSession(Unpicklable):
+    """Keeps one client-credentials token alive for all tasks of a program.
+
+    Open it with ``async with``. Nothing is requested before the first getter asks.
+
+    Args:
+        config: the settings.
+        token_manager: what grants and revokes; without one the session makes a
+            :class:`TokenManager` of its own, and closes it.
+        observers: plain callables that receive the frozen objects of
+            :data:`trio_anon_session.Event`. One that raises is logged and harms nobody.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        token_manager: TokenSource | None = None,
+        *,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        if not isinstance(config, Config):
+            raise TypeError(f"config: wants a Config; got {type(config).__name__}")
+        for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
+            if token_manager is not None and not callable(getattr(token_manager, method, None)):
+                raise TypeError(f"token_manager: wants an async method {method}")
+        self._config = config
+        self._manager = TokenManager(config) if token_manager is None else token_manager
+        self._owns_manager = token_manager is None
+        self._observers = tuple(observers)
+        self._states = StateView(TokenState.EMPTY) if self._observers else None
+
+        self._token: TokenInfo | None = None
+        self._wall_offset = -math.inf
+        self._grant: _Grant | None = None
+        self._revocations: set[Revocation] = set()
+        self._dropped: str | None = None
+        self._to_forget: str | None = None
+
+        self._gate = trio.Condition()
+        self._held = 0
+        self._met_stale = False
+        self._asked_at = -math.inf
+        self._options: TokenRequestOptions | None = None
+
+        self._sent_at = -math.inf
+        self._rounds = Rounds(config)
+
+        self._grants = 0
+        self._failures = 0
+        self._held_total = 0
+        self._invalidations = 0
+        self._revoked = 0
+        self._same_token_answers = 0
+        self._last_error: str | None = None
+
+        self._sleep = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<AnonymousSession for {self._config.client_id!r}: {self.state.value}>"
+
+    async def __aenter__(self) -> Self:
+        if self._nursery is not None:
+            raise RuntimeError("a session is entered once: make a new AnonymousSession")
+        await trio.lowlevel.checkpoint()
+        # Where nobody has imported trio.testing there is no MockClock, and importing it
+        # here would double a program's start.
+        testing = sys.modules.get("trio.testing")
+        clock = trio.lowlevel.current_clock()
+        self._clock_is_mocked = testing is not None and isinstance(clock, testing.MockClock)
+        self._nursery_manager = trio.open_nursery()
+        self._nursery = await self._nursery_manager.__aenter__()
+        self._nursery.start_soon(self._keep_time)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        assert self._nursery is not None
+        self._shut()
+        crash = await end_nursery(self._nursery_manager, self._nursery)
+        with trio.move_on_after(self._config.shutdown_timeout, shield=True) as limit:
+            if self._config.revoke_on_exit:
+                for revocation in tuple(self._revocations):
+                    await self._revoke(revocation)
+        if limit.cancelled_caught:
+            logger.warning("a token was not revoked on exit: no end within shutdown_timeout")
+        if isinstance(self._manager, TokenManager) and self._owns_manager:
+            with trio.move_on_after(self._config.shutdown_timeout, shield=True):
+                await self._manager.aclose()
+        return settle(exc, crash)
+
+    # What users ask for
+
+    async def get_access_token(self, options: TokenRequestOptions | None = None) -> str:
+        """Return a token that is good now.
+
+        At once while there is one, FRESH or STALE; else this waits for the grant that all
+        held getters share.
+
+        Args:
+            options: what to send along, if it is this getter for which a grant is sent;
+                one that joins another's grant has no say.
+
+        Returns:
+            The access token.
+
+        Raises:
+            TokenRequestError: no attempt of the round brought a token, or a round has
+                just failed; ``retry_after`` says when the session tries again. Each
+                caller gets an error of its own, with the shared cause.
+            SessionClosedError: the session's block was left.
+            RuntimeError: the session was not entered.
+
+        Cancellation: takes nothing along; a grant under way goes on. Always a checkpoint.
+        """
+        await trio.lowlevel.checkpoint()
+        # No await between this look and the return: what is returned is good now.
+        token = self._usable_token(options)
+        if token is None:
+            token = await self._hold(options)
+        return token.access_token
+
+    def get_access_token_nowait(self) -> str:
+        """Return the token, FRESH or STALE, without waiting and without a checkpoint.
+
+        Raises:
+            trio.WouldBlock: there is none; no grant is started for it.
+            SessionClosedError: the session's block was left.
+            RuntimeError: the session was not entered.
+        """
+        token = self._usable_token()
+        if token is None:
+            self._check_open()
+            raise trio.WouldBlock
+        return token.access_token
+
+    async def exchange_token(
+        self,
+        scopes: str | Iterable[str],
+        resource: str | None = None,
+        options: TokenRequestOptions | None = None,
+    ) -> TokenInfo:
+        """Return the session's own token, whatever the scopes.
+
+        There are no user credentials here that could be downscoped, so that an anonymous
+        session answers an exchange with what it has, as in Box's SDKs.
+
+        Args:
+            scopes: taken for the sake of callers that work with other sessions too.
+            resource: likewise.
+            options: as for :meth:`get_access_token`, whose errors and cancellation hold
+                here too.
+
+        Returns:
+            The very token that satisfied the get.
+        """
+        await trio.lowlevel.checkpoint()
+        return self._usable_token(options) or await self._hold(options)
+
+    def invalidate(self, access_token: str) -> None:
+        """Drop the current token, if it is this one: the API said that it is dead.
+
+        The next getter is held until there is a new one. A late report of another token
+        does nothing, and neither does one while the token is EXPIRED, since nobody gets
+        it, nor one to a closed session. Not a checkpoint.
+        """
+        if self._closed:
+            return
+        self._check_open()
+        token = self._token
+        if token is None or token.access_token != access_token:
+            return
+        if self.state is not TokenState.EXPIRED:
+            self._drop_token(token)
+            self._invalidations += 1
+            if self._observers:
+                self._emit(Invalidated(fingerprint(access_token)))
+
+    async def revoke_tokens(self, options: TokenRequestOptions | None = None) -> None:
+        """Forget the token, then revoke it at the server (RFC 7009).
+
+        Retries as a grant does. With nothing held, and no revocation under way to wait
+        for, nothing is sent.
+
+        Args:
+            options: what to send along.
+
+        Raises:
+            RevocationError: the token may live on at the server. It is forgotten all the
+                same.
+            SessionClosedError: the session's block was left.
+            RuntimeError: the session was not entered.
+
+        Cancellation: the token is forgotten, and the session goes on revoking it. Always
+        a checkpoint.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        assert self._nursery is not None
+        if self._grant is not None:
+            self._grant.discarded = self._grant.revoked = True
+        if self._token is not None:
+            token = self._token
+            self._drop_token(token)
+            self._start_revocation(token, options)
+            # Not to stand among this frame's locals when something is raised from it.
+            del token
+        for revocation in tuple(self._revocations):
+            await revocation.wait()
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return self._config
+
+    @property
+    def state(self) -> TokenState:
+        """What the session's token is good for now."""
+        return TokenState.EMPTY if self._token is None else self._state_at(trio.current_time())
+
+    @property
+    def token_info(self) -> TokenInfo | None:
+        """The token that the session holds, whatever its state."""
+        return self._token
+
+    @property
+    def states(self) -> StateView:
+        """The states, to wait for and to iterate over."""
+        if self._states is None:
+            self._states = StateView(None if self._closed else self.state)
+        return self._states
+
+    def statistics(self) -> SessionStatistics:
+        """Return what there is to be seen from outside, as it is now."""
+        expires_in = next_refresh_in = None
+        if self._nursery is not None and not self._closed:
+            now = trio.current_time()
+            if self._token is not None:
+                expires_in = max(0.0, self._token.expires_at - now - self._lag(now))
+            due_at = now if self._grant is not None else self._due_at(now)
+            next_refresh_in = max(0.0, due_at - now) if due_at < math.inf else None
+        return SessionStatistics(
+            grants=self._grants,
+            failures=self._failures,
+            consecutive_failures=self._rounds.consecutive_failures,
+            getters_held=self._held,
+            getters_held_total=self._held_total,
+            invalidations=self._invalidations,
+            revocations=self._revoked,
+            same_token_answers=self._same_token_answers,
+            last_error=self._last_error,
+            state=self.state,
+            expires_in=expires_in,
+            next_refresh_in=next_refresh_in,
+        )
+
+    def auth(self, origins: Iterable[str] | None = None) -> SessionAuth:
+        """Return an ``httpx.Auth`` that sends this session's token.
+
+        Args:
+            origins: as for :class:`SessionAuth`.
+        """
+        from ._auth import SessionAuth
+
+        return SessionAuth(self, origins=origins)
+
+    # Getters
+
+    def _usable_token(self, options: TokenRequestOptions | None = None) -> TokenInfo | None:
+        """Return the token if it is FRESH or STALE, and note that it was asked for."""
+        token = self._token
+        if token is None:
+            return None
+        now = trio.current_time()
+        aged = max(now, time.time() + self._wall_offset)
+        if aged >= token.expires_at:
+            return None
+        if aged >= token.stale_at and not self._met_stale:
+            self._met_stale = True
+            self._options = options
+            self._sleep.cancel()
+        self._asked_at = now
+        return token
+
+    async def _hold(self, options: TokenRequestOptions | None) -> TokenInfo:
+        """Wait at the gate for a usable token, or for a round to fail."""
+        self._check_open()
+        self._asked_at = trio.current_time()
+        self._rounds.join(self._asked_at)
+        rounds_failed_before = self._rounds.failed
+        if self._options is None:
+            self._options = options
+        self._held += 1
+        self._held_total += 1
+        self._sleep.cancel()
+        try:
+            async with self._gate:
+                while True:
+                    self._check_open()
+                    if (token := self._usable_token()) is not None:
+                        return token
+                    if self._rounds.failed != rounds_failed_before:
+                        self._rounds.raise_failure(trio.current_time())
+                    await self._gate.wait()
+        finally:
+            self._held -= 1
+            if not self._held:
+                # One caller's address is not for another's grant.
+                self._options = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionClosedError
+        if self._nursery is None:
+            raise RuntimeError("use 'async with' to open the session before you use it")
+
+    # Time
+
+    async def _keep_time(self) -> None:
+        """Start each grant when it is due, and see each boundary when it is passed."""
+        try:
+            while True:
+                self._notice_state()
+                now = trio.current_time()
+                due_at = self._due_at(now)
+                if due_at <= now:
+                    self._start_grant()
+                    due_at = math.inf
+                wake_at = min(due_at, self._next_boundary(now), now + LOOK_UP_INTERVAL)
+                self._sleep = trio.CancelScope(deadline=wake_at)
+                with self._sleep:
+                    await trio.sleep_forever()
+        finally:
+            self._shut()
+            await self._wake_held_getters()
+
+    def _due_at(self, now: float) -> float:
+        """Return when the next grant is to be sent; infinity if none is wanted as yet."""
+        if self._grant is not None:
+            return math.inf
+        idle_timeout = self._config.idle_timeout
+        is_parked = idle_timeout is not None and now - self._asked_at >= idle_timeout
+        is_eager = self._config.refresh == "eager" and not is_parked
+        wanted_at = math.inf
+        match self._state_at(now):
+            case TokenState.EMPTY if self._held:
+                wanted_at = now
+            case TokenState.FRESH if is_eager:
+                wanted_at = self._next_boundary(now)
+            case TokenState.STALE if is_eager or self._met_stale:
+                wanted_at = now
+            case TokenState.EXPIRED if is_eager or self._held:
+                wanted_at = now
+        return max(wanted_at, self._gap_ends_at(), self._rounds.retry_at)
+
+    def _gap_ends_at(self) -> float:
+        return self._sent_at + self._config.min_refresh_interval
+
+    def _state_at(self, now: float) -> TokenState:
+        return state_at(self._token, now + self._lag(now))
+
+    def _lag(self, now: float) -> float:
+        """Return by how many seconds the token is older than Trio's clock says."""
+        return max(0.0, time.time() + self._wall_offset - now)
+
+    def _next_boundary(self, now: float) -> float:
+        """Return when the next state begins, or infinity where time alone brings none."""
+        token, lag = self._token, self._lag(now)
+        if token is None or now + lag >= token.expires_at:
+            return math.inf
+        return (token.stale_at if now + lag < token.stale_at else token.expires_at) - lag
+
+    def _notice_state(self) -> None:
+        if self._states is None or self._closed:
+            return
+        old, new = self._states.value, self.state
+        if new is not old:
+            self._states._set(new)
+            if self._observers:
+                self._emit(StateChanged(old, new))
+
+    # Grants
+
+    def _start_grant(self) -> None:
+        assert self._nursery is not None
+        self._grant = _Grant(self._options)
+        self._nursery.start_soon(self._get_token, self._grant)
+
+    async def _get_token(self, grant: _Grant) -> None:
+        """Make one attempt, then change the facts and wake everybody."""
+        if self._to_forget is not None:
+            await self._forget_shared_token()
+        # Both clocks before anything is sent: a suspend during the grant counts.
+        self._sent_at = trio.current_time()
+        wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
+        answer = await self._ask_for_token(grant)
+        self._grant = None
+        problem = self._problem_with(answer, wall_offset)
+        if problem is not None:
+            self._note_failure(problem)
+        else:
+            assert isinstance(answer, TokenInfo)
+            self._note_success(answer, wall_offset, grant)
+        self._sleep.cancel()
+        await self._wake_held_getters()
+
+    async def _forget_shared_token(self) -> None:
+        """Tell a shared token manager not to answer with the token that was dropped."""
+        forget_token = getattr(self._manager, "forget_token", None)
+        if forget_token is not None:
+            try:
+                await forget_token(self._to_forget)
+            except Exception as error:
+                # It may answer with that token now, which is then refused.
+                logger.warning("forget_token raised %s", type(error).__name__)
+                return
+        self._to_forget = None
+
+    async def _ask_for_token(self, grant: _Grant) -> object:
+        # Returned, not raised on: no frame is left that holds its own exception.
+        try:
+            return await self._manager.get_tokens_client_credentials_grant(grant.options)
+        except Exception as error:
+            return error
+
+    def _problem_with(self, answer: object, wall_offset: float) -> Exception | None:
+        """Return what makes an answer a failed grant, or None if nothing does."""
+        if isinstance(answer, Exception):
+            return answer
+        if not isinstance(answer, TokenInfo):
+            return TokenUnavailableError(
+                f"the token manager answered with {type(answer).__name__}, not TokenInfo"
+            )
+        now = max(trio.current_time(), time.time() + wall_offset)
+        if state_at(answer, now) is TokenState.EXPIRED:
+            return TokenUnavailableError("the token had expired when it arrived")
+        # A token of this very grant is the server's word that it lives. An older copy of
+        # one that was dropped is not.
+        if answer.access_token == self._dropped and answer.sent_at < self._sent_at:
+            return TokenUnavailableError("the shared token is the one that was dropped")
+        return None
+
+    def _note_success(self, token: TokenInfo, wall_offset: float, grant: _Grant) -> None:
+        self._grants += 1
+        self._rounds.succeed()
+        if grant.discarded:
+            if grant.revoked:
+                self._start_revocation(token, grant.options)
+            return
+        if self._token is not None and self._token.access_token == token.access_token:
+            self._same_token_answers += 1
+        self._token = token
+        self._wall_offset = wall_offset
+        self._met_stale = False
+        self._options = None
+        self._dropped = None
+        self._notice_state()
+        if self._observers:
+            now = trio.current_time()
+            self._emit(
+                Granted(
+                    fingerprint=fingerprint(token.access_token),
+                    lifetime=token.lifetime,
+                    expires_in=token.expires_at - now,
+                    latency=now - self._sent_at,
+                )
+            )
+
+    def _note_failure(self, cause: Exception) -> None:
+        now = trio.current_time()
+        error = self._rounds.fail(cause, now, self._gap_ends_at())
+        retry_in = self._rounds.retry_at - now
+        self._failures += 1
+        self._last_error = f"{type(error).__name__}: {error}"
+        logger.warning("no token; next attempt in %.1f s at the earliest: %s", retry_in, error)
+        if self._observers:
+            self._emit(
+                RefreshFailed(
+                    error=self._last_error,
+                    attempt=self._rounds.attempts,
+                    consecutive_failures=self._rounds.consecutive_failures,
+                    retry_in=retry_in,
+                    round_over=self._rounds.is_over,
+                )
+            )
+
+    def _drop_token(self, token: TokenInfo) -> None:
+        """Make sure that neither this token nor one asked for before now is handed out."""
+        self._dropped = self._to_forget = token.access_token
+        self._token = None
+        if self._grant is not None:
+            self._grant.discarded = True
+        self._notice_state()
+
+    def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
+        assert self._nursery is not None
+        revocation = Revocation(token.access_token, options)
+        self._revocations.add(revocation)
+        self._nursery.start_soon(self._revoke, revocation)
+
+    async def _revoke(self, revocation: Revocation) -> None:
+        await revocation.run(self._manager, self._config)
+        self._revocations.discard(revocation)
+        error = revocation.error
+        if error is None:
+            self._revoked += 1
+        else:
+            self._last_error = f"{type(error).__name__}: {error}"
+            logger.warning("%s", error)
+        if self._observers:
+            self._emit(Revoked(fingerprint(revocation.token), str(error) if error else None))
+
+    # The gate and the end
+
+    async def _wake_held_getters(self) -> None:
+        # Shielded: the lock is held for a moment only, and nobody must be left behind.
+        with trio.CancelScope(shield=True):
+            async with self._gate:
+                self._gate.notify_all()
+
+    def _shut(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._token is not None and self._config.revoke_on_exit:
+            self._revocations.add(Revocation(self._token.access_token))
+        self._token = None
+        if self._states is not None:
+            self._states._set(None)
+        if self._observers:
+            self._emit(Closed())
+
+    def _emit(self, event: Event) -> None:
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception as error:
+                logger.error(
+                    "an observer raised %s on %s", type(error).__name__, type(event).__name__
+                )
