@@ -1,0 +1,94 @@
+"""One OAuth 2.0 client-credentials token, kept alive for every task of a Trio program.
+
+A map of the package, from the bottom up; imports run one way, upwards only:
+
+=============  ==========================================================
+``_secrets``   scrubbing, fingerprints, no pickles
+``_errors``    the exception tree
+``_config``    `Config`
+``_token``     `TokenInfo`, `TokenState`; what an answer says, what time makes of it
+``_backoff``   pauses after failures, ``Retry-After``, rounds
+``_events``    what observers are told
+``_manager``   `TokenManager`: one grant or revocation over httpx
+``_revocation``  getting one token revoked, with retries
+``_states``    the states, to wait for
+``_nursery``   ending a nursery without a group
+``_session``   `AnonymousSession`: gate, refresh, life cycle
+``_auth``      `SessionAuth`, the ``httpx.Auth``
+``testing``    the embedded token server and what belongs to it
+``_cli``       the command
+=============  ==========================================================
+"""
+
+from typing import TYPE_CHECKING
+
+from ._auth import SessionAuth
+from ._config import Config
+from ._errors import (
+    AnonymousSessionError,
+    ConfigError,
+    CredentialsRejectedError,
+    MalformedTokenResponseError,
+    RevocationError,
+    SessionClosedError,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from ._events import (
+    Closed,
+    Event,
+    Granted,
+    Invalidated,
+    Observer,
+    RefreshFailed,
+    Revoked,
+    SessionStatistics,
+    StateChanged,
+)
+from ._manager import TokenManager, TokenSource
+from ._session import AnonymousSession
+from ._states import StateView
+from ._token import TokenInfo, TokenRequestOptions, TokenState
+from ._version import __version__
+
+__all__ = [
+    "AnonymousSession",
+    "AnonymousSessionError",
+    "Closed",
+    "Config",
+    "ConfigError",
+    "CredentialsRejectedError",
+    "Event",
+    "Granted",
+    "Invalidated",
+    "MalformedTokenResponseError",
+    "Observer",
+    "RefreshFailed",
+    "RevocationError",
+    "Revoked",
+    "SessionAuth",
+    "SessionClosedError",
+    "SessionStatistics",
+    "StateChanged",
+    "StateView",
+    "TokenInfo",
+    "TokenManager",
+    "TokenRequestError",
+    "TokenRequestOptions",
+    "TokenSource",
+    "TokenState",
+    "TokenUnavailableError",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from . import testing as testing
+
+
+def __getattr__(name: str) -> object:
+    # What needs an extra is imported where it is used, and not before.
+    if name == "testing":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
