@@ -1,0 +1,101 @@
+"""Ready-made ways to a `TokenServer`: a session in process, and a loopback socket."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import trio
+
+from .._manager import TokenManager
+from .._nursery import end_nursery, settle
+from .._session import AnonymousSession
+from ._server import ON_SOCKET, TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from types import TracebackType
+
+    from .._events import Observer
+    from ._server import Receive, Scope, Send
+
+
+@asynccontextmanager
+async def open_test_session(
+    server: TokenServer | None = None, *, observers: Iterable[Observer] = (), **settings: Any
+) -> AsyncIterator[AnonymousSession]:
+    """Open a session against an embedded server, in process.
+
+    Nothing leaves the process, so that a ``MockClock`` may jump::
+
+        async with open_test_session(stale_buffer=60.0) as session:
+            token = await session.get_access_token()
+
+    Args:
+        server: the server; without one, a new one that does everything right.
+        observers: of the session.
+        **settings: of the session's :class:`Config`.
+    """
+    server = server if server is not None else TokenServer()
+    config = server.config(**settings)
+    transport = httpx.ASGITransport(server)
+    async with (
+        httpx.AsyncClient(transport=transport) as client,
+        TokenManager(config, http_client=client) as manager,
+        AnonymousSession(config, manager, observers=observers) as session,
+    ):
+        yield session
+
+
+class open_loopback:
+    """Serve a `TokenServer` on a loopback socket while the block lasts, through hypercorn.
+
+    The target of ``async with`` is the root URL::
+
+        async with open_loopback(TokenServer()) as url:
+            config = server.config(url)
+
+    Leaving the block closes the socket and every connection. Needs the extra
+    ``testing``.
+
+    Args:
+        server: the server.
+        port: the port; 0 takes a free one.
+    """
+
+    def __init__(self, server: TokenServer, *, port: int = 0) -> None:
+        self._server = server
+        self._port = port
+
+    async def __aenter__(self) -> str:
+        from hypercorn.config import Config as HypercornConfig
+        from hypercorn.trio import serve
+
+        config = HypercornConfig()
+        config.bind = [f"127.0.0.1:{self._port}"]
+        # The server sends a Date of its own clock.
+        config.include_date_header = False
+        config.include_server_header = False
+        config.loglevel = "WARNING"
+        config.errorlog = None
+        self._nursery_manager = trio.open_nursery()
+        self._nursery = await self._nursery_manager.__aenter__()
+        try:
+            binds: list[str] = await self._nursery.start(serve, self._serve, config)
+        except BaseException as error:
+            crash = await end_nursery(self._nursery_manager, self._nursery)
+            settle(error, crash)
+            raise
+        return binds[0]
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return settle(exc, await end_nursery(self._nursery_manager, self._nursery))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._server({**scope, ON_SOCKET: True}, receive, send)

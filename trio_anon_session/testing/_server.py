@@ -1,0 +1,605 @@
+"""`TokenServer`: a token endpoint that behaves like Box, for tests.
+
+What Box does is taken from its API description and from what its users report; where
+it is silent, the order of the checks follows the family of OAuth servers whose texts it
+shares. The server judges every token by its own books, on Trio's clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import random
+import string
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from email.utils import formatdate
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
+
+import attrs
+import httpx
+import trio
+
+from .._config import Config
+from .._secrets import HIDDEN
+from ._faults import NO_FAULT, Fault, FaultPlan
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_LIMIT = 64 * 1024
+CLIENT_CREDENTIALS = "client_credentials"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
+ON_SOCKET = "trio_anon_session.on_socket"
+"""Key of a scope: whether the request came over a real connection."""
+
+_GRANT_WORDS = frozenset({CLIENT_CREDENTIALS, "authorization_code", "refresh_token", "password"})
+_MASKED = frozenset(
+    {"client_secret", "token", "subject_token", "actor_token", "assertion", "refresh_token"}
+)
+_ALPHANUMERICS = string.ascii_letters + string.digits
+_COOKIE = "box_visitor_id=0123456789; Path=/; Domain=.box.com; Secure; HttpOnly"
+
+Verdict = Literal["good", "expired", "revoked", "unknown", "missing", "malformed"]
+_Endpoint = Literal["token", "revoke", "resource"]
+
+
+@attrs.frozen
+class Client:
+    """Is an application that the server knows.
+
+    Attributes:
+        client_id: its id.
+        client_secret: its secret.
+        grants: the grants that it may use.
+        subject_types: the values of ``box_subject_type`` that it may use.
+        subject_ids: the subjects that have approved it; None for any.
+        scopes: the scopes that it may ask for; None for any.
+    """
+
+    client_id: str = "test-client"
+    client_secret: str = attrs.field(default="test-secret", repr=False)
+    grants: frozenset[str] = frozenset({CLIENT_CREDENTIALS, TOKEN_EXCHANGE})
+    subject_types: frozenset[str] = frozenset({"enterprise", "user"})
+    subject_ids: frozenset[str] | None = None
+    scopes: frozenset[str] | None = None
+
+
+@attrs.define
+class IssuedToken:
+    """Is a token in the server's books. Times are Trio's."""
+
+    access_token: str = attrs.field(repr=False)
+    client_id: str
+    issued_at: float
+    lifetime: float
+    scope: str | None = None
+    revoked_at: float | None = None
+
+    def verdict_at(self, now: float) -> Verdict:
+        """Return what the server says of the token at a time."""
+        if self.revoked_at is not None and now >= self.revoked_at:
+            return "revoked"
+        return "expired" if now >= self.issued_at + self.lifetime else "good"
+
+
+@attrs.frozen
+class SeenRequest:
+    """Is a request to the token or the revocation endpoint, secrets masked."""
+
+    at: float
+    path: str
+    fields: tuple[tuple[str, str], ...]
+    headers: httpx.Headers = attrs.field(repr=False)
+    query: str = ""
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The form fields by name."""
+        return dict(self.fields)
+
+
+@attrs.frozen
+class Presented:
+    """Is what a request to the protected resource showed, and what the server said of it."""
+
+    at: float
+    verdict: Verdict
+    access_token: str | None = attrs.field(repr=False)
+
+
+@attrs.frozen
+class _Answer:
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _RefusedError(Exception):
+    """Ends the checks of a request with an OAuth error."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        self.answer = _json_answer({"error": error, "error_description": description}, status)
+
+
+def _json_answer(fields: object, status: int = 200) -> _Answer:
+    headers = (
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-store"),
+        ("Pragma", "no-cache"),
+        ("Set-Cookie", _COOKIE),
+    )
+    return _Answer(status, json.dumps(fields).encode(), headers)
+
+
+class TokenServer:
+    """Is an ASGI app that grants, revokes and checks tokens as Box does.
+
+    In process, under virtual time, reach it through ``httpx.ASGITransport``
+    (:func:`open_test_session` does); on a loopback socket through
+    :func:`open_loopback`.
+
+    Paths: ``/oauth2/token``, ``/oauth2/revoke``, and a protected resource at everything
+    under ``/2.0/``, of which ``/2.0/forbidden`` answers as to a token without permission.
+
+    Args:
+        faults: what goes wrong; may be replaced at any time, and is counted anew then.
+        clients: who may ask.
+        lifetime: seconds that tokens live; by default drawn from 3600 to 4250, as at Box.
+        resource_latency: seconds that the protected resource takes.
+        auth_methods: how clients may authenticate; Box takes the body alone.
+        revoke_unknown: what revoking an unknown token answers: 200 (RFC 7009 §2.2), or
+            400 with ``invalid_token``.
+        reuses_tokens: answer with the live token that is there, and what is left of it.
+        single_token: a new token ends the client's older ones.
+        seed: of the tokens and the lifetimes that are drawn.
+        keep: how many entries of each book are kept; None keeps all.
+
+    Attributes:
+        requests: what was asked of the token and revocation endpoints.
+        presented: what was shown to the protected resource, and the verdicts.
+        tokens: every token issued.
+        grants: how many were issued, a reused one counted each time.
+        revocations: how many were revoked by their client.
+        in_flight: token requests under way.
+        most_in_flight: the most there ever were.
+        verdicts: how often each verdict was given.
+    """
+
+    def __init__(
+        self,
+        faults: FaultPlan | None = None,
+        *,
+        clients: Iterable[Client] = (Client(),),
+        lifetime: float | None = None,
+        resource_latency: float = 0.0,
+        auth_methods: Iterable[str] = ("client_secret_post",),
+        revoke_unknown: Literal[200, 400] = 200,
+        reuses_tokens: bool = False,
+        single_token: bool = False,
+        seed: int = 0,
+        keep: int | None = None,
+    ) -> None:
+        self.faults = faults or FaultPlan()
+        self.clients = {client.client_id: client for client in clients}
+        self.lifetime = lifetime
+        self.resource_latency = resource_latency
+        self.auth_methods = frozenset(auth_methods)
+        self.revoke_unknown = revoke_unknown
+        self.reuses_tokens = reuses_tokens
+        self.single_token = single_token
+        self.requests: deque[SeenRequest] = deque(maxlen=keep)
+        self.presented: deque[Presented] = deque(maxlen=keep)
+        self.tokens: dict[str, IssuedToken] = {}
+        self.grants = 0
+        self.revocations = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.verdicts: Counter[Verdict] = Counter()
+        self._keep = keep
+        self._random = random.Random(seed)
+        self._date_offset: float | None = None
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, plan: FaultPlan) -> None:
+        self._faults = plan
+        self._counts: Counter[_Endpoint] = Counter()
+
+    def config(self, root_url: str = "http://localhost", **changes: Any) -> Config:
+        """Return a config for the first client.
+
+        Args:
+            root_url: where the server is reached.
+            **changes: further settings.
+        """
+        client = next(iter(self.clients.values()))
+        settings: dict[str, Any] = {
+            "client_id": client.client_id,
+            "client_secret": client.client_secret,
+            "api_root_url": root_url,
+        }
+        return Config(**(settings | changes))
+
+    def live_tokens(self) -> list[IssuedToken]:
+        """Return the tokens that the server would take now."""
+        now = trio.current_time()
+        return [token for token in self.tokens.values() if token.verdict_at(now) == "good"]
+
+    def token_requests(self) -> list[SeenRequest]:
+        """Return what was asked of the token endpoint."""
+        return [request for request in self.requests if request.path == "/oauth2/token"]
+
+    def revoke_requests(self) -> list[SeenRequest]:
+        """Return what was asked of the revocation endpoint."""
+        return [request for request in self.requests if request.path == "/oauth2/revoke"]
+
+    def revoke(self, access_token: str) -> None:
+        """End a token's life from the server's side, as an administrator would."""
+        self.tokens[access_token].revoked_at = trio.current_time()
+
+    def revoke_all(self) -> None:
+        """End the life of every token from the server's side."""
+        for token in self.live_tokens():
+            self.revoke(token.access_token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise NotImplementedError(f"no {scope['type']} here")
+        # To the end, whatever it is: a request left unread leaves a generator behind.
+        body = await _read_body(receive)
+        path: str = scope["path"]
+        if path == "/oauth2/token":
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            try:
+                await self._answer("token", scope, body, send)
+            finally:
+                self.in_flight -= 1
+        elif path == "/oauth2/revoke":
+            await self._answer("revoke", scope, body, send)
+        elif path.startswith("/2.0/"):
+            await self._answer("resource", scope, body, send)
+        else:
+            await self._send(_Answer(404), NO_FAULT, scope, send)
+
+    async def _answer(self, endpoint: _Endpoint, scope: Scope, body: bytes, send: Send) -> None:
+        fault = self._faults.fault_of(endpoint, self._counts[endpoint])
+        self._counts[endpoint] += 1
+        headers = httpx.Headers(scope["headers"])
+        delay = fault.delay
+        if endpoint == "resource":
+            delay += self.resource_latency
+            answer = _replaced(fault) or self._look_up(scope["path"], headers)
+        else:
+            answer = self._judge(endpoint, scope, headers, body, fault)
+        await trio.sleep(delay)
+        await self._send(answer, fault, scope, send)
+
+    def _judge(
+        self,
+        endpoint: Literal["token", "revoke"],
+        scope: Scope,
+        headers: httpx.Headers,
+        body: bytes,
+        fault: Fault,
+    ) -> _Answer:
+        fields = parse_qsl(body.decode("latin-1"), keep_blank_values=True)
+        fields = [(name, value) for name, value in fields if value]
+        self.requests.append(
+            SeenRequest(
+                at=trio.current_time(),
+                path=scope["path"],
+                fields=tuple((n, HIDDEN if n in _MASKED else v) for n, v in fields),
+                headers=headers,
+                query=scope["query_string"].decode("latin-1"),
+            )
+        )
+        if scope["method"] != "POST":
+            return _Answer(405, headers=(("Allow", "POST"),))
+        replaced = _replaced(fault)
+        if replaced is not None:
+            return replaced
+        try:
+            form = _form(headers, body)
+            if endpoint == "token":
+                return self._grant(form, headers, fault)
+            return self._revoke(form, headers)
+        except _RefusedError as refused:
+            return refused.answer
+
+    def _grant(self, form: dict[str, str], headers: httpx.Headers, fault: Fault) -> _Answer:
+        grant_type = form.get("grant_type", "")
+        if grant_type not in _GRANT_WORDS and not urlsplit(grant_type).scheme:
+            raise _RefusedError(
+                "invalid_request", "Invalid grant_type parameter or parameter missing"
+            )
+        client = self._authenticate(form, headers)
+        if grant_type not in client.grants:
+            raise _RefusedError(
+                "unauthorized_client", "The grant type is unauthorized for this client_id"
+            )
+        if grant_type == TOKEN_EXCHANGE:
+            return self._exchange(form, client)
+        self._check_subject(form, client)
+        scope = form.get("scope")
+        if client.scopes is not None and scope and not client.scopes.issuperset(scope.split()):
+            raise _RefusedError("invalid_scope", "An unsupported scope was requested.")
+        lifetime = fault.lifetime or self.lifetime or float(self._random.randint(3600, 4250))
+        token = self._issue(client, lifetime, scope)
+        left = token.issued_at + token.lifetime - trio.current_time()
+        fields: dict[str, Any] = {
+            "access_token": token.access_token,
+            "expires_in": int(left) if left == int(left) or self.reuses_tokens else left,
+            "restricted_to": [],
+            "token_type": "bearer",
+        }
+        return _json_answer(fields)
+
+    def _authenticate(self, form: dict[str, str], headers: httpx.Headers) -> Client:
+        client_id, secret = form.get("client_id"), form.get("client_secret")
+        is_basic = "Authorization" in headers and "client_secret_basic" in self.auth_methods
+        status = 400
+        if is_basic:
+            # RFC 6749 §5.2: who tried the header is answered in its terms.
+            status = 401
+            if secret is not None:
+                raise _RefusedError("invalid_request", "Two methods of authentication")
+            client_id, secret = _basic(headers["Authorization"])
+        elif "client_secret_post" not in self.auth_methods:
+            client_id = secret = None
+        if not client_id:
+            raise _RefusedError(
+                "invalid_client", "Client id was not found in the headers or body", status
+            )
+        client = self.clients.get(client_id)
+        expected = client.client_secret if client is not None else ""
+        is_right = hmac.compare_digest((secret or "").encode(), expected.encode())
+        if client is None or not is_right:
+            raise _RefusedError("invalid_client", "The client credentials are invalid", status)
+        return client
+
+    def _check_subject(self, form: dict[str, str], client: Client) -> None:
+        subject_type = form.get("box_subject_type")
+        subject_id = form.get("box_subject_id")
+        if subject_type is None and subject_id is None:
+            return
+        if subject_type not in client.subject_types:
+            raise _RefusedError(
+                "unauthorized_client",
+                'The "box_subject_type" value is unauthorized for this client_id',
+            )
+        if subject_id is None or (
+            client.subject_ids is not None and subject_id not in client.subject_ids
+        ):
+            raise _RefusedError("invalid_grant", "Grant credentials are invalid")
+
+    def _issue(self, client: Client, lifetime: float, scope: str | None) -> IssuedToken:
+        self.grants += 1
+        now = trio.current_time()
+        mine = [token for token in self.live_tokens() if token.client_id == client.client_id]
+        # An answer names whole seconds: what lives on for less is not given again.
+        alive = [token for token in mine if token.issued_at + token.lifetime - now >= 1]
+        if self.reuses_tokens and alive:
+            return alive[-1]
+        if self.single_token:
+            for token in mine:
+                token.revoked_at = now
+        text = "".join(self._random.choices(_ALPHANUMERICS, k=32))
+        return self._enter(IssuedToken(text, client.client_id, now, lifetime, scope))
+
+    def _enter(self, token: IssuedToken) -> IssuedToken:
+        self.tokens[token.access_token] = token
+        if self._keep is not None and len(self.tokens) > self._keep:
+            del self.tokens[next(iter(self.tokens))]
+        return token
+
+    def _exchange(self, form: dict[str, str], client: Client) -> _Answer:
+        now = trio.current_time()
+        parent = self.tokens.get(form.get("subject_token", ""))
+        if form.get("subject_token_type") != ACCESS_TOKEN_TYPE:
+            raise _RefusedError("invalid_request", "The subject_token_type is invalid")
+        if parent is None or parent.verdict_at(now) != "good":
+            raise _RefusedError("invalid_grant", "The subject token is invalid")
+        resource = form.get("resource")
+        if resource is not None and not urlsplit(resource).netloc:
+            raise _RefusedError("invalid_resource", "The target resource is invalid.")
+        left = parent.issued_at + parent.lifetime - now
+        text = "1!" + "".join(self._random.choices(_ALPHANUMERICS, k=96))
+        scope = form.get("scope")
+        self.grants += 1
+        self._enter(IssuedToken(text, client.client_id, now, left, scope))
+        item = {"type": "file", "id": (resource or "").rpartition("/")[2]}
+        fields = {
+            "access_token": text,
+            "expires_in": left,
+            "token_type": "bearer",
+            "issued_token_type": ACCESS_TOKEN_TYPE,
+            "restricted_to": [
+                {"scope": word, "object": item} for word in (scope or "").split() if resource
+            ],
+        }
+        return _json_answer(fields)
+
+    def _revoke(self, form: dict[str, str], headers: httpx.Headers) -> _Answer:
+        try:
+            client = self._authenticate(form, headers)
+        except _RefusedError:
+            raise _RefusedError("invalid_request", "The client is invalid") from None
+        token = self.tokens.get(form.get("token", ""))
+        now = trio.current_time()
+        is_mine = token is not None and token.client_id == client.client_id
+        if token is None or token.verdict_at(now) != "good" or not is_mine:
+            # Another client's token is as good as unknown, and lives on (RFC 7009 §2.1).
+            if self.revoke_unknown == 400 or (token is not None and not is_mine):
+                raise _RefusedError("invalid_token", "The supplied token is invalid")
+            return _Answer(200)
+        token.revoked_at = now
+        self.revocations += 1
+        return _Answer(200)
+
+    def _look_up(self, path: str, headers: httpx.Headers) -> _Answer:
+        header = headers.get("Authorization")
+        scheme, _, text = (header or "").partition(" ")
+        now = trio.current_time()
+        token = self.tokens.get(text)
+        verdict: Verdict
+        if header is None:
+            verdict = "missing"
+        elif scheme.lower() != "bearer" or not text:
+            verdict = "malformed"
+        else:
+            verdict = token.verdict_at(now) if token is not None else "unknown"
+        self.presented.append(Presented(now, verdict, text or None))
+        self.verdicts[verdict] += 1
+        realm = 'Bearer realm="Service"'
+        if verdict == "good":
+            if path == "/2.0/forbidden":
+                error = {"type": "error", "status": 401, "code": "unauthorized"}
+                return _Answer(
+                    401,
+                    json.dumps(error).encode(),
+                    (("Content-Type", "application/json"), ("WWW-Authenticate", realm)),
+                )
+            item = {"type": "file", "id": path.rpartition("/")[2]}
+            return _Answer(200, json.dumps(item).encode(), (("Content-Type", "application/json"),))
+        if verdict == "missing":
+            return _Answer(401, headers=(("WWW-Authenticate", realm),))
+        if verdict == "malformed":
+            realm += ', error="invalid_request", error_description="Malformed auth header"'
+            return _Answer(400, headers=(("WWW-Authenticate", realm),))
+        realm += (
+            ', error="invalid_token", '
+            'error_description="The access token provided is invalid."'
+        )
+        return _Answer(401, headers=(("WWW-Authenticate", realm),))
+
+    async def _send(self, answer: _Answer, fault: Fault, scope: Scope, send: Send) -> None:
+        on_socket = scope.get(ON_SOCKET, False)
+        if fault.cut == "before_headers":
+            if on_socket:
+                return
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        body = fault.prefix + _with_fields(answer.body, fault)
+        headers = httpx.Headers({"Date": self._date(), "Content-Length": str(len(body))})
+        headers.update(answer.headers)
+        for name, value in fault.headers:
+            headers[name] = value
+        if fault.keep is not None:
+            body = body[: fault.keep]
+            headers["Content-Length"] = str(len(body))
+        if fault.cut == "after_headers" and not on_socket:
+            raise httpx.RemoteProtocolError("peer closed connection without complete body")
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [(n.lower().encode(), v.encode()) for n, v in headers.items()],
+            }
+        )
+        half = len(body) // 2
+        if fault.cut == "after_headers":
+            # Less than was announced, and no more: the server closes the connection.
+            await send(_body(body[:half], more=True))
+            return
+        if fault.stall:
+            await send(_body(body[:half], more=True))
+            await trio.sleep(fault.stall)
+            body = body[half:]
+        await send(_body(body, more=False))
+
+    def _date(self) -> str:
+        # The wall clock as virtual time has moved it.
+        now = trio.current_time()
+        if self._date_offset is None:
+            self._date_offset = time.time() - now
+        return formatdate(self._date_offset + now, usegmt=True)
+
+
+def _body(body: bytes, *, more: bool) -> MutableMapping[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def _replaced(fault: Fault) -> _Answer | None:
+    if not fault.replaces_answer:
+        return None
+    given = _json_answer({})
+    return _Answer(
+        fault.status or 200, fault.body if fault.body is not None else b"", given.headers
+    )
+
+
+def _with_fields(body: bytes, fault: Fault) -> bytes:
+    """Return a JSON answer with some of its fields replaced by raw JSON text."""
+    if not fault.fields:
+        return body
+    texts = {name: json.dumps(value) for name, value in json.loads(body).items()}
+    for name, text in fault.fields.items():
+        if text is None:
+            texts.pop(name, None)
+        else:
+            texts[name] = text
+    pairs = ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
+    return f"{{{pairs}}}".encode()
+
+
+def _form(headers: httpx.Headers, body: bytes) -> dict[str, str]:
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise _RefusedError("invalid_request", "The body is not form-encoded")
+    if len(body) > BODY_LIMIT:
+        raise _RefusedError("invalid_request", "The body is too large", 413)
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise _RefusedError("invalid_request", "The body is not form-encoded") from None
+    # RFC 6749 §3.2: empty parameters count as absent, and none may be there twice.
+    pairs = [(name, value) for name, value in pairs if value]
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if any(name != "resource" for name in repeated):
+        raise _RefusedError("invalid_request", "A parameter is there twice")
+    return dict(pairs)
+
+
+def _basic(header: str) -> tuple[str | None, str | None]:
+    scheme, _, credentials = header.partition(" ")
+    try:
+        decoded = base64.b64decode(credentials, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None, None
+    client_id, colon, secret = decoded.partition(":")
+    if scheme.lower() != "basic" or not colon:
+        return None, None
+    return unquote_plus(client_id), unquote_plus(secret)
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        # What is over the limit is read and dropped; one byte more tells that there was.
+        body += message.get("body", b"")[: BODY_LIMIT + 1 - len(body)]
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
