@@ -60,9 +60,7 @@ class SessionAuth(httpx.Auth, Unpicklable):
         ConfigError: for an origin that is none, or is not https.
     """
 
-    def __init__(
-        self, session: AnonymousSession, *, origins: Iterable[str] | None = None
-    ) -> None:
+    def __init__(self, session: AnonymousSession, *, origins: Iterable[str] | None = None) -> None:
         self._session = session
         if origins is None:
             root = httpx.URL(session.config.api_root_url)

@@ -90,11 +90,7 @@ def retry_pause(config: Config, attempt: int, error: TokenRequestError) -> float
         return None
     if pause is None:
         return None
-    if (
-        isinstance(pause, bool)
-        or not isinstance(pause, int | float)
-        or not 0.0 <= pause < math.inf
-    ):
+    if isinstance(pause, bool) or not isinstance(pause, int | float) or not 0.0 <= pause < math.inf:
         logger.error("retry_strategy returned no number of seconds; the round is over")
         return None
     return min(float(pause), config.max_retry_interval)

@@ -106,9 +106,7 @@ def _is_encodable(text: str) -> bool:
     return text.encode(errors="ignore").decode() == text
 
 
-def _check_optional_text(
-    instance: object, attribute: attrs.Attribute[Any], value: object
-) -> None:
+def _check_optional_text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None:
         _check_text(instance, attribute, value)
 
@@ -268,9 +266,7 @@ class Config(UnpicklableValue):
     client_id: str = attrs.field(validator=_check_text)
     client_secret: str = attrs.field(validator=_check_text, repr=False)
     api_root_url: str = attrs.field(default="https://api.box.com", validator=_check_root_url)
-    _token_url: str | None = attrs.field(
-        default=None, alias="token_url", validator=_url_validator
-    )
+    _token_url: str | None = attrs.field(default=None, alias="token_url", validator=_url_validator)
     _revoke_url: str | None = attrs.field(
         default=None, alias="revoke_url", validator=_url_validator
     )
@@ -291,9 +287,7 @@ class Config(UnpicklableValue):
     )
     stale_buffer: float = _duration(600.0)
     expired_buffer: float = _duration(30.0)
-    refresh: RefreshMode = attrs.field(
-        default="eager", validator=_one_of(get_args(RefreshMode))
-    )
+    refresh: RefreshMode = attrs.field(default="eager", validator=_one_of(get_args(RefreshMode)))
     idle_timeout: float | None = attrs.field(
         default=None, converter=_to_float, validator=_seconds(zero=False, optional=True)
     )

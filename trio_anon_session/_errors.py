@@ -104,9 +104,7 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
 class CredentialsRejectedError(TokenRequestError):
     """Tells that the server does not accept the client or forbids it the grant."""
 
-    def __init__(
-        self, message: str, *, retryable: bool = False, **facts: Unpack[Facts]
-    ) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, **facts: Unpack[Facts]) -> None:
         super().__init__(message, retryable=retryable, **facts)
 
 

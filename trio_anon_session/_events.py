@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ._token import TokenState
+if TYPE_CHECKING:
+    from ._token import TokenState
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ whose locals hold no secret.
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
@@ -17,7 +18,7 @@ import attrs
 import httpx
 import trio
 
-from ._backoff import logger, parse_retry_after
+from ._backoff import parse_retry_after
 from ._errors import (
     CredentialsRejectedError,
     MalformedTokenResponseError,
@@ -65,9 +66,7 @@ class TokenSource(Protocol):
         """Make one attempt to get a token."""
         ...
 
-    async def revoke_tokens(
-        self, token: str, options: TokenRequestOptions | None = None
-    ) -> None:
+    async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
         """Make one attempt to revoke a token."""
         ...
 
@@ -141,9 +140,7 @@ class TokenManager(Unpicklable):
             raise outcome
         return outcome
 
-    async def revoke_tokens(
-        self, token: str, options: TokenRequestOptions | None = None
-    ) -> None:
+    async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
         """Ask the server to end a token's life, once (RFC 7009 §2).
 
         A token that the server does not know counts as revoked.
@@ -186,9 +183,7 @@ class TokenManager(Unpicklable):
             fields += [(name, text) for text in texts if text]
         return self._build(config.token_url, fields, options)
 
-    def _build_revocation(
-        self, token: str, options: TokenRequestOptions | None
-    ) -> httpx.Request:
+    def _build_revocation(self, token: str, options: TokenRequestOptions | None) -> httpx.Request:
         return self._build(self._config.revoke_url, [("token", token)], options)
 
     def _build(
@@ -233,7 +228,8 @@ class TokenManager(Unpicklable):
         with trio.move_on_after(self._config.request_timeout) as limit:
             try:
                 if self._client is None:
-                    self._client = httpx.AsyncClient(timeout=None)
+                    # The limit above holds for all of it.
+                    self._client = httpx.AsyncClient(timeout=None)  # noqa: S113
                 response = await self._client.send(
                     request, stream=True, auth=None, follow_redirects=False
                 )
@@ -262,14 +258,10 @@ class TokenManager(Unpicklable):
         # A given client has kept them by now, for its user's own requests to send.
         assert self._client is not None
         for cookie in response.cookies.jar:
-            try:
+            with contextlib.suppress(KeyError):
                 self._client.cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
-            except KeyError:
-                pass
 
-    def _judge_grant(
-        self, answer: _Answer | str, sent_at: float
-    ) -> TokenInfo | TokenRequestError:
+    def _judge_grant(self, answer: _Answer | str, sent_at: float) -> TokenInfo | TokenRequestError:
         if isinstance(answer, str):
             return TokenUnavailableError(f"no token: {answer}")
         fields = parse_object(answer.body)

@@ -223,8 +223,8 @@ class AnonymousSession(Unpicklable):
 
     async def exchange_token(
         self,
-        scopes: str | Iterable[str],
-        resource: str | None = None,
+        scopes: str | Iterable[str],  # noqa: ARG002  # part of every session's signature
+        resource: str | None = None,  # noqa: ARG002  # likewise
         options: TokenRequestOptions | None = None,
     ) -> TokenInfo:
         """Return the session's own token, whatever the scopes.

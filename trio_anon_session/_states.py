@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -12,6 +11,7 @@ from ._errors import SessionClosedError
 from ._token import TokenState
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from typing import Self
 
 

@@ -10,7 +10,6 @@ import ipaddress
 import json
 import math
 import random
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,8 @@ from ._errors import ConfigError
 from ._secrets import UnpicklableValue
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._config import Config
 
 LIFETIME_LIMIT = 2.0**31
@@ -109,9 +110,7 @@ class TokenInfo(UnpicklableValue):
         if config.refresh_jitter:
             window = expires_at - stale_at
             stale_at += random.uniform(0.0, min(config.refresh_jitter, window / 2))
-        return cls(
-            access_token, lifetime, sent_at, stale_at, expires_at, token_type, scope, extra
-        )
+        return cls(access_token, lifetime, sent_at, stale_at, expires_at, token_type, scope, extra)
 
 
 def state_at(token: TokenInfo | None, now: float) -> TokenState:

@@ -15,6 +15,7 @@ from ._server import ON_SOCKET, TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from .._events import Observer
@@ -48,7 +49,7 @@ async def open_test_session(
         yield session
 
 
-class open_loopback:
+def open_loopback(server: TokenServer, *, port: int = 0) -> AbstractAsyncContextManager[str]:
     """Serve a `TokenServer` on a loopback socket while the block lasts, through hypercorn.
 
     The target of ``async with`` is the root URL::
@@ -63,8 +64,11 @@ class open_loopback:
         server: the server.
         port: the port; 0 takes a free one.
     """
+    return _Loopback(server, port)
 
-    def __init__(self, server: TokenServer, *, port: int = 0) -> None:
+
+class _Loopback:
+    def __init__(self, server: TokenServer, port: int) -> None:
         self._server = server
         self._port = port
 

@@ -483,8 +483,7 @@ class TokenServer:
             realm += ', error="invalid_request", error_description="Malformed auth header"'
             return _Answer(400, headers=(("WWW-Authenticate", realm),))
         realm += (
-            ', error="invalid_token", '
-            'error_description="The access token provided is invalid."'
+            ', error="invalid_token", error_description="The access token provided is invalid."'
         )
         return _Answer(401, headers=(("WWW-Authenticate", realm),))
 
