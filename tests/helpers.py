@@ -1,18 +1,23 @@
-"""What many tests need: a virtual clock to run under, and a token manager that is told."""
+"""What many tests need: clocks to run under, and a token manager that does as it is told."""
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_anon_session import TokenInfo
+from trio_anon_session import AnonymousSession, AnonymousSessionError, Config, TokenInfo
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from trio_anon_session import Config, TokenRequestOptions
+    import pytest
+
+    from trio_anon_session import TokenRequestOptions
 
 
 def run_virtually(async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any:
@@ -27,6 +32,11 @@ def run_virtually(async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any
             return await async_fn(*args)
 
     return trio.run(limited, clock=clock)
+
+
+def make_config(**settings: Any) -> Config:
+    """Return a config that needs nothing but what the test is about."""
+    return Config(**({"client_id": "id", "client_secret": "secret"} | settings))
 
 
 class FakeTokenManager:
@@ -90,3 +100,78 @@ class FakeTokenManager:
         outcome = self.revoke_outcomes.pop(0) if self.revoke_outcomes else None
         if outcome is not None:
             raise outcome
+
+
+class TwoClocks(trio.abc.Clock):
+    """A clock that a test moves by hand, apart from the wall clock if it likes.
+
+    Not a ``MockClock``, so that a session believes the wall clock too.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 1000.0
+        self._wall = 1_700_000_000.0
+        monkeypatch.setattr(time, "time", lambda: self._wall)
+
+    def start_clock(self) -> None:
+        """Do nothing: the clock moves by hand."""
+
+    def current_time(self) -> float:
+        """Return Trio's time."""
+        return self._now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Return 0 for what is due, and for ever for the rest."""
+        return 0 if deadline <= self._now else math.inf
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, in steps of a minute at most, until all tasks wait again."""
+        until = self._now + seconds
+        await wait_all_tasks_blocked()
+        while self._now < until:
+            step = min(60.0, until - self._now)
+            self._now += step
+            self._wall += step
+            await wait_all_tasks_blocked()
+
+    def suspend(self, seconds: float) -> None:
+        """Let the wall clock alone go on, as while a machine is suspended."""
+        self._wall += seconds
+
+    def set_wall(self, *, by: float) -> None:
+        """Set the wall clock, forwards or back."""
+        self._wall += by
+
+
+@attrs.define
+class Getter:
+    """A getter in a task of its own, and what became of it."""
+
+    token: str | None = None
+    error: BaseException | None = None
+    began_at: float = math.nan
+    ended_at: float = math.nan
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    async def run(self, session: AnonymousSession) -> None:
+        """Get a token, and note when it came or what else came."""
+        self.began_at = trio.current_time()
+        with self.scope:
+            try:
+                self.token = await session.get_access_token()
+            except AnonymousSessionError as error:
+                self.error = error
+        self.ended_at = trio.current_time()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came back in one way or another."""
+        return not math.isnan(self.ended_at)
+
+
+def start_getters(nursery: trio.Nursery, session: AnonymousSession, count: int) -> list[Getter]:
+    """Start so many getters, each in a task of its own."""
+    getters = [Getter() for _ in range(count)]
+    for getter in getters:
+        nursery.start_soon(getter.run, session)
+    return getters
