@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 UPLOAD_ORIGIN = "https://upload.box.com"
 _SCHEME = "Bearer "
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+
+# RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
+_CHALLENGE_ERROR = re.compile(r"""(?:^|[\s,])error\s*=\s*"?([^",\s]*)""", re.IGNORECASE)
 
 _Origin = tuple[str, str, int | None]
 
@@ -125,7 +129,7 @@ async def _says_dead_token(request: httpx.Request, response: httpx.Response) -> 
     # After a redirect to elsewhere, httpx has taken the token off.
     if response.request.headers.get("Authorization") != request.headers["Authorization"]:
         return False
-    challenge = response.headers.get("WWW-Authenticate", "").replace(" ", "").lower()
-    if "error=" in challenge:
-        return "error=invalid_token" in challenge.replace('"', "")
+    error = _CHALLENGE_ERROR.search(response.headers.get("WWW-Authenticate", ""))
+    if error is not None:
+        return error[1] == "invalid_token"
     return not await response.aread()

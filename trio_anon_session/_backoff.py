@@ -93,7 +93,7 @@ def retry_pause(config: Config, attempt: int, error: TokenRequestError) -> float
     if isinstance(pause, bool) or not isinstance(pause, int | float) or not 0.0 <= pause < math.inf:
         logger.error("retry_strategy returned no number of seconds; the round is over")
         return None
-    return min(float(pause), config.max_retry_interval)
+    return float(min(pause, config.max_retry_interval))
 
 
 @attrs.frozen
@@ -109,8 +109,8 @@ class Rounds:
 
     Held getters wait through a round: up to ``1 + max_retries`` attempts, with pauses.
     When it fails they are told, and so is who comes in the pause after it. The first one
-    after that pause opens a new round. Attempts that go on meanwhile with nobody waiting
-    are each told to whoever comes in the pause after it.
+    after that pause opens a new round. Attempts that are made with nobody waiting count as
+    a round, too: once it has failed, whoever comes in the pause after one is told.
 
     Attributes:
         attempts: how many attempts of this round have failed.
@@ -128,15 +128,19 @@ class Rounds:
     retry_at: float = -math.inf
     _last_failed: _FailedRound | None = None
 
-    def join(self, now: float) -> None:
+    def join(self, now: float, *, is_first: bool) -> None:
         """Take a getter into the round, or into a new one.
+
+        Args:
+            now: the time on Trio's clock.
+            is_first: whether nobody else is waiting, so that no round is under way.
 
         Raises:
             TokenRequestError: in the pause after a failed round.
         """
-        if self.is_over:
-            if now < self.retry_at:
-                self.raise_failure(now)
+        if self.is_over and now < self.retry_at:
+            self.raise_failure(now)
+        if self.is_over or is_first:
             self.is_over, self.attempts = False, 0
 
     def succeed(self) -> None:

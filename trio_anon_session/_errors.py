@@ -69,6 +69,15 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         request_id: the server's name for the request.
     """
 
+    # For a subclass of somebody else's that does not call this constructor.
+    retryable: bool = True
+    status_code: int | None = None
+    error: str | None = None
+    error_description: str | None = None
+    retry_after: float | None = None
+    attempts: int = 1
+    request_id: str | None = None
+
     def __init__(
         self,
         message: str,
@@ -96,7 +105,7 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         One instance raised in many tasks would gather all their tracebacks.
         A subclass with a constructor of its own is copied without calling it.
         """
-        twin = type(self).__new__(type(self), *self.args)
+        twin = Exception.__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__, **changes)
         return twin
 

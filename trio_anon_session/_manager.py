@@ -221,7 +221,7 @@ class TokenManager(Unpicklable):
     async def _send(self, request: httpx.Request) -> _Answer | str:
         """Return the answer, or in words why there is none."""
         if self._closed:
-            raise trio.ClosedResourceError("the token manager is closed")
+            return "the token manager is closed"
         body = bytearray()
         problem = f"did not answer within {self._config.request_timeout:g} s"
         # httpx's timeouts are per phase, and do nothing over ASGITransport.
@@ -285,6 +285,8 @@ class TokenManager(Unpicklable):
 
     def _refusal(self, answer: _Answer, fields: dict[str, Any]) -> TokenRequestError:
         secrets = self._secrets()
+        if isinstance(fields.get("access_token"), str):
+            secrets.append(fields["access_token"])
         facts = _facts(answer, fields, secrets)
         said = _summary(answer, facts, secrets)
         # A fault by its status stays one, whatever code comes with it.

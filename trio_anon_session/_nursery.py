@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 
+_ENDED = (trio.Cancelled, SessionClosedError)
+"""What a block raises because the tasks that serve it have ended."""
+
+
 async def end_nursery(
     manager: AbstractAsyncContextManager[trio.Nursery], nursery: trio.Nursery
 ) -> BaseException | None:
@@ -34,25 +38,24 @@ async def end_nursery(
     return None
 
 
-def settle(exc: BaseException | None, crash: BaseException | None) -> bool:
-    """Say, as ``__aexit__`` does, which exception comes out of the block, as itself.
+def settle(exc: BaseException | None, crash: BaseException | None) -> None:
+    """Decide at the end of ``__aexit__`` which exception comes out of the block, as itself.
 
     Args:
         exc: the block's own. That it was cancelled, or met a closed session, does not
             count where a task crashed.
         crash: the task's. Logged where the block has one of its own.
 
-    Returns:
-        False: the block's exception, if any, goes on.
+    Returns where nothing needs to be raised: the block's exception, if any, goes on.
     """
     if crash is None:
-        return False
-    cancelled: BaseException | None = None
+        return
+    ended: BaseException | None = None
     own = exc
-    if isinstance(exc, trio.Cancelled | SessionClosedError):
+    if isinstance(exc, _ENDED):
         own = None
     elif isinstance(exc, BaseExceptionGroup):
-        cancelled, own = exc.split(trio.Cancelled)
+        ended, own = exc.split(_ENDED)
     if own is None:
         context = crash.__context__
         try:
@@ -61,6 +64,5 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> bool:
             # Being raised here has made the block's cancellation its context.
             crash.__context__ = context
     logger.error("a background task raised %s as well", type(crash).__name__)
-    if cancelled is not None:
+    if ended is not None:
         raise own
-    return False

@@ -21,6 +21,9 @@ How this works
     facts are changed first, without a checkpoint in between, and then all held getters
     are woken to look at them again.
 
+    Dropping a token wakes the task that keeps time, for the same reason: getters that were
+    let through the gate, and have not had their turn yet, are held again.
+
     Getters with a usable token touch no lock. Those without wait on a condition, whose
     lock nobody holds across I/O. A getter that leaves takes nothing along but itself.
 
@@ -115,8 +118,9 @@ class AnonymousSession(Unpicklable):
         self._wall_offset = -math.inf
         self._grant: _Grant | None = None
         self._revocations: set[Revocation] = set()
-        self._dropped: str | None = None
-        self._to_forget: str | None = None
+        self._revoked: list[TokenInfo] = []
+        self._dropped: set[str] = set()
+        self._to_forget: list[str] = []
 
         self._gate = trio.Condition()
         self._held = 0
@@ -131,50 +135,82 @@ class AnonymousSession(Unpicklable):
         self._failures = 0
         self._held_total = 0
         self._invalidations = 0
-        self._revoked = 0
+        self._revocations_done = 0
         self._same_token_answers = 0
         self._last_error: str | None = None
 
         self._sleep = trio.CancelScope()
-        self._nursery: trio.Nursery | None = None
+        self._life = trio.CancelScope(shield=True)
+        self._entered = False
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<AnonymousSession for {self._config.client_id!r}: {self.state.value}>"
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
-        if self._nursery is not None:
+        if self._entered:
             raise RuntimeError("a session is entered once: make a new AnonymousSession")
         await trio.lowlevel.checkpoint()
+        self._entered = True
         # Where nobody has imported trio.testing there is no MockClock, and importing it
         # here would double a program's start.
         testing = sys.modules.get("trio.testing")
         clock = trio.lowlevel.current_clock()
         self._clock_is_mocked = testing is not None and isinstance(clock, testing.MockClock)
-        self._nursery_manager = trio.open_nursery()
-        self._nursery = await self._nursery_manager.__aenter__()
-        self._nursery.start_soon(self._keep_time)
+        self._block_manager = trio.open_nursery(strict_exception_groups=True)
+        self._block = await self._block_manager.__aenter__()
+        self._block.start_soon(self._live)
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
-        assert self._nursery is not None
-        self._shut()
-        crash = await end_nursery(self._nursery_manager, self._nursery)
-        with trio.move_on_after(self._config.shutdown_timeout, shield=True) as limit:
+    ) -> None:
+        broke_down = self._closed
+        try:
+            self._shut()
+        finally:
+            self._life.cancel()
+            crash = await end_nursery(self._block_manager, self._block)
+        if isinstance(crash, Exception) and not broke_down:
+            # Of a token manager that fails when it is cancelled.
+            logger.error("the end of the session made %s", type(crash).__name__)
+            crash = None
+        try:
             if self._config.revoke_on_exit:
-                for revocation in tuple(self._revocations):
-                    await self._revoke(revocation)
+                await self._revoke_on_exit()
+        finally:
+            if isinstance(self._manager, TokenManager) and self._owns_manager:
+                with trio.move_on_after(self._config.shutdown_timeout, shield=True):
+                    await self._manager.aclose()
+        settle(exc, crash)
+
+    async def _live(self) -> None:
+        """Be the session's one task, and the parent of its grants and revocations.
+
+        Shielded: what cancels the block ends the session when the block is left, not
+        before, so that the block's own cleanup still has a token.
+        """
+        crash = None
+        try:
+            with self._life:
+                async with trio.open_nursery(strict_exception_groups=True) as self._nursery:
+                    await self._keep_time()
+        except BaseExceptionGroup as group:
+            crash = group.exceptions[0]
+        if crash is not None:
+            raise crash
+
+    async def _revoke_on_exit(self) -> None:
+        with trio.move_on_after(self._config.shutdown_timeout, shield=True) as limit:
+            for revocation in tuple(self._revocations):
+                await self._revoke(revocation)
         if limit.cancelled_caught:
             logger.warning("a token was not revoked on exit: no end within shutdown_timeout")
-        if isinstance(self._manager, TokenManager) and self._owns_manager:
-            with trio.move_on_after(self._config.shutdown_timeout, shield=True):
-                await self._manager.aclose()
-        return settle(exc, crash)
 
     # What users ask for
 
@@ -211,13 +247,17 @@ class AnonymousSession(Unpicklable):
         """Return the token, FRESH or STALE, without waiting and without a checkpoint.
 
         Raises:
-            trio.WouldBlock: there is none; no grant is started for it.
+            trio.WouldBlock: there is none; no grant is started for it. It keeps an eager
+                session from parking, but wakes no parked one.
             SessionClosedError: the session's block was left.
             RuntimeError: the session was not entered.
         """
         token = self._usable_token()
         if token is None:
             self._check_open()
+            now = trio.current_time()
+            if not self._is_parked(now):
+                self._asked_at = now
             raise trio.WouldBlock
         return token.access_token
 
@@ -281,17 +321,13 @@ class AnonymousSession(Unpicklable):
         Cancellation: the token is forgotten, and the session goes on revoking it. Always
         a checkpoint.
         """
-        await trio.lowlevel.checkpoint()
         self._check_open()
-        assert self._nursery is not None
         if self._grant is not None:
             self._grant.discarded = self._grant.revoked = True
         if self._token is not None:
-            token = self._token
-            self._drop_token(token)
-            self._start_revocation(token, options)
-            # Not to stand among this frame's locals when something is raised from it.
-            del token
+            self._start_revocation(self._token, options)
+            self._drop_token(self._token)
+        await trio.lowlevel.checkpoint()
         for revocation in tuple(self._revocations):
             await revocation.wait()
 
@@ -303,7 +339,9 @@ class AnonymousSession(Unpicklable):
     @property
     def state(self) -> TokenState:
         """What the session's token is good for now."""
-        return TokenState.EMPTY if self._token is None else self._state_at(trio.current_time())
+        if self._token is None:
+            return TokenState.EMPTY
+        return state_at(self._token, self._aged(trio.current_time()))
 
     @property
     def token_info(self) -> TokenInfo | None:
@@ -320,10 +358,10 @@ class AnonymousSession(Unpicklable):
     def statistics(self) -> SessionStatistics:
         """Return what there is to be seen from outside, as it is now."""
         expires_in = next_refresh_in = None
-        if self._nursery is not None and not self._closed:
+        if self._entered and not self._closed:
             now = trio.current_time()
             if self._token is not None:
-                expires_in = max(0.0, self._token.expires_at - now - self._lag(now))
+                expires_in = max(0.0, self._token.expires_at - self._aged(now))
             due_at = now if self._grant is not None else self._due_at(now)
             next_refresh_in = max(0.0, due_at - now) if due_at < math.inf else None
         return SessionStatistics(
@@ -333,7 +371,7 @@ class AnonymousSession(Unpicklable):
             getters_held=self._held,
             getters_held_total=self._held_total,
             invalidations=self._invalidations,
-            revocations=self._revoked,
+            revocations=self._revocations_done,
             same_token_answers=self._same_token_answers,
             last_error=self._last_error,
             state=self.state,
@@ -359,7 +397,7 @@ class AnonymousSession(Unpicklable):
         if token is None:
             return None
         now = trio.current_time()
-        aged = max(now, time.time() + self._wall_offset)
+        aged = self._aged(now)
         if aged >= token.expires_at:
             return None
         if aged >= token.stale_at and not self._met_stale:
@@ -373,7 +411,7 @@ class AnonymousSession(Unpicklable):
         """Wait at the gate for a usable token, or for a round to fail."""
         self._check_open()
         self._asked_at = trio.current_time()
-        self._rounds.join(self._asked_at)
+        self._rounds.join(self._asked_at, is_first=self._held == 0)
         rounds_failed_before = self._rounds.failed
         if self._options is None:
             self._options = options
@@ -398,7 +436,7 @@ class AnonymousSession(Unpicklable):
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosedError
-        if self._nursery is None:
+        if not self._entered:
             raise RuntimeError("use 'async with' to open the session before you use it")
 
     # Time
@@ -413,7 +451,8 @@ class AnonymousSession(Unpicklable):
                 if due_at <= now:
                     self._start_grant()
                     due_at = math.inf
-                wake_at = min(due_at, self._next_boundary(now), now + LOOK_UP_INTERVAL)
+                boundary = self._next_boundary(now, self._aged(now))
+                wake_at = min(due_at, boundary, now + LOOK_UP_INTERVAL)
                 self._sleep = trio.CancelScope(deadline=wake_at)
                 with self._sleep:
                     await trio.sleep_forever()
@@ -425,37 +464,37 @@ class AnonymousSession(Unpicklable):
         """Return when the next grant is to be sent; infinity if none is wanted as yet."""
         if self._grant is not None:
             return math.inf
-        idle_timeout = self._config.idle_timeout
-        is_parked = idle_timeout is not None and now - self._asked_at >= idle_timeout
-        is_eager = self._config.refresh == "eager" and not is_parked
+        aged = self._aged(now)
+        is_eager = self._config.refresh == "eager" and not self._is_parked(now)
         wanted_at = math.inf
-        match self._state_at(now):
+        match state_at(self._token, aged):
             case TokenState.EMPTY if self._held:
                 wanted_at = now
             case TokenState.FRESH if is_eager:
-                wanted_at = self._next_boundary(now)
+                wanted_at = self._next_boundary(now, aged)
             case TokenState.STALE if is_eager or self._met_stale:
                 wanted_at = now
             case TokenState.EXPIRED if is_eager or self._held:
                 wanted_at = now
         return max(wanted_at, self._gap_ends_at(), self._rounds.retry_at)
 
+    def _is_parked(self, now: float) -> bool:
+        idle_timeout = self._config.idle_timeout
+        return idle_timeout is not None and now - self._asked_at >= idle_timeout
+
     def _gap_ends_at(self) -> float:
         return self._sent_at + self._config.min_refresh_interval
 
-    def _state_at(self, now: float) -> TokenState:
-        return state_at(self._token, now + self._lag(now))
+    def _aged(self, now: float) -> float:
+        """Return now, by whichever clock says that the token is older."""
+        return max(now, time.time() + self._wall_offset)
 
-    def _lag(self, now: float) -> float:
-        """Return by how many seconds the token is older than Trio's clock says."""
-        return max(0.0, time.time() + self._wall_offset - now)
-
-    def _next_boundary(self, now: float) -> float:
-        """Return when the next state begins, or infinity where time alone brings none."""
-        token, lag = self._token, self._lag(now)
-        if token is None or now + lag >= token.expires_at:
+    def _next_boundary(self, now: float, aged: float) -> float:
+        """Return when, on Trio's clock, time alone brings the next state."""
+        token = self._token
+        if token is None or aged >= token.expires_at:
             return math.inf
-        return (token.stale_at if now + lag < token.stale_at else token.expires_at) - lag
+        return (token.stale_at if aged < token.stale_at else token.expires_at) - (aged - now)
 
     def _notice_state(self) -> None:
         if self._states is None or self._closed:
@@ -469,19 +508,24 @@ class AnonymousSession(Unpicklable):
     # Grants
 
     def _start_grant(self) -> None:
-        assert self._nursery is not None
         self._grant = _Grant(self._options)
         self._nursery.start_soon(self._get_token, self._grant)
 
     async def _get_token(self, grant: _Grant) -> None:
         """Make one attempt, then change the facts and wake everybody."""
-        if self._to_forget is not None:
-            await self._forget_shared_token()
+        if self._to_forget:
+            await self._forget_shared_tokens()
         # Both clocks before anything is sent: a suspend during the grant counts.
         self._sent_at = trio.current_time()
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
         answer = await self._ask_for_token(grant)
         self._grant = None
+        is_doomed = grant.revoked or (self._closed and self._config.revoke_on_exit)
+        if is_doomed and isinstance(answer, TokenInfo):
+            self._start_revocation(answer, grant.options)
+        if self._closed:
+            # It came in the very moment in which the session ended.
+            return
         problem = self._problem_with(answer, wall_offset)
         if problem is not None:
             self._note_failure(problem)
@@ -491,17 +535,21 @@ class AnonymousSession(Unpicklable):
         self._sleep.cancel()
         await self._wake_held_getters()
 
-    async def _forget_shared_token(self) -> None:
-        """Tell a shared token manager not to answer with the token that was dropped."""
+    async def _forget_shared_tokens(self) -> None:
+        """Tell a shared token manager not to answer with a token that was dropped."""
         forget_token = getattr(self._manager, "forget_token", None)
-        if forget_token is not None:
-            try:
-                await forget_token(self._to_forget)
-            except Exception as error:
-                # It may answer with that token now, which is then refused.
-                logger.warning("forget_token raised %s", type(error).__name__)
-                return
-        self._to_forget = None
+        for token in tuple(self._to_forget):
+            # One that fails or hangs is tried again before the next grant. Until then, an
+            # answer with that token is refused.
+            with trio.move_on_after(self._config.request_timeout) as limit:
+                try:
+                    if forget_token is not None:
+                        await forget_token(token)
+                    self._to_forget.remove(token)
+                except Exception as error:
+                    logger.warning("forget_token raised %s", type(error).__name__)
+            if limit.cancelled_caught:
+                logger.warning("forget_token did not end within request_timeout")
 
     async def _ask_for_token(self, grant: _Grant) -> object:
         # Returned, not raised on: no frame is left that holds its own exception.
@@ -521,18 +569,18 @@ class AnonymousSession(Unpicklable):
         now = max(trio.current_time(), time.time() + wall_offset)
         if state_at(answer, now) is TokenState.EXPIRED:
             return TokenUnavailableError("the token had expired when it arrived")
+        if any(answer.access_token == token.access_token for token in self._revoked):
+            return TokenUnavailableError("the token is one that was to be revoked")
         # A token of this very grant is the server's word that it lives. An older copy of
         # one that was dropped is not.
-        if answer.access_token == self._dropped and answer.sent_at < self._sent_at:
-            return TokenUnavailableError("the shared token is the one that was dropped")
+        if answer.access_token in self._dropped and answer.sent_at < self._sent_at:
+            return TokenUnavailableError("the shared token is one that was dropped")
         return None
 
     def _note_success(self, token: TokenInfo, wall_offset: float, grant: _Grant) -> None:
         self._grants += 1
         self._rounds.succeed()
         if grant.discarded:
-            if grant.revoked:
-                self._start_revocation(token, grant.options)
             return
         if self._token is not None and self._token.access_token == token.access_token:
             self._same_token_answers += 1
@@ -540,7 +588,7 @@ class AnonymousSession(Unpicklable):
         self._wall_offset = wall_offset
         self._met_stale = False
         self._options = None
-        self._dropped = None
+        self._dropped.clear()
         self._notice_state()
         if self._observers:
             now = trio.current_time()
@@ -573,24 +621,33 @@ class AnonymousSession(Unpicklable):
 
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
-        self._dropped = self._to_forget = token.access_token
+        self._dropped.add(token.access_token)
+        self._to_forget.append(token.access_token)
         self._token = None
         if self._grant is not None:
             self._grant.discarded = True
+        if not self._held:
+            self._options = None
         self._notice_state()
+        # Getters on their way through the gate are held again now, and want a grant.
+        self._sleep.cancel()
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
-        assert self._nursery is not None
         revocation = Revocation(token.access_token, options)
         self._revocations.add(revocation)
-        self._nursery.start_soon(self._revoke, revocation)
+        # Never to come back, also if the server will not end it: until it ends by itself.
+        now = trio.current_time()
+        self._revoked = [old for old in self._revoked if old.sent_at + old.lifetime > now]
+        self._revoked.append(token)
+        if not self._closed:
+            self._nursery.start_soon(self._revoke, revocation)
 
     async def _revoke(self, revocation: Revocation) -> None:
         await revocation.run(self._manager, self._config)
         self._revocations.discard(revocation)
         error = revocation.error
         if error is None:
-            self._revoked += 1
+            self._revocations_done += 1
         else:
             self._last_error = f"{type(error).__name__}: {error}"
             logger.warning("%s", error)

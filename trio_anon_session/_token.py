@@ -75,8 +75,11 @@ class TokenInfo(UnpicklableValue):
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.access_token, str) or not self.access_token:
             raise ValueError("access_token: wants a non-empty str")
-        # False, too, where either is NaN: a session could not sleep until then.
-        if not self.stale_at <= self.expires_at:
+        for name in ("lifetime", "sent_at", "stale_at", "expires_at"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or math.isnan(value):
+                raise ValueError(f"{name}: wants a number of seconds")
+        if self.stale_at > self.expires_at:
             raise ValueError("stale_at: wants a time no later than expires_at")
 
     @classmethod

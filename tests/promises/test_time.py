@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -11,7 +12,12 @@ import pytest
 import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
-from trio.testing import assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    assert_checkpoints,
+    assert_no_checkpoints,
+    wait_all_tasks_blocked,
+)
 
 from tests.helpers import (
     FakeTokenManager,
@@ -87,7 +93,7 @@ def test_promise_01_no_token_that_the_server_refuses(
 
 
 async def test_promise_01_a_getter_decides_after_its_checkpoint(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """A token that is dropped while a getter yields is not what it returns."""
     manager = FakeTokenManager(make_config())
@@ -104,7 +110,7 @@ async def _invalidate(session: AnonymousSession, token: str) -> None:
 
 
 async def test_promise_01_every_getter_is_a_checkpoint(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """The async getters are checkpoints, token at hand or not; nowait is none."""
     manager = FakeTokenManager(make_config())
@@ -124,7 +130,7 @@ async def test_promise_01_every_getter_is_a_checkpoint(
 
 
 async def test_promise_01_a_boundary_belongs_to_the_later_state(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """One tick before a boundary is the earlier state, the boundary itself the later one."""
     config = make_config(refresh="on_request")
@@ -149,7 +155,7 @@ async def test_promise_01_a_boundary_belongs_to_the_later_state(
 
 @pytest.mark.parametrize("refresh", ["eager", "on_request"])
 async def test_promise_02_usable_tokens_come_at_once_while_the_endpoint_hangs(
-    autojump_clock: trio.testing.MockClock, refresh: str
+    autojump_clock: MockClock, refresh: str
 ) -> None:
     """FRESH and STALE getters do not let the clock move, whatever the endpoint does."""
     server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=3600.0)
@@ -168,7 +174,7 @@ async def test_promise_02_usable_tokens_come_at_once_while_the_endpoint_hangs(
 
 
 async def test_promise_03_eager_refreshes_at_the_stale_boundary_without_traffic(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """The refresh task grants at each stale boundary to the tick, with nobody asking."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
@@ -180,7 +186,7 @@ async def test_promise_03_eager_refreshes_at_the_stale_boundary_without_traffic(
 
 
 async def test_promise_03_on_request_refreshes_only_when_asked_inside_the_stale_window(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """Without traffic nothing is sent; the first getter of the stale window starts one."""
     config = make_config(refresh="on_request")
@@ -256,7 +262,7 @@ def test_promise_03_jitter_moves_the_stored_boundary_later(jitter: float, lifeti
 
 @pytest.mark.parametrize("refresh", ["eager", "on_request"])
 async def test_promise_03_a_getter_that_meets_a_stale_token_starts_the_refresh(
-    autojump_clock: trio.testing.MockClock, refresh: str
+    autojump_clock: MockClock, refresh: str
 ) -> None:
     """In both modes a STALE get starts a refresh where none runs: here the mode is parked."""
     config = make_config(refresh=refresh, idle_timeout=100.0)
@@ -275,7 +281,7 @@ async def test_promise_03_a_getter_that_meets_a_stale_token_starts_the_refresh(
 
 @pytest.mark.parametrize("ask", ["get", "nowait", "exchange"])
 async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
-    autojump_clock: trio.testing.MockClock, ask: str
+    autojump_clock: MockClock, ask: str
 ) -> None:
     """Eager refreshing parks after ``idle_timeout``; any kind of get keeps it going."""
     config = make_config(idle_timeout=7000.0)
@@ -303,7 +309,7 @@ async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
 
 
 async def test_promise_04_nowait_on_an_expired_token_starts_nothing(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """A parked session whose token has expired is not woken by nowait."""
     config = make_config(idle_timeout=10.0)
@@ -319,7 +325,7 @@ async def test_promise_04_nowait_on_an_expired_token_starts_nothing(
 
 
 async def test_promise_04_an_eager_session_keeps_trying_through_an_outage(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """Without a getter, attempts go on past expiry, no more than one each pause."""
     server = TokenServer(
@@ -336,6 +342,22 @@ async def test_promise_04_an_eager_session_keeps_trying_through_an_outage(
         server.faults = FaultPlan()
         await trio.sleep(61.0)
         assert session.get_access_token_nowait()
+
+
+async def test_promise_04_a_program_that_asks_by_nowait_alone_survives_an_outage(
+    autojump_clock: MockClock,
+) -> None:
+    """Nowait on an expired token counts as use: the session does not park under it."""
+    config = make_config(idle_timeout=100.0)
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        manager.outcomes = [TokenUnavailableError("down") for _ in range(40)]
+        for _ in range(6000):
+            await trio.sleep(1.0)
+            with contextlib.suppress(trio.WouldBlock):
+                session.get_access_token_nowait()
+        assert session.get_access_token_nowait() == "token-2"
 
 
 # 5
@@ -440,7 +462,7 @@ def test_promise_05_a_wall_clock_set_forward_costs_one_grant(
 
 
 async def test_promise_05_under_mock_clock_the_wall_clock_says_nothing(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A test under ``MockClock`` does not flicker because the real clock moves."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
@@ -456,7 +478,7 @@ async def test_promise_05_under_mock_clock_the_wall_clock_says_nothing(
 
 
 async def test_promise_06_an_answer_that_comes_too_late_is_a_failed_grant(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """A token that would be EXPIRED on arrival is a failure, and the round goes on."""
     server = TokenServer(FaultPlan(token=[Fault(delay=8.0), Fault(delay=7.4)]), lifetime=10.0)
@@ -524,7 +546,7 @@ def test_promise_07_grants_keep_their_distance(
 
 
 async def test_promise_07_the_same_token_again_is_counted_and_paced(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """A server that re-issues one token with what is left of it is not asked in a loop."""
     server = TokenServer(lifetime=600.0, reuses_tokens=True)
@@ -539,7 +561,7 @@ async def test_promise_07_the_same_token_again_is_counted_and_paced(
 
 @pytest.mark.parametrize("text", ["0", "-1", "true", "1e400", "NaN", '"soon"', '""', "[]", "{}"])
 async def test_promise_07_a_lifetime_that_is_none_is_malformed(
-    autojump_clock: trio.testing.MockClock, text: str
+    autojump_clock: MockClock, text: str
 ) -> None:
     """What is no positive finite number of seconds is a malformed answer."""
     server = TokenServer(FaultPlan(token_then=Fault(fields={"expires_in": text})))
@@ -561,7 +583,7 @@ async def test_promise_07_a_lifetime_that_is_none_is_malformed(
     ],
 )
 async def test_promise_07_odd_lifetimes_have_a_defined_result(
-    autojump_clock: trio.testing.MockClock, text: str | None, lifetime: float
+    autojump_clock: MockClock, text: str | None, lifetime: float
 ) -> None:
     """Digits are read, nothing means the default, too much is capped, a fraction is cut."""
     server = TokenServer(FaultPlan(token_then=Fault(fields={"expires_in": text})))

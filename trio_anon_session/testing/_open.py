@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,12 @@ class _Loopback:
         from hypercorn.trio import serve
 
         config = HypercornConfig()
-        config.bind = [f"127.0.0.1:{self._port}"]
+        # Bound here: hypercorn leaves a socket behind that it cannot bind.
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.bind(("127.0.0.1", self._port))
+            config.bind = [f"fd://{listener.detach()}"]
         # The server sends a Date of its own clock.
         config.include_date_header = False
         config.include_server_header = False
@@ -98,8 +104,8 @@ class _Loopback:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
-        return settle(exc, await end_nursery(self._nursery_manager, self._nursery))
+    ) -> None:
+        settle(exc, await end_nursery(self._nursery_manager, self._nursery))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._server({**scope, ON_SOCKET: True}, receive, send)

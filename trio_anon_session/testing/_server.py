@@ -8,9 +8,9 @@ shares. The server judges every token by its own books, on Trio's clock.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
+import math
 import random
 import string
 import time
@@ -81,12 +81,17 @@ class IssuedToken:
     lifetime: float
     scope: str | None = None
     revoked_at: float | None = None
+    is_downscoped: bool = False
+
+    def left_at(self, now: float) -> float:
+        """Return how many seconds of its life are left at a time."""
+        return self.issued_at + self.lifetime - now
 
     def verdict_at(self, now: float) -> Verdict:
         """Return what the server says of the token at a time."""
         if self.revoked_at is not None and now >= self.revoked_at:
             return "revoked"
-        return "expired" if now >= self.issued_at + self.lifetime else "good"
+        return "expired" if self.left_at(now) <= 0 else "good"
 
 
 @attrs.frozen
@@ -125,17 +130,21 @@ class _RefusedError(Exception):
     """Ends the checks of a request with an OAuth error."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
-        self.answer = _json_answer({"error": error, "error_description": description}, status)
+        fields = {"error": error, "error_description": description}
+        challenge = (("WWW-Authenticate", 'Basic realm="Service"'),) if status == 401 else ()
+        self.answer = _json_answer(fields, status, challenge)
 
 
-def _json_answer(fields: object, status: int = 200) -> _Answer:
+def _json_answer(
+    fields: object, status: int = 200, more_headers: tuple[tuple[str, str], ...] = ()
+) -> _Answer:
     headers = (
         ("Content-Type", "application/json"),
         ("Cache-Control", "no-store"),
         ("Pragma", "no-cache"),
         ("Set-Cookie", _COOKIE),
     )
-    return _Answer(status, json.dumps(fields).encode(), headers)
+    return _Answer(status, json.dumps(fields).encode(), headers + more_headers)
 
 
 class TokenServer:
@@ -324,7 +333,7 @@ class TokenServer:
 
     def _grant(self, form: dict[str, str], headers: httpx.Headers, fault: Fault) -> _Answer:
         grant_type = form.get("grant_type", "")
-        if grant_type not in _GRANT_WORDS and not urlsplit(grant_type).scheme:
+        if grant_type not in _GRANT_WORDS and not _has(grant_type, "scheme"):
             raise _RefusedError(
                 "invalid_request", "Invalid grant_type parameter or parameter missing"
             )
@@ -339,16 +348,20 @@ class TokenServer:
         scope = form.get("scope")
         if client.scopes is not None and scope and not client.scopes.issuperset(scope.split()):
             raise _RefusedError("invalid_scope", "An unsupported scope was requested.")
-        lifetime = fault.lifetime or self.lifetime or float(self._random.randint(3600, 4250))
-        token = self._issue(client, lifetime, scope)
-        left = token.issued_at + token.lifetime - trio.current_time()
+        lifetime = fault.lifetime if fault.lifetime is not None else self.lifetime
+        if lifetime is None:
+            lifetime = float(self._random.randint(3600, 4250))
+        now = trio.current_time()
+        token = self._issue(client, now, lifetime, scope)
+        # Of a token given again, the whole seconds that are left.
+        left = token.lifetime if token.issued_at == now else math.floor(token.left_at(now))
         fields: dict[str, Any] = {
             "access_token": token.access_token,
-            "expires_in": int(left) if left == int(left) or self.reuses_tokens else left,
+            "expires_in": int(left) if left == int(left) else left,
             "restricted_to": [],
             "token_type": "bearer",
         }
-        return _json_answer(fields)
+        return _with_fields(_json_answer(fields), fault)
 
     def _authenticate(self, form: dict[str, str], headers: httpx.Headers) -> Client:
         client_id, secret = form.get("client_id"), form.get("client_secret")
@@ -388,12 +401,11 @@ class TokenServer:
         ):
             raise _RefusedError("invalid_grant", "Grant credentials are invalid")
 
-    def _issue(self, client: Client, lifetime: float, scope: str | None) -> IssuedToken:
+    def _issue(self, client: Client, now: float, lifetime: float, scope: str | None) -> IssuedToken:
         self.grants += 1
-        now = trio.current_time()
         mine = [token for token in self.live_tokens() if token.client_id == client.client_id]
         # An answer names whole seconds: what lives on for less is not given again.
-        alive = [token for token in mine if token.issued_at + token.lifetime - now >= 1]
+        alive = [t for t in mine if t.left_at(now) >= 1 and not t.is_downscoped]
         if self.reuses_tokens and alive:
             return alive[-1]
         if self.single_token:
@@ -416,17 +428,18 @@ class TokenServer:
         if parent is None or parent.verdict_at(now) != "good":
             raise _RefusedError("invalid_grant", "The subject token is invalid")
         resource = form.get("resource")
-        if resource is not None and not urlsplit(resource).netloc:
+        if resource is not None and not _has(resource, "netloc"):
             raise _RefusedError("invalid_resource", "The target resource is invalid.")
-        left = parent.issued_at + parent.lifetime - now
+        left = parent.left_at(now)
         text = "1!" + "".join(self._random.choices(_ALPHANUMERICS, k=96))
         scope = form.get("scope")
         self.grants += 1
-        self._enter(IssuedToken(text, client.client_id, now, left, scope))
-        item = {"type": "file", "id": (resource or "").rpartition("/")[2]}
+        self._enter(IssuedToken(text, client.client_id, now, left, scope, is_downscoped=True))
+        path, _, item_id = (resource or "").rpartition("/")
+        item = {"type": "folder" if path.endswith("/folders") else "file", "id": item_id}
         fields = {
             "access_token": text,
-            "expires_in": left,
+            "expires_in": int(left),
             "token_type": "bearer",
             "issued_token_type": ACCESS_TOKEN_TYPE,
             "restricted_to": [
@@ -493,7 +506,7 @@ class TokenServer:
             if on_socket:
                 return
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
-        body = fault.prefix + _with_fields(answer.body, fault)
+        body = fault.prefix + answer.body
         headers = httpx.Headers({"Date": self._date(), "Content-Length": str(len(body))})
         headers.update(answer.headers)
         for name, value in fault.headers:
@@ -533,6 +546,14 @@ def _body(body: bytes, *, more: bool) -> MutableMapping[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
+def _has(url: str, part: Literal["scheme", "netloc"]) -> bool:
+    # urlsplit raises on brackets that do not match.
+    try:
+        return bool(getattr(urlsplit(url), part))
+    except ValueError:
+        return False
+
+
 def _replaced(fault: Fault) -> _Answer | None:
     if not fault.replaces_answer:
         return None
@@ -542,18 +563,18 @@ def _replaced(fault: Fault) -> _Answer | None:
     )
 
 
-def _with_fields(body: bytes, fault: Fault) -> bytes:
+def _with_fields(answer: _Answer, fault: Fault) -> _Answer:
     """Return a JSON answer with some of its fields replaced by raw JSON text."""
     if not fault.fields:
-        return body
-    texts = {name: json.dumps(value) for name, value in json.loads(body).items()}
+        return answer
+    texts = {name: json.dumps(value) for name, value in json.loads(answer.body).items()}
     for name, text in fault.fields.items():
         if text is None:
             texts.pop(name, None)
         else:
             texts[name] = text
     pairs = ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
-    return f"{{{pairs}}}".encode()
+    return attrs.evolve(answer, body=f"{{{pairs}}}".encode())
 
 
 def _form(headers: httpx.Headers, body: bytes) -> dict[str, str]:
@@ -578,7 +599,7 @@ def _basic(header: str) -> tuple[str | None, str | None]:
     scheme, _, credentials = header.partition(" ")
     try:
         decoded = base64.b64decode(credentials, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None, None
     client_id, colon, secret = decoded.partition(":")
     if scheme.lower() != "basic" or not colon:

@@ -1,0 +1,364 @@
+"""`open_test_session` under virtual time, and `open_loopback` on real sockets."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import math
+import socket
+from typing import TYPE_CHECKING, Literal
+
+import httpx
+import pytest
+import trio
+
+from trio_anon_session import (
+    AnonymousSession,
+    Closed,
+    ConfigError,
+    CredentialsRejectedError,
+    Event,
+    Granted,
+    SessionClosedError,
+    TokenManager,
+    TokenState,
+)
+from trio_anon_session.testing import (
+    Client,
+    Fault,
+    FaultPlan,
+    TokenServer,
+    open_loopback,
+    open_test_session,
+)
+
+from . import GRANT
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+REAL_LIMIT = 30.0
+"""Real seconds, after which a test on sockets has failed."""
+
+
+class OwnError(Exception):
+    """Is raised by a test's block."""
+
+
+# In process
+
+
+async def test_session_without_a_server_has_its_own(autojump_clock: MockClock) -> None:
+    """With no server given there is one that does everything right."""
+    async with open_test_session() as session:
+        token = await session.get_access_token()
+
+        assert session.state is TokenState.FRESH
+    assert len(token) == 32
+    assert trio.current_time() == 0.0
+
+
+async def test_two_sessions_do_not_share_a_server(autojump_clock: MockClock) -> None:
+    """Each session without a server has one for itself."""
+    async with open_test_session() as first, open_test_session() as second:
+        await first.get_access_token()
+
+        assert second.state is TokenState.EMPTY
+        assert second.statistics().grants == 0
+
+
+async def test_session_asks_the_server_given(autojump_clock: MockClock) -> None:
+    """The server given is asked, with its first client's credentials."""
+    server = TokenServer(clients=[Client("me", "hush"), Client("other", "other")], lifetime=100.0)
+    async with open_test_session(server) as session:
+        token = await session.get_access_token()
+
+    assert list(server.tokens) == [token]
+    assert server.tokens[token].client_id == "me"
+    assert server.requests[0].headers["Host"] == "localhost"
+
+
+async def test_settings_are_those_of_the_session(autojump_clock: MockClock) -> None:
+    """Further arguments are settings, and the session lives by them."""
+    server = TokenServer(lifetime=100.0)
+    async with open_test_session(server, stale_buffer=40.0, expired_buffer=5.0) as session:
+        await session.get_access_token()
+
+        assert (session.config.stale_buffer, session.config.expired_buffer) == (40.0, 5.0)
+        await trio.sleep_until(61.0)
+    assert [request.at for request in server.token_requests()] == [0.0, 60.0]
+
+
+async def test_settings_may_name_other_credentials(autojump_clock: MockClock) -> None:
+    """A setting wins over what the server would say, so that a rejection can be tested."""
+    async with open_test_session(client_secret="wrong") as session:
+        with pytest.raises(CredentialsRejectedError):
+            await session.get_access_token()
+
+
+async def test_wrong_setting_is_a_config_error(autojump_clock: MockClock) -> None:
+    """A wrong setting is refused before there is a session."""
+    with pytest.raises(ConfigError, match="stale_buffer"):
+        async with open_test_session(stale_buffer=-1.0):
+            raise AssertionError("there is no session to open")
+
+
+async def test_faults_strike_the_session(autojump_clock: MockClock) -> None:
+    """The server's faults are met as they would be on the network."""
+    server = TokenServer(FaultPlan(token=[Fault(cut="before_headers"), Fault(delay=3.0)]))
+    async with open_test_session(server, retry_strategy=lambda attempt, error: 2.0) as session:
+        await session.get_access_token()
+
+        assert trio.current_time() == 5.0
+        assert session.statistics().failures == 1
+
+
+async def test_observers_are_those_of_the_session(autojump_clock: MockClock) -> None:
+    """Observers are told what happens, to the end."""
+    events: list[Event] = []
+    async with open_test_session(observers=[events.append]) as session:
+        await session.get_access_token()
+
+    assert [type(event) for event in events if isinstance(event, Granted | Closed)] == [
+        Granted,
+        Closed,
+    ]
+
+
+async def test_session_is_closed_after_the_block(autojump_clock: MockClock) -> None:
+    """Leaving the block closes the session."""
+    async with open_test_session() as session:
+        await session.get_access_token()
+
+    with pytest.raises(SessionClosedError):
+        await session.get_access_token()
+
+
+async def test_leaving_with_a_hung_grant_is_prompt(autojump_clock: MockClock) -> None:
+    """A grant under way does not keep the block, and is gone from the server."""
+    server = TokenServer(FaultPlan(token_then=Fault.hang()))
+    async with open_test_session(server, request_timeout=1000.0) as session:
+        with trio.move_on_after(5.0):
+            await session.get_access_token()
+        assert server.in_flight == 1
+
+    assert (trio.current_time(), server.in_flight) == (5.0, 0)
+
+
+async def test_own_exception_leaves_the_test_session_as_itself(autojump_clock: MockClock) -> None:
+    """What the block raises comes out as that very object, in no group."""
+    error = OwnError()
+
+    with pytest.raises(OwnError) as caught:
+        async with open_test_session():
+            raise error
+
+    assert caught.value is error
+    assert caught.value.__context__ is None
+
+
+# On sockets
+
+
+def free_port() -> int:
+    """Return a port of the loopback on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+@pytest.mark.slow
+async def test_grant_and_resource_over_a_socket() -> None:
+    """A session on a socket gets a token that the resource takes, and its books show both."""
+    server = TokenServer(lifetime=3600.0)
+    with trio.fail_after(REAL_LIMIT):
+        async with open_loopback(server) as url:
+            assert url.startswith("http://127.0.0.1:")
+            async with (
+                AnonymousSession(server.config(url)) as session,
+                httpx.AsyncClient(auth=session.auth(), base_url=url) as client,
+            ):
+                answer = await client.get("/2.0/files/42")
+                info = session.token_info
+
+    assert (answer.status_code, answer.json()) == (200, {"type": "file", "id": "42"})
+    assert "Server" not in answer.headers
+    assert len(answer.headers.get_list("Date")) == 1
+    assert info is not None
+    assert info.lifetime == 3600.0
+    assert server.verdicts == {"good": 1}
+
+
+@pytest.mark.slow
+async def test_revoked_token_is_replaced_over_a_socket() -> None:
+    """A token that dies at the server is replaced in the middle of a request."""
+    server = TokenServer()
+    with trio.fail_after(REAL_LIMIT):
+        async with (
+            open_loopback(server) as url,
+            AnonymousSession(server.config(url, min_refresh_interval=0.001)) as session,
+            httpx.AsyncClient(auth=session.auth(), base_url=url) as client,
+        ):
+            await client.get("/2.0/files/1")
+            server.revoke_all()
+            answer = await client.get("/2.0/files/1")
+
+    assert answer.status_code == 200
+    assert server.verdicts == {"good": 2, "revoked": 1}
+    assert server.grants == 2
+
+
+@pytest.mark.slow
+async def test_port_can_be_chosen() -> None:
+    """A port that is given is the one served."""
+    port = free_port()
+    with trio.fail_after(REAL_LIMIT):
+        async with open_loopback(TokenServer(), port=port) as url:
+            assert url == f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient() as client:
+                answer = await client.post(f"{url}/oauth2/token", data=GRANT)
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.slow
+async def test_port_in_use_is_an_error() -> None:
+    """A port in use fails as the socket does, leaves nothing, and can be served later."""
+    with trio.fail_after(REAL_LIMIT):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            tasks_before = trio.lowlevel.current_statistics().tasks_living
+            with pytest.raises(OSError, match="Address already in use") as caught:
+                async with open_loopback(TokenServer(), port=port):
+                    raise AssertionError("there is nothing to open")
+            assert trio.lowlevel.current_statistics().tasks_living == tasks_before
+        assert caught.value.errno == errno.EADDRINUSE
+        # A socket that was left open would be warned of here.
+        del caught
+        gc.collect()
+
+        async with open_loopback(TokenServer(), port=port) as url, httpx.AsyncClient() as client:
+            answer = await client.post(f"{url}/oauth2/token", data=GRANT)
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.slow
+async def test_own_exception_leaves_the_loopback_as_itself() -> None:
+    """What the block raises comes out as that very object, in no group."""
+    error = OwnError()
+
+    with trio.fail_after(REAL_LIMIT), pytest.raises(OwnError) as caught:
+        async with open_loopback(TokenServer()):
+            raise error
+
+    assert caught.value is error
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.slow
+async def test_cancelled_block_leaves_the_loopback() -> None:
+    """Cancellation comes out as cancellation, and the server is gone."""
+    with trio.fail_after(REAL_LIMIT):
+        tasks_before = trio.lowlevel.current_statistics().tasks_living
+        with trio.CancelScope() as scope:
+            async with open_loopback(TokenServer()):
+                scope.cancel()
+                await trio.sleep_forever()
+
+        assert scope.cancelled_caught
+        assert trio.lowlevel.current_statistics().tasks_living == tasks_before
+
+
+@pytest.mark.slow
+async def test_connections_are_refused_after_the_block() -> None:
+    """Leaving the block closes the socket, and every connection with it."""
+    with trio.fail_after(REAL_LIMIT):
+        async with httpx.AsyncClient() as client:
+            async with open_loopback(TokenServer()) as url:
+                await client.post(f"{url}/oauth2/token", data=GRANT)
+
+            # The first may still find the connection that was kept alive, closed by now.
+            with pytest.raises((httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError)):
+                await client.post(f"{url}/oauth2/token", data=GRANT)
+            with pytest.raises(httpx.ConnectError):
+                await client.post(f"{url}/oauth2/token", data=GRANT)
+
+
+@pytest.mark.slow
+async def test_block_can_be_left_while_a_request_hangs() -> None:
+    """An answer that will never be whole does not keep the block."""
+    server = TokenServer(FaultPlan(token=[Fault(stall=math.inf)]))
+    has_headers = trio.Event()
+    errors: list[httpx.TransportError] = []
+
+    async def ask(url: str) -> None:
+        async with (
+            httpx.AsyncClient(timeout=None) as client,
+            client.stream("POST", f"{url}/oauth2/token", data=GRANT) as answer,
+        ):
+            has_headers.set()
+            try:
+                await answer.aread()
+            except httpx.TransportError as error:
+                errors.append(error)
+
+    with trio.fail_after(REAL_LIMIT):
+        async with trio.open_nursery() as nursery, open_loopback(server) as url:
+            nursery.start_soon(ask, url)
+            await has_headers.wait()
+            assert server.in_flight == 1
+
+    assert len(errors) == 1
+    assert server.in_flight == 0
+
+
+@pytest.mark.slow
+async def test_cut_after_the_headers_on_a_socket() -> None:
+    """The client gets the headers, and less of the body than they announce."""
+    server = TokenServer(FaultPlan(token=[Fault(cut="after_headers")]))
+    with trio.fail_after(REAL_LIMIT):
+        async with open_loopback(server) as url, httpx.AsyncClient() as client:
+            async with client.stream("POST", f"{url}/oauth2/token", data=GRANT) as answer:
+                assert answer.status_code == 200
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await answer.aread()
+
+            again = await client.post(f"{url}/oauth2/token", data=GRANT)
+
+    assert again.status_code == 200
+    assert server.grants == 2
+
+
+@pytest.mark.slow
+async def test_cut_before_the_headers_on_a_socket() -> None:
+    """On a socket the client gets a bare 500 in place of a cut before the headers."""
+    server = TokenServer(FaultPlan(token=[Fault(cut="before_headers")]))
+    with trio.fail_after(REAL_LIMIT):
+        async with open_loopback(server) as url, httpx.AsyncClient() as client:
+            answer = await client.post(f"{url}/oauth2/token", data=GRANT)
+            again = await client.post(f"{url}/oauth2/token", data=GRANT)
+
+    assert (answer.status_code, again.status_code) == (500, 200)
+    assert server.grants == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", ["before_headers", "after_headers"])
+async def test_session_outlives_a_cut_on_a_socket(
+    cut: Literal["before_headers", "after_headers"],
+) -> None:
+    """A session on a socket takes a cut for a passing fault, and tries again."""
+    server = TokenServer(FaultPlan(token=[Fault(cut=cut)]))
+    with trio.fail_after(REAL_LIMIT):
+        async with open_loopback(server) as url:
+            config = server.config(url, min_refresh_interval=0.001, max_retry_interval=0.001)
+            async with (
+                TokenManager(config) as manager,
+                AnonymousSession(config, manager) as session,
+            ):
+                token = await session.get_access_token()
+
+    assert token in server.tokens
+    assert len(server.token_requests()) == 2
