@@ -34,11 +34,16 @@ class ConfigError(AnonymousSessionError, ValueError):
 
     Attributes:
         field: name of the setting.
+        wants: what it wants.
     """
 
     def __init__(self, field: str, wants: str) -> None:
         super().__init__(f"{field}: {wants}")
         self.field = field
+        self.wants = wants
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.field, self.wants)
 
 
 class Facts(TypedDict, total=False):
@@ -107,6 +112,8 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         """
         twin = Exception.__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__, **changes)
+        if hasattr(self, "__notes__"):
+            twin.__notes__ = list(self.__notes__)
         return twin
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import time
+import zlib
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 BODY_LIMIT = 2**20
 """Bytes of a decoded body; golang/oauth2 has the same limit."""
 
+_ZLIB_PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
 _PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
 
@@ -154,7 +156,7 @@ class TokenManager(Unpicklable):
 
         Cancellation: closes the connection; the token may live on.
         """
-        answer = await self._send(self._build_revocation(token, options))
+        answer = await self._send(self._build_revocation(token, options), token)
         problem = self._judge_revocation(answer, token)
         # A traceback can show the locals of its frames.
         del token
@@ -218,37 +220,39 @@ class TokenManager(Unpicklable):
             extensions={"timeout": httpx.Timeout(None).as_dict()},
         )
 
-    async def _send(self, request: httpx.Request) -> _Answer | str:
+    async def _send(self, request: httpx.Request, *more_secrets: str) -> _Answer | str:
         """Return the answer, or in words why there is none."""
+        await trio.lowlevel.checkpoint()
         if self._closed:
             return "the token manager is closed"
-        body = bytearray()
+        if self._client is None:
+            try:
+                # The limit below holds for all of it.
+                self._client = httpx.AsyncClient(timeout=None)  # noqa: S113
+            except Exception as error:
+                # Its words are left out: they quote the proxy's URL.
+                return (
+                    f"no HTTP client could be made: {type(error).__name__}; "
+                    "look at the proxy variables and SSL_CERT_FILE"
+                )
         problem = f"did not answer within {self._config.request_timeout:g} s"
         # httpx's timeouts are per phase, and do nothing over ASGITransport.
-        with trio.move_on_after(self._config.request_timeout) as limit:
+        with trio.move_on_after(self._config.request_timeout):
             try:
-                if self._client is None:
-                    # The limit above holds for all of it.
-                    self._client = httpx.AsyncClient(timeout=None)  # noqa: S113
                 response = await self._client.send(
                     request, stream=True, auth=None, follow_redirects=False
                 )
                 try:
                     self._drop_cookies(response)
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > BODY_LIMIT:
-                            problem = f"sent more than {BODY_LIMIT} bytes"
-                            # Not a break: it would leave httpx's generators to the
-                            # garbage collector. This ends them at their next read.
-                            limit.cancel()
+                    body, refusal = await _read(response)
                 finally:
                     await response.aclose()
-                if len(body) <= BODY_LIMIT:
-                    return _Answer(response.status_code, response.headers, bytes(body))
+                if refusal is None:
+                    return _Answer(response.status_code, response.headers, body)
+                problem = refusal
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
-                said = scrub(str(error), self._secrets())
+                said = scrub(str(error), [*self._secrets(), *more_secrets])
                 problem = f"could not be asked: {type(error).__name__}"
                 problem += f": {said}" if said else ""
         url = request.url
@@ -324,6 +328,33 @@ class TokenManager(Unpicklable):
         client_id, secret = self._config.client_id, self._config.client_secret
         raw_pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
         return [secret, basic_credentials(client_id, secret), raw_pair]
+
+
+async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
+    """Return a body, unpacked, and in words why it is refused, or None."""
+    body = bytearray()
+    refusal: str | None = None
+    # A response that a fake transport has made whole is unpacked already.
+    is_raw = not response.is_stream_consumed
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    # Unpacked here, since httpx would unfold a bomb before anybody could count it.
+    unpacker = zlib.decompressobj(wbits=47) if is_raw and packing in _ZLIB_PACKINGS else None
+    # To stop early, the scope is cancelled: that ends httpx's generators at their next read,
+    # where a `break` would leave them to the garbage collector, and Trio warns of those.
+    with trio.CancelScope() as scope:
+        async for chunk in response.aiter_raw() if is_raw else response.aiter_bytes():
+            if refusal is not None:
+                continue
+            try:
+                left = BODY_LIMIT + 1 - len(body)
+                body += unpacker.decompress(chunk, left) if unpacker is not None else chunk
+            except zlib.error:
+                refusal = f"sent a body that is no {packing}"
+            if len(body) > BODY_LIMIT:
+                refusal = f"sent more than {BODY_LIMIT} bytes"
+            if refusal is not None:
+                scope.cancel()
+    return bytes(body), refusal
 
 
 def _is_passing(status: int, code: str | None) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 _EXCERPT_LIMIT = 300
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def basic_credentials(client_id: str, client_secret: str) -> str:
@@ -40,6 +40,7 @@ def _spellings(secret: str) -> Iterable[str]:
         yield encoded
         yield re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), encoded)
     yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
     yield repr(secret)[1:-1]
     yield html.escape(secret)
     yield secret

@@ -67,7 +67,7 @@ class TokenInfo(UnpicklableValue):
     stale_at: float
     expires_at: float
     token_type: str = "bearer"
-    scope: str | None = None
+    scope: str | None = attrs.field(default=None, repr=False)
     extra: Mapping[str, Any] = attrs.field(
         factory=dict, converter=_frozen_copy, repr=False, hash=False
     )

@@ -691,6 +691,7 @@ class _Shielded(FakeTokenManager):
         """Grant, whatever happens."""
         with trio.CancelScope(shield=True):
             return await super().get_tokens_client_credentials_grant(options)
+        raise AssertionError
 
 
 @pytest.mark.parametrize("revoke_on_exit", [True, False])

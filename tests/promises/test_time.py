@@ -138,14 +138,14 @@ async def test_promise_01_a_boundary_belongs_to_the_later_state(
     async with AnonymousSession(config, manager) as session:
         start = trio.current_time()
         await session.get_access_token()
-        await trio.sleep_until(start + 3000.0 - 1e-6)
-        assert session.state is TokenState.FRESH
-        await trio.sleep_until(start + 3000.0)
-        assert session.state is TokenState.STALE
-        await trio.sleep_until(start + 3570.0 - 1e-6)
-        assert session.state is TokenState.STALE
-        await trio.sleep_until(start + 3570.0)
-        assert session.state is TokenState.EXPIRED
+        for moment, state in (
+            (3000.0 - 1e-6, TokenState.FRESH),
+            (3000.0, TokenState.STALE),
+            (3570.0 - 1e-6, TokenState.STALE),
+            (3570.0, TokenState.EXPIRED),
+        ):
+            await trio.sleep_until(start + moment)
+            assert session.state is state
         with pytest.raises(trio.WouldBlock):
             session.get_access_token_nowait()
 
@@ -432,10 +432,9 @@ def test_promise_05_a_wall_clock_set_back_extends_no_life(monkeypatch: pytest.Mo
         async with AnonymousSession(config, manager) as session:
             await session.get_access_token()
             clock.set_wall(by=-7200.0)
-            await clock.advance(3569.0)
-            assert session.state is TokenState.STALE
-            await clock.advance(1.0)
-            assert session.state is TokenState.EXPIRED
+            for seconds, state in ((3569.0, TokenState.STALE), (1.0, TokenState.EXPIRED)):
+                await clock.advance(seconds)
+                assert session.state is state
 
     trio.run(main, clock=clock)
 
