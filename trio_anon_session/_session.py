@@ -164,6 +164,7 @@ class AnonymousSession(Unpicklable):
         self._block.start_soon(self._live)
         return self
 
+    # Whatever is awaited here is shielded where it is, with a limit where it may take long.
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self,
@@ -171,24 +172,30 @@ class AnonymousSession(Unpicklable):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        broke_down = self._closed
         try:
-            self._shut()
-        finally:
-            self._life.cancel()
-            crash = await end_nursery(self._block_manager, self._block)
-        if isinstance(crash, Exception) and not broke_down:
-            # Of a token manager that fails when it is cancelled.
-            logger.error("the end of the session made %s", type(crash).__name__)
-            crash = None
-        try:
-            if self._config.revoke_on_exit:
-                await self._revoke_on_exit()
+            crash = await self._end()  # noqa: ASYNC102
         finally:
             if isinstance(self._manager, TokenManager) and self._owns_manager:
                 with trio.move_on_after(self._config.shutdown_timeout, shield=True):
                     await self._manager.aclose()
         settle(exc, crash)
+
+    async def _end(self) -> BaseException | None:
+        """End the tasks, revoke if asked to, and return what one of the tasks raised."""
+        broke_down = self._closed
+        try:
+            self._shut()
+        finally:
+            self._life.cancel()
+            # Shielded within, and short: every task has been cancelled.
+            crash = await end_nursery(self._block_manager, self._block)  # noqa: ASYNC102
+        if self._config.revoke_on_exit:
+            await self._revoke_on_exit()
+        if isinstance(crash, Exception) and not broke_down:
+            # Of a token manager that fails when it is cancelled.
+            logger.error("the end of the session made %s", type(crash).__name__)
+            return None
+        return crash
 
     async def _live(self) -> None:
         """Be the session's one task, and the parent of its grants and revocations.
@@ -462,7 +469,8 @@ class AnonymousSession(Unpicklable):
                     await trio.sleep_forever()
         finally:
             self._shut()
-            await self._wake_held_getters()
+            # Shielded within, and short: nobody holds the gate's lock across I/O.
+            await self._wake_held_getters()  # noqa: ASYNC102
 
     def _due_at(self, now: float) -> float:
         """Return when the next grant is to be sent; infinity if none is wanted as yet."""

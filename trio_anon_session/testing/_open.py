@@ -89,12 +89,15 @@ class _Loopback:
         config.include_server_header = False
         config.loglevel = "WARNING"
         config.errorlog = None
-        self._nursery_manager = trio.open_nursery()
+        self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         self._nursery = await self._nursery_manager.__aenter__()
         try:
             binds: list[str] = await self._nursery.start(serve, self._serve, config)
         except BaseException as error:
-            crash = await end_nursery(self._nursery_manager, self._nursery)
+            # Shielded within, and short.
+            crash = await end_nursery(  # noqa: ASYNC102
+                self._nursery_manager, self._nursery
+            )
             settle(error, crash)
             raise
         return binds[0]
@@ -105,7 +108,8 @@ class _Loopback:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        settle(exc, await end_nursery(self._nursery_manager, self._nursery))
+        crash = await end_nursery(self._nursery_manager, self._nursery)  # noqa: ASYNC102
+        settle(exc, crash)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._server({**scope, ON_SOCKET: True}, receive, send)

@@ -1,0 +1,28 @@
+"""What the README claims is shown by tests that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TESTS = frozenset(
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^\s*(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+)
+
+
+def test_the_readme_names_tests_that_exist() -> None:
+    """Each test that the README gives as proof is there."""
+    named = re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text())
+    assert len(named) >= 10
+    assert set(named) <= TESTS
+
+
+@pytest.mark.parametrize("promise", range(1, 23))
+def test_every_promise_has_a_test_with_its_number(promise: int) -> None:
+    """Each of the 22 promises can be run by its number."""
+    assert any(name.startswith(f"test_promise_{promise:02}_") for name in TESTS)

@@ -1,0 +1,133 @@
+"""Every public name as a user's type checker sees it. Never run, only checked.
+
+A line marked ``type: ignore`` is a wrong use that must be refused: the checkers complain
+of a mark that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import assert_type
+
+import httpx
+import trio
+from trio.testing import MockClock
+
+import trio_anon_session as tas
+from trio_anon_session import testing
+
+
+def observe(event: tas.Event) -> None:
+    match event:
+        case tas.Granted(fingerprint=fingerprint, lifetime=lifetime):
+            assert_type(fingerprint, str)
+            assert_type(lifetime, float)
+        case tas.RefreshFailed(retry_in=retry_in):
+            assert_type(retry_in, float)
+        case tas.Revoked(error=error):
+            assert_type(error, str | None)
+        case tas.StateChanged(new=new):
+            assert_type(new, tas.TokenState)
+        case tas.Invalidated() | tas.Closed():
+            pass
+
+
+observer: tas.Observer = observe
+
+
+def strategy(attempt: int, error: tas.TokenRequestError) -> float | None:
+    assert_type(error.retry_after, float | None)
+    return None if error.status_code == 503 else attempt * 1.0
+
+
+def make_config() -> tas.Config:
+    config = tas.Config(client_id="id", client_secret="secret", retry_strategy=strategy)
+    tas.Config("id", "secret")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tas.Config(client_id="id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    config.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    assert_type(config.token_url, str)
+    assert_type(config.stale_buffer, float)
+    assert_type(config.replace(stale_buffer=1.0), tas.Config)
+    assert_type(tas.Config.from_env({}), tas.Config)
+    assert_type(tas.Config.from_box_json("settings.json"), tas.Config)
+    return config
+
+
+class MyManager:
+    async def get_tokens_client_credentials_grant(
+        self, options: tas.TokenRequestOptions | None = None
+    ) -> tas.TokenInfo:
+        return tas.TokenInfo.from_answer("t", 3600.0, trio.current_time(), make_config())
+
+    async def revoke_tokens(
+        self, token: str, options: tas.TokenRequestOptions | None = None
+    ) -> None: ...
+
+
+source: tas.TokenSource = MyManager()
+
+
+async def use_session() -> str:
+    async with tas.AnonymousSession(make_config(), MyManager(), observers=[observe]) as session:
+        assert_type(await session.get_access_token(), str)
+        assert_type(await session.get_access_token(tas.TokenRequestOptions(ip="::1")), str)
+        assert_type(session.get_access_token_nowait(), str)
+        assert_type(await session.exchange_token("item_read", resource="https://x"), tas.TokenInfo)
+        assert_type(await session.exchange_token(["item_read"]), tas.TokenInfo)
+        await session.revoke_tokens()
+        session.invalidate("token")
+        session.invalidate(b"token")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert_type(session.state, tas.TokenState)
+        assert_type(session.token_info, tas.TokenInfo | None)
+        assert_type(session.statistics(), tas.SessionStatistics)
+        assert_type(session.statistics().expires_in, float | None)
+        assert_type(session.states, tas.StateView)
+        assert_type(await session.states.wait_value(tas.TokenState.FRESH), tas.TokenState)
+        assert_type(
+            session.states.transitions(), AsyncIterator[tuple[tas.TokenState, tas.TokenState]]
+        )
+        assert_type(session.auth(), tas.SessionAuth)
+        assert_type(session.config, tas.Config)
+        async with httpx.AsyncClient(auth=tas.SessionAuth(session, origins=["https://x"])):
+            # A block may return from inside: leaving a session swallows nothing.
+            return await session.get_access_token()
+
+
+async def use_manager(client: httpx.AsyncClient) -> bool:
+    async with tas.TokenManager(make_config(), http_client=client) as manager:
+        token = await manager.get_tokens_client_credentials_grant()
+        await manager.revoke_tokens(token.access_token)
+        return manager.is_access_token_valid(token, buffer=60.0)
+
+
+def catch(error: tas.AnonymousSessionError) -> Iterable[str | None]:
+    if isinstance(error, tas.ConfigError):
+        assert_type(error.field, str)
+        value_error: ValueError = error
+        yield str(value_error)
+    elif isinstance(error, tas.CredentialsRejectedError | tas.MalformedTokenResponseError):
+        request_error: httpx.RequestError = error
+        yield str(request_error)
+    elif isinstance(error, tas.TokenUnavailableError | tas.RevocationError):
+        yield error.request_id
+    elif isinstance(error, tas.SessionClosedError):
+        closed: trio.ClosedResourceError = error
+        yield str(closed)
+
+
+async def use_testing() -> None:
+    plan = testing.FaultPlan(token=[None, testing.Fault.hang()], token_then=testing.Fault())
+    server = testing.TokenServer(plan, clients=[testing.Client()], lifetime=60.0)
+    async with testing.open_test_session(server, stale_buffer=1.0) as session:
+        assert_type(session, tas.AnonymousSession)
+    async with testing.open_loopback(server, port=0) as url:
+        assert_type(url, str)
+    assert_type(server.live_tokens(), list[testing.IssuedToken])
+    for request in server.requests:
+        assert_type(request, testing.SeenRequest)
+    for shown in server.presented:
+        assert_type(shown, testing.Presented)
+
+
+trio.run(use_session, clock=MockClock())
+assert_type(tas.__version__, str)
