@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 import threading
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in tuple(os.environ):
         if name.startswith("BOX_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _same_jitter() -> None:
+    """Draw the same jitter each time; Hypothesis seeds its examples by itself."""
+    random.seed(0)
 
 
 @pytest.fixture

@@ -65,8 +65,8 @@ async def time_async(function: Callable[[], Awaitable[object]]) -> float:
     return (time.perf_counter() - began) / CALLS
 
 
-def report(name: str, ours: list[float], floor: list[float], limit: float | None) -> bool:
-    """Print the ratio of two series taken in turns, and return whether it is in the limit."""
+def report(name: str, ours: list[float], floor: list[float], limit: float | None = None) -> None:
+    """Print the ratio of two series taken in turns, beside what it is to be at the most."""
     ratios = sorted(a / b for a, b in zip(ours, floor, strict=True))
     median = statistics.median(ratios)
     low, _, high = statistics.quantiles(ratios, n=4)
@@ -75,10 +75,9 @@ def report(name: str, ours: list[float], floor: list[float], limit: float | None
         f"{name:<58}{median:6.2f} x  [{low:.2f} to {high:.2f}]"
         f"  {statistics.median(ours) * 1e9:8.0f} ns{verdict}"
     )
-    return limit is None or median <= limit
 
 
-async def measure_hits() -> bool:
+async def measure_hits() -> None:
     """Compare the two getters with their floors."""
     config = Config(client_id="id", client_secret="secret")
     async with AnonymousSession(config, Grants(config)) as session:
@@ -89,13 +88,9 @@ async def measure_hits() -> bool:
             nowait.append(time_sync(session.get_access_token_nowait))
             checkpoint.append(await time_async(trio.lowlevel.checkpoint))
             getter.append(await time_async(session.get_access_token))
-    return all(
-        [
-            report("get_access_token_nowait / trio.current_time", nowait, clock, 4.0),
-            report("get_access_token / trio.lowlevel.checkpoint", getter, checkpoint, 1.25),
-            report("get_access_token_nowait / checkpoint", nowait, checkpoint, None),
-        ]
-    )
+    report("get_access_token_nowait / trio.current_time", nowait, clock, 4.0)
+    report("get_access_token / trio.lowlevel.checkpoint", getter, checkpoint, 1.25)
+    report("get_access_token_nowait / trio.lowlevel.checkpoint", nowait, checkpoint)
 
 
 async def release(count: int) -> tuple[float, int]:
@@ -114,7 +109,7 @@ async def release(count: int) -> tuple[float, int]:
         return time.perf_counter() - began, grants.sent
 
 
-async def measure_release() -> bool:
+async def measure_release() -> None:
     """Show that the release of held getters is linear in their number."""
     counts = (1_000, 10_000, 40_000)
     times: dict[int, list[float]] = {count: [] for count in counts}
@@ -129,17 +124,15 @@ async def measure_release() -> bool:
         print(f"release of {count:>6} held getters: {each * count * 1e3:8.1f} ms, ", end="")
         print(f"{each * 1e6:.1f} us each")
     print(f"grants for each crowd: {sorted(sent)}")
-    ok = report(
-        "a getter's share: released among 40,000 / among 1,000", times[40_000], times[1_000], 2.0
-    )
-    return ok and sent == {1}
+    report("a getter's share: among 40,000 / among 1,000", times[40_000], times[1_000], 2.0)
 
 
-async def main() -> bool:
-    """Measure everything; return whether all is within its limits."""
+async def main() -> None:
+    """Measure everything."""
     print(f"Python {platform.python_version()}, trio {trio.__version__}, {TURNS} turns")
-    return all([await measure_hits(), await measure_release()])
+    await measure_hits()
+    await measure_release()
 
 
 if __name__ == "__main__":
-    raise SystemExit(0 if trio.run(main) else 1)
+    trio.run(main)
