@@ -6,8 +6,6 @@ import math
 import random
 import sys
 from collections import deque
-from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -97,7 +95,8 @@ class _Scene:
         grants = f"{seen.grants} grants, {seen.failures} failures survived"
         grid.add_row("token endpoint", grants)
         title = f"trio_anon_session · {now - self.began_at:.1f} of {seconds:g} s"
-        return Panel(Group(grid, Text(), *map(Text, events)), title=title)
+        lines = [Text(event, no_wrap=True, overflow="ellipsis") for event in events]
+        return Panel(Group(grid, Text(), *lines), title=title)
 
 
 def _tell(event: Event) -> str | None:
@@ -149,7 +148,8 @@ async def run_demo(seconds: float, workers: int, lifetime: float) -> bool:
             min_refresh_interval=0.1,
             retry_interval=0.2,
             max_retry_interval=1.0,
-            max_retries=60,
+            # However long the failing spell is, the getters are to outlast it.
+            max_retries=10_000,
         )
         async with AnonymousSession(config, observers=[observe]) as session:
             scene = _Scene(session, server, began_at, say)
@@ -162,22 +162,26 @@ async def run_demo(seconds: float, workers: int, lifetime: float) -> bool:
                 nursery.start_soon(_cause_trouble, scene, seconds)
                 for number in range(workers):
                     nursery.start_soon(_work, scene, client, number)
-                live = (
-                    Live(
-                        get_renderable=partial(scene.panel, events, seconds),
-                        console=console,
-                        refresh_per_second=10,
-                    )
-                    if console.is_terminal
-                    else nullcontext()
-                )
-                with live:
-                    while (left := began_at + seconds - trio.current_time()) > 0:
-                        if not console.is_terminal:
-                            print(scene.line(), flush=True)
-                        await trio.sleep(min(1.0, left))
+                if console.is_terminal:
+                    await _draw(scene, console, events, seconds)
+                else:
+                    await _print_lines(scene, seconds)
                 nursery.cancel_scope.cancel()
             return _sum_up(scene)
+
+
+async def _draw(scene: _Scene, console: Console, events: deque[str], seconds: float) -> None:
+    # Refreshed from here, and not by rich's own thread, where Trio's clock cannot be read.
+    with Live(console=console, auto_refresh=False) as live:
+        while (left := scene.began_at + seconds - trio.current_time()) > 0:
+            live.update(scene.panel(events, seconds), refresh=True)
+            await trio.sleep(min(0.1, left))
+
+
+async def _print_lines(scene: _Scene, seconds: float) -> None:
+    while (left := scene.began_at + seconds - trio.current_time()) > 0:
+        print(scene.line(), flush=True)
+        await trio.sleep(min(1.0, left))
 
 
 async def _work(scene: _Scene, client: httpx.AsyncClient, number: int) -> None:
