@@ -2,22 +2,23 @@
 
 A map of the package, from the bottom up; imports run one way, upwards only:
 
-=============  ==========================================================
-``_secrets``   scrubbing, fingerprints, no pickles
-``_errors``    the exception tree
-``_config``    `Config`
-``_token``     `TokenInfo`, `TokenState`; what an answer says, what time makes of it
-``_backoff``   pauses after failures, ``Retry-After``, rounds
-``_events``    what observers are told
-``_manager``   `TokenManager`: one grant or revocation over httpx
-``_revocation``  getting one token revoked, with retries
-``_states``    the states, to wait for
-``_nursery``   ending a nursery without a group
-``_session``   `AnonymousSession`: gate, refresh, life cycle
-``_auth``      `SessionAuth`, the ``httpx.Auth``
-``testing``    the embedded token server and what belongs to it
-``_cli``       the command
-=============  ==========================================================
+===============  ========================================================
+``_secrets``     scrubbing, fingerprints, no pickles
+``_errors``      the exception tree
+``_config``      `Config`
+``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
+``_backoff``     ``Retry-After``, pauses, rounds of attempts
+``_events``      what a session tells: events, statistics
+``_manager``     `TokenManager`: one grant or revocation over httpx
+``_revocation``  getting one token revoked, however often it takes
+``_states``      the states, to wait for
+``_reporter``    counting, logging, telling
+``_nursery``     the end of a nursery, without a group
+``_session``     `AnonymousSession`: gate, refresh, life cycle
+``_auth``        `SessionAuth`, the ``httpx.Auth``
+``testing``      the embedded token server and what belongs to it
+``_cli``         the command; ``_demo`` is its demonstration
+===============  ========================================================
 """
 
 from typing import TYPE_CHECKING

@@ -46,19 +46,12 @@ from trio.lowlevel import checkpoint
 from ._backoff import Rounds, logger
 from ._config import Config
 from ._errors import SessionClosedError, TokenUnavailableError
-from ._events import (
-    Closed,
-    Granted,
-    Invalidated,
-    RefreshFailed,
-    Revoked,
-    SessionStatistics,
-    StateChanged,
-)
+from ._events import SessionStatistics
 from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle
+from ._reporter import Reporter
 from ._revocation import Revocation
-from ._secrets import Unpicklable, fingerprint
+from ._secrets import Unpicklable
 from ._states import StateView
 from ._token import TokenInfo, TokenState, state_at
 
@@ -67,7 +60,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._auth import SessionAuth
-    from ._events import Event, Observer
+    from ._events import Observer
     from ._token import TokenRequestOptions
 
 LOOK_UP_INTERVAL = 60.0
@@ -112,8 +105,7 @@ class AnonymousSession(Unpicklable):
         self._config = config
         self._manager = TokenManager(config) if token_manager is None else token_manager
         self._owns_manager = token_manager is None
-        self._observers = tuple(observers)
-        self._states = StateView(TokenState.EMPTY) if self._observers else None
+        self._reporter = Reporter(observers)
 
         self._token: TokenInfo | None = None
         self._wall_offset = -math.inf
@@ -131,14 +123,6 @@ class AnonymousSession(Unpicklable):
 
         self._sent_at = -math.inf
         self._rounds = Rounds(config)
-
-        self._grants = 0
-        self._failures = 0
-        self._held_total = 0
-        self._invalidations = 0
-        self._revocations_done = 0
-        self._same_token_answers = 0
-        self._last_error: str | None = None
 
         self._sleep = trio.CancelScope()
         self._life = trio.CancelScope(shield=True)
@@ -307,9 +291,7 @@ class AnonymousSession(Unpicklable):
             return
         if self.state is not TokenState.EXPIRED:
             self._drop_token(token)
-            self._invalidations += 1
-            if self._observers:
-                self._emit(Invalidated(fingerprint(access_token)))
+            self._reporter.invalidated(access_token)
 
     async def revoke_tokens(self, options: TokenRequestOptions | None = None) -> None:
         """Forget the token, then revoke it at the server (RFC 7009).
@@ -359,9 +341,9 @@ class AnonymousSession(Unpicklable):
     @property
     def states(self) -> StateView:
         """The states, to wait for and to iterate over."""
-        if self._states is None:
-            self._states = StateView(None if self._closed else self.state)
-        return self._states
+        if self._reporter.states is None:
+            self._reporter.states = StateView(None if self._closed else self.state)
+        return self._reporter.states
 
     def statistics(self) -> SessionStatistics:
         """Return what there is to be seen from outside, as it is now."""
@@ -372,16 +354,17 @@ class AnonymousSession(Unpicklable):
                 expires_in = max(0.0, self._token.expires_at - self._aged(now))
             due_at = now if self._grant is not None else self._due_at(now)
             next_refresh_in = max(0.0, due_at - now) if due_at < math.inf else None
+        told = self._reporter
         return SessionStatistics(
-            grants=self._grants,
-            failures=self._failures,
+            grants=told.grants,
+            failures=told.failures,
             consecutive_failures=self._rounds.consecutive_failures,
             getters_held=self._held,
-            getters_held_total=self._held_total,
-            invalidations=self._invalidations,
-            revocations=self._revocations_done,
-            same_token_answers=self._same_token_answers,
-            last_error=self._last_error,
+            getters_held_total=told.held_total,
+            invalidations=told.invalidations,
+            revocations=told.revocations,
+            same_token_answers=told.same_token_answers,
+            last_error=told.last_error,
             state=self.state,
             expires_in=expires_in,
             next_refresh_in=next_refresh_in,
@@ -427,7 +410,7 @@ class AnonymousSession(Unpicklable):
         if self._options is None:
             self._options = options
         self._held += 1
-        self._held_total += 1
+        self._reporter.held_total += 1
         self._sleep.cancel()
         try:
             async with self._gate:
@@ -456,7 +439,7 @@ class AnonymousSession(Unpicklable):
         """Start each grant when it is due, and see each boundary when it is passed."""
         try:
             while True:
-                self._notice_state()
+                self._reporter.state_is(self.state)
                 now = trio.current_time()
                 due_at = self._due_at(now)
                 if due_at <= now:
@@ -507,15 +490,6 @@ class AnonymousSession(Unpicklable):
         if token is None or aged >= token.expires_at:
             return math.inf
         return (token.stale_at if aged < token.stale_at else token.expires_at) - (aged - now)
-
-    def _notice_state(self) -> None:
-        if self._states is None or self._closed:
-            return
-        old, new = self._states.value, self.state
-        if new is not old:
-            self._states._set(new)
-            if self._observers:
-                self._emit(StateChanged(old, new))
 
     # Grants
 
@@ -590,46 +564,25 @@ class AnonymousSession(Unpicklable):
         return None
 
     def _note_success(self, token: TokenInfo, wall_offset: float, grant: _Grant) -> None:
-        self._grants += 1
+        self._reporter.grants += 1
         self._rounds.succeed()
         if grant.discarded:
             return
         if self._token is not None and self._token.access_token == token.access_token:
-            self._same_token_answers += 1
+            self._reporter.same_token_answers += 1
         self._token = token
         self._wall_offset = wall_offset
         self._met_stale = False
         self._options = None
         self._dropped.clear()
-        self._notice_state()
-        if self._observers:
-            now = trio.current_time()
-            self._emit(
-                Granted(
-                    fingerprint=fingerprint(token.access_token),
-                    lifetime=token.lifetime,
-                    expires_in=token.expires_at - now,
-                    latency=now - self._sent_at,
-                )
-            )
+        now = trio.current_time()
+        self._reporter.state_is(self.state)
+        self._reporter.granted(token, now=now, latency=now - self._sent_at)
 
     def _note_failure(self, cause: Exception) -> None:
         now = trio.current_time()
         error = self._rounds.fail(cause, now, self._gap_ends_at())
-        retry_in = self._rounds.retry_at - now
-        self._failures += 1
-        self._last_error = f"{type(error).__name__}: {error}"
-        logger.warning("no token; next attempt in %.1f s at the earliest: %s", retry_in, error)
-        if self._observers:
-            self._emit(
-                RefreshFailed(
-                    error=self._last_error,
-                    attempt=self._rounds.attempts,
-                    consecutive_failures=self._rounds.consecutive_failures,
-                    retry_in=retry_in,
-                    round_over=self._rounds.is_over,
-                )
-            )
+        self._reporter.failed(error, self._rounds, now=now)
 
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
@@ -640,7 +593,7 @@ class AnonymousSession(Unpicklable):
             self._grant.discarded = True
         if not self._held:
             self._options = None
-        self._notice_state()
+        self._reporter.state_is(self.state)
         # Getters on their way through the gate are held again now, and want a grant.
         self._sleep.cancel()
 
@@ -657,14 +610,7 @@ class AnonymousSession(Unpicklable):
     async def _revoke(self, revocation: Revocation) -> None:
         await revocation.run(self._manager, self._config)
         self._revocations.discard(revocation)
-        error = revocation.error
-        if error is None:
-            self._revocations_done += 1
-        else:
-            self._last_error = f"{type(error).__name__}: {error}"
-            logger.warning("%s", error)
-        if self._observers:
-            self._emit(Revoked(fingerprint(revocation.token), str(error) if error else None))
+        self._reporter.revoked(revocation.token, revocation.error)
 
     # The gate and the end
 
@@ -681,16 +627,4 @@ class AnonymousSession(Unpicklable):
         if self._token is not None and self._config.revoke_on_exit:
             self._revocations.add(Revocation(self._token.access_token))
         self._token = None
-        if self._states is not None:
-            self._states._set(None)
-        if self._observers:
-            self._emit(Closed())
-
-    def _emit(self, event: Event) -> None:
-        for observer in self._observers:
-            try:
-                observer(event)
-            except Exception as error:
-                logger.error(
-                    "an observer raised %s on %s", type(error).__name__, type(event).__name__
-                )
+        self._reporter.closed()
