@@ -213,10 +213,11 @@ class _SharedTokenManager(FakeTokenManager):
         self.forgotten: list[str] = []
         self.shared: TokenInfo | None = None
         self.forget_error: Exception | None = None
+        self.forget_latency = 0.0
 
     async def forget_token(self, token: str) -> None:
         """Note the token."""
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.forget_latency)
         self.forgotten.append(token)
         if self.forget_error is not None:
             raise self.forget_error
@@ -262,6 +263,26 @@ async def test_promise_17_a_forget_that_fails_is_repeated_and_stops_nothing(
         session.invalidate("token-2")
         assert await session.get_access_token() == "token-3"
         assert manager.forgotten == ["token-1", "token-1", "token-2"]
+
+
+async def test_promise_17_a_forget_that_hangs_holds_nobody_for_ever(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shared manager has ``request_timeout`` to forget a token, and is told again later."""
+    config = make_config(request_timeout=5.0)
+    manager = _SharedTokenManager(config)
+    manager.forget_latency = 1e9
+    async with AnonymousSession(config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        start = trio.current_time()
+        assert await session.get_access_token() == "token-2"
+        # The gap after the last grant, and the limit.
+        assert trio.current_time() - start == 1.0 + 5.0
+        assert "did not end within request_timeout" in caplog.text
+        manager.forget_latency = 0.0
+        session.invalidate("token-2")
+        await session.get_access_token()
+        assert manager.forgotten == ["token-1", "token-2"]
 
 
 # 18

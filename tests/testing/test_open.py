@@ -362,3 +362,14 @@ async def test_session_outlives_a_cut_on_a_socket(
 
     assert token in server.tokens
     assert len(server.token_requests()) == 2
+
+
+@pytest.mark.slow
+async def test_loopback_that_is_cancelled_while_it_opens_leaves_nothing() -> None:
+    """A cancellation that meets the opening comes out as itself, and the socket is closed."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with open_loopback(TokenServer()):
+            raise AssertionError
+    assert scope.cancelled_caught
+    gc.collect()
