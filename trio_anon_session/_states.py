@@ -111,4 +111,4 @@ class _Transitions:
 def _predicate(
     wanted: TokenState | Callable[[TokenState], bool],
 ) -> Callable[[TokenState], bool]:
-    return wanted.__eq__ if isinstance(wanted, TokenState) else wanted
+    return (lambda state: state is wanted) if isinstance(wanted, TokenState) else wanted
