@@ -139,14 +139,23 @@ def token(
     everybody on the machine.
     """
     settings = {name: value for name, value in flags.items() if value is not None}
-    if client_secret_file is not None:
-        with click.open_file(os.fspath(client_secret_file)) as file:
-            settings["client_secret"] = file.read().strip()
     try:
+        if client_secret_file is not None:
+            settings["client_secret"] = _read_secret(client_secret_file)
         config = _configure(settings, box_json).replace(max_retries=max_retries)
         click.echo(trio.run(_get_token, config))
     except AnonymousSessionError as error:
         _fail(error)
+
+
+def _read_secret(path: Path) -> str:
+    with click.open_file(os.fspath(path), "rb") as file:
+        content: bytes = file.read()
+    # Not by catching UnicodeDecodeError: it holds the content.
+    secret = content.decode(errors="replace").strip()
+    if "\ufffd" in secret:
+        raise ConfigError("client_secret", "wants a file of UTF-8 text")
+    return secret
 
 
 def _configure(settings: dict[str, str], box_json: Path | None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import sys
@@ -124,6 +125,9 @@ async def run_demo(seconds: float, workers: int, lifetime: float) -> bool:
         workers: how many tasks call the protected resource.
         lifetime: seconds that each token lives.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the bar's blocks cannot be printed, question marks stand for them.
+        sys.stdout.reconfigure(errors="replace")
     console = Console()
     events: deque[str] = deque(maxlen=10)
     began_at = trio.current_time()

@@ -116,10 +116,11 @@ class AnonymousSession(Unpicklable):
         self._to_forget: list[str] = []
 
         self._gate = trio.Condition()
-        self._held = 0
+        # The options of each held getter, in the order in which they came.
+        self._held: dict[int, TokenRequestOptions | None] = {}
         self._met_stale = False
+        self._stale_options: TokenRequestOptions | None = None
         self._asked_at = -math.inf
-        self._options: TokenRequestOptions | None = None
 
         self._sent_at = -math.inf
         self._rounds = Rounds(config)
@@ -130,7 +131,9 @@ class AnonymousSession(Unpicklable):
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<AnonymousSession for {self._config.client_id!r}: {self.state.value}>"
+        # Not the state: that is Trio's clock's to say, which a thread cannot read.
+        condition = "closed" if self._closed else "open" if self._entered else "not entered"
+        return f"<AnonymousSession for {self._config.client_id!r}, {condition}>"
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
@@ -359,7 +362,7 @@ class AnonymousSession(Unpicklable):
             grants=told.grants,
             failures=told.failures,
             consecutive_failures=self._rounds.consecutive_failures,
-            getters_held=self._held,
+            getters_held=len(self._held),
             getters_held_total=told.held_total,
             invalidations=told.invalidations,
             revocations=told.revocations,
@@ -396,7 +399,7 @@ class AnonymousSession(Unpicklable):
             return None
         if aged >= token.stale_at and not self._met_stale:
             self._met_stale = True
-            self._options = options
+            self._stale_options = options
             self._sleep.cancel()
         self._asked_at = now
         return token
@@ -405,12 +408,11 @@ class AnonymousSession(Unpicklable):
         """Wait at the gate for a usable token, or for a round to fail."""
         self._check_open()
         self._asked_at = trio.current_time()
-        self._rounds.join(self._asked_at, is_first=self._held == 0)
+        self._rounds.join(self._asked_at, is_first=not self._held)
         rounds_failed_before = self._rounds.failed
-        if self._options is None:
-            self._options = options
-        self._held += 1
         self._reporter.held_total += 1
+        ticket = self._reporter.held_total
+        self._held[ticket] = options
         self._sleep.cancel()
         try:
             async with self._gate:
@@ -422,10 +424,7 @@ class AnonymousSession(Unpicklable):
                         self._rounds.raise_failure(trio.current_time())
                     await self._gate.wait()
         finally:
-            self._held -= 1
-            if not self._held:
-                # One caller's address is not for another's grant.
-                self._options = None
+            del self._held[ticket]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -494,7 +493,10 @@ class AnonymousSession(Unpicklable):
     # Grants
 
     def _start_grant(self) -> None:
-        self._grant = _Grant(self._options)
+        # One caller's options are not for another's grant: those of the getter that has
+        # waited longest count, or of the one that met the token STALE first.
+        options = next(iter(self._held.values())) if self._held else self._stale_options
+        self._grant = _Grant(options)
         self._nursery.start_soon(self._get_token, self._grant)
 
     async def _get_token(self, grant: _Grant) -> None:
@@ -573,7 +575,7 @@ class AnonymousSession(Unpicklable):
         self._token = token
         self._wall_offset = wall_offset
         self._met_stale = False
-        self._options = None
+        self._stale_options = None
         self._dropped.clear()
         now = trio.current_time()
         self._reporter.state_is(self.state)
@@ -591,8 +593,7 @@ class AnonymousSession(Unpicklable):
         self._token = None
         if self._grant is not None:
             self._grant.discarded = True
-        if not self._held:
-            self._options = None
+        self._stale_options = None
         self._reporter.state_is(self.state)
         # Getters on their way through the gate are held again now, and want a grant.
         self._sleep.cancel()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class StateView:
     """Lets tasks follow the states of a session, as trio-util's ``AsyncValue`` does.
 
-    Predicates run in the task that waits: one that raises harms nobody else.
+    A predicate that raises does so in the task that waits, and harms nobody else.
     """
 
     def __init__(self, initial: TokenState | None) -> None:
@@ -46,12 +46,13 @@ class StateView:
         Raises:
             SessionClosedError: the session is closed, or was while waiting.
 
-        Cancellation: leaves nothing behind.
+        Cancellation: leaves nothing behind. Always a checkpoint.
         """
-        matches = _predicate(value_or_predicate)
-        await trio.lowlevel.checkpoint()
-        while not matches(state := self._open_value()):
-            await self._states.wait_transition()
+        wait = _Wait(value_or_predicate)
+        state: TokenState | None = await self._states.wait_value(wait.ends_with)
+        wait.raise_failure()
+        if state is None:
+            raise SessionClosedError
         return state
 
     def transitions(
@@ -70,12 +71,6 @@ class StateView:
         """
         return _Transitions(self._states, value_or_predicate)
 
-    def _open_value(self) -> TokenState:
-        state: TokenState | None = self._states.value
-        if state is None:
-            raise SessionClosedError
-        return state
-
 
 @final
 class _Transitions:
@@ -93,22 +88,35 @@ class _Transitions:
         return self
 
     async def __anext__(self) -> tuple[TokenState, TokenState]:
-        while True:
-            if self._states.value is None:
-                raise SessionClosedError
-            new, old = await self._states.wait_transition()
-            if new is None or old is None:
-                raise SessionClosedError
-            if self._matches(new, old):
-                return new, old
-
-    def _matches(self, new: TokenState, old: TokenState) -> bool:
-        if self._wanted is None or isinstance(self._wanted, TokenState):
-            return self._wanted in (None, new)
-        return self._wanted(new, old)
+        if self._states.value is None:
+            await trio.lowlevel.checkpoint()
+            raise SessionClosedError
+        wait = _Wait(self._wanted)
+        new, old = await self._states.wait_transition(wait.ends_with)
+        wait.raise_failure()
+        if new is None:
+            raise SessionClosedError
+        return new, old
 
 
-def _predicate(
-    wanted: TokenState | Callable[[TokenState], bool],
-) -> Callable[[TokenState], bool]:
-    return (lambda state: state is wanted) if isinstance(wanted, TokenState) else wanted
+class _Wait:
+    """Asks a user's predicate where the states are set, and keeps what it raises from there."""
+
+    def __init__(self, wanted: TokenState | Callable[..., bool] | None) -> None:
+        self._wanted = wanted
+        self._failure: Exception | None = None
+
+    def ends_with(self, *states: TokenState | None) -> bool:
+        if states[0] is None or self._wanted is None:
+            return True
+        if isinstance(self._wanted, TokenState):
+            return states[0] is self._wanted
+        try:
+            return bool(self._wanted(*states))
+        except Exception as error:
+            self._failure = error
+            return True
+
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

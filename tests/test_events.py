@@ -1,0 +1,336 @@
+"""What observers are told, and that nobody is harmed by them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, make_config, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    Closed,
+    CredentialsRejectedError,
+    Event,
+    Granted,
+    Invalidated,
+    RefreshFailed,
+    RevocationError,
+    Revoked,
+    StateChanged,
+    TokenRequestError,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+EMPTY, FRESH, STALE, EXPIRED = TokenState
+
+T = TypeVar("T")
+SECRET = "hush-hush+secret/0123456789"
+
+
+class Notes:
+    """An observer that notes every event, and the time at which it came."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[float, Event]] = []
+
+    def __call__(self, event: Event) -> None:
+        """Note an event."""
+        self.all.append((trio.current_time(), event))
+
+    def of(self, kind: type[T]) -> list[T]:
+        """Return the events of a kind."""
+        return [event for _, event in self.all if isinstance(event, kind)]
+
+
+# Each event
+
+
+async def test_granted_tells_of_the_token(autojump_clock: MockClock) -> None:
+    """A grant's event says when it was there, how long it took and how long it is good for."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config(), lifetime=3600.0, latency=2.0)
+    async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+        start = trio.current_time()
+        await session.get_access_token()
+        await trio.sleep_until(start + 3002.0)
+        await wait_all_tasks_blocked()
+    granted = [(at - start, event) for at, event in notes.all if isinstance(event, Granted)]
+    assert [at for at, _ in granted] == [2.0, 3002.0]
+    for _, event in granted:
+        assert event.lifetime == 3600.0
+        assert event.expires_in == 3568.0
+        assert event.latency == 2.0
+    assert granted[0][1].fingerprint != granted[1][1].fingerprint
+
+
+async def test_refresh_failed_tells_of_the_attempt(autojump_clock: MockClock) -> None:
+    """Each failed attempt says what was said, which it was, and when the next may be sent."""
+    notes = Notes()
+    config = make_config(max_retries=1, retry_strategy=lambda attempt, error: 5.0 * attempt)
+    manager = FakeTokenManager(config, latency=1.0)
+    manager.outcomes = [
+        TokenUnavailableError("down"),
+        TokenUnavailableError("still down", retry_after=40.0),
+        CredentialsRejectedError("no", retry_after=30.0),
+    ]
+    async with AnonymousSession(config, manager, observers=[notes]) as session:
+        start = trio.current_time()
+        for _ in range(2):
+            with pytest.raises(TokenRequestError):
+                await session.get_access_token()
+            await trio.sleep(40.0)
+    failed = [(at - start, event) for at, event in notes.all if isinstance(event, RefreshFailed)]
+    assert failed == [
+        (1.0, RefreshFailed("TokenUnavailableError: down", 1, 1, 5.0, round_over=False)),
+        (7.0, RefreshFailed("TokenUnavailableError: still down", 2, 2, 40.0, round_over=True)),
+        (48.0, RefreshFailed("CredentialsRejectedError: no", 1, 3, 30.0, round_over=True)),
+    ]
+
+
+async def test_refresh_failed_shows_no_word_of_a_foreign_exception(
+    autojump_clock: MockClock,
+) -> None:
+    """Of an exception that is not ours the event shows the kind alone."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config())
+    manager.outcomes = [KeyError(SECRET)]
+    async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+        await session.get_access_token()
+    (failed,) = notes.of(RefreshFailed)
+    assert "KeyError" in failed.error
+    assert SECRET not in failed.error
+
+
+async def test_invalidated_names_the_token_that_was_dropped(autojump_clock: MockClock) -> None:
+    """A report of the current token is told once; a late one, or of another, is not."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+        await session.get_access_token()
+        await trio.sleep(10.0)
+        start = trio.current_time()
+        for token in ("token-0", "token-1", "token-1"):
+            session.invalidate(token)
+        # In the call itself: there is no await between.
+        assert notes.all[-1] == (start, Invalidated(notes.of(Granted)[0].fingerprint))
+        await session.get_access_token()
+        session.invalidate("token-1")
+    assert len(notes.of(Invalidated)) == 1
+
+
+async def test_revoked_tells_how_a_revocation_ended(autojump_clock: MockClock) -> None:
+    """A revocation is told when it has ended: good, or with what was said."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config())
+    manager.revoke_latency = 3.0
+    manager.revoke_outcomes = [None, RevocationError("no way", retryable=False)]
+    async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+        start = trio.current_time()
+        await session.get_access_token()
+        await session.revoke_tokens()
+        await session.get_access_token()
+        with pytest.raises(RevocationError):
+            await session.revoke_tokens()
+    first, second = notes.of(Granted)
+    assert [(at - start, event) for at, event in notes.all if isinstance(event, Revoked)] == [
+        (3.0, Revoked(first.fingerprint, None)),
+        (6.0, Revoked(second.fingerprint, "no way")),
+    ]
+
+
+async def test_revoke_on_exit_is_told_after_closed(autojump_clock: MockClock) -> None:
+    """The revocation at the end of the block comes after the end itself."""
+    notes = Notes()
+    config = make_config(revoke_on_exit=True)
+    manager = FakeTokenManager(config)
+    async with AnonymousSession(config, manager, observers=[notes]) as session:
+        await session.get_access_token()
+    (granted,) = notes.of(Granted)
+    assert [event for _, event in notes.all[-2:]] == [Closed(), Revoked(granted.fingerprint, None)]
+
+
+async def test_state_changes_come_at_their_boundaries(autojump_clock: MockClock) -> None:
+    """Every change of state is told at its very time, with nobody else looking."""
+    notes = Notes()
+    config = make_config(refresh="on_request")
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager, observers=[notes]) as session:
+        start = trio.current_time()
+        await session.get_access_token()
+        await trio.sleep(5000.0)
+        await session.get_access_token()
+        session.invalidate("token-2")
+    assert [(at - start, event) for at, event in notes.all if isinstance(event, StateChanged)] == [
+        (0.0, StateChanged(EMPTY, FRESH)),
+        (3000.0, StateChanged(FRESH, STALE)),
+        (3570.0, StateChanged(STALE, EXPIRED)),
+        (5000.0, StateChanged(EXPIRED, FRESH)),
+        (5000.0, StateChanged(FRESH, EMPTY)),
+    ]
+
+
+async def test_state_changes_are_told_while_a_grant_hangs(autojump_clock: MockClock) -> None:
+    """Boundaries are told at their times also while the endpoint gives no answer."""
+    notes = Notes()
+    server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=3600.0)
+    async with open_test_session(server, observers=[notes], request_timeout=9999.0) as session:
+        start = (await session.exchange_token("x")).sent_at
+        await trio.sleep(5000.0)
+    assert [(at - start, event.new) for at, event in notes.all if isinstance(event, StateChanged)][
+        1:
+    ] == [(3000.0, STALE), (3570.0, EXPIRED)]
+
+
+@pytest.mark.parametrize("how", ["left", "raised", "broken down"])
+async def test_closed_is_told_once(autojump_clock: MockClock, how: str) -> None:
+    """However a session ends, its observers hear of it once, and nothing after it."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config())
+    manager.outcomes = [SystemExit()] if how == "broken down" else []
+    try:
+        async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+            await session.get_access_token()
+            if how == "raised":
+                raise SystemExit
+    except SystemExit:
+        pass
+    assert notes.of(Closed) == [Closed()]
+    assert notes.all[-1][1] == Closed()
+
+
+async def test_a_discarded_grant_is_not_told(autojump_clock: MockClock) -> None:
+    """A token that nobody ever gets, since a revoke overtook it, is not told as granted."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config(), latency=2.0)
+    async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+            await trio.sleep(1.0)
+            await session.revoke_tokens()
+        assert getter.token == "token-2"
+    (granted,) = notes.of(Granted)
+    (revoked,) = notes.of(Revoked)
+    assert granted.fingerprint != revoked.fingerprint
+
+
+# Observers
+
+
+async def test_an_observer_that_raises_harms_nobody(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged without its words; the next observer and the session go on."""
+    notes = Notes()
+    config = make_config(refresh="on_request")
+    manager = FakeTokenManager(config)
+    manager.outcomes = [TokenUnavailableError("down")]
+
+    def bad(event: Event) -> None:
+        raise ZeroDivisionError(SECRET)
+
+    async with AnonymousSession(config, manager, observers=[bad, notes]) as session:
+        await session.get_access_token()
+        session.invalidate("token-1")
+        await session.get_access_token()
+        await session.revoke_tokens()
+        assert await session.get_access_token() == "token-3"
+    kinds = {type(event) for _, event in notes.all}
+    assert kinds == {Granted, RefreshFailed, Invalidated, Revoked, StateChanged, Closed}
+    for kind in kinds:
+        assert f"an observer raised ZeroDivisionError on {kind.__name__}" in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_an_observer_may_use_the_session(autojump_clock: MockClock) -> None:
+    """What an event tells of is there already: an observer sees it, and may act on it."""
+    seen: list[tuple[str, object]] = []
+    manager = FakeTokenManager(make_config())
+
+    def look(event: Event) -> None:
+        match event:
+            case Granted():
+                seen.append(("granted", session.get_access_token_nowait()))
+                if manager.granted == 1:
+                    session.invalidate("token-1")
+            case Invalidated():
+                seen.append(("invalidated", session.token_info))
+            case StateChanged(new=new):
+                assert session.state is new
+            case Closed():
+                seen.append(("closed", session.statistics().grants))
+
+    session = AnonymousSession(manager.config, manager, observers=[look])
+    async with session:
+        assert await session.get_access_token() == "token-2"
+    assert seen == [
+        ("granted", "token-1"),
+        ("invalidated", None),
+        ("granted", "token-2"),
+        ("closed", 2),
+    ]
+
+
+async def test_observers_may_come_from_any_iterable(autojump_clock: MockClock) -> None:
+    """Observers are taken once, in their order, and all are told."""
+    order: list[int] = []
+    manager = FakeTokenManager(make_config())
+    observers = (lambda event, number=number: order.append(number) for number in range(3))
+    async with AnonymousSession(manager.config, manager, observers=observers):
+        pass
+    assert order == [0, 1, 2]
+
+
+# What they are
+
+
+async def test_nothing_secret_is_in_an_event(autojump_clock: MockClock) -> None:
+    """Neither token nor secret is in an event, not even where the server echoes them."""
+    notes = Notes()
+    echo = f"no {SECRET} for you"
+    server = TokenServer(
+        FaultPlan(
+            token=[Fault.refusal("temporarily_unavailable", echo), None],
+            revoke=[Fault.refusal("invalid_request", echo)],
+        )
+    )
+    server.clients["test-client"] = attrs.evolve(
+        server.clients["test-client"], client_secret=SECRET
+    )
+    async with open_test_session(server, observers=[notes]) as session:
+        session.invalidate(await session.get_access_token())
+        await session.get_access_token()
+        with pytest.raises(RevocationError):
+            await session.revoke_tokens()
+    shown = repr(notes.all)
+    assert "no *** for you" in shown
+    assert SECRET not in shown
+    assert len(server.tokens) == 2
+    assert not any(token in shown for token in server.tokens)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Granted("f", 1.0, 1.0, 0.0),
+        RefreshFailed("e", 1, 1, 1.0, round_over=True),
+        Invalidated("f"),
+        Revoked("f", None),
+        StateChanged(EMPTY, FRESH),
+        Closed(),
+        AnonymousSession(make_config()).statistics(),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_facts_are_frozen(event: Any) -> None:
+    """An event, and a snapshot of the statistics, is a value that nobody can change."""
+    names = [field.name for field in attrs.fields(type(event))] or ["anything"]
+    for name in names:
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(event, name, None)
+    assert event == attrs.evolve(event)

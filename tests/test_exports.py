@@ -1,0 +1,248 @@
+"""The public names: where they are, that they are whole, and what importing them costs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.resources
+import subprocess
+import sys
+import types
+
+import pytest
+
+import trio_anon_session as tas
+from trio_anon_session.__main__ import main
+
+CORE = [
+    "AnonymousSession",
+    "AnonymousSessionError",
+    "Config",
+    "ConfigError",
+    "CredentialsRejectedError",
+    "MalformedTokenResponseError",
+    "RevocationError",
+    "SessionAuth",
+    "SessionClosedError",
+    "TokenInfo",
+    "TokenManager",
+    "TokenRequestError",
+    "TokenRequestOptions",
+    "TokenState",
+    "TokenUnavailableError",
+]
+STORES = ["MemoryStore", "RedisStore", "SQLiteStore", "SharedTokenManager"]
+TESTING = ["FaultPlan", "TokenServer", "open_test_session"]
+METHODS = {
+    "AnonymousSession": [
+        "__aenter__",
+        "__aexit__",
+        "auth",
+        "exchange_token",
+        "get_access_token",
+        "get_access_token_nowait",
+        "invalidate",
+        "revoke_tokens",
+        "state",
+        "states",
+        "statistics",
+        "token_info",
+    ],
+    "Config": ["from_box_json", "from_env", "replace", "revoke_url", "token_url"],
+    "StateView": ["transitions", "wait_value"],
+    "TokenInfo": ["from_answer"],
+    "TokenManager": [
+        "__aenter__",
+        "__aexit__",
+        "aclose",
+        "get_tokens_client_credentials_grant",
+        "is_access_token_valid",
+        "revoke_tokens",
+    ],
+}
+STATISTICS = [
+    "consecutive_failures",
+    "expires_in",
+    "failures",
+    "getters_held",
+    "getters_held_total",
+    "grants",
+    "invalidations",
+    "last_error",
+    "next_refresh_in",
+    "revocations",
+    "same_token_answers",
+    "state",
+]
+EXTRAS = {
+    "click",
+    "hypercorn",
+    "hypothesis",
+    "pytest",
+    "redis",
+    "rich",
+    "trio.testing",
+    "trio_anon_session.testing",
+}
+
+
+def run_fresh(code: str) -> str:
+    """Return what a fresh Python prints that runs this code."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+# Where the names are
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_names_of_the_core(name: str) -> None:
+    """Each name of the core is in the package, and in its ``__all__``."""
+    assert isinstance(getattr(tas, name), type)
+    assert name in tas.__all__
+
+
+@pytest.mark.parametrize("name", TESTING)
+def test_names_of_the_test_kit(name: str) -> None:
+    """Each name of the test kit is in ``testing``, and in its ``__all__``."""
+    assert callable(getattr(tas.testing, name))
+    assert name in tas.testing.__all__
+
+
+@pytest.mark.parametrize("name", ["demo", "serve", "token"])
+def test_names_of_the_commands(name: str) -> None:
+    """Each subcommand is there."""
+    from trio_anon_session._cli import cli
+
+    assert name in cli.commands
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_names_of_the_methods(name: str) -> None:
+    """Each method and property is where it belongs."""
+    missing = [method for method in METHODS[name] if not hasattr(getattr(tas, name), method)]
+    assert missing == []
+
+
+def test_names_of_the_figures() -> None:
+    """The statistics have their names, and no others."""
+    session = tas.AnonymousSession(tas.Config(client_id="id", client_secret="secret"))
+    names = [name for name in dir(session.statistics()) if not name.startswith("_")]
+    assert names == STATISTICS
+
+
+def test_names_of_the_states() -> None:
+    """There are four states, in the order of a token's life."""
+    assert [state.name for state in tas.TokenState] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
+
+
+# That they are whole
+
+
+@pytest.mark.parametrize("module", ["trio_anon_session", "trio_anon_session.testing"])
+def test_exports_are_sorted_and_there(module: str) -> None:
+    """``__all__`` is sorted, classes before functions, names each once, and all are there."""
+    package = importlib.import_module(module)
+    names: list[str] = package.__all__
+    assert len(set(names)) == len(names)
+    assert names == sorted(names, key=lambda name: (not name[0].isupper(), name))
+    assert all(hasattr(package, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("package", "modules", "kept_back"),
+    [
+        (
+            "trio_anon_session",
+            ["_auth", "_config", "_errors", "_events", "_manager", "_session", "_states", "_token"],
+            # Not of users' concern: the annotations of others name them.
+            {"Facts", "MalformedAnswerError"},
+        ),
+        ("trio_anon_session.testing", ["_faults", "_open", "_server"], set()),
+    ],
+)
+def test_every_public_class_is_exported(
+    package: str, modules: list[str], kept_back: set[str]
+) -> None:
+    """No public class of a module that makes up the interface is forgotten in ``__all__``."""
+    exported = set(importlib.import_module(package).__all__)
+    defined = {
+        name
+        for module in modules
+        for name, value in vars(importlib.import_module(f"{package}.{module}")).items()
+        if isinstance(value, type)
+        and not isinstance(value, types.GenericAlias)
+        and value.__module__ == f"{package}.{module}"
+        and not name.startswith("_")
+    }
+    assert defined - exported == kept_back
+
+
+def test_a_name_that_is_none() -> None:
+    """An unknown attribute is an ``AttributeError`` that names it and the package."""
+    with pytest.raises(AttributeError, match=r"'trio_anon_session' has no attribute 'nonsense'"):
+        _ = tas.nonsense
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    """The version is in one place: the package's is the distribution's."""
+    assert tas.__version__ == importlib.metadata.version("trio_anon_session")
+
+
+def test_command_is_installed() -> None:
+    """The distribution brings the command, and it is the module's way in."""
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="trio-anon-session")
+    assert entry.load() is main
+
+
+def test_types_are_shipped() -> None:
+    """The package says that it is typed."""
+    assert importlib.resources.files(tas).joinpath("py.typed").is_file()
+
+
+# What importing costs
+
+
+@pytest.mark.slow
+def test_importing_the_core_imports_no_extra() -> None:
+    """The core does without what the extras bring, and without what tests alone need."""
+    # httpx has a command of its own, and imports for it what it finds.
+    code = (
+        "import attrs, httpx, sys, trio, trio_util\n"
+        "before = set(sys.modules)\n"
+        "import trio_anon_session\n"
+        "print(*set(sys.modules) - before, sep='\\n')\n"
+    )
+    loaded = run_fresh(code).split()
+    assert "trio_anon_session" in loaded
+    assert EXTRAS.intersection(loaded) == set()
+
+
+@pytest.mark.slow
+def test_the_core_works_without_the_extras() -> None:
+    """Where no extra is installed, a session can be opened."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(EXTRAS)}))\n"
+        "import trio, trio_anon_session as tas\n"
+        "async def main():\n"
+        "    async with tas.AnonymousSession(tas.Config(client_id='i', client_secret='s')) as it:\n"
+        "        print(it.state.name)\n"
+        "trio.run(main)\n"
+    )
+    assert run_fresh(code) == "EMPTY\n"
+
+
+@pytest.mark.slow
+def test_the_test_kit_is_loaded_where_it_is_used() -> None:
+    """``testing`` is an attribute that needs no import of its own, and comes when it is asked."""
+    code = (
+        "import trio_anon_session as tas, sys\n"
+        "print('trio_anon_session.testing' in sys.modules)\n"
+        "print(tas.testing is sys.modules['trio_anon_session.testing'])\n"
+        "print(sorted({'pytest', 'hypothesis', 'hypercorn'} & sys.modules.keys()))\n"
+    )
+    assert run_fresh(code).split() == ["False", "True", "[]"]

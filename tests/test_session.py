@@ -1,0 +1,545 @@
+"""`AnonymousSession` beside its promises: misuse, figures, options, several sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_anon_session._session
+from tests.helpers import FakeTokenManager, make_config, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    RevocationError,
+    SessionClosedError,
+    TokenInfo,
+    TokenManager,
+    TokenRequestOptions,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio_anon_session import Config
+
+EMPTY, FRESH, STALE, EXPIRED = TokenState
+
+
+async def _nowait(session: AnonymousSession) -> None:
+    session.get_access_token_nowait()
+
+
+async def _invalidate(session: AnonymousSession) -> None:
+    session.invalidate("token-1")
+
+
+async def _request(session: AnonymousSession) -> None:
+    async with httpx.AsyncClient(auth=session.auth()) as client:
+        await client.get("https://api.box.com/2.0/files/1")
+
+
+USES: dict[str, Callable[[AnonymousSession], Awaitable[object]]] = {
+    "get": lambda session: session.get_access_token(),
+    "nowait": _nowait,
+    "exchange": lambda session: session.exchange_token("item_read"),
+    "revoke": lambda session: session.revoke_tokens(),
+    "invalidate": _invalidate,
+    "request": _request,
+}
+
+
+def make_session(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
+    """Return a session and the fake that it asks."""
+    manager = FakeTokenManager(make_config(**settings))
+    return manager, AnonymousSession(manager.config, manager)
+
+
+# Misuse
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_use_before_enter_says_what_to_do(autojump_clock: MockClock, use: str) -> None:
+    """Every method of a session that was not entered is a ``RuntimeError`` with advice."""
+    manager, session = make_session()
+    with pytest.raises(RuntimeError, match="use 'async with' to open the session"):
+        await USES[use](session)
+    assert not manager.sent
+    assert not manager.revoked
+    async with session:
+        assert await session.get_access_token() == "token-1"
+
+
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"invalidate"}))
+async def test_use_after_the_block_is_an_error(autojump_clock: MockClock, use: str) -> None:
+    """Every method of a session whose block was left says that it is closed."""
+    manager, session = make_session()
+    async with session:
+        await session.get_access_token()
+    with pytest.raises(SessionClosedError):
+        await USES[use](session)
+    session.invalidate("token-1")
+    assert len(manager.sent) == 1
+
+
+@pytest.mark.parametrize("moment", ["inside", "after"])
+async def test_a_session_is_entered_once(autojump_clock: MockClock, moment: str) -> None:
+    """Entering twice, or again after the end, says to make a new one, and harms nothing."""
+    _, session = make_session()
+    async with session:
+        if moment == "inside":
+            with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
+                await session.__aenter__()
+            assert await session.get_access_token() == "token-1"
+    if moment == "after":
+        with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
+            await session.__aenter__()
+        assert session.state is EMPTY
+
+
+@pytest.mark.parametrize("config", [None, "secret", {"client_id": "id"}, make_config])
+def test_config_of_a_wrong_type(config: Any) -> None:
+    """What is no ``Config`` is named, and its value is not shown."""
+    with pytest.raises(TypeError, match=f"wants a Config; got {type(config).__name__}") as caught:
+        AnonymousSession(config)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "present"),
+    [
+        ("revoke_tokens", "get_tokens_client_credentials_grant"),
+        ("get_tokens_client_credentials_grant", "revoke_tokens"),
+    ],
+)
+def test_token_manager_without_a_method(missing: str, present: str) -> None:
+    """A token manager that lacks one of the two methods is refused by the method's name."""
+
+    class Half:
+        pass
+
+    manager: Any = Half()
+    setattr(manager, present, FakeTokenManager(make_config()).revoke_tokens)
+    with pytest.raises(TypeError, match=f"token_manager: wants an async method {missing}"):
+        AnonymousSession(make_config(), manager)
+
+
+# Plain looks
+
+
+def test_looks_outside_of_a_run() -> None:
+    """A session that was not entered, and one that has ended, can be looked at anywhere."""
+    _, session = make_session()
+
+    async def main() -> None:
+        async with session:
+            await session.get_access_token()
+
+    for grants in (0, 1):
+        assert session.state is EMPTY
+        assert session.token_info is None
+        assert session.states.value is EMPTY
+        statistics = session.statistics()
+        assert (statistics.grants, statistics.state) == (grants, EMPTY)
+        assert statistics.expires_in is statistics.next_refresh_in is None
+        assert (
+            repr(session) == f"<AnonymousSession for 'id', {'closed' if grants else 'not entered'}>"
+        )
+        if not grants:
+            trio.run(main)
+
+
+async def test_repr_names_client_and_condition(autojump_clock: MockClock) -> None:
+    """The repr tells sessions apart, and shows neither token nor secret."""
+    _, session = make_session()
+    async with session:
+        await session.get_access_token()
+        assert repr(session) == "<AnonymousSession for 'id', open>"
+
+
+async def test_repr_in_a_worker_thread() -> None:
+    """A repr is for logs, and those are written from threads too: it does not raise there."""
+    _, session = make_session()
+    async with session:
+        await session.get_access_token()
+        shown = await trio.to_thread.run_sync(repr, session)
+        assert "AnonymousSession for 'id'" in shown
+
+
+async def test_token_info_is_the_token_in_every_state(autojump_clock: MockClock) -> None:
+    """``token_info`` is what the session holds, EXPIRED included, and None once dropped."""
+    manager, session = make_session(refresh="on_request")
+    async with session:
+        assert session.token_info is None
+        token = manager.new_token(trio.current_time())
+        manager.outcomes = [token]
+        await session.get_access_token()
+        for _ in range(3):
+            assert session.token_info is token
+            await trio.sleep(2000.0)
+        assert session.state is EXPIRED
+        assert session.token_info is token
+        await session.revoke_tokens()
+        assert session.token_info is None
+
+
+def test_config_is_the_one_given() -> None:
+    """``session.config`` is the very config, with what it says."""
+    config = make_config(stale_buffer=7.0)
+    assert AnonymousSession(config).config is config
+
+
+async def test_auth_is_of_this_session(autojump_clock: MockClock) -> None:
+    """``session.auth()`` sends this session's token, to the origins that it is given."""
+    server = TokenServer()
+    transport = httpx.ASGITransport(server)
+    async with (
+        open_test_session(server) as session,
+        httpx.AsyncClient(transport=transport) as client,
+    ):
+        for auth, origin in (
+            (session.auth(), "http://localhost"),
+            (session.auth(["https://elsewhere.example"]), "https://elsewhere.example"),
+        ):
+            response = await client.get(f"{origin}/2.0/files/1", auth=auth)
+            assert response.status_code == 200
+    assert server.grants == 1
+
+
+# exchange_token
+
+
+@pytest.mark.parametrize("scopes", ["item_read", ["item_read", "item_upload"], []])
+async def test_exchange_returns_the_very_token(
+    autojump_clock: MockClock, scopes: str | list[str]
+) -> None:
+    """Whatever the scopes, an exchange gives the ``TokenInfo`` that the get would have used."""
+    manager, session = make_session()
+    async with session:
+        held = manager.new_token(trio.current_time())
+        manager.outcomes = [held]
+        assert await session.exchange_token(scopes) is held
+        assert await session.exchange_token(scopes, "https://api.box.com/2.0/files/1") is held
+        assert await session.get_access_token() == held.access_token
+    assert len(manager.sent) == 1
+
+
+# Statistics
+
+
+@pytest.mark.parametrize(
+    ("settings", "plans"),
+    [
+        ({"refresh": "eager"}, [None, 3000.0, 1900.0, 0.0, 0.0]),
+        ({"refresh": "on_request"}, [None, None, None, None, None]),
+        ({"refresh": "eager", "idle_timeout": 50.0}, [None, 3000.0, None, None, None]),
+    ],
+    ids=["eager", "on_request", "parked"],
+)
+async def test_plans_in_each_state(
+    autojump_clock: MockClock, settings: dict[str, Any], plans: list[float | None]
+) -> None:
+    """``next_refresh_in`` and ``expires_in`` say what is planned, in each state and mode."""
+    manager, session = make_session(**settings)
+    async with session:
+        seen = [session.statistics()]
+        start = trio.current_time()
+        await session.get_access_token()
+        manager.latency = 1e6
+        for moment in (0.0, 1100.0, 3200.0, 3600.0):
+            await trio.sleep_until(start + moment)
+            await wait_all_tasks_blocked()
+            seen.append(session.statistics())
+    assert [each.state for each in seen] == [EMPTY, FRESH, FRESH, STALE, EXPIRED]
+    assert [each.expires_in for each in seen] == [None, 3570.0, 2470.0, 370.0, 0.0]
+    assert [each.next_refresh_in for each in seen] == plans
+    after = session.statistics()
+    assert (after.state, after.expires_in, after.next_refresh_in) == (EMPTY, None, None)
+
+
+async def test_plans_while_a_getter_is_held(autojump_clock: MockClock) -> None:
+    """With a getter held, the next grant is under way, or due when the pause is over."""
+    manager, session = make_session(retry_strategy=lambda attempt, error: 10.0)
+    manager.latency = 2.0
+    manager.outcomes = [TokenUnavailableError("down")]
+    async with session, trio.open_nursery() as nursery:
+        start_getters(nursery, session, 3)
+        plans = []
+        for _ in range(4):
+            await wait_all_tasks_blocked()
+            statistics = session.statistics()
+            plans.append((statistics.getters_held, statistics.next_refresh_in))
+            await trio.sleep(4.0)
+        await wait_all_tasks_blocked()
+        assert plans == [(3, 0.0), (3, 8.0), (3, 4.0), (3, 0.0)]
+        assert session.statistics().getters_held == 0
+        assert session.statistics().getters_held_total == 3
+
+
+async def test_plans_after_a_background_failure(autojump_clock: MockClock) -> None:
+    """A STALE getter's refresh that failed is planned anew, also where nothing is eager."""
+    manager, session = make_session(
+        refresh="on_request", retry_strategy=lambda attempt, error: 30.0
+    )
+    async with session:
+        start = trio.current_time()
+        await session.get_access_token()
+        await trio.sleep_until(start + 3100.0)
+        manager.outcomes = [TokenUnavailableError("down")]
+        await session.get_access_token()
+        await wait_all_tasks_blocked()
+        assert session.statistics().next_refresh_in == 30.0
+        await trio.sleep(30.0)
+        await wait_all_tasks_blocked()
+        assert manager.sent == [start, start + 3100.0, start + 3130.0]
+
+
+async def test_figures_through_a_life(autojump_clock: MockClock) -> None:
+    """Each figure counts what its name says, and a snapshot never changes."""
+    manager, session = make_session(max_retries=1)
+    manager.outcomes = [TokenUnavailableError("down"), TokenUnavailableError("still down")]
+    manager.revoke_outcomes = [RevocationError("no way", retryable=False), None]
+    async with session:
+        at_first = session.statistics()
+        with pytest.raises(TokenUnavailableError):
+            await session.get_access_token()
+        failed = session.statistics()
+        await trio.sleep(60.0)
+        token = await session.get_access_token()
+        granted = session.statistics()
+        session.invalidate(token)
+        await session.get_access_token()
+        with pytest.raises(RevocationError):
+            await session.revoke_tokens()
+        await session.get_access_token()
+        await session.revoke_tokens()
+        at_last = session.statistics()
+
+    assert (at_first.grants, at_first.failures, at_first.getters_held_total) == (0, 0, 0)
+    assert at_first.last_error is None
+    assert (failed.grants, failed.failures, failed.consecutive_failures) == (0, 2, 2)
+    assert failed.last_error == "TokenUnavailableError: still down"
+    assert (granted.grants, granted.failures, granted.consecutive_failures) == (1, 2, 0)
+    assert granted.last_error == failed.last_error
+    assert (at_last.grants, at_last.invalidations, at_last.revocations) == (3, 1, 1)
+    assert (at_last.getters_held, at_last.getters_held_total) == (0, 4)
+    assert at_last.last_error == "RevocationError: no way"
+    assert at_last.state is EMPTY
+    assert session.statistics() == at_last
+
+
+async def test_same_token_answers_are_counted(autojump_clock: MockClock) -> None:
+    """A refresh that brings the token that is there already counts as both."""
+    manager, session = make_session(refresh="on_request")
+    async with session:
+        first = await session.exchange_token("x")
+        await trio.sleep(3200.0)
+        manager.outcomes = [
+            TokenInfo.from_answer(
+                first.access_token, 400.0, trio.current_time(), make_config(stale_buffer=0.0)
+            )
+        ]
+        await session.get_access_token()
+        await wait_all_tasks_blocked()
+        statistics = session.statistics()
+        assert (statistics.grants, statistics.same_token_answers) == (2, 1)
+        assert statistics.state is FRESH
+        assert statistics.expires_in == 370.0
+
+
+# TokenRequestOptions
+
+OURS = TokenRequestOptions(ip="192.0.2.1")
+OTHERS = TokenRequestOptions(ip="2001:db8::1")
+
+
+async def test_options_of_a_held_getter_reach_the_server(autojump_clock: MockClock) -> None:
+    """The address goes out as ``X-Forwarded-For`` with the grant and with the revocation."""
+    server = TokenServer()
+    async with open_test_session(server) as session:
+        await session.get_access_token(OURS)
+        await session.revoke_tokens(OTHERS)
+        await session.exchange_token("x", options=OTHERS)
+    sent = [request.headers.get("X-Forwarded-For") for request in server.requests]
+    assert sent == [OURS.ip, OTHERS.ip, OTHERS.ip]
+
+
+@pytest.mark.parametrize("use", ["get", "exchange"])
+async def test_options_of_a_stale_getter_reach_the_refresh(
+    autojump_clock: MockClock, use: str
+) -> None:
+    """A getter that meets a STALE token, and starts the refresh, sends its address along."""
+    manager, session = make_session(refresh="on_request")
+    async with session:
+        await session.get_access_token()
+        await trio.sleep(3100.0)
+        if use == "get":
+            await session.get_access_token(OURS)
+        else:
+            await session.exchange_token("x", options=OURS)
+        await session.get_access_token(OTHERS)
+        await wait_all_tasks_blocked()
+    assert manager.options == [None, OURS]
+
+
+async def test_options_of_a_later_getter_are_not_sent(autojump_clock: MockClock) -> None:
+    """Who joins another's grant, or has a FRESH token, has no say."""
+    manager, session = make_session()
+    manager.latency = 1.0
+    async with session:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.get_access_token, OURS)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(session.get_access_token, OTHERS)
+        await session.get_access_token(OTHERS)
+        await trio.sleep(3500.0)
+    # The refresh at the stale boundary is nobody's.
+    assert manager.options == [OURS, None]
+
+
+async def test_options_of_a_retry_are_those_of_the_round(autojump_clock: MockClock) -> None:
+    """The attempts of a round are for the getter that began it, and go on in its name."""
+    manager, session = make_session()
+    manager.outcomes = [TokenUnavailableError("down")]
+    async with session:
+        await session.get_access_token(OURS)
+    assert manager.options == [OURS, OURS]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_options_of_a_getter_that_has_left_are_not_sent(
+    autojump_clock: MockClock, others: int
+) -> None:
+    """A cancelled getter's address goes out with no later grant, whoever waits on for one."""
+    manager, session = make_session(retry_strategy=lambda attempt, error: 10.0)
+    manager.outcomes = [TokenUnavailableError("down")]
+    async with session, trio.open_nursery() as nursery:
+        with trio.move_on_after(5.0):
+            nursery.start_soon(_start_later, nursery, session, others)
+            await session.get_access_token(OURS)
+        await trio.sleep(10.0)
+        await session.get_access_token()
+    assert manager.options == [OURS, None]
+
+
+async def _start_later(nursery: trio.Nursery, session: AnonymousSession, count: int) -> None:
+    await trio.sleep(1.0)
+    start_getters(nursery, session, count)
+
+
+# Token managers
+
+
+@pytest.mark.parametrize("how", ["return", "raise", "cancel"])
+async def test_an_owned_manager_is_closed_at_the_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The manager that a session made for itself is closed once, however the block is left."""
+    server = TokenServer()
+    made: list[TokenManager] = []
+    closed: list[TokenManager] = []
+
+    class InProcess(TokenManager):
+        def __init__(self, config: Config) -> None:
+            client = httpx.AsyncClient(transport=httpx.ASGITransport(server))
+            super().__init__(config, http_client=client)
+            made.append(self)
+
+        async def aclose(self) -> None:
+            closed.append(self)
+            await super().aclose()
+
+    monkeypatch.setattr(trio_anon_session._session, "TokenManager", InProcess)
+    with trio.CancelScope() as scope:
+        try:
+            async with AnonymousSession(server.config()) as session:
+                assert await session.get_access_token() in server.tokens
+                assert closed == []
+                if how == "raise":
+                    raise ZeroDivisionError
+                if how == "cancel":
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+        except ZeroDivisionError:
+            assert how == "raise"
+    assert closed == made
+    assert len(made) == 1
+
+
+async def test_a_given_manager_serves_on_after_the_session(autojump_clock: MockClock) -> None:
+    """A manager that the session was given is still open after the block."""
+    server = TokenServer()
+    config = server.config()
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
+        TokenManager(config, http_client=client) as manager,
+    ):
+        for grants in (1, 2):
+            async with AnonymousSession(config, manager) as session:
+                await session.get_access_token()
+            assert server.grants == grants
+        assert (await manager.get_tokens_client_credentials_grant()).access_token in server.tokens
+
+
+# Several sessions
+
+
+async def test_many_sessions_in_one_program(autojump_clock: MockClock) -> None:
+    """Sessions share nothing: each has its token, its faults and its end."""
+    managers = [
+        FakeTokenManager(make_config(client_id=f"id-{number}"), lifetime=1000.0 + number)
+        for number in range(50)
+    ]
+    managers[7].outcomes = [TokenUnavailableError("down") for _ in range(6)]
+    tokens: dict[int, TokenInfo] = {}
+
+    async def live(number: int) -> None:
+        manager = managers[number]
+        async with AnonymousSession(manager.config, manager) as session:
+            try:
+                tokens[number] = await session.exchange_token("x")
+            except TokenUnavailableError:
+                assert number == 7
+            await trio.sleep(100.0 * number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(live, number)
+    assert {number: token.lifetime for number, token in tokens.items()} == {
+        number: 1000.0 + number for number in range(50) if number != 7
+    }
+
+
+async def test_a_session_inside_another_with_the_same_config(autojump_clock: MockClock) -> None:
+    """Two sessions of one config have a token each; the end of one is not the other's."""
+    server = TokenServer(FaultPlan(token=[None, None, Fault(delay=5.0)]))
+    async with open_test_session(server) as outer:
+        async with open_test_session(server) as inner:
+            assert inner.config == outer.config
+            first = await outer.get_access_token()
+            assert await inner.get_access_token() != first
+            inner.invalidate(first)
+            assert inner.state is outer.state is FRESH
+        with pytest.raises(SessionClosedError):
+            await inner.get_access_token()
+        assert await outer.get_access_token() == first
+    assert server.grants == 2
+
+
+async def test_two_sessions_may_share_a_manager(autojump_clock: MockClock) -> None:
+    """A token manager keeps no state of a session's: two may ask it at once."""
+    manager = FakeTokenManager(make_config(), latency=1.0)
+    async with (
+        AnonymousSession(manager.config, manager) as first,
+        AnonymousSession(manager.config, manager) as second,
+        trio.open_nursery() as nursery,
+    ):
+        getters = start_getters(nursery, first, 2) + start_getters(nursery, second, 2)
+        await trio.sleep(2.0)
+        assert {getter.token for getter in getters} == {"token-1", "token-2"}
+        assert manager.most_in_flight == 2

@@ -1,0 +1,413 @@
+"""`StateView`: the states of a session, to wait for and to iterate over."""
+
+from __future__ import annotations
+
+import gc
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, TwoClocks, make_config, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    Granted,
+    SessionClosedError,
+    StateView,
+    TokenState,
+)
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio_anon_session import Event
+
+EMPTY, FRESH, STALE, EXPIRED = TokenState
+
+
+class Follower:
+    """Iterates over transitions in a task of its own, and notes when each was seen."""
+
+    def __init__(
+        self,
+        view: StateView,
+        wanted: TokenState | Callable[[TokenState, TokenState], bool] | None = None,
+    ) -> None:
+        self.view = view
+        self.wanted = wanted
+        self.seen: list[tuple[float, TokenState, TokenState]] = []
+        self.error: Exception | None = None
+        self.ended_at = math.nan
+
+    async def run(self) -> None:
+        """Follow until the loop raises."""
+        try:
+            async for new, old in self.view.transitions(self.wanted):
+                self.seen.append((trio.current_time(), new, old))
+        except Exception as error:
+            self.error = error
+        self.ended_at = trio.current_time()
+
+
+def make_manager(lifetime: float = 3600.0) -> FakeTokenManager:
+    """Return a manager of tokens that are STALE at 3000 s and EXPIRED at 3570 s."""
+    return FakeTokenManager(make_config(refresh="on_request"), lifetime=lifetime)
+
+
+# wait_value
+
+
+@pytest.mark.parametrize("state", TokenState)
+async def test_waiting_for_a_state_ends_when_it_begins(
+    autojump_clock: MockClock, state: TokenState
+) -> None:
+    """``wait_value`` returns a state at its very boundary, and at once where it is there."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        start = trio.current_time()
+        if state is not EMPTY:
+            await session.get_access_token()
+        assert await session.states.wait_value(state) is state
+        moments = {EMPTY: 0.0, FRESH: 0.0, STALE: 3000.0, EXPIRED: 3570.0}
+        assert trio.current_time() - start == moments[state]
+
+
+async def test_waiting_for_a_predicate(autojump_clock: MockClock) -> None:
+    """``wait_value`` returns the first state of which the predicate is true."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        start = trio.current_time()
+        await session.get_access_token()
+        state = await session.states.wait_value(lambda state: state in (STALE, EXPIRED))
+        assert state is STALE
+        assert trio.current_time() - start == 3000.0
+
+
+async def test_waiting_for_a_state_of_no_duration(autojump_clock: MockClock) -> None:
+    """A waiter is told of a state that an observer ends in the moment in which it begins."""
+    manager = make_manager()
+
+    def reject_the_first(event: Event) -> None:
+        if isinstance(event, Granted) and manager.granted == 1:
+            session.invalidate("token-1")
+
+    session = AnonymousSession(manager.config, manager, observers=[reject_the_first])
+    async with session, trio.open_nursery() as nursery:
+        start = trio.current_time()
+        start_getters(nursery, session, 1)
+        assert await session.states.wait_value(FRESH) is FRESH
+        assert trio.current_time() == start
+
+
+async def test_a_predicate_that_raises_harms_its_caller_alone(autojump_clock: MockClock) -> None:
+    """Predicates run in the task that waits: others wait on, and the session lives."""
+    manager = make_manager()
+
+    def bad(*states: TokenState) -> bool:
+        if states[0] is EMPTY:
+            return False
+        raise ZeroDivisionError
+
+    async def wait_badly() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await session.states.wait_value(bad)
+
+    async with AnonymousSession(manager.config, manager) as session:
+        follower = Follower(session.states, bad)
+        good = Follower(session.states, STALE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_badly)
+            nursery.start_soon(follower.run)
+            nursery.start_soon(good.run)
+            await wait_all_tasks_blocked()
+            await session.get_access_token()
+            await session.states.wait_value(EXPIRED)
+            assert isinstance(follower.error, ZeroDivisionError)
+            assert [new for _, new, _ in good.seen] == [STALE]
+            assert await session.get_access_token() == "token-2"
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -> None:
+    """A waiter that leaves takes nothing along."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        start = trio.current_time()
+        await session.get_access_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.states.wait_value, STALE)
+            with trio.move_on_after(10.0) as limit:
+                await session.states.wait_value(STALE)
+            assert limit.cancelled_caught
+        assert trio.current_time() - start == 3000.0
+
+
+async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
+    """``wait_value`` is a checkpoint also where the state is there, and so is each transition."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        with assert_checkpoints():
+            await session.states.wait_value(lambda state: True)
+        with assert_checkpoints():
+            await session.states.wait_value(EMPTY)
+        await session.get_access_token()
+        steps = aiter(session.states.transitions())
+        with assert_checkpoints():
+            assert await anext(steps) == (STALE, FRESH)
+
+
+# transitions
+
+
+async def test_transitions_come_at_their_boundaries(autojump_clock: MockClock) -> None:
+    """Each change of state is seen at its very time, with the state before it."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        start = trio.current_time()
+        follower = Follower(session.states)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.run)
+            await wait_all_tasks_blocked()
+            await session.get_access_token()
+            await trio.sleep(4000.0)
+            await session.get_access_token()
+            await trio.sleep(1.0)
+            session.invalidate("token-2")
+            await trio.sleep(1.0)
+            await session.get_access_token()
+            await session.revoke_tokens()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert [(at - start, new, old) for at, new, old in follower.seen] == [
+        (0.0, FRESH, EMPTY),
+        (3000.0, STALE, FRESH),
+        (3570.0, EXPIRED, STALE),
+        (4000.0, FRESH, EXPIRED),
+        (4001.0, EMPTY, FRESH),
+        (4002.0, FRESH, EMPTY),
+        (4002.0, EMPTY, FRESH),
+    ]
+
+
+async def test_boundaries_are_reported_while_a_grant_hangs(autojump_clock: MockClock) -> None:
+    """STALE and EXPIRED are seen at their times also while the refresh gets no answer."""
+    server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=3600.0)
+    async with open_test_session(server, request_timeout=10_000.0) as session:
+        follower = Follower(session.states)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.run)
+            await wait_all_tasks_blocked()
+            sent_at = (await session.exchange_token("x")).sent_at
+            await trio.sleep(5000.0)
+            nursery.cancel_scope.cancel()
+        assert server.in_flight == 1
+    assert [(at - sent_at, new) for at, new, _ in follower.seen] == [
+        (0.0, FRESH),
+        (3000.0, STALE),
+        (3570.0, EXPIRED),
+    ]
+
+
+async def test_a_refresh_in_the_background_is_a_transition(autojump_clock: MockClock) -> None:
+    """An eager session goes from STALE back to FRESH when the answer is there."""
+    manager = FakeTokenManager(make_config(), latency=4.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        follower = Follower(session.states)
+        async with trio.open_nursery() as nursery:
+            start = trio.current_time()
+            nursery.start_soon(follower.run)
+            await session.get_access_token()
+            await trio.sleep(3100.0)
+            nursery.cancel_scope.cancel()
+    assert [(at - start, new) for at, new, _ in follower.seen] == [
+        (4.0, FRESH),
+        (3000.0, STALE),
+        (3004.0, FRESH),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen"),
+    [
+        (STALE, [(STALE, FRESH)]),
+        (lambda new, old: old is EXPIRED, [(FRESH, EXPIRED)]),
+        (lambda new, old: new is FRESH, [(FRESH, EMPTY), (FRESH, EXPIRED)]),
+        (lambda new, old: False, []),
+    ],
+    ids=["state", "old", "new", "none"],
+)
+async def test_transitions_can_be_filtered(
+    autojump_clock: MockClock,
+    wanted: TokenState | Callable[[TokenState, TokenState], bool],
+    seen: list[tuple[TokenState, TokenState]],
+) -> None:
+    """A state or a predicate of new and old picks the changes that the loop sees."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        follower = Follower(session.states, wanted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.run)
+            await wait_all_tasks_blocked()
+            await session.get_access_token()
+            await trio.sleep(4000.0)
+            await session.get_access_token()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert [(new, old) for _, new, old in follower.seen] == seen
+
+
+async def test_a_loop_that_is_broken_off_leaves_no_warning(autojump_clock: MockClock) -> None:
+    """A ``break`` needs no ``aclosing``: nothing is left for the garbage collector."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            async for new, _ in session.states.transitions():
+                assert new is STALE
+                break
+            gc.collect()
+            await trio.lowlevel.checkpoint()
+        assert caught == []
+
+
+# value
+
+
+async def test_value_follows_the_state(autojump_clock: MockClock) -> None:
+    """``value`` is the state that was noticed last, without waiting."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        view = session.states
+        values = [view.value]
+        await session.get_access_token()
+        for seconds in (0.0, 3000.0, 570.0):
+            await trio.sleep(seconds)
+            await wait_all_tasks_blocked()
+            assert view.value is session.state
+            values.append(view.value)
+        session.invalidate("token-1")
+        assert values == [EMPTY, FRESH, STALE, EXPIRED]
+        await session.get_access_token()
+        session.invalidate("token-2")
+        # A drop is no matter of time: it is noticed in the call itself.
+        assert view.value is EMPTY
+
+
+async def test_a_view_that_is_asked_for_late_begins_with_the_state(
+    autojump_clock: MockClock,
+) -> None:
+    """A session's first view knows the state that was reached without it, and stays the one."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        await trio.sleep(3200.0)
+        assert session.states.value is STALE
+        assert session.states is session.states
+        assert await session.states.wait_value(lambda state: state is EXPIRED) is EXPIRED
+
+
+def test_a_suspend_is_seen_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boundary that passed while the machine slept is seen a minute late at most."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        manager = make_manager()
+        async with AnonymousSession(manager.config, manager) as session:
+            follower = Follower(session.states)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follower.run)
+                await wait_all_tasks_blocked()
+                await session.get_access_token()
+                start = trio.current_time()
+                clock.suspend(3300.0)
+                await clock.advance(60.0)
+                nursery.cancel_scope.cancel()
+        assert [(at - start, new) for at, new, _ in follower.seen] == [(0.0, FRESH), (60.0, STALE)]
+
+    trio.run(main, clock=clock)
+
+
+# The session's ends
+
+
+async def test_a_view_from_before_the_session_follows_it(autojump_clock: MockClock) -> None:
+    """A view may be obtained, and waited on, before the session is entered."""
+    manager = make_manager()
+    session = AnonymousSession(manager.config, manager)
+    view = session.states
+    follower = Follower(view)
+    assert view.value is EMPTY
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follower.run)
+        await wait_all_tasks_blocked()
+        async with session:
+            await session.get_access_token()
+            assert session.states is view
+    assert [new for _, new, _ in follower.seen] == [FRESH]
+    assert isinstance(follower.error, SessionClosedError)
+
+
+async def test_the_end_of_the_session_ends_all_waits(autojump_clock: MockClock) -> None:
+    """Waiters and loops, also those that wait for EMPTY, get ``SessionClosedError`` at once."""
+    manager = make_manager()
+    errors: list[Exception] = []
+
+    async def wait_for(state: TokenState) -> None:
+        try:
+            await session.states.wait_value(lambda value: value is state)
+        except SessionClosedError as error:
+            errors.append(error)
+
+    follower = Follower(AnonymousSession(manager.config, manager).states)
+    async with trio.open_nursery() as nursery:
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+            follower.view = session.states
+            for state in (EMPTY, STALE, EXPIRED):
+                nursery.start_soon(wait_for, state)
+            nursery.start_soon(follower.run)
+            await trio.sleep(100.0)
+        left_at = trio.current_time()
+    assert len(errors) == 3
+    assert follower.seen == []
+    assert isinstance(follower.error, SessionClosedError)
+    assert follower.ended_at == left_at
+
+
+@pytest.mark.parametrize("moment", ["during", "after"])
+async def test_a_view_of_a_closed_session(autojump_clock: MockClock, moment: str) -> None:
+    """After the end a view says EMPTY, and waiting on it is an error, whenever it was made."""
+    manager = make_manager()
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        if moment == "during":
+            assert session.states.value is FRESH
+    view = session.states
+    assert view.value is EMPTY
+    with pytest.raises(SessionClosedError):
+        await view.wait_value(lambda state: True)
+    with pytest.raises(SessionClosedError):
+        await view.wait_value(EMPTY)
+    with pytest.raises(SessionClosedError):
+        await anext(view.transitions())
+
+
+async def test_a_breakdown_ends_all_waits(autojump_clock: MockClock) -> None:
+    """A session that breaks down closes its view before its block is left."""
+    manager = make_manager()
+    manager.outcomes = [SystemExit()]
+    follower = Follower(AnonymousSession(manager.config, manager).states)
+    with pytest.raises(SystemExit):
+        async with AnonymousSession(manager.config, manager) as session:
+            follower.view = session.states
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.shield = True
+                nursery.start_soon(follower.run)
+                await wait_all_tasks_blocked()
+                start_getters(nursery, session, 1)
+    assert isinstance(follower.error, SessionClosedError)
