@@ -38,7 +38,9 @@ def parse_retry_after(value: str | None, date: str | None, now: float) -> float 
     """
     if value is None:
         return None
-    if _SECONDS.fullmatch(value.strip()):
+    # str.strip takes more for white space than float does.
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
         # Digits past a float's range are infinity here, and the cap's business there.
         return float(value)
     until = _parse_date(value)

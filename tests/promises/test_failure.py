@@ -193,6 +193,38 @@ async def test_promise_12_in_the_pause_after_a_failed_round_getters_are_told_at_
         assert len(manager.sent) == 4
 
 
+async def test_promise_12_pauses_are_jittered(autojump_clock: MockClock) -> None:
+    """Sessions that fail together do not come back together."""
+    pauses = set()
+    for _ in range(20):
+        manager = FakeTokenManager(make_config())
+        manager.outcomes = [TokenUnavailableError("down")]
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+            pauses.add(manager.sent[1] - manager.sent[0])
+    assert len(pauses) == 20
+    assert 1.0 <= min(pauses) < 1.7
+    assert 2.3 < max(pauses) <= 3.0
+
+
+async def test_promise_12_retry_after_knows_of_the_gap_between_grants(
+    autojump_clock: MockClock,
+) -> None:
+    """What a getter is told is when the session really tries again."""
+    config = make_config(max_retries=0, min_refresh_interval=30.0)
+    manager = FakeTokenManager(config)
+    manager.outcomes = [TokenUnavailableError("down", retry_after=0.0)]
+    async with AnonymousSession(config, manager) as session:
+        with pytest.raises(TokenUnavailableError) as caught:
+            await session.get_access_token()
+        assert caught.value.retry_after == 30.0
+        with pytest.raises(TokenUnavailableError):
+            await session.get_access_token()
+        await trio.sleep(30.0)
+        assert await session.get_access_token() == "token-1"
+        assert manager.sent[1] - manager.sent[0] == 30.0
+
+
 @pytest.mark.parametrize(
     ("header", "pause"),
     [("7", 7.0), ("0", 1.0), ("100000", 60.0), ("9" * 400, 60.0)],
@@ -306,6 +338,29 @@ async def test_promise_13_rejected_credentials_end_a_round_at_once(
             assert min(2**n / 2, 60.0) <= pause + 1e-6 <= min(2**n * 1.5, 60.0) + 2e-6
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, "invalid_client"),
+        (400, "unauthorized_client"),
+        (400, "invalid_grant"),
+        (401, "anything"),
+        (403, "access_denied"),
+    ],
+)
+async def test_promise_13_these_are_rejections(
+    autojump_clock: MockClock, status: int, error: str
+) -> None:
+    """Three codes, and two statuses with any code, mean that the client is rejected."""
+    server = TokenServer(FaultPlan(token=[Fault.refusal(error, "no", status=status)]))
+    async with open_test_session(server) as session:
+        with pytest.raises(CredentialsRejectedError) as caught:
+            await session.get_access_token()
+        assert not caught.value.retryable
+        assert (caught.value.status_code, caught.value.error) == (status, error)
+        assert len(server.token_requests()) == 1
+
+
 # 14
 
 
@@ -381,7 +436,7 @@ async def test_promise_14_a_base_exception_ends_the_session_as_itself(
                 getters = start_getters(nursery, session, 3)
                 await trio.sleep_forever()
         assert caught.value is broken
-        assert caught.value.__context__ is None
+        assert caught.value.__context__ is caught.value.__cause__ is None
     assert {type(getter.error) for getter in getters} == {SessionClosedError}
 
 
@@ -404,7 +459,10 @@ async def test_promise_14_a_base_exception_ends_the_session_as_itself(
     ids=["raises", "str", "bool", "nan", "inf", "negative", "object", "signature", "none"],
 )
 async def test_promise_15_a_bad_strategy_ends_the_round_and_harms_nobody(
-    autojump_clock: MockClock, strategy: Callable[..., float | None]
+    autojump_clock: MockClock,
+    strategy: Callable[..., float | None],
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The round ends at its first attempt, and the normal schedule says when the next is."""
     config = make_config(retry_strategy=strategy)
@@ -414,6 +472,8 @@ async def test_promise_15_a_bad_strategy_ends_the_round_and_harms_nobody(
         with pytest.raises(TokenUnavailableError) as caught:
             await session.get_access_token()
         assert caught.value.attempts == 1
+        # To return None is a decision, not a mistake.
+        assert ("retry_strategy" in caplog.text) == ("none" not in request.node.name)
         assert caught.value.retry_after is not None
         assert 1.0 <= caught.value.retry_after <= 3.0
         await trio.sleep(caught.value.retry_after)
@@ -439,6 +499,26 @@ async def test_promise_15_a_strategy_overrides_the_schedule_within_the_limits(
             await session.get_access_token()
         assert [at - start for at in manager.sent] == [0.0, 5.0, 6.0, 66.0]
         assert seen == [(1, "down 1"), (2, "down 2"), (3, "down 3")]
+
+
+async def test_promise_15_a_strategy_is_not_asked_about_rejections(
+    autojump_clock: MockClock,
+) -> None:
+    """It cannot turn a rejection into a retry, nor undercut the gap between grants."""
+    asked: list[int] = []
+
+    def strategy(attempt: int, error: TokenRequestError) -> float:
+        asked.append(attempt)
+        return 0.0
+
+    config = make_config(retry_strategy=strategy, min_refresh_interval=5.0)
+    manager = FakeTokenManager(config)
+    manager.outcomes = [TokenUnavailableError("down"), CredentialsRejectedError("no")]
+    async with AnonymousSession(config, manager) as session:
+        with pytest.raises(CredentialsRejectedError):
+            await session.get_access_token()
+        assert asked == [1]
+        assert manager.sent[1] - manager.sent[0] == 5.0
 
 
 async def test_promise_15_none_in_the_background_means_the_normal_schedule(

@@ -8,6 +8,7 @@ import signal
 import warnings
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import trio
 import trio.lowlevel
@@ -775,10 +776,33 @@ def test_promise_20_an_interrupt_at_the_edges_of_the_block(moment: str) -> None:
         trio.run(main)
 
 
-async def test_promise_20_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
+async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
     """A session closes what it made, and leaves alone what it was given."""
     server = TokenServer()
-    async with TokenManager(server.config()) as manager:
-        async with AnonymousSession(server.config(), manager):
-            pass
-        assert repr(manager)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+        async with TokenManager(server.config(), http_client=client) as manager:
+            async with AnonymousSession(server.config(), manager):
+                pass
+            assert await manager.get_tokens_client_credentials_grant()
+
+
+async def test_promise_19_who_waits_for_a_state_is_told_of_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    """Waits and loops on the states end with SessionClosedError."""
+    manager = FakeTokenManager(make_config())
+
+    async def wait() -> None:
+        with pytest.raises(SessionClosedError):
+            await session.states.wait_value(TokenState.FRESH)
+
+    async def follow() -> None:
+        with pytest.raises(SessionClosedError):
+            async for _ in session.states.transitions():
+                raise AssertionError
+
+    async with trio.open_nursery() as nursery:
+        async with AnonymousSession(manager.config, manager) as session:
+            nursery.start_soon(wait)
+            nursery.start_soon(follow)
+            await wait_all_tasks_blocked()

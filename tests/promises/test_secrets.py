@@ -167,12 +167,16 @@ async def test_promise_21_redirects_are_not_followed_and_cookies_not_kept(
     server = TokenServer(FaultPlan(token=[Fault.redirect("http://localhost/2.0/x", status=307)]))
     transport = httpx.ASGITransport(server)
     async with httpx.AsyncClient(transport=transport, follow_redirects=True) as client:
-        async with TokenManager(server.config(), http_client=client) as manager:
+        # A host for which the server's cookies are valid.
+        config = server.config("https://api.box.com")
+        async with TokenManager(config, http_client=client) as manager:
             with pytest.raises(TokenRequestError, match="redirects"):
                 await manager.get_tokens_client_credentials_grant()
             await manager.get_tokens_client_credentials_grant()
         assert not client.cookies.jar
-    assert [request.path for request in server.requests] == ["/oauth2/token"] * 2
+        await client.post(config.token_url)
+        assert client.cookies.jar
+    assert [request.path for request in server.requests] == ["/oauth2/token"] * 3
     assert not server.presented
 
 
@@ -200,6 +204,8 @@ async def test_promise_21_a_body_is_read_with_a_limit(
         "http://evil.example/?http://localhost/",
         "http://localhost./2.0/x",
         "http://127.0.0.1/2.0/x",
+        "http://upload.box.com/",
+        "http://localhostile/",
     ],
 )
 async def test_promise_22_no_token_for_other_origins(
@@ -230,8 +236,43 @@ async def test_promise_22_no_token_for_other_origins(
             assert seen[-1].headers["Authorization"].startswith("Bearer ")
 
 
+async def test_promise_22_origins_that_are_named_are_the_only_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A list of origins stands in place of the default ones."""
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Authorization"))
+        return httpx.Response(200)
+
+    async with (
+        open_test_session() as session,
+        httpx.AsyncClient(
+            transport=httpx.MockTransport(answer), auth=session.auth(["https://files.example:8443"])
+        ) as client,
+    ):
+        for url in (
+            "https://files.example:8443/x",
+            "https://files.example/x",
+            "http://localhost/2.0/x",
+            "https://upload.box.com/",
+        ):
+            await client.get(url)
+    assert [header is not None for header in seen] == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
-    "origin", ["http://api.box.com", "https://api.box.com/2.0", "api.box.com", "", "ftp://x", 7]
+    "origin",
+    [
+        "http://api.box.com",
+        "https://api.box.com/2.0",
+        "api.box.com",
+        "",
+        "ftp://x",
+        "http://localhostile",
+        7,
+    ],
 )
 async def test_promise_22_an_origin_that_is_none_is_refused(
     autojump_clock: trio.testing.MockClock, origin: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import random
 import time
 
 import httpx
@@ -150,6 +151,31 @@ async def test_promise_01_a_boundary_belongs_to_the_later_state(
             session.get_access_token_nowait()
 
 
+@pytest.mark.parametrize("ask", ["get", "exchange"])
+async def test_promise_01_every_kind_of_getter_decides_after_its_checkpoint(
+    autojump_clock: MockClock, ask: str
+) -> None:
+    """A token that is dropped while a get or an exchange yields is not what it returns."""
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        old = await session.get_access_token()
+        got: list[str] = []
+
+        async def get() -> None:
+            if ask == "get":
+                got.append(await session.get_access_token())
+            else:
+                got.append((await session.exchange_token("x")).access_token)
+
+        async def invalidate() -> None:
+            session.invalidate(old)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get)
+            nursery.start_soon(invalidate)
+        assert got == ["token-2"]
+
+
 # 2
 
 
@@ -276,6 +302,34 @@ async def test_promise_03_a_getter_that_meets_a_stale_token_starts_the_refresh(
         assert session.get_access_token_nowait() == "token-2"
 
 
+async def test_promise_03_getters_meet_the_jittered_boundary_too(
+    autojump_clock: MockClock,
+) -> None:
+    """A getter starts the refresh at the stored ``stale_at`` to the tick, and not before."""
+    config = make_config(refresh="on_request", refresh_jitter=100.0)
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session:
+        token = await session.exchange_token("x")
+        await trio.sleep_until(token.stale_at - 1e-3)
+        session.get_access_token_nowait()
+        await wait_all_tasks_blocked()
+        assert len(manager.sent) == 1
+        await trio.sleep_until(token.stale_at)
+        session.get_access_token_nowait()
+        await wait_all_tasks_blocked()
+        assert manager.sent[1:] == [token.stale_at]
+
+
+def test_promise_03_jitter_is_drawn_anew_for_each_token() -> None:
+    """Tokens of one fleet get different boundaries, spread over all of the jitter."""
+    random.seed(0)
+    config = make_config(refresh_jitter=100.0)
+    moved = [TokenInfo.from_answer("t", 3600.0, 0.0, config).stale_at - 3000.0 for _ in range(200)]
+    assert len(set(moved)) > 100
+    assert 0.0 <= min(moved) < 20.0
+    assert 80.0 < max(moved) <= 100.0
+
+
 # 4
 
 
@@ -357,6 +411,50 @@ async def test_promise_04_a_program_that_asks_by_nowait_alone_survives_an_outage
             await trio.sleep(1.0)
             with contextlib.suppress(trio.WouldBlock):
                 session.get_access_token_nowait()
+        assert session.get_access_token_nowait() == "token-2"
+
+
+async def test_promise_04_at_exactly_the_idle_timeout_a_session_is_parked(
+    autojump_clock: MockClock,
+) -> None:
+    """Asked last ``idle_timeout`` before the stale boundary, to the tick: no refresh there."""
+    config = make_config(idle_timeout=3000.0)
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        await trio.sleep(86400.0)
+        assert len(manager.sent) == 1
+
+
+async def test_promise_04_nowait_wakes_no_parked_session_however_long_it_waits(
+    autojump_clock: MockClock,
+) -> None:
+    """Nowait on an expired token does not unpark, also where the timer looks up before long."""
+    config = make_config(idle_timeout=1000.0)
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        await trio.sleep(2 * 3600.0)
+        for _ in range(3):
+            with pytest.raises(trio.WouldBlock):
+                session.get_access_token_nowait()
+            await trio.sleep(100.0)
+        assert len(manager.sent) == 1
+
+
+async def test_promise_04_a_get_that_fails_wakes_a_parked_session(
+    autojump_clock: MockClock,
+) -> None:
+    """A held getter counts as use, token or not: the session keeps trying after its error."""
+    config = make_config(idle_timeout=100.0, max_retries=0)
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        await trio.sleep(2 * 3600.0)
+        manager.outcomes = [TokenUnavailableError("down")]
+        with pytest.raises(TokenUnavailableError):
+            await session.get_access_token()
+        await trio.sleep(10.0)
         assert session.get_access_token_nowait() == "token-2"
 
 
@@ -473,6 +571,45 @@ async def test_promise_05_under_mock_clock_the_wall_clock_says_nothing(
         assert session.get_access_token_nowait() == "token-1"
 
 
+def test_promise_05_a_wall_clock_set_back_gives_no_getter_an_expired_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Getters, too, believe Trio's clock when the wall clock has been set back."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        config = make_config(refresh="on_request")
+        manager = FakeTokenManager(config, lifetime=3600.0)
+        async with AnonymousSession(config, manager) as session:
+            await session.get_access_token()
+            clock.set_wall(by=-7200.0)
+            await clock.advance(3570.0)
+            with pytest.raises(trio.WouldBlock):
+                session.get_access_token_nowait()
+
+    trio.run(main, clock=clock)
+
+
+def test_promise_05_a_suspend_brings_the_boundary_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a suspend the refresh comes at the boundary, not at the next look up after it."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        manager = FakeTokenManager(make_config(), lifetime=3600.0)
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+            start = trio.current_time()
+            # Out of step with the minutes in which the task looks up.
+            await clock.advance(130.0)
+            clock.suspend(2000.0)
+            await clock.advance(869.0)
+            assert len(manager.sent) == 1
+            await clock.advance(1.0)
+            assert [at - start for at in manager.sent] == [0.0, 1000.0]
+
+    trio.run(main, clock=clock)
+
+
 # 6
 
 
@@ -486,6 +623,20 @@ async def test_promise_06_an_answer_that_comes_too_late_is_a_failed_grant(
         assert session.statistics().failures == 1
         assert list(server.tokens)[1] == token
         assert "expired when it arrived" in (session.statistics().last_error or "")
+
+
+async def test_promise_06_an_answer_at_the_very_boundary_is_a_failed_grant(
+    autojump_clock: MockClock,
+) -> None:
+    """The boundary belongs to the later state on arrival, too."""
+    manager = FakeTokenManager(make_config(), lifetime=10.0, latency=7.5)
+    async with AnonymousSession(manager.config, manager) as session:
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+            await trio.sleep(1.0)
+            manager.latency = 0.0
+        assert getter.token == "token-2"
+        assert session.statistics().failures == 1
 
 
 # 7
