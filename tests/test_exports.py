@@ -31,7 +31,6 @@ CORE = [
     "TokenState",
     "TokenUnavailableError",
 ]
-STORES = ["MemoryStore", "RedisStore", "SQLiteStore", "SharedTokenManager"]
 TESTING = ["FaultPlan", "TokenServer", "open_test_session"]
 METHODS = {
     "AnonymousSession": [

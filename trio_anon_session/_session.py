@@ -508,13 +508,13 @@ class AnonymousSession(Unpicklable):
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
         answer = await self._ask_for_token(grant)
         self._grant = None
+        problem = self._problem_with(answer, wall_offset)
         is_doomed = grant.revoked or (self._closed and self._config.revoke_on_exit)
         if is_doomed and isinstance(answer, TokenInfo):
             self._start_revocation(answer, grant.options)
         if self._closed:
             # It came in the very moment in which the session ended.
             return
-        problem = self._problem_with(answer, wall_offset)
         if problem is not None:
             self._note_failure(problem)
         else:

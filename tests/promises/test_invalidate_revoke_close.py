@@ -125,6 +125,9 @@ async def test_promise_17_a_revoke_before_the_first_token_discards_it(
             assert manager.revoked == []
         assert getter.token == "token-2"
         assert manager.revoked == ["token-1"]
+        # The endpoint did nothing wrong: no pause but the gap between grants.
+        assert session.statistics().failures == 0
+        assert manager.sent[1] - manager.sent[0] == 1.0
 
 
 async def test_promise_17_not_even_a_getter_on_its_way_gets_a_dropped_token(
