@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,16 +90,18 @@ def serve(port: int, client_id: str, client_secret: str, lifetime: float | None)
     """Serve the embedded token server on loopback, until Ctrl-C."""
     client = Client(client_id=client_id, client_secret=client_secret)
     server = TokenServer(clients=[client], lifetime=lifetime, keep=10_000, seed=os.getpid())
-    try:
-        trio.run(_serve, server, port, client)
-    except OSError as error:
-        click.echo(f"trio-anon-session: port {port}: {error.strerror or error}", err=True)
-        raise SystemExit(1) from None
+    trio.run(_serve, server, port, client)
 
 
 async def _serve(server: TokenServer, port: int, client: Client) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_loopback(server, port=port) as url:
+        async with AsyncExitStack() as stack:
+            # Around the opening alone: what goes wrong later is not the port's fault.
+            try:
+                url = await stack.enter_async_context(open_loopback(server, port=port))
+            except OSError as error:
+                click.echo(f"trio-anon-session: port {port}: {error.strerror}", err=True)
+                raise SystemExit(1) from None
             click.echo(f"Serving on {url}; Ctrl-C ends it. Point a program at it with:")
             click.echo(f"  export BOX_API_ROOT_URL={url}")
             click.echo(f"  export BOX_CLIENT_ID={client.client_id}")

@@ -228,7 +228,7 @@ def _sum_up(scene: _Scene) -> bool:
     refused = scene.refused + scene.refused_in_time
     rows = {
         "requests served": f"{scene.served}",
-        "refreshes": f"{seen.grants - 1}",
+        "refreshes": f"{max(0, seen.grants - 1)}",
         "faults survived": f"{seen.failures}",
         "getters held": f"{seen.getters_held_total}",
         "met the revocation": f"{met}, each sent again with a new token",
