@@ -779,6 +779,22 @@ def test_promise_20_an_interrupt_at_the_edges_of_the_block(moment: str) -> None:
         trio.run(main)
 
 
+async def test_promise_20_an_interrupt_waits_until_the_block_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """Ctrl-C between two steps of leaving does not leave tasks or sockets behind."""
+    protected: list[bool] = []
+
+    def look(event: object) -> None:
+        if isinstance(event, Closed):
+            protected.append(trio.lowlevel.currently_ki_protected())
+
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager, observers=[look]):
+        assert not trio.lowlevel.currently_ki_protected()
+    assert protected == [True]
+
+
 async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
     """A session closes what it made, and leaves alone what it was given."""
     server = TokenServer()
