@@ -701,6 +701,13 @@ def test_promise_20_loose_exception_groups_change_nothing(groups: bool) -> None:
         with pytest.raises(_OwnError):
             async with AnonymousSession(manager.config, manager) as session:
                 await session.get_access_token()
+        manager.outcomes = [_OwnError()]
+        with pytest.raises(ValueError, match="own"):
+            async with AnonymousSession(manager.config, manager) as session:
+                try:
+                    await session.get_access_token()
+                finally:
+                    raise ValueError("own")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", trio.TrioDeprecationWarning)
@@ -782,17 +789,24 @@ def test_promise_20_an_interrupt_at_the_edges_of_the_block(moment: str) -> None:
 async def test_promise_20_an_interrupt_waits_until_the_block_is_left(
     autojump_clock: MockClock,
 ) -> None:
-    """Ctrl-C between two steps of leaving does not leave tasks or sockets behind."""
+    """Ctrl-C between two steps of entering or leaving leaves no task or socket behind."""
     protected: list[bool] = []
+
+    class Look(trio.abc.Instrument):
+        def task_spawned(self, task: trio.lowlevel.Task) -> None:
+            protected.append(trio.lowlevel.currently_ki_protected())
 
     def look(event: object) -> None:
         if isinstance(event, Closed):
             protected.append(trio.lowlevel.currently_ki_protected())
 
     manager = FakeTokenManager(make_config())
+    instrument = Look()
+    trio.lowlevel.add_instrument(instrument)
     async with AnonymousSession(manager.config, manager, observers=[look]):
         assert not trio.lowlevel.currently_ki_protected()
-    assert protected == [True]
+    trio.lowlevel.remove_instrument(instrument)
+    assert protected == [True, True]
 
 
 async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
