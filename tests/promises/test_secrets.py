@@ -126,6 +126,19 @@ def test_promise_21_no_secret_in_anything_shown(secret: str, kind: str) -> None:
         assert spelling not in everything
 
 
+async def test_promise_21_headers_that_echo_the_secret_are_not_shown(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What is quoted of an answer's headers is scrubbed like its body."""
+    headers = {"Content-Type": "text/test-secret", "BOX-REQUEST-ID": "r-test-secret"}
+    server = TokenServer(FaultPlan(token=[Fault(status=500, headers=headers, body=b"x")]))
+    async with open_test_session(server, max_retries=0) as session:
+        with pytest.raises(TokenRequestError, match=r"text/\*\*\*") as caught:
+            await session.get_access_token()
+        assert caught.value.request_id == "r-***"
+        assert "test-secret" not in _everything_about(caught.value)
+
+
 async def test_promise_21_a_token_that_a_revocation_echoes_is_not_shown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
