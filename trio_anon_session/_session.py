@@ -503,6 +503,11 @@ class AnonymousSession(Unpicklable):
         """Make one attempt, then change the facts and wake everybody."""
         if self._to_forget:
             await self._forget_shared_tokens()
+        if grant.discarded or self._closed:
+            # Nothing has been sent for it: whoever still wants a token gets a new grant.
+            self._grant = None
+            self._sleep.cancel()
+            return
         # Both clocks before anything is sent: a suspend during the grant counts.
         self._sent_at = trio.current_time()
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
