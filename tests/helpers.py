@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from trio_anon_session import AnonymousSession, AnonymousSessionError, Config, TokenInfo
+from trio_anon_session.testing import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,17 +22,8 @@ if TYPE_CHECKING:
 
 
 def run_virtually(async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any:
-    """Run an async function under virtual time that jumps whenever all tasks sleep.
-
-    For property tests: the clock of a fixture would be shared by all examples.
-    """
-    clock = MockClock(autojump_threshold=0)
-
-    async def limited() -> Any:
-        with trio.fail_after(10 * 365 * 86400.0):
-            return await async_fn(*args)
-
-    return trio.run(limited, clock=clock)
+    """Run an async function in virtual time."""
+    return virtual_time(async_fn)(*args)
 
 
 def make_config(**settings: Any) -> Config:

@@ -1,15 +1,27 @@
 """An embedded token server and what belongs to it, for tests of your own programs.
 
-=============  ==========================================================
-``_faults``    `Fault`, `FaultPlan`: what goes wrong, as plain data
-``_server``    `TokenServer`: an ASGI app that behaves like Box
-``_open``      `open_test_session`, `open_loopback`
-=============  ==========================================================
+==============  ===========================================================
+``_faults``     `Fault`, `FaultPlan`: what goes wrong, as plain data
+``_server``     `TokenServer`: an ASGI app that behaves like Box
+``_open``       `open_test_session`, `open_loopback`
+``_clocks``     `virtual_time`, and the order in which tasks take turns
+``_timelines``  whole runs of a session as plain data: run, judged, drawn
+``strategies``  Hypothesis strategies that draw them, and all of their names
+``plugin``      pytest's fixtures
+==============  ===========================================================
 """
 
+from typing import TYPE_CHECKING
+
+from ._clocks import virtual_time
 from ._faults import Fault, FaultPlan
 from ._open import open_loopback, open_test_session
 from ._server import Client, IssuedToken, Presented, SeenRequest, TokenServer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from . import strategies as strategies
 
 __all__ = [
     "Client",
@@ -21,4 +33,14 @@ __all__ = [
     "TokenServer",
     "open_loopback",
     "open_test_session",
+    "virtual_time",
 ]
+
+
+def __getattr__(name: str) -> "ModuleType":
+    # Hypothesis belongs to an extra, and takes its time to import.
+    if name == "strategies":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.strategies")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
