@@ -1,0 +1,840 @@
+"""The referee: reads the log of a timeline, and finds the first broken promise.
+
+It holds a model of the session, written from the promises alone, and shares no code with
+it. What time decides is checked whenever time moves on, since all tasks have had their
+turns then; what the order of turns decides, at each entry.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NoReturn
+
+import attrs
+
+from ..._errors import (
+    CredentialsRejectedError,
+    MalformedTokenResponseError,
+    RevocationError,
+    SessionClosedError,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from ..._token import TokenState
+from .log import (
+    Asked,
+    Blocked,
+    Came,
+    Cancelling,
+    CutOff,
+    Decided,
+    Entry,
+    Failed,
+    GaveUp,
+    Got,
+    Leaving,
+    Left,
+    Presented,
+    Reported,
+    RevocationCame,
+    RevocationSent,
+    RevokeCancelling,
+    RevokeEnded,
+    Revoking,
+    Sent,
+    Stopped,
+    WallSet,
+)
+from .names import token_names
+from .record import Breach
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .timeline import AnswerKind, Timeline
+
+NEARLY = 1e-6
+"""Seconds; sums of drawn pauses are no more exact than floats are."""
+LOOK_UP_INTERVAL = 60.0
+"""Seconds after which a session has noticed a suspend."""
+
+_ERROR_OF: dict[AnswerKind, type[TokenRequestError]] = {
+    "unavailable": TokenUnavailableError,
+    "rate limited": TokenUnavailableError,
+    "rejected": CredentialsRejectedError,
+    "refused": TokenRequestError,
+    "malformed": MalformedTokenResponseError,
+    "bad lifetime": MalformedTokenResponseError,
+    "cut": TokenUnavailableError,
+    "hang": TokenUnavailableError,
+    "raises": TokenUnavailableError,
+    "nonsense": TokenUnavailableError,
+}
+
+
+def judge(timeline: Timeline, log: Sequence[Entry]) -> Breach | None:
+    """Return the first broken promise that the log shows, or None if it shows none."""
+    referee = _Referee(timeline, log)
+    try:
+        referee.run()
+    except _BrokenError as broken:
+        return broken.breach
+    return None
+
+
+class _BrokenError(Exception):
+    def __init__(self, breach: Breach) -> None:
+        self.breach = breach
+
+
+@attrs.define
+class _Token:
+    text: str
+    sent_at: float
+    stale_at: float
+    expires_at: float
+    ends_at: float
+    wall_at_sending: float
+    real_at_sending: float
+    sent_index: int
+
+
+@attrs.define
+class _Flight:
+    number: int
+    kind: AnswerKind
+    sent_at: float
+    index: int
+    wall: float
+    real: float
+    discarded: bool = False
+    revoked: bool = False
+
+
+@attrs.define
+class _Waiting:
+    asked_at: float
+    told: bool = False
+
+
+@attrs.define
+class _Failure:
+    """Is a round that failed, as its getters are to be told."""
+
+    kind: AnswerKind
+    attempts: int
+    cause: BaseException | None = None
+
+
+@attrs.define
+class _Revocation:
+    begun_at: float
+    succeeded: bool | None = None
+    failures: int = 0
+    in_flight: bool = False
+    is_untried: bool = True
+    calls: set[int] = attrs.field(factory=set)
+
+
+@attrs.define
+class _Call:
+    """Is a call of ``revoke_tokens``, and the revocations that it must wait for."""
+
+    begun_at: float
+    texts: set[str] = attrs.field(factory=set)
+
+
+class _Referee:
+    def __init__(self, timeline: Timeline, log: Sequence[Entry]) -> None:
+        self.timeline = timeline
+        self.log = log
+        self.names = token_names(log)
+        self.now = 0.0
+        self.index = 0
+        # How far the wall clock has gone beyond Trio's, and how much of it is real time.
+        self.wall = self.real = 0.0
+        self.wall_set_at = -math.inf
+
+        self.token: _Token | None = None
+        # What each answer with a token brought, usable or not, by the token's text.
+        self.brought: dict[str, list[_Token]] = {}
+        self.dropped_at_index = -1
+        self.dropped_by = "invalidate"
+        self.flight: _Flight | None = None
+        self.last_sent_at = -math.inf
+        self.last_number = 0
+
+        self.waiting: dict[int, _Waiting] = {}
+        self.undecided: dict[int, float] = {}
+        self.must_get: set[int] = set()
+        self.refused_at_once: set[int] = set()
+        self.cancelling: dict[int, float] = {}
+        self.ended: set[int] = set()
+        self.errors_seen: set[int] = set()
+        self.asked_at = -math.inf
+        self.met_stale = False
+
+        self.attempts = self.consecutive = 0
+        self.is_over = False
+        self.retry_from = self.retry_until = -math.inf
+        self.failure: _Failure | None = None
+        self.is_wanted = False
+
+        self.revocations: dict[str, _Revocation] = {}
+        self.calls: dict[int, _Call] = {}
+        self.calls_cancelled: set[int] = set()
+
+        self.grants = self.failures = self.invalidations = self.same = 0
+        self.left_at: float | None = None
+        self.crash: BaseException | None = None
+        self.crashed_at: float | None = None
+        self.has_left = False
+
+    # The run through the log
+
+    def run(self) -> None:
+        for index, entry in enumerate(self.log):
+            self.index = index
+            if entry.at != self.now:
+                self.end_moment(entry.at)
+                self.now = entry.at
+                self.is_wanted = False
+                self.look()
+            self.see(entry)
+            self.look()
+        self.end_moment(math.inf)
+        self.check_everybody_came_back()
+
+    def see(self, entry: Entry) -> None:
+        match entry.what:
+            case Asked(getter):
+                self.undecided[getter] = self.now
+            case Decided(getter):
+                self.decide(getter)
+            case Got(getter, text):
+                self.got(getter, text)
+            case Failed(getter, error):
+                self.failed(getter, error)
+            case Blocked(getter):
+                self.blocked(getter)
+            case Cancelling(getter):
+                if getter not in self.ended:
+                    self.cancelling[getter] = self.now
+            case GaveUp(getter):
+                self.gave_up(getter)
+            case Presented(getter, text, verdict):
+                if verdict == "expired":
+                    self.broken(1, "the server refused the token as expired", getter=getter)
+            case Sent(number, kind):
+                self.sent(number, kind)
+            case Came():
+                self.came(entry.what)
+            case CutOff(number):
+                self.cut_off(number)
+            case Reported():
+                self.reported(entry.what)
+            case Revoking(call):
+                self.revoking(call)
+            case RevokeCancelling(call):
+                self.calls_cancelled.add(call)
+            case RevokeEnded(call, outcome):
+                self.revoke_ended(call, outcome)
+            case RevocationSent(_, text):
+                self.revocation_sent(text)
+            case RevocationCame():
+                self.revocation_came(entry.what)
+            case WallSet(by, is_real):
+                self.wall += by
+                self.real += by if is_real else 0.0
+                self.wall_set_at = self.now
+            case Leaving():
+                self.leaving(entry.what)
+            case Left(error, expected):
+                self.left(error, expected)
+            case Stopped(why):
+                self.stopped(why)
+
+    def broken(
+        self,
+        promise: int,
+        text: str,
+        *,
+        getter: int | None = None,
+        attempt: int | None = None,
+        token: str | None = None,
+        at: float | None = None,
+    ) -> NoReturn:
+        raise _BrokenError(
+            Breach(
+                promise=promise,
+                at=self.now if at is None else at,
+                text=text,
+                getter=getter,
+                attempt=attempt,
+                token=None if token is None else self.name(token),
+            )
+        )
+
+    def name(self, text: str) -> str:
+        return self.names.get(text, "a token that was never issued")
+
+    # The model of the session
+
+    @property
+    def is_closed(self) -> bool:
+        return self.left_at is not None or self.crashed_at is not None
+
+    def age_clock(self, token: _Token) -> float:
+        """Return now, by whichever clock says that the token is older."""
+        return self.now + max(0.0, self.wall - token.wall_at_sending)
+
+    def state(self, ahead: float = 0.0) -> TokenState:
+        if self.token is None:
+            return TokenState.EMPTY
+        aged = self.age_clock(self.token) + ahead
+        if aged >= self.token.expires_at:
+            return TokenState.EXPIRED
+        return TokenState.STALE if aged >= self.token.stale_at else TokenState.FRESH
+
+    def has_usable_token(self) -> bool:
+        return self.state() in {TokenState.FRESH, TokenState.STALE} and not self.is_closed
+
+    def idles_until(self) -> float:
+        idle = self.timeline.idle_timeout
+        return math.inf if idle is None else self.asked_at + idle
+
+    def is_eager_at(self, when: float) -> bool:
+        return self.timeline.refresh == "eager" and when < self.idles_until() - NEARLY
+
+    def may_be_eager(self) -> bool:
+        return self.timeline.refresh == "eager" and self.now < self.idles_until() + NEARLY
+
+    def look(self) -> None:
+        """Note whether a request is wanted now: it may be sent later in the same moment."""
+        # The session adds up two clocks in another order.
+        match self.state(ahead=NEARLY if self.timeline.moves_wall_clock else 0.0):
+            case TokenState.EMPTY:
+                wanted = bool(self.waiting)
+            case TokenState.FRESH:
+                wanted = False
+            case TokenState.STALE:
+                wanted = self.may_be_eager() or self.met_stale
+            case TokenState.EXPIRED:
+                wanted = self.may_be_eager() or bool(self.waiting)
+        self.is_wanted = self.is_wanted or wanted
+
+    def due(self) -> tuple[float, int, str] | None:
+        """Return by when a request must have been sent, and which promise says so."""
+        at_earliest = max(
+            self.now, self.last_sent_at + self.timeline.min_refresh_interval, self.retry_until
+        )
+        state = self.state()
+        if state in {TokenState.EMPTY, TokenState.EXPIRED} and self.waiting:
+            promise = 12 if self.consecutive else 10
+            return at_earliest, promise, "getters are held"
+        if self.token is None:
+            return None
+        ages_by = self.age_clock(self.token) - self.now
+        if (
+            state is TokenState.STALE
+            and self.met_stale
+            # By then it is wanted no more, unless somebody asks.
+            and at_earliest < self.token.expires_at - ages_by - NEARLY
+        ):
+            promise = 11 if self.consecutive else 3
+            return at_earliest, promise, "a getter has met the token STALE"
+        if state is TokenState.EXPIRED:
+            when = max(at_earliest, self.noticed_by(self.token.expires_at))
+            promise, why = 4, "the token is EXPIRED, and the session is not parked"
+        else:
+            when = max(at_earliest, self.noticed_by(self.token.stale_at))
+            promise = 11 if self.consecutive else 3
+            why = "the token is STALE, and the session is eager"
+        if self.wall_set_at > self.token.sent_at and promise != 11:
+            promise = 5
+        return (when, promise, why) if self.is_eager_at(when) else None
+
+    def noticed_by(self, boundary: float) -> float:
+        """Return when the session has noticed at the latest that a boundary is passed."""
+        assert self.token is not None
+        passed = boundary - max(0.0, self.wall - self.token.wall_at_sending)
+        if self.wall_set_at > self.token.sent_at:
+            return max(passed, self.wall_set_at + LOOK_UP_INTERVAL)
+        return passed
+
+    def drop(self, by: str) -> None:
+        self.token = None
+        self.dropped_at_index = self.index
+        self.dropped_by = by
+        if self.flight is not None:
+            self.flight.discarded = True
+
+    # What time decides
+
+    def end_moment(self, next_at: float) -> None:
+        """Check what must be so when all tasks have had their turns."""
+        for getter, at in self.cancelling.items():
+            if at <= self.now:
+                self.broken(9, "a cancelled getter did not leave at once", getter=getter)
+        for getter in self.undecided:
+            self.broken(2, "a getter did not come to its turn", getter=getter)
+        for getter in self.must_get:
+            self.broken(2, "a getter waited though the token is usable", getter=getter)
+        for getter in self.refused_at_once:
+            self.broken(12, "a getter waits in the pause after a failed round", getter=getter)
+        if self.is_closed:
+            for getter in self.waiting:
+                self.broken(19, "a getter is still held after the end", getter=getter)
+            return
+        for getter, waiting in self.waiting.items():
+            if self.has_usable_token():
+                self.broken(10, "a getter is held though there is a new token", getter=getter)
+            if waiting.told:
+                self.broken(10, "a getter is held though its round has failed", getter=getter)
+        for number, call in self.calls.items():
+            # It may wait for those, too, that began in the same moment.
+            if all(
+                revocation.succeeded is not None
+                for text, revocation in self.revocations.items()
+                if text in call.texts or revocation.begun_at == call.begun_at
+            ):
+                self.broken(18, f"call {number} of revoke_tokens waits for nothing")
+        for text, revocation in self.revocations.items():
+            if revocation.is_untried:
+                promise = 18 if revocation.calls else 17
+                self.broken(promise, f"{self.name(text)} is not revoked at the server", token=text)
+        self.check_due(next_at)
+
+    def check_due(self, next_at: float) -> None:
+        if self.flight is not None:
+            return
+        due = self.due()
+        if due is None:
+            return
+        when, promise, why = due
+        if when < next_at - NEARLY and not (next_at == math.inf and not self.waiting):
+            self.broken(promise, f"no token request at {when:g} s, though {why}", at=when)
+
+    # Getters
+
+    def decide(self, getter: int) -> None:
+        """Take in a getter at the moment after its checkpoint, when it looks at the session."""
+        del self.undecided[getter]
+        if self.is_closed:
+            self.waiting[getter] = _Waiting(self.now)
+            return
+        if self.has_usable_token():
+            self.must_get.add(getter)
+            self.is_asked_for()
+            return
+        if isinstance(self.log[self.index + 1].what, Blocked):
+            # By nowait: it keeps a session from parking, and wakes no parked one.
+            if self.now < self.idles_until():
+                self.asked_at = self.now
+            return
+        self.asked_at = self.now
+        self.join(getter)
+
+    def is_asked_for(self) -> None:
+        self.asked_at = self.now
+        if self.state() is TokenState.STALE:
+            self.met_stale = True
+
+    def join(self, getter: int) -> None:
+        """Let a getter into the round, a new one, or the pause after a failed one."""
+        following = self.log[self.index + 1].what
+        is_refused = isinstance(following, Failed) and following.getter == getter
+        if is_refused:
+            if not self.is_over or self.now > self.retry_until + NEARLY:
+                text = "a getter got an error at once, though it is not in a pause after a round"
+                self.broken(12, text, getter=getter)
+            self.refused_at_once.add(getter)
+            return
+        if self.is_over and self.now < self.retry_from - NEARLY:
+            self.broken(12, "a getter waits in the pause after a failed round", getter=getter)
+        if self.is_over or not self.waiting:
+            self.is_over, self.attempts = False, 0
+        self.waiting[getter] = _Waiting(self.now)
+
+    def got(self, getter: int, text: str) -> None:
+        self.end(getter)
+        if self.is_closed and self.crashed_at != self.now:
+            self.broken(19, "a getter got a token after the end", getter=getter)
+        self.check_token(getter, text)
+        self.is_asked_for()
+
+    def check_token(self, getter: int, text: str) -> None:
+        """Check that a token may be handed out now."""
+        brought = self.brought.get(text)
+        if not brought:
+            self.broken(1, "a getter got a token that no answer brought", getter=getter)
+        after_drop = [t for t in brought if t.sent_index > self.dropped_at_index]
+        if not after_drop:
+            promise, what = (18, "revoke") if self.dropped_by == "revoke" else (17, "invalidate")
+            text = f"a getter got {self.name(text)}, from a grant begun before the {what}"
+            self.broken(promise, text, getter=getter, token=brought[0].text)
+        token = after_drop[-1]
+        is_by_wall = self.wall != token.wall_at_sending
+        aged = self.now + self.real - token.real_at_sending
+        slack = NEARLY if self.timeline.moves_wall_clock else 0.0
+        if aged >= token.ends_at or self.age_clock(token) >= token.expires_at + slack:
+            late = max(aged - token.ends_at, self.age_clock(token) - token.expires_at)
+            when = f"{late:g} s after it had expired" if late else "in the moment of its expiry"
+            words = f"a getter got {self.name(text)} {when}"
+            self.broken(5 if is_by_wall else 1, words, getter=getter, token=text)
+
+    def failed(self, getter: int, error: Exception) -> None:
+        was_told = getter in self.waiting and self.waiting[getter].told
+        was_usable = self.has_usable_token()
+        was_refused = getter in self.refused_at_once
+        self.end(getter)
+        if isinstance(error, SessionClosedError):
+            if not self.is_closed:
+                self.broken(19, "a getter was told that the session is closed", getter=getter)
+            return
+        if self.is_closed and self.crashed_at != self.now:
+            kind = type(error).__name__
+            self.broken(19, f"after the end a getter got {kind}", getter=getter)
+        if was_usable:
+            kind = type(error).__name__
+            self.broken(11, f"a getter got {kind} while the token is usable", getter=getter)
+        if not was_told and not was_refused:
+            kind = type(error).__name__
+            self.broken(12, f"a getter got {kind} in the midst of a round", getter=getter)
+        self.check_error(getter, error)
+
+    def check_error(self, getter: int, error: Exception) -> None:
+        failure = self.failure
+        assert failure is not None
+        if not isinstance(error, TokenRequestError):
+            self.broken(14, f"a getter got {type(error).__name__}", getter=getter)
+        expected = _ERROR_OF.get(failure.kind, TokenUnavailableError)
+        if type(error) is not expected:
+            promise = 13 if failure.kind == "rejected" else 14
+            text = f"a getter got {type(error).__name__}, not {expected.__name__}"
+            self.broken(promise, text, getter=getter)
+        if id(error) in self.errors_seen:
+            self.broken(12, "two getters got the same exception object", getter=getter)
+        self.errors_seen.add(id(error))
+        if failure.cause is not None and error.__cause__ is not failure.cause:
+            self.broken(12, "a getter's error has another cause than the round", getter=getter)
+        if error.attempts != failure.attempts:
+            text = f"a getter was told of {error.attempts} attempts, not of {failure.attempts}"
+            self.broken(12, text, getter=getter)
+        retry_at = math.nan if error.retry_after is None else self.now + error.retry_after
+        if not self.retry_from - NEARLY <= retry_at <= self.retry_until + NEARLY:
+            self.broken(12, f"a getter was told to retry at {retry_at:g} s", getter=getter)
+        self.retry_from = self.retry_until = retry_at
+
+    def blocked(self, getter: int) -> None:
+        if getter in self.must_get:
+            self.broken(2, "a nowait getter was refused a usable token", getter=getter)
+        self.end(getter)
+        self.waiting.pop(getter, None)
+
+    def gave_up(self, getter: int) -> None:
+        if getter not in self.cancelling:
+            self.broken(9, "a getter was cancelled by nobody", getter=getter)
+        self.end(getter)
+
+    def end(self, getter: int) -> None:
+        self.ended.add(getter)
+        self.waiting.pop(getter, None)
+        self.undecided.pop(getter, None)
+        self.cancelling.pop(getter, None)
+        self.must_get.discard(getter)
+        self.refused_at_once.discard(getter)
+
+    # Token requests
+
+    def sent(self, number: int, kind: AnswerKind) -> None:
+        self.last_number = number
+        if self.left_at is not None:
+            self.broken(19, "a token request was sent after the end", attempt=number)
+        if self.flight is not None:
+            self.broken(8, "two token requests are in flight", attempt=number)
+        gap = self.now - self.last_sent_at
+        if gap < self.timeline.min_refresh_interval - NEARLY:
+            text = f"a token request was sent {gap:g} s after the one before"
+            self.broken(7, text, attempt=number)
+        if self.now < self.retry_from - NEARLY:
+            early = self.retry_from - self.now
+            self.broken(12, f"a token request was sent {early:g} s too early", attempt=number)
+        if not self.is_wanted:
+            self.sent_unasked(number)
+        self.last_sent_at = self.now
+        self.flight = _Flight(number, kind, self.now, self.index, self.wall, self.real)
+
+    def sent_unasked(self, number: int) -> None:
+        match self.state():
+            case TokenState.EMPTY:
+                self.broken(16, "a token request was sent, and nobody asked", attempt=number)
+            case TokenState.FRESH:
+                text = "a token request was sent though the token is FRESH"
+                self.broken(3, text, attempt=number)
+            case _ if self.timeline.refresh == "eager":
+                text = "a token request was sent though the session is parked"
+                self.broken(4, text, attempt=number)
+            case _:
+                text = "a token request was sent on request, and nobody asked"
+                self.broken(3, text, attempt=number)
+
+    def came(self, came: Came) -> None:
+        flight = self.flight
+        assert flight is not None
+        self.flight = None
+        is_of_server = flight.kind not in {"raises", "nonsense", "crash"}
+        if is_of_server and self.now > flight.sent_at + self.timeline.request_timeout + NEARLY:
+            self.broken(12, "an attempt took longer than request_timeout", attempt=came.number)
+        if flight.kind == "crash":
+            self.crash, self.crashed_at = came.error, self.now
+        elif came.token is None:
+            self.fail(self.kind_of_failure(flight, came.error), came.error)
+        elif flight.kind == "bad lifetime":
+            self.broken(7, "a lifetime that is none was taken", attempt=came.number)
+        else:
+            self.brought_token(flight, came)
+
+    def kind_of_failure(self, flight: _Flight, error: BaseException | None) -> AnswerKind:
+        answer, timeline = self.timeline.answer(flight.number - 1), self.timeline
+        has_status = getattr(error, "status_code", None) is not None
+        is_in_time = answer.latency < timeline.request_timeout
+        if not answer.is_of_manager and not (
+            # In the very moment of the timeout, either may be.
+            is_in_time or (has_status and answer.latency == timeline.request_timeout)
+        ):
+            return "hang"
+        lifetime = timeline.lifetime if answer.lifetime is None else answer.lifetime
+        return "bad lifetime" if flight.kind == "token" and lifetime == 0 else flight.kind
+
+    def brought_token(self, flight: _Flight, came: Came) -> None:
+        token = self.expected(flight, came)
+        self.brought.setdefault(token.text, []).append(token)
+        if flight.revoked:
+            self.owe_revocation(token.text)
+        known = self.revocations.get(token.text)
+        if self.age_clock(token) >= token.expires_at or (known is not None and not flight.revoked):
+            self.fail("unavailable", None)
+        else:
+            self.succeed(token, flight)
+
+    def expected(self, flight: _Flight, came: Came) -> _Token:
+        """Return the token with the boundaries that it should have, having compared them."""
+        token, timeline = came.token, self.timeline
+        assert token is not None
+        end = flight.sent_at + came.lifetime
+        expires_at = end - min(timeline.expired_buffer, came.lifetime / 4)
+        stale_at = min(end - min(timeline.stale_buffer, came.lifetime / 2), expires_at)
+        moved = min(timeline.refresh_jitter, (expires_at - stale_at) / 2)
+        text = token.access_token
+        if abs(token.expires_at - expires_at) > NEARLY:
+            words = f"{self.name(text)} expires at {token.expires_at:g}, not {expires_at:g} s"
+            self.broken(1, words, attempt=came.number, token=text)
+        if not stale_at - NEARLY <= token.stale_at <= stale_at + moved + NEARLY:
+            words = f"{self.name(text)} is STALE from {token.stale_at:g}, not {stale_at:g} s, on"
+            self.broken(3, words, attempt=came.number, token=text)
+        ends_at = max(came.ends_at, expires_at)
+        return _Token(
+            text,
+            flight.sent_at,
+            token.stale_at,
+            token.expires_at,
+            ends_at,
+            flight.wall,
+            flight.real,
+            flight.index,
+        )
+
+    def succeed(self, token: _Token, flight: _Flight) -> None:
+        self.grants += 1
+        self.attempts = self.consecutive = 0
+        self.is_over = False
+        self.retry_from = self.retry_until = -math.inf
+        if flight.discarded:
+            return
+        if self.token is not None and self.token.text == token.text:
+            self.same += 1
+        self.token = token
+        self.met_stale = False
+
+    def fail(self, kind: AnswerKind, cause: BaseException | None) -> None:
+        """Count a failed attempt, and work out the pause after it."""
+        self.failures += 1
+        self.attempts += 1
+        self.consecutive += 1
+        pauses = self.pauses(kind)
+        if pauses is None:
+            self.is_over = True
+            self.failure = _Failure(kind, self.attempts, None if kind == "nonsense" else cause)
+            for waiting in self.waiting.values():
+                waiting.told = True
+            pauses = self.normal_pauses(kind, self.consecutive)
+        else:
+            self.is_over = False
+        gap_ends_at = self.last_sent_at + self.timeline.min_refresh_interval
+        self.retry_from = max(self.now + pauses[0], gap_ends_at)
+        self.retry_until = max(self.now + pauses[1], gap_ends_at)
+
+    def pauses(self, kind: AnswerKind) -> tuple[float, float] | None:
+        """Return the shortest and the longest pause until the round's next attempt."""
+        timeline = self.timeline
+        if kind in {"rejected", "refused"} or self.attempts > timeline.max_retries:
+            return None
+        if timeline.strategy is None:
+            return self.normal_pauses(kind, self.attempts)
+        pause = timeline.pause_of_strategy(self.attempts)
+        if pause is None:
+            return None
+        return (min(pause, timeline.max_retry_interval),) * 2
+
+    def normal_pauses(self, kind: AnswerKind, attempt: int) -> tuple[float, float]:
+        timeline, longest = self.timeline, self.timeline.max_retry_interval
+        asked = timeline.answer(self.last_number - 1).retry_after
+        if asked is not None and kind in {"unavailable", "rate limited"}:
+            return (min(asked, longest),) * 2
+        doubled = timeline.retry_interval * 2.0 ** min(attempt - 1, 60)
+        return min(doubled * 0.5, longest), min(doubled * 1.5, longest)
+
+    def cut_off(self, number: int) -> None:
+        self.flight = None
+        if not self.is_closed:
+            self.broken(9, "a token request was cancelled", attempt=number)
+
+    # Reports and revocations
+
+    def reported(self, report: Reported) -> None:
+        if self.is_closed:
+            return
+        current = None if self.token is None else self.token.text
+        if report.before != current:
+            held = "nothing" if report.before is None else self.name(report.before)
+            expected = "nothing" if current is None else self.name(current)
+            self.broken(17, f"the session holds {held}, not {expected}")
+        if report.token == current and self.state() is not TokenState.EXPIRED:
+            if report.after is not None:
+                self.broken(17, "a dead token was not dropped", token=report.token)
+            self.invalidations += 1
+            self.drop("invalidate")
+        elif report.after != report.before:
+            text = f"a late report of {self.name(report.token)} dropped the token"
+            self.broken(16, text, token=report.before)
+
+    def revoking(self, call: int) -> None:
+        if self.is_closed:
+            self.calls[call] = _Call(self.now)
+            return
+        if self.flight is not None:
+            self.flight.discarded = self.flight.revoked = True
+        if self.token is not None:
+            self.owe_revocation(self.token.text, call)
+        self.drop("revoke")
+        pending = {text for text, known in self.revocations.items() if known.succeeded is None}
+        self.calls[call] = _Call(self.now, pending)
+
+    def owe_revocation(self, text: str, call: int | None = None) -> None:
+        revocation = self.revocations.get(text)
+        if revocation is None or revocation.succeeded is not None:
+            revocation = self.revocations[text] = _Revocation(self.now)
+        if call is not None:
+            revocation.calls.add(call)
+
+    def revoke_ended(self, call: int, outcome: object) -> None:
+        begun = self.calls.pop(call)
+        results = [self.revocations[text].succeeded for text in begun.texts]
+        other = [
+            known.succeeded
+            for known in self.revocations.values()
+            if known.begun_at == begun.begun_at
+        ]
+        match outcome:
+            case "cancelled":
+                if call not in self.calls_cancelled:
+                    self.broken(18, "revoke_tokens was cancelled by nobody")
+            case "well":
+                if not all(results):
+                    self.broken(18, "revoke_tokens returned though the token may live")
+            case SessionClosedError():
+                if not self.is_closed:
+                    self.broken(19, "revoke_tokens was told that the session is closed")
+            case RevocationError():
+                if False not in results + other:
+                    self.broken(18, "revoke_tokens failed though no round of it has")
+            case _:
+                self.broken(18, f"revoke_tokens raised {type(outcome).__name__}")
+
+    def revocation_sent(self, text: str) -> None:
+        if self.is_closed:
+            return
+        revocation = self.revocations.get(text)
+        if revocation is None or revocation.in_flight or revocation.succeeded is not None:
+            self.broken(18, f"{self.name(text)} is revoked once too often", token=text)
+        revocation.in_flight, revocation.is_untried = True, False
+
+    def revocation_came(self, came: RevocationCame) -> None:
+        if self.is_closed:
+            return
+        revocation = self.revocations[came.token]
+        revocation.in_flight = False
+        if came.succeeded:
+            revocation.succeeded = True
+            return
+        revocation.failures += 1
+        timeline = self.timeline
+        is_over = revocation.failures > timeline.max_retries
+        if timeline.strategy is not None:
+            is_over = is_over or timeline.pause_of_strategy(revocation.failures) is None
+        is_answered = timeline.revocation(came.number - 1).latency < timeline.request_timeout
+        if is_over or (came.kind in {"rejected", "refused"} and is_answered):
+            revocation.succeeded = False
+
+    # The end
+
+    def leaving(self, leaving: Leaving) -> None:
+        if self.crashed_at is None:
+            self.check_statistics(leaving)
+        self.left_at = self.now
+        # Those who come now, or were held, get the same word.
+        self.must_get.clear()
+        self.refused_at_once.clear()
+        self.calls = {number: _Call(call.begun_at) for number, call in self.calls.items()}
+
+    def check_statistics(self, leaving: Leaving) -> None:
+        seen = leaving.statistics
+        for promise, name, expected in (
+            (11, "grants", self.grants),
+            (11, "failures", self.failures),
+            (11, "consecutive_failures", self.consecutive),
+            (10, "getters_held", len(self.waiting)),
+            (16, "invalidations", self.invalidations),
+            (7, "same_token_answers", self.same),
+            (1, "state", self.state()),
+        ):
+            if getattr(seen, name) != expected:
+                text = f"statistics().{name} is {getattr(seen, name)}, not {expected}"
+                self.broken(promise, text)
+
+    def left(self, error: BaseException | None, expected: BaseException | None) -> None:
+        assert self.left_at is not None
+        limit = self.timeline.shutdown_timeout if self.timeline.revoke_on_exit else 0.0
+        if self.now > self.left_at + limit + NEARLY:
+            late = self.now - self.left_at
+            self.broken(19, f"the block was left after {late:g} s")
+        if self.crash is not None:
+            expected = self.crash if expected is None else expected
+            if error is self.crash:
+                return
+        if error is not expected:
+            promise = 14 if self.crash is not None else 20
+            self.broken(promise, f"{error!r} came out of the block, not {expected!r}")
+        self.has_left = True
+
+    def stopped(self, why: str) -> None:
+        promise = 10 if "for ever" in why else 7
+        # What else is wrong may say more of it.
+        for getter in self.waiting:
+            self.broken(10, "a getter is held for ever", getter=getter)
+        self.broken(promise, why)
+
+    def check_everybody_came_back(self) -> None:
+        for call in self.calls:
+            self.broken(19, f"call {call} of revoke_tokens never came back")

@@ -1,0 +1,593 @@
+"""`run_timeline`: one timeline, run and judged."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import attrs
+import httpx
+import trio
+import trio.testing
+
+from ..._errors import AnonymousSessionError
+from ..._events import Granted
+from ..._manager import TokenManager
+from ..._session import AnonymousSession
+from .._clocks import FOREVER, SuspendableClock, seeded_schedule
+from .log import (
+    Asked,
+    Blocked,
+    Came,
+    Cancelling,
+    CutOff,
+    Decided,
+    Entry,
+    Failed,
+    GaveUp,
+    Got,
+    Killed,
+    Leaving,
+    Left,
+    Presented,
+    Reported,
+    RevocationCame,
+    RevocationSent,
+    RevokeCancelling,
+    RevokeEnded,
+    Revoking,
+    Sent,
+    Stopped,
+    WallSet,
+)
+from .picture import draw_svg, draw_text
+from .record import Breach
+from .referee import judge
+from .story import tell
+from .timeline import Get, Invalidate, Kill, Revoke, SetWall, Suspend
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+
+    from ..._config import Config
+    from ..._events import Event
+    from ..._token import TokenInfo, TokenRequestOptions
+    from .._server import TokenServer
+    from .log import Ask, Happening
+    from .record import Story
+    from .timeline import Action, Answer, Timeline
+
+STEPS_LIMIT = 2000
+"""Steps of tasks at one moment of time, for each getter and for the rest, before it is
+taken for a loop that never ends."""
+
+
+class Program(Protocol):
+    """Is a program of your own, or a part of it, as :func:`run_timeline` runs it."""
+
+    def __call__(
+        self, session: AnonymousSession, client: httpx.AsyncClient, /
+    ) -> Awaitable[object]:
+        """Run, with a session and with a client of the server that the session belongs to."""
+        ...
+
+
+@final
+@attrs.frozen
+class Outcome:
+    """Is what became of a timeline.
+
+    ``str()`` of it is the picture.
+
+    Attributes:
+        timeline: what was run.
+        story: what happened, as plain data.
+        server: the server, with its books.
+        log: every single thing that was seen, in order.
+    """
+
+    timeline: Timeline
+    story: Story = attrs.field(repr=False)
+    server: TokenServer = attrs.field(repr=False)
+    log: tuple[Entry, ...] = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, width: int = 100) -> str:
+        """Return the picture as text, no line longer than the width."""
+        return draw_text(self.story, width=width)
+
+    def svg(self, *, width: int = 960) -> str:
+        """Return the picture as SVG, so many pixels wide."""
+        return draw_svg(self.story, width=width)
+
+
+class BrokenTimelineError(AssertionError):
+    """Tells that a timeline did not go as it should have, with the picture of it.
+
+    Attributes:
+        promise: the number of the broken promise; None for a mistake of the program.
+        outcome: the timeline and what became of it.
+    """
+
+    def __init__(self, breach: Breach, outcome: Outcome) -> None:
+        self.promise = breach.promise
+        self.outcome = outcome
+        super().__init__(f"{breach.text}\n\n{outcome.text()}\n\n{outcome.timeline!r}")
+
+
+class BrokenPromiseError(BrokenTimelineError):
+    """Tells that the session broke one of its promises."""
+
+
+class RefusedTokenError(BrokenTimelineError):
+    """Tells that the program presented a token that had expired at the server."""
+
+
+class Crash(BaseException):
+    """Is raised by a token manager whose answer is ``"crash"``."""
+
+
+class OddError(Exception):
+    """Is raised by a token manager whose answer is ``"raises"``."""
+
+
+class _BodyError(Exception):
+    """Is raised by the block that a timeline leaves so."""
+
+
+def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
+    """Run a timeline in virtual time against an embedded server, and judge it.
+
+    Without a program the timeline's own getters ask, and every promise that a timeline can
+    break is checked, from outside the session. With one, the program asks, beside the
+    timeline's actions other than its getters; it is over when the program returns, or at
+    ``leaves_at``, when the program is cancelled; what is checked is that no token which
+    the program presented had expired.
+
+    Call it from a test that is not async: it is a ``trio.run`` of its own.
+
+    Args:
+        timeline: what happens.
+        program: an async function that gets a session, and an ``httpx.AsyncClient`` with
+            which it reaches the protected resource, at any path under ``/2.0/``.
+
+    Returns:
+        What happened.
+
+    Raises:
+        BrokenPromiseError: the session broke a promise. Its text is the picture.
+        RefusedTokenError: the program presented an expired token. Likewise.
+        Exception: what the program raised, with the picture as a note.
+    """
+    stage = _Stage(timeline, program)
+    problem: BaseException | None = None
+    with ExitStack() as stack:
+        stack.enter_context(seeded_schedule(timeline.seed))
+        clock: trio.abc.Clock = trio.testing.MockClock(autojump_threshold=0)
+        if timeline.moves_wall_clock:
+            clock = stage.clock = SuspendableClock()
+            stack.enter_context(stage.clock.installed())
+        try:
+            trio.run(stage.run, clock=clock, instruments=[stage.tripwire])
+        except BaseException as error:  # noqa: ASYNC103  # raised below, with the picture
+            problem = error
+    server = stage.server
+    if program is not None:
+        breach = _refused(server)
+    else:
+        breach = judge(timeline, stage.log) if problem is None else None
+    story = tell(timeline, stage.log, server, breach, program=program is not None)
+    outcome = Outcome(timeline, story, server, tuple(stage.log))
+    if breach is not None:
+        kind = BrokenPromiseError if breach.promise is not None else RefusedTokenError
+        raise kind(breach, outcome) from problem
+    if problem is not None:
+        problem.add_note(outcome.text())
+        raise problem
+    return outcome
+
+
+def _refused(server: TokenServer) -> Breach | None:
+    for presented in server.presented:
+        if presented.verdict == "expired" and presented.access_token is not None:
+            token = server.tokens[presented.access_token]
+            late = -token.left_at(presented.at)
+            text = f"the program presented a token {late:g} s after its end"
+            return Breach(promise=None, at=presented.at, text=text)
+    return None
+
+
+class _Tripwire(trio.abc.Instrument):
+    """Stops a run in which tasks take turns without end and time stands still."""
+
+    def __init__(self, limit: int, stop: Callable[[str], None]) -> None:
+        self._limit = limit
+        self._stop = stop
+        self._steps = 0
+        self._now = -math.inf
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        """Begin anew whenever time has moved on."""
+        if trio.current_time() != self._now:
+            self._now = trio.current_time()
+            self._steps = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+        """Count."""
+        self._steps += 1
+        if self._steps == self._limit:
+            self._stop("tasks take turns without end, and time stands still")
+
+
+class _Turns:
+    """Awaits a coroutine, and calls back when its task has its first turn again."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], on_turn: Callable[[], None]) -> None:
+        self._coroutine = coroutine
+        self._on_turn: Callable[[], None] | None = on_turn
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._coroutine
+        step: Callable[[Any], Any] = inner.send
+        value: Any = None
+        while True:
+            try:
+                trap = step(value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                step, value = inner.send, (yield trap)
+            except BaseException as error:  # noqa: ASYNC103  # goes on to the coroutine
+                step, value = inner.throw, error
+            if self._on_turn is not None:
+                self._on_turn()
+                self._on_turn = None
+
+
+@attrs.define(eq=False)
+class _Getter:
+    """Is a getter's task: the number of its call, and what cancels it."""
+
+    number: int
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
+class _Stage:
+    """Runs a timeline's actions, and writes down what it sees."""
+
+    def __init__(self, timeline: Timeline, program: Program | None) -> None:
+        self.timeline = timeline
+        self.program = program
+        self.server = timeline.server()
+        self.log: list[Entry] = []
+        self.clock: SuspendableClock | None = None
+        getters = sum(action.count for action in timeline.actions if isinstance(action, Get))
+        self.tripwire = _Tripwire(STEPS_LIMIT * (getters + 10), self.stop)
+        self._abort = trio.CancelScope()
+        self._counts: Counter[str] = Counter()
+        # Getters that are cancelled in the moment of a release.
+        self._at_release: list[_Getter] = []
+
+    def note(self, what: Happening) -> None:
+        self.log.append(Entry(trio.current_time(), what))
+
+    def next_number(self, of: str) -> int:
+        self._counts[of] += 1
+        return self._counts[of]
+
+    def stop(self, why: str) -> None:
+        self.note(Stopped(why))
+        self._abort.cancel()
+
+    async def run(self) -> None:
+        with self._abort, trio.move_on_after(FOREVER) as limit:
+            await self._run()
+        if limit.cancelled_caught:
+            self.note(Stopped("somebody waits for ever"))
+
+    async def _run(self) -> None:
+        config = self.timeline.config()
+        transport = httpx.ASGITransport(self.server)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+            TokenManager(config, http_client=client) as inner,
+        ):
+            manager = _WatchedManager(self, inner, config)
+            session = AnonymousSession(config, manager, observers=[self._see_event])
+            failure: list[BaseException] = []
+            # Theirs is the outer one: getters outlive the session's block.
+            async with trio.open_nursery() as nursery:
+                for action in self.timeline.actions:
+                    self._start(nursery, action, session)
+                with trio.CancelScope() as scope:
+                    await self._block(session, client, scope, failure)
+                if self.program is not None:
+                    nursery.cancel_scope.cancel()
+        if failure:
+            raise failure[0]
+
+    async def _block(
+        self,
+        session: AnonymousSession,
+        client: httpx.AsyncClient,
+        scope: trio.CancelScope,
+        failure: list[BaseException],
+    ) -> None:
+        """Open the session, leave it as the timeline says, and note what came out."""
+        how = self.timeline.leaves_by
+        body_error = _BodyError() if how == "raise" else None
+        came_out: BaseException | None = None
+        try:
+            async with session:
+                try:
+                    await self._body(session, client, failure)
+                    if how == "cancel":
+                        scope.cancel()
+                        await trio.lowlevel.checkpoint()
+                    if body_error is not None:
+                        raise body_error
+                finally:
+                    self.note(Leaving(how, session.statistics()))
+        except trio.Cancelled:
+            self.note(Left(None, None))
+            raise
+        except BaseException as error:
+            came_out = error
+        self.note(Left(came_out, body_error))
+
+    async def _body(
+        self, session: AnonymousSession, client: httpx.AsyncClient, failure: list[BaseException]
+    ) -> None:
+        with trio.move_on_after(self.timeline.leaves_at):
+            if self.program is None:
+                await trio.sleep_forever()
+                return
+            try:
+                await self.program(session, client)
+            except Exception as error:
+                failure.append(error)
+
+    def _see_event(self, event: Event) -> None:
+        if isinstance(event, Granted):
+            for getter in self._at_release:
+                self._cancel(getter)
+            self._at_release.clear()
+
+    def _start(self, nursery: trio.Nursery, action: Action, session: AnonymousSession) -> None:
+        match action:
+            case Get() if self.program is None:
+                for _ in range(action.count):
+                    nursery.start_soon(self._get, nursery, action, session)
+            case Get():
+                pass
+            case Revoke():
+                nursery.start_soon(self._revoke, nursery, action, session)
+            case Invalidate() | Kill() | Suspend() | SetWall():
+                nursery.start_soon(self._act, action, session)
+
+    async def _reach(self, at: float, passes: int) -> None:
+        await trio.sleep_until(at)
+        for _ in range(passes):
+            await trio.lowlevel.checkpoint()
+
+    async def _act(self, action: Action, session: AnonymousSession) -> None:
+        await self._reach(action.at, action.passes)
+        match action:
+            case Invalidate():
+                self._report(session, self._token_of_age(action.age, session))
+            case Kill():
+                self.server.revoke_all()
+                self.note(Killed())
+            case Suspend():
+                self._set_wall(action.seconds, is_real=True)
+            case SetWall():
+                self._set_wall(action.by, is_real=False)
+
+    def _set_wall(self, by: float, *, is_real: bool) -> None:
+        assert self.clock is not None
+        self.clock.set_wall(by)
+        self.note(WallSet(by, is_real))
+
+    def _token_of_age(self, age: int, session: AnonymousSession) -> str:
+        if age == 0 and session.token_info is not None:
+            return session.token_info.access_token
+        issued = list(self.server.tokens)
+        return issued[-1 - age] if age < len(issued) else "never-issued"
+
+    def _report(self, session: AnonymousSession, token: str) -> None:
+        before = _held_by(session)
+        session.invalidate(token)
+        self.note(Reported(token, before, _held_by(session)))
+
+    async def _get(self, nursery: trio.Nursery, action: Get, session: AnonymousSession) -> None:
+        await self._reach(action.at, action.passes)
+        getter = _Getter(self.next_number("getter"))
+        with getter.scope:
+            if action.gives_up == 0 and not action.gives_up_passes:
+                self._cancel(getter)
+            elif action.gives_up == "at release":
+                self._at_release.append(getter)
+            elif action.gives_up is not None:
+                when = action.at + action.gives_up
+                nursery.start_soon(self._give_up, getter, when, action.gives_up_passes)
+            token = await self._ask(session, action.ask, getter)
+            if action.ask == "use" and token is not None:
+                await self._use(session, token, getter)
+        if getter in self._at_release:
+            self._at_release.remove(getter)
+
+    async def _give_up(self, getter: _Getter, when: float, passes: int) -> None:
+        await self._reach(when, passes)
+        self._cancel(getter)
+
+    def _cancel(self, getter: _Getter) -> None:
+        self.note(Cancelling(getter.number))
+        getter.scope.cancel()
+
+    async def _ask(self, session: AnonymousSession, ask: Ask, getter: _Getter) -> str | None:
+        number = getter.number
+        self.note(Asked(number, ask))
+
+        def decide() -> None:
+            if not getter.scope.cancel_called:
+                self.note(Decided(number))
+
+        try:
+            if ask == "nowait":
+                decide()
+                token = session.get_access_token_nowait()
+            elif ask == "exchange":
+                info: TokenInfo = await _Turns(session.exchange_token("item_read"), decide)
+                token = info.access_token
+            else:
+                token = await _Turns(session.get_access_token(), decide)
+        except trio.Cancelled:
+            self.note(GaveUp(number))
+            raise
+        except trio.WouldBlock:
+            self.note(Blocked(number))
+        except Exception as error:
+            self.note(Failed(number, error))
+        else:
+            self.note(Got(number, token))
+            return token
+        return None
+
+    async def _use(self, session: AnonymousSession, token: str, getter: _Getter) -> None:
+        verdict = self.server.tokens[token].verdict_at(trio.current_time())
+        self.note(Presented(getter.number, token, verdict))
+        if verdict != "good":
+            self._report(session, token)
+            getter.number = self.next_number("getter")
+            if getter.scope.cancel_called:
+                self.note(Cancelling(getter.number))
+            await self._ask(session, "use", getter)
+
+    async def _revoke(
+        self, nursery: trio.Nursery, action: Revoke, session: AnonymousSession
+    ) -> None:
+        await self._reach(action.at, action.passes)
+        call = self.next_number("revoke")
+        with trio.CancelScope() as scope:
+            if action.gives_up is not None:
+                self.note_later_cancel(nursery, scope, call, action.at + action.gives_up)
+            self.note(Revoking(call, _held_by(session)))
+            try:
+                await session.revoke_tokens()
+            except trio.Cancelled:
+                self.note(RevokeEnded(call, "cancelled"))
+                raise
+            except AnonymousSessionError as error:
+                self.note(RevokeEnded(call, error))
+            else:
+                self.note(RevokeEnded(call, "well"))
+
+    def note_later_cancel(
+        self, nursery: trio.Nursery, scope: trio.CancelScope, call: int, when: float
+    ) -> None:
+        async def cancel() -> None:
+            await trio.sleep_until(when)
+            self.note(RevokeCancelling(call))
+            scope.cancel()
+
+        nursery.start_soon(cancel)
+
+
+def _held_by(session: AnonymousSession) -> str | None:
+    return session.token_info.access_token if session.token_info is not None else None
+
+
+class _WatchedManager:
+    """Is the token manager of a timeline: notes each request, and does what no server can."""
+
+    def __init__(self, stage: _Stage, inner: TokenManager, config: Config) -> None:
+        self._stage = stage
+        self._inner = inner
+        self._config = config
+        self._last_sent_at = -math.inf
+        self._hasty = 0
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Ask the server, unless it is the manager's turn to misbehave."""
+        stage = self._stage
+        number = stage.next_number("request")
+        answer = stage.timeline.answer(number - 1)
+        stage.note(Sent(number, answer.kind))
+        self._watch_haste()
+        try:
+            if answer.is_of_manager:
+                await trio.sleep(answer.latency)
+                token = _misbehave(answer)
+            else:
+                token = await self._inner.get_tokens_client_credentials_grant(options)
+        except trio.Cancelled:
+            stage.note(CutOff(number))
+            raise
+        except BaseException as error:
+            stage.note(Came(number, error=error))
+            raise
+        stage.note(self._what_came(number, token))
+        return token  # type: ignore[no-any-return]  # or what is none, on purpose
+
+    def _watch_haste(self) -> None:
+        # A few are the referee's to find; a loop of them would never end.
+        now = trio.current_time()
+        if now < self._last_sent_at + self._config.min_refresh_interval / 2:
+            self._hasty += 1
+        self._last_sent_at = now
+        if self._hasty == 10:
+            self._stage.stop("requests follow each other without a pause")
+
+    def _what_came(self, number: int, token: TokenInfo) -> Came:
+        issued = self._stage.server.tokens.get(getattr(token, "access_token", ""))
+        if issued is None:
+            return Came(number, error=TypeError("no TokenInfo"))
+        # Of a token given again the server states whole seconds of what is left.
+        is_new = issued.issued_at == token.sent_at
+        left = issued.lifetime if is_new else issued.left_at(token.sent_at)
+        lifetime = float(math.floor(left)) or left
+        return Came(number, token, lifetime, issued.issued_at + issued.lifetime)
+
+    async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
+        """Revoke at the server, unless it is the manager's turn to misbehave."""
+        stage = self._stage
+        number = stage.next_number("revocation")
+        answer = stage.timeline.revocation(number - 1)
+        stage.note(RevocationSent(number, token))
+        succeeded = False
+        try:
+            if answer.is_of_manager:
+                await trio.sleep(answer.latency)
+                _misbehave(answer)
+            await self._inner.revoke_tokens(token, options)
+            succeeded = True
+        finally:
+            stage.note(RevocationCame(number, token, answer.kind, succeeded))
+
+
+def _misbehave(answer: Answer) -> Any:
+    match answer.kind:
+        case "raises":
+            raise OddError("the token manager has a bad day")
+        case "crash":
+            raise Crash
+        case _:
+            return "not a TokenInfo"
+
+
+__all__ = [
+    "BrokenPromiseError",
+    "BrokenTimelineError",
+    "Crash",
+    "OddError",
+    "Outcome",
+    "Program",
+    "RefusedTokenError",
+    "run_timeline",
+]
