@@ -1,0 +1,314 @@
+"""Hypothesis strategies that draw timelines, and what runs and judges them.
+
+A property test of this library's promises is two lines::
+
+    @given(timelines())
+    def test_every_promise(timeline):
+        run_timeline(timeline)
+
+and one of your own program is two more::
+
+    @given(timelines(actions=False))
+    def test_my_program(timeline):
+        run_timeline(timeline, program=my_program)
+
+Everything drawn is valid and plain data: what fails is printed whole, and can be pasted
+into ``@example``. Needs the extra ``testing``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+
+from ._timelines.log import Ask
+from ._timelines.run import (
+    BrokenPromiseError,
+    BrokenTimelineError,
+    Crash,
+    OddError,
+    Outcome,
+    Program,
+    RefusedTokenError,
+    run_timeline,
+)
+from ._timelines.timeline import (
+    PASSING_KINDS,
+    Action,
+    Answer,
+    Get,
+    Invalidate,
+    Kill,
+    Moment,
+    Revoke,
+    SetWall,
+    Suspend,
+    Timeline,
+)
+
+__all__ = [
+    "PASSING_KINDS",
+    "TICK",
+    "Action",
+    "Answer",
+    "Ask",
+    "BrokenPromiseError",
+    "BrokenTimelineError",
+    "Crash",
+    "Get",
+    "Invalidate",
+    "Kill",
+    "Moment",
+    "OddError",
+    "Outcome",
+    "Program",
+    "RefusedTokenError",
+    "Revoke",
+    "SetWall",
+    "Suspend",
+    "Timeline",
+    "answers",
+    "buffers",
+    "latencies",
+    "lifetimes",
+    "run_timeline",
+    "seeds",
+    "timelines",
+]
+
+TICK = 2.0**-10
+"""Seconds; about a millisecond. Sums of such are exact, so that boundaries can be met."""
+
+_LIVES_AHEAD = 4
+_FIELDS = frozenset(field.name for field in attrs.fields(Timeline))
+
+Strategy = st.SearchStrategy
+
+
+def lifetimes(stale_buffer: float = 600.0, expired_buffer: float = 30.0) -> Strategy[float]:
+    """Draw lifetimes: an hour, none, a second, days, and what lies about the buffers.
+
+    Args:
+        stale_buffer: of the session.
+        expired_buffer: likewise.
+    """
+    edges = [stale_buffer, expired_buffer, stale_buffer + expired_buffer]
+    # Up to here the buffers are a share of the life.
+    edges += [2 * stale_buffer, 4 * expired_buffer]
+    around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK, 1.0, -1.0)]
+    return st.one_of(
+        st.sampled_from([3600.0, 60.0, 1.0, 2.0, 4.0, 86400.0, 172800.0, 0.5, 0.0]),
+        st.sampled_from(sorted(set(around))),
+        st.integers(1, 7200).map(float),
+    )
+
+
+def buffers() -> Strategy[float]:
+    """Draw buffers: none, short, long, longer than most lives."""
+    return st.one_of(st.sampled_from([0.0, 1.0, 30.0, 600.0, 3600.0]), _seconds(1000))
+
+
+def latencies(
+    request_timeout: float = 30.0, lifetime: float = 3600.0, stale_buffer: float = 600.0
+) -> Strategy[float]:
+    """Draw how long an answer takes: nothing, little, about the timeout, about a life.
+
+    Args:
+        request_timeout: of the session.
+        lifetime: of its tokens.
+        stale_buffer: of the session.
+    """
+    edges = [request_timeout, lifetime, lifetime / 4 * 3, min(stale_buffer, lifetime / 2)]
+    around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK)]
+    return st.one_of(st.sampled_from([0.0, 1.0, TICK, 0.5]), st.sampled_from(around), _seconds(40))
+
+
+def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
+    """Draw what a token request meets: more tokens than faults, more passing ones than not.
+
+    Args:
+        latency: of the answers.
+    """
+    latency = latencies() if latency is None else latency
+    retry_after = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 5.0, 600.0]), _seconds(100))
+    lifetime = st.one_of(st.none(), st.none(), lifetimes())
+    good = st.builds(Answer, latency=latency, lifetime=lifetime)
+    passing = st.builds(
+        Answer, kind=st.sampled_from(PASSING_KINDS), latency=latency, retry_after=retry_after
+    )
+    lasting = st.builds(Answer, kind=st.sampled_from(["rejected", "refused"]), latency=latency)
+    crash = st.builds(Answer, kind=st.just("crash"), latency=latency)
+    # A run is over after a crash: few of them.
+    return st.one_of(good, good, good, good, passing, passing, passing, passing, lasting, crash)
+
+
+def seeds() -> Strategy[int]:
+    """Draw the order in which tasks take turns; 0 is the order of their starting."""
+    return st.integers(0, 2**16)
+
+
+def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> Strategy[Timeline]:
+    """Draw whole timelines.
+
+    Args:
+        actions: whether getters, reports and the rest are drawn, or left to a program of
+            your own.
+        faults: whether token requests go wrong.
+        **fields: what not to draw: fields of :class:`Timeline`, each a value or a strategy.
+    """
+    for name in fields:
+        if name not in _FIELDS:
+            raise TypeError(f"{name}: wants the name of a Timeline's field")
+    return _timelines(actions=actions, faults=faults, fields=fields)
+
+
+def _seconds(most: int) -> Strategy[float]:
+    """Draw whole seconds, or ticks."""
+    return st.one_of(
+        st.integers(0, most).map(float), st.integers(0, most * 1024).map(lambda n: n * TICK)
+    )
+
+
+_SETTINGS: dict[str, Strategy[Any]] = {
+    "stale_buffer": buffers(),
+    "expired_buffer": buffers(),
+    "refresh": st.just("on_request"),
+    "refresh_jitter": st.sampled_from([1.0, 100.0, 1e5]),
+    "idle_timeout": st.sampled_from([3600.0, 1.0, 100.0, 1000.0]),
+    "max_retries": st.sampled_from([0, 1, 2]),
+    "retry_interval": st.sampled_from([0.5, 8.0]),
+    "max_retry_interval": st.sampled_from([8.0, 300.0]),
+    "request_timeout": st.sampled_from([1.0, 5.0]),
+    "min_refresh_interval": st.sampled_from([0.25, 5.0, 30.0]),
+    "revoke_on_exit": st.just(True),
+    "shutdown_timeout": st.just(1.0),
+    "reuses_tokens": st.just(True),
+    "strategy": st.lists(st.one_of(st.sampled_from([0.0, 1.0, 10.0]), st.none()), max_size=3).map(
+        tuple
+    ),
+    "leaves_by": st.sampled_from(["raise", "cancel"]),
+    "seed": seeds(),
+}
+_DEFAULTS = {field.name: field.default for field in attrs.fields(Timeline)}
+# More often than the rest: without traffic a token of such a session comes to its end.
+_VARIED = st.sets(st.sampled_from(["refresh", "refresh", *sorted(_SETTINGS)]), max_size=5)
+
+
+@st.composite
+def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str, Any]) -> Timeline:
+    drawn: dict[str, Any] = {}
+
+    def settle(name: str, strategy: Strategy[Any]) -> Any:
+        given = fields.get(name, strategy)
+        drawn[name] = draw(given) if isinstance(given, st.SearchStrategy) else given
+        return drawn[name]
+
+    # A few at a time: what was drawn is read by people.
+    varied = draw(_VARIED)
+    for name, strategy in _SETTINGS.items():
+        settle(name, strategy if name in varied else st.just(_DEFAULTS[name]))
+    lifetime = settle("lifetime", lifetimes(drawn["stale_buffer"], drawn["expired_buffer"]))
+    latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
+    answer = answers(latency) if faults else st.builds(Answer, latency=latency)
+    settle("answers", st.lists(answer, max_size=5).map(tuple))
+    settle("then", st.one_of(st.just(Answer()), answer))
+    if not actions:
+        for name in fields.keys() - drawn.keys():
+            settle(name, st.nothing())
+        return Timeline(**drawn)
+    start = draw(st.sampled_from([0.0, 0.0, 1.0]))
+    edges = [edge for edge in _edges(drawn, start) if edge <= _horizon(drawn)]
+    moment = _moments(edges)
+    # What happens in the same moment is what races are made of.
+    meetings = st.sampled_from(draw(st.lists(moment, min_size=1, max_size=3)))
+    moment = st.one_of(meetings, meetings, moment)
+    settle("leaves_at", st.one_of(moment.map(lambda at: at + TICK), moment))
+    settle("actions", _actions(start, moment, lifetime))
+    settle("revocations", st.lists(_revocation_answers(), max_size=3).map(tuple))
+    return Timeline(**drawn)
+
+
+def _horizon(drawn: dict[str, Any]) -> float:
+    """Return how far to look: a few days, and no more than so many short lives."""
+    then: Answer = drawn["then"]
+    lifetime: float = drawn["lifetime"] if then.lifetime is None else then.lifetime
+    return min(200_000.0, max(60.0, 100.0 * lifetime))
+
+
+def _edges(drawn: dict[str, Any], start: float) -> list[float]:
+    """Return the moments that matter if all goes its usual way, from the first getter on."""
+    edges = [start]
+    sent_at = start
+    given: tuple[Answer, ...] = (*drawn["answers"], *(drawn["then"],) * 3)
+    for answer in given[:_LIVES_AHEAD]:
+        lifetime = drawn["lifetime"] if answer.lifetime is None else answer.lifetime
+        takes = drawn["request_timeout"] if answer.kind == "hang" else answer.latency
+        came_at = sent_at + min(takes, drawn["request_timeout"])
+        edges.append(came_at)
+        if answer.kind == "token" and lifetime > 0:
+            expires_at = sent_at + lifetime - min(drawn["expired_buffer"], lifetime / 4)
+            stale_at = sent_at + lifetime - min(drawn["stale_buffer"], lifetime / 2)
+            edges += [min(stale_at, expires_at), expires_at, sent_at + lifetime]
+            follows_at = stale_at if drawn["refresh"] == "eager" else expires_at
+        else:
+            pause = drawn["retry_interval"] if answer.retry_after is None else answer.retry_after
+            follows_at = came_at + min(pause, drawn["max_retry_interval"])
+        sent_at = max(follows_at, sent_at + drawn["min_refresh_interval"], came_at)
+    return sorted(set(edges))
+
+
+def _moments(edges: list[float]) -> Strategy[float]:
+    """Draw moments: on the edges, beside them, anywhere."""
+    step = st.sampled_from([TICK, -TICK, 1.0, -1.0, 60.0])
+    beside = st.builds(lambda edge, by: max(0.0, edge + by), st.sampled_from(edges), step)
+    edge = st.sampled_from(edges)
+    return st.one_of(edge, edge, beside, _seconds(int(edges[-1]) + 60))
+
+
+def _actions(
+    start: float, moment: Strategy[float], lifetime: float
+) -> Strategy[tuple[Action, ...]]:
+    passes = st.one_of(st.just(0), st.just(0), st.integers(0, 40))
+    when = {"at": moment, "passes": passes}
+    gives_up = st.one_of(
+        st.none(),
+        st.none(),
+        st.just(0.0),
+        st.just("at release"),
+        st.sampled_from([TICK, 1.0]),
+        moment,
+    )
+    get = st.builds(
+        Get,
+        **when,
+        ask=st.sampled_from(["get", "nowait", "exchange", "use"]),
+        count=st.sampled_from([1, 1, 2, 20]),
+        gives_up=gives_up,
+        gives_up_passes=passes,
+    )
+    report = st.builds(Invalidate, **when, age=st.sampled_from([0, 0, 1, 2, 99]))
+    revoke = st.builds(
+        Revoke, **when, gives_up=st.one_of(st.none(), st.sampled_from([0.0, TICK, 1.0]))
+    )
+    usual: list[Strategy[Any]] = [get, get, get, get, report, revoke, st.builds(Kill, **when)]
+    away = st.sampled_from([60.0, 1.0, 3600.0, 86400.0, lifetime, lifetime / 2])
+    suspend = st.builds(Suspend, **when, seconds=away)
+    set_wall = st.builds(SetWall, **when, by=st.one_of(away, away.map(lambda by: -by)))
+    first = st.builds(
+        Get, at=st.just(start), count=st.sampled_from([1, 2, 20]), gives_up=gives_up
+    ).map(lambda get: (get,))
+
+    def list_of(*kinds: Strategy[Any]) -> Strategy[tuple[Action, ...]]:
+        more = st.lists(st.one_of(*kinds), max_size=12).map(tuple)
+        return st.builds(lambda one, more: one + more, first, more)
+
+    # The wall clock moves in few of them: those run under another clock.
+    return st.one_of(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
+
+
+def _revocation_answers() -> Strategy[Answer]:
+    kinds: Strategy[Any] = st.sampled_from(["token", "unavailable", "rejected", "hang", "raises"])
+    # Never as long as the timeout: a refusal in that very moment may be either.
+    return st.builds(Answer, kind=kinds, latency=st.sampled_from([0.0, 0.5]))
