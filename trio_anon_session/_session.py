@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 LOOK_UP_INTERVAL = 60.0
 """Seconds; the longest sleep, after which a suspend is noticed at the latest."""
+_USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
 
 
 @attrs.define(eq=False)
@@ -110,7 +111,7 @@ class AnonymousSession(Unpicklable):
         self._token: TokenInfo | None = None
         self._wall_offset = -math.inf
         self._grant: _Grant | None = None
-        self._revocations: set[Revocation] = set()
+        self._revocations: list[Revocation] = []
         self._revoked: list[TokenInfo] = []
         self._dropped: set[str] = set()
         self._to_forget: list[str] = []
@@ -408,12 +409,13 @@ class AnonymousSession(Unpicklable):
         """Wait at the gate for a usable token, or for a round to fail."""
         self._check_open()
         self._asked_at = trio.current_time()
+        # Before the round has its say: a getter that is told to wait wakes a parked session.
+        self._sleep.cancel()
         self._rounds.join(self._asked_at, is_first=not self._held)
         rounds_failed_before = self._rounds.failed
         self._reporter.held_total += 1
         ticket = self._reporter.held_total
         self._held[ticket] = options
-        self._sleep.cancel()
         try:
             async with self._gate:
                 while True:
@@ -439,6 +441,9 @@ class AnonymousSession(Unpicklable):
         try:
             while True:
                 self._reporter.state_is(self.state)
+                if self._held and self.state in _USABLE:
+                    # As when a wall clock that ran ahead is set right.
+                    self._nursery.start_soon(self._wake_held_getters)
                 now = trio.current_time()
                 due_at = self._due_at(now)
                 if due_at <= now:
@@ -460,15 +465,17 @@ class AnonymousSession(Unpicklable):
             return math.inf
         aged = self._aged(now)
         is_eager = self._config.refresh == "eager" and not self._is_parked(now)
+        # Those whose round is over have been told, and are about to leave.
+        is_awaited = self._held and not self._rounds.is_over
         wanted_at = math.inf
         match state_at(self._token, aged):
-            case TokenState.EMPTY if self._held:
+            case TokenState.EMPTY if is_awaited:
                 wanted_at = now
             case TokenState.FRESH if is_eager:
                 wanted_at = self._next_boundary(now, aged)
             case TokenState.STALE if is_eager or self._met_stale:
                 wanted_at = now
-            case TokenState.EXPIRED if is_eager or self._held:
+            case TokenState.EXPIRED if is_eager or is_awaited:
                 wanted_at = now
         return max(wanted_at, self._gap_ends_at(), self._rounds.retry_at)
 
@@ -605,7 +612,7 @@ class AnonymousSession(Unpicklable):
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
         revocation = Revocation(token.access_token, options)
-        self._revocations.add(revocation)
+        self._revocations.append(revocation)
         # Never to come back, also if the server will not end it: until it ends by itself.
         now = trio.current_time()
         self._revoked = [old for old in self._revoked if old.sent_at + old.lifetime > now]
@@ -615,7 +622,7 @@ class AnonymousSession(Unpicklable):
 
     async def _revoke(self, revocation: Revocation) -> None:
         await revocation.run(self._manager, self._config)
-        self._revocations.discard(revocation)
+        self._revocations.remove(revocation)
         self._reporter.revoked(revocation.token, revocation.error)
 
     # The gate and the end
@@ -631,6 +638,6 @@ class AnonymousSession(Unpicklable):
             return
         self._closed = True
         if self._token is not None and self._config.revoke_on_exit:
-            self._revocations.add(Revocation(self._token.access_token))
+            self._revocations.append(Revocation(self._token.access_token))
         self._token = None
         self._reporter.closed()

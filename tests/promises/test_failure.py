@@ -314,6 +314,21 @@ async def test_promise_12_a_round_that_all_have_left_is_not_joined(
         assert len(manager.sent) == 5
 
 
+async def test_promise_12_a_failed_round_without_a_pause_is_followed_by_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """With a pause of 0 after a round, no attempt is made for those who were just told."""
+    config = make_config(max_retries=0, refresh="on_request")
+    manager = FakeTokenManager(config, latency=1.5)
+    manager.outcomes = [TokenUnavailableError("later", retry_after=0.0)]
+    async with AnonymousSession(config, manager) as session:
+        start = trio.current_time()
+        with pytest.raises(TokenUnavailableError):
+            await session.get_access_token()
+        await trio.sleep(100.0)
+        assert [at - start for at in manager.sent] == [0.0]
+
+
 # 13
 
 

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.helpers import FakeTokenManager, Getter, make_config, run_virtually, start_getters
+from tests.helpers import (
+    FakeTokenManager,
+    Getter,
+    TwoClocks,
+    make_config,
+    run_virtually,
+    start_getters,
+)
 from trio_anon_session import (
     AnonymousSession,
     CredentialsRejectedError,
@@ -253,3 +260,27 @@ async def test_promise_10_a_getter_released_into_a_failing_round_is_told(
         errors = [getter.error for getter in getters if isinstance(getter.error, Exception)]
         assert len(errors) == 4
         assert {type(error) for error in errors} == {TokenUnavailableError}
+
+
+def test_promise_10_a_getter_is_let_go_when_the_wall_clock_is_set_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a wall clock ahead made EXPIRED is good again when it is set back."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        config = make_config(refresh="on_request", retry_strategy=lambda attempt, error: 1e3)
+        manager = FakeTokenManager(config)
+        async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
+            token = await session.get_access_token()
+            await clock.advance(10.0)
+            clock.set_wall(by=7200.0)
+            manager.outcomes = [TokenUnavailableError("down")]
+            [getter] = start_getters(nursery, session, 1)
+            await clock.advance(1.0)
+            assert session.statistics().getters_held == 1
+            clock.set_wall(by=-7200.0)
+            await clock.advance(60.0)
+            assert getter.token == token
+
+    trio.run(main, clock=clock)

@@ -335,6 +335,30 @@ def test_promise_03_jitter_is_drawn_anew_for_each_token() -> None:
 # 4
 
 
+async def test_promise_04_a_getter_told_in_the_pause_wakes_a_parked_session(
+    autojump_clock: MockClock,
+) -> None:
+    """Who is told when to come again finds that it was tried by then."""
+    config = make_config(
+        idle_timeout=6.0, stale_buffer=0.0, expired_buffer=0.0, max_retries=0, retry_interval=16.0
+    )
+    manager = FakeTokenManager(config, lifetime=100.0)
+    async with AnonymousSession(config, manager) as session:
+        start = trio.current_time()
+        await session.get_access_token()
+        await trio.sleep_until(start + 99.0)
+        await session.get_access_token()
+        # An attempt that ends after the session has parked.
+        manager.latency = 20.0
+        manager.outcomes = [TokenUnavailableError("down", retry_after=8.0)] * 9
+        await trio.sleep_until(start + 123.0)
+        with pytest.raises(TokenUnavailableError) as caught:
+            await session.get_access_token()
+        assert caught.value.retry_after == 5.0
+        await trio.sleep(6.0)
+        assert [at - start for at in manager.sent] == [0.0, 100.0, 128.0]
+
+
 @pytest.mark.parametrize("ask", ["get", "nowait", "exchange"])
 async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
     autojump_clock: MockClock, ask: str

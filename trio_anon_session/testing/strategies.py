@@ -174,9 +174,7 @@ def _seconds(most: int) -> Strategy[float]:
 _SETTINGS: dict[str, Strategy[Any]] = {
     "stale_buffer": buffers(),
     "expired_buffer": buffers(),
-    "refresh": st.just("on_request"),
     "refresh_jitter": st.sampled_from([1.0, 100.0, 1e5]),
-    "idle_timeout": st.sampled_from([3600.0, 1.0, 100.0, 1000.0]),
     "max_retries": st.sampled_from([0, 1, 2]),
     "retry_interval": st.sampled_from([0.5, 8.0]),
     "max_retry_interval": st.sampled_from([8.0, 300.0]),
@@ -192,8 +190,7 @@ _SETTINGS: dict[str, Strategy[Any]] = {
     "seed": seeds(),
 }
 _DEFAULTS = {field.name: field.default for field in attrs.fields(Timeline)}
-# More often than the rest: without traffic a token of such a session comes to its end.
-_VARIED = st.sets(st.sampled_from(["refresh", "refresh", *sorted(_SETTINGS)]), max_size=5)
+_VARIED = st.sets(st.sampled_from(sorted(_SETTINGS)), max_size=5)
 
 
 @st.composite
@@ -205,11 +202,14 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
         drawn[name] = draw(given) if isinstance(given, st.SearchStrategy) else given
         return drawn[name]
 
+    settle("refresh", st.sampled_from(["eager", "on_request"]))
     # A few at a time: what was drawn is read by people.
     varied = draw(_VARIED)
     for name, strategy in _SETTINGS.items():
         settle(name, strategy if name in varied else st.just(_DEFAULTS[name]))
     lifetime = settle("lifetime", lifetimes(drawn["stale_buffer"], drawn["expired_buffer"]))
+    idle = [max(1.0, lifetime / share) for share in (1, 2, 4)]
+    settle("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
     latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
     answer = answers(latency) if faults else st.builds(Answer, latency=latency)
     settle("answers", st.lists(answer, max_size=5).map(tuple))

@@ -309,18 +309,21 @@ class _Referee:
     def may_be_eager(self) -> bool:
         return self.timeline.refresh == "eager" and self.now < self.idles_until() + NEARLY
 
+    def is_awaited(self) -> bool:
+        return any(not waiting.told for waiting in self.waiting.values())
+
     def look(self) -> None:
         """Note whether a request is wanted now: it may be sent later in the same moment."""
         # The session adds up two clocks in another order.
         match self.state(ahead=NEARLY if self.timeline.moves_wall_clock else 0.0):
             case TokenState.EMPTY:
-                wanted = bool(self.waiting)
+                wanted = self.is_awaited()
             case TokenState.FRESH:
                 wanted = False
             case TokenState.STALE:
                 wanted = self.may_be_eager() or self.met_stale
             case TokenState.EXPIRED:
-                wanted = self.may_be_eager() or bool(self.waiting)
+                wanted = self.may_be_eager() or self.is_awaited()
         self.is_wanted = self.is_wanted or wanted
 
     def due(self) -> tuple[float, int, str] | None:
@@ -387,7 +390,8 @@ class _Referee:
                 self.broken(19, "a getter is still held after the end", getter=getter)
             return
         for getter, waiting in self.waiting.items():
-            if self.has_usable_token():
+            is_noticed = self.now >= self.wall_set_at + LOOK_UP_INTERVAL
+            if self.has_usable_token() and (is_noticed or self.wall_set_at < waiting.asked_at):
                 self.broken(10, "a getter is held though there is a new token", getter=getter)
             if waiting.told:
                 self.broken(10, "a getter is held though its round has failed", getter=getter)
@@ -563,6 +567,7 @@ class _Referee:
         if not self.is_wanted:
             self.sent_unasked(number)
         self.last_sent_at = self.now
+        self.is_wanted = False
         self.flight = _Flight(number, kind, self.now, self.index, self.wall, self.real)
 
     def sent_unasked(self, number: int) -> None:
@@ -583,6 +588,8 @@ class _Referee:
         flight = self.flight
         assert flight is not None
         self.flight = None
+        # What was wanted before it ended was this one.
+        self.is_wanted = False
         is_of_server = flight.kind not in {"raises", "nonsense", "crash"}
         if is_of_server and self.now > flight.sent_at + self.timeline.request_timeout + NEARLY:
             self.broken(12, "an attempt took longer than request_timeout", attempt=came.number)

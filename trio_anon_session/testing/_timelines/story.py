@@ -79,10 +79,7 @@ def _lives(log: Sequence[Entry], names: dict[str, str], ends_at: float) -> list[
                     "expires_at": token.expires_at,
                     "ends_at": max(came.ends_at, token.expires_at),
                 }
-            case Reported(token=text, before=before, after=after) if before != after:
-                lives[text].setdefault("dropped_at", entry.at)
-                current = None
-            case Revoking(before=before) if before is not None:
+            case Reported(before=str(before), after=None) | Revoking(before=str(before)):
                 lives[before].setdefault("dropped_at", entry.at)
                 current = None
             case Killed():
