@@ -21,11 +21,10 @@ How this works
     facts are changed first, without a checkpoint in between, and then all held getters
     are woken to look at them again.
 
-    Dropping a token wakes the task that keeps time, for the same reason: getters that were
-    let through the gate, and have not had their turn yet, are held again.
-
     Getters with a usable token touch no lock. Those without wait on a condition, whose
-    lock nobody holds across I/O. A getter that leaves takes nothing along but itself.
+    lock nobody holds across I/O. Before a getter waits, for the first time or again, it
+    wakes the task that keeps time, if that would sleep too long. One that leaves takes
+    nothing along but itself.
 
 Two clocks
     Trio's clock stands still while a machine is suspended, the wall clock can be set. A
@@ -409,7 +408,7 @@ class AnonymousSession(Unpicklable):
         """Wait at the gate for a usable token, or for a round to fail."""
         self._check_open()
         self._asked_at = trio.current_time()
-        # Before the round has its say: a getter that is told to wait wakes a parked session.
+        # Also for one that is told to come again: a parked session has to be there then.
         self._sleep.cancel()
         self._rounds.join(self._asked_at, is_first=not self._held)
         rounds_failed_before = self._rounds.failed
@@ -422,8 +421,12 @@ class AnonymousSession(Unpicklable):
                     self._check_open()
                     if (token := self._usable_token()) is not None:
                         return token
+                    now = trio.current_time()
                     if self._rounds.failed != rounds_failed_before:
-                        self._rounds.raise_failure(trio.current_time())
+                        self._rounds.raise_failure(now)
+                    # A token may have come and gone while the lock was waited for.
+                    if self._due_at(now) < self._sleep.deadline:
+                        self._sleep.cancel()
                     await self._gate.wait()
         finally:
             del self._held[ticket]
@@ -607,8 +610,6 @@ class AnonymousSession(Unpicklable):
             self._grant.discarded = True
         self._stale_options = None
         self._reporter.state_is(self.state)
-        # Getters on their way through the gate are held again now, and want a grant.
-        self._sleep.cancel()
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
         revocation = Revocation(token.access_token, options)

@@ -19,20 +19,63 @@ from trio_anon_session.testing.strategies import (
 @given(timeline=timelines())
 # A report in the moment between the decision for a grant and its sending.
 @example(
-    Timeline(actions=[Get(at=0.0), *[Get(at=0.0)] * 4, Invalidate(at=3000.0)], leaves_at=3001.0)
+    Timeline(
+        actions=[*[Get(at=0.0)] * 5, Invalidate(at=3000.0)],
+        leaves_at=3001.0,
+        seed=2,
+    )
 )
 # The end in the same moment.
-@example(Timeline(actions=[Get(at=1.0)], leaves_at=1.0, leaves_by="cancel"))
-# A boundary that two clocks see, each with its own rounding.
+@example(Timeline(actions=[Get(at=1.0)], leaves_at=1.0, leaves_by="cancel", seed=1))
+# A suspend in the midst of a release: some have their token, the others none again.
 @example(
     Timeline(
-        lifetime=5251.0,
-        answers=[Answer()],
-        actions=[Get(at=1.0, count=20), SetWall(at=3422.0, by=1.0), Suspend(at=0.4384765625)],
-        leaves_at=5252.0,
-        seed=488,
+        actions=[Get(at=0.0, count=20), Suspend(at=0.0, passes=9, seconds=4000.0)],
+        leaves_at=70.0,
+    )
+)
+# A failed round without a pause after it.
+@example(
+    Timeline(
+        answers=[Answer(kind="unavailable", latency=1.5, retry_after=0.0)],
+        max_retries=0,
         refresh="on_request",
-        refresh_jitter=100.0,
+        actions=[Get(at=0.0)],
+        leaves_at=100.0,
+    )
+)
+# An attempt that ends when the session has parked, and a getter in the pause after it.
+@example(
+    Timeline(
+        lifetime=100.0,
+        answers=[Answer()],
+        then=Answer(kind="hang"),
+        idle_timeout=6.0,
+        stale_buffer=0.0,
+        expired_buffer=0.0,
+        max_retries=0,
+        retry_interval=16.0,
+        max_retry_interval=8.0,
+        request_timeout=20.0,
+        actions=[Get(at=0.0), Get(at=99.0), Get(at=123.0)],
+        leaves_at=140.0,
+    )
+)
+# A wall clock that ran ahead, and is set right while a getter is held.
+@example(
+    Timeline(
+        answers=[Answer()],
+        then=Answer(kind="unavailable"),
+        refresh="on_request",
+        strategy=(60.0,),
+        max_retries=50,
+        actions=[
+            Get(at=0.0),
+            SetWall(at=10.0, by=7200.0),
+            Get(at=10.0, passes=1),
+            SetWall(at=11.0, by=-7200.0),
+        ],
+        leaves_at=1000.0,
     )
 )
 def test_promises_01_to_20_hold_on_every_timeline(timeline: Timeline) -> None:

@@ -122,7 +122,8 @@ def latencies(
     """
     edges = [request_timeout, lifetime, lifetime / 4 * 3, min(stale_buffer, lifetime / 2)]
     around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK)]
-    return st.one_of(st.sampled_from([0.0, 1.0, TICK, 0.5]), st.sampled_from(around), _seconds(40))
+    quick = st.sampled_from([0.0, 1.0, TICK, 0.5])
+    return st.one_of(quick, quick, st.sampled_from(around), _seconds(10))
 
 
 def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
@@ -132,16 +133,27 @@ def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
         latency: of the answers.
     """
     latency = latencies() if latency is None else latency
-    retry_after = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 5.0, 600.0]), _seconds(100))
     lifetime = st.one_of(st.none(), st.none(), lifetimes())
     good = st.builds(Answer, latency=latency, lifetime=lifetime)
+    failure = _failures(latency)
+    crash = st.builds(Answer, kind=st.just("crash"), latency=latency)
+    # A run is over after a crash: few of them.
+    return st.one_of(good, good, good, good, failure, failure, failure, failure, crash)
+
+
+def _failures(latency: Strategy[float]) -> Strategy[Answer]:
+    retry_after = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 5.0, 600.0]), _seconds(100))
     passing = st.builds(
         Answer, kind=st.sampled_from(PASSING_KINDS), latency=latency, retry_after=retry_after
     )
     lasting = st.builds(Answer, kind=st.sampled_from(["rejected", "refused"]), latency=latency)
-    crash = st.builds(Answer, kind=st.just("crash"), latency=latency)
-    # A run is over after a crash: few of them.
-    return st.one_of(good, good, good, good, passing, passing, passing, passing, lasting, crash)
+    return st.one_of(passing, passing, passing, lasting)
+
+
+def _answer_lists(answer: Strategy[Answer]) -> Strategy[tuple[Answer, ...]]:
+    # Most things can happen only after a first token.
+    after_a_good_one = st.lists(answer, max_size=4).map(lambda rest: (Answer(), *rest))
+    return st.one_of(st.lists(answer, max_size=5).map(tuple), after_a_good_one)
 
 
 def seeds() -> Strategy[int]:
@@ -211,9 +223,16 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     idle = [max(1.0, lifetime / share) for share in (1, 2, 4)]
     settle("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
     latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
-    answer = answers(latency) if faults else st.builds(Answer, latency=latency)
-    settle("answers", st.lists(answer, max_size=5).map(tuple))
-    settle("then", st.one_of(st.just(Answer()), answer))
+    good, failure = st.builds(Answer, latency=latency), _failures(latency)
+    if not faults:
+        answer = last = good
+    elif actions:
+        answer, last = answers(latency), failure
+    else:
+        # Enough of a session for a program to be tested on.
+        answer, last = st.one_of(good, failure), good
+    settle("answers", _answer_lists(answer))
+    settle("then", st.one_of(st.just(Answer()), answer, last))
     if not actions:
         for name in fields.keys() - drawn.keys():
             settle(name, st.nothing())
@@ -224,7 +243,8 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     # What happens in the same moment is what races are made of.
     meetings = st.sampled_from(draw(st.lists(moment, min_size=1, max_size=3)))
     moment = st.one_of(meetings, meetings, moment)
-    settle("leaves_at", st.one_of(moment.map(lambda at: at + TICK), moment))
+    late = st.just(edges[-1] + 60.0)
+    settle("leaves_at", st.one_of(moment.map(lambda at: at + TICK), moment, late))
     settle("actions", _actions(start, moment, lifetime))
     settle("revocations", st.lists(_revocation_answers(), max_size=3).map(tuple))
     return Timeline(**drawn)

@@ -154,6 +154,7 @@ class _Referee:
         # How far the wall clock has gone beyond Trio's, and how much of it is real time.
         self.wall = self.real = 0.0
         self.wall_set_at = -math.inf
+        self.wall_set_index = -1
 
         self.token: _Token | None = None
         # What each answer with a token brought, usable or not, by the token's text.
@@ -246,7 +247,7 @@ class _Referee:
             case WallSet(by, is_real):
                 self.wall += by
                 self.real += by if is_real else 0.0
-                self.wall_set_at = self.now
+                self.wall_set_at, self.wall_set_index = self.now, self.index
             case Leaving():
                 self.leaving(entry.what)
             case Left(error, expected):
@@ -353,7 +354,7 @@ class _Referee:
             when = max(at_earliest, self.noticed_by(self.token.stale_at))
             promise = 11 if self.consecutive else 3
             why = "the token is STALE, and the session is eager"
-        if self.wall_set_at > self.token.sent_at and promise != 11:
+        if self.wall_set_index > self.token.sent_index and promise != 11:
             promise = 5
         return (when, promise, why) if self.is_eager_at(when) else None
 
@@ -361,7 +362,7 @@ class _Referee:
         """Return when the session has noticed at the latest that a boundary is passed."""
         assert self.token is not None
         passed = boundary - max(0.0, self.wall - self.token.wall_at_sending)
-        if self.wall_set_at > self.token.sent_at:
+        if self.wall_set_index > self.token.sent_index:
             return max(passed, self.wall_set_at + LOOK_UP_INTERVAL)
         return passed
 
@@ -390,7 +391,7 @@ class _Referee:
                 self.broken(19, "a getter is still held after the end", getter=getter)
             return
         for getter, waiting in self.waiting.items():
-            is_noticed = self.now >= self.wall_set_at + LOOK_UP_INTERVAL
+            is_noticed = next_at > self.wall_set_at + LOOK_UP_INTERVAL + NEARLY
             if self.has_usable_token() and (is_noticed or self.wall_set_at < waiting.asked_at):
                 self.broken(10, "a getter is held though there is a new token", getter=getter)
             if waiting.told:

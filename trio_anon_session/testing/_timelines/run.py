@@ -62,6 +62,11 @@ if TYPE_CHECKING:
 STEPS_LIMIT = 2000
 """Steps of tasks at one moment of time, for each getter and for the rest, before it is
 taken for a loop that never ends."""
+PATIENCE = 1e6
+"""Seconds after the last action and the end, when who has not come back never will."""
+
+PROGRAM_STEPS_LIMIT = 200_000
+"""The same for a program, which may have thousands of tasks."""
 
 
 class Program(Protocol):
@@ -161,8 +166,10 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
     Raises:
         BrokenPromiseError: the session broke a promise. Its text is the picture.
         RefusedTokenError: the program presented an expired token. Likewise.
+        BrokenTimelineError: the program took turns without end. Likewise.
         Exception: what the program raised, with the picture as a note.
     """
+    __tracebackhide__ = True
     stage = _Stage(timeline, program)
     problem: BaseException | None = None
     with ExitStack() as stack:
@@ -176,14 +183,17 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
         except BaseException as error:  # noqa: ASYNC103  # raised below, with the picture
             problem = error
     server = stage.server
+    kind: type[BrokenTimelineError] = BrokenPromiseError
+    breach: Breach | None = None
     if program is not None:
-        breach = _refused(server)
-    else:
-        breach = judge(timeline, stage.log) if problem is None else None
+        kind, breach = RefusedTokenError, _refused(server)
+        if breach is None and problem is None:
+            kind, breach = BrokenTimelineError, _stopped(stage.log)
+    elif problem is None:
+        breach = judge(timeline, stage.log)
     story = tell(timeline, stage.log, server, breach, program=program is not None)
     outcome = Outcome(timeline, story, server, tuple(stage.log))
     if breach is not None:
-        kind = BrokenPromiseError if breach.promise is not None else RefusedTokenError
         raise kind(breach, outcome) from problem
     if problem is not None:
         problem.add_note(outcome.text())
@@ -195,9 +205,16 @@ def _refused(server: TokenServer) -> Breach | None:
     for presented in server.presented:
         if presented.verdict == "expired" and presented.access_token is not None:
             token = server.tokens[presented.access_token]
-            late = -token.left_at(presented.at)
+            late = 0.0 - token.left_at(presented.at)
             text = f"the program presented a token {late:g} s after its end"
             return Breach(promise=None, at=presented.at, text=text)
+    return None
+
+
+def _stopped(log: list[Entry]) -> Breach | None:
+    for entry in log:
+        if isinstance(entry.what, Stopped):
+            return Breach(promise=None, at=entry.at, text=f"stopped: {entry.what.why}")
     return None
 
 
@@ -266,7 +283,8 @@ class _Stage:
         self.log: list[Entry] = []
         self.clock: SuspendableClock | None = None
         getters = sum(action.count for action in timeline.actions if isinstance(action, Get))
-        self.tripwire = _Tripwire(STEPS_LIMIT * (getters + 10), self.stop)
+        limit = STEPS_LIMIT * (getters + 10) if program is None else PROGRAM_STEPS_LIMIT
+        self.tripwire = _Tripwire(limit, self.stop)
         self._abort = trio.CancelScope()
         self._counts: Counter[str] = Counter()
         # Getters that are cancelled in the moment of a release.
@@ -284,7 +302,11 @@ class _Stage:
         self._abort.cancel()
 
     async def run(self) -> None:
-        with self._abort, trio.move_on_after(FOREVER) as limit:
+        last = max((action.at for action in self.timeline.actions), default=0.0)
+        patience = (
+            FOREVER if self.program is not None else last + self.timeline.leaves_at + PATIENCE
+        )
+        with self._abort, trio.move_on_after(patience) as limit:
             await self._run()
         if limit.cancelled_caught:
             self.note(Stopped("somebody waits for ever"))
@@ -293,8 +315,12 @@ class _Stage:
         config = self.timeline.config()
         transport = httpx.ASGITransport(self.server)
         async with (
-            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
-            TokenManager(config, http_client=client) as inner,
+            httpx.AsyncClient(transport=transport) as managers,
+            TokenManager(config, http_client=managers) as inner,
+            # Of its own: a program may hook into its client, or close it.
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(self.server), base_url="http://localhost"
+            ) as client,
         ):
             manager = _WatchedManager(self, inner, config)
             session = AnonymousSession(config, manager, observers=[self._see_event])
@@ -342,14 +368,17 @@ class _Stage:
     async def _body(
         self, session: AnonymousSession, client: httpx.AsyncClient, failure: list[BaseException]
     ) -> None:
-        with trio.move_on_after(self.timeline.leaves_at):
-            if self.program is None:
-                await trio.sleep_forever()
-                return
-            try:
-                await self.program(session, client)
-            except Exception as error:
-                failure.append(error)
+        try:
+            with trio.move_on_after(self.timeline.leaves_at):
+                if self.program is None:
+                    await trio.sleep_forever()
+                else:
+                    await self.program(session, client)
+        except trio.Cancelled:
+            raise
+        # What pytest and Hypothesis raise to end a test is no Exception, nor is an interrupt.
+        except BaseException as error:  # noqa: ASYNC103  # raised when all is over
+            failure.append(error)
 
     def _see_event(self, event: Event) -> None:
         if isinstance(event, Granted):

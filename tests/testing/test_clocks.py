@@ -1,0 +1,271 @@
+"""Virtual time for property tests, a clock that can be suspended, and the order of tasks."""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import time
+
+import pytest
+import trio
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from trio_anon_session import TokenState
+from trio_anon_session.testing import TokenServer, open_test_session
+from trio_anon_session.testing._clocks import (
+    FOREVER,
+    SuspendableClock,
+    seeded_schedule,
+    virtual_time,
+)
+
+
+class OwnError(Exception):
+    """Is raised by a test's block."""
+
+
+# virtual_time
+
+
+@virtual_time
+async def sleep_virtually(seconds: float) -> tuple[float, float]:
+    """Sleep, and return when it began and when it ended."""
+    began_at = trio.current_time()
+    await trio.sleep(seconds)
+    return began_at, trio.current_time()
+
+
+def test_each_call_has_a_clock_of_its_own() -> None:
+    """Two calls one after the other both start at 0, and arguments and results go through."""
+    assert sleep_virtually(60.0) == (0.0, 60.0)
+    assert sleep_virtually(seconds=5.0) == (0.0, 5.0)
+
+
+def test_virtual_time_takes_no_real_time() -> None:
+    """Years pass in the time that the tasks take."""
+    began_at = time.perf_counter()
+    sleep_virtually(50 * 365 * 86400.0)
+    assert time.perf_counter() - began_at < 60.0
+
+
+@pytest.mark.parametrize("wait", [trio.sleep_forever, functools.partial(trio.sleep, FOREVER + 1.0)])
+def test_waiting_for_ever_is_ended(wait: object) -> None:
+    """What waits for nothing is ended after a hundred virtual years."""
+    ended_at = math.nan
+
+    @virtual_time
+    async def hang() -> None:
+        nonlocal ended_at
+        try:
+            await wait()  # type: ignore[operator]  # parametrize knows no types
+        finally:
+            ended_at = trio.current_time()
+
+    with pytest.raises(trio.TooSlowError):
+        hang()
+    assert ended_at == 100 * 365 * 86400.0
+
+
+def test_what_is_raised_comes_out_as_itself() -> None:
+    """An exception of the function is not wrapped, and the next call is not harmed."""
+
+    @virtual_time
+    async def fail(error: Exception | None) -> str:
+        await trio.sleep(1.0)
+        if error is not None:
+            raise error
+        return "well"
+
+    error = OwnError()
+    with pytest.raises(OwnError) as caught:
+        fail(error)
+    assert caught.value is error
+    assert fail(None) == "well"
+
+
+def test_virtual_time_looks_like_what_it_decorates() -> None:
+    """Name, docstring and parameters are kept, so that pytest sees the fixtures."""
+    assert sleep_virtually.__name__ == "sleep_virtually"
+    assert sleep_virtually.__doc__ == "Sleep, and return when it began and when it ended."
+
+
+BEGINNINGS: list[float] = []
+
+
+@settings(max_examples=20)
+@given(lifetime=st.integers(60, 86400))
+@virtual_time
+async def test_virtual_time_under_given(lifetime: int) -> None:
+    """Under ``@given`` each example begins at 0, with no health check in the way."""
+    BEGINNINGS.append(trio.current_time())
+    assert set(BEGINNINGS) == {0.0}
+    assert isinstance(trio.lowlevel.current_clock(), MockClock)
+    async with open_test_session(TokenServer(lifetime=lifetime)) as session:
+        await session.get_access_token()
+        await trio.sleep(lifetime)
+        assert session.state is not TokenState.EXPIRED
+
+
+# SuspendableClock
+
+
+def test_a_suspendable_clock_jumps() -> None:
+    """It goes to the next deadline at once, and the wall clock goes along."""
+    clock = SuspendableClock()
+    walls = []
+
+    async def main() -> None:
+        for _ in range(3):
+            walls.append(time.time())
+            await trio.sleep(86400.0)
+        assert trio.current_time() == 3 * 86400.0
+
+    began_at = time.perf_counter()
+    with clock.installed():
+        trio.run(main, clock=clock)
+    assert time.perf_counter() - began_at < 60.0
+    assert [wall - walls[0] for wall in walls] == [0.0, 86400.0, 2 * 86400.0]
+
+
+@pytest.mark.parametrize("by", [3600.0, -3600.0])
+def test_the_wall_clock_moves_apart(by: float) -> None:
+    """Suspended, or set back: the wall clock moves, and Trio's stands still."""
+    clock = SuspendableClock()
+
+    async def main() -> None:
+        await trio.sleep(10.0)
+        before = time.time()
+        clock.set_wall(by)
+        assert time.time() - before == by
+        assert trio.current_time() == 10.0
+        await trio.sleep(5.0)
+        assert time.time() - before == by + 5.0
+
+    with clock.installed():
+        trio.run(main, clock=clock)
+
+
+def test_a_session_believes_the_wall_of_a_suspendable_clock() -> None:
+    """A session under it notices a suspend, as it would not under a ``MockClock``."""
+    clock = SuspendableClock()
+
+    async def main() -> None:
+        async with open_test_session(TokenServer(lifetime=3600.0)) as session:
+            await session.get_access_token()
+            clock.set_wall(3600.0)
+            assert session.state is TokenState.EXPIRED
+
+    with clock.installed():
+        trio.run(main, clock=clock)
+
+
+@pytest.mark.parametrize("error", [None, OwnError()])
+def test_the_real_wall_clock_comes_back(error: Exception | None) -> None:
+    """``time.time`` is the clock's inside the block, and the real one after it in any case."""
+    original = time.time
+    clock = SuspendableClock()
+    caught = None
+    try:
+        with clock.installed():
+            inside = time.time
+            if error is not None:
+                raise error
+    except OwnError as raised:
+        caught = raised
+    assert inside is not original
+    assert time.time is original
+    assert caught is error
+
+
+# seeded_schedule
+
+TASKS = 8
+
+
+def order_of_turns(seed: int, turns: int = 3) -> list[int]:
+    """Return the order in which tasks that are all ready take turns."""
+    order: list[int] = []
+
+    async def take_turns(number: int) -> None:
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+            order.append(number)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(TASKS):
+                nursery.start_soon(take_turns, number)
+
+    with seeded_schedule(seed):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    return order
+
+
+@given(seed=st.integers(0, 2**16))
+def test_same_seed_same_order(seed: int) -> None:
+    """The order of turns depends on the seed alone."""
+    assert order_of_turns(seed) == order_of_turns(seed)
+
+
+def test_different_seeds_give_different_orders() -> None:
+    """Twenty seeds give twenty orders of eight tasks."""
+    orders = {tuple(order_of_turns(seed, turns=1)) for seed in range(20)}
+    assert len(orders) == 20
+
+
+@pytest.mark.parametrize("pair", [(0, 7), (7, 0), (3, 4), (4, 3)])
+def test_any_task_can_be_before_any_other(pair: tuple[int, int]) -> None:
+    """Whichever of two tasks was started first, with some seed it is the second."""
+    first, second = pair
+
+    def is_first(seed: int) -> bool:
+        order = order_of_turns(seed, turns=1)
+        return order.index(first) < order.index(second)
+
+    find(st.integers(0, 2**16), is_first, settings=settings(database=None))
+
+
+def test_seed_0_is_the_order_of_starting() -> None:
+    """With 0, tasks take turns in the order in which they were started."""
+    assert order_of_turns(0) == [*range(TASKS)] * 3
+
+
+@pytest.mark.parametrize("error", [None, OwnError()])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_schedule_is_as_before(seed: int, error: Exception | None) -> None:
+    """Trio's own generator and flag come back, also after an exception."""
+    run = trio._core._run
+    before = run._r, run._ALLOW_DETERMINISTIC_SCHEDULING
+    caught = None
+    try:
+        with seeded_schedule(seed):
+            assert run._r is not before[0]
+            if error is not None:
+                raise error
+    except OwnError as raised:
+        caught = raised
+    assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before
+    assert run._r is before[0]
+    assert caught is error
+
+
+def test_the_global_random_is_seeded_and_as_before() -> None:
+    """Inside, ``random`` depends on the seed; after it, it goes on where it was."""
+    random.seed(42)
+    untouched = [random.random() for _ in range(4)]
+    random.seed(42)
+    drawn = []
+    after = []
+    for seed in (1, 1, 2):
+        with seeded_schedule(seed):
+            drawn.append(random.random())
+        after.append(random.random())
+    with pytest.raises(OwnError), seeded_schedule(1):
+        random.seed(7)
+        raise OwnError
+    after.append(random.random())
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert after == untouched
