@@ -1,0 +1,404 @@
+"""The fixtures for pytest, in runs of pytest of their own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+import _trio_anon_session_pytest
+from trio_anon_session import Config
+from trio_anon_session.testing import TokenServer
+
+pytest_plugins = ["pytester"]
+
+HEAD = """
+import sys
+import pytest
+import trio
+from hypothesis import given, settings, strategies as st
+from trio_anon_session import AnonymousSession, Granted
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """Return what runs pytest on a module, in this process."""
+    return Run(pytester)
+
+
+class Run:
+    """Runs pytest on modules, strictly, with pytest-trio's automatic mode."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self._pytester = pytester
+        pytester.makeini("[pytest]\nstrict = true\ntrio_mode = true\nfilterwarnings = error\n")
+
+    def __call__(self, module: str, *arguments: str) -> pytest.RunResult:
+        self._pytester.makepyfile(HEAD + module)
+        return self._pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+
+    def is_well(self, module: str, passed: int = 1) -> None:
+        """Run a module all of whose tests are to pass."""
+        self(module).assert_outcomes(passed=passed)
+
+    def says(self, module: str, *words: str) -> None:
+        """Run a module whose only test is to fail in its fixtures, with these words."""
+        result = self(module)
+        result.assert_outcomes(errors=1)
+        output = result.stdout.str()
+        assert [word for word in words if word not in output] == []
+        assert "Traceback" not in output
+        assert "During handling" not in output
+
+
+# What is loaded, and when
+
+
+def test_pytest_finds_the_plugin() -> None:
+    """The distribution tells pytest of the plugin."""
+    (entry,) = importlib.metadata.entry_points(group="pytest11", name="trio_anon_session")
+    assert entry.load() is _trio_anon_session_pytest
+
+
+@pytest.mark.slow
+def test_the_plugin_imports_nothing_but_pytest() -> None:
+    """Whoever has the package installed does not load Trio, Hypothesis or the package by it."""
+    code = (
+        "import sys, typing, pytest\n"
+        "before = set(sys.modules)\n"
+        "import _trio_anon_session_pytest\n"
+        "print(*set(sys.modules) - before)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout.split() == ["_trio_anon_session_pytest"]
+
+
+@pytest.mark.slow
+def test_a_run_that_uses_no_fixture_does_not_load_the_package(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a program that has nothing to do with it, the plugin does nothing."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        "import sys\n"
+        "def test_nothing():\n"
+        "    assert '_trio_anon_session_pytest' in sys.modules\n"
+        "    assert not {'trio', 'httpx', 'hypothesis', 'trio_anon_session'} & set(sys.modules)\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "_trio_anon_session_pytest", "--strict-markers")
+    result.assert_outcomes(passed=1)
+
+
+def test_markers_are_registered(run: Run) -> None:
+    """``pytest --markers`` explains both."""
+    result = run("", "--markers")
+    result.stdout.fnmatch_lines(
+        ["@pytest.mark.token_server(?*settings): *", "@pytest.mark.anonymous_session(*"]
+    )
+
+
+def test_fixtures_are_explained(run: Run) -> None:
+    """``pytest --fixtures`` explains the three, and shows no others."""
+    result = run("", "--fixtures")
+    result.stdout.fnmatch_lines(
+        [
+            "token_server -- *_trio_anon_session_pytest.py:*",
+            "    Return a new `TokenServer`*",
+            "anonymous_session -- *_trio_anon_session_pytest.py:*",
+            "    Open a session against `token_server`*",
+            "virtual_time [[]session scope] -- *_trio_anon_session_pytest.py:*",
+            "    Return the decorator `virtual_time`*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("_anonymous*")
+
+
+# token_server
+
+
+def test_each_test_has_a_server_of_its_own(run: Run) -> None:
+    """The server is new for each test, and serves tests that are not async, too."""
+    run.is_well(
+        """
+seen = []
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_server(token_server, n):
+    assert isinstance(token_server, TokenServer)
+    assert token_server.lifetime is None
+    assert token_server not in seen
+    seen.append(token_server)
+""",
+        passed=2,
+    )
+
+
+def test_the_marker_configures_the_server(run: Run) -> None:
+    """The marker's arguments are the server's; the nearer marker wins, setting by setting."""
+    run.is_well(
+        """
+pytestmark = pytest.mark.token_server(lifetime=1.0, seed=1, keep=7)
+
+@pytest.mark.token_server(lifetime=2.0, resource_latency=2.0)
+class TestIt:
+    @pytest.mark.token_server(lifetime=3.0, faults=FaultPlan(token=[Fault.hang()]))
+    def test_near(self, token_server):
+        assert token_server.lifetime == 3.0
+        assert token_server.resource_latency == 2.0
+        assert token_server.requests.maxlen == 7
+        assert token_server.faults == FaultPlan(token=[Fault.hang()])
+
+    def test_far(self, token_server):
+        assert token_server.lifetime == 2.0
+        assert token_server.faults == FaultPlan()
+""",
+        passed=2,
+    )
+
+
+def test_a_setting_that_the_server_does_not_have(run: Run) -> None:
+    """A wrong name in the marker is told, with the names that there are."""
+    run.says(
+        """
+@pytest.mark.token_server(lifetme=60.0)
+def test_server(token_server): ...
+""",
+        "@pytest.mark.token_server: there is no setting 'lifetme'; there are auth_methods, ",
+        ", lifetime, ",
+    )
+
+
+def test_a_setting_without_a_name(run: Run) -> None:
+    """An argument that has no name is told."""
+    run.says(
+        """
+@pytest.mark.token_server(60.0)
+def test_server(token_server): ...
+""",
+        "@pytest.mark.token_server: takes settings by name, such as lifetime=60.0; got 60.0",
+    )
+
+
+# anonymous_session
+
+
+def test_the_session_is_open_against_the_server(run: Run) -> None:
+    """The session is open in the test, asks the test's server, and is closed after it."""
+    run.is_well(
+        """
+sessions = []
+
+async def test_session(anonymous_session, token_server):
+    sessions.append(anonymous_session)
+    token = await anonymous_session.get_access_token()
+    assert [*token_server.tokens] == [token]
+
+def test_after():
+    assert "closed" in repr(sessions[0])
+""",
+        passed=2,
+    )
+
+
+def test_the_marker_configures_the_session(run: Run) -> None:
+    """The marker's arguments are the config's and the observers; the server's marker counts."""
+    run.is_well(
+        """
+events = []
+
+@pytest.mark.token_server(lifetime=400.0)
+@pytest.mark.anonymous_session(stale_buffer=60.0, refresh="on_request", observers=[events.append])
+async def test_session(anonymous_session):
+    assert anonymous_session.config.stale_buffer == 60.0
+    assert anonymous_session.config.refresh == "on_request"
+    await anonymous_session.get_access_token()
+    assert anonymous_session.token_info.lifetime == 400.0
+    assert any(isinstance(event, Granted) for event in events)
+"""
+    )
+
+
+def test_a_server_of_ones_own(run: Run) -> None:
+    """A fixture ``token_server`` of the user's takes the place of the given one."""
+    run.is_well(
+        """
+@pytest.fixture
+def token_server():
+    return TokenServer(lifetime=7.0)
+
+async def test_session(anonymous_session):
+    await anonymous_session.get_access_token()
+    assert anonymous_session.token_info.lifetime == 7.0
+"""
+    )
+
+
+def test_time_is_virtual_with_the_clock(run: Run) -> None:
+    """With ``autojump_clock`` among the test's arguments, a month is nothing."""
+    run.is_well(
+        """
+@pytest.mark.token_server(lifetime=86400.0)
+async def test_session(anonymous_session, token_server, autojump_clock):
+    first = await anonymous_session.get_access_token()
+    await trio.sleep(30 * 86400.0)
+    assert await anonymous_session.get_access_token() != first
+    assert token_server.grants == 31
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        """
+@pytest.mark.usefixtures("autojump_clock")
+async def test_session(anonymous_session): ...
+""",
+        """
+@pytest.fixture
+def fast(autojump_clock): ...
+
+async def test_session(anonymous_session, fast): ...
+""",
+    ],
+)
+def test_a_clock_that_would_do_nothing(run: Run, module: str) -> None:
+    """A clock that is not an argument of the test itself would be ignored, and is told."""
+    run.says(module, "autojump_clock has to be among the arguments of test_session itself")
+
+
+def test_without_automatic_mode(pytester: pytest.Pytester) -> None:
+    """Where pytest-trio's automatic mode is off, the marker ``trio`` is enough."""
+    pytester.makepyfile(
+        HEAD
+        + """
+@pytest.mark.trio
+async def test_session(anonymous_session, autojump_clock):
+    assert await anonymous_session.get_access_token()
+"""
+    )
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("stale_bufer=1.0", "there is no setting 'stale_bufer'; there are api_root_url, "),
+        ("stale_buffer=-1.0", "stale_buffer: wants a finite number of seconds, 0 or more"),
+        ("60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
+    ],
+)
+def test_a_wrong_setting_of_the_session(run: Run, setting: str, words: str) -> None:
+    """A wrong name or value in the marker is told by name, before the test begins."""
+    run.says(
+        f"""
+@pytest.mark.anonymous_session({setting})
+async def test_session(anonymous_session): ...
+""",
+        f"@pytest.mark.anonymous_session: {words}",
+    )
+
+
+def test_a_test_that_is_not_of_trio(run: Run) -> None:
+    """A test that is not async is told that it has to be."""
+    run.says(
+        "def test_session(anonymous_session): ...\n",
+        "test_session asks for the fixture anonymous_session, which lives on Trio: make the test"
+        " async, and mark it with @pytest.mark.trio or set trio_mode = true",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_pytest_trio_is_missing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Without pytest-trio, it is told what to install; the other fixtures work."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        "def test_server(token_server):\n"
+        "    assert token_server.grants == 0\n"
+        "def test_time(virtual_time):\n"
+        "    import trio\n"
+        "    virtual_time(trio.sleep)(1e6)\n"
+        f"{kind} test_session(anonymous_session): ...\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "_trio_anon_session_pytest", "-W", "error")
+    result.assert_outcomes(passed=2, errors=1)
+    assert (
+        "test_session asks for the fixture anonymous_session, which lives on Trio, and pytest-trio"
+        " is not there: pip install 'trio_anon_session[testing]'" in result.stdout.str()
+    )
+
+
+# virtual_time
+
+
+def test_virtual_time_as_a_fixture_under_given(run: Run) -> None:
+    """The fixture is the decorator, and no health check forbids it inside ``@given``."""
+    run.is_well(
+        """
+@settings(max_examples=10, database=None)
+@given(seconds=st.floats(0.0, 1e9))
+def test_sleep(virtual_time, seconds):
+    @virtual_time
+    async def main():
+        await trio.sleep(seconds)
+        return trio.current_time()
+
+    assert main() == seconds
+"""
+    )
+
+
+def test_virtual_time_as_a_decorator(run: Run) -> None:
+    """Decorated tests take what ``@given`` draws, fixtures, and parameters."""
+    run.is_well(
+        """
+from trio_anon_session.testing.plugin import virtual_time
+
+@settings(max_examples=10, database=None)
+@given(seconds=st.floats(0.0, 1e9))
+@virtual_time
+async def test_given(seconds):
+    await trio.sleep(seconds)
+    assert trio.current_time() == seconds
+
+@pytest.mark.token_server(lifetime=60.0)
+@pytest.mark.parametrize("seconds", [1.0, 1e9])
+@virtual_time
+async def test_fixture(token_server, seconds):
+    assert token_server.lifetime == 60.0
+    await trio.sleep(seconds)
+    assert trio.current_time() == seconds
+""",
+        passed=3,
+    )
+
+
+def test_the_fixtures_of_the_usual_kind_are_not_for_given(run: Run) -> None:
+    """Hypothesis says so of a server that all examples would share."""
+    result = run(
+        """
+@settings(max_examples=10, database=None)
+@given(seconds=st.floats(0.0, 1e9))
+def test_shared(token_server, seconds): ...
+"""
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*FailedHealthCheck*token_server*"])
+
+
+def test_every_setting_has_a_name_of_its_own() -> None:
+    """What the markers take is what the classes take, so that neither can be forgotten."""
+    from trio_anon_session.testing.plugin import _names_of
+
+    assert {"lifetime", "faults", "clients"} <= _names_of(TokenServer)
+    assert {"stale_buffer", "client_id"} <= _names_of(Config)
+    assert "self" not in _names_of(TokenServer) | _names_of(Config)

@@ -1,0 +1,129 @@
+"""What the pytest fixtures do; `_trio_anon_session_pytest` declares them.
+
+================================  ==================================================
+fixture                           is
+================================  ==================================================
+``token_server``                  a new `TokenServer`
+``anonymous_session``             a session that is open against it, in process
+``virtual_time``                  the decorator `virtual_time`, for ``@given``
+================================  ==================================================
+
+pytest loads them by itself where the extra ``testing`` is installed. The first two take
+settings from markers of their names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+import pytest
+
+from .._config import Config
+from .._errors import ConfigError
+from ._clocks import virtual_time
+from ._server import TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = [
+    "VirtualTime",
+    "check_test",
+    "make_server",
+    "session_settings",
+    "virtual_time",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PLUGINS = ("trio", "pytest_trio.plugin")
+"""What pytest calls pytest-trio: found by itself, and named with ``-p``."""
+
+CLOCKS = ("autojump_clock", "mock_clock")
+"""Its fixtures that are clocks."""
+
+
+class VirtualTime(Protocol):
+    """Is the type of the fixture ``virtual_time``."""
+
+    def __call__(self, async_fn: Callable[P, Awaitable[T]], /) -> Callable[P, T]:
+        """Decorate an async function."""
+        ...
+
+
+def make_server(request: pytest.FixtureRequest) -> TokenServer:
+    """Return a server with the settings of a test's markers."""
+    settings = _settings_of(request, "token_server", _names_of(TokenServer))
+    return TokenServer(**settings)
+
+
+def session_settings(request: pytest.FixtureRequest, server: TokenServer) -> dict[str, Any]:
+    """Return what a test's markers say of its session, checked.
+
+    Args:
+        request: the test's.
+        server: the one that the session is to use.
+    """
+    own = {"observers"}
+    settings = _settings_of(request, "anonymous_session", _names_of(Config) | own)
+    mistake = ""
+    try:
+        server.config(**{name: settings[name] for name in settings.keys() - own})
+    except ConfigError as error:
+        mistake = str(error)
+    if mistake:
+        pytest.fail(f"@pytest.mark.anonymous_session: {mistake}", pytrace=False)
+    return settings
+
+
+def check_test(request: pytest.FixtureRequest) -> None:
+    """See to it that pytest-trio runs a test, and on the clock that was asked for."""
+    test = request.node.name
+    needs = f"{test} asks for the fixture anonymous_session, which lives on Trio"
+    mistake = ""
+    if not any(map(request.config.pluginmanager.hasplugin, PLUGINS)):
+        mistake = f"{needs}, and pytest-trio is not there: pip install 'trio_anon_session[testing]'"
+    elif request.node.get_closest_marker("trio") is None:
+        mistake = (
+            f"{needs}: make the test async, and mark it with @pytest.mark.trio"
+            " or set trio_mode = true"
+        )
+    else:
+        arguments = inspect.signature(request.function).parameters
+        for clock in CLOCKS:
+            if clock in request.fixturenames and clock not in arguments:
+                mistake = (
+                    f"{clock} has to be among the arguments of {test} itself: pytest-trio looks"
+                    " for a clock there alone, and time would be real"
+                )
+    if mistake:
+        pytest.fail(mistake, pytrace=False)
+
+
+def _settings_of(
+    request: pytest.FixtureRequest, marker: str, names: frozenset[str]
+) -> dict[str, Any]:
+    """Return the arguments of a test's markers; the nearer wins, over class and module."""
+    settings: dict[str, Any] = {}
+    for mark in request.node.iter_markers(marker):
+        if mark.args:
+            pytest.fail(
+                f"@pytest.mark.{marker}: takes settings by name, such as lifetime=60.0;"
+                f" got {mark.args[0]!r}",
+                pytrace=False,
+            )
+        settings = {**mark.kwargs, **settings}
+    for name in settings:
+        if name not in names:
+            pytest.fail(
+                f"@pytest.mark.{marker}: there is no setting {name!r}; there are"
+                f" {', '.join(sorted(names))}",
+                pytrace=False,
+            )
+    return settings
+
+
+def _names_of(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
