@@ -1,18 +1,23 @@
-"""Settings of all tests, and the README's code blocks as tests."""
+"""Settings of all tests, and the code blocks of the README and of docs/ as tests."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import queue
 import random
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from hypothesis import HealthCheck, settings
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.sybil import SybilCollection
 
 from trio_anon_session.testing import TokenServer, open_loopback
 
@@ -26,10 +31,43 @@ settings.register_profile(
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()],
-    patterns=["README.md"],
-    fixtures=["served_environment"],
+ROOT = Path(__file__).parent
+
+
+def run_or_compare(example: Example) -> None:
+    """Run a block; one that begins with the name of a file has to be a part of that file."""
+    first, _, rest = example.parsed.partition("\n")
+    name = first.removeprefix("# ")
+    if name.startswith("examples/"):
+        assert rest.strip("\n") in (ROOT / name).read_text(), f"{name} has changed"
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        PythonEvaluator()(example)
+    example.namespace["printed"] = printed.getvalue()
+
+
+def compare_with_printed(example: Example) -> None:
+    """Compare a block of text with what the last block of Python has printed."""
+    assert example.parsed.strip() == example.namespace["printed"].strip()
+
+
+pytest_collect_file = SybilCollection(
+    [
+        Sybil(
+            parsers=[PythonCodeBlockParser()],
+            patterns=["README.md"],
+            fixtures=["served_environment"],
+        ),
+        Sybil(
+            parsers=[
+                CodeBlockParser("python", run_or_compare),
+                CodeBlockParser("text", compare_with_printed),
+            ],
+            patterns=["docs/*.md"],
+            fixtures=["example_modules"],
+        ),
+    ]
 ).pytest()
 
 
@@ -45,6 +83,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _same_jitter() -> None:
     """Draw the same jitter each time; Hypothesis seeds its examples by itself."""
     random.seed(0)
+
+
+@pytest.fixture
+def example_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a page import the examples' modules."""
+    monkeypatch.syspath_prepend(ROOT / "examples" / "mirror")
 
 
 @pytest.fixture

@@ -1,0 +1,188 @@
+"""The examples, and what the pages in docs/ claim beyond what their code blocks show."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from trio_anon_session.testing import TokenServer
+from trio_anon_session.testing.strategies import (
+    Kill,
+    Outcome,
+    RefusedTokenError,
+    Timeline,
+    run_timeline,
+    timelines,
+)
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_anon_session import AnonymousSession
+
+pytest_plugins = ["pytester"]
+
+MIRROR = Path(__file__).parents[2] / "examples" / "mirror"
+LINKS = [f"https://app.box.com/s/{number}" for number in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def _no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Leave the outages that are drawn out of the report."""
+    caplog.set_level(logging.CRITICAL)
+
+
+def load(name: str) -> Any:
+    """Return a module of the example."""
+    spec = importlib.util.spec_from_file_location(name, MIRROR / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_mirror(name: str, timeline: Timeline, seconds: float) -> tuple[Outcome, list[str]]:
+    """Run one of the two programs, and return the outcome and the files that were kept."""
+    kept = []
+
+    async def keep(file_id: str, _content: bytes) -> None:
+        await trio.sleep(seconds)
+        kept.append(file_id)
+
+    async def program(session: Any, client: Any) -> None:
+        await load(name).mirror(session, client, LINKS, keep)
+
+    return run_timeline(timeline, program), kept
+
+
+def test_the_bug_is_found_within_300_timelines() -> None:
+    """The property of the example is false of the buggy program, and soon seen to be."""
+    examples = 0
+
+    @settings(
+        max_examples=300,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+    )
+    @given(timeline=timelines(actions=False), seconds=st.integers(0, 60))
+    def search(timeline: Timeline, seconds: int) -> None:
+        nonlocal examples
+        examples += 1
+        run_mirror("mirror_buggy", timeline, seconds)
+
+    with pytest.raises(RefusedTokenError, match="the program presented a token") as caught:
+        search()
+    assert examples <= 301
+    assert caught.value.promise is None
+    assert "broken here, at " in str(caught.value)
+    assert str(caught.value).endswith(repr(caught.value.outcome.timeline))
+
+
+@pytest.mark.parametrize("seconds", [12.0, 16.0, 60.0])
+def test_the_fix_keeps_all_files(seconds: float) -> None:
+    """Where the buggy program loses files with a slow disk, the other keeps them all."""
+    timeline = Timeline(lifetime=60.0)
+    if seconds > 12.0:
+        with pytest.raises(RefusedTokenError):
+            run_mirror("mirror_buggy", timeline, seconds)
+    else:
+        run_mirror("mirror_buggy", timeline, seconds)
+    outcome, kept = run_mirror("mirror", timeline, seconds)
+    assert len(kept) == 20
+    assert outcome.server.verdicts == {"good": 40}
+
+
+def test_the_fix_is_a_few_lines() -> None:
+    """The two programs differ in what the page shows, and in nothing else."""
+    buggy, fixed = (
+        (MIRROR / f"{name}.py").read_text().splitlines() for name in ("mirror_buggy", "mirror")
+    )
+    changes = [line for line in difflib.ndiff(buggy, fixed) if line.startswith("+ ")]
+    assert len(changes) == 5
+    assert max(len(buggy), len(fixed)) <= 65
+
+
+def test_a_service_is_cancelled_when_the_block_is_left() -> None:
+    """A program that never returns is over at ``leaves_at``, by default after four hours."""
+    ended_at = []
+
+    async def serve(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        try:
+            while True:
+                await client.get("/2.0/files/1", auth=session.auth())
+                await trio.sleep(600.0)
+        finally:
+            ended_at.append(trio.current_time())
+
+    run_timeline(Timeline(), serve)
+    run_timeline(Timeline(leaves_at=60.0), serve)
+    assert ended_at == [4 * 3600.0, 60.0]
+
+
+def test_a_revoked_token_is_no_mistake_of_the_program() -> None:
+    """A token that the server has ended may be presented; one that has expired may not."""
+
+    async def late(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        token = await session.get_access_token()
+        await trio.sleep(60.0)
+        await client.get("/2.0/files/1", headers={"Authorization": f"Bearer {token}"})
+
+    killed = Timeline(lifetime=3600.0, actions=[Kill(at=30.0)])
+    assert run_timeline(killed, late).server.verdicts == {"revoked": 1}
+    with pytest.raises(RefusedTokenError):
+        run_timeline(Timeline(lifetime=60.0), late)
+
+
+async def test_httpx_has_no_timeouts_in_process(autojump_clock: MockClock) -> None:
+    """A client's time-out does nothing over ``ASGITransport``; Trio's does."""
+    server = TokenServer(resource_latency=60.0)
+    transport = httpx.ASGITransport(server)
+    async with httpx.AsyncClient(transport=transport, timeout=1.0) as client:
+        await client.get("http://localhost/2.0/files/1")
+        assert trio.current_time() == 60.0
+        with pytest.raises(trio.TooSlowError), trio.fail_after(1.0):
+            await client.get("http://localhost/2.0/files/1")
+
+
+def test_a_timeline_of_the_example_is_cheap() -> None:
+    """It takes less than a tenth of a second of CPU time."""
+    run_mirror("mirror", Timeline(lifetime=60.0), 16.0)
+    began_at = time.process_time()
+    for _ in range(10):
+        run_mirror("mirror", Timeline(lifetime=60.0), 16.0)
+    assert time.process_time() - began_at < 10 * 0.1
+
+
+@pytest.mark.slow
+def test_the_example_in_a_project_of_its_own(pytester: pytest.Pytester) -> None:
+    """The example's files are all that a user needs; the failure shows picture and timeline."""
+    shutil.copy(MIRROR / "mirror_buggy.py", pytester.path)
+    test = (MIRROR / "test_mirror.py").read_text()
+    assert test.count("from mirror import mirror\n") == 1
+    pytester.makepyfile(test.replace("from mirror import", "from mirror_buggy import"))
+    result = pytester.runpytest_subprocess("--show-capture=no", "--hypothesis-seed=0")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*RefusedTokenError: the program presented a token *",
+            "*broken at *: the program presented a token *",
+            "*seconds *┴*",
+            "*token A *",
+            "*broken here, at *",
+            "*Timeline(*",
+        ]
+    )
