@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 UPLOAD_ORIGIN = "https://upload.box.com"
 _SCHEME = "Bearer "
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 # RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
 _CHALLENGE_ERROR = re.compile(r"""(?:^|[\s,])error\s*=\s*"?([^",\s]*)""", re.IGNORECASE)
@@ -27,8 +26,8 @@ _Origin = tuple[str, str, int | None]
 
 
 def _origin(url: httpx.URL) -> _Origin:
-    # httpx has made scheme and host lower-case, and an IDN host ASCII.
-    return url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS.get(url.scheme)
+    # httpx has made scheme and host lower-case, an IDN host ASCII, and a default port None.
+    return url.scheme, url.raw_host.decode("ascii"), url.port
 
 
 def _allowed_origin(text: object) -> _Origin:

@@ -112,7 +112,7 @@ class AnonymousSession(Unpicklable):
         self._grant: _Grant | None = None
         self._revocations: list[Revocation] = []
         self._revoked: list[TokenInfo] = []
-        self._dropped: set[str] = set()
+        self._dropped: list[TokenInfo] = []
         self._to_forget: list[str] = []
 
         self._gate = trio.Condition()
@@ -572,11 +572,11 @@ class AnonymousSession(Unpicklable):
         now = max(trio.current_time(), time.time() + wall_offset)
         if state_at(answer, now) is TokenState.EXPIRED:
             return TokenUnavailableError("the token had expired when it arrived")
-        if any(answer.access_token == token.access_token for token in self._revoked):
+        if _has(self._revoked, answer):
             return TokenUnavailableError("the token is one that was to be revoked")
         # A token of this very grant is the server's word that it lives. An older copy of
         # one that was dropped is not.
-        if answer.access_token in self._dropped and answer.sent_at < self._sent_at:
+        if _has(self._dropped, answer) and answer.sent_at < self._sent_at:
             return TokenUnavailableError("the shared token is one that was dropped")
         return None
 
@@ -591,8 +591,8 @@ class AnonymousSession(Unpicklable):
         self._wall_offset = wall_offset
         self._met_stale = False
         self._stale_options = None
-        self._dropped.clear()
         now = trio.current_time()
+        self._dropped = [old for old in _living(self._dropped, now) if not _has([token], old)]
         self._reporter.state_is(self.state)
         self._reporter.granted(token, now=now, latency=now - self._sent_at)
 
@@ -603,21 +603,21 @@ class AnonymousSession(Unpicklable):
 
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
-        self._dropped.add(token.access_token)
+        self._dropped.append(token)
         self._to_forget.append(token.access_token)
         self._token = None
         if self._grant is not None:
             self._grant.discarded = True
-        self._stale_options = None
         self._reporter.state_is(self.state)
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
+        # Never to come back, also if the server will not end it: until it ends by itself.
+        self._revoked = [*_living(self._revoked, trio.current_time()), token]
+        if any(known.token == token.access_token for known in self._revocations):
+            # The server gave it again, and is being asked to end it already.
+            return
         revocation = Revocation(token.access_token, options)
         self._revocations.append(revocation)
-        # Never to come back, also if the server will not end it: until it ends by itself.
-        now = trio.current_time()
-        self._revoked = [old for old in self._revoked if old.sent_at + old.lifetime > now]
-        self._revoked.append(token)
         if not self._closed:
             self._nursery.start_soon(self._revoke, revocation)
 
@@ -642,3 +642,13 @@ class AnonymousSession(Unpicklable):
             self._revocations.append(Revocation(self._token.access_token))
         self._token = None
         self._reporter.closed()
+
+
+def _living(tokens: Iterable[TokenInfo], now: float) -> list[TokenInfo]:
+    """Return the tokens that the server may take still."""
+    return [token for token in tokens if token.sent_at + token.lifetime > now]
+
+
+def _has(tokens: Iterable[TokenInfo], wanted: TokenInfo) -> bool:
+    """Tell whether one of the tokens is the same, perhaps of another grant."""
+    return any(token.access_token == wanted.access_token for token in tokens)

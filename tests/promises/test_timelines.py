@@ -5,9 +5,11 @@ from __future__ import annotations
 from hypothesis import example, given
 
 from trio_anon_session.testing.strategies import (
+    TICK,
     Answer,
     Get,
     Invalidate,
+    Revoke,
     SetWall,
     Suspend,
     Timeline,
@@ -76,6 +78,29 @@ from trio_anon_session.testing.strategies import (
             SetWall(at=11.0, by=-7200.0),
         ],
         leaves_at=1000.0,
+    )
+)
+# A revoked token that the server gives again before it has ended it.
+@example(
+    Timeline(
+        lifetime=30.0,
+        answers=[Answer(), Answer(latency=4.0)],
+        revocations=[Answer(kind="hang")],
+        actions=[Get(at=0.0), Revoke(at=16.0)],
+        leaves_at=60.0,
+        reuses_tokens=True,
+    )
+)
+# A suspend that a wall clock set back hides.
+@example(
+    Timeline(
+        actions=[
+            Get(at=0.0),
+            Get(at=1.0),
+            Suspend(at=1.0, seconds=3600.0),
+            SetWall(at=1.0, by=-60.0),
+        ],
+        leaves_at=1.0 + TICK,
     )
 )
 def test_promises_01_to_20_hold_on_every_timeline(timeline: Timeline) -> None:

@@ -95,7 +95,6 @@ class _Token:
     expires_at: float
     ends_at: float
     wall_at_sending: float
-    real_at_sending: float
     sent_index: int
 
 
@@ -106,7 +105,6 @@ class _Flight:
     sent_at: float
     index: int
     wall: float
-    real: float
     discarded: bool = False
     revoked: bool = False
 
@@ -151,8 +149,8 @@ class _Referee:
         self.names = token_names(log)
         self.now = 0.0
         self.index = 0
-        # How far the wall clock has gone beyond Trio's, and how much of it is real time.
-        self.wall = self.real = 0.0
+        # How far the wall clock has gone beyond Trio's.
+        self.wall = 0.0
         self.wall_set_at = -math.inf
         self.wall_set_index = -1
 
@@ -244,9 +242,8 @@ class _Referee:
                 self.revocation_sent(text)
             case RevocationCame():
                 self.revocation_came(entry.what)
-            case WallSet(by, is_real):
+            case WallSet(by):
                 self.wall += by
-                self.real += by if is_real else 0.0
                 self.wall_set_at, self.wall_set_index = self.now, self.index
             case Leaving():
                 self.leaving(entry.what)
@@ -480,10 +477,10 @@ class _Referee:
             self.broken(promise, text, getter=getter, token=brought[0].text)
         token = after_drop[-1]
         is_by_wall = self.wall != token.wall_at_sending
-        aged = self.now + self.real - token.real_at_sending
+        aged = self.age_clock(token)
         slack = NEARLY if self.timeline.moves_wall_clock else 0.0
-        if aged >= token.ends_at or self.age_clock(token) >= token.expires_at + slack:
-            late = max(aged - token.ends_at, self.age_clock(token) - token.expires_at)
+        if aged >= token.ends_at or aged >= token.expires_at + slack:
+            late = aged - token.expires_at
             when = f"{late:g} s after it had expired" if late else "in the moment of its expiry"
             words = f"a getter got {self.name(text)} {when}"
             self.broken(5 if is_by_wall else 1, words, getter=getter, token=text)
@@ -569,7 +566,7 @@ class _Referee:
             self.sent_unasked(number)
         self.last_sent_at = self.now
         self.is_wanted = False
-        self.flight = _Flight(number, kind, self.now, self.index, self.wall, self.real)
+        self.flight = _Flight(number, kind, self.now, self.index, self.wall)
 
     def sent_unasked(self, number: int) -> None:
         match self.state():
@@ -618,10 +615,10 @@ class _Referee:
     def brought_token(self, flight: _Flight, came: Came) -> None:
         token = self.expected(flight, came)
         self.brought.setdefault(token.text, []).append(token)
+        is_to_be_revoked = token.text in self.revocations
         if flight.revoked:
             self.owe_revocation(token.text)
-        known = self.revocations.get(token.text)
-        if self.age_clock(token) >= token.expires_at or (known is not None and not flight.revoked):
+        if self.age_clock(token) >= token.expires_at or is_to_be_revoked:
             self.fail("unavailable", None)
         else:
             self.succeed(token, flight)
@@ -649,7 +646,6 @@ class _Referee:
             token.expires_at,
             ends_at,
             flight.wall,
-            flight.real,
             flight.index,
         )
 
