@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,16 @@ class TestRetryAfter:
         """A date is the time until then, and 0 when it has passed."""
         assert parse_retry_after(value, None, NOW_UNIX) == seconds
         assert parse_retry_after(value, DATE, NOW_UNIX) == seconds
+
+    @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the system's zone cannot be set")
+    @pytest.mark.parametrize("value", ["Sun, 01 Mar 2026 12:02:00", "Sun Mar  1 12:02:00 2026"])
+    def test_date_without_a_zone(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A date that names no zone is UTC, wherever the machine stands."""
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("TZ", "XYZ-9")
+            time.tzset()
+            assert parse_retry_after(value, DATE, NOW_UNIX) == 120.0
+        time.tzset()
 
     @pytest.mark.parametrize("skew", [-(10**9), -3600.0, 3600.0, 10**9])
     def test_own_date(self, skew: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import ipaddress
 import json
 import math
@@ -245,6 +246,46 @@ def test_wrong_value(field: str, value: object) -> None:
     assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "wants"),
+    [
+        ("client_id", "", "non-empty str; got an empty str"),
+        ("client_secret", 1, "non-empty str; got int"),
+        ("client_secret", "\ud800", "UTF-8"),
+        ("api_root_url", 1, "URL as str; got int"),
+        ("token_url", "", "absolute URL"),
+        ("token_url", "https://user@api.box.com", "without user name"),
+        ("token_url", "https://api.box.com#", "without a fragment"),
+        ("token_url", "http://api.box.com/x", "https URL, .*; got http://api.box.com$"),
+        ("api_root_url", "https://api.box.com?", "without a query"),
+        ("auth_method", "basic", "'client_secret_post' or 'client_secret_basic'; got 'basic'"),
+        ("auth_method", 1, "'client_secret_basic'; got int"),
+        ("refresh", None, "'eager' or 'on_request'; got NoneType"),
+        ("box_subject_type", "group", "'enterprise' or 'user' or None; got 'group'"),
+        ("box_subject_id", "1", "go together"),
+        ("scope", "a  b", "single spaces"),
+        ("extra_params", ["x"], "mapping of form fields; got list"),
+        ("extra_params", {"": "x"}, "non-empty str names"),
+        ("extra_params", {"scope": "x"}, "'scope': it has its own setting"),
+        ("extra_params", {"audience": 1}, "a str for 'audience'$"),
+        ("extra_params", {"resource": 1}, "a str for 'resource', or a list"),
+        ("stale_buffer", -1, "seconds, 0 or more; got -1.0"),
+        ("retry_interval", 0, "seconds, more than 0; got 0.0"),
+        ("retry_interval", "1", "seconds, more than 0; got str"),
+        ("idle_timeout", 0, "seconds, more than 0, or None; got 0.0"),
+        ("idle_timeout", 10**400, "or None; got int"),
+        ("max_retries", -1, "int, 0 or more; got -1"),
+        ("max_retries", -ENORMOUS, "int, 0 or more; got int"),
+        ("retry_strategy", 1, "callable .*; got int"),
+        ("revoke_on_exit", "yes", "True or False; got str"),
+    ],
+    ids=name_case,
+)
+def test_wrong_value_is_told_what_is_wanted(field: str, value: object, wants: str) -> None:
+    """Beside the field's name the error says what it wants, and what kind of thing it got."""
+    assert re.search(wants, refused(**{field: value}).wants)
+
+
 def test_every_field_has_wrong_values() -> None:
     """The table of wrong values leaves no setting out."""
     assert {field for field, _ in WRONG} == {a.alias for a in attrs.fields(Config)}
@@ -406,12 +447,13 @@ def test_defaults() -> None:
     assert config.shutdown_timeout == 5.0
 
 
-@pytest.mark.parametrize("root", ["https://api.example/base", "https://api.example/base/"])
-def test_derived_urls(root: str) -> None:
+@pytest.mark.parametrize("end", ["", "/"])
+@pytest.mark.parametrize("root", ["https://api.example/base", "https://api.example/BOX"])
+def test_derived_urls(root: str, end: str) -> None:
     """Both endpoints lie below the API root, with or without a slash at its end."""
-    config = make(api_root_url=root)
-    assert config.token_url == "https://api.example/base/oauth2/token"
-    assert config.revoke_url == "https://api.example/base/oauth2/revoke"
+    config = make(api_root_url=root + end)
+    assert config.token_url == f"{root}/oauth2/token"
+    assert config.revoke_url == f"{root}/oauth2/revoke"
 
 
 def test_endpoint_urls_are_kept() -> None:
@@ -518,8 +560,7 @@ def test_secret_is_in_no_text(secret: str) -> None:
 def test_values_of_extra_params_are_not_shown() -> None:
     """Of extra fields the names are shown, not the values: one may be a password."""
     text = repr(make(extra_params={"password": "hunter2", "resource": ["hunter3"]}))
-    assert "password" in text
-    assert "resource" in text
+    assert "extra_params={'password': ..., 'resource': ...}," in text
     assert "hunter" not in text
 
 
@@ -565,7 +606,7 @@ class TestReplace:
     @pytest.mark.parametrize("name", ["stale_bufer", "_token_url", "", "clientID"])
     def test_unknown_name(self, name: str) -> None:
         """An unknown setting is a ConfigError that names it."""
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match="no setting") as caught:
             make().replace(**{name: 1})
         assert caught.value.field == name
         assert_hides_secret(caught.value)
@@ -729,8 +770,9 @@ class TestFromBoxJson:
     @pytest.mark.parametrize("enterprise", [["1"], {"id": "1"}, True, 1.5])
     def test_wrong_enterprise(self, path: Path, enterprise: object) -> None:
         """An enterprise id that is neither a string nor a whole number is refused by name."""
-        with pytest.raises(ConfigError, match="enterpriseID") as caught:
+        with pytest.raises(ConfigError, match=r"wants a string in .*box config\.json") as caught:
             self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
+        assert caught.value.field == "enterpriseID"
         assert_hides_secret(caught.value)
 
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -740,9 +782,11 @@ class TestFromBoxJson:
         assert self.read(path, text.encode(encoding)).client_secret == SECRET
 
     def test_missing_file(self, path: Path) -> None:
-        """A file that is not there is named."""
-        with pytest.raises(ConfigError, match=r"box config\.json cannot be read") as caught:
+        """A file that is not there is named, and what the system says of it is told."""
+        said = f"cannot be read: {os.strerror(errno.ENOENT)}"
+        with pytest.raises(ConfigError, match=rf"box config\.json {said}") as caught:
             Config.from_box_json(path)
+        assert caught.value.field == "path"
         assert_hides_secret(caught.value)
 
     def test_directory(self, tmp_path: Path) -> None:
@@ -782,21 +826,22 @@ class TestFromBoxJson:
             ({"boxAppSettings": None}, "boxAppSettings"),
             ({"boxAppSettings": [APP]}, "boxAppSettings"),
             ({"boxAppSettings": "x"}, "boxAppSettings"),
-            ({"boxAppSettings": {}}, "clientID"),
-            ({"boxAppSettings": APP | {"clientID": ""}}, "clientID"),
-            ({"boxAppSettings": APP | {"clientID": 1}}, "clientID"),
-            ({"boxAppSettings": APP | {"clientID": None}}, "clientID"),
-            ({"boxAppSettings": {"clientID": "id"}}, "clientSecret"),
-            ({"boxAppSettings": APP | {"clientSecret": ""}}, "clientSecret"),
-            ({"boxAppSettings": APP | {"clientSecret": 1}}, "clientSecret"),
-            ({"boxAppSettings": APP | {"clientSecret": [SECRET]}}, "clientSecret"),
+            ({"boxAppSettings": {}}, "boxAppSettings.clientID"),
+            ({"boxAppSettings": APP | {"clientID": ""}}, "boxAppSettings.clientID"),
+            ({"boxAppSettings": APP | {"clientID": 1}}, "boxAppSettings.clientID"),
+            ({"boxAppSettings": APP | {"clientID": None}}, "boxAppSettings.clientID"),
+            ({"boxAppSettings": {"clientID": "id"}}, "boxAppSettings.clientSecret"),
+            ({"boxAppSettings": APP | {"clientSecret": ""}}, "boxAppSettings.clientSecret"),
+            ({"boxAppSettings": APP | {"clientSecret": 1}}, "boxAppSettings.clientSecret"),
+            ({"boxAppSettings": APP | {"clientSecret": [SECRET]}}, "boxAppSettings.clientSecret"),
         ],
         ids=name_case,
     )
     def test_wrong_shape(self, path: Path, document: object, named: str) -> None:
         """The key that is missing or wrong is named, together with the file."""
-        with pytest.raises(ConfigError, match=named) as caught:
+        with pytest.raises(ConfigError) as caught:
             self.read(path, document)
+        assert caught.value.field == named
         assert str(path) in str(caught.value)
         assert_hides_secret(caught.value)
 

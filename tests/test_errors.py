@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -21,6 +22,9 @@ from trio_anon_session import (
     TokenRequestError,
     TokenUnavailableError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALL = (
     AnonymousSessionError,
@@ -126,10 +130,21 @@ def test_facts_by_name_only(kind: Any) -> None:
 
 
 def test_config_error() -> None:
-    """A ConfigError names the field, in its text and as an attribute."""
+    """A ConfigError names the field and what it wants, in its text and as attributes."""
     error = ConfigError("stale_buffer", "wants seconds")
     assert error.field == "stale_buffer"
+    assert error.wants == "wants seconds"
     assert str(error) == "stale_buffer: wants seconds"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
+)
+def test_config_error_is_copied(copied: Callable[[ConfigError], ConfigError]) -> None:
+    """A ConfigError can be copied, and sent from one process to another."""
+    twin = copied(ConfigError("stale_buffer", "wants seconds"))
+    assert (twin.field, twin.wants) == ("stale_buffer", "wants seconds")
+    assert str(twin) == "stale_buffer: wants seconds"
 
 
 def test_session_closed_error() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import attrs
 import pytest
@@ -91,6 +91,23 @@ async def test_refresh_failed_tells_of_the_attempt(autojump_clock: MockClock) ->
         (7.0, RefreshFailed("TokenUnavailableError: still down", 2, 2, 40.0, round_over=True)),
         (48.0, RefreshFailed("CredentialsRejectedError: no", 1, 3, 30.0, round_over=True)),
     ]
+
+
+async def test_failures_are_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a grant or a revocation failed of is in the log, with the time of the next attempt."""
+    manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 7.0))
+    manager.outcomes = [TokenUnavailableError("no grant")]
+    manager.revoke_outcomes = [RevocationError("no end", retryable=False)]
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        with pytest.raises(RevocationError):
+            await session.revoke_tokens()
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "in 7.0 s" in first
+    assert first.endswith(": no grant")
+    assert second == "no end"
 
 
 async def test_refresh_failed_shows_no_word_of_a_foreign_exception(
@@ -334,3 +351,11 @@ def test_facts_are_frozen(event: Any) -> None:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             setattr(event, name, None)
     assert event == attrs.evolve(event)
+
+
+def test_every_event_is_an_event() -> None:
+    """``isinstance`` with ``Event`` is true of each kind, and of nothing else."""
+    kinds = {Granted, RefreshFailed, Invalidated, Revoked, StateChanged, Closed}
+    assert set(get_args(Event)) == kinds
+    assert isinstance(Closed(), Event)
+    assert not isinstance(SECRET, Event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import gc
 import gzip
 import html
 import json
@@ -13,7 +14,9 @@ import pickle
 import re
 import ssl
 import traceback
+import zlib
 from email.utils import formatdate
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, quote_plus
 
@@ -388,6 +391,7 @@ class TestGivenClient:
         endpoint = Endpoint(says(status, None, cookies))
         async with httpx.AsyncClient(transport=endpoint) as client:
             client.cookies.set("sid", "of-the-user", domain="api.box.com")
+            client.cookies.set("own", "of-the-user", domain="api.box.com", path="/oauth2")
             manager = TokenManager(config(), http_client=client)
             for _ in range(2):
                 try:
@@ -398,9 +402,18 @@ class TestGivenClient:
                 except TokenRequestError:
                     assert status != 200
             assert [(cookie.name, cookie.value) for cookie in client.cookies.jar] == [
-                ("sid", "of-the-user")
+                ("sid", "of-the-user"),
+                ("own", "of-the-user"),
             ]
         assert all("Cookie" not in request.headers for request in endpoint.requests)
+
+    async def test_a_client_that_takes_no_cookies(self) -> None:
+        """An answer's cookies that the client has refused by itself are no problem."""
+        refusing = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        endpoint = Endpoint(says(200, None, {"Set-Cookie": "bv=2; Max-Age=3600"}))
+        async with httpx.AsyncClient(transport=endpoint, cookies=refusing) as client:
+            manager = TokenManager(config(), http_client=client)
+            assert await manager.get_tokens_client_credentials_grant()
 
 
 class TestGrantAnswer:
@@ -438,6 +451,23 @@ class TestGrantAnswer:
         one = await grant(Endpoint(says(200, raw, {"Content-Encoding": "gzip"})))
         assert one.access_token == TOKEN
 
+    @pytest.mark.parametrize(
+        ("name", "pack"),
+        [
+            ("gzip", gzip.compress),
+            ("x-gzip", gzip.compress),
+            (" GZIP ", gzip.compress),
+            ("deflate", zlib.compress),
+            ("identity", bytes),
+        ],
+    )
+    async def test_packed_on_the_wire(self, name: str, pack: Callable[[bytes], bytes]) -> None:
+        """Each packing of RFC 9110 that zlib knows is understood, by all of its names."""
+        raw = pack(json.dumps({"access_token": TOKEN}).encode())
+        pieces = Chunks(iter([raw[:10], raw[10:]]))
+        one = await grant(Endpoint(streams(pieces, **{"Content-Encoding": name})))
+        assert one.access_token == TOKEN
+
     async def test_error_beside_a_token(self) -> None:
         """An `error` beside a token is just another field."""
         one = await grant(Endpoint(says(200, {"access_token": TOKEN, "error": "none"})))
@@ -466,6 +496,8 @@ class TestGrantAnswer:
             (429, "rate_limit_exceeded", TokenUnavailableError),
             (429, "temporarily_unavailable", TokenUnavailableError),
             (400, "temporarily_unavailable", TokenUnavailableError),
+            (400, "server_error", TokenUnavailableError),
+            (400, "rate_limit_exceeded", TokenUnavailableError),
             (408, "request_timeout", TokenUnavailableError),
             (425, "too_early", TokenUnavailableError),
             (500, "internal_server_error", TokenUnavailableError),
@@ -534,6 +566,12 @@ class TestGrantAnswer:
         )
         assert error.request_id == "abcdef123456"
 
+    async def test_code_alone(self) -> None:
+        """A code without a description ends the message."""
+        assert str(await grant_error(says(400, {"error": "invalid_scope"}))).endswith(
+            "status 400, invalid_scope"
+        )
+
     async def test_both_shapes(self) -> None:
         """Where both shapes meet, OAuth's own fields count."""
         body = {"error": "invalid_scope", "code": "x", "error_description": "a", "message": "b"}
@@ -543,6 +581,7 @@ class TestGrantAnswer:
     @pytest.mark.parametrize(
         ("status", "kind"),
         [
+            (300, TokenRequestError),
             (304, TokenRequestError),
             (400, TokenRequestError),
             (401, CredentialsRejectedError),
@@ -585,6 +624,7 @@ class TestGrantAnswer:
         assert error.retryable is (kind is TokenUnavailableError)
         assert (error.status_code, error.error, error.error_description) == (status, None, None)
         assert "text/html" in str(error)
+        assert ("redirects" in str(error)) is (300 <= status < 400)
         assert "Oops" not in str(error)
         assert "not to be used" not in str(error)
 
@@ -630,6 +670,19 @@ class TestGrantAnswer:
         assert (error.request_id, error.retry_after) == ("abc", 7.0)
         assert '"tok' not in str(error)
         assert error.__context__ is None
+
+    @pytest.mark.parametrize(
+        ("body", "problem"),
+        [
+            (b"<html>Please log in</html>", "it is no JSON object"),
+            (b"{}", "access_token is missing"),
+            (b'{"access_token": "tok", "expires_in": 0}', "expires_in is not a positive"),
+        ],
+        ids=ascii,
+    )
+    async def test_what_is_malformed_is_said(self, body: bytes, problem: str) -> None:
+        """The message tells what is wrong with the answer, without its words."""
+        assert problem in str(await grant_error(says(200, body)))
 
     @given(st.binary(max_size=60), st.integers(200, 599))
     def test_any_answer(self, body: bytes, status: int) -> None:
@@ -800,6 +853,34 @@ class TestBody:
         assert LIMIT < stream.sent <= LIMIT + 2 * 65536
         assert stream.closed
 
+    async def test_largest_packed(self) -> None:
+        """A body that unfolds to exactly 1 MiB is read to its last byte."""
+        raw = json.dumps({"access_token": "tok", "state": ""}).encode()
+        raw = raw.replace(b'""', b'"' + b"x" * (LIMIT - len(raw)) + b'"')
+        assert len(raw) == LIMIT
+        endpoint = Endpoint(says(200, gzip.compress(raw), {"Content-Encoding": "gzip"}))
+        assert (await grant(endpoint)).access_token == "tok"
+        packed = streams(Chunks(iter([gzip.compress(raw)])), **{"Content-Encoding": "gzip"})
+        assert (await grant(Endpoint(packed))).access_token == "tok"
+
+    async def test_pieces_that_are_there_already(self) -> None:
+        """What comes at once with the piece that was too much is not looked at, and closed."""
+
+        class AtOnce(Chunks):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                for piece in self._pieces:
+                    yield piece
+
+        bomb = gzip.compress(b" " * (20 * LIMIT))
+        stream = AtOnce(iter([bomb[:5000], b"\xff" * 100, b"\xff" * 100]))
+
+        error = await grant_error(streams(stream, **{"Content-Encoding": "gzip"}))
+
+        assert "more than 1048576 bytes" in str(error)
+        assert stream.closed
+        # Trio would warn of a body that was left half read.
+        gc.collect()
+
     async def test_bomb(self) -> None:
         """The limit counts what a packed body unfolds to."""
         raw = gzip.compress(b" " * (20 * LIMIT))
@@ -875,6 +956,10 @@ class TestTransport:
         """The message tells the kind of the problem and its words."""
         error = await grant_error(fails(httpx.ConnectError("All connection attempts failed")))
         assert "ConnectError: All connection attempts failed" in str(error)
+
+    async def test_has_no_words_to_say(self) -> None:
+        """The kind of a problem without words ends the message."""
+        assert str(await grant_error(fails(AssertionError()))).endswith(": AssertionError")
 
     @pytest.mark.parametrize("call", [grant, revoke])
     async def test_no_exception(self, call: Any) -> None:
@@ -983,6 +1068,7 @@ class TestRevocation:
     @pytest.mark.parametrize(
         ("status", "code", "retryable"),
         [
+            (300, None, False),
             (302, None, False),
             (400, None, False),
             (400, "invalid_request", False),
@@ -999,6 +1085,7 @@ class TestRevocation:
             (502, None, True),
             # RFC 7009 §2.2.1: assume that the token still lives.
             (503, None, True),
+            (500, "invalid_token", True),
             (503, "invalid_token", True),
         ],
     )
@@ -1014,6 +1101,7 @@ class TestRevocation:
         assert (error.status_code, error.error) == (status, code)
         assert error.error_description == ("words" if code else None)
         assert (error.retry_after, error.request_id, error.attempts) == (9.0, "abc", 1)
+        assert f"status {status}" in str(error)
 
 
 class TestValidity:
@@ -1383,6 +1471,13 @@ class TestSecrets:
             with pytest.raises(TokenUnavailableError) as caught:
                 await manager.get_tokens_client_credentials_grant()
         assert "hunter2" not in str(caught.value)
+
+    async def test_proxy_is_blamed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no client can be made, the kind of the problem is told, and where to look."""
+        monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example:8080")
+        async with TokenManager(config()) as manager:
+            with pytest.raises(TokenUnavailableError, match="ValueError; look at the proxy"):
+                await manager.get_tokens_client_credentials_grant()
 
 
 def is_set(attribute: attrs.Attribute[Any], value: object) -> bool:

@@ -93,8 +93,9 @@ def test_scrub_hides_several(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_scrub_hides_the_longest_first(order: int) -> None:
-    """A secret that contains another one leaves no rest behind."""
+    """A secret that contains another one, at its start or inside, leaves no rest behind."""
     assert scrub("say abcdef and abc", ["abc", "abcdef"][::order]) == "say *** and ***"
+    assert scrub("say abcdef and cd", ["cd", "abcdef"][::order]) == "say *** and ***"
 
 
 @pytest.mark.parametrize("secret", ["wow!(secret)*'s", "~tilde!secret"])
@@ -208,6 +209,7 @@ def test_basic_credentials_round_trip(client_id: str, secret: str) -> None:
 def test_basic_credentials_example() -> None:
     """Id and secret are each form-encoded before they are joined (RFC 6749 §2.3.1)."""
     assert base64.b64decode(basic_credentials("my app", "p:ä+/")) == b"my%20app:p%3A%C3%A4%2B%2F"
+    assert base64.b64decode(basic_credentials("apps/1", "p")) == b"apps%2F1:p"
 
 
 @given(st.text(min_size=1))

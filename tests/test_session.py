@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 import trio_anon_session._session
 from tests.helpers import FakeTokenManager, make_config, start_getters
@@ -85,6 +85,18 @@ async def test_use_after_the_block_is_an_error(autojump_clock: MockClock, use: s
         await USES[use](session)
     session.invalidate("token-1")
     assert len(manager.sent) == 1
+    assert session.statistics().getters_held_total == 1
+
+
+async def test_a_closed_session_tells_of_nothing_else(autojump_clock: MockClock) -> None:
+    """Who asks after the block learns that it was left, not how the last round failed."""
+    manager, session = make_session(max_retries=0)
+    manager.outcomes = [TokenUnavailableError("down")]
+    async with session:
+        with pytest.raises(TokenUnavailableError):
+            await session.get_access_token()
+    with pytest.raises(SessionClosedError):
+        await session.get_access_token()
 
 
 @pytest.mark.parametrize("moment", ["inside", "after"])
@@ -100,6 +112,15 @@ async def test_a_session_is_entered_once(autojump_clock: MockClock, moment: str)
         with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
             await session.__aenter__()
         assert session.state is EMPTY
+
+
+async def test_both_ends_of_the_block_are_checkpoints(autojump_clock: MockClock) -> None:
+    """To enter the block lets other tasks run, and so does to leave it."""
+    _, session = make_session()
+    with assert_checkpoints():
+        await session.__aenter__()
+    with assert_checkpoints():
+        await session.__aexit__(None, None, None)
 
 
 @pytest.mark.parametrize("config", [None, "secret", {"client_id": "id"}, make_config])
@@ -127,6 +148,16 @@ def test_token_manager_without_a_method(missing: str, present: str) -> None:
     setattr(manager, present, FakeTokenManager(make_config()).revoke_tokens)
     with pytest.raises(TypeError, match=f"token_manager: wants an async method {missing}"):
         AnonymousSession(make_config(), manager)
+
+
+async def test_an_answer_of_a_wrong_type_is_named(autojump_clock: MockClock) -> None:
+    """What a token manager returned in place of a token is told by its type alone."""
+    manager, session = make_session(max_retries=0)
+    manager.outcomes = [{"access_token": "hush"}]
+    async with session:
+        with pytest.raises(TokenUnavailableError, match="answered with dict, not") as caught:
+            await session.get_access_token()
+    assert "hush" not in str(caught.value)
 
 
 # Plain looks
@@ -333,23 +364,42 @@ async def test_figures_through_a_life(autojump_clock: MockClock) -> None:
     assert session.statistics() == at_last
 
 
+async def test_figures_go_on_counting(autojump_clock: MockClock) -> None:
+    """What happens twice counts twice."""
+    manager, session = make_session(max_retries=0)
+    async with session:
+        for times in (1, 2):
+            session.invalidate(await session.get_access_token())
+            await session.get_access_token()
+            await session.revoke_tokens()
+            manager.outcomes = [TokenUnavailableError("down")]
+            with pytest.raises(TokenUnavailableError):
+                await session.get_access_token()
+            await trio.sleep(60.0)
+            figures = session.statistics()
+            assert (figures.invalidations, figures.revocations) == (times, times)
+            assert (figures.failures, figures.grants) == (times, 2 * times)
+            assert figures.getters_held_total == 3 * times
+
+
 async def test_same_token_answers_are_counted(autojump_clock: MockClock) -> None:
     """A refresh that brings the token that is there already counts as both."""
     manager, session = make_session(refresh="on_request")
     async with session:
         first = await session.exchange_token("x")
-        await trio.sleep(3200.0)
-        manager.outcomes = [
-            TokenInfo.from_answer(
-                first.access_token, 400.0, trio.current_time(), make_config(stale_buffer=0.0)
-            )
-        ]
-        await session.get_access_token()
-        await wait_all_tasks_blocked()
-        statistics = session.statistics()
-        assert (statistics.grants, statistics.same_token_answers) == (2, 1)
-        assert statistics.state is FRESH
-        assert statistics.expires_in == 370.0
+        for times in (1, 2):
+            await trio.sleep_until(first.sent_at + 3200.0 * times)
+            manager.outcomes = [
+                TokenInfo.from_answer(
+                    first.access_token, 3300.0, trio.current_time(), make_config(stale_buffer=200.0)
+                )
+            ]
+            await session.get_access_token()
+            await wait_all_tasks_blocked()
+            statistics = session.statistics()
+            assert (statistics.grants, statistics.same_token_answers) == (1 + times, times)
+            assert statistics.state is FRESH
+            assert statistics.expires_in == 3270.0
 
 
 # TokenRequestOptions
@@ -369,6 +419,19 @@ async def test_options_of_a_held_getter_reach_the_server(autojump_clock: MockClo
     assert sent == [OURS.ip, OTHERS.ip, OTHERS.ip]
 
 
+async def test_options_of_an_unwanted_grant_reach_its_revocation(
+    autojump_clock: MockClock,
+) -> None:
+    """A token that was revoked before it came is revoked in the name of who asked for it."""
+    server = TokenServer(FaultPlan(token=[Fault(delay=1.0)]))
+    async with open_test_session(server) as session, trio.open_nursery() as nursery:
+        nursery.start_soon(session.get_access_token, OURS)
+        await trio.sleep(0.5)
+        await session.revoke_tokens(OTHERS)
+    (revocation,) = server.revoke_requests()
+    assert revocation.headers["X-Forwarded-For"] == OURS.ip
+
+
 @pytest.mark.parametrize("use", ["get", "exchange"])
 async def test_options_of_a_stale_getter_reach_the_refresh(
     autojump_clock: MockClock, use: str
@@ -385,6 +448,20 @@ async def test_options_of_a_stale_getter_reach_the_refresh(
         await session.get_access_token(OTHERS)
         await wait_all_tasks_blocked()
     assert manager.options == [None, OURS]
+
+
+async def test_options_of_a_stale_getter_are_sent_with_one_token(
+    autojump_clock: MockClock,
+) -> None:
+    """The refreshes after the one that a getter has started are nobody's again."""
+    manager, session = make_session()
+    async with session:
+        token = await session.exchange_token("x")
+        manager.outcomes = [TokenUnavailableError("down")]
+        await trio.sleep_until(token.stale_at + 0.1)
+        await session.get_access_token(OURS)
+        await trio.sleep(7000.0)
+    assert manager.options == [None, None, OURS, None, None]
 
 
 async def test_options_of_a_later_getter_are_not_sent(autojump_clock: MockClock) -> None:

@@ -147,7 +147,7 @@ async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -
 
 
 async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
-    """``wait_value`` is a checkpoint also where the state is there, and so is each transition."""
+    """Each step of a loop is a checkpoint, and so is a wait for the state that is there."""
     manager = make_manager()
     async with AnonymousSession(manager.config, manager) as session:
         with assert_checkpoints():
@@ -158,6 +158,9 @@ async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
         steps = aiter(session.states.transitions())
         with assert_checkpoints():
             assert await anext(steps) == (STALE, FRESH)
+    with assert_checkpoints():
+        with pytest.raises(SessionClosedError):
+            await anext(steps)
 
 
 # transitions

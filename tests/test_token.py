@@ -75,8 +75,9 @@ class TestState:
         assert state_at(one, 900.0) is TokenState.EXPIRED
 
     def test_names(self) -> None:
-        """There are four states."""
+        """There are four states, and the value of each is a word for a log."""
         assert [state.name for state in TokenState] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
+        assert [state.value for state in TokenState] == ["empty", "fresh", "stale", "expired"]
 
     @given(
         st.floats(allow_nan=False),
@@ -195,6 +196,18 @@ class TestFromAnswer:
         assert len(set(drawn)) > 400
         assert 0.0 <= min(drawn) < 20.0
         assert 80.0 < max(drawn) <= 100.0
+
+    def test_jitter_in_a_small_window(self) -> None:
+        """A jitter that is larger than the window is drawn from the whole of its first half."""
+        settings = config(stale_buffer=600.0, expired_buffer=0.0, refresh_jitter=3600.0)
+
+        drawn = [
+            TokenInfo.from_answer(TOKEN, 3600.0, 0.0, settings).stale_at - 3000.0
+            for _ in range(500)
+        ]
+
+        assert 0.0 <= min(drawn) < 30.0
+        assert 270.0 < max(drawn) <= 300.0
 
     def test_details(self) -> None:
         """What else the server said is kept."""
@@ -362,6 +375,14 @@ class TestLifetime:
         with pytest.raises(MalformedAnswerError, match="expires_in"):
             parse_lifetime(said, 3600.0)
 
+    @pytest.mark.parametrize(
+        ("said", "kind"), [([3600], "list"), ({"seconds": 3600}, "dict"), (True, "bool")]
+    )
+    def test_wrong_type_is_named(self, said: object, kind: str) -> None:
+        """Of a lifetime that is no number the type is told, and not the value."""
+        with pytest.raises(MalformedAnswerError, match=f"expires_in is a {kind}$"):
+            parse_lifetime(said, 3600.0)
+
     @given(st.floats() | st.integers() | st.text() | st.booleans() | st.none() | st.binary())
     def test_any(self, said: object) -> None:
         """Whatever it is, it is a good lifetime or refused."""
@@ -490,6 +511,23 @@ class TestReadTokenAnswer:
         assert caught.value.__context__ is None
 
     @pytest.mark.parametrize(
+        ("access_token", "problem"),
+        [
+            (..., "missing"),
+            (None, "missing"),
+            (1, "a int"),
+            (["x"], "a list"),
+            ("", "empty"),
+            ("é", "characters that no header can carry"),
+        ],
+        ids=ascii,
+    )
+    def test_what_is_wrong_is_said(self, access_token: object, problem: str) -> None:
+        """Who has to talk to the server's people is told what it sent in place of a token."""
+        with pytest.raises(MalformedAnswerError, match=f"access_token .*{problem}"):
+            read_token_answer(answer(access_token=access_token), 0.0, CONFIG)
+
+    @pytest.mark.parametrize(
         ("said", "scope"),
         [("a b", "a b"), ("", ""), (..., None), (None, None), (["a"], None), (1, None)],
         ids=ascii,
@@ -499,8 +537,10 @@ class TestReadTokenAnswer:
         assert read_token_answer(answer(scope=said), 0.0, CONFIG).scope == scope
 
     def test_extra(self) -> None:
-        """Unknown fields are kept aside, and a refresh token is dropped."""
-        fields = answer(refresh_token="r", issued_token_type="x", error="but it worked", n=None)
+        """Unknown fields are kept aside, the known are not, and a refresh token is dropped."""
+        fields = answer(
+            scope="a", refresh_token="r", issued_token_type="x", error="but it worked", n=None
+        )
         one = read_token_answer(fields, 0.0, CONFIG)
         assert one.extra == {
             "restricted_to": [],
@@ -670,6 +710,16 @@ class TestTokenRequestOptions:
             TokenRequestOptions(ip=ip)
         assert caught.value.field == "ip"
         assert str(caught.value).isprintable()
+        assert "wants an IP address" in caught.value.wants
+
+    @pytest.mark.parametrize(
+        ("ip", "told"),
+        [("192.0.2.1, example.com", "'example.com' is none"), ("fe80::1%eth0", "without a zone")],
+    )
+    def test_what_is_wrong_is_said(self, ip: str, told: str) -> None:
+        """Of several addresses the one that is none is named."""
+        with pytest.raises(ConfigError, match=told):
+            TokenRequestOptions(ip=ip)
 
     @given(st.lists(st.ip_addresses(), min_size=1, max_size=4))
     def test_any_addresses(self, addresses: list[object]) -> None:

@@ -25,6 +25,7 @@ from trio_anon_session import (
     SessionClosedError,
     TokenInfo,
     TokenManager,
+    TokenRequestError,
     TokenState,
     TokenUnavailableError,
 )
@@ -253,6 +254,21 @@ async def test_promise_17_a_shared_token_is_new_if_it_is_a_different_one(
         assert await session.get_access_token() == "shared-2"
 
 
+async def test_promise_17_an_older_copy_of_any_dropped_token_is_refused(
+    autojump_clock: MockClock,
+) -> None:
+    """Neither does a token come back that was dropped before the one dropped last."""
+    config = make_config(max_retries=0)
+    manager = FakeTokenManager(config)
+    async with AnonymousSession(config, manager) as session:
+        first = await session.exchange_token("x")
+        session.invalidate(first.access_token)
+        session.invalidate(await session.get_access_token())
+        manager.outcomes = [first]
+        with pytest.raises(TokenUnavailableError, match="dropped"):
+            await session.get_access_token()
+
+
 async def test_promise_17_a_forget_that_fails_is_repeated_and_stops_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -267,6 +283,18 @@ async def test_promise_17_a_forget_that_fails_is_repeated_and_stops_nothing(
         session.invalidate("token-2")
         assert await session.get_access_token() == "token-3"
         assert manager.forgotten == ["token-1", "token-1", "token-2"]
+
+
+@pytest.mark.parametrize("kind", [FakeTokenManager, _SharedTokenManager])
+async def test_promise_17_a_forget_that_goes_well_is_not_talked_about(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, kind: type[FakeTokenManager]
+) -> None:
+    """Nothing is logged of a token that was forgotten, or that there was nobody to tell of."""
+    manager = kind(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        assert await session.get_access_token() == "token-2"
+    assert not caplog.records
 
 
 async def test_promise_17_a_forget_that_hangs_holds_nobody_for_ever(
@@ -343,6 +371,32 @@ async def test_promise_18_two_at_once_send_one_request(autojump_clock: MockClock
         assert errors[0].__cause__ is errors[1].__cause__ is not None
 
 
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (RevocationError("no way", status_code=503, request_id="abc"), "^no way$"),
+        (TokenUnavailableError("no way", status_code=503, request_id="abc"), "revoked: no way$"),
+        (OSError("hush"), "revoked: the token manager raised OSError$"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_promise_18_what_a_revocation_failed_of_is_told(
+    autojump_clock: MockClock, cause: Exception, told: str
+) -> None:
+    """Whatever the manager raised, it is a RevocationError with the facts and the attempts."""
+    manager = FakeTokenManager(make_config(max_retries=1))
+    manager.revoke_outcomes = [cause, cause]
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        with pytest.raises(RevocationError, match=told) as caught:
+            await session.revoke_tokens()
+    assert caught.value.attempts == len(manager.revoked) == 2
+    known = isinstance(cause, TokenRequestError)
+    assert caught.value.status_code == (503 if known else None)
+    assert caught.value.request_id == ("abc" if known else None)
+    assert caught.value.__cause__ is cause
+
+
 @pytest.mark.parametrize("status", [200, 503])
 async def test_promise_18_a_revoked_token_never_comes_back(
     autojump_clock: MockClock, status: int
@@ -364,6 +418,22 @@ async def test_promise_18_a_revoked_token_never_comes_back(
             await session.get_access_token()
         await trio.sleep(60.0)
         assert await session.get_access_token() == "token-2"
+
+
+async def test_promise_18_a_later_revoke_does_not_bring_back_an_earlier_token(
+    autojump_clock: MockClock,
+) -> None:
+    """Of several tokens that were revoked each stays refused while it may live."""
+    config = make_config(max_retries=0)
+    manager = FakeTokenManager(config)
+    async with AnonymousSession(config, manager) as session:
+        first = await session.exchange_token("x")
+        await session.revoke_tokens()
+        await session.get_access_token()
+        await session.revoke_tokens()
+        manager.outcomes = [first]
+        with pytest.raises(TokenUnavailableError, match="to be revoked"):
+            await session.get_access_token()
 
 
 async def test_promise_18_revoke_has_forgotten_before_it_yields(
@@ -513,9 +583,12 @@ async def test_promise_19_revoke_on_exit_has_its_own_limit(
     assert [record.levelno for record in caplog.records if record.name == "trio_anon_session"] == [
         logging.WARNING
     ]
+    assert "not revoked on exit" in caplog.text
 
 
-async def test_promise_19_revoke_on_exit_revokes(autojump_clock: MockClock) -> None:
+async def test_promise_19_revoke_on_exit_revokes(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """The token, and one whose revocation was still under way, are dead after the block."""
     server = TokenServer(FaultPlan(revoke=[Fault.server_error(503)]))
     async with open_test_session(server, revoke_on_exit=True) as session:
@@ -525,6 +598,7 @@ async def test_promise_19_revoke_on_exit_revokes(autojump_clock: MockClock) -> N
         await session.get_access_token()
     assert server.live_tokens() == []
     assert server.revocations == 2
+    assert not caplog.records
 
 
 async def test_promise_19_without_revoke_on_exit_nothing_is_sent(
@@ -599,6 +673,56 @@ async def test_promise_20_the_bodys_exception_comes_out_as_itself(
     assert frames == [
         "test_promise_20_the_bodys_exception_comes_out_as_itself",
     ]
+
+
+@pytest.mark.parametrize("owned", [True, False])
+async def test_promise_20_an_own_exception_in_a_cancelled_scope_comes_out_as_itself(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, owned: bool
+) -> None:
+    """No cancellation takes its place, and nobody blames a background task for one."""
+    manager = None if owned else FakeTokenManager(make_config())
+    with pytest.raises(_OwnError):
+        with trio.CancelScope() as scope:
+            async with AnonymousSession(make_config(), manager):
+                scope.cancel()
+                raise _OwnError
+    assert not caplog.records
+
+
+async def test_promise_20_a_crash_beside_an_own_exception_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the type of what a background task raised, and shows no word of it."""
+    manager = FakeTokenManager(make_config())
+    manager.outcomes = [_OwnError("hush")]
+    with pytest.raises(ValueError, match="own"):
+        async with AnonymousSession(manager.config, manager) as session:
+            try:
+                await session.get_access_token()
+            finally:
+                raise ValueError("own")
+    assert "background task raised _OwnError" in caplog.text
+    assert "hush" not in caplog.text
+
+
+async def test_promise_20_a_crash_keeps_its_own_context(autojump_clock: MockClock) -> None:
+    """What comes out of the block shows what it was raised for, and not the cancellation."""
+
+    class Broken(FakeTokenManager):
+        async def get_tokens_client_credentials_grant(
+            self, options: TokenRequestOptions | None = None
+        ) -> TokenInfo:
+            try:
+                raise context
+            except LookupError:
+                raise _OwnError  # noqa: B904  # its context is what is looked at
+
+    context = LookupError()
+    manager = Broken(make_config())
+    with pytest.raises(_OwnError) as caught:
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+    assert caught.value.__context__ is context
 
 
 async def _get_until_closed(session: AnonymousSession) -> None:
@@ -763,6 +887,31 @@ async def test_promise_20_a_manager_that_fails_at_cleanup_is_logged(
         with trio.move_on_after(1.0):
             await session.get_access_token()
     assert "the end of the session made ExceptionGroup" in caplog.text
+
+
+async def test_promise_20_what_breaks_the_session_comes_out_though_it_is_an_exception(
+    autojump_clock: MockClock,
+) -> None:
+    """A group that is broken by half, and leaves but a ValueError, is not lost in the log."""
+
+    class Leaky(FakeTokenManager):
+        async def get_tokens_client_credentials_grant(
+            self, options: TokenRequestOptions | None = None
+        ) -> TokenInfo:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                try:
+                    await trio.sleep_forever()
+                except trio.Cancelled as error:
+                    cancelled = error
+                    raise
+            raise BaseExceptionGroup("x", [cancelled, ValueError("x")])
+
+    manager = Leaky(make_config())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+    assert [type(error) for error in caught.value.exceptions] == [ValueError]
 
 
 @pytest.mark.parametrize("moment", ["enter", "exit"])
