@@ -320,8 +320,10 @@ class AnonymousSession(Unpicklable):
         if self._token is not None:
             self._start_revocation(self._token, options)
             self._drop_token(self._token)
+        # Before the checkpoint: one that fails meanwhile is this call's failure, too.
+        under_way = tuple(self._revocations)
         await checkpoint()
-        for revocation in tuple(self._revocations):
+        for revocation in under_way:
             await revocation.wait()
 
     @property

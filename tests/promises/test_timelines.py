@@ -91,6 +91,14 @@ from trio_anon_session.testing.strategies import (
         reuses_tokens=True,
     )
 )
+# A second revoke in the very moment in which the revocation that it joins fails.
+@example(
+    Timeline(
+        revocations=[Answer(kind="rejected", latency=0.5)],
+        actions=[Get(at=0.0), Revoke(at=1.5), Revoke(at=1.0)],
+        leaves_at=2.0,
+    )
+)
 # A suspend that a wall clock set back hides.
 @example(
     Timeline(
