@@ -38,6 +38,8 @@ from trio_anon_session.testing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trio_anon_session import TokenRequestOptions
 
 
@@ -914,6 +916,15 @@ async def test_promise_20_what_breaks_the_session_comes_out_though_it_is_an_exce
     assert [type(error) for error in caught.value.exceptions] == [ValueError]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let an interrupt be one, also in a background job, where shells have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("moment", ["enter", "exit"])
 def test_promise_20_an_interrupt_at_the_edges_of_the_block(moment: str) -> None:
     """Ctrl-C while the block is entered or left is a KeyboardInterrupt, and nothing worse."""
