@@ -403,13 +403,13 @@ class TokenServer:
 
     def _issue(self, client: Client, now: float, lifetime: float, scope: str | None) -> IssuedToken:
         self.grants += 1
-        mine = [token for token in self.live_tokens() if token.client_id == client.client_id]
-        # An answer names whole seconds: what lives on for less is not given again.
-        alive = [t for t in mine if t.left_at(now) >= 1 and not t.is_downscoped]
-        if self.reuses_tokens and alive:
-            return alive[-1]
-        if self.single_token:
-            for token in mine:
+        if self.reuses_tokens or self.single_token:
+            mine = [token for token in self.live_tokens() if token.client_id == client.client_id]
+            # An answer names whole seconds: what lives on for less is not given again.
+            alive = [t for t in mine if t.left_at(now) >= 1 and not t.is_downscoped]
+            if self.reuses_tokens and alive:
+                return alive[-1]
+            for token in mine if self.single_token else ():
                 token.revoked_at = now
         text = "".join(self._random.choices(_ALPHANUMERICS, k=32))
         return self._enter(IssuedToken(text, client.client_id, now, lifetime, scope))
