@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import attrs
 
 from ..._config import Config
 from .._faults import Fault, FaultPlan
 from .._server import Client, TokenServer
+from .log import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..._errors import TokenRequestError
 
@@ -30,6 +31,7 @@ AnswerKind = Literal[
     "nonsense",
     "crash",
 ]
+Leaving = Literal["return", "raise", "cancel"]
 PASSING_KINDS: tuple[AnswerKind, ...] = (
     "unavailable",
     "rate limited",
@@ -65,6 +67,42 @@ def _check_moment(_: object, attribute: attrs.Attribute[Any], value: float) -> N
         raise ValueError(f"{attribute.name}: wants seconds, 0 or more; got {value!r}")
 
 
+def _check_optional(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None:
+        _check_moment(_, attribute, value)
+
+
+def _check_finite(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{attribute.name}: wants a finite number of seconds; got {value!r}")
+
+
+def _one_of(words: object) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return a validator of what a ``Literal`` allows."""
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in get_args(words):
+            known = ", ".join(map(repr, get_args(words)))
+            raise ValueError(f"{attribute.name}: wants one of {known}; got {value!r}")
+
+    return check
+
+
+def _check_gives_up(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None or value == "at release":
+        return
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        wants = "wants seconds, 0 or more, 'at release', or None"
+        raise ValueError(f"{attribute.name}: {wants}; got {value!r}")
+
+
+def _check_pauses(
+    _: object, attribute: attrs.Attribute[Any], value: tuple[float | None, ...] | None
+) -> None:
+    for pause in value or ():
+        _check_optional(_, attribute, pause)
+
+
 def _check_count(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
     if not value >= 0:
         raise ValueError(f"{attribute.name}: wants a number, 0 or more; got {value!r}")
@@ -83,10 +121,10 @@ class Answer(_BriefRepr):
         retry_after: seconds, of ``"unavailable"`` and ``"rate limited"``.
     """
 
-    kind: AnswerKind = "token"
+    kind: AnswerKind = attrs.field(default="token", validator=_one_of(AnswerKind))
     latency: float = attrs.field(default=0.0, validator=_check_moment)
-    lifetime: float | None = None
-    retry_after: float | None = None
+    lifetime: float | None = attrs.field(default=None, validator=_check_optional)
+    retry_after: float | None = attrs.field(default=None, validator=_check_optional)
 
     @property
     def is_of_manager(self) -> bool:
@@ -147,9 +185,11 @@ class Get(Moment):
         gives_up_passes: as ``passes``, for the cancellation.
     """
 
-    ask: Literal["get", "nowait", "exchange", "use"] = "get"
+    ask: Ask = attrs.field(default="get", validator=_one_of(Ask))
     count: int = attrs.field(default=1, validator=_check_count)
-    gives_up: float | Literal["at release"] | None = None
+    gives_up: float | Literal["at release"] | None = attrs.field(
+        default=None, validator=_check_gives_up
+    )
     gives_up_passes: int = attrs.field(default=0, validator=_check_count)
 
 
@@ -173,7 +213,7 @@ class Revoke(Moment):
         gives_up: seconds until it is cancelled; None: never.
     """
 
-    gives_up: float | None = None
+    gives_up: float | None = attrs.field(default=None, validator=_check_optional)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -196,7 +236,7 @@ class SetWall(Moment):
         by: seconds, negative to set it back.
     """
 
-    by: float
+    by: float = attrs.field(validator=_check_finite)
 
 
 Action = Get | Invalidate | Revoke | Kill | Suspend | SetWall
@@ -249,10 +289,10 @@ class Timeline(_BriefRepr):
     revocations: tuple[Answer, ...] = attrs.field(default=(), converter=_answers)
     actions: tuple[Action, ...] = attrs.field(default=(), converter=_actions)
     leaves_at: float = attrs.field(default=4 * 3600.0, validator=_check_moment)
-    leaves_by: Literal["return", "raise", "cancel"] = "return"
+    leaves_by: Leaving = attrs.field(default="return", validator=_one_of(Leaving))
     reuses_tokens: bool = False
     seed: int = 0
-    strategy: tuple[float | None, ...] | None = None
+    strategy: tuple[float | None, ...] | None = attrs.field(default=None, validator=_check_pauses)
     stale_buffer: float = 600.0
     expired_buffer: float = 30.0
     refresh: Literal["eager", "on_request"] = "eager"
@@ -267,6 +307,8 @@ class Timeline(_BriefRepr):
     shutdown_timeout: float = 5.0
 
     def __attrs_post_init__(self) -> None:
+        if any(answer.kind == "crash" for answer in self.revocations):
+            raise ValueError("revocations: wants answers other than 'crash'")
         self.config()
 
     @property

@@ -1,0 +1,194 @@
+"""Timelines as data: what is refused, what is equal, and how they are shown."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+from hypothesis import given
+
+from trio_anon_session import ConfigError
+from trio_anon_session.testing import strategies
+from trio_anon_session.testing.strategies import (
+    Answer,
+    Get,
+    Invalidate,
+    Kill,
+    Revoke,
+    SetWall,
+    Suspend,
+    Timeline,
+    timelines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@given(timeline=timelines())
+def test_what_is_drawn_can_be_pasted(timeline: Timeline) -> None:
+    """The repr of a timeline is Python that makes an equal one, of equal hash."""
+    pasted = eval(repr(timeline), vars(strategies))
+
+    assert pasted == timeline
+    assert hash(pasted) == hash(timeline)
+    assert repr(pasted) == repr(timeline)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "Timeline()",
+        "Timeline(lifetime=60.0, actions=(Get(at=0.0, count=2), Kill(at=1.0)), seed=1)",
+        "Timeline(answers=(Answer(), Answer(kind='hang')), then=Answer(latency=1.0))",
+        "Get(at=1.0, passes=2, ask='nowait', gives_up='at release', gives_up_passes=3)",
+        "Invalidate(at=1.0, age=2)",
+        "Revoke(at=1.0, gives_up=0.0)",
+        "Suspend(at=1.0)",
+        "SetWall(at=1.0, by=-60.0)",
+    ],
+)
+def test_only_what_is_not_usual_is_shown(shown: str) -> None:
+    """A repr leaves out what is as it is by default."""
+    assert repr(eval(shown, vars(strategies))) == shown
+
+
+def test_lists_become_tuples() -> None:
+    """What is written as a list is the same timeline."""
+    written = Timeline(answers=[Answer()], actions=[Get(at=0.0)], revocations=[Answer()])
+
+    assert written == Timeline(answers=(Answer(),), actions=(Get(at=0.0),), revocations=(Answer(),))
+
+
+def test_timelines_are_frozen() -> None:
+    """None of a timeline's parts can be changed."""
+    parts: list[Any] = [Timeline(), Answer(), Get(at=0.0), Invalidate(at=0.0), Kill(at=0.0)]
+    for part in parts:
+        for field in attrs.fields(type(part)):
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                setattr(part, field.name, getattr(part, field.name))
+
+
+@pytest.mark.parametrize("wrong", [-1.0, -math.inf, math.inf, math.nan])
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("at", lambda wrong: Get(at=wrong)),
+        ("at", lambda wrong: Kill(at=wrong)),
+        ("latency", lambda wrong: Answer(latency=wrong)),
+        ("lifetime", lambda wrong: Timeline(lifetime=wrong)),
+        ("leaves_at", lambda wrong: Timeline(leaves_at=wrong)),
+        ("seconds", lambda wrong: Suspend(at=0.0, seconds=wrong)),
+    ],
+    ids=["Get.at", "Kill.at", "latency", "lifetime", "leaves_at", "seconds"],
+)
+def test_seconds_that_are_none_are_refused(
+    field: str, make: Callable[[float], object], wrong: float
+) -> None:
+    """A time that cannot be is refused when it is written down, by its name."""
+    with pytest.raises(ValueError, match=f"^{field}: wants seconds"):
+        make(wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("count", lambda: Get(at=0.0, count=-1)),
+        ("passes", lambda: Revoke(at=0.0, passes=-1)),
+        ("gives_up_passes", lambda: Get(at=0.0, gives_up_passes=-1)),
+        ("age", lambda: Invalidate(at=0.0, age=-1)),
+    ],
+    ids=["count", "passes", "gives_up_passes", "age"],
+)
+def test_numbers_that_are_none_are_refused(field: str, make: Callable[[], object]) -> None:
+    """A negative number of something is refused, by its name."""
+    with pytest.raises(ValueError, match=f"^{field}: wants a number"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stale_buffer": -1.0},
+        {"refresh": "sometimes"},
+        {"max_retries": -1},
+        {"min_refresh_interval": 0.0},
+        {"request_timeout": math.nan},
+        {"idle_timeout": "soon"},
+    ],
+    ids=str,
+)
+def test_settings_are_checked_as_a_session_does(settings: dict[str, object]) -> None:
+    """A timeline with settings that no session takes is refused as the session would."""
+    with pytest.raises(ConfigError) as refused:
+        Timeline(**settings)  # type: ignore[arg-type]
+
+    assert refused.value.field == next(iter(settings))
+
+
+def test_the_settings_are_the_sessions() -> None:
+    """Each setting of a timeline comes to the session."""
+    changed = {
+        "stale_buffer": 1.5,
+        "expired_buffer": 0.5,
+        "refresh": "on_request",
+        "refresh_jitter": 2.5,
+        "idle_timeout": 3.5,
+        "max_retries": 4,
+        "retry_interval": 5.5,
+        "max_retry_interval": 6.5,
+        "request_timeout": 7.5,
+        "min_refresh_interval": 8.5,
+        "revoke_on_exit": True,
+        "shutdown_timeout": 9.5,
+    }
+    config = Timeline(**changed).config()  # type: ignore[arg-type]
+
+    assert {name: getattr(config, name) for name in changed} == changed
+
+
+@pytest.mark.parametrize(
+    ("strategy", "pauses"),
+    [((), [None, None]), ((1.0,), [1.0, 1.0, 1.0]), ((1.0, None, 2.0), [1.0, None, 2.0, 2.0])],
+)
+def test_the_last_pause_of_a_strategy_goes_on(
+    strategy: tuple[float | None, ...], pauses: list[float | None]
+) -> None:
+    """The pauses come in order, the last one for all that follow."""
+    timeline = Timeline(strategy=strategy)
+
+    assert [timeline.pause_of_strategy(nth) for nth, _ in enumerate(pauses, 1)] == pauses
+
+
+def test_answers_come_in_order_and_then_the_last_one() -> None:
+    """Requests after those that have an answer of their own meet the one for all that follow."""
+    timeline = Timeline(
+        answers=[Answer(latency=1.0), Answer(latency=2.0)],
+        then=Answer(kind="cut"),
+        revocations=[Answer(kind="hang")],
+    )
+
+    assert [timeline.answer(nth).latency for nth in range(3)] == [1.0, 2.0, 0.0]
+    assert timeline.answer(9).kind == "cut"
+    assert [timeline.revocation(nth).kind for nth in range(2)] == ["hang", "token"]
+
+
+def test_a_moved_wall_clock_is_noticed() -> None:
+    """Only a suspend and a set clock make the wall clock part from Trio's."""
+    assert Timeline(actions=[Suspend(at=0.0)]).moves_wall_clock
+    assert Timeline(actions=[SetWall(at=0.0, by=1.0)]).moves_wall_clock
+    assert not Timeline(actions=[Get(at=0.0), Kill(at=0.0), Revoke(at=0.0)]).moves_wall_clock
+
+
+@pytest.mark.parametrize(
+    ("asked", "header"),
+    [(0.0, "0"), (5.0, "5"), (0.5, "0.5"), (600.0, "600"), (1 / 1024, "0.000977")],
+)
+def test_retry_after_is_sent_as_servers_send_it(asked: float, header: str) -> None:
+    """Whole seconds are digits alone, and zeros are kept where they count."""
+    fault = Answer(kind="unavailable", retry_after=asked).fault()
+
+    assert fault is not None
+    assert dict(fault.headers)["Retry-After"] == header
