@@ -99,6 +99,15 @@ from trio_anon_session.testing.strategies import (
         leaves_at=2.0,
     )
 )
+# A revoke in the moment of a crash, of which the session does not know yet.
+@example(
+    Timeline(
+        answers=[Answer(kind="crash", latency=1.0)],
+        actions=[Get(at=0.0, count=4), Revoke(at=1.0)],
+        leaves_at=20.0,
+        seed=1,
+    )
+)
 # A suspend that a wall clock set back hides.
 @example(
     Timeline(

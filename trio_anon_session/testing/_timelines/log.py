@@ -187,10 +187,17 @@ class Leaving:
 
 @attrs.frozen
 class Left:
-    """The block was left, and this came out of it."""
+    """The block was left.
+
+    Attributes:
+        error: what came out of it, but for cancellation.
+        expected: what should have.
+        was_swallowed: whether it was cancelled, and no cancellation came out.
+    """
 
     error: BaseException | None
     expected: BaseException | None
+    was_swallowed: bool = False
 
 
 @attrs.frozen

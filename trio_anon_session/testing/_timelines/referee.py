@@ -89,7 +89,7 @@ class _BrokenError(Exception):
 
 @attrs.define
 class _Token:
-    text: str
+    text: str = attrs.field(repr=False)
     sent_at: float
     stale_at: float
     expires_at: float
@@ -131,6 +131,8 @@ class _Revocation:
     failures: int = 0
     in_flight: bool = False
     is_untried: bool = True
+    retry_from: float = -math.inf
+    retry_until: float = math.inf
     calls: set[int] = attrs.field(factory=set)
 
 
@@ -139,7 +141,8 @@ class _Call:
     """Is a call of ``revoke_tokens``, and the revocations that it must wait for."""
 
     begun_at: float
-    texts: set[str] = attrs.field(factory=set)
+    texts: set[str] = attrs.field(factory=set, repr=False)
+    is_late: bool = False
 
 
 class _Referee:
@@ -153,6 +156,8 @@ class _Referee:
         self.wall = 0.0
         self.wall_set_at = -math.inf
         self.wall_set_index = -1
+        # The session adds up two clocks in another order.
+        self.slack = NEARLY if timeline.moves_wall_clock else 0.0
 
         self.token: _Token | None = None
         # What each answer with a token brought, usable or not, by the token's text.
@@ -183,11 +188,14 @@ class _Referee:
         self.calls: dict[int, _Call] = {}
         self.calls_cancelled: set[int] = set()
 
-        self.grants = self.failures = self.invalidations = self.same = 0
+        self.grants = self.failures = self.invalidations = self.same = self.held_total = 0
         self.left_at: float | None = None
         self.crash: BaseException | None = None
         self.crashed_at: float | None = None
         self.has_left = False
+        # What is to be revoked at the end, and what may be.
+        self.owed_at_the_end: set[str] = set()
+        self.may_be_ended: set[str] = set()
 
     # The run through the log
 
@@ -232,8 +240,8 @@ class _Referee:
                 self.cut_off(number)
             case Reported():
                 self.reported(entry.what)
-            case Revoking(call):
-                self.revoking(call)
+            case Revoking(call, before):
+                self.revoking(call, before)
             case RevokeCancelling(call):
                 self.calls_cancelled.add(call)
             case RevokeEnded(call, outcome):
@@ -247,8 +255,8 @@ class _Referee:
                 self.wall_set_at, self.wall_set_index = self.now, self.index
             case Leaving():
                 self.leaving(entry.what)
-            case Left(error, expected):
-                self.left(error, expected)
+            case Left():
+                self.left(entry.what)
             case Stopped(why):
                 self.stopped(why)
 
@@ -312,8 +320,7 @@ class _Referee:
 
     def look(self) -> None:
         """Note whether a request is wanted now: it may be sent later in the same moment."""
-        # The session adds up two clocks in another order.
-        match self.state(ahead=NEARLY if self.timeline.moves_wall_clock else 0.0):
+        match self.state(ahead=self.slack):
             case TokenState.EMPTY:
                 wanted = self.is_awaited()
             case TokenState.FRESH:
@@ -402,6 +409,11 @@ class _Referee:
             ):
                 self.broken(18, f"call {number} of revoke_tokens waits for nothing")
         for text, revocation in self.revocations.items():
+            is_resting = revocation.succeeded is None and not revocation.in_flight
+            if is_resting and revocation.retry_until < next_at - NEARLY:
+                when = revocation.retry_until
+                words = f"{self.name(text)} is not revoked again at {when:g} s"
+                self.broken(18, words, token=text, at=when)
             if revocation.is_untried:
                 promise = 18 if revocation.calls else 17
                 self.broken(promise, f"{self.name(text)} is not revoked at the server", token=text)
@@ -457,12 +469,16 @@ class _Referee:
         if self.is_over or not self.waiting:
             self.is_over, self.attempts = False, 0
         self.waiting[getter] = _Waiting(self.now)
+        self.held_total += 1
 
     def got(self, getter: int, text: str) -> None:
         self.end(getter)
         if self.is_closed and self.crashed_at != self.now:
             self.broken(19, "a getter got a token after the end", getter=getter)
         self.check_token(getter, text)
+        if not self.is_closed and (self.token is None or self.token.text != text):
+            words = f"a getter got {self.name(text)}, which is not the current token"
+            self.broken(1, words, getter=getter, token=text)
         self.is_asked_for()
 
     def check_token(self, getter: int, text: str) -> None:
@@ -478,8 +494,7 @@ class _Referee:
         token = after_drop[-1]
         is_by_wall = self.wall != token.wall_at_sending
         aged = self.age_clock(token)
-        slack = NEARLY if self.timeline.moves_wall_clock else 0.0
-        if aged >= token.ends_at or aged >= token.expires_at + slack:
+        if aged >= token.ends_at or aged >= token.expires_at + self.slack:
             late = aged - token.expires_at
             when = f"{late:g} s after it had expired" if late else "in the moment of its expiry"
             words = f"a getter got {self.name(text)} {when}"
@@ -529,6 +544,8 @@ class _Referee:
         self.retry_from = self.retry_until = retry_at
 
     def blocked(self, getter: int) -> None:
+        if self.is_closed and self.crashed_at != self.now:
+            self.broken(19, "a nowait getter was not told of the end", getter=getter)
         if getter in self.must_get:
             self.broken(2, "a nowait getter was refused a usable token", getter=getter)
         self.end(getter)
@@ -551,7 +568,7 @@ class _Referee:
 
     def sent(self, number: int, kind: AnswerKind) -> None:
         self.last_number = number
-        if self.left_at is not None:
+        if self.left_at is not None or self.crashed_at is not None:
             self.broken(19, "a token request was sent after the end", attempt=number)
         if self.flight is not None:
             self.broken(8, "two token requests are in flight", attempt=number)
@@ -591,6 +608,8 @@ class _Referee:
         is_of_server = flight.kind not in {"raises", "nonsense", "crash"}
         if is_of_server and self.now > flight.sent_at + self.timeline.request_timeout + NEARLY:
             self.broken(12, "an attempt took longer than request_timeout", attempt=came.number)
+        if self.is_closed and came.token is not None:
+            self.may_be_ended.add(came.token.access_token)
         if flight.kind == "crash":
             self.crash, self.crashed_at = came.error, self.now
         elif came.token is None:
@@ -666,34 +685,38 @@ class _Referee:
         self.failures += 1
         self.attempts += 1
         self.consecutive += 1
-        pauses = self.pauses(kind)
+        asked = self.timeline.answer(self.last_number - 1).retry_after
+        pauses = self.pauses(kind, self.attempts, asked)
         if pauses is None:
             self.is_over = True
             self.failure = _Failure(kind, self.attempts, None if kind == "nonsense" else cause)
             for waiting in self.waiting.values():
                 waiting.told = True
-            pauses = self.normal_pauses(kind, self.consecutive)
+            pauses = self.normal_pauses(kind, self.consecutive, asked)
         else:
             self.is_over = False
         gap_ends_at = self.last_sent_at + self.timeline.min_refresh_interval
         self.retry_from = max(self.now + pauses[0], gap_ends_at)
         self.retry_until = max(self.now + pauses[1], gap_ends_at)
 
-    def pauses(self, kind: AnswerKind) -> tuple[float, float] | None:
+    def pauses(
+        self, kind: AnswerKind, attempt: int, asked: float | None
+    ) -> tuple[float, float] | None:
         """Return the shortest and the longest pause until the round's next attempt."""
         timeline = self.timeline
-        if kind in {"rejected", "refused"} or self.attempts > timeline.max_retries:
+        if kind in {"rejected", "refused"} or attempt > timeline.max_retries:
             return None
         if timeline.strategy is None:
-            return self.normal_pauses(kind, self.attempts)
-        pause = timeline.pause_of_strategy(self.attempts)
+            return self.normal_pauses(kind, attempt, asked)
+        pause = timeline.pause_of_strategy(attempt)
         if pause is None:
             return None
         return (min(pause, timeline.max_retry_interval),) * 2
 
-    def normal_pauses(self, kind: AnswerKind, attempt: int) -> tuple[float, float]:
+    def normal_pauses(
+        self, kind: AnswerKind, attempt: int, asked: float | None
+    ) -> tuple[float, float]:
         timeline, longest = self.timeline, self.timeline.max_retry_interval
-        asked = timeline.answer(self.last_number - 1).retry_after
         if asked is not None and kind in {"unavailable", "rate limited"}:
             return (min(asked, longest),) * 2
         doubled = timeline.retry_interval * 2.0 ** min(attempt - 1, 60)
@@ -709,11 +732,8 @@ class _Referee:
     def reported(self, report: Reported) -> None:
         if self.is_closed:
             return
+        self.check_held(report.before)
         current = None if self.token is None else self.token.text
-        if report.before != current:
-            held = "nothing" if report.before is None else self.name(report.before)
-            expected = "nothing" if current is None else self.name(current)
-            self.broken(17, f"the session holds {held}, not {expected}")
         if report.token == current and self.state() is not TokenState.EXPIRED:
             if report.after is not None:
                 self.broken(17, "a dead token was not dropped", token=report.token)
@@ -723,10 +743,22 @@ class _Referee:
             text = f"a late report of {self.name(report.token)} dropped the token"
             self.broken(16, text, token=report.before)
 
-    def revoking(self, call: int) -> None:
+    def check_held(self, text: str | None) -> None:
+        current = None if self.token is None else self.token.text
+        if text != current:
+            held = "nothing" if text is None else self.name(text)
+            expected = "nothing" if current is None else self.name(current)
+            self.broken(17, f"the session holds {held}, not {expected}")
+
+    def revoking(self, call: int, before: str | None) -> None:
         if self.is_closed:
-            self.calls[call] = _Call(self.now)
+            # In the moment of a crash the session may not have noticed it yet.
+            is_late = self.left_at is not None or self.crashed_at != self.now
+            self.calls[call] = _Call(self.now, is_late=is_late)
+            if before is not None and not is_late:
+                self.may_be_ended.add(before)
             return
+        self.check_held(before)
         if self.flight is not None:
             self.flight.discarded = self.flight.revoked = True
         if self.token is not None:
@@ -750,6 +782,9 @@ class _Referee:
             for known in self.revocations.values()
             if known.begun_at == begun.begun_at
         ]
+        is_told = isinstance(outcome, SessionClosedError) or outcome == "cancelled"
+        if begun.is_late and not is_told:
+            self.broken(19, f"after the end revoke_tokens ended with {outcome!r}")
         match outcome:
             case "cancelled":
                 if call not in self.calls_cancelled:
@@ -767,11 +802,19 @@ class _Referee:
                 self.broken(18, f"revoke_tokens raised {type(outcome).__name__}")
 
     def revocation_sent(self, text: str) -> None:
-        if self.is_closed:
-            return
         revocation = self.revocations.get(text)
-        if revocation is None or revocation.in_flight or revocation.succeeded is not None:
+        is_pending = revocation is not None and revocation.succeeded is None
+        if self.is_closed:
+            if not is_pending and text not in self.may_be_ended:
+                self.broken(19, f"{self.name(text)} is revoked, and nobody asked", token=text)
+            self.owed_at_the_end.discard(text)
+            return
+        if revocation is None or revocation.in_flight or not is_pending:
             self.broken(18, f"{self.name(text)} is revoked once too often", token=text)
+        if self.now < revocation.retry_from - NEARLY:
+            early = revocation.retry_from - self.now
+            words = f"the revocation of {self.name(text)} was retried {early:g} s too early"
+            self.broken(18, words, token=text)
         revocation.in_flight, revocation.is_untried = True, False
 
     def revocation_came(self, came: RevocationCame) -> None:
@@ -783,13 +826,14 @@ class _Referee:
             revocation.succeeded = True
             return
         revocation.failures += 1
-        timeline = self.timeline
-        is_over = revocation.failures > timeline.max_retries
-        if timeline.strategy is not None:
-            is_over = is_over or timeline.pause_of_strategy(revocation.failures) is None
-        is_answered = timeline.revocation(came.number - 1).latency < timeline.request_timeout
-        if is_over or (came.kind in {"rejected", "refused"} and is_answered):
+        answer = self.timeline.revocation(came.number - 1)
+        kind = answer.kind if answer.latency < self.timeline.request_timeout else "hang"
+        pauses = self.pauses(kind, revocation.failures, answer.retry_after)
+        if pauses is None:
             revocation.succeeded = False
+        else:
+            revocation.retry_from = self.now + pauses[0]
+            revocation.retry_until = self.now + pauses[1]
 
     # The end
 
@@ -801,6 +845,9 @@ class _Referee:
         self.must_get.clear()
         self.refused_at_once.clear()
         self.calls = {number: _Call(call.begun_at) for number, call in self.calls.items()}
+        if self.timeline.revoke_on_exit and self.token is not None:
+            self.owed_at_the_end.add(self.token.text)
+            self.may_be_ended.add(self.token.text)
 
     def check_statistics(self, leaving: Leaving) -> None:
         seen = leaving.statistics
@@ -812,25 +859,32 @@ class _Referee:
             (16, "invalidations", self.invalidations),
             (7, "same_token_answers", self.same),
             (1, "state", self.state()),
+            (10, "getters_held_total", self.held_total),
         ):
             if getattr(seen, name) != expected:
                 text = f"statistics().{name} is {getattr(seen, name)}, not {expected}"
                 self.broken(promise, text)
 
-    def left(self, error: BaseException | None, expected: BaseException | None) -> None:
+    def left(self, left: Left) -> None:
         assert self.left_at is not None
-        limit = self.timeline.shutdown_timeout if self.timeline.revoke_on_exit else 0.0
-        if self.now > self.left_at + limit + NEARLY:
+        self.has_left = True
+        error, expected = left.error, left.expected
+        takes = self.timeline.shutdown_timeout if self.timeline.revoke_on_exit else 0.0
+        if self.now > self.left_at + takes + NEARLY:
             late = self.now - self.left_at
             self.broken(19, f"the block was left after {late:g} s")
-        if self.crash is not None:
-            expected = self.crash if expected is None else expected
-            if error is self.crash:
-                return
+        if self.flight is not None:
+            self.broken(19, "a token request goes on after the end", attempt=self.flight.number)
+        if self.crash is None and self.now < self.left_at + takes:
+            for text in self.owed_at_the_end:
+                self.broken(19, f"{self.name(text)} was not revoked at the end", token=text)
+        if left.was_swallowed:
+            self.broken(20, "the cancellation of the block did not come out of it")
+        if self.crash is not None and (expected is None or error is self.crash):
+            expected = self.crash
         if error is not expected:
             promise = 14 if self.crash is not None else 20
             self.broken(promise, f"{error!r} came out of the block, not {expected!r}")
-        self.has_left = True
 
     def stopped(self, why: str) -> None:
         promise = 10 if "for ever" in why else 7
@@ -840,5 +894,7 @@ class _Referee:
         self.broken(promise, why)
 
     def check_everybody_came_back(self) -> None:
+        if self.left_at is not None and not self.has_left:
+            self.broken(19, "the block was never left")
         for call in self.calls:
             self.broken(19, f"call {call} of revoke_tokens never came back")

@@ -16,6 +16,7 @@ from ..._errors import AnonymousSessionError
 from ..._events import Granted
 from ..._manager import TokenManager
 from ..._session import AnonymousSession
+from ..._token import LIFETIME_LIMIT
 from .._clocks import FOREVER, SuspendableClock, seeded_schedule
 from .log import (
     Asked,
@@ -62,11 +63,10 @@ if TYPE_CHECKING:
 STEPS_LIMIT = 2000
 """Steps of tasks at one moment of time, for each getter and for the rest, before it is
 taken for a loop that never ends."""
-PATIENCE = 1e6
-"""Seconds after the last action and the end, when who has not come back never will."""
-
 PROGRAM_STEPS_LIMIT = 200_000
 """The same for a program, which may have thousands of tasks."""
+PATIENCE = 1e6
+"""Seconds after the last action and the end, when who has not come back never will."""
 
 
 class Program(Protocol):
@@ -193,7 +193,8 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
         breach = judge(timeline, stage.log)
     story = tell(timeline, stage.log, server, breach, program=program is not None)
     outcome = Outcome(timeline, story, server, tuple(stage.log))
-    if breach is not None:
+    # An interrupt, and what ends a test, goes before.
+    if breach is not None and (problem is None or isinstance(problem, Exception)):
         raise kind(breach, outcome) from problem
     if problem is not None:
         problem.add_note(outcome.text())
@@ -363,7 +364,8 @@ class _Stage:
             raise
         except BaseException as error:
             came_out = error
-        self.note(Left(came_out, body_error))
+        was_swallowed = scope.cancel_called and came_out is None
+        self.note(Left(came_out, body_error, was_swallowed))
 
     async def _body(
         self, session: AnonymousSession, client: httpx.AsyncClient, failure: list[BaseException]
@@ -487,7 +489,8 @@ class _Stage:
         return None
 
     async def _use(self, session: AnonymousSession, token: str, getter: _Getter) -> None:
-        verdict = self.server.tokens[token].verdict_at(trio.current_time())
+        issued = self.server.tokens.get(token)
+        verdict = "unknown" if issued is None else issued.verdict_at(trio.current_time())
         self.note(Presented(getter.number, token, verdict))
         if verdict != "good":
             self._report(session, token)
@@ -580,7 +583,7 @@ class _WatchedManager:
         # Of a token given again the server states whole seconds of what is left.
         is_new = issued.issued_at == token.sent_at
         left = issued.lifetime if is_new else issued.left_at(token.sent_at)
-        lifetime = float(math.floor(left)) or left
+        lifetime = min(float(math.floor(left)) or left, LIFETIME_LIMIT)
         return Came(number, token, lifetime, issued.issued_at + issued.lifetime)
 
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:

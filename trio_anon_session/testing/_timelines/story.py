@@ -80,7 +80,8 @@ def _lives(log: Sequence[Entry], names: dict[str, str], ends_at: float) -> list[
                     "ends_at": max(came.ends_at, token.expires_at),
                 }
             case Reported(before=str(before), after=None) | Revoking(before=str(before)):
-                lives[before].setdefault("dropped_at", entry.at)
+                if before in lives:
+                    lives[before].setdefault("dropped_at", entry.at)
                 current = None
             case Killed():
                 for life in lives.values():
@@ -189,7 +190,7 @@ def _mark(what: Happening, names: dict[str, str]) -> str | None:
         case Revoking(before=None):
             return "revoke"
         case Revoking(before=str(text)):
-            return f"revoke {names[text]}"
+            return f"revoke {names.get(text, 'another token')}"
         case RevokeEnded(outcome=Exception() as error):
             return f"revoke: {type(error).__name__}"
         case RevocationSent(token=text):
