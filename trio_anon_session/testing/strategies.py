@@ -123,7 +123,7 @@ def latencies(
     edges = [request_timeout, lifetime, lifetime / 4 * 3, min(stale_buffer, lifetime / 2)]
     around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK)]
     quick = st.sampled_from([0.0, 1.0, TICK, 0.5])
-    return st.one_of(quick, quick, st.sampled_from(around), _seconds(10))
+    return _among(quick, quick, st.sampled_from(around), _seconds(10))
 
 
 def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
@@ -133,27 +133,31 @@ def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
         latency: of the answers.
     """
     latency = latencies() if latency is None else latency
-    lifetime = st.one_of(st.none(), st.none(), lifetimes())
+    lifetime = _among(st.none(), st.none(), lifetimes())
     good = st.builds(Answer, latency=latency, lifetime=lifetime)
     failure = _failures(latency)
     crash = st.builds(Answer, kind=st.just("crash"), latency=latency)
     # A run is over after a crash: few of them.
-    return st.one_of(good, good, good, good, failure, failure, failure, failure, crash)
+    return _among(*[good] * 6, *[failure] * 5, crash)
 
 
 def _failures(latency: Strategy[float]) -> Strategy[Answer]:
-    retry_after = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 5.0, 600.0]), _seconds(100))
-    passing = st.builds(
-        Answer, kind=st.sampled_from(PASSING_KINDS), latency=latency, retry_after=retry_after
+    told_to_wait = st.builds(
+        Answer,
+        kind=st.sampled_from(["unavailable", "rate limited"]),
+        latency=latency,
+        retry_after=st.one_of(st.sampled_from([0.0, 1.0, 5.0, 600.0]), _seconds(100)),
     )
+    passing = st.builds(Answer, kind=st.sampled_from(PASSING_KINDS), latency=latency)
     lasting = st.builds(Answer, kind=st.sampled_from(["rejected", "refused"]), latency=latency)
-    return st.one_of(passing, passing, passing, lasting)
+    return _among(told_to_wait, passing, passing, lasting)
 
 
 def _answer_lists(answer: Strategy[Answer]) -> Strategy[tuple[Answer, ...]]:
     # Most things can happen only after a first token.
     after_a_good_one = st.lists(answer, max_size=4).map(lambda rest: (Answer(), *rest))
-    return st.one_of(st.lists(answer, max_size=5).map(tuple), after_a_good_one)
+    none: Strategy[tuple[Answer, ...]] = st.just(())
+    return st.one_of(none, st.lists(answer, max_size=5).map(tuple), after_a_good_one)
 
 
 def seeds() -> Strategy[int]:
@@ -167,13 +171,24 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
     Args:
         actions: whether getters, reports and the rest are drawn, or left to a program of
             your own.
-        faults: whether token requests go wrong.
+        faults: whether token requests go wrong. Without, each brings a token, well in time.
         **fields: what not to draw: fields of :class:`Timeline`, each a value or a strategy.
     """
+    for name, value in (("actions", actions), ("faults", faults)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}: wants a bool; got {type(value).__name__}")
     for name in fields:
         if name not in _FIELDS:
             raise TypeError(f"{name}: wants the name of a Timeline's field")
     return _timelines(actions=actions, faults=faults, fields=fields)
+
+
+def _among(*strategies: Strategy[Any]) -> Strategy[Any]:
+    """Draw from one of them; one that is named twice comes twice as often.
+
+    ``one_of`` takes each once only.
+    """
+    return st.integers(0, len(strategies) - 1).flatmap(strategies.__getitem__)
 
 
 def _seconds(most: int) -> Strategy[float]:
@@ -219,10 +234,15 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     varied = draw(_VARIED)
     for name, strategy in _SETTINGS.items():
         settle(name, strategy if name in varied else st.just(_DEFAULTS[name]))
-    lifetime = settle("lifetime", lifetimes(drawn["stale_buffer"], drawn["expired_buffer"]))
+    lives = lifetimes(drawn["stale_buffer"], drawn["expired_buffer"])
+    # No life at all is a fault.
+    lifetime = settle("lifetime", lives if faults else lives.map(lambda life: life or 1.0))
     idle = [max(1.0, lifetime / share) for share in (1, 2, 4)]
     settle("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
     latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
+    if not faults:
+        quick = min(drawn["request_timeout"], lifetime) / 8
+        latency = st.sampled_from([0.0, min(TICK, quick), quick])
     good, failure = st.builds(Answer, latency=latency), _failures(latency)
     if not faults:
         answer = last = good
@@ -232,7 +252,7 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
         # Enough of a session for a program to be tested on.
         answer, last = st.one_of(good, failure), good
     settle("answers", _answer_lists(answer))
-    settle("then", st.one_of(st.just(Answer()), answer, last))
+    settle("then", _among(st.just(Answer()), st.just(Answer()), answer, last))
     if not actions:
         for name in fields.keys() - drawn.keys():
             settle(name, st.nothing())
@@ -242,11 +262,11 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     moment = _moments(edges)
     # What happens in the same moment is what races are made of.
     meetings = st.sampled_from(draw(st.lists(moment, min_size=1, max_size=3)))
-    moment = st.one_of(meetings, meetings, moment)
+    moment = _among(meetings, meetings, moment)
     late = st.just(edges[-1] + 60.0)
-    settle("leaves_at", st.one_of(moment.map(lambda at: at + TICK), moment, late))
+    settle("leaves_at", _among(moment.map(lambda at: at + TICK), moment, late, late, late))
     settle("actions", _actions(start, moment, lifetime))
-    settle("revocations", st.lists(_revocation_answers(), max_size=3).map(tuple))
+    settle("revocations", _REVOCATIONS if faults else st.just(()))
     return Timeline(**drawn)
 
 
@@ -284,15 +304,15 @@ def _moments(edges: list[float]) -> Strategy[float]:
     step = st.sampled_from([TICK, -TICK, 1.0, -1.0, 60.0])
     beside = st.builds(lambda edge, by: max(0.0, edge + by), st.sampled_from(edges), step)
     edge = st.sampled_from(edges)
-    return st.one_of(edge, edge, beside, _seconds(int(edges[-1]) + 60))
+    return _among(edge, edge, beside, _seconds(int(edges[-1]) + 60))
 
 
 def _actions(
     start: float, moment: Strategy[float], lifetime: float
 ) -> Strategy[tuple[Action, ...]]:
-    passes = st.one_of(st.just(0), st.just(0), st.integers(0, 40))
+    passes = _among(st.just(0), st.just(0), st.integers(0, 40))
     when = {"at": moment, "passes": passes}
-    gives_up = st.one_of(
+    gives_up = _among(
         st.none(),
         st.none(),
         st.just(0.0),
@@ -316,19 +336,29 @@ def _actions(
     away = st.sampled_from([60.0, 1.0, 3600.0, 86400.0, lifetime, lifetime / 2])
     suspend = st.builds(Suspend, **when, seconds=away)
     set_wall = st.builds(SetWall, **when, by=st.one_of(away, away.map(lambda by: -by)))
+    stays = st.none()
     first = st.builds(
-        Get, at=st.just(start), count=st.sampled_from([1, 2, 20]), gives_up=gives_up
+        Get,
+        at=st.just(start),
+        count=st.sampled_from([1, 2, 20]),
+        gives_up=_among(stays, stays, stays, stays, gives_up),
     ).map(lambda get: (get,))
 
     def list_of(*kinds: Strategy[Any]) -> Strategy[tuple[Action, ...]]:
-        more = st.lists(st.one_of(*kinds), max_size=12).map(tuple)
+        more = st.lists(_among(*kinds), max_size=12).map(tuple)
         return st.builds(lambda one, more: one + more, first, more)
 
     # The wall clock moves in few of them: those run under another clock.
-    return st.one_of(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
+    return _among(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
 
 
-def _revocation_answers() -> Strategy[Answer]:
-    kinds: Strategy[Any] = st.sampled_from(["token", "unavailable", "rejected", "hang", "raises"])
-    # Never as long as the timeout: a refusal in that very moment may be either.
-    return st.builds(Answer, kind=kinds, latency=st.sampled_from([0.0, 0.5]))
+# Never as long as the timeout: a refusal in that very moment may be either.
+_REVOCATIONS: Strategy[tuple[Answer, ...]] = st.lists(
+    st.builds(
+        Answer,
+        kind=st.sampled_from(["token", "unavailable", "rejected", "hang", "raises"]),
+        latency=st.sampled_from([0.0, 0.5]),
+        retry_after=st.sampled_from([None, None, 1.0, 5.0]),
+    ),
+    max_size=3,
+).map(tuple)

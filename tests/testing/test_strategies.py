@@ -1,0 +1,359 @@
+"""What the strategies draw: everything that can happen, nothing that was fixed, in small."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+import trio
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from trio_anon_session import AnonymousSessionError
+from trio_anon_session.testing import strategies
+from trio_anon_session.testing._timelines.timeline import AnswerKind
+from trio_anon_session.testing.strategies import (
+    TICK,
+    Answer,
+    Get,
+    Invalidate,
+    Kill,
+    Revoke,
+    SetWall,
+    Suspend,
+    Timeline,
+    answers,
+    buffers,
+    latencies,
+    lifetimes,
+    run_timeline,
+    seeds,
+    timelines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from trio_anon_session import AnonymousSession
+
+
+def sample(strategy: st.SearchStrategy[Any], count: int, run: int = 0) -> list[Any]:
+    """Draw so many, others in each run."""
+    drawn: list[Any] = []
+
+    @seed(run)
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(value: Any) -> None:
+        drawn.append(value)
+
+    collect()
+    return drawn
+
+
+class Drawn:
+    """Is what was drawn, and more of it as long as somebody looks in vain."""
+
+    # Many short runs, for one example of a run is often much like the one before.
+    BATCH, BATCHES = 30, 200
+
+    def __init__(self, strategy: st.SearchStrategy[Any]) -> None:
+        self.strategy = strategy
+        self.values: list[Any] = []
+        self.batches = 0
+
+    def have(self, is_it: Callable[[Any], object]) -> bool:
+        """Look among those that were drawn for the others first."""
+        if any(map(is_it, self.values)):
+            return True
+        while self.batches < self.BATCHES:
+            more = sample(self.strategy, self.BATCH, run=self.batches)
+            self.values += more
+            self.batches += 1
+            if any(map(is_it, more)):
+                return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    """Draw timelines once for all tests that look for something among them."""
+    return Drawn(timelines())
+
+
+def acts(timeline: Timeline, kind: type[Any]) -> list[Any]:
+    return [action for action in timeline.actions if isinstance(action, kind)]
+
+
+def boundaries(timeline: Timeline) -> tuple[float, float]:
+    """Return when the first token goes STALE and EXPIRED, if it is granted at once."""
+    config, lifetime = timeline.config(), timeline.lifetime
+    sent_at = timeline.actions[0].at
+    expires_at = sent_at + lifetime - min(config.expired_buffer, lifetime / 4)
+    stale_at = sent_at + lifetime - min(config.stale_buffer, lifetime / 2)
+    return min(stale_at, expires_at), expires_at
+
+
+def getters_at(timeline: Timeline, moment: float) -> bool:
+    return any(get.at == moment for get in acts(timeline, Get)[1:])
+
+
+def answered_with(kind: AnswerKind) -> Callable[[Timeline], bool]:
+    return lambda timeline: any(answer.kind == kind for answer in timeline.answers)
+
+
+def told_to_wait(seconds: float) -> Callable[[Timeline], bool]:
+    return lambda timeline: any(
+        answer.retry_after == seconds and answer.kind in {"unavailable", "rate limited"}
+        for answer in timeline.answers
+    )
+
+
+REACHED: dict[str, Callable[[Timeline], object]] = {
+    "no lifetime": lambda t: t.lifetime == 0,
+    "a tick more than a buffer": lambda t: t.lifetime - TICK in {t.stale_buffer, t.expired_buffer},
+    "a tick less than a buffer": lambda t: t.lifetime + TICK in {t.stale_buffer, t.expired_buffer},
+    "lives of several lengths": lambda t: any(a.lifetime is not None for a in t.answers),
+    **{f"an answer: {kind}": answered_with(kind) for kind in get_args(AnswerKind)},
+    **{f"Retry-After: {asked} s": told_to_wait(asked) for asked in (0.0, 1.0, 600.0)},
+    "an answer at the timeout": lambda t: any(a.latency == t.request_timeout for a in t.answers),
+    "an answer before the timeout": lambda t: any(
+        a.latency + TICK == t.request_timeout for a in t.answers
+    ),
+    "an answer after the timeout": lambda t: any(
+        a.latency - TICK == t.request_timeout for a in t.answers
+    ),
+    "an outage that lasts": lambda t: t.then.kind in {"unavailable", "cut", "hang"},
+    "a getter in the midst of a moment": lambda t: any(get.passes for get in acts(t, Get)),
+    "a crowd": lambda t: any(get.count >= 20 for get in acts(t, Get)),
+    "a getter cancelled before it begins": lambda t: any(get.gives_up == 0 for get in acts(t, Get)),
+    "a getter cancelled at the release": lambda t: any(
+        get.gives_up == "at release" for get in acts(t, Get)
+    ),
+    "a getter cancelled later": lambda t: any(
+        isinstance(get.gives_up, float) and get.gives_up > 0 for get in acts(t, Get)
+    ),
+    "a report of the current token": lambda t: any(a.age == 0 for a in acts(t, Invalidate)),
+    "a report of an old token": lambda t: any(a.age == 1 for a in acts(t, Invalidate)),
+    "a report of a token that never was": lambda t: any(a.age > 50 for a in acts(t, Invalidate)),
+    "a revocation": lambda t: acts(t, Revoke),
+    "two revocations at once": lambda t: (
+        len({a.at for a in acts(t, Revoke)}) < len(acts(t, Revoke))
+    ),
+    "a revocation cancelled": lambda t: any(a.gives_up is not None for a in acts(t, Revoke)),
+    "a revocation that fails": lambda t: (
+        acts(t, Revoke) and any(a.kind != "token" for a in t.revocations)
+    ),
+    "a kill": lambda t: acts(t, Kill),
+    "a suspend for a day": lambda t: any(a.seconds == 86400 for a in acts(t, Suspend)),
+    "a clock set forward": lambda t: any(a.by > 0 for a in acts(t, SetWall)),
+    "a clock set back": lambda t: any(a.by < 0 for a in acts(t, SetWall)),
+    "an end by return": lambda t: t.leaves_by == "return",
+    "an end by an exception": lambda t: t.leaves_by == "raise",
+    "an end by cancellation": lambda t: t.leaves_by == "cancel",
+    "an end in the moment of an action": lambda t: any(a.at == t.leaves_at for a in t.actions[1:]),
+    "an end long after all": lambda t: t.leaves_at > max(a.at for a in t.actions) + 30,
+    "refreshes on request": lambda t: t.refresh == "on_request",
+    "eager refreshes": lambda t: t.refresh == "eager",
+    "jitter": lambda t: t.refresh_jitter > 0,
+    "more jitter than stale window": lambda t: t.refresh_jitter > t.stale_buffer,
+    "parking": lambda t: t.refresh == "eager" and t.idle_timeout and t.idle_timeout < t.lifetime,
+    "a strategy": lambda t: t.strategy,
+    "a strategy that gives up": lambda t: t.strategy is not None and None in t.strategy,
+    "no retries": lambda t: t.max_retries == 0,
+    "the same token again": lambda t: t.reuses_tokens,
+    "a revocation on exit": lambda t: t.revoke_on_exit,
+    "tasks in order": lambda t: t.seed == 0,
+    "tasks in disorder": lambda t: t.seed > 0,
+    "all as usual": lambda t: t.config() == Timeline().config(),
+}
+
+
+# One kind of thing drawn, the rest as usual.
+PLAIN = timelines(answers=(), then=Answer(), stale_buffer=600.0, expired_buffer=30.0, leaves_at=1e6)
+BUFFERS = timelines(actions=False, faults=False)
+STRATEGIES = timelines(actions=False, faults=False, lifetime=3600.0)
+
+RARE: dict[str, tuple[st.SearchStrategy[Timeline], Callable[[Timeline], object]]] = {
+    "no stale window": (BUFFERS, lambda t: t.stale_buffer == 0),
+    "a getter at the stale boundary": (PLAIN, lambda t: getters_at(t, boundaries(t)[0])),
+    "a getter at the expired boundary": (PLAIN, lambda t: getters_at(t, boundaries(t)[1])),
+    "a getter beside a boundary": (
+        PLAIN,
+        lambda t: any(getters_at(t, at + by) for at in boundaries(t) for by in (TICK, -TICK)),
+    ),
+    "a getter at the end of the life": (
+        PLAIN,
+        lambda t: getters_at(t, t.actions[0].at + t.lifetime),
+    ),
+    "a strategy without a pause": (STRATEGIES, lambda t: t.strategy and 0.0 in t.strategy),
+}
+
+
+@pytest.mark.parametrize(("strategy", "is_it"), RARE.values(), ids=RARE)
+def test_timelines_reach_what_is_rare(
+    strategy: st.SearchStrategy[Timeline], is_it: Callable[[Timeline], object]
+) -> None:
+    """What needs several things to meet is drawn soon when the rest is fixed."""
+    assert Drawn(strategy).have(is_it)
+
+
+@pytest.mark.parametrize("is_it", REACHED.values(), ids=REACHED)
+def test_drawn_timelines_reach_everything(
+    drawn: Drawn, is_it: Callable[[Timeline], object]
+) -> None:
+    """Nothing is so rare that thousands have none of it; mostly, some dozens have."""
+    assert drawn.have(is_it)
+
+
+def test_timelines_come_to_something() -> None:
+    """In many of them a getter gets a token, and in some of them an error."""
+    outcomes = [run_timeline(timeline) for timeline in sample(timelines(), 100)]
+    kinds = [{getter.kind for getter in outcome.story.getters} for outcome in outcomes]
+
+    assert sum("token" in kind for kind in kinds) >= 20
+    assert any("error" in kind for kind in kinds)
+
+
+# What is fixed
+
+
+def test_what_is_given_is_not_drawn() -> None:
+    """A field that is given has this value in all timelines."""
+    fixed: dict[str, Any] = {
+        "lifetime": 60.0,
+        "refresh": "eager",
+        "seed": 3,
+        "then": Answer(kind="cut"),
+    }
+
+    for timeline in sample(timelines(**fixed), 20):
+        assert {name: getattr(timeline, name) for name in fixed} == fixed
+
+
+def test_what_is_given_as_a_strategy_is_drawn_from_it() -> None:
+    """A field that is given as a strategy has its values."""
+    fields: dict[str, Any] = {
+        "lifetime": st.sampled_from([60.0, 90.0]),
+        "idle_timeout": st.just(7.0),
+    }
+    drawn = sample(timelines(**fields), 50)
+
+    assert {timeline.lifetime for timeline in drawn} == {60.0, 90.0}
+    assert {timeline.idle_timeout for timeline in drawn} == {7.0}
+
+
+@pytest.mark.parametrize("actions", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("leaves_at", 12.0),
+        ("revocations", (Answer(kind="hang"),)),
+        ("answers", (Answer(kind="cut"),)),
+    ],
+)
+def test_each_field_can_be_given(name: str, value: Any, *, actions: bool) -> None:
+    """Also one that is drawn only for a run of the timeline's own, by value and by strategy."""
+    fields: dict[str, Any]
+    for fields in ({name: value}, {name: st.just(value)}):
+        for timeline in sample(timelines(actions=actions, **fields), 5):
+            assert getattr(timeline, name) == value
+
+
+@pytest.mark.parametrize("actions", [True, False])
+def test_an_unknown_field_is_refused(*, actions: bool) -> None:
+    """A slip of the pen is told by its name, when the strategy is made."""
+    with pytest.raises(TypeError, match="life_time"):
+        timelines(actions=actions, life_time=60.0)
+
+
+def test_actions_can_be_left_to_a_program() -> None:
+    """Then nothing happens but what the program does, at a server that may fail."""
+    drawn = sample(timelines(actions=False), 100)
+
+    assert {timeline.actions for timeline in drawn} == {()}
+    assert any(timeline.answers for timeline in drawn)
+
+
+def test_faults_can_be_left_out() -> None:
+    """Then every request goes well, sooner or later."""
+    for timeline in sample(timelines(faults=False), 50):
+        assert {answer.kind for answer in (*timeline.answers, timeline.then)} == {"token"}
+
+
+@settings(max_examples=20)
+@given(timeline=timelines(actions=False))
+def test_a_careful_program_never_presents_an_expired_token(timeline: Timeline) -> None:
+    """A program that asks the session each time passes on every timeline."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        for _ in range(5):
+            with suppress(AnonymousSessionError):
+                await client.get("/2.0/files/1", auth=session.auth())
+            await trio.sleep(max(1.0, timeline.lifetime / 3))
+
+    run_timeline(timeline, program)
+
+
+# The smaller strategies
+
+
+@pytest.mark.parametrize("edge", [100.0, 10.0, 110.0, 200.0, 40.0])
+def test_lifetimes_lie_about_the_buffers(edge: float) -> None:
+    """They reach each buffer, and a tick to either side."""
+    drawn = Drawn(lifetimes(100.0, 10.0))
+
+    for lifetime in (edge, edge + TICK, edge - TICK):
+        assert drawn.have(lifetime.__eq__)
+
+
+def test_lifetimes_are_of_every_length() -> None:
+    """They reach none, an hour, days, and are never less than none."""
+    drawn = Drawn(lifetimes())
+
+    for lifetime in (0.0, 1.0, 3600.0, 172800.0):
+        assert drawn.have(lifetime.__eq__)
+    assert min(drawn.values) >= 0
+
+
+def test_latencies_lie_about_the_timeout() -> None:
+    """They reach nothing, the timeout, and a tick to either side."""
+    drawn = Drawn(latencies(20.0))
+
+    for latency in (0.0, 20.0, 20.0 - TICK, 20.0 + TICK):
+        assert drawn.have(latency.__eq__)
+    assert min(drawn.values) >= 0
+
+
+def test_buffers_and_seeds_reach_the_usual() -> None:
+    """None and the defaults are among them."""
+    drawn = Drawn(buffers())
+
+    for buffer in (0.0, 30.0, 600.0):
+        assert drawn.have(buffer.__eq__)
+    assert Drawn(seeds()).have((0).__eq__)
+
+
+@pytest.mark.parametrize("kind", get_args(AnswerKind))
+def test_answers_are_of_every_kind(kind: AnswerKind) -> None:
+    """Each kind is drawn."""
+    assert Drawn(answers()).have(lambda answer: answer.kind == kind)
+
+
+def test_what_an_answer_takes_can_be_given() -> None:
+    """A strategy of latencies holds for answers of all kinds."""
+    assert {answer.latency for answer in sample(answers(st.just(2.0)), 100)} == {2.0}
+
+
+def test_the_public_names_are_there() -> None:
+    """All that is written in a printed timeline can be imported from here."""
+    assert set(strategies.__all__) <= set(dir(strategies))
