@@ -2,9 +2,9 @@
 
     python -m tests.soak --timelines 100000 --years 20 --state soak.json
 
-Two kinds of work, each from a seed that is printed, so that any of it can be run again:
-batches of drawn timelines (``timelines --seed N``), and single timelines of a month each,
-with hundreds of grants, getters and faults (``month --seed N``). With ``--state``, a file,
+Two kinds of work, each from a seed that is printed, so that any of it can be run again
+(``--first-seed N``): batches of drawn timelines, and single timelines of a month each, with
+hundreds of grants, getters and faults (``--timelines 0 --first-seed N``). With ``--state``, a file,
 what was done is noted there, and a second call goes on where the first one ended. A broken
 promise ends the run with its picture, and exit code 1.
 """
@@ -40,7 +40,7 @@ from trio_anon_session.testing.strategies import (
     timelines,
 )
 
-BATCH = 500
+BATCH = 50
 MONTH = 30 * 86400.0
 YEAR = 365 * 86400.0
 
@@ -167,12 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     what = ""
     try:
         while progress.timelines < goals.timelines:
-            what = f"timelines --seed {progress.next_batch}"
+            what = f"timelines of seed {progress.next_batch}"
             run_batch(progress, progress.next_batch)
             progress.next_batch += 1
             report(what)
         while progress.simulated < goals.years * YEAR:
-            what = f"month --seed {progress.next_month}"
+            what = f"month of seed {progress.next_month}"
             progress.add(month(progress.next_month))
             progress.next_month += 1
             report(what)
@@ -181,6 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
         if goals.svg is not None:
             goals.svg.write_text(broken.outcome.svg())
         return 1
+    except BaseException:
+        print(f"{what}: ended by what follows", flush=True)
+        raise
     return 0
 
 
