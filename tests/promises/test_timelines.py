@@ -80,6 +80,24 @@ from trio_anon_session.testing.strategies import (
         leaves_at=1000.0,
     )
 )
+# Two revocations that are sent in the same moment, and come to the server the other way round.
+@example(
+    Timeline(
+        lifetime=2.0,
+        answers=[Answer(), Answer(latency=29.9990234375)],
+        revocations=[Answer(kind="unavailable", retry_after=5.0)],
+        actions=[
+            Get(at=1.0),
+            Invalidate(at=3.0),
+            Invalidate(at=3.5),
+            *[Get(at=31.9990234375)] * 2,
+            Get(at=31.9990234375, count=2),
+            Revoke(at=31.9990234375),
+        ],
+        leaves_at=94.9990234375,
+        seed=1,
+    )
+)
 # A revoked token that the server gives again before it has ended it.
 @example(
     Timeline(

@@ -597,6 +597,14 @@ REPORTS = {
         "A is not revoked again",
         token="A",
     ),
+    "a revocation is cancelled": Row(
+        REVOKED,
+        change(RevocationCame, answer=None, succeeded=False),
+        18,
+        10.5,
+        "of A was cancelled",
+        token="A",
+    ),
     "a call waits on": Row(REVOKED, move(RevokeEnded, by=0.25), 18, 10.5, "waits for nothing"),
     "a call never comes back": Row(REVOKED, drop(RevokeEnded), 18, 10.5, "waits for nothing"),
     "a call returns too early": Row(

@@ -9,7 +9,7 @@ import attrs
 if TYPE_CHECKING:
     from ..._events import SessionStatistics
     from ..._token import TokenInfo
-    from .timeline import AnswerKind
+    from .timeline import Answer, AnswerKind
 
 Ask = Literal["get", "nowait", "exchange", "use"]
 
@@ -151,11 +151,18 @@ class RevocationSent:
 
 @attrs.frozen
 class RevocationCame:
-    """A revocation ended."""
+    """A revocation ended.
+
+    Attributes:
+        number: the revocation's.
+        token: what was to be revoked.
+        answer: what it met; None if it was cancelled before it came to the server.
+        succeeded: whether the token is gone.
+    """
 
     number: int
     token: str = attrs.field(repr=False)
-    kind: AnswerKind
+    answer: Answer | None
     succeeded: bool
 
 

@@ -826,7 +826,10 @@ class _Referee:
             revocation.succeeded = True
             return
         revocation.failures += 1
-        answer = self.timeline.revocation(came.number - 1)
+        answer = came.answer
+        if answer is None:
+            words = f"the revocation of {self.name(came.token)} was cancelled"
+            self.broken(18, words, token=came.token)
         kind = answer.kind if answer.latency < self.timeline.request_timeout else "hang"
         pauses = self.pauses(kind, revocation.failures, answer.retry_after)
         if pauses is None:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ..._config import Config
     from ..._events import Event
     from ..._token import TokenInfo, TokenRequestOptions
-    from .._server import TokenServer
+    from .._server import Receive, Scope, Send, TokenServer
     from .log import Ask, Happening
     from .record import Story
     from .timeline import Action, Answer, Timeline
@@ -290,6 +290,8 @@ class _Stage:
         self._counts: Counter[str] = Counter()
         # Getters that are cancelled in the moment of a release.
         self._at_release: list[_Getter] = []
+        # What the revocations that are under way have met at the server.
+        self.met: dict[trio.lowlevel.Task, Answer] = {}
 
     def note(self, what: Happening) -> None:
         self.log.append(Entry(trio.current_time(), what))
@@ -314,9 +316,8 @@ class _Stage:
 
     async def _run(self) -> None:
         config = self.timeline.config()
-        transport = httpx.ASGITransport(self.server)
         async with (
-            httpx.AsyncClient(transport=transport) as managers,
+            httpx.AsyncClient(transport=httpx.ASGITransport(self._serve)) as managers,
             TokenManager(config, http_client=managers) as inner,
             # Of its own: a program may hook into its client, or close it.
             httpx.AsyncClient(
@@ -336,6 +337,16 @@ class _Stage:
                     nursery.cancel_scope.cancel()
         if failure:
             raise failure[0]
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the server answer, and note which answer a revocation meets.
+
+        Two that are sent in the same moment may come to the server in the other order.
+        """
+        if scope["path"] == "/oauth2/revoke":
+            nth = self.next_number("revocation at the server") - 1
+            self.met[trio.lowlevel.current_task()] = self.timeline.revocation_at_server(nth)
+        await self.server(scope, receive, send)
 
     async def _block(
         self,
@@ -590,17 +601,20 @@ class _WatchedManager:
         """Revoke at the server, unless it is the manager's turn to misbehave."""
         stage = self._stage
         number = stage.next_number("revocation")
-        answer = stage.timeline.revocation(number - 1)
+        answer: Answer | None = stage.timeline.revocation(number - 1)
+        assert answer is not None
         stage.note(RevocationSent(number, token))
         succeeded = False
         try:
             if answer.is_of_manager:
                 await trio.sleep(answer.latency)
                 _misbehave(answer)
+            answer = None
             await self._inner.revoke_tokens(token, options)
             succeeded = True
         finally:
-            stage.note(RevocationCame(number, token, answer.kind, succeeded))
+            answer = stage.met.pop(trio.lowlevel.current_task(), answer)
+            stage.note(RevocationCame(number, token, answer, succeeded))
 
 
 def _misbehave(answer: Answer) -> Any:

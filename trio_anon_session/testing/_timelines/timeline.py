@@ -324,6 +324,11 @@ class Timeline(_BriefRepr):
         """Return what a revocation meets; the first is number 0."""
         return self.revocations[nth] if nth < len(self.revocations) else Answer()
 
+    def revocation_at_server(self, nth: int) -> Answer:
+        """Return what a revocation meets that comes to the server; the first is number 0."""
+        at_server = [answer for answer in self.revocations if not answer.is_of_manager]
+        return at_server[nth] if nth < len(at_server) else Answer()
+
     def config(self) -> Config:
         """Return the session's settings."""
         return Config(
