@@ -271,6 +271,43 @@ async def test_promise_17_an_older_copy_of_any_dropped_token_is_refused(
             await session.get_access_token()
 
 
+async def test_promise_17_a_token_that_the_server_gives_again_is_as_good_as_new(
+    autojump_clock: MockClock,
+) -> None:
+    """Once the server has said that a dropped token lives, a copy of that age counts too."""
+    config = make_config(min_refresh_interval=1.0)
+    manager = FakeTokenManager(config, lifetime=100.0)
+    async with AnonymousSession(config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        again = TokenInfo.from_answer("token-1", 100.0, 1.0, config)
+        manager.outcomes = [again, again]
+        assert await session.get_access_token() == "token-1"
+        # The refresh at the stale boundary, which brings what was sent before it.
+        await trio.sleep(60.0)
+        assert session.statistics().failures == 0
+        assert session.statistics().same_token_answers == 1
+
+
+async def test_promise_10_a_grant_that_is_dropped_before_it_is_sent_is_followed_by_another(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever is held while a shared manager forgets does not wait for more than that."""
+    config = make_config(refresh="on_request")
+    manager = _SharedTokenManager(config)
+    manager.forget_latency = 5.0
+    async with AnonymousSession(config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        await trio.sleep(10.0)
+        with trio.move_on_after(60.0):
+            async with trio.open_nursery() as nursery:
+                (getter,) = start_getters(nursery, session, 1)
+                await trio.sleep(2.0)
+                await session.revoke_tokens()
+        assert getter.token == "token-2"
+        assert getter.ended_at - getter.began_at == 5.0
+        assert manager.sent == [0.0, 15.0]
+
+
 async def test_promise_17_a_forget_that_fails_is_repeated_and_stops_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

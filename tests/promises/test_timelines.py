@@ -27,6 +27,14 @@ from trio_anon_session.testing.strategies import (
         seed=2,
     )
 )
+# The same, and a getter that needs another grant.
+@example(
+    Timeline(
+        actions=[Get(at=0.0), Invalidate(at=3000.0), Get(at=3000.0)],
+        leaves_at=3090.0,
+        seed=2,
+    )
+)
 # The end in the same moment.
 @example(Timeline(actions=[Get(at=1.0)], leaves_at=1.0, leaves_by="cancel", seed=1))
 # A suspend in the midst of a release: some have their token, the others none again.
