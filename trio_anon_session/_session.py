@@ -399,12 +399,19 @@ class AnonymousSession(Unpicklable):
             aged = now
         if aged >= token.expires_at:
             return None
-        if aged >= token.stale_at and not self._met_stale:
-            self._met_stale = True
-            self._stale_options = options
-            self._sleep.cancel()
         self._asked_at = now
+        if aged >= token.stale_at:
+            if not self._met_stale:
+                self._met_stale = True
+                self._stale_options = options
+            # Not the first one alone: a clock that is set back makes a token STALE again.
+            self._wake_in_time(now)
         return token
+
+    def _wake_in_time(self, now: float) -> None:
+        """Wake the task that keeps time, if it would sleep past the next grant."""
+        if self._due_at(now) < self._sleep.deadline:
+            self._sleep.cancel()
 
     async def _hold(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Wait at the gate for a usable token, or for a round to fail."""
@@ -427,8 +434,7 @@ class AnonymousSession(Unpicklable):
                     if self._rounds.failed != rounds_failed_before:
                         self._rounds.raise_failure(now)
                     # A token may have come and gone while the lock was waited for.
-                    if self._due_at(now) < self._sleep.deadline:
-                        self._sleep.cancel()
+                    self._wake_in_time(now)
                     await self._gate.wait()
         finally:
             del self._held[ticket]

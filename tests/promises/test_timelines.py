@@ -134,6 +134,27 @@ from trio_anon_session.testing.strategies import (
         seed=1,
     )
 )
+# A token that a wall clock makes EXPIRED and STALE again, in one moment.
+@example(
+    Timeline(
+        lifetime=2.0,
+        actions=[
+            Get(at=0.0),
+            Suspend(at=5.0),
+            Get(at=5.0),
+            Invalidate(at=5.0),
+            Get(at=5.0),
+            Get(at=4.0),
+            Invalidate(at=0.0),
+            Get(at=5.0),
+            SetWall(at=5.0, by=-60.0),
+            Get(at=5.0, ask="nowait", count=20),
+        ],
+        leaves_at=65.0,
+        seed=1,
+        refresh="on_request",
+    )
+)
 # A suspend that a wall clock set back hides.
 @example(
     Timeline(
