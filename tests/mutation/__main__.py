@@ -16,8 +16,6 @@ import argparse
 import contextlib
 import functools
 import importlib
-import importlib.abc
-import importlib.machinery
 import json
 import os
 import re
@@ -34,13 +32,12 @@ import coverage
 import hypothesis
 import pytest
 
+from .loading import PACKAGE, ROOT, load_from, source_path
 from .mutants import Mutant, mutants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = "trio_anon_session"
 CORE = (
     *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth"),
     *("manager", "config", "secrets", "errors", "events"),
@@ -101,35 +98,6 @@ def _limit(seconds: float) -> None:
     """
     signal.setitimer(signal.ITIMER_VIRTUAL, 3.0 + 4.0 * seconds)
     signal.setitimer(signal.ITIMER_REAL, 15.0 + 20.0 * seconds)
-
-
-class _Source(importlib.machinery.SourceFileLoader):
-    """Loads one module from a mutated source."""
-
-    def __init__(self, name: str, path: str, source: str) -> None:
-        super().__init__(name, path)
-        self._source = source
-
-    def get_code(self, fullname: str) -> types.CodeType:
-        return compile(self._source, self.path, "exec", dont_inherit=True)
-
-
-@attrs.frozen
-class _Finder(importlib.abc.MetaPathFinder):
-    name: str
-    path: str
-    source: str
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: types.ModuleType | None = None,
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self.name:
-            return None
-        loader = _Source(self.name, self.path, self.source)
-        return importlib.machinery.ModuleSpec(fullname, loader, origin=self.path)
 
 
 class _Recorder:
@@ -310,12 +278,10 @@ def _try_tests(module: str, mutant: Mutant, suite: _Suite, tests: list[str]) -> 
     def work() -> int:
         # For the imports, until the tests have limits of their own.
         _limit(10.0)
-        name = f"{PACKAGE}._{module}"
-        path = str(ROOT / PACKAGE / f"_{module}.py")
-        sys.meta_path.insert(0, _Finder(name, path, mutant.code))
+        load_from(module, mutant.code)
         try:
             importlib.import_module(PACKAGE)
-            importlib.import_module(name)
+            importlib.import_module(f"{PACKAGE}._{module}")
         except BaseException:
             return 98
         files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
@@ -387,7 +353,7 @@ def _run(modules: Sequence[str], results: _Results) -> None:
     for module in modules:
         known = results.outcomes.get(module, {})
         results.outcomes[module] = {}
-        for mutant in mutants((ROOT / PACKAGE / f"_{module}.py").read_text()):
+        for mutant in mutants(source_path(module).read_text()):
             key = results.key(module, mutant)
             if key in known and (known[key] != SURVIVED or key in results.accepted):
                 results.outcomes[module][key] = known[key]

@@ -210,9 +210,9 @@ _SETTINGS: dict[str, Strategy[Any]] = {
     "revoke_on_exit": st.just(True),
     "shutdown_timeout": st.just(1.0),
     "reuses_tokens": st.just(True),
-    "strategy": st.lists(st.one_of(st.sampled_from([0.0, 1.0, 10.0]), st.none()), max_size=3).map(
-        tuple
-    ),
+    "strategy": st.lists(
+        st.one_of(st.sampled_from([0.0, 1.0, 10.0, 100.0]), st.none()), max_size=3
+    ).map(tuple),
     "leaves_by": st.sampled_from(["raise", "cancel"]),
     "seed": seeds(),
 }
@@ -285,8 +285,9 @@ def _edges(drawn: dict[str, Any], start: float) -> list[float]:
     for answer in given[:_LIVES_AHEAD]:
         lifetime = drawn["lifetime"] if answer.lifetime is None else answer.lifetime
         takes = drawn["request_timeout"] if answer.kind == "hang" else answer.latency
-        came_at = sent_at + min(takes, drawn["request_timeout"])
-        edges.append(came_at)
+        takes = min(takes, drawn["request_timeout"])
+        came_at = sent_at + takes
+        edges += [sent_at + takes / 2, came_at]
         if answer.kind == "token" and lifetime > 0:
             expires_at = sent_at + lifetime - min(drawn["expired_buffer"], lifetime / 4)
             stale_at = sent_at + lifetime - min(drawn["stale_buffer"], lifetime / 2)

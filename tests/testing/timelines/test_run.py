@@ -397,7 +397,7 @@ def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:
             raise OSError("no file")
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # it is the point
             nursery.start_soon(clean_up_badly)
 
     with pytest.raises(BaseExceptionGroup) as raised:
@@ -410,7 +410,7 @@ def test_a_program_that_runs_in_circles_is_told() -> None:
     """It is stopped, though no time passes, and the test does not pass."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-        while True:
+        while True:  # noqa: ASYNC110  # without end, on purpose
             await trio.lowlevel.checkpoint()
 
     with pytest.raises(strategies.BrokenTimelineError, match="turns without end"):
@@ -470,7 +470,8 @@ class BrokenSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.inner.__aexit__(kind, error, traceback)
+        # It shields what it awaits.
+        await self.inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102
 
     @property
     def token_info(self) -> TokenInfo | None:
@@ -507,7 +508,7 @@ class Spinner(BrokenSession):
     """Looks again and again."""
 
     async def get_access_token(self) -> str:
-        while True:
+        while True:  # noqa: ASYNC110  # without end, on purpose
             await trio.lowlevel.checkpoint()
 
 
@@ -597,7 +598,8 @@ class Wrapper(BrokenSession):
     """Wraps what the block raises."""
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        await self.inner.__aexit__(kind, error, traceback)
+        # It shields what it awaits.
+        await self.inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102
         if isinstance(error, Exception):
             raise ExceptionGroup("from the block", [error])
 
@@ -606,7 +608,8 @@ class Lingerer(BrokenSession):
     """Takes its time to leave."""
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        await self.inner.__aexit__(kind, error, traceback)
+        # It shields what it awaits.
+        await self.inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102
         with trio.CancelScope(shield=True):
             await trio.sleep(10.0)
 

@@ -1,0 +1,56 @@
+"""Imports a module of the package from another source than its file."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Sequence
+
+PACKAGE = "trio_anon_session"
+ROOT = Path(__file__).parents[2]
+
+
+def source_path(module: str) -> Path:
+    """Return the file of a module of the core, named as in ``_session``, without the dash."""
+    return ROOT / PACKAGE / f"_{module}.py"
+
+
+def load_from(module: str, source: str) -> None:
+    """Let a module of the core, not imported as yet, be imported from this source."""
+    path = str(source_path(module))
+    sys.meta_path.insert(0, _Finder(f"{PACKAGE}._{module}", path, source))
+
+
+class _Source(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, source: str) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return compile(self._source, self.path, "exec", dont_inherit=True)
+
+
+@attrs.frozen
+class _Finder(importlib.abc.MetaPathFinder):
+    name: str
+    path: str
+    source: str
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        loader = _Source(self.name, self.path, self.source)
+        return importlib.machinery.ModuleSpec(fullname, loader, origin=self.path)

@@ -1,0 +1,372 @@
+"""Plant bugs in the core, one at a time, and see how soon a drawn timeline finds each.
+
+    python -m tests.planted [--picture] [NUMBER ...]
+
+There is one bug at least for each promise that a timeline can break, 1 to 20. Each is
+looked for in a process of its own, for a minute at most, with nothing but what
+``timelines()`` draws: none of the explicit examples of the tests. The source is not
+written to. With ``--picture`` the timeline that found a bug is made small, and drawn.
+
+Exit code 1 if a bug is not found, or can no longer be planted, for the core has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+from tests.mutation.loading import ROOT, load_from, source_path
+
+if TYPE_CHECKING:
+    from trio_anon_session.testing.strategies import BrokenPromiseError, Timeline
+
+LIMIT = 60.0
+"""Seconds for each bug."""
+BATCH = 25
+"""Timelines of each seed: one example of a run is often much like the one before."""
+
+
+class Bug(NamedTuple):
+    """Is one change of one module of the core."""
+
+    promise: int
+    what: str
+    module: str
+    before: str
+    after: str
+
+    def plant(self) -> None:
+        """Let the module be imported with the bug in it."""
+        source = source_path(self.module).read_text()
+        if source.count(self.before) != 1:
+            sys.exit(f"{self.what}: there is no such place in {source_path(self.module).name}")
+        load_from(self.module, source.replace(self.before, self.after))
+
+
+BUGS = (
+    Bug(
+        1,
+        "a getter gets a token in the moment of its expiry",
+        "session",
+        "if aged >= token.expires_at:\n            return None",
+        "if aged > token.expires_at:\n            return None",
+    ),
+    Bug(
+        1,
+        "time is counted from the answer",
+        "manager",
+        "sent_at = trio.current_time()",
+        "sent_at = trio.current_time() + 1.0",
+    ),
+    Bug(
+        2,
+        "a getter waits for the refresh of a STALE token",
+        "session",
+        "if aged >= token.expires_at:\n            return None",
+        "if aged >= token.expires_at or (aged >= token.stale_at and self._grant):\n"
+        "            return None",
+    ),
+    Bug(
+        3,
+        "an eager session waits for a getter to meet the token STALE",
+        "session",
+        "case TokenState.STALE if is_eager or self._met_stale:",
+        "case TokenState.STALE if self._met_stale:",
+    ),
+    Bug(
+        3,
+        "a session on request refreshes eagerly",
+        "session",
+        'is_eager = self._config.refresh == "eager" and not self._is_parked(now)',
+        "is_eager = not self._is_parked(now)",
+    ),
+    Bug(
+        4,
+        "an eager session gives up when its token has EXPIRED",
+        "session",
+        "case TokenState.EXPIRED if is_eager or is_awaited:",
+        "case TokenState.EXPIRED if is_awaited:",
+    ),
+    Bug(
+        4,
+        "a hit does not count as use, and the session parks",
+        "session",
+        "            self._sleep.cancel()\n        self._asked_at = now\n        return token",
+        "            self._sleep.cancel()\n        return token",
+    ),
+    Bug(
+        5,
+        "a getter does not look at the wall clock",
+        "session",
+        "aged = time.time() + self._wall_offset\n",
+        "aged = now\n",
+    ),
+    Bug(
+        5,
+        "the wall clock is read after the answer",
+        "session",
+        "        self._grant = None\n        problem = self._problem_with(answer, wall_offset)",
+        "        self._grant = None\n"
+        "        if not self._clock_is_mocked:\n"
+        "            wall_offset = trio.current_time() - time.time()\n"
+        "        problem = self._problem_with(answer, wall_offset)",
+    ),
+    Bug(
+        6,
+        "an answer that comes too late is taken",
+        "session",
+        "if state_at(answer, now) is TokenState.EXPIRED:",
+        "if False:",
+    ),
+    Bug(
+        7,
+        "grants keep no distance",
+        "session",
+        "return self._sent_at + self._config.min_refresh_interval",
+        "return self._sent_at",
+    ),
+    Bug(
+        7,
+        "a boolean is taken for a lifetime",
+        "token",
+        "if not isinstance(value, int | float) or isinstance(value, bool):",
+        "if not isinstance(value, int | float):",
+    ),
+    Bug(
+        8,
+        "a grant is sent while one is in flight",
+        "session",
+        "        if self._grant is not None:\n            return math.inf\n",
+        "",
+    ),
+    Bug(
+        9,
+        "a cancelled getter waits for the endpoint",
+        "session",
+        "                    await self._gate.wait()",
+        "                    with trio.CancelScope(shield=True):\n"
+        "                        await self._gate.wait()",
+    ),
+    Bug(
+        9,
+        "the last getter to leave takes the grant along",
+        "session",
+        "            del self._held[ticket]",
+        "            del self._held[ticket]\n"
+        "            if self._grant is not None and not self._held:\n"
+        "                self._grant.discarded = True",
+    ),
+    Bug(
+        10,
+        "a failure wakes nobody",
+        "session",
+        "        self._sleep.cancel()\n        await self._wake_held_getters()",
+        "        self._sleep.cancel()\n"
+        "        if problem is None:\n"
+        "            await self._wake_held_getters()",
+    ),
+    Bug(
+        11,
+        "a failed round ends the background refreshes",
+        "session",
+        "case TokenState.STALE if is_eager or self._met_stale:",
+        "case TokenState.STALE if (is_eager or self._met_stale) and not self._rounds.is_over:",
+    ),
+    Bug(
+        12,
+        "a round has one attempt too few",
+        "backoff",
+        "if not error.retryable or attempt > config.max_retries:",
+        "if not error.retryable or attempt >= config.max_retries:",
+    ),
+    Bug(
+        12,
+        "Retry-After is not looked at",
+        "backoff",
+        "pause = error.retry_after\n",
+        "pause = None\n",
+    ),
+    Bug(
+        12,
+        "all getters get the same exception",
+        "backoff",
+        "raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from last.cause",
+        "last.error.retry_after, last.error.attempts = retry_after, last.attempts\n"
+        "        raise last.error",
+    ),
+    Bug(
+        13,
+        "rejected credentials are tried again",
+        "backoff",
+        "if not error.retryable or attempt > config.max_retries:",
+        "if attempt > config.max_retries:",
+    ),
+    Bug(
+        14,
+        "an exception that is not ours ends the session",
+        "session",
+        "client_credentials_grant(grant.options)\n        except Exception as error:",
+        "client_credentials_grant(grant.options)\n        except TokenUnavailableError as error:",
+    ),
+    Bug(
+        15,
+        "a strategy's pause has no limit",
+        "backoff",
+        "return float(min(pause, config.max_retry_interval))",
+        "return float(pause)",
+    ),
+    Bug(
+        16,
+        "a late report drops the token",
+        "session",
+        "if token is None or token.access_token != access_token:",
+        "if token is None:",
+    ),
+    Bug(
+        17,
+        "a grant begun before a report is taken",
+        "session",
+        "            self._grant.discarded = True\n        self._reporter.state_is(self.state)",
+        "            pass\n        self._reporter.state_is(self.state)",
+    ),
+    Bug(
+        18,
+        "a failed revocation goes for a good one",
+        "revocation",
+        "            raise self.error.twin() from self._cause\n",
+        "            return\n",
+    ),
+    Bug(
+        18,
+        "a revoked token comes back when the server gives it again",
+        "session",
+        "if _has(self._revoked, answer):",
+        "if False:",
+    ),
+    Bug(
+        19,
+        "the end leaves held getters where they are",
+        "session",
+        "            self._shut()\n"
+        "            # Shielded within, and short: nobody holds the gate's lock across I/O.\n"
+        "            await self._wake_held_getters()",
+        "            self._shut()\n            await trio.sleep(0)",
+    ),
+    Bug(
+        19,
+        "the end waits for the grant in flight",
+        "session",
+        "answer = await self._ask_for_token(grant)",
+        "with trio.CancelScope(shield=True):\n"
+        "            answer = await self._ask_for_token(grant)",
+    ),
+    Bug(
+        20,
+        "the body's exception is swallowed",
+        "session",
+        "        settle(exc, crash)\n",
+        "        settle(exc, crash)\n        return True\n",
+    ),
+    Bug(
+        20,
+        "a crash comes out in a group",
+        "session",
+        "            crash = group.exceptions[0]\n        if crash is not None:",
+        "            crash = group\n        if crash is not None:",
+    ),
+)
+
+
+def search(bug: Bug, *, small: bool) -> tuple[int, BrokenPromiseError | None]:
+    """Return how many timelines were run, and the breach that one of them found."""
+    bug.plant()
+    logging.disable(logging.CRITICAL)
+    # Not before the bug is there.
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+
+    from trio_anon_session.testing.strategies import BrokenPromiseError, run_timeline, timelines
+
+    once = settings(
+        max_examples=BATCH,
+        phases=[Phase.generate, Phase.shrink] if small else [Phase.generate],
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    examples = 0
+    was_found = False
+
+    def run(timeline: Timeline) -> None:
+        nonlocal examples, was_found
+        # Each in two orders of tasks: drawing one takes longer than running it.
+        for order in (timeline.seed, timeline.seed + 1):
+            examples += not was_found
+            try:
+                run_timeline(attrs.evolve(timeline, seed=order))
+            except BrokenPromiseError:
+                was_found = True
+                raise
+
+    began = time.monotonic()
+    for number in itertools.count():
+        try:
+            seed(number)(once(given(timelines())(run)))()
+        except BrokenPromiseError as broken:
+            return examples, broken
+        if time.monotonic() - began > LIMIT:
+            return examples, None
+    raise AssertionError
+
+
+def try_one(number: int, *, picture: bool) -> bool:
+    """Look for a bug in a process of its own, print a line, and return whether it was found."""
+    bug = BUGS[number - 1]
+    began = time.monotonic()
+    words = [sys.executable, "-m", "tests.planted", "--here", str(number)]
+    ended = subprocess.run(
+        [*words, *["--picture"] * picture], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    seconds = time.monotonic() - began
+    start = f"{number:>3}  {bug.promise:>7}  {bug.what:<60}"
+    if ended.returncode != 0:
+        print(f"{start}  {ended.stderr.strip()}", flush=True)
+        return False
+    examples, promise, text = json.loads(ended.stdout)
+    verdict = "not found" if promise is None else f"{promise:>8}"
+    print(f"{start}  {verdict}  {examples:>8}  {seconds:>5.1f} s", flush=True)
+    if picture:
+        print(f"\n{text}\n", flush=True)
+    return promise is not None and seconds <= LIMIT
+
+
+def main() -> int:
+    """Look for the bugs that are named, or for all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.planted")
+    parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="else all")
+    parser.add_argument("--picture", action="store_true", help="shrink, and draw")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    numbers = options.numbers or range(1, len(BUGS) + 1)
+    if options.here:
+        (number,) = numbers
+        examples, broken = search(BUGS[number - 1], small=options.picture)
+        promise = None if broken is None else broken.promise
+        json.dump([examples, promise, str(broken)], sys.stdout)
+        return 0
+    print(f"{'':>3}  {'promise':>7}  {'bug':<60}  {'broke':>8}  {'examples':>8}  {'time':>7}")
+    results = [try_one(number, picture=options.picture) for number in numbers]
+    print(f"{sum(results)} of {len(results)} found within {LIMIT:g} s each")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
