@@ -155,9 +155,15 @@ def _failures(latency: Strategy[float]) -> Strategy[Answer]:
 
 def _answer_lists(answer: Strategy[Answer]) -> Strategy[tuple[Answer, ...]]:
     # Most things can happen only after a first token.
-    after_a_good_one = st.lists(answer, max_size=4).map(lambda rest: (Answer(), *rest))
+    after_a_good_one = _lists(answer, 4).map(lambda rest: (Answer(), *rest))
     none: Strategy[tuple[Answer, ...]] = st.just(())
-    return st.one_of(none, st.lists(answer, max_size=5).map(tuple), after_a_good_one)
+    return st.one_of(none, _lists(answer, 5).map(tuple), after_a_good_one)
+
+
+def _lists(element: Strategy[Any], most: int) -> Strategy[list[Any]]:
+    """Draw a list: a short one, as Hypothesis likes them, or a longer one, where more can meet."""
+    short = st.lists(element, max_size=most)
+    return st.one_of(short, st.lists(element, min_size=most // 2, max_size=most))
 
 
 def seeds() -> Strategy[int]:
@@ -329,11 +335,11 @@ def _actions(
         gives_up=gives_up,
         gives_up_passes=passes,
     )
-    report = st.builds(Invalidate, **when, age=st.sampled_from([0, 0, 1, 2, 99]))
+    report = st.builds(Invalidate, **when, age=st.sampled_from([0, 0, 0, 1, 2, 99]))
     revoke = st.builds(
         Revoke, **when, gives_up=st.one_of(st.none(), st.sampled_from([0.0, TICK, 1.0]))
     )
-    usual: list[Strategy[Any]] = [get, get, get, get, report, revoke, st.builds(Kill, **when)]
+    usual: list[Strategy[Any]] = [*[get] * 4, report, report, revoke, st.builds(Kill, **when)]
     away = st.sampled_from([60.0, 1.0, 3600.0, 86400.0, lifetime, lifetime / 2])
     suspend = st.builds(Suspend, **when, seconds=away)
     set_wall = st.builds(SetWall, **when, by=st.one_of(away, away.map(lambda by: -by)))
@@ -346,7 +352,7 @@ def _actions(
     ).map(lambda get: (get,))
 
     def list_of(*kinds: Strategy[Any]) -> Strategy[tuple[Action, ...]]:
-        more = st.lists(_among(*kinds), max_size=12).map(tuple)
+        more = _lists(_among(*kinds), 12).map(tuple)
         return st.builds(lambda one, more: one + more, first, more)
 
     # The wall clock moves in few of them: those run under another clock.
