@@ -323,7 +323,7 @@ class _Results:
             self.outcomes[module] = json.loads(file.read_text())
 
     def show(self) -> bool:
-        """Print the table, and return whether all survivors are accepted ones."""
+        """Print the table, and return whether the survivors are those that are accepted."""
         columns = (KILLED, TIMED_OUT, SURVIVED, "accepted", STILLBORN)
         print("module".ljust(11), *(column.rjust(9) for column in columns), "score".rjust(8))
         table = {}
@@ -337,7 +337,11 @@ class _Results:
             score = 100 * killed / max(1, killed + counts[SURVIVED])
             cells = (str(counts[column]).rjust(9) for column in columns)
             print(module.ljust(11), *cells, f"{score:7.1f}%")
-        return total[SURVIVED] == total["accepted"]
+        known = {key for outcomes in self.outcomes.values() for key in outcomes}
+        listed = {key for key in self.accepted if key.partition(" ")[0] in self.outcomes}
+        for key in sorted(listed - known):
+            print(f"listed in {ACCEPTED.name}, and no mutant: {key}")
+        return total[SURVIVED] == total["accepted"] and listed <= known
 
 
 def _accepted() -> set[str]:
