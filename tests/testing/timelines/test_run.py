@@ -322,6 +322,12 @@ def test_an_expired_token_that_the_program_presents_is_told() -> None:
     assert str(refused.value).endswith(repr(timeline))
 
 
+def test_a_token_has_expired_in_the_moment_of_its_end() -> None:
+    """The boundary belongs to the end, and the text does not speak of 0 s."""
+    with pytest.raises(RefusedTokenError, match="in the moment of its end"):
+        run_timeline(Timeline(lifetime=60.5, leaves_at=100.0), careless)
+
+
 def test_an_expired_token_explains_what_else_the_program_raised() -> None:
     """What the program raised after it is the cause."""
 

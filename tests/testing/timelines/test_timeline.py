@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 
 from trio_anon_session import ConfigError
 from trio_anon_session.testing import strategies
@@ -53,6 +54,22 @@ def test_what_is_drawn_can_be_pasted(timeline: Timeline) -> None:
 def test_only_what_is_not_usual_is_shown(shown: str) -> None:
     """A repr leaves out what is as it is by default."""
     assert repr(eval(shown, vars(strategies))) == shown
+
+
+def test_hypothesis_shows_no_more() -> None:
+    """A failing example is printed as briefly as that, ready to be pasted."""
+
+    @settings(database=None, phases=[Phase.generate, Phase.shrink], print_blob=False)
+    @given(timeline=timelines(seed=0))
+    def fail(timeline: Timeline) -> None:
+        raise OSError("no file")
+
+    with pytest.raises(OSError, match="no file") as failed:
+        fail()
+
+    notes = "\n".join(failed.value.__notes__)
+    assert re.search(r"^    timeline=Timeline\(.*\),$", notes, re.MULTILINE), notes
+    assert "stale_buffer" not in notes
 
 
 def test_lists_become_tuples() -> None:

@@ -207,7 +207,8 @@ def _refused(server: TokenServer) -> Breach | None:
         if presented.verdict == "expired" and presented.access_token is not None:
             token = server.tokens[presented.access_token]
             late = 0.0 - token.left_at(presented.at)
-            text = f"the program presented a token {late:g} s after its end"
+            when = f"{late:g} s after its end" if late else "in the moment of its end"
+            text = f"the program presented a token {when}"
             return Breach(promise=None, at=presented.at, text=text)
     return None
 

@@ -61,6 +61,10 @@ class _BriefRepr:
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
+        # Hypothesis looks for it: else it prints every field of a failing example.
+        printer.text(repr(self))
+
 
 def _check_moment(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not 0 <= value < math.inf:
