@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import hypothesis
 import trio
@@ -20,7 +20,7 @@ import trio.testing
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from benchmarks.hot_path import report
-from trio_anon_session.testing.strategies import Get, Outcome, Timeline, run_timeline, timelines
+from trio_anon_session.testing.strategies import Get, Timeline, run_timeline, timelines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import httpx
 
     from trio_anon_session import AnonymousSession
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 TURNS = 11
 DRAWN = 50
@@ -41,6 +44,13 @@ def time_once(function: Callable[[], object]) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
+
+
+def time_each(function: Callable[[T], U], things: list[T]) -> tuple[float, list[U]]:
+    """Return the seconds that a call takes for each of these, and what the calls return."""
+    began = time.perf_counter()
+    results = [function(thing) for thing in things]
+    return (time.perf_counter() - began) / len(things), results
 
 
 def bare_run() -> None:
@@ -84,11 +94,10 @@ def main() -> None:
         bare.append(sum(time_once(bare_run) for _ in range(DRAWN)) / DRAWN)
         seconds, drawn = draw(turn)
         drawing.append(seconds)
-        outcomes: list[Outcome] = []
-        running.append(
-            time_once(lambda: outcomes.extend(map(run_timeline, drawn))) / len(drawn)  # noqa: B023
-        )
-        picture.append(time_once(lambda: list(map(str, outcomes))) / len(outcomes))  # noqa: B023
+        seconds, outcomes = time_each(run_timeline, drawn)
+        running.append(seconds)
+        seconds, _ = time_each(str, outcomes)
+        picture.append(seconds)
         smallest.append(time_once(lambda: run_timeline(SMALLEST)))
         day.append(time_once(lambda: run_timeline(DAY)))
         requests.append(time_once(lambda: run_timeline(Timeline(), program)))

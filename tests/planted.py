@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
+from tests.drawing import draw_each
 from tests.mutation.loading import ROOT, load_from, source_path
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 LIMIT = 60.0
 """Seconds for each bug."""
 BATCH = 25
-"""Timelines of each seed: one example of a run is often much like the one before."""
+"""Timelines of each seed."""
 
 
 class Bug(NamedTuple):
@@ -298,18 +299,8 @@ def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromis
     load_from(bug.module, bug.source())
     logging.disable(logging.CRITICAL)
     # Not before the bug is there.
-    from hypothesis import HealthCheck, Phase, given, seed, settings
-
     from trio_anon_session.testing.strategies import BrokenPromiseError, run_timeline, timelines
 
-    once = settings(
-        max_examples=BATCH,
-        phases=[Phase.generate, Phase.shrink] if small else [Phase.generate],
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
     examples = 0
     was_found = False
 
@@ -327,7 +318,7 @@ def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromis
     began = time.monotonic()
     for number in itertools.count(first_seed):
         try:
-            seed(number)(once(given(timelines())(run)))()
+            draw_each(timelines(), run, seed=number, count=BATCH, shrink=small)
         except BrokenPromiseError as broken:
             return examples, broken
         if time.monotonic() - began > LIMIT:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from tests.drawing import draw_each
 from trio_anon_session.testing.strategies import (
     PASSING_KINDS,
     Action,
@@ -80,21 +80,12 @@ class Progress:
 def run_batch(progress: Progress, number: int, count: int = BATCH) -> None:
     """Run so many drawn timelines, each in two orders of tasks."""
 
-    @seed(number)
-    @settings(
-        max_examples=count,
-        phases=[Phase.generate, Phase.shrink],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(timelines())
     def run(timeline: Timeline) -> None:
-        # Each in two orders of tasks: drawing one takes longer than running it.
+        # In two, since drawing one takes longer than running it.
         progress.add(timeline)
         progress.add(attrs.evolve(timeline, seed=timeline.seed + 1))
 
-    run()
+    draw_each(timelines(), run, seed=number, count=count, shrink=True)
 
 
 def month(number: int) -> Timeline:

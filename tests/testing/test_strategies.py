@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import trio
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.drawing import draw_each
 from trio_anon_session import AnonymousSessionError
 from trio_anon_session.testing import strategies
 from trio_anon_session.testing._timelines.timeline import AnswerKind
@@ -43,27 +44,13 @@ if TYPE_CHECKING:
 def sample(strategy: st.SearchStrategy[Any], count: int, run: int = 0) -> list[Any]:
     """Draw so many, others in each run."""
     drawn: list[Any] = []
-
-    @seed(run)
-    @settings(
-        max_examples=count,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def collect(value: Any) -> None:
-        drawn.append(value)
-
-    collect()
+    draw_each(strategy, drawn.append, seed=run, count=count)
     return drawn
 
 
 class Drawn:
     """Is what was drawn, and more of it as long as somebody looks in vain."""
 
-    # Many short runs, for one example of a run is often much like the one before.
     BATCH, BATCHES = 30, 200
 
     def __init__(self, strategy: st.SearchStrategy[Any]) -> None:
