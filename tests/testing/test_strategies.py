@@ -271,6 +271,17 @@ def test_actions_can_be_left_to_a_program() -> None:
     assert any(timeline.answers for timeline in drawn)
 
 
+@pytest.mark.parametrize("faults", [True, False])
+def test_tokens_live_for_a_minute_beside_a_program(*, faults: bool) -> None:
+    """Shorter ones would be granted by the thousand; none at all is a fault of the server."""
+    drawn = Drawn(timelines(actions=False, faults=faults))
+
+    assert drawn.have(lambda timeline: timeline.lifetime == (0.0 if faults else 60.0))
+    assert drawn.have(lambda timeline: timeline.lifetime > 60.0)
+    lives = {timeline.lifetime for timeline in drawn.values}
+    assert min(lives - {0.0} if faults else lives) >= 60.0
+
+
 def test_faults_can_be_left_out() -> None:
     """Then every request goes well, sooner or later."""
     for timeline in sample(timelines(faults=False), 50):

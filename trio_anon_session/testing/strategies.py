@@ -82,6 +82,7 @@ TICK = 2.0**-10
 """Seconds; about a millisecond. Sums of such are exact, so that boundaries can be met."""
 
 _LIVES_AHEAD = 4
+_A_MINUTE = 60.0
 _FIELDS = frozenset(field.name for field in attrs.fields(Timeline))
 
 Strategy = st.SearchStrategy
@@ -176,7 +177,7 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
 
     Args:
         actions: whether getters, reports and the rest are drawn, or left to a program of
-            your own.
+            your own. With one, tokens live for a minute at least, if you give no lifetime.
         faults: whether token requests go wrong. Without, each brings a token, well in time.
         **fields: what not to draw: fields of :class:`Timeline`, each a value or a strategy.
     """
@@ -241,8 +242,13 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     for name, strategy in _SETTINGS.items():
         settle(name, strategy if name in varied else st.just(_DEFAULTS[name]))
     lives = lifetimes(drawn["stale_buffer"], drawn["expired_buffer"])
-    # No life at all is a fault.
-    lifetime = settle("lifetime", lives if faults else lives.map(lambda life: life or 1.0))
+    if not actions:
+        # A program may take hours, in which tokens of a second would be granted by the thousand.
+        lives = lives.map(lambda life: life and max(life, _A_MINUTE))
+    if not faults:
+        # No life at all is one.
+        lives = lives.map(lambda life: life or _A_MINUTE)
+    lifetime = settle("lifetime", lives)
     idle = [max(1.0, lifetime / share) for share in (1, 2, 4)]
     settle("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
     latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
