@@ -162,6 +162,25 @@ class TestIt:
     )
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("faults=[Fault.hang()]", "faults: wants a FaultPlan; got list"),
+        ("lifetime='60'", "lifetime: wants seconds, 0 or more; got '60'"),
+        ("lifetime=-1.0", "lifetime: wants seconds, 0 or more; got -1.0"),
+    ],
+)
+def test_a_setting_that_the_server_cannot_have(run: Run, setting: str, words: str) -> None:
+    """A wrong value in the marker is told in one line, with what is wanted."""
+    run.says(
+        f"""
+@pytest.mark.token_server({setting})
+def test_server(token_server): ...
+""",
+        f"@pytest.mark.token_server: {words}",
+    )
+
+
 def test_a_setting_that_the_server_does_not_have(run: Run) -> None:
     """A wrong name in the marker is told, with the names that there are."""
     run.says(
@@ -290,6 +309,12 @@ async def test_session(anonymous_session, autojump_clock):
     ("setting", "words"),
     [
         ("stale_bufer=1.0", "there is no setting 'stale_bufer'; there are api_root_url, "),
+        (
+            "lifetime=60.0",
+            "there is no setting 'lifetime'; it is one of @pytest.mark.token_server; here are api_",
+        ),
+        ("observers=print", "observers: wants a list of callables"),
+        ("observers=[1]", "observers: wants a list of callables"),
         ("stale_buffer=-1.0", "stale_buffer: wants a finite number of seconds, 0 or more"),
         ("60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
     ],

@@ -195,6 +195,10 @@ class TokenServer:
         seed: int = 0,
         keep: int | None = None,
     ) -> None:
+        if faults is not None and not isinstance(faults, FaultPlan):
+            raise TypeError(f"faults: wants a FaultPlan; got {type(faults).__name__}")
+        if lifetime is not None and (isinstance(lifetime, str) or not lifetime >= 0):
+            raise ValueError(f"lifetime: wants seconds, 0 or more; got {lifetime!r}")
         self.faults = faults or FaultPlan()
         self.clients = {client.client_id: client for client in clients}
         self.lifetime = lifetime

@@ -15,6 +15,7 @@ settings from markers of their names.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import pytest
@@ -55,8 +56,13 @@ class VirtualTime(Protocol):
 
 def make_server(request: pytest.FixtureRequest) -> TokenServer:
     """Return a server with the settings of a test's markers."""
-    settings = _settings_of(request, "token_server", _names_of(TokenServer))
-    return TokenServer(**settings)
+    settings = _settings_of(request, "token_server")
+    mistake = ""
+    try:
+        return TokenServer(**settings)
+    except (TypeError, ValueError) as error:
+        mistake = str(error)
+    pytest.fail(f"@pytest.mark.token_server: {mistake}", pytrace=False)
 
 
 def session_settings(request: pytest.FixtureRequest, server: TokenServer) -> dict[str, Any]:
@@ -66,12 +72,12 @@ def session_settings(request: pytest.FixtureRequest, server: TokenServer) -> dic
         request: the test's.
         server: the one that the session is to use.
     """
-    own = {"observers"}
-    settings = _settings_of(request, "anonymous_session", _names_of(Config) | own)
+    settings = _settings_of(request, "anonymous_session")
     mistake = ""
     try:
-        server.config(**{name: settings[name] for name in settings.keys() - own})
-    except ConfigError as error:
+        server.config(**{name: settings[name] for name in settings.keys() - {"observers"}})
+        _check_observers(settings.get("observers", ()))
+    except (ConfigError, TypeError) as error:
         mistake = str(error)
     if mistake:
         pytest.fail(f"@pytest.mark.anonymous_session: {mistake}", pytrace=False)
@@ -102,10 +108,14 @@ def check_test(request: pytest.FixtureRequest) -> None:
         pytest.fail(mistake, pytrace=False)
 
 
-def _settings_of(
-    request: pytest.FixtureRequest, marker: str, names: frozenset[str]
-) -> dict[str, Any]:
+def _check_observers(observers: object) -> None:
+    if not isinstance(observers, Iterable) or not all(map(callable, observers)):
+        raise TypeError("observers: wants a list of callables")
+
+
+def _settings_of(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
     """Return the arguments of a test's markers; the nearer wins, over class and module."""
+    names = _SETTINGS[marker]
     settings: dict[str, Any] = {}
     for mark in request.node.iter_markers(marker):
         if mark.args:
@@ -117,8 +127,10 @@ def _settings_of(
         settings = {**mark.kwargs, **settings}
     for name in settings:
         if name not in names:
+            elsewhere = [other for other in _SETTINGS if name in _SETTINGS[other]]
+            hint = f"it is one of @pytest.mark.{elsewhere[0]}; here" if elsewhere else "there"
             pytest.fail(
-                f"@pytest.mark.{marker}: there is no setting {name!r}; there are"
+                f"@pytest.mark.{marker}: there is no setting {name!r}; {hint} are"
                 f" {', '.join(sorted(names))}",
                 pytrace=False,
             )
@@ -127,3 +139,10 @@ def _settings_of(
 
 def _names_of(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
+
+
+_SETTINGS = {
+    "token_server": _names_of(TokenServer),
+    "anonymous_session": _names_of(Config) | {"observers"},
+}
+"""The settings that each marker takes."""

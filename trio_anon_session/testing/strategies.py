@@ -8,9 +8,11 @@ A property test of this library's promises is two lines::
 
 and one of your own program is two more::
 
-    @given(timelines(actions=False))
+    @given(timelines(actions=False, faults=False))
     def test_my_program(timeline):
         run_timeline(timeline, program=my_program)
+
+With faults, too, once your program handles the session's errors.
 
 Everything drawn is valid and plain data: what fails is printed whole, and can be pasted
 into ``@example``. Needs the extra ``testing``.
@@ -187,6 +189,9 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
     for name in fields:
         if name not in _FIELDS:
             raise TypeError(f"{name}: wants the name of a Timeline's field")
+    values = {n: v for n, v in fields.items() if not isinstance(v, st.SearchStrategy)}
+    # What cannot be is told here, by its name, and not when something is drawn.
+    Timeline(**values)
     return _timelines(actions=actions, faults=faults, fields=fields)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -316,10 +318,29 @@ def test_an_expired_token_that_the_program_presents_is_told() -> None:
         run_timeline(timeline, careless)
 
     assert refused.value.promise is None
+    assert "token A 0.5 s" in str(refused.value)
     assert refused.value.outcome.timeline == timeline
     assert str(refused.value.outcome) in str(refused.value)
     assert "A: expired" in str(refused.value)
     assert str(refused.value).endswith(repr(timeline))
+
+
+def test_the_token_that_was_presented_is_drawn_among_many() -> None:
+    """The picture leaves tokens out, but not the one that it is about."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        headers = bearer(await session.get_access_token())
+        while True:
+            await client.get("/2.0/files/1", headers=headers)
+            await trio.sleep(300.0)
+
+    with pytest.raises(RefusedTokenError) as refused:
+        run_timeline(Timeline(lifetime=60.0), program)
+
+    picture = str(refused.value.outcome)
+    assert re.search(r"^  \+\d+ tokens ", picture, re.MULTILINE)
+    assert re.search(r"^▶ token A .*╢", picture, re.MULTILINE)
+    assert re.search(r"^▶ getter 2 ", picture, re.MULTILINE)
 
 
 def test_a_token_has_expired_in_the_moment_of_its_end() -> None:
@@ -374,6 +395,7 @@ def test_what_the_program_raises_comes_out_with_the_picture(error: Exception) ->
     assert raised.value is error
     (note,) = error.__notes__
     assert "token A" in note
+    assert note.endswith(f"\n\n{IDLE!r}")
 
 
 class Verdict(BaseException):
@@ -421,6 +443,51 @@ def test_a_program_that_runs_in_circles_is_told() -> None:
 
     with pytest.raises(strategies.BrokenTimelineError, match="turns without end"):
         run_timeline(IDLE, program)
+
+
+async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+    """Wait for something of which virtual time knows nothing."""
+    finished = threading.Event()
+
+    async def watch() -> None:
+        # Not before the run has tried to end the program, and the clock has gone on.
+        await trio.sleep(2 * run.GRACE + IDLE.leaves_at)
+        finished.set()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as shielded:
+                shielded.start_soon(watch)
+                await trio.to_thread.run_sync(finished.wait)
+        nursery.cancel_scope.cancel()
+
+
+def test_a_program_that_waits_for_a_thread_is_told() -> None:
+    """Time goes by while it waits, and what it does afterwards has not been tested."""
+    with pytest.raises(strategies.BrokenTimelineError, match="does not wait for threads"):
+        run_timeline(IDLE, wait_for_a_thread)
+
+
+@pytest.mark.parametrize(
+    ("timeline", "program", "words"),
+    [
+        (timelines(), careless, "timeline: wants a Timeline, drawn by @given"),
+        (Timeline, careless, "timeline: wants a Timeline"),
+        (IDLE, "careless", "program: wants an async function itself, not a call of it; got str"),
+        (IDLE, lambda *_: None, "program: wants an async function, with async def"),
+    ],
+    ids=["a strategy", "a class", "no function", "no async function"],
+)
+def test_what_cannot_be_run_is_refused(timeline: Any, program: Any, words: str) -> None:
+    """A slip is told in words that say what to do."""
+    with pytest.raises(TypeError, match=words):
+        run_timeline(timeline, program)
+
+
+async def test_an_async_test_cannot_run_a_timeline() -> None:
+    """It says so, and not that a run is inside a run."""
+    with pytest.raises(RuntimeError, match="call it in a test that is not async"):
+        run_timeline(IDLE)
 
 
 # What is left behind

@@ -209,3 +209,33 @@ def test_retry_after_is_sent_as_servers_send_it(asked: float, header: str) -> No
 
     assert fault is not None
     assert dict(fault.headers)["Retry-After"] == header
+
+
+@pytest.mark.parametrize(
+    ("field", "written"),
+    [
+        ("lifetime", "Timeline(lifetime='3600')"),
+        ("lifetime", "Timeline(lifetime=True)"),
+        ("latency", "Answer(latency=None)"),
+        ("by", "SetWall(at=0.0, by='1')"),
+        ("gives_up", "Get(at=0.0, gives_up='soon')"),
+        ("count", "Get(at=0.0, count=1.5)"),
+        ("strategy", "Timeline(strategy=2.0)"),
+        ("strategy", "Timeline(strategy=('2',))"),
+        ("then", "Timeline(then='token')"),
+        ("then", "Timeline(then=None)"),
+        ("answers", "Timeline(answers=Answer())"),
+        ("answers", "Timeline(answers=[Answer])"),
+        ("revocations", "Timeline(revocations=[1])"),
+        ("actions", "Timeline(actions=(1,))"),
+        ("actions", "Timeline(actions=Get(at=0.0))"),
+        ("seed", "Timeline(seed='x')"),
+        ("reuses_tokens", "Timeline(reuses_tokens='no')"),
+        ("lifetime", "timelines(lifetime='60')"),
+        ("lifetime", "timelines(lifetime=int)"),
+    ],
+)
+def test_what_is_of_another_type_is_refused(field: str, written: str) -> None:
+    """It is refused by its name, when it is written down, and the text says what is wanted."""
+    with pytest.raises((TypeError, ValueError), match=f"^{field}: wants "):
+        eval(written, vars(strategies))

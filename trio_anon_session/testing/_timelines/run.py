@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import Counter
 from contextlib import ExitStack
@@ -43,11 +44,12 @@ from .log import (
     Stopped,
     WallSet,
 )
+from .names import token_names
 from .picture import draw_svg, draw_text
 from .record import Breach
 from .referee import judge
 from .story import tell
-from .timeline import Get, Invalidate, Kill, Revoke, SetWall, Suspend
+from .timeline import Get, Invalidate, Kill, Revoke, SetWall, Suspend, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from .._server import Receive, Scope, Send, TokenServer
     from .log import Ask, Happening
     from .record import Story
-    from .timeline import Action, Answer, Timeline
+    from .timeline import Action, Answer
 
 STEPS_LIMIT = 2000
 """Steps of tasks at one moment of time, for each getter and for the rest, before it is
@@ -67,6 +69,9 @@ PROGRAM_STEPS_LIMIT = 200_000
 """The same for a program, which may have thousands of tasks."""
 PATIENCE = 1e6
 """Seconds after the last action and the end, when who has not come back never will."""
+
+GRACE = 3600.0
+"""Seconds that a program may take for its cleanup, before it is taken to wait for a thread."""
 
 
 class Program(Protocol):
@@ -166,10 +171,15 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
     Raises:
         BrokenPromiseError: the session broke a promise. Its text is the picture.
         RefusedTokenError: the program presented an expired token. Likewise.
-        BrokenTimelineError: the program took turns without end. Likewise.
-        Exception: what the program raised, with the picture as a note.
+        BrokenTimelineError: the program took turns without end, or went on for an hour
+            after it was cancelled. Likewise.
+        Exception: what the program raised, with the picture and the timeline as a note.
+        TypeError: for a strategy in place of a timeline, or a coroutine in place of a
+            program.
+        RuntimeError: in a test that is async.
     """
     __tracebackhide__ = True
+    _check_call(timeline, program)
     stage = _Stage(timeline, program)
     problem: BaseException | None = None
     with ExitStack() as stack:
@@ -186,7 +196,7 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
     kind: type[BrokenTimelineError] = BrokenPromiseError
     breach: Breach | None = None
     if program is not None:
-        kind, breach = RefusedTokenError, _refused(server)
+        kind, breach = RefusedTokenError, _refused(server, token_names(stage.log))
         if breach is None and problem is None:
             kind, breach = BrokenTimelineError, _stopped(stage.log)
     elif problem is None:
@@ -197,19 +207,31 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
     if breach is not None and (problem is None or isinstance(problem, Exception)):
         raise kind(breach, outcome) from problem
     if problem is not None:
-        problem.add_note(outcome.text())
+        problem.add_note(f"{outcome.text()}\n\n{timeline!r}")
         raise problem
     return outcome
 
 
-def _refused(server: TokenServer) -> Breach | None:
-    for presented in server.presented:
+def _check_call(timeline: object, program: object) -> None:
+    if not isinstance(timeline, Timeline):
+        kind = type(timeline).__name__
+        raise TypeError(f"timeline: wants a Timeline, drawn by @given or written; got {kind}")
+    if program is not None and not callable(program):
+        kind = type(program).__name__
+        raise TypeError(f"program: wants an async function itself, not a call of it; got {kind}")
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError("run_timeline is a trio.run: call it in a test that is not async")
+
+
+def _refused(server: TokenServer, names: dict[str, str]) -> Breach | None:
+    for number, presented in enumerate(server.presented, 1):
         if presented.verdict == "expired" and presented.access_token is not None:
             token = server.tokens[presented.access_token]
             late = 0.0 - token.left_at(presented.at)
             when = f"{late:g} s after its end" if late else "in the moment of its end"
-            text = f"the program presented a token {when}"
-            return Breach(promise=None, at=presented.at, text=text)
+            name = names.get(presented.access_token)
+            text = f"the program presented {f'token {name}' if name else 'a token'} {when}"
+            return Breach(promise=None, at=presented.at, text=text, getter=number, token=name)
     return None
 
 
@@ -387,12 +409,26 @@ class _Stage:
                 if self.program is None:
                     await trio.sleep_forever()
                 else:
-                    await self.program(session, client)
+                    await self._play(self.program, session, client)
         except trio.Cancelled:
             raise
         # What pytest and Hypothesis raise to end a test is no Exception, nor is an interrupt.
         except BaseException as error:  # noqa: ASYNC103  # raised when all is over
             failure.append(error)
+
+    async def _play(
+        self, program: Program, session: AnonymousSession, client: httpx.AsyncClient
+    ) -> None:
+        try:
+            running = program(session, client)
+            if not inspect.isawaitable(running):
+                raise TypeError("program: wants an async function, with async def")
+            await running
+        finally:
+            late = trio.current_time() - self.timeline.leaves_at
+            if late > GRACE:
+                waits = "virtual time does not wait for threads or sockets"
+                self.note(Stopped(f"the program went on for {late:g} s after its end; {waits}"))
 
     def _see_event(self, event: Event) -> None:
         if isinstance(event, Granted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import attrs
@@ -13,7 +14,7 @@ from .._server import Client, TokenServer
 from .log import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..._errors import TokenRequestError
 
@@ -66,8 +67,12 @@ class _BriefRepr:
         printer.text(repr(self))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _check_moment(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value < math.inf:
+    if not _is_number(value) or not 0 <= value < math.inf:
         raise ValueError(f"{attribute.name}: wants seconds, 0 or more; got {value!r}")
 
 
@@ -77,7 +82,7 @@ def _check_optional(_: object, attribute: attrs.Attribute[Any], value: float | N
 
 
 def _check_finite(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not math.isfinite(value):
+    if not _is_number(value) or not math.isfinite(value):
         raise ValueError(f"{attribute.name}: wants a finite number of seconds; got {value!r}")
 
 
@@ -103,13 +108,36 @@ def _check_gives_up(_: object, attribute: attrs.Attribute[Any], value: object) -
 def _check_pauses(
     _: object, attribute: attrs.Attribute[Any], value: tuple[float | None, ...] | None
 ) -> None:
+    if value is not None and not isinstance(value, tuple):
+        raise ValueError(f"{attribute.name}: wants a tuple of pauses, or None; got {value!r}")
     for pause in value or ():
         _check_optional(_, attribute, pause)
 
 
 def _check_count(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    if not value >= 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not value >= 0:
         raise ValueError(f"{attribute.name}: wants a number, 0 or more; got {value!r}")
+
+
+def _is_a(kind: Any, wants: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return a validator of the type of a value."""
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            raise TypeError(f"{attribute.name}: wants {wants}; got {value!r}")
+
+    return check
+
+
+def _are_all(kind: Any, wants: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return a validator of the types of a tuple's elements."""
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        elements = value if isinstance(value, tuple) else ()
+        if elements is not value or not all(isinstance(element, kind) for element in elements):
+            raise TypeError(f"{attribute.name}: wants a list of {wants}; got {value!r}")
+
+    return check
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -246,12 +274,13 @@ class SetWall(Moment):
 Action = Get | Invalidate | Revoke | Kill | Suspend | SetWall
 
 
-def _answers(value: Iterable[Answer]) -> tuple[Answer, ...]:
-    return tuple(value)
+def _as_answers(value: Iterable[Answer]) -> tuple[Answer, ...]:
+    # What is no list is the validator's to refuse, by its name.
+    return tuple(value) if isinstance(value, Iterable) else value
 
 
-def _actions(value: Iterable[Action]) -> tuple[Action, ...]:
-    return tuple(value)
+def _as_actions(value: Iterable[Action]) -> tuple[Action, ...]:
+    return tuple(value) if isinstance(value, Iterable) else value
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -288,14 +317,20 @@ class Timeline(_BriefRepr):
     """
 
     lifetime: float = attrs.field(default=3600.0, validator=_check_moment)
-    answers: tuple[Answer, ...] = attrs.field(default=(), converter=_answers)
-    then: Answer = Answer()
-    revocations: tuple[Answer, ...] = attrs.field(default=(), converter=_answers)
-    actions: tuple[Action, ...] = attrs.field(default=(), converter=_actions)
+    answers: tuple[Answer, ...] = attrs.field(
+        default=(), converter=_as_answers, validator=_are_all(Answer, "Answer")
+    )
+    then: Answer = attrs.field(default=Answer(), validator=_is_a(Answer, "an Answer"))
+    revocations: tuple[Answer, ...] = attrs.field(
+        default=(), converter=_as_answers, validator=_are_all(Answer, "Answer")
+    )
+    actions: tuple[Action, ...] = attrs.field(
+        default=(), converter=_as_actions, validator=_are_all(Action, "actions, such as Get")
+    )
     leaves_at: float = attrs.field(default=4 * 3600.0, validator=_check_moment)
     leaves_by: Leaving = attrs.field(default="return", validator=_one_of(Leaving))
-    reuses_tokens: bool = False
-    seed: int = 0
+    reuses_tokens: bool = attrs.field(default=False, validator=_is_a(bool, "a bool"))
+    seed: int = attrs.field(default=0, validator=_is_a(int, "an int"))
     strategy: tuple[float | None, ...] | None = attrs.field(default=None, validator=_check_pauses)
     stale_buffer: float = 600.0
     expired_buffer: float = 30.0
