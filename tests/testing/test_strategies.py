@@ -202,13 +202,20 @@ def test_drawn_timelines_reach_everything(
     assert drawn.have(is_it)
 
 
-def test_timelines_come_to_something() -> None:
-    """In many of them a getter gets a token, and in some of them an error."""
-    outcomes = [run_timeline(timeline) for timeline in sample(timelines(), 100)]
-    kinds = [{getter.kind for getter in outcome.story.getters} for outcome in outcomes]
+@pytest.mark.parametrize("kind", ["token", "error", "closed", "cancelled"])
+def test_timelines_come_to_something(drawn: Drawn, kind: str) -> None:
+    """Getters get tokens and errors, meet the end, and give up."""
+    assert drawn.have(
+        lambda timeline: kind in {getter.kind for getter in run_timeline(timeline).story.getters}
+    )
 
-    assert sum("token" in kind for kind in kinds) >= 20
-    assert any("error" in kind for kind in kinds)
+
+def test_many_timelines_bring_tokens() -> None:
+    """In one of five at least a getter gets one."""
+    drawn = [timeline for run in range(20) for timeline in sample(timelines(), 10, run=run)]
+    got = [any(g.kind == "token" for g in run_timeline(t).story.getters) for t in drawn]
+
+    assert sum(got) >= len(got) / 5
 
 
 # What is fixed
