@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import time
+import warnings
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
@@ -92,6 +93,15 @@ class TokenManager(Unpicklable):
 
     def __repr__(self) -> str:
         return f"<TokenManager for {self._config.client_id!r} at {self._config.token_url}>"
+
+    def __del__(self) -> None:
+        if self._owns_client and self._client is not None and not self._closed:
+            warnings.warn(
+                f"{self!r} was not closed: use it with 'async with', or await its aclose()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     async def __aenter__(self) -> Self:
         await trio.lowlevel.checkpoint()

@@ -36,11 +36,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Self, final
+import warnings
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NoReturn, Self, final
 
 import attrs
 import trio
-from trio.lowlevel import checkpoint
+from trio.lowlevel import checkpoint, current_clock
 
 from ._backoff import Rounds, logger
 from ._config import Config
@@ -55,7 +57,7 @@ from ._states import StateView
 from ._token import TokenInfo, TokenState, state_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from ._auth import SessionAuth
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
 LOOK_UP_INTERVAL = 60.0
 """Seconds; the longest sleep, after which a suspend is noticed at the latest."""
 _USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
+_session_around: ContextVar[AnonymousSession | None] = ContextVar("session_around", default=None)
+"""The session in whose block a task is, or was started."""
 
 
 @attrs.define(eq=False)
@@ -127,24 +131,36 @@ class AnonymousSession(Unpicklable):
 
         self._sleep = trio.CancelScope()
         self._life = trio.CancelScope(shield=True)
+        # Of the run in which the session is opened. Each run has a clock of its own, so that
+        # its clock tells it from others.
+        self._clock: trio.abc.Clock | None = None
+        self._now: Callable[[], float] = trio.current_time
+        self._around: AnonymousSession | None = None
         self._entered = False
         self._closed = False
 
     def __repr__(self) -> str:
-        # Not the state: that is Trio's clock's to say, which a thread cannot read.
+        # Not the state: it is another one by the time at which somebody reads a log.
         condition = "closed" if self._closed else "open" if self._entered else "not entered"
         return f"<AnonymousSession for {self._config.client_id!r}, {condition}>"
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
+        clock = _clock_here()
+        await checkpoint()
+        # After the checkpoint: two tasks may try at once.
         if self._entered:
             raise RuntimeError("a session is entered once: make a new AnonymousSession")
-        await checkpoint()
+        around = _session_around.get()
+        if around is not None:
+            self._warn_of_twin(around)
         self._entered = True
+        self._around = around
+        _session_around.set(self)
+        self._clock, self._now = clock, clock.current_time
         # Where nobody has imported trio.testing there is no MockClock, and importing it
         # here would double a program's start.
         testing = sys.modules.get("trio.testing")
-        clock = trio.lowlevel.current_clock()
         self._clock_is_mocked = testing is not None and isinstance(clock, testing.MockClock)
         self._block_manager = trio.open_nursery(strict_exception_groups=True)
         self._block = await self._block_manager.__aenter__()
@@ -162,10 +178,27 @@ class AnonymousSession(Unpicklable):
         try:
             crash = await self._end()  # noqa: ASYNC102
         finally:
+            _session_around.set(self._around)
+            self._around = None
             if isinstance(self._manager, TokenManager) and self._owns_manager:
                 with trio.move_on_after(self._config.shutdown_timeout, shield=True):
                     await self._manager.aclose()
         settle(exc, crash)
+
+    def _warn_of_twin(self, other: AnonymousSession) -> None:
+        """Warn of an open session that does the same work: two get a token each."""
+        if (
+            self._owns_manager
+            and other._owns_manager
+            and not other._closed
+            and other._config == self._config
+        ):
+            warnings.warn(
+                "a session with the same config is open around this one, and each of the two gets "
+                "tokens of its own: hand that session on instead of opening another",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     async def _end(self) -> BaseException | None:
         """End the tasks, revoke if asked to, and return what one of the tasks raised."""
@@ -227,10 +260,17 @@ class AnonymousSession(Unpicklable):
                 just failed; ``retry_after`` says when the session tries again. Each
                 caller gets an error of its own, with the shared cause.
             SessionClosedError: the session's block was left.
-            RuntimeError: the session was not entered.
+            RuntimeError: the session was not entered, or not in this Trio run.
 
         Cancellation: takes nothing along; a grant under way goes on. Always a checkpoint.
         """
+        # As in _check_run, without a call: a hit should cost little more than its checkpoint.
+        try:
+            is_at_home = current_clock() is self._clock
+        except RuntimeError:
+            is_at_home = False
+        if not is_at_home:
+            self._refuse_use()
         await checkpoint()
         # No await between this look and the return: what is returned is good now.
         token = self._usable_token(options)
@@ -245,12 +285,13 @@ class AnonymousSession(Unpicklable):
             trio.WouldBlock: there is none; no grant is started for it. It keeps an eager
                 session from parking, but wakes no parked one.
             SessionClosedError: the session's block was left.
-            RuntimeError: the session was not entered.
+            RuntimeError: the session was not entered, or not in this Trio run.
         """
+        self._check_run()
         token = self._usable_token()
         if token is None:
             self._check_open()
-            now = trio.current_time()
+            now = self._now()
             if not self._is_parked(now):
                 self._asked_at = now
             raise trio.WouldBlock
@@ -276,6 +317,7 @@ class AnonymousSession(Unpicklable):
         Returns:
             The very token that satisfied the get.
         """
+        self._check_run()
         await checkpoint()
         return self._usable_token(options) or await self._hold(options)
 
@@ -288,7 +330,7 @@ class AnonymousSession(Unpicklable):
         """
         if self._closed:
             return
-        self._check_open()
+        self._check_run()
         token = self._token
         if token is None or token.access_token != access_token:
             return
@@ -309,11 +351,12 @@ class AnonymousSession(Unpicklable):
             RevocationError: the token may live on at the server. It is forgotten all the
                 same.
             SessionClosedError: the session's block was left.
-            RuntimeError: the session was not entered.
+            RuntimeError: the session was not entered, or not in this Trio run.
 
         Cancellation: the token is forgotten, and the session goes on revoking it. Always
         a checkpoint.
         """
+        self._check_run()
         self._check_open()
         if self._grant is not None:
             self._grant.discarded = self._grant.revoked = True
@@ -336,7 +379,7 @@ class AnonymousSession(Unpicklable):
         """What the session's token is good for now."""
         if self._token is None:
             return TokenState.EMPTY
-        return state_at(self._token, self._aged(trio.current_time()))
+        return state_at(self._token, self._aged(self._now()))
 
     @property
     def token_info(self) -> TokenInfo | None:
@@ -354,7 +397,7 @@ class AnonymousSession(Unpicklable):
         """Return what there is to be seen from outside, as it is now."""
         expires_in = next_refresh_in = None
         if self._entered and not self._closed:
-            now = trio.current_time()
+            now = self._now()
             if self._token is not None:
                 expires_in = max(0.0, self._token.expires_at - self._aged(now))
             due_at = now if self._grant is not None else self._due_at(now)
@@ -392,7 +435,7 @@ class AnonymousSession(Unpicklable):
         token = self._token
         if token is None:
             return None
-        now = trio.current_time()
+        now = self._now()
         # As in _aged, without a call: two would be a third of a hit.
         aged = time.time() + self._wall_offset
         if aged < now:
@@ -416,7 +459,7 @@ class AnonymousSession(Unpicklable):
     async def _hold(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Wait at the gate for a usable token, or for a round to fail."""
         self._check_open()
-        self._asked_at = trio.current_time()
+        self._asked_at = self._now()
         # Also for one that is told to come again: a parked session has to be there then.
         self._sleep.cancel()
         self._rounds.join(self._asked_at, is_first=not self._held)
@@ -430,7 +473,7 @@ class AnonymousSession(Unpicklable):
                     self._check_open()
                     if (token := self._usable_token()) is not None:
                         return token
-                    now = trio.current_time()
+                    now = self._now()
                     if self._rounds.failed != rounds_failed_before:
                         self._rounds.raise_failure(now)
                     # A token may have come and gone while the lock was waited for.
@@ -445,6 +488,23 @@ class AnonymousSession(Unpicklable):
         if not self._entered:
             raise RuntimeError("use 'async with' to open the session before you use it")
 
+    def _check_run(self) -> None:
+        """Raise unless this is the Trio run in which the session was opened."""
+        try:
+            is_at_home = current_clock() is self._clock
+        except RuntimeError:
+            is_at_home = False
+        if not is_at_home:
+            self._refuse_use()
+
+    def _refuse_use(self) -> NoReturn:
+        self._check_open()
+        _clock_here()
+        raise RuntimeError(
+            "this session was opened in another Trio run: open one in each run, "
+            "or reach that run with trio.from_thread"
+        )
+
     # Time
 
     async def _keep_time(self) -> None:
@@ -455,7 +515,7 @@ class AnonymousSession(Unpicklable):
                 if self._held and self.state in _USABLE:
                     # As when a wall clock that ran ahead is set right.
                     self._nursery.start_soon(self._wake_held_getters)
-                now = trio.current_time()
+                now = self._now()
                 due_at = self._due_at(now)
                 if due_at <= now:
                     self._start_grant()
@@ -527,7 +587,7 @@ class AnonymousSession(Unpicklable):
             self._sleep.cancel()
             return
         # Both clocks before anything is sent: a suspend during the grant counts.
-        self._sent_at = trio.current_time()
+        self._sent_at = self._now()
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
         answer = await self._ask_for_token(grant)
         self._grant = None
@@ -577,7 +637,7 @@ class AnonymousSession(Unpicklable):
             return TokenUnavailableError(
                 f"the token manager answered with {type(answer).__name__}, not TokenInfo"
             )
-        now = max(trio.current_time(), time.time() + wall_offset)
+        now = max(self._now(), time.time() + wall_offset)
         if state_at(answer, now) is TokenState.EXPIRED:
             return TokenUnavailableError("the token had expired when it arrived")
         if _has(self._revoked, answer):
@@ -599,13 +659,13 @@ class AnonymousSession(Unpicklable):
         self._wall_offset = wall_offset
         self._met_stale = False
         self._stale_options = None
-        now = trio.current_time()
+        now = self._now()
         self._dropped = [old for old in _living(self._dropped, now) if not _has([token], old)]
         self._reporter.state_is(self.state)
         self._reporter.granted(token, now=now, latency=now - self._sent_at)
 
     def _note_failure(self, cause: Exception) -> None:
-        now = trio.current_time()
+        now = self._now()
         error = self._rounds.fail(cause, now, self._gap_ends_at())
         self._reporter.failed(error, self._rounds, now=now)
 
@@ -620,7 +680,7 @@ class AnonymousSession(Unpicklable):
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
         # Never to come back, also if the server will not end it: until it ends by itself.
-        self._revoked = [*_living(self._revoked, trio.current_time()), token]
+        self._revoked = [*_living(self._revoked, self._now()), token]
         if any(known.token == token.access_token for known in self._revocations):
             # The server gave it again, and is being asked to end it already.
             return
@@ -650,6 +710,18 @@ class AnonymousSession(Unpicklable):
             self._revocations.append(Revocation(self._token.access_token))
         self._token = None
         self._reporter.closed()
+
+
+def _clock_here() -> trio.abc.Clock:
+    try:
+        return current_clock()
+    except RuntimeError:
+        pass
+    # Outside of the except block: Trio's error has nothing to add.
+    raise RuntimeError(
+        "an AnonymousSession is used in Trio tasks alone, and this is none: in a worker thread, "
+        "call trio.from_thread.run(session.get_access_token); a program is started with trio.run"
+    )
 
 
 def _living(tokens: Iterable[TokenInfo], now: float) -> list[TokenInfo]:

@@ -1,0 +1,322 @@
+"""Misuse: each slip is an error or a warning of its own, which says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import Sequencer, wait_all_tasks_blocked
+
+from trio_anon_session import (
+    AnonymousSession,
+    SessionAuth,
+    SessionClosedError,
+    TokenInfo,
+    TokenManager,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session.testing import TokenServer, open_test_session
+
+from .helpers import FakeTokenManager, make_config
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio.testing import MockClock
+
+    Use = Callable[[AnonymousSession], Awaitable[object]]
+
+
+async def ask_nowait(session: AnonymousSession) -> object:
+    """Ask without waiting."""
+    return session.get_access_token_nowait()
+
+
+async def invalidate(session: AnonymousSession) -> object:
+    """Report the current token."""
+    session.invalidate("token-1")
+    return None
+
+
+async def send_request(session: AnonymousSession) -> object:
+    """Send a request with the session's token."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    async with httpx.AsyncClient(transport=transport, auth=SessionAuth(session)) as client:
+        return await client.get("https://api.box.com/2.0/files/1")
+
+
+USES: dict[str, Use] = {
+    "get_access_token": lambda session: session.get_access_token(),
+    "get_access_token_nowait": ask_nowait,
+    "exchange_token": lambda session: session.exchange_token("item_read"),
+    "revoke_tokens": lambda session: session.revoke_tokens(),
+    "invalidate": invalidate,
+    "SessionAuth": send_request,
+}
+
+
+async def outcome_of(use: Use, session: AnonymousSession) -> BaseException | None:
+    """Return what a use raises."""
+    try:
+        await use(session)
+    except Exception as error:
+        return error
+    return None
+
+
+def open_fake(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
+    """Return a session and the fake that it asks."""
+    manager = FakeTokenManager(make_config(**settings))
+    return manager, AnonymousSession(manager.config, manager)
+
+
+# The wrong place
+
+
+@pytest.mark.parametrize("state", ["EMPTY", "FRESH", "STALE"])
+@pytest.mark.parametrize("use", USES)
+async def test_use_from_another_trio_run(use: str, state: str) -> None:
+    """A session that is open in another run refuses in every state, and is not touched."""
+    # On request, so that a STALE token is left alone.
+    manager, session = open_fake(refresh="on_request")
+    async with session:
+        if state == "STALE":
+            now = trio.current_time()
+            manager.outcomes = [TokenInfo("token-1", 7200.0, now, now, now + 3600.0)]
+        if state != "EMPTY":
+            await session.get_access_token()
+        before = session.statistics()
+        error = await trio.to_thread.run_sync(trio.run, outcome_of, USES[use], session)
+        assert isinstance(error, RuntimeError)
+        assert "another Trio run: open one in each run" in str(error)
+        after = session.statistics()
+        assert (after.grants, after.getters_held_total, after.invalidations) == (
+            before.grants,
+            before.getters_held_total,
+            before.invalidations,
+        )
+        assert session.state is TokenState[state]
+    assert not manager.revoked
+
+
+@pytest.mark.parametrize("use", ["get_access_token_nowait", "invalidate"])
+async def test_use_from_a_thread(use: str) -> None:
+    """A thread is told of ``trio.from_thread``, and what goes through that works."""
+    manager, session = open_fake()
+    calls: dict[str, Callable[[], object]] = {
+        "get_access_token_nowait": session.get_access_token_nowait,
+        "invalidate": lambda: session.invalidate("token-1"),
+    }
+    async with session:
+        await session.get_access_token()
+        with pytest.raises(RuntimeError, match=r"call trio\.from_thread\.run") as caught:
+            await trio.to_thread.run_sync(calls[use])
+        assert caught.value.__context__ is None
+        assert session.token_info is not None
+        token = await trio.to_thread.run_sync(
+            lambda: trio.from_thread.run(session.get_access_token)
+        )
+        assert token == "token-1"
+        await trio.to_thread.run_sync(trio.from_thread.run_sync, session.invalidate, token)
+        assert session.token_info is None
+    assert len(manager.sent) == 1
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_use_under_asyncio(use: str) -> None:
+    """On asyncio a session says that it is used in Trio tasks alone."""
+    _, session = open_fake()
+    async with session:
+        await session.get_access_token()
+
+        def run() -> BaseException | None:
+            return asyncio.run(outcome_of(USES[use], session))
+
+        error = await trio.to_thread.run_sync(run)
+    assert isinstance(error, RuntimeError)
+    assert "used in Trio tasks alone" in str(error)
+
+
+def test_enter_under_asyncio() -> None:
+    """Opening a session on asyncio fails as clearly, and the session can still be opened."""
+    _, session = open_fake()
+    with pytest.raises(RuntimeError, match="used in Trio tasks alone"):
+        asyncio.run(session.__aenter__())
+
+    async def main() -> str:
+        async with session:
+            return await session.get_access_token()
+
+    assert trio.run(main) == "token-1"
+
+
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"invalidate"}))
+def test_use_in_a_later_run(use: str) -> None:
+    """A session whose run is over is closed, and says so in any other."""
+    _, session = open_fake()
+
+    async def main() -> None:
+        async with session:
+            await session.get_access_token()
+
+    trio.run(main)
+    assert isinstance(trio.run(outcome_of, USES[use], session), SessionClosedError)
+    with pytest.raises(SessionClosedError):
+        session.get_access_token_nowait()
+
+
+async def test_looks_from_a_thread() -> None:
+    """What only looks works anywhere: a metrics exporter may run in a thread."""
+    _, session = open_fake()
+
+    def look() -> tuple[TokenState, float | None, str]:
+        statistics = session.statistics()
+        assert session.token_info is not None
+        return session.state, statistics.expires_in, repr(session)
+
+    async with session:
+        await session.get_access_token()
+        state, expires_in, shown = await trio.to_thread.run_sync(look)
+        assert state is TokenState.FRESH
+        assert expires_in is not None
+        assert 3500.0 < expires_in <= 3570.0
+        assert shown == "<AnonymousSession for 'id', open>"
+
+
+# Twice
+
+
+async def test_two_tasks_enter_at_once(autojump_clock: MockClock) -> None:
+    """One of two tasks opens the session, and the other is told to make a new one."""
+    _, session = open_fake()
+    told: list[str] = []
+    sequence = Sequencer()
+
+    async def enter() -> None:
+        try:
+            await session.__aenter__()
+        except RuntimeError as error:
+            told.append(str(error))
+        else:
+            async with sequence(0):
+                assert await session.get_access_token() == "token-1"
+            async with sequence(1):
+                await session.__aexit__(None, None, None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(enter)
+        nursery.start_soon(enter)
+        await wait_all_tasks_blocked()
+    assert told == ["a session is entered once: make a new AnonymousSession"]
+
+
+async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
+    """A session opened inside one with an equal config is warned of, at the caller's line."""
+    config = make_config()
+    async with AnonymousSession(config):
+        with pytest.warns(RuntimeWarning, match="hand that session on") as caught:
+            async with AnonymousSession(make_config()):
+                pass
+        assert caught[0].filename == __file__
+
+        async def handle_request() -> None:
+            async with AnonymousSession(config):
+                pass
+
+        with pytest.warns(RuntimeWarning, match="gets tokens of its own") as caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(handle_request)
+                nursery.start_soon(handle_request)
+        assert len(caught) == 2
+
+
+async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) -> None:
+    """Where warnings are errors, the inner session is not opened, and the outer one serves on."""
+    server = TokenServer()
+    inner = AnonymousSession(server.config())
+    async with AnonymousSession(server.config()) as outer:
+        with pytest.raises(RuntimeWarning):
+            await inner.__aenter__()
+        with pytest.raises(RuntimeError, match="use 'async with'"):
+            await inner.get_access_token()
+        assert outer.state is TokenState.EMPTY
+
+
+async def test_no_twin(autojump_clock: MockClock) -> None:
+    """Other configs, shared token managers, and sessions one after another need no warning."""
+    config = make_config()
+    manager = FakeTokenManager(config)
+    async with AnonymousSession(config):
+        async with AnonymousSession(make_config(scope="root_readonly")):
+            pass
+        async with AnonymousSession(config, manager):
+            pass
+    async with AnonymousSession(config, manager), AnonymousSession(config):
+        pass
+    async with AnonymousSession(config):
+        pass
+    async with open_test_session() as one, open_test_session() as other:
+        assert one.config == other.config
+
+
+async def test_a_twin_after_the_end(autojump_clock: MockClock) -> None:
+    """A task that outlives the session in whose block it was started may open one."""
+    config = make_config()
+    may_open = trio.Event()
+
+    async def outlive() -> None:
+        await may_open.wait()
+        async with AnonymousSession(config):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        async with AnonymousSession(config):
+            nursery.start_soon(outlive)
+            await wait_all_tasks_blocked()
+        may_open.set()
+
+
+# Forgotten
+
+
+@pytest.mark.slow
+async def test_a_forgotten_aclose() -> None:
+    """A token manager that is dropped with its own client open warns, and says what to do."""
+    # Nobody listens there, so that no connection is left behind.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        manager = TokenManager(TokenServer().config(url))
+        with pytest.raises(TokenUnavailableError):
+            await manager.get_tokens_client_credentials_grant()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del manager
+        gc.collect()
+    said = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
+    [ours] = [text for text in said if "TokenManager" in text]
+    assert "was not closed: use it with 'async with', or await its aclose()" in ours
+    assert "test-secret" not in "".join(said)
+
+
+async def test_nothing_forgotten(autojump_clock: MockClock) -> None:
+    """A manager that was closed, sent nothing, or was given its client drops without a word."""
+    server = TokenServer()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            manager = TokenManager(server.config(), http_client=client)
+            await manager.get_tokens_client_credentials_grant()
+            manager = TokenManager(server.config())
+            await manager.aclose()
+            manager = TokenManager(server.config())
+            del manager
+            gc.collect()
+    assert not [warning for warning in caught if "TokenManager" in str(warning.message)]
