@@ -714,7 +714,7 @@ class TestTokenRequestOptions:
 
     @pytest.mark.parametrize(
         ("ip", "told"),
-        [("192.0.2.1, example.com", "'example.com' is none"), ("fe80::1%eth0", "without a zone")],
+        [("192.0.2.1, example.com", "number 2 is none"), ("fe80::1%eth0", "without a zone")],
     )
     def test_what_is_wrong_is_said(self, ip: str, told: str) -> None:
         """Of several addresses the one that is none is named."""

@@ -16,7 +16,7 @@ import attrs
 import httpx
 
 from ._errors import ConfigError, TokenRequestError
-from ._secrets import UnpicklableValue
+from ._secrets import UnpicklableValue, with_quiet_init, without_locals
 
 AuthMethod = Literal["client_secret_post", "client_secret_basic"]
 RefreshMode = Literal["eager", "on_request"]
@@ -161,7 +161,8 @@ def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Validator:
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value not in choices and not (optional and value is None):
-            shown = repr(value) if isinstance(value, str) else _kind(value)
+            # The value is not shown: a secret given for the wrong field would be.
+            shown = "another str" if isinstance(value, str) and value else _kind(value)
             raise ConfigError(attribute.name, f"{wants}; got {shown}")
 
     return check
@@ -231,6 +232,7 @@ def _duration(default: float, *, zero: bool = True) -> Any:
     return attrs.field(default=default, converter=_to_float, validator=_seconds(zero=zero))
 
 
+@with_quiet_init
 @attrs.frozen(kw_only=True)
 class Config(UnpicklableValue):
     """Holds the settings of a session. All durations are seconds.
@@ -328,6 +330,7 @@ class Config(UnpicklableValue):
         """The revocation endpoint."""
         return self._revoke_url or self.api_root_url.rstrip("/") + "/oauth2/revoke"
 
+    @without_locals
     def replace(self, **changes: Any) -> Self:
         """Return a new, checked config with these settings changed.
 
@@ -341,6 +344,7 @@ class Config(UnpicklableValue):
         return attrs.evolve(self, **changes)
 
     @classmethod
+    @without_locals
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Return the config that the environment describes.
 
@@ -365,6 +369,7 @@ class Config(UnpicklableValue):
         return cls(**settings)
 
     @classmethod
+    @without_locals
     def from_box_json(cls, path: str | os.PathLike[str]) -> Self:
         """Return the config in a settings file of Box's developer console.
 

@@ -28,9 +28,10 @@ from ._errors import (
     TokenRequestError,
     TokenUnavailableError,
 )
-from ._secrets import Unpicklable, basic_credentials, scrub
+from ._secrets import Secrets, Unpicklable, basic_credentials
 from ._token import MalformedAnswerError, TokenInfo, parse_object, read_token_answer
 from ._version import __version__
+from ._wire_logs import scrubbed_wire_logs
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,6 +126,8 @@ class TokenManager(Unpicklable):
             await self._client.aclose()
         await trio.lowlevel.checkpoint()
 
+    # An interrupt would show the locals of whatever is busy with the form.
+    @trio.lowlevel.enable_ki_protection
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
@@ -146,12 +149,13 @@ class TokenManager(Unpicklable):
         nobody will use.
         """
         sent_at = trio.current_time()
-        answer = await self._send(self._build_grant(options))
+        answer = await self._send(self._build_grant(options), self._secrets())
         outcome = self._judge_grant(answer, sent_at)
         if isinstance(outcome, TokenRequestError):
             raise outcome
         return outcome
 
+    @trio.lowlevel.enable_ki_protection
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
         """Ask the server to end a token's life, once (RFC 7009 §2).
 
@@ -166,10 +170,12 @@ class TokenManager(Unpicklable):
 
         Cancellation: closes the connection; the token may live on.
         """
-        answer = await self._send(self._build_revocation(token, options), token)
-        problem = self._judge_revocation(answer, token)
+        request = self._build_revocation(token, options)
+        secrets = self._secrets().and_also(token)
         # A traceback can show the locals of its frames.
         del token
+        answer = await self._send(request, secrets)
+        problem = self._judge_revocation(answer, secrets)
         if problem is not None:
             raise problem
 
@@ -230,7 +236,7 @@ class TokenManager(Unpicklable):
             extensions={"timeout": httpx.Timeout(None).as_dict()},
         )
 
-    async def _send(self, request: httpx.Request, *more_secrets: str) -> _Answer | str:
+    async def _send(self, request: httpx.Request, secrets: Secrets) -> _Answer | str:
         """Return the answer, or in words why there is none."""
         await trio.lowlevel.checkpoint()
         if self._closed:
@@ -247,26 +253,36 @@ class TokenManager(Unpicklable):
                 )
         problem = f"did not answer within {self._config.request_timeout:g} s"
         # httpx's timeouts are per phase, and do nothing over ASGITransport.
-        with trio.move_on_after(self._config.request_timeout):
+        with trio.move_on_after(self._config.request_timeout), scrubbed_wire_logs(secrets):
             try:
-                response = await self._client.send(
-                    request, stream=True, auth=None, follow_redirects=False
-                )
-                try:
-                    self._drop_cookies(response)
-                    body, refusal = await _read(response)
-                finally:
-                    await response.aclose()
-                if refusal is None:
-                    return _Answer(response.status_code, response.headers, body)
-                problem = refusal
+                answer = await self._exchange(request)
+                if isinstance(answer, _Answer):
+                    return answer
+                problem = answer
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
-                said = scrub(str(error), [*self._secrets(), *more_secrets])
+                said = secrets.scrub(str(error))
                 problem = f"could not be asked: {type(error).__name__}"
                 problem += f": {said}" if said else ""
+            except BaseException as error:
+                # A cancellation or an interrupt goes on as itself, without the frames below
+                # and what they were busy with: those hold what was sent.
+                error.__context__ = None
+                error.__traceback__ = None
+                raise
         url = request.url
         return f"{url.scheme}://{url.netloc.decode('ascii')} {problem}"
+
+    async def _exchange(self, request: httpx.Request) -> _Answer | str:
+        """Send a request, and return the answer, or in words why it is refused."""
+        assert self._client is not None
+        response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
+        try:
+            self._drop_cookies(response)
+            body, refusal = await _read(response)
+        finally:
+            await response.aclose()
+        return refusal or _Answer(response.status_code, response.headers, body)
 
     def _drop_cookies(self, response: httpx.Response) -> None:
         # A given client has kept them by now, for its user's own requests to send.
@@ -300,7 +316,7 @@ class TokenManager(Unpicklable):
     def _refusal(self, answer: _Answer, fields: dict[str, Any]) -> TokenRequestError:
         secrets = self._secrets()
         if isinstance(fields.get("access_token"), str):
-            secrets.append(fields["access_token"])
+            secrets = secrets.and_also(fields["access_token"])
         facts = _facts(answer, fields, secrets)
         said = _summary(answer, facts, secrets)
         # A fault by its status stays one, whatever code comes with it.
@@ -317,13 +333,12 @@ class TokenManager(Unpicklable):
             f"the token endpoint refused the grant: {said}", retryable=False, **facts
         )
 
-    def _judge_revocation(self, answer: _Answer | str, token: str) -> RevocationError | None:
+    def _judge_revocation(self, answer: _Answer | str, secrets: Secrets) -> RevocationError | None:
         if isinstance(answer, str):
             return RevocationError(f"the token could not be revoked: {answer}")
         # RFC 7009 §2.2: the body of a 200 means nothing.
         if 200 <= answer.status < 300:
             return None
-        secrets = [*self._secrets(), token]
         facts = _facts(answer, parse_object(answer.body) or {}, secrets)
         # Box may say this where RFC 7009 wants a 200: either way the token is gone.
         if facts["error"] == "invalid_token" and answer.status < 500:
@@ -334,10 +349,10 @@ class TokenManager(Unpicklable):
             **facts,
         )
 
-    def _secrets(self) -> list[str]:
+    def _secrets(self) -> Secrets:
         client_id, secret = self._config.client_id, self._config.client_secret
         raw_pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
-        return [secret, basic_credentials(client_id, secret), raw_pair]
+        return Secrets(secret, basic_credentials(client_id, secret), raw_pair)
 
 
 async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
@@ -371,10 +386,10 @@ def _is_passing(status: int, code: str | None) -> bool:
     return status >= 500 or status in (408, 425, 429) or code in _PASSING
 
 
-def _facts(answer: _Answer, fields: dict[str, Any], secrets: list[str]) -> Facts:
+def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
     def text(*names: str) -> str | None:
         found = next((fields[name] for name in names if isinstance(fields.get(name), str)), None)
-        return scrub(found, secrets) if found is not None else None
+        return secrets.scrub(found) if found is not None else None
 
     request_id = answer.headers.get("BOX-REQUEST-ID")
     return {
@@ -386,17 +401,17 @@ def _facts(answer: _Answer, fields: dict[str, Any], secrets: list[str]) -> Facts
             answer.headers.get("Retry-After"), answer.headers.get("Date"), time.time()
         ),
         "request_id": text("request_id")
-        or (scrub(request_id, secrets) if request_id is not None else None),
+        or (secrets.scrub(request_id) if request_id is not None else None),
     }
 
 
-def _outline(answer: _Answer, secrets: list[str]) -> str:
+def _outline(answer: _Answer, secrets: Secrets) -> str:
     # No word of the body: what looks like a page may hold a token.
-    kind = scrub(answer.headers.get("Content-Type", "no content type"), secrets)
+    kind = secrets.scrub(answer.headers.get("Content-Type", "no content type"))
     return f"status {answer.status}, {kind}, {len(answer.body)} bytes"
 
 
-def _summary(answer: _Answer, facts: Facts, secrets: list[str]) -> str:
+def _summary(answer: _Answer, facts: Facts, secrets: Secrets) -> str:
     if facts["error"] is None:
         return _outline(answer, secrets)
     said = f"status {answer.status}, {facts['error']}"

@@ -117,7 +117,7 @@ class AnonymousSession(Unpicklable):
         self._revocations: list[Revocation] = []
         self._revoked: list[TokenInfo] = []
         self._dropped: list[TokenInfo] = []
-        self._to_forget: list[str] = []
+        self._to_forget: list[TokenInfo] = []
 
         self._gate = trio.Condition()
         # The options of each held getter, in the order in which they came.
@@ -615,7 +615,7 @@ class AnonymousSession(Unpicklable):
             with trio.move_on_after(self._config.request_timeout) as limit:
                 try:
                     if forget_token is not None:
-                        await forget_token(token)
+                        await forget_token(token.access_token)
                     self._to_forget.remove(token)
                 except Exception as error:
                     logger.warning("forget_token raised %s", type(error).__name__)
@@ -672,7 +672,7 @@ class AnonymousSession(Unpicklable):
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
         self._dropped.append(token)
-        self._to_forget.append(token.access_token)
+        self._to_forget.append(token)
         self._token = None
         if self._grant is not None:
             self._grant.discarded = True

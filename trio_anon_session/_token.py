@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from ._errors import ConfigError
-from ._secrets import UnpicklableValue
+from ._secrets import UnpicklableValue, with_quiet_init, without_locals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,7 @@ def _frozen_copy(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
+@with_quiet_init
 @attrs.frozen
 class TokenInfo(UnpicklableValue):
     """Is one access token and the times of its life.
@@ -83,6 +84,7 @@ class TokenInfo(UnpicklableValue):
             raise ValueError("stale_at: wants a time no later than expires_at")
 
     @classmethod
+    @without_locals
     def from_answer(
         cls,
         access_token: str,
@@ -134,15 +136,19 @@ def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None
     # Before anything is stripped: a line break would start another header.
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise ConfigError(attribute.name, wants)
-    for part in value.split(","):
+    for nth, part in enumerate(value.split(","), start=1):
         try:
             address = ipaddress.ip_address(part.strip())
         except ValueError:
-            raise ConfigError(attribute.name, f"{wants}; {part.strip()!r} is none") from None
+            address = None
+        if address is None:
+            # Not shown: it may be anything, given in the wrong place.
+            raise ConfigError(attribute.name, f"{wants}; number {nth} is none")
         if getattr(address, "scope_id", None):
             raise ConfigError(attribute.name, f"{wants}, without a zone")
 
 
+@with_quiet_init
 @attrs.frozen
 class TokenRequestOptions:
     """Holds what may be asked of a single token request.
