@@ -52,7 +52,7 @@ from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle
 from ._reporter import Reporter
 from ._revocation import Revocation
-from ._secrets import Unpicklable
+from ._secrets import Unpicklable, without_locals
 from ._states import StateView
 from ._token import TokenInfo, TokenState, state_at
 
@@ -321,6 +321,7 @@ class AnonymousSession(Unpicklable):
         await checkpoint()
         return self._usable_token(options) or await self._hold(options)
 
+    @without_locals
     def invalidate(self, access_token: str) -> None:
         """Drop the current token, if it is this one: the API said that it is dead.
 

@@ -1,0 +1,435 @@
+"""The hunt: a whole life of a session whose server echoes, and all that it shows on the way.
+
+Each *sink* is one way in which something gets out to where people, files and services see it.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import pickle
+import pprint
+import traceback
+import warnings
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import httpcore
+import httpx
+import trio
+from hypothesis import strategies as st
+
+from tests.helpers import run_virtually
+from trio_anon_session import (
+    AnonymousSession,
+    Config,
+    ConfigError,
+    TokenManager,
+    TokenRequestOptions,
+)
+
+from .canaries import (
+    CLIENT_ID,
+    SECRET_CORE,
+    TOKEN_CORE,
+    Echo,
+    echoes,
+    good_answer,
+    secrets,
+    tokens,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+ROOT = "http://localhost"
+LOGGERS = ("trio_anon_session", "httpx", "httpcore", "hpack", "asyncio", "trio")
+PICKLERS: dict[str, Callable[[Any], object]] = {
+    "pickle": pickle.dumps,
+    "copy.copy": copy.copy,
+    "copy.deepcopy": copy.deepcopy,
+}
+
+
+@attrs.frozen
+class Life:
+    """Is what a session meets: plain data.
+
+    Attributes:
+        secret: the client's secret.
+        token: what the server grants.
+        grant: how it answers the first grant; None answers well.
+        revocation: how it answers the revocations.
+        resource: how the API answers.
+        auth_method: how the client authenticates.
+        ends: how the session's life ends.
+    """
+
+    secret: str
+    token: str
+    grant: Echo | None
+    revocation: Echo | None
+    resource: Echo | None
+    auth_method: str
+    ends: str
+
+
+lives = st.builds(
+    Life,
+    secret=secrets,
+    token=tokens,
+    grant=st.none() | echoes,
+    revocation=st.none() | echoes,
+    resource=st.none() | echoes,
+    auth_method=st.sampled_from(["client_secret_post", "client_secret_basic"]),
+    ends=st.sampled_from(["return", "exception", "interrupt"]),
+)
+PLAIN = Life(
+    secret=f"s3{SECRET_CORE}",
+    token=f"t0{TOKEN_CORE}",
+    grant=None,
+    revocation=None,
+    resource=None,
+    auth_method="client_secret_post",
+    ends="return",
+)
+
+
+class Shown:
+    """Collects what is shown, by the name of the sink.
+
+    Attributes:
+        texts: the texts of each sink.
+    """
+
+    def __init__(self) -> None:
+        self.texts: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, sink: str, text: str) -> None:
+        """Add a text."""
+        self.texts[sink].append(text)
+
+    def look_at(self, name: str, thing: object) -> None:
+        """Add all that an object of ours shows of itself."""
+        self.add(f"repr of {name}", repr(thing))
+        self.add(f"str of {name}", f"{thing} {thing!s:>3}")
+        self.add(f"pprint of {name}", pprint.pformat(thing))
+        # As debuggers and error reporters do.
+        self.add(f"attributes of {name}", repr(_attributes(thing)))
+
+    def look_at_error(self, name: str, error: BaseException) -> None:
+        """Add all that an exception shows: itself, its chain, its frames and their locals."""
+        seen: set[int] = set()
+        todo: list[BaseException | None] = [error]
+        while todo:
+            one = todo.pop()
+            if one is None or id(one) in seen:
+                continue
+            seen.add(id(one))
+            part = name if one is error else f"{name}, chained"
+            self.add(f"str of {part}", str(one))
+            self.add(f"repr of {part}", repr(one))
+            self.add(f"attributes of {part}", repr(vars(one)) + repr(one.args))
+            self.add(f"notes of {part}", repr(getattr(one, "__notes__", None)))
+            self.add(f"locals of {part}", _locals(one))
+            self.add(f"traceback of {part}", "".join(traceback.format_exception(one)))
+            todo += [one.__cause__, one.__context__]
+            if isinstance(one, BaseExceptionGroup):
+                todo += one.exceptions
+
+
+def _locals(error: BaseException, *, of: str = "") -> str:
+    """Return the locals of all frames of an exception, as error reporters show them.
+
+    Not of the hunt's own frames, which hold what it hunts for.
+
+    Args:
+        error: the exception.
+        of: a part of the names of the files whose frames are meant.
+    """
+    shown = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if "/tests/" not in file and of in file:
+            shown.append(f"{file}:{line} {frame.f_locals!r}")
+    return "\n".join(shown)
+
+
+def _attributes(thing: object) -> dict[str, object]:
+    """Return an object's private attributes, in ``__dict__`` or in slots, by name.
+
+    A public one is asked for by somebody who means it, such as `TokenInfo.access_token`.
+    """
+    names = set(getattr(thing, "__dict__", ()))
+    for kind in type(thing).__mro__:
+        names.update(getattr(kind, "__slots__", ()))
+    return {
+        name: getattr(thing, name, None)
+        for name in names
+        if name.startswith("_") and not name.startswith("__")
+    }
+
+
+class Wire(httpcore.AsyncNetworkBackend):
+    """A network on which every connection brings the answer that the hunt has decided."""
+
+    def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
+        self._answer_to = answer_to
+
+    async def connect_tcp(self, *args: Any, **settings: Any) -> httpcore.AsyncNetworkStream:
+        """Connect to nothing."""
+        await trio.lowlevel.checkpoint()
+        return _WireStream(self._answer_to)
+
+
+class _WireStream(httpcore.AsyncNetworkStream):
+    def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
+        self._answer_to = answer_to
+        self._sent = b""
+        self._answer: bytes | None = None
+
+    # The parameters are httpcore's.
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await trio.lowlevel.checkpoint()
+        self._sent += buffer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        # Somebody may be cancelled here, with all that the layers above hold.
+        await trio.sleep(1.0)
+        if self._answer is None:
+            self._answer = self._answer_to(self._sent)
+        piece, self._answer = self._answer[:max_bytes], self._answer[max_bytes:]
+        return piece
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+class WireTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport over such a network, so that all of httpcore takes part."""
+
+    def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        # httpx has no public way to another network.
+        self._pool = httpcore.AsyncConnectionPool(network_backend=Wire(answer_to))
+
+
+def hunt(life: Life) -> Shown:
+    """Live a life, and return all that was shown."""
+    shown = Shown()
+    with _listening(shown):
+        run_virtually(_live, life, shown)
+    return shown
+
+
+@contextmanager
+def _listening(shown: Shown) -> Iterator[None]:
+    """Collect log records of all levels, and warnings."""
+    streams = {name: io.StringIO() for name in LOGGERS}
+    handlers = {name: logging.StreamHandler(stream) for name, stream in streams.items()}
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name, handler in handlers.items():
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        for name, handler in handlers.items():
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).setLevel(levels[name])
+    for name, stream in streams.items():
+        shown.add(f"log of {name}", stream.getvalue())
+    shown.add("warnings", "\n".join(str(warning.message) for warning in caught))
+
+
+async def _live(life: Life, shown: Shown) -> None:
+    _misconfigure(life.secret, shown)
+    config = Config(
+        client_id=CLIENT_ID,
+        client_secret=life.secret,
+        api_root_url=ROOT,
+        auth_method=life.auth_method,  # type: ignore[arg-type]  # drawn from the two
+        extra_params={"password": life.secret},
+        max_retries=0,
+    )
+    grants = 0
+
+    def answer_to(sent: bytes) -> bytes:
+        nonlocal grants
+        if sent.startswith(b"POST /oauth2/token"):
+            grants += 1
+            if grants == 1 and life.grant is not None:
+                return life.grant.answer(life.secret, life.token)
+            return good_answer(life.token)
+        if sent.startswith(b"POST /oauth2/revoke"):
+            if life.revocation is None:
+                return good_answer("")
+            is_basic = "basic" in life.revocation.spelling
+            return life.revocation.answer(life.secret if is_basic else life.token, "")
+        assert life.resource is not None
+        return life.resource.answer(life.token, "")
+
+    shown.look_at("a config", config)
+    try:
+        AnonymousSession(config).invalidate(life.token)
+    except RuntimeError as error:
+        shown.look_at_error("an error of invalidate", error)
+    shown.look_at("options", TokenRequestOptions(ip="192.0.2.1"))
+    events: list[object] = []
+    try:
+        async with (
+            httpx.AsyncClient(transport=WireTransport(answer_to)) as client,
+            TokenManager(config, http_client=client) as manager,
+        ):
+            await _ask_directly(manager, life, shown)
+            grants = 0
+            async with AnonymousSession(config, manager, observers=[events.append]) as session:
+                await _use(session, client, life, shown)
+                if life.ends == "exception":
+                    raise KeyError("the body's own")
+                if life.ends == "interrupt":
+                    raise KeyboardInterrupt
+            shown.look_at("a closed session", session)
+            try:
+                await client.get(f"{ROOT}/2.0/files/1", auth=session.auth())
+            except httpx.RequestError as error:
+                shown.look_at_error("an error of a request after the end", error)
+    except (KeyError, KeyboardInterrupt) as error:
+        shown.look_at_error("the body's exception", error)
+    for event in events:
+        shown.look_at(f"the event {type(event).__name__}", event)
+
+
+def _misconfigure(secret: str, shown: Shown) -> None:
+    """Give the secret where it does not belong, as in a slip between two fields."""
+    for field in ("api_root_url", "token_url", "auth_method", "scope", "refresh", "stale_buffer"):
+        wrong: dict[str, Any] = {field: secret}
+        try:
+            Config(**({"client_id": "id", "client_secret": secret} | wrong))
+        except ConfigError as error:
+            shown.look_at_error("a ConfigError", error)
+    for wrong in ({"client_secret": secret.encode()}, {"extra_params": {"x": [secret]}}):
+        try:
+            Config(**({"client_id": "id", "client_secret": secret} | wrong))
+        except ConfigError as error:
+            shown.look_at_error("a ConfigError", error)
+    try:
+        TokenRequestOptions(ip=secret)
+    except ConfigError as error:
+        shown.look_at_error("an error of options", error)
+
+
+async def _ask_directly(manager: TokenManager, life: Life, shown: Shown) -> None:
+    """Use the token manager without a session: cancelled half-way, and to the end."""
+    shown.look_at("a manager", manager)
+    for limit in (0.5, 1e6):
+        with trio.move_on_after(limit):
+            try:
+                await manager.get_tokens_client_credentials_grant()
+            except BaseException as error:
+                shown.look_at_error(_name_of(error, "a manager's grant"), error)
+                if not isinstance(error, Exception):
+                    raise
+        with trio.move_on_after(limit):
+            try:
+                await manager.revoke_tokens(life.token)
+            except BaseException as error:
+                shown.look_at_error(_name_of(error, "a manager's revocation"), error)
+                if not isinstance(error, Exception):
+                    raise
+
+
+def _name_of(error: BaseException, of: str) -> str:
+    return f"{'a cancellation' if isinstance(error, trio.Cancelled) else 'an error'} of {of}"
+
+
+async def _use(
+    session: AnonymousSession, client: httpx.AsyncClient, life: Life, shown: Shown
+) -> None:
+    """Get, show, use, invalidate and revoke tokens."""
+    shown.look_at("a session", session)
+    auth = session.auth()
+    shown.look_at("an auth", auth)
+    for _ in range(2):
+        try:
+            await session.get_access_token()
+        except Exception as error:
+            shown.look_at_error("a getter's error", error)
+            _copy("error", error, shown)
+        shown.look_at("statistics", session.statistics())
+        await trio.sleep(60.0)
+    info = session.token_info
+    if info is not None:
+        shown.look_at("a token", info)
+        _copy("token", info, shown)
+        await _send(session, client, auth, life, shown)
+    _copy("session", session, shown)
+    _copy("auth", auth, shown)
+    _copy("config", session.config, shown)
+    shown.look_at("states", session.states)
+    try:
+        await session.revoke_tokens()
+    except Exception as error:
+        shown.look_at_error("an error of a revocation", error)
+    shown.look_at("a session after a revocation", session)
+    shown.look_at("statistics after a revocation", session.statistics())
+
+
+async def _send(
+    session: AnonymousSession,
+    client: httpx.AsyncClient,
+    auth: httpx.Auth,
+    life: Life,
+    shown: Shown,
+) -> None:
+    """Send a request with the token; where the API echoes, what httpx logs is its user's."""
+    if life.resource is None:
+        return
+    logger = logging.getLogger("httpcore")
+    quiet, logger.level = logger.level, logging.CRITICAL
+    logging.getLogger("httpx").setLevel(logging.CRITICAL)
+    try:
+        await client.get(f"{ROOT}/2.0/files/1", auth=auth)
+    except httpx.HTTPError as error:
+        # What httpx quotes of the API's answer is not ours. Our own frames are.
+        shown.add(
+            "locals of our frames in an error of a request",
+            _locals(error, of="/trio_anon_session/"),
+        )
+    finally:
+        logger.setLevel(quiet)
+        logging.getLogger("httpx").setLevel(logging.DEBUG)
+
+
+def _copy(name: str, thing: object, shown: Shown) -> None:
+    """Try to pickle and to copy, and add what comes of it."""
+    for how, copier in PICKLERS.items():
+        try:
+            copied = copier(thing)
+        except TypeError as error:
+            shown.look_at_error(f"the error of {how} of {_article(name)}", error)
+        else:
+            shown.add(f"{how} of {_article(name)}", repr(copied))
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def find_leaks(shown: Shown, leaks_in: Callable[[str], Iterable[str]]) -> dict[str, str]:
+    """Return the first text of each sink in which there is a leak."""
+    found: dict[str, str] = {}
+    for sink, texts in shown.texts.items():
+        for text in texts:
+            if any(leaks_in(text)):
+                found.setdefault(sink, text)
+    return found

@@ -1,0 +1,75 @@
+"""Promise 21, in what the command prints."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from trio_anon_session._cli import cli
+
+from .canaries import CLIENT_ID, PLACES, SECRET_CORE, SPELLINGS, TOKEN_CORE, Echo, leaks_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET = f"p@ss 'w/ö\"rd+%41&<\\>{SECRET_CORE}'ß"
+TOKEN = f"tok/en+With~Odd%Chars=={TOKEN_CORE}"
+
+
+class _Server(socketserver.TCPServer):
+    """Gives every connection its answer, and closes it."""
+
+    answer = b""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        length = 0
+        while line := self.rfile.readline().strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        self.rfile.read(length)
+        self.wfile.write(self.server.answer)
+
+
+@contextmanager
+def _serving() -> Iterator[_Server]:
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.slow
+def test_promise_21_no_command_prints_what_a_server_echoes() -> None:
+    """The token goes to standard output where there is one, and nothing else is shown."""
+    tokens_printed = 0
+    with _serving() as server:
+        host, port = server.server_address[:2]
+        environ = {
+            "BOX_API_ROOT_URL": f"http://{host!s}:{port}",
+            "BOX_CLIENT_ID": CLIENT_ID,
+            "BOX_CLIENT_SECRET": SECRET,
+        }
+        for number, (place, spelling) in enumerate((p, s) for p in PLACES for s in SPELLINGS):
+            server.answer = Echo(place, spelling, (200, 400)[number % 2]).answer(SECRET, TOKEN)
+            result = CliRunner().invoke(cli, ["token", "--max-retries", "0"], env=environ)
+            if result.exit_code == 0:
+                assert result.stdout == f"{TOKEN}\n"
+                tokens_printed += 1
+            else:
+                assert result.stdout == ""
+            assert leaks_in(result.stderr) == []
+    assert 0 < tokens_printed < number

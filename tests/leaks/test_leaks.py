@@ -1,0 +1,237 @@
+"""Promise 21, by a hunt through everything that is shown."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import signal
+import traceback
+from typing import TYPE_CHECKING
+
+import attrs
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_anon_session import Config, TokenManager
+from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
+
+from .canaries import (
+    PLACES,
+    SECRET_CORE,
+    SPELLINGS,
+    TOKEN_CORE,
+    Echo,
+    good_answer,
+    leaks_in,
+)
+from .hunt import PLAIN, Life, Shown, WireTransport, find_leaks, hunt, lives
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.testing import MockClock
+
+
+@given(life=lives)
+def test_promise_21_nothing_leaks(life: Life) -> None:
+    """Whatever a server echoes, no sink shows the secret or a token."""
+    assert find_leaks(hunt(life), leaks_in) == {}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
+    """Each place of an answer, in each spelling, as an answer to a grant and to a revocation."""
+    for number, spelling in enumerate(SPELLINGS):
+        echo = Echo(place, spelling, (200, 400)[number % 2])
+        life = attrs.evolve(
+            PLAIN,
+            secret=f"p@ss 'w/ö\"rd+%41&<\\>{SECRET_CORE}'ß",
+            token=f"tok/en+With~Odd%Chars=={TOKEN_CORE}",
+            grant=echo,
+            revocation=echo,
+            resource=echo,
+        )
+        assert find_leaks(hunt(life), leaks_in) == {}
+
+
+# That the hunt would find something
+
+
+@pytest.mark.parametrize("core", [SECRET_CORE, TOKEN_CORE])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_each_spelling_is_found(spelling: str, core: str) -> None:
+    """A secret that is shown is found, in whichever form."""
+    text = SPELLINGS[spelling](f"a'\"%{core} ß")
+    assert leaks_in(f"before{text}after")
+
+
+@given(before=st.binary(), after=st.binary())
+def test_base64_is_found_anywhere(before: bytes, after: bytes) -> None:
+    """A secret in base64 is found, whatever stands around it."""
+    assert leaks_in(base64.b64encode(before + SECRET_CORE.encode() + after).decode())
+
+
+def test_the_hunt_looks_everywhere() -> None:
+    """The sinks are those that there are, and each of them has shown something."""
+    refusal = Echo("error_description", "raw", 400)
+    lives = [
+        PLAIN,
+        attrs.evolve(PLAIN, grant=refusal, revocation=refusal, ends="exception"),
+        attrs.evolve(PLAIN, resource=Echo("chunk", "raw", 401), ends="interrupt"),
+    ]
+    filled = {sink for life in lives for sink, texts in hunt(life).texts.items() if any(texts)}
+    for kind in SINKS:
+        assert any(kind in sink for sink in filled), kind
+    assert all(
+        f"{what} of {thing}" in filled
+        for thing in ("a config", "a manager", "a session", "an auth", "a token", "statistics")
+        for what in ("repr", "str", "pprint", "attributes")
+    )
+
+
+SINKS = (
+    "log of trio_anon_session",
+    "log of httpx",
+    "log of httpcore",
+    "repr of the event Granted",
+    "repr of the event RefreshFailed",
+    "repr of the event Revoked",
+    "repr of the event StateChanged",
+    "repr of the event Closed",
+    "repr of options",
+    "repr of states",
+    "repr of a closed session",
+    "str of a ConfigError",
+    "locals of a ConfigError",
+    "str of an error of options",
+    "locals of an error of invalidate",
+    "locals of a cancellation of a manager's grant",
+    "locals of a cancellation of a manager's revocation",
+    "locals of an error of a manager's grant",
+    "locals of an error of a manager's revocation",
+    "locals of a getter's error",
+    "repr of a getter's error, chained",
+    "traceback of a getter's error",
+    "attributes of a getter's error",
+    "traceback of an error of a revocation",
+    "locals of our frames in an error of a request",
+    "locals of an error of a request after the end",
+    "str of the error of pickle of a session",
+    "str of the error of copy.deepcopy of a session",
+    "str of the error of pickle of a token",
+    "copy.copy of a config",
+    "repr of the body's exception",
+)
+
+
+# Beside the hunt
+
+
+async def test_promise_21_what_others_log_is_left_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only token requests are scrubbed, and only while they are under way."""
+    caplog.set_level(logging.DEBUG)
+    config = Config(client_id="id", client_secret="secret", api_root_url="http://localhost")
+
+    def answer_to(sent: bytes) -> bytes:
+        return (
+            b"HTTP/1.1 200 Fine-secret\r\nX-Mine: header-secret\r\n"
+            + good_answer("t").partition(b"\r\n")[2]
+        )
+
+    async with (
+        httpx.AsyncClient(transport=WireTransport(answer_to)) as client,
+        TokenManager(config, http_client=client) as manager,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.get_tokens_client_credentials_grant)
+            nursery.start_soon(client.get, "http://localhost/mine")
+        await client.get("http://localhost/mine")
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("Fine-secret" in line for line in lines if line.startswith("HTTP Request")) == 2
+    assert sum("header-secret" in line for line in lines) == 2
+    [ours] = [line for line in lines if "oauth2/token" in line]
+    assert ours == 'HTTP Request: POST http://localhost/oauth2/token "HTTP/1.1 200 ***'
+    assert sum("receive_response_headers.complete return_value= ***" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("call", ["grant", "revocation"])
+def test_promise_21_an_interrupt_shows_no_locals(call: str) -> None:
+    """Ctrl-C in the middle of a request of a token manager's comes out without its frames."""
+    token = f"t{TOKEN_CORE}"
+
+    def interrupt(sent: bytes) -> bytes:
+        signal.raise_signal(signal.SIGINT)
+        return good_answer(token)
+
+    async def main() -> None:
+        secret = f"s{SECRET_CORE}"
+        config = Config(client_id="id", client_secret=secret, api_root_url="http://localhost")
+        async with (
+            httpx.AsyncClient(transport=WireTransport(interrupt)) as client,
+            TokenManager(config, http_client=client) as manager,
+        ):
+            if call == "grant":
+                await manager.get_tokens_client_credentials_grant()
+            else:
+                await manager.revoke_tokens(token)
+
+    # Shells start background jobs with it ignored, and then Trio leaves it so.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    frames = [
+        f"{frame.f_locals!r}"
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__)
+        if frame.f_code.co_filename != __file__
+    ]
+    assert len(frames) >= 2
+    assert not leaks_in("\n".join(frames))
+
+
+def test_promise_21_settings_that_are_refused_show_no_locals() -> None:
+    """Neither constructor nor `from_env` nor `replace` show the secret beside a wrong setting."""
+    secret = f"s{SECRET_CORE}"
+    good = Config(client_id="id", client_secret=secret)
+    environ = {"BOX_CLIENT_SECRET": secret}
+    attempts: list[Callable[[], object]] = [
+        lambda: Config(client_id="id", client_secret=secret, max_retries=-1),
+        lambda: Config(client_id="id", client_secret=secret, no_such=1),  # type: ignore[call-arg]  # wrong on purpose
+        lambda: good.replace(client_secret=secret, max_retries=-1),
+        lambda: good.replace(client_secret=secret, no_such=1),
+        lambda: Config.from_env(environ),
+    ]
+    for attempt in attempts:
+        with pytest.raises((ValueError, TypeError)) as caught:
+            attempt()
+        shown = Shown()
+        shown.look_at_error("error", caught.value)
+        assert find_leaks(shown, leaks_in) == {}
+
+
+async def test_promise_21_half_a_character_in_a_refusal(autojump_clock: MockClock) -> None:
+    """A token that no text can hold, in an error of the server's, does not come up in another."""
+    body = b'{"error": "invalid_scope", "access_token": "\\ud800' + TOKEN_CORE.encode() + b'"}'
+    server = TokenServer(
+        FaultPlan(token_then=Fault(status=400, body=body)),
+        clients=[Client(client_secret="secret-of-its-own")],
+    )
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
+        TokenManager(server.config(), http_client=client) as manager,
+    ):
+        with pytest.raises(httpx.RequestError, match="invalid_scope") as caught:
+            await manager.get_tokens_client_credentials_grant()
+    assert caught.value.__context__ is None
+
+
+def test_plain_life_shows_much() -> None:
+    """A life in which nothing goes wrong is looked at from all sides, too."""
+    assert len(hunt(PLAIN).texts) > 60
