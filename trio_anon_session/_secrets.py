@@ -42,14 +42,8 @@ def fingerprint(token: str) -> str:
 
 def _spellings(secret: str) -> Iterable[str]:
     """Yield the forms in which servers and libraries are known to echo a secret."""
-    yield from _encodings(secret)
     # As a header's value, it comes without the white space at its ends.
-    stripped = secret.strip()
-    if stripped and stripped != secret:
-        yield from _encodings(stripped)
-
-
-def _encodings(secret: str) -> Iterable[str]:
+    secret = secret.strip() or secret
     # JSON can say half of a surrogate pair, which UTF-8 cannot.
     text = secret.encode(errors="replace").decode()
     for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):

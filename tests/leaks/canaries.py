@@ -78,6 +78,7 @@ PLACES = (
     "header line",
     "Content-Type",
     "BOX-REQUEST-ID",
+    "beside a header that is no UTF-8",
     "Set-Cookie",
     "Location",
     "WWW-Authenticate",
@@ -134,6 +135,8 @@ class Echo:
                 headers["X-Echo"] = echoed
             case "header line" | "status line" | "trailing":
                 pass
+            case "beside a header that is no UTF-8":
+                headers |= {"X-Other": "\udcff", "BOX-REQUEST-ID": echoed}
             case "chunk":
                 headers["Transfer-Encoding"] = "chunked"
                 body = f"{echoed}\r\n".encode()
@@ -158,7 +161,11 @@ class Echo:
         lines += ["Connection: close", "", ""]
         # Controls would end a line early.
         head = "\r\n".join(re.sub(r"[\x00-\x1f]", " ", line) for line in lines)
-        return head.encode() + body + (echoed.encode() if self.place == "trailing" else b"")
+        return (
+            head.encode(errors="surrogateescape")
+            + body
+            + (echoed.encode() if self.place == "trailing" else b"")
+        )
 
 
 def good_answer(token: str) -> bytes:

@@ -44,11 +44,11 @@ def test_promise_21_nothing_leaks(life: Life) -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
     """Each place of an answer, in each spelling, as an answer to a grant and to a revocation."""
-    for number, spelling in enumerate(SPELLINGS):
+    for number, spelling in enumerate(SPELLINGS, PLACES.index(place)):
         echo = Echo(place, spelling, (200, 400)[number % 2])
         life = attrs.evolve(
             PLAIN,
-            secret=f"p@ss 'w/ö\"rd+%41&<\\>{SECRET_CORE}'ß",
+            secret=f" p@ss 'w/ö\"rd+%41&<\\>{SECRET_CORE}'ß ",
             token=f"tok/en+With~Odd%Chars=={TOKEN_CORE}",
             grant=echo,
             revocation=echo,
