@@ -50,13 +50,16 @@ def _spellings(secret: str) -> Iterable[str]:
         yield encoded
         yield re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), encoded)
     yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield repr(secret)[1:-1]
     yield repr(text.encode())[2:-1]
-    # What httpx makes of a header's bytes where another header is no UTF-8.
-    yield text.encode().decode("latin-1")
-    yield html.escape(secret)
-    yield secret
+    for readable in (
+        secret,
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        html.escape(secret),
+    ):
+        yield readable
+        # What httpx makes of a header's bytes where another header is no UTF-8.
+        yield readable.encode(errors="replace").decode("latin-1")
 
 
 class Secrets:

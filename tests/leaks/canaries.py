@@ -161,11 +161,8 @@ class Echo:
         lines += ["Connection: close", "", ""]
         # Controls would end a line early.
         head = "\r\n".join(re.sub(r"[\x00-\x1f]", " ", line) for line in lines)
-        return (
-            head.encode(errors="surrogateescape")
-            + body
-            + (echoed.encode() if self.place == "trailing" else b"")
-        )
+        trailing = echoed.encode() if self.place == "trailing" else b""
+        return head.encode(errors="surrogateescape") + body + trailing
 
 
 def good_answer(token: str) -> bytes:
