@@ -42,6 +42,13 @@ def fingerprint(token: str) -> str:
 
 def _spellings(secret: str) -> Iterable[str]:
     """Yield the forms in which servers and libraries are known to echo a secret."""
+    yield from _encodings(secret)
+    # RFC 9110 §5.5: who finds controls in a header's value may make spaces of them.
+    if (spaced := re.sub(r"[\x00-\x1f\x7f]", " ", secret)) != secret:
+        yield from _encodings(spaced)
+
+
+def _encodings(secret: str) -> Iterable[str]:
     # As a header's value, it comes without the white space at its ends.
     secret = secret.strip() or secret
     # JSON can say half of a surrogate pair, which UTF-8 cannot.
