@@ -1,4 +1,4 @@
-"""What the README claims is shown by tests that exist."""
+"""What is claimed is shown by tests that exist."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ TESTS = frozenset(
 )
 
 
-def test_the_readme_names_tests_that_exist() -> None:
-    """Each test that the README gives as proof is there."""
-    named = re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text())
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md"])
+def test_pages_name_tests_that_exist(page: str) -> None:
+    """Each test that a page gives as proof is there."""
+    named = re.findall(r"`(test_\w+)`", (ROOT / page).read_text())
     assert len(named) >= 10
     assert set(named) <= TESTS
 
