@@ -260,7 +260,17 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
     [
         (Granted("0123abcd", 4.0, 3.5, 0.25), "+ token 0123abcd after 0.25 s, good for 3.5 s"),
         (
-            RefreshFailed("down", 1, 1, 0.5, round_over=False),
+            RefreshFailed(
+                "down",
+                1,
+                1,
+                0.5,
+                round_over=False,
+                latency=0.1,
+                kind="Down",
+                retryable=True,
+                status_code=503,
+            ),
             "! attempt failed, next in 0.50 s: down",
         ),
         (Invalidated("0123abcd"), "- token 0123abcd was reported dead, and dropped"),

@@ -9,6 +9,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
 ``_backoff``     ``Retry-After``, pauses, rounds of attempts
 ``_events``      what a session tells: events, statistics
+``_logging``     events as records of ``logging``
 ``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
 ``_manager``     `TokenManager`: one grant or revocation over httpx
 ``_revocation``  getting one token revoked, however often it takes

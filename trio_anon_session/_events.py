@@ -72,6 +72,11 @@ class RefreshFailed:
         consecutive_failures: how many since the last success.
         retry_in: seconds until the next attempt may be sent.
         round_over: whether the held getters were told.
+        latency: seconds from the sending of the grant.
+        kind: the name of the error's class, such as ``"TokenUnavailableError"``.
+        retryable: whether the same request may succeed later. Where not, as with rejected
+            credentials, somebody has to look.
+        status_code: HTTP status, or None where no answer came.
     """
 
     error: str
@@ -79,6 +84,10 @@ class RefreshFailed:
     consecutive_failures: int
     retry_in: float
     round_over: bool
+    latency: float
+    kind: str
+    retryable: bool
+    status_code: int | None
 
 
 @attrs.frozen

@@ -8,7 +8,6 @@ whose locals hold no secret.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import time
 import warnings
@@ -28,7 +27,7 @@ from ._errors import (
     TokenRequestError,
     TokenUnavailableError,
 )
-from ._secrets import Secrets, Unpicklable, basic_credentials
+from ._secrets import Secrets, Unpicklable, basic_credentials, client_secrets
 from ._token import MalformedAnswerError, TokenInfo, parse_object, read_token_answer
 from ._version import __version__
 from ._wire_logs import scrubbed_wire_logs
@@ -350,9 +349,7 @@ class TokenManager(Unpicklable):
         )
 
     def _secrets(self) -> Secrets:
-        client_id, secret = self._config.client_id, self._config.client_secret
-        raw_pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
-        return Secrets(secret, basic_credentials(client_id, secret), raw_pair)
+        return Secrets(*client_secrets(self._config.client_id, self._config.client_secret))
 
 
 async def _read(response: httpx.Response) -> tuple[bytes, str | None]:

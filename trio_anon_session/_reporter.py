@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
+from inspect import iscoroutinefunction
+from logging import DEBUG, WARNING
 from typing import TYPE_CHECKING
 
 from ._backoff import logger
 from ._events import Closed, Granted, Invalidated, RefreshFailed, Revoked, StateChanged
+from ._logging import failure_level, log_event
 from ._secrets import fingerprint
-from ._states import StateView
 from ._token import TokenState
 
 if TYPE_CHECKING:
@@ -16,7 +20,12 @@ if TYPE_CHECKING:
     from ._backoff import Rounds
     from ._errors import RevocationError, TokenRequestError
     from ._events import Event, Observer
+    from ._secrets import Secrets
+    from ._states import StateView
     from ._token import TokenInfo
+
+WORDS_LIMIT = 1000
+"""Characters that are kept of what an error says."""
 
 
 class Reporter:
@@ -35,6 +44,13 @@ class Reporter:
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = tuple(observers)
+        for observer in self._observers:
+            _check_observer(observer)
+        # What an observer does may be an event, too, and is told after the one that it is
+        # being told of: all hear of all in the order in which it happened.
+        self._to_tell: deque[Event] = deque()
+        self._is_telling = False
+        self._state = TokenState.EMPTY
         self.grants = 0
         self.failures = 0
         self.held_total = 0
@@ -42,22 +58,21 @@ class Reporter:
         self.revocations = 0
         self.same_token_answers = 0
         self.last_error: str | None = None
-        self.states = StateView(TokenState.EMPTY) if self._observers else None
+        self.states: StateView | None = None
 
     def state_is(self, new: TokenState) -> None:
         """Tell of the state, if it is not the one that was told last."""
-        if self.states is None:
-            return
-        old = self.states.value
-        if new is not old:
+        old, self._state = self._state, new
+        # The view may have been made since, and have seen more.
+        if self.states is not None and self.states.value is not new:
             self.states._set(new)
-            if self._observers:
-                self._emit(StateChanged(old, new))
+        if old is not new and self._is_heard(DEBUG):
+            self._tell(StateChanged(old, new))
 
     def granted(self, token: TokenInfo, *, now: float, latency: float) -> None:
         """Tell of a token that getters now get."""
-        if self._observers:
-            self._emit(
+        if self._is_heard(DEBUG):
+            self._tell(
                 Granted(
                     fingerprint=fingerprint(token.access_token),
                     lifetime=token.lifetime,
@@ -66,51 +81,103 @@ class Reporter:
                 )
             )
 
-    def failed(self, error: TokenRequestError, rounds: Rounds, *, now: float) -> None:
+    def failed(
+        self,
+        error: TokenRequestError,
+        rounds: Rounds,
+        secrets: Secrets,
+        *,
+        now: float,
+        latency: float,
+    ) -> None:
         """Tell of an attempt that brought no token."""
-        retry_in = rounds.retry_at - now
         self.failures += 1
-        self.last_error = f"{type(error).__name__}: {error}"
-        logger.warning("no token; next attempt in %.1f s at the earliest: %s", retry_in, error)
-        if self._observers:
-            self._emit(
+        self.last_error = f"{type(error).__name__}: {_words(error, secrets)}"
+        # A token manager of somebody else's may have put anything there.
+        retryable = bool(error.retryable)
+        status_code = error.status_code if isinstance(error.status_code, int) else None
+        if self._is_heard(failure_level(retryable=retryable)):
+            self._tell(
                 RefreshFailed(
                     error=self.last_error,
                     attempt=rounds.attempts,
                     consecutive_failures=rounds.consecutive_failures,
-                    retry_in=retry_in,
+                    retry_in=rounds.retry_at - now,
                     round_over=rounds.is_over,
+                    latency=latency,
+                    kind=type(error).__name__,
+                    retryable=retryable,
+                    status_code=status_code,
                 )
             )
 
-    def invalidated(self, access_token: str) -> None:
+    def invalidated(self, token: TokenInfo) -> None:
         """Tell of a token that was reported dead."""
         self.invalidations += 1
-        if self._observers:
-            self._emit(Invalidated(fingerprint(access_token)))
+        if self._is_heard(DEBUG):
+            self._tell(Invalidated(fingerprint(token.access_token)))
 
-    def revoked(self, access_token: str, error: RevocationError | None) -> None:
+    def revoked(self, token: TokenInfo, error: RevocationError | None, secrets: Secrets) -> None:
         """Tell how a revocation ended."""
+        said = None
         if error is None:
             self.revocations += 1
         else:
-            self.last_error = f"{type(error).__name__}: {error}"
-            logger.warning("%s", error)
-        if self._observers:
-            self._emit(Revoked(fingerprint(access_token), str(error) if error else None))
+            said = _words(error, secrets)
+            self.last_error = f"{type(error).__name__}: {said}"
+        if self._is_heard(DEBUG if error is None else WARNING):
+            self._tell(Revoked(fingerprint(token.access_token), said))
 
     def closed(self) -> None:
         """Tell of the end."""
         if self.states is not None:
             self.states._set(None)
-        if self._observers:
-            self._emit(Closed())
+        if self._is_heard(DEBUG):
+            self._tell(Closed())
 
-    def _emit(self, event: Event) -> None:
-        for observer in self._observers:
+    def _is_heard(self, level: int) -> bool:
+        return bool(self._observers) or logger.isEnabledFor(level)
+
+    def _tell(self, event: Event) -> None:
+        self._to_tell.append(event)
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._to_tell:
+                self._tell_all(self._to_tell.popleft())
+        finally:
+            # An interrupt leaves what came after it untold, and not for the next event to tell.
+            self._to_tell.clear()
+            self._is_telling = False
+
+    def _tell_all(self, event: Event) -> None:
+        for observer in (log_event, *self._observers):
             try:
                 observer(event)
             except Exception as error:
-                logger.error(
-                    "an observer raised %s on %s", type(error).__name__, type(event).__name__
-                )
+                # Types alone: the words of others may show anything. And whoever reads the
+                # log may raise, too.
+                with contextlib.suppress(Exception):
+                    logger.error(
+                        "an observer raised %s on %s", type(error).__name__, type(event).__name__
+                    )
+
+
+def _check_observer(observer: Observer) -> None:
+    if not callable(observer):
+        raise TypeError(f"observers: wants callables; got {type(observer).__name__}")
+    if iscoroutinefunction(observer) or iscoroutinefunction(type(observer).__call__):
+        raise TypeError(
+            "observers: wants plain functions, and one is async: let it send to a memory "
+            "channel with send_nowait, and receive from that in a task"
+        )
+
+
+def _words(error: TokenRequestError, secrets: Secrets) -> str:
+    """Return what an error says, made fit to show: a token manager of somebody else's may echo."""
+    try:
+        words = str(error)
+    except Exception:
+        return "(its words cannot be read)"
+    return secrets.scrub(words, limit=WORDS_LIMIT)

@@ -14,14 +14,14 @@ from ._errors import RevocationError, SessionClosedError, TokenRequestError
 if TYPE_CHECKING:
     from ._config import Config
     from ._manager import TokenSource
-    from ._token import TokenRequestOptions
+    from ._token import TokenInfo, TokenRequestOptions
 
 
 @attrs.define(eq=False)
 class Revocation:
     """Is the revocation of one token: under way, or ended one way or another."""
 
-    token: str = attrs.field(repr=False)
+    token: TokenInfo
     options: TokenRequestOptions | None = None
     error: RevocationError | None = None
     _cause: Exception | None = None
@@ -47,7 +47,7 @@ class Revocation:
 
     async def _ask(self, manager: TokenSource) -> Exception | None:
         try:
-            await manager.revoke_tokens(self.token, self.options)
+            await manager.revoke_tokens(self.token.access_token, self.options)
         except Exception as error:
             return error
         return None

@@ -35,6 +35,12 @@ def basic_credentials(client_id: str, client_secret: str) -> str:
     return base64.b64encode(pair.encode()).decode()
 
 
+def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
+    """Return a client's secret, and the credentials in which a server may echo it."""
+    raw_pair = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+    return client_secret, basic_credentials(client_id, client_secret), raw_pair
+
+
 def fingerprint(token: str) -> str:
     """Return a short one-way mark by which people can tell two tokens apart in a log."""
     return hashlib.sha256(token.encode(errors="backslashreplace")).hexdigest()[:8]

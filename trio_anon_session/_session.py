@@ -52,7 +52,7 @@ from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle
 from ._reporter import Reporter
 from ._revocation import Revocation
-from ._secrets import Unpicklable, without_locals
+from ._secrets import Secrets, Unpicklable, client_secrets
 from ._states import StateView
 from ._token import TokenInfo, TokenState, state_at
 
@@ -321,7 +321,6 @@ class AnonymousSession(Unpicklable):
         await checkpoint()
         return self._usable_token(options) or await self._hold(options)
 
-    @without_locals
     def invalidate(self, access_token: str) -> None:
         """Drop the current token, if it is this one: the API said that it is dead.
 
@@ -331,13 +330,15 @@ class AnonymousSession(Unpicklable):
         """
         if self._closed:
             return
-        self._check_run()
         token = self._token
-        if token is None or token.access_token != access_token:
-            return
-        if self.state is not TokenState.EXPIRED:
+        if token is not None and token.access_token != access_token:
+            token = None
+        # A traceback can show the locals of its frames.
+        del access_token
+        self._check_run()
+        if token is not None and self.state is not TokenState.EXPIRED:
             self._drop_token(token)
-            self._reporter.invalidated(access_token)
+            self._reporter.invalidated(token)
 
     async def revoke_tokens(self, options: TokenRequestOptions | None = None) -> None:
         """Forget the token, then revoke it at the server (RFC 7009).
@@ -668,7 +669,9 @@ class AnonymousSession(Unpicklable):
     def _note_failure(self, cause: Exception) -> None:
         now = self._now()
         error = self._rounds.fail(cause, now, self._gap_ends_at())
-        self._reporter.failed(error, self._rounds, now=now)
+        self._reporter.failed(
+            error, self._rounds, self._secrets(), now=now, latency=now - self._sent_at
+        )
 
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
@@ -682,18 +685,31 @@ class AnonymousSession(Unpicklable):
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
         # Never to come back, also if the server will not end it: until it ends by itself.
         self._revoked = [*_living(self._revoked, self._now()), token]
-        if any(known.token == token.access_token for known in self._revocations):
+        if _has((known.token for known in self._revocations), token):
             # The server gave it again, and is being asked to end it already.
             return
-        revocation = Revocation(token.access_token, options)
+        revocation = Revocation(token, options)
         self._revocations.append(revocation)
         if not self._closed:
             self._nursery.start_soon(self._revoke, revocation)
 
     async def _revoke(self, revocation: Revocation) -> None:
         await revocation.run(self._manager, self._config)
+        # Before it is removed: its token is one of the secrets.
+        secrets = self._secrets()
         self._revocations.remove(revocation)
-        self._reporter.revoked(revocation.token, revocation.error)
+        self._reporter.revoked(revocation.token, revocation.error, secrets)
+
+    def _secrets(self) -> Secrets:
+        """Return what must not be seen in the words of others."""
+        tokens = [*self._dropped, *self._revoked, *(known.token for known in self._revocations)]
+        if self._token is not None:
+            tokens.append(self._token)
+        config = self._config
+        return Secrets(
+            *client_secrets(config.client_id, config.client_secret),
+            *{token.access_token for token in tokens},
+        )
 
     # The gate and the end
 
@@ -708,7 +724,7 @@ class AnonymousSession(Unpicklable):
             return
         self._closed = True
         if self._token is not None and self._config.revoke_on_exit:
-            self._revocations.append(Revocation(self._token.access_token))
+            self._revocations.append(Revocation(self._token))
         self._token = None
         self._reporter.closed()
 

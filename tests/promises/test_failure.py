@@ -67,7 +67,7 @@ async def test_promise_11_no_getter_sees_an_error_while_the_token_is_usable(
         # Never given up for good: about one attempt a minute until the end.
         assert seen.failures >= 5
         assert seen.last_error
-        assert any(record.levelno == logging.WARNING for record in caplog.records)
+        assert any(record.levelno >= logging.WARNING for record in caplog.records)
         server.faults = FaultPlan()
         # An attempt that hangs at the time, and the longest pause after it.
         await trio.sleep_until(token.expires_at + 30.0 + 60.0)

@@ -1,0 +1,223 @@
+"""The observer that is there without being asked for: records of ``trio_anon_session``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    Closed,
+    CredentialsRejectedError,
+    Granted,
+    Invalidated,
+    RefreshFailed,
+    RevocationError,
+    Revoked,
+    StateChanged,
+    TokenUnavailableError,
+)
+from trio_anon_session._secrets import fingerprint
+from trio_anon_session.testing import TokenServer, open_test_session, virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+
+    from trio.testing import MockClock
+
+NAME = "trio_anon_session"
+BUILT = {
+    kind.__init__.__code__: kind.__name__
+    for kind in (Granted, RefreshFailed, Invalidated, Revoked, StateChanged, Closed)
+} | {fingerprint.__code__: "fingerprint"}
+ALL = {*BUILT.values()}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log from DEBUG on."""
+    caplog.set_level(logging.DEBUG, NAME)
+    return caplog
+
+
+def said(log: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Return level and text of each record of the session's."""
+    return [(record.levelno, record.getMessage()) for record in log.records if record.name == NAME]
+
+
+async def live_a_whole_life() -> None:
+    """Let each kind of event happen, both ways where there are two."""
+    manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 7.0), latency=2.0)
+    manager.outcomes = [TokenUnavailableError("no grant")]
+    manager.revoke_outcomes = [RevocationError("no end", retryable=False)]
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        session.invalidate("token-1")
+        await session.get_access_token()
+        with pytest.raises(RevocationError):
+            await session.revoke_tokens()
+        await session.get_access_token()
+        await session.revoke_tokens()
+
+
+# What is logged
+
+
+async def test_failures_are_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a grant or a revocation failed of is in the log, with the time of the next attempt."""
+    await live_a_whole_life()
+    first, second = caplog.records
+    assert first.levelno == second.levelno == logging.WARNING
+    assert "in 7.0 s" in first.getMessage()
+    assert first.getMessage().endswith(": no grant")
+    assert second.getMessage() == "no end"
+
+
+async def test_everything_is_told_at_debug(
+    autojump_clock: MockClock, log: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG there is a line for each event, which names tokens by their fingerprints."""
+    await live_a_whole_life()
+    one, two, three = (fingerprint(f"token-{number}") for number in (1, 2, 3))
+    came = "came after 2.00 s, and is good for 3568.0 s"
+    assert said(log) == [
+        (
+            logging.WARNING,
+            "no token; next attempt in 7.0 s at the earliest: TokenUnavailableError: no grant",
+        ),
+        (logging.DEBUG, "the session is FRESH, and was EMPTY"),
+        (logging.DEBUG, f"token {one} {came}"),
+        (logging.DEBUG, "the session is EMPTY, and was FRESH"),
+        (logging.DEBUG, f"token {one} was reported dead, and is dropped"),
+        (logging.DEBUG, "the session is FRESH, and was EMPTY"),
+        (logging.DEBUG, f"token {two} {came}"),
+        (logging.DEBUG, "the session is EMPTY, and was FRESH"),
+        (logging.WARNING, "no end"),
+        (logging.DEBUG, "the session is FRESH, and was EMPTY"),
+        (logging.DEBUG, f"token {three} {came}"),
+        (logging.DEBUG, "the session is EMPTY, and was FRESH"),
+        (logging.DEBUG, f"token {three} was revoked"),
+        (logging.DEBUG, "the session is closed"),
+    ]
+
+
+async def test_a_day_without_trouble_is_quiet_at_info(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A session that works writes nothing at INFO, whatever it is asked to do."""
+    caplog.set_level(logging.INFO, NAME)
+    server = TokenServer(lifetime=3600.0)
+    async with open_test_session(server) as session:
+        for hour in range(24):
+            token = await session.get_access_token()
+            if hour == 7:
+                session.invalidate(token)
+            if hour == 12:
+                await session.revoke_tokens()
+            await trio.sleep(3600.0)
+    assert server.grants > 24
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (CredentialsRejectedError("no"), logging.ERROR),
+        (TokenUnavailableError("down"), logging.WARNING),
+    ],
+)
+async def test_what_no_retry_mends_is_an_error(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    level: int,
+) -> None:
+    """Rejected credentials are logged as an error, also while nobody is harmed as yet."""
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        manager.outcomes = [error]
+        await trio.sleep(3050.0)
+        assert session.get_access_token_nowait() == "token-2"
+    ((logged, text),) = said(caplog)
+    assert logged == level
+    assert str(error) in text
+
+
+async def test_a_handler_that_raises_harms_nobody(autojump_clock: MockClock) -> None:
+    """A log that cannot be written to is no trouble of the session's."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    logger, handler = logging.getLogger(NAME), Broken()
+    logger.addHandler(handler)
+    try:
+        await live_a_whole_life()
+    finally:
+        logger.removeHandler(handler)
+
+
+# What is built for it
+
+
+def count_built(run: Callable[[], object]) -> Counter[str]:
+    """Return how many events were built, and fingerprints taken, while something ran."""
+    built: Counter[str] = Counter()
+
+    def see(frame: FrameType, what: str, _: object) -> None:
+        code: CodeType = frame.f_code
+        if what == "call" and code in BUILT:
+            built[BUILT[code]] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return built
+
+
+@pytest.mark.parametrize(
+    ("level", "kinds"),
+    [
+        (logging.DEBUG, ALL),
+        # The failed revocation is told with the fingerprint of its token.
+        (logging.INFO, {"RefreshFailed", "Revoked", "fingerprint"}),
+        (logging.WARNING, {"RefreshFailed", "Revoked", "fingerprint"}),
+        (logging.CRITICAL, set()),
+    ],
+)
+def test_nothing_is_built_for_nobody(
+    caplog: pytest.LogCaptureFixture, level: int, kinds: set[str]
+) -> None:
+    """Without an observer, events are built for the log alone, and for its level."""
+    caplog.set_level(level, NAME)
+    assert count_built(virtual_time(live_a_whole_life)).keys() == kinds
+
+
+def test_everything_is_built_for_an_observer(caplog: pytest.LogCaptureFixture) -> None:
+    """An observer hears of everything, whatever the log's level; each event is built once."""
+    caplog.set_level(logging.CRITICAL, NAME)
+    heard: list[str] = []
+
+    async def main() -> None:
+        manager = FakeTokenManager(make_config())
+        observers = [lambda event: heard.append(type(event).__name__), lambda event: None]
+        async with AnonymousSession(manager.config, manager, observers=observers) as session:
+            await session.get_access_token()
+
+    built = count_built(virtual_time(main))
+    assert heard == ["StateChanged", "Granted", "Closed"]
+    assert built == Counter([*heard, "fingerprint"])

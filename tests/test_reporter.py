@@ -1,0 +1,386 @@
+"""How observers are told: in order, without harm, and with nothing that must not be seen."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.helpers import FakeTokenManager, make_config, run_virtually
+from trio_anon_session import (
+    AnonymousSession,
+    AnonymousSessionError,
+    Closed,
+    Config,
+    CredentialsRejectedError,
+    Event,
+    Granted,
+    Invalidated,
+    RefreshFailed,
+    RevocationError,
+    Revoked,
+    SessionClosedError,
+    StateChanged,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from trio_anon_session._secrets import basic_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.testing import MockClock
+
+    from trio_anon_session import TokenInfo, TokenRequestOptions
+
+SECRET = "hush-hush+secret/0123456789"
+
+# Observers that raise
+
+
+class OwnError(Exception):
+    """An exception whose words cannot be read."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError(SECRET)
+
+
+EXCEPTIONS = st.sampled_from(
+    [
+        ValueError(SECRET),
+        OwnError(),
+        trio.WouldBlock(),
+        TokenUnavailableError(SECRET),
+        SessionClosedError(),
+        ExceptionGroup(SECRET, [KeyError(SECRET)]),
+    ]
+)
+# Never just at a boundary, where Trio draws which of two tasks comes first.
+ODD_SECONDS = st.sampled_from([0.7123, 31.3137, 613.1719, 2971.9173, 3601.7231])
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(["get", "nowait", "invalidate", "revoke"]),
+        ODD_SECONDS,
+    ),
+    max_size=8,
+)
+OUTCOMES = st.lists(
+    st.sampled_from(
+        [None, TokenUnavailableError("down"), CredentialsRejectedError("no"), KeyError("x"), "junk"]
+    ),
+    max_size=6,
+)
+REVOCATIONS = st.lists(
+    st.sampled_from([None, RevocationError("no", retryable=False), OSError()]), max_size=3
+)
+
+
+class Raising:
+    """Raises at the events whose numbers it is given."""
+
+    def __init__(self, numbers: set[int], error: Exception) -> None:
+        self.numbers = numbers
+        self.error = error
+        self.heard = 0
+
+    def __call__(self, event: Event) -> None:
+        """Raise, or not."""
+        self.heard += 1
+        if self.heard in self.numbers:
+            raise self.error
+
+
+class TakesTurns(FakeTokenManager):
+    """A token manager that grants a new token for each None among the outcomes."""
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Grant as the test has decided."""
+        outcome, left = self.outcomes[:1], self.outcomes[1:]
+        self.outcomes = [] if outcome == [None] else outcome
+        try:
+            return await super().get_tokens_client_credentials_grant(options)
+        finally:
+            self.outcomes = left
+
+
+async def live(
+    steps: list[str | float],
+    outcomes: list[object],
+    revocations: list[BaseException | None],
+    observers: list[Callable[[Event], object]],
+) -> list[object]:
+    """Return all that can be seen of a session's life from outside."""
+    random.seed(0)
+    seen: list[object] = []
+    config = make_config(max_retries=1)
+    manager = TakesTurns(config, latency=0.25)
+    manager.outcomes = list(outcomes)
+    manager.revoke_outcomes = list(revocations)
+
+    async def do(step: str | float) -> str | None:
+        match step:
+            case "get":
+                return await session.get_access_token()
+            case "nowait":
+                return session.get_access_token_nowait()
+            case "invalidate":
+                session.invalidate(f"token-{manager.granted}")
+            case "revoke":
+                await session.revoke_tokens()
+            case float():
+                await trio.sleep(step)
+        return None
+
+    async with AnonymousSession(config, manager, observers=observers) as session:
+        for step in steps:
+            try:
+                outcome = await do(step)
+            except (AnonymousSessionError, trio.WouldBlock) as error:
+                outcome = repr(error)
+            seen.append((trio.current_time(), outcome, session.statistics()))
+    seen.append((session.statistics(), manager.sent, manager.revoked))
+    return seen
+
+
+@given(
+    steps=STEPS,
+    outcomes=OUTCOMES,
+    revocations=REVOCATIONS,
+    numbers=st.sets(st.integers(1, 12)),
+    error=EXCEPTIONS,
+)
+@example(
+    ["get", "invalidate", "get", "revoke"], [KeyError()], [OSError()], {*range(99)}, OwnError()
+)
+def test_an_observer_that_raises_changes_nothing(
+    steps: list[str | float],
+    outcomes: list[object],
+    revocations: list[BaseException | None],
+    numbers: set[int],
+    error: Exception,
+) -> None:
+    """At whatever events an observer raises whatever: the session does what it does without."""
+    raising, order = Raising(numbers, error), list[str]()
+    observers = [raising, lambda event: order.append(type(event).__name__)]
+    quiet = run_virtually(live, steps, outcomes, revocations, [])
+    assert run_virtually(live, steps, outcomes, revocations, observers) == quiet
+    # Whom it stands before hears of everything all the same.
+    assert len(order) == raising.heard
+    assert order[-1] == "Closed"
+
+
+async def test_an_observer_that_raises_is_logged_by_types_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names what was raised and on what, and nothing else of it."""
+    manager = FakeTokenManager(make_config())
+    observers = [Raising({1}, ValueError(SECRET)), Raising({2}, OwnError())]
+    async with AnonymousSession(manager.config, manager, observers=observers) as session:
+        await session.get_access_token()
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.ERROR, "an observer raised ValueError on StateChanged"),
+        (logging.ERROR, "an observer raised OwnError on Granted"),
+    ]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", [Granted, RefreshFailed, StateChanged])
+async def test_an_interrupt_of_an_observer_ends_the_session(
+    autojump_clock: MockClock, kind: type[Event]
+) -> None:
+    """What is no ``Exception`` comes out of the block as itself; held getters are told."""
+    manager = FakeTokenManager(make_config(), latency=1.0)
+    manager.outcomes = [TokenUnavailableError("down")] if kind is RefreshFailed else []
+    heard: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, kind):
+            raise SystemExit(7)
+
+    with pytest.raises(SystemExit) as caught:
+        async with AnonymousSession(manager.config, manager, observers=[interrupt]) as session:
+            with pytest.raises(SessionClosedError):
+                await session.get_access_token()
+            await trio.sleep_forever()
+    assert caught.value.code == 7
+    assert trio.current_time() == 1.0
+    assert heard[-1] == Closed()
+
+
+async def test_an_interrupt_of_an_observer_comes_out_of_the_call(
+    autojump_clock: MockClock,
+) -> None:
+    """In a call of the user's it goes to the user; the call is done, and the session goes on."""
+    manager = FakeTokenManager(make_config())
+    heard: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Invalidated):
+            raise KeyboardInterrupt
+        heard.append(event)
+
+    async with AnonymousSession(manager.config, manager, observers=[interrupt]) as session:
+        await session.get_access_token()
+        with pytest.raises(KeyboardInterrupt):
+            session.invalidate("token-1")
+        assert await session.get_access_token() == "token-2"
+        assert session.statistics().invalidations == 1
+    kinds = [type(event) for event in heard]
+    assert kinds == [StateChanged, Granted, StateChanged, StateChanged, Granted, Closed]
+
+
+# Their order
+
+
+async def test_all_hear_of_all_in_the_same_order(autojump_clock: MockClock) -> None:
+    """What an observer causes is told after what it was told, to those before and behind it."""
+    manager = FakeTokenManager(make_config())
+    before: list[Event] = []
+    behind: list[Event] = []
+
+    def reject_the_first(event: Event) -> None:
+        if isinstance(event, Granted) and manager.granted == 1:
+            session.invalidate("token-1")
+            # Told already when the call is over, but for those that are busy.
+            assert session.statistics().invalidations == 1
+
+    observers = [before.append, reject_the_first, behind.append]
+    session = AnonymousSession(manager.config, manager, observers=observers)
+    async with session:
+        assert await session.get_access_token() == "token-2"
+    assert before == behind
+    kinds = [type(event) for event in before]
+    assert kinds == [
+        StateChanged,
+        Granted,
+        StateChanged,
+        Invalidated,
+        StateChanged,
+        Granted,
+        Closed,
+    ]
+
+
+# What is no observer
+
+
+class AsyncCallable:
+    """An object whose call is async."""
+
+    async def __call__(self, event: Event) -> None:
+        """Do nothing."""
+
+
+async def an_async_function(event: Event) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("observer", "words"),
+    [
+        (7, "wants callables; got int"),
+        (an_async_function, "one is async"),
+        (functools.partial(an_async_function), "one is async"),
+        (AsyncCallable(), "one is async"),
+    ],
+)
+def test_what_is_no_plain_callable_is_refused(observer: Any, words: str) -> None:
+    """An observer that could never be told is refused when the session is made."""
+    with pytest.raises(TypeError, match=f"observers: .*{words}"):
+        AnonymousSession(make_config(), observers=[observer])
+
+
+# What must not be seen
+
+
+class Echoing(FakeTokenManager):
+    """A foreign token manager whose errors echo what it was given."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.echo = ""
+
+    async def get_tokens_client_credentials_grant(self, options: Any = None) -> Any:
+        """Grant once."""
+        if self.granted:
+            raise TokenUnavailableError(f"no grant: {self.echo}")
+        return await super().get_tokens_client_credentials_grant(options)
+
+    async def revoke_tokens(self, token: str, options: Any = None) -> None:
+        """Refuse."""
+        raise TokenRequestError(f"no end of {token}: {self.echo}", retryable=False)
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [SECRET, quote(SECRET, safe=""), basic_credentials("id", SECRET), "token-1"],
+    ids=["plain", "quoted", "basic", "token"],
+)
+@pytest.mark.parametrize("ending", ["refresh", "invalidate", "revoke"])
+async def test_promise_21_no_words_of_a_foreign_manager_show_a_secret(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, echo: str, ending: str
+) -> None:
+    """An error of a foreign token manager is told without secret and token, in force or not."""
+    caplog.set_level(logging.DEBUG)
+    told: list[Event] = []
+    manager = Echoing(make_config(client_secret=SECRET))
+    manager.echo = f"<{echo}>\x1b[31m\nforged line"
+    async with AnonymousSession(manager.config, manager, observers=[told.append]) as session:
+        token = await session.get_access_token()
+        if ending == "revoke":
+            with pytest.raises(RevocationError):
+                await session.revoke_tokens()
+        if ending == "invalidate":
+            session.invalidate(token)
+        if ending == "refresh":
+            await trio.sleep(3001.0)
+        else:
+            with pytest.raises(TokenUnavailableError):
+                await session.get_access_token()
+        shown = repr(told) + repr(session.statistics()) + caplog.text
+    assert "<***> [31m forged line" in shown
+    assert any(isinstance(event, Revoked | RefreshFailed) for event in told)
+    for secret in (echo, SECRET, "token-1"):
+        assert secret not in shown
+
+
+class UnreadableError(TokenRequestError):
+    """An error of ours in a foreign manager's hands."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError(SECRET)
+
+
+async def test_an_error_whose_words_cannot_be_read(autojump_clock: MockClock) -> None:
+    """A foreign error that cannot be shown, or says nonsense of itself, is a failure like any."""
+    told: list[Event] = []
+    manager = FakeTokenManager(make_config())
+    error = UnreadableError("x", status_code="teapot", retryable="yes")  # type: ignore[arg-type]  # as foreign ones may
+    manager.outcomes = [error]
+    async with AnonymousSession(manager.config, manager, observers=[told.append]) as session:
+        assert await session.get_access_token() == "token-1"
+        assert session.statistics().last_error == "UnreadableError: (its words cannot be read)"
+    (failed,) = (event for event in told if isinstance(event, RefreshFailed))
+    assert (failed.kind, failed.retryable, failed.status_code) == ("UnreadableError", True, None)
+
+
+async def test_long_words_are_cut(autojump_clock: MockClock) -> None:
+    """A foreign error that says a page leaves a line in the log."""
+    manager = FakeTokenManager(make_config())
+    manager.outcomes = [TokenUnavailableError("<html>" * 10_000)]
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        last_error = session.statistics().last_error
+    assert last_error is not None
+    assert len(last_error) < 1100
+    assert last_error.endswith("…")
