@@ -77,10 +77,12 @@ EXTRAS = {
     "click",
     "hypercorn",
     "hypothesis",
+    "opentelemetry",
     "pytest",
     "redis",
     "rich",
     "trio.testing",
+    "trio_anon_session.otel",
     "trio_anon_session.testing",
 }
 
@@ -141,7 +143,9 @@ def test_names_of_the_states() -> None:
 # That they are whole
 
 
-@pytest.mark.parametrize("module", ["trio_anon_session", "trio_anon_session.testing"])
+@pytest.mark.parametrize(
+    "module", ["trio_anon_session", "trio_anon_session.otel", "trio_anon_session.testing"]
+)
 def test_exports_are_sorted_and_there(module: str) -> None:
     """``__all__`` is sorted, classes before functions, names each once, and all are there."""
     package = importlib.import_module(module)

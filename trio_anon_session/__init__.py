@@ -18,6 +18,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_nursery``     the end of a nursery, without a group
 ``_session``     `AnonymousSession`: gate, refresh, life cycle
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
+``otel``         `OpenTelemetryObserver`: events as metrics and spans
 ``testing``      the embedded token server and what belongs to it
 ``_cli``         the command; ``_demo`` is its demonstration
 ===============  ========================================================

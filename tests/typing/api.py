@@ -11,10 +11,13 @@ from typing import assert_type
 
 import httpx
 import trio
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
 from trio.testing import MockClock
 
 import trio_anon_session as tas
 from trio_anon_session import testing
+from trio_anon_session.otel import OpenTelemetryObserver
 
 
 def observe(event: tas.Event) -> None:
@@ -22,8 +25,11 @@ def observe(event: tas.Event) -> None:
         case tas.Granted(fingerprint=fingerprint, lifetime=lifetime):
             assert_type(fingerprint, str)
             assert_type(lifetime, float)
-        case tas.RefreshFailed(retry_in=retry_in):
+        case tas.RefreshFailed(retry_in=retry_in, status_code=status_code, kind=kind):
             assert_type(retry_in, float)
+            assert_type(status_code, int | None)
+            assert_type(kind, str)
+            event.retry_in = 0.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
         case tas.Revoked(error=error):
             assert_type(error, str | None)
         case tas.StateChanged(new=new):
@@ -33,6 +39,7 @@ def observe(event: tas.Event) -> None:
 
 
 observer: tas.Observer = observe
+telemetry: tas.Observer = OpenTelemetryObserver(attributes={"part": "uploads"})
 
 
 def strategy(attempt: int, error: tas.TokenRequestError) -> float | None:
@@ -91,6 +98,13 @@ async def use_session() -> str:
         async with httpx.AsyncClient(auth=tas.SessionAuth(session, origins=["https://x"])):
             # A block may return from inside: leaving a session swallows nothing.
             return await session.get_access_token()
+
+
+async def use_telemetry(meters: MeterProvider, tracers: TracerProvider) -> None:
+    observer = OpenTelemetryObserver(meters, tracers)
+    OpenTelemetryObserver(tracers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async with tas.AnonymousSession(make_config(), observers=[observer, observe]) as session:
+        observer.watch(session)
 
 
 async def use_manager(client: httpx.AsyncClient) -> bool:

@@ -1,0 +1,372 @@
+"""What OpenTelemetry is told, read from its SDK's exporters in memory."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import trio
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from trio.testing import MockClock
+
+from tests.helpers import FakeTokenManager, make_config, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    CredentialsRejectedError,
+    RevocationError,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session._secrets import fingerprint
+from trio_anon_session.otel import OpenTelemetryObserver
+from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OURS = "trio_anon_session."
+
+
+class Telemetry:
+    """The SDK with exporters in memory, and an observer that tells them."""
+
+    def __init__(self) -> None:
+        self.reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self.reader])
+        self.exporter = InMemorySpanExporter()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
+
+    def observer(self, **attributes: str) -> OpenTelemetryObserver:
+        """Return an observer."""
+        return OpenTelemetryObserver(self.meters, self.tracers, attributes)
+
+    def points(self) -> dict[str, list[Any]]:
+        """Return the data points of each of our metrics, by its name without the prefix."""
+        data = self.reader.get_metrics_data()
+        return {
+            metric.name.removeprefix(OURS): list(metric.data.data_points)
+            for resource in (data.resource_metrics if isinstance(data, MetricsData) else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    def values(self, name: str) -> dict[tuple[object, ...], Any]:
+        """Return the values of a metric by the values of their attributes, in order."""
+        return {
+            tuple(point.attributes[key] for key in sorted(point.attributes)): point.value
+            for point in self.points().get(name, [])
+        }
+
+    def value(self, name: str) -> Any:
+        """Return the value of a metric that has one."""
+        (value,) = self.values(name).values()
+        return value
+
+    def spans(self) -> list[ReadableSpan]:
+        """Return the spans that have ended."""
+        return list(self.exporter.get_finished_spans())
+
+
+@pytest.fixture
+def told() -> Iterator[Telemetry]:
+    """Metrics and spans of this test."""
+    telemetry = Telemetry()
+    yield telemetry
+    telemetry.meters.shutdown()
+    telemetry.tracers.shutdown()
+
+
+# Metrics of events
+
+
+async def test_events_are_counted(told: Telemetry, autojump_clock: MockClock) -> None:
+    """Grants, failures by their kind, invalidations and revocations have a counter each."""
+    manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 5.0), latency=2.0)
+    manager.outcomes = [
+        TokenUnavailableError("down", status_code=503),
+        TokenUnavailableError("down", status_code=503),
+        KeyError("a bug"),
+    ]
+    manager.revoke_outcomes = [None, RevocationError("no", retryable=False)]
+    observer = told.observer(part="uploads")
+    async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+        session.invalidate(await session.get_access_token())
+        await session.get_access_token()
+        await session.revoke_tokens()
+        await session.get_access_token()
+        with pytest.raises(RevocationError):
+            await session.revoke_tokens()
+    assert told.values("grants") == {("uploads",): 3}
+    assert told.values("failures") == {
+        ("TokenUnavailableError", 503, "uploads"): 2,
+        ("TokenUnavailableError", "uploads"): 1,
+    }
+    assert told.values("invalidations") == {("uploads",): 1}
+    assert told.values("revocations") == {("uploads",): 1}
+    assert told.values("revocation_failures") == {("uploads",): 1}
+
+
+async def test_durations_are_a_histogram(told: Telemetry, autojump_clock: MockClock) -> None:
+    """How long grants took is told in seconds, apart for those that failed."""
+    manager = FakeTokenManager(make_config(), latency=2.0)
+    manager.outcomes = [CredentialsRejectedError("no", retry_after=10.0)]
+    observer = told.observer()
+    async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+        with pytest.raises(CredentialsRejectedError):
+            await session.get_access_token()
+        await trio.sleep(10.0)
+        manager.latency = 7.0
+        session.invalidate(await session.get_access_token())
+        await session.get_access_token()
+    by_kind = {
+        point.attributes.get("error.type"): (point.count, point.min, point.max, point.sum)
+        for point in told.points()["grant.duration"]
+    }
+    assert by_kind == {"CredentialsRejectedError": (1, 2.0, 2.0, 2.0), None: (2, 7.0, 7.0, 14.0)}
+    # A limit of 30 s is seen to be reached, as well as milliseconds are told apart.
+    (point, _) = told.points()["grant.duration"]
+    assert point.explicit_bounds[0] < 0.01
+    assert point.explicit_bounds[-1] == 30.0
+
+
+def test_metrics_say_what_they_are(told: Telemetry) -> None:
+    """Each metric that is exported has a unit and a description."""
+    session = AnonymousSession(make_config())
+    told.observer().watch(session)
+    data = told.reader.get_metrics_data()
+    assert isinstance(data, MetricsData)
+    (scope,) = data.resource_metrics[0].scope_metrics
+    assert scope.scope.name == "trio_anon_session"
+    assert scope.scope.version
+    assert scope.metrics
+    for metric in scope.metrics:
+        assert metric.name.startswith(OURS)
+        assert metric.unit
+        assert metric.description
+        assert not isinstance(metric.data, Histogram)
+
+
+# Metrics of a session that is watched
+
+
+async def test_a_session_is_watched(told: Telemetry, autojump_clock: MockClock) -> None:
+    """Its figures are those of the moment in which they are collected."""
+    manager = FakeTokenManager(make_config(refresh="on_request"), lifetime=3600.0)
+    observer = told.observer()
+    async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+        observer.watch(session)
+        assert told.values("token.expires_in") == {}
+        assert told.value("consecutive_failures") == 0
+        await session.get_access_token()
+        assert told.value("token.expires_in") == 3570.0
+        await trio.sleep(3500.0)
+        assert told.value("token.expires_in") == 70.0
+        await trio.sleep(100.0)
+        assert told.value("token.expires_in") == 0.0
+        manager.outcomes = [TokenUnavailableError("down"), TokenUnavailableError("down")]
+        async with trio.open_nursery() as nursery:
+            start_getters(nursery, session, 3)
+            await trio.testing.wait_all_tasks_blocked()
+            assert told.value("getters.held") == 3
+            assert told.value("consecutive_failures") == 1
+        assert told.value("getters.held") == 0
+        assert told.value("getters.holds") == 4
+        assert told.value("consecutive_failures") == 0
+        assert told.value("same_token_answers") == 0
+        token = session.token_info
+        assert token is not None
+        await trio.sleep(3001.0)
+        now = trio.current_time()
+        manager.outcomes = [attrs.evolve(token, sent_at=now, stale_at=now + 9, expires_at=now + 10)]
+        await session.get_access_token()
+        await trio.sleep(1.0)
+        assert told.value("same_token_answers") == 1
+        assert told.value("token.expires_in") == 9.0
+
+
+async def test_the_state_is_told(told: Telemetry, autojump_clock: MockClock) -> None:
+    """Of the four states one has a 1, so that states can be summed over many processes."""
+    manager = FakeTokenManager(make_config(refresh="on_request"), lifetime=3600.0)
+    observer = told.observer()
+    async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+        observer.watch(session)
+        for state in TokenState:
+            if state is TokenState.FRESH:
+                await session.get_access_token()
+            await session.states.wait_value(state)
+            assert told.values("state") == {(one.value,): int(one is state) for one in TokenState}
+
+
+async def test_sessions_are_told_apart_by_their_attributes(
+    told: Telemetry, autojump_clock: MockClock
+) -> None:
+    """Observers of one provider share its instruments, and each session is shown."""
+    parts = ["uploads", "downloads"]
+    managers = {part: FakeTokenManager(make_config(client_id=part)) for part in parts}
+    managers["uploads"].lifetime = 1000.0
+    async with trio.open_nursery() as nursery:
+
+        async def live(part: str) -> None:
+            observer, manager = told.observer(part=part), managers[part]
+            async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+                observer.watch(session)
+                # Once more changes nothing.
+                observer.watch(session)
+                await session.get_access_token()
+                await trio.sleep_forever()
+
+        for part in parts:
+            nursery.start_soon(live, part)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told.values("token.expires_in") == {("uploads",): 970.0, ("downloads",): 3570.0}
+        assert told.values("grants") == {("uploads",): 1, ("downloads",): 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_closed_session_is_no_longer_shown(
+    told: Telemetry, autojump_clock: MockClock
+) -> None:
+    """The end of a session is the end of its gauges, and another one takes their place."""
+    manager = FakeTokenManager(make_config())
+    observer = told.observer()
+    for _ in range(2):
+        async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+            observer.watch(session)
+            await session.get_access_token()
+            assert told.value("token.expires_in") == 3570.0
+        assert not {"token.expires_in", "state", "getters.held"} & told.points().keys()
+    assert told.value("grants") == 2
+
+
+def test_a_session_is_not_kept_alive(told: Telemetry) -> None:
+    """A session that nobody holds any more is gone, though it was watched."""
+    session = AnonymousSession(make_config())
+    told.observer().watch(session)
+    there = weakref.ref(session)
+    assert told.value("consecutive_failures") == 0
+    del session
+    gc.collect()
+    assert there() is None
+    assert told.values("consecutive_failures") == {}
+
+
+def test_metrics_are_collected_in_another_thread(told: Telemetry) -> None:
+    """A session is looked at from the thread that exports, as periodic readers do."""
+
+    async def main() -> None:
+        manager = FakeTokenManager(make_config())
+        observer = told.observer()
+        async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+            observer.watch(session)
+            await session.get_access_token()
+            assert 3560 < await trio.to_thread.run_sync(told.value, "token.expires_in") <= 3570
+
+    trio.run(main)
+
+
+# Spans
+
+
+async def test_each_attempt_is_a_span(told: Telemetry, autojump_clock: MockClock) -> None:
+    """Its span lasts as long as the attempt, and says how it ended."""
+    manager = FakeTokenManager(make_config(), latency=2.5)
+    manager.outcomes = [TokenUnavailableError("down for lunch", status_code=503)]
+    before = time.time_ns()
+    observer = told.observer(part="uploads")
+    async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+        await session.get_access_token()
+    failed, good = told.spans()
+    for span in (failed, good):
+        assert span.name == "trio_anon_session.grant"
+        assert span.kind is trace.SpanKind.CLIENT
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert span.end_time - span.start_time == 2_500_000_000
+        assert before <= span.end_time <= time.time_ns()
+    assert failed.status.status_code is trace.StatusCode.ERROR
+    assert failed.status.description == "TokenUnavailableError: down for lunch"
+    assert failed.attributes == {
+        "part": "uploads",
+        "error.type": "TokenUnavailableError",
+        "http.response.status_code": 503,
+        "trio_anon_session.attempt": 1,
+    }
+    assert good.status.is_ok
+    assert good.attributes == {
+        "part": "uploads",
+        "trio_anon_session.token.fingerprint": fingerprint("token-1"),
+        "trio_anon_session.token.lifetime": 3600.0,
+    }
+
+
+async def test_a_grant_is_part_of_no_trace(told: Telemetry, autojump_clock: MockClock) -> None:
+    """A span that was open when the session was is not the parent of its grants for ever."""
+    manager = FakeTokenManager(make_config())
+    tracer = told.tracers.get_tracer("test")
+    with tracer.start_as_current_span("start-up"):
+        async with AnonymousSession(
+            manager.config, manager, observers=[told.observer()]
+        ) as session:
+            await session.get_access_token()
+            (span,) = told.spans()
+    assert span.parent is None
+
+
+# Secrets, defaults, the extra
+
+
+async def test_promise_21_no_secret_in_telemetry(
+    told: Telemetry, autojump_clock: MockClock
+) -> None:
+    """Neither token nor secret is in a span or a metric, where the server echoes them either."""
+    secret = "hush-hush+secret/0123456789"
+    server = TokenServer(
+        FaultPlan(token=[Fault.refusal("temporarily_unavailable", f"no {secret}"), None]),
+        clients=[Client(client_secret=secret)],
+    )
+    observer = told.observer()
+    async with open_test_session(server, observers=[observer]) as session:
+        observer.watch(session)
+        token = await session.get_access_token()
+        shown = str(told.points()) + "".join(span.to_json() for span in told.spans())
+    assert "no ***" in shown
+    assert secret not in shown
+    assert token not in shown
+
+
+def test_the_global_providers_are_the_default() -> None:
+    """Without providers the global ones are told; while there are none, nothing happens."""
+    observer = OpenTelemetryObserver()
+    manager = FakeTokenManager(make_config())
+
+    async def main() -> None:
+        async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+            observer.watch(session)
+            assert await session.get_access_token() == "token-1"
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert not isinstance(metrics.get_meter_provider(), MeterProvider)
+
+
+def test_without_the_extra_the_import_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where OpenTelemetry is not installed, the error is the command that installs it."""
+    monkeypatch.delitem(sys.modules, "trio_anon_session.otel")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    for name in ("opentelemetry.context", "opentelemetry.metrics", "opentelemetry.trace"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"pip install 'trio_anon_session\[otel\]'"):
+        importlib.import_module("trio_anon_session.otel")

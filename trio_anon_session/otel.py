@@ -1,0 +1,261 @@
+"""`OpenTelemetryObserver`: what happens in a session as metrics and spans (extra ``otel``).
+
+Metrics of its events, all of them with the observer's own attributes besides:
+
+============================================  =========  ====================================
+``trio_anon_session.grants``                  counter
+``trio_anon_session.failures``                counter    ``error.type``,
+                                                         ``http.response.status_code``
+``trio_anon_session.grant.duration``          histogram  seconds; ``error.type`` of failures
+``trio_anon_session.invalidations``           counter
+``trio_anon_session.revocations``             counter
+``trio_anon_session.revocation_failures``     counter
+============================================  =========  ====================================
+
+Metrics of each session that it watches, read whenever metrics are collected:
+
+============================================  =========  ====================================
+``trio_anon_session.token.expires_in``        gauge      seconds; absent without a token
+``trio_anon_session.consecutive_failures``    gauge
+``trio_anon_session.getters.held``            up-down    getters held now
+``trio_anon_session.getters.holds``           counter    getters that were ever held
+``trio_anon_session.same_token_answers``      counter
+``trio_anon_session.state``                   up-down    1 for the session's
+                                                         ``trio_anon_session.state``, else 0
+============================================  =========  ====================================
+
+And a span ``trio_anon_session.grant`` for each attempt to get a token.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, final
+
+from ._events import Granted, Invalidated, RefreshFailed, Revoked
+from ._token import TokenState
+from ._version import __version__
+
+try:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Observation, get_meter_provider
+    from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer_provider
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] != "opentelemetry":
+        raise
+    raise ImportError(
+        "trio_anon_session.otel needs opentelemetry-api: pip install 'trio_anon_session[otel]'",
+        name=error.name,
+    ) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider
+    from opentelemetry.trace import TracerProvider
+    from opentelemetry.util.types import AttributeValue
+
+    from ._events import Event, SessionStatistics
+    from ._session import AnonymousSession
+
+__all__ = ["OpenTelemetryObserver"]
+
+_SCOPE = "trio_anon_session"
+# Those that the semantic conventions give to HTTP requests, and the default request_timeout.
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
+
+
+@final
+class OpenTelemetryObserver:
+    """Tells OpenTelemetry what happens in a session.
+
+    Give it to the session as an observer, and :meth:`watch` the session for what no event
+    tells. Make one for each session, with attributes by which people tell them apart.
+
+    No token and no secret is in any of it; tokens are named by their fingerprints, in spans
+    alone.
+
+    Args:
+        meter_provider: where metrics go; the global one without it.
+        tracer_provider: where spans go; the global one without it.
+        attributes: what each metric and each span says besides.
+    """
+
+    def __init__(
+        self,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> None:
+        self._attributes = dict(attributes or {})
+        provider = meter_provider or get_meter_provider()
+        meter = provider.get_meter(_SCOPE, __version__)
+        tracers = tracer_provider or get_tracer_provider()
+        self._tracer = tracers.get_tracer(_SCOPE, __version__)
+        self._grants = meter.create_counter(
+            f"{_SCOPE}.grants", "{grant}", "Token requests that brought a token."
+        )
+        self._failures = meter.create_counter(
+            f"{_SCOPE}.failures", "{grant}", "Token requests that brought none."
+        )
+        self._duration = meter.create_histogram(
+            f"{_SCOPE}.grant.duration",
+            "s",
+            "Time from the sending of a token request to its end.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._invalidations = meter.create_counter(
+            f"{_SCOPE}.invalidations", "{token}", "Tokens dropped because they were reported dead."
+        )
+        self._revocations = meter.create_counter(
+            f"{_SCOPE}.revocations", "{token}", "Tokens revoked at the server."
+        )
+        self._revocation_failures = meter.create_counter(
+            f"{_SCOPE}.revocation_failures", "{token}", "Tokens that could not be revoked."
+        )
+        self._looks = _looks_of(provider, meter)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of a session."""
+        match event:
+            case Granted():
+                self._grants.add(1, self._attributes)
+                self._duration.record(event.latency, self._attributes)
+                self._trace_grant(
+                    event.latency,
+                    {
+                        f"{_SCOPE}.token.fingerprint": event.fingerprint,
+                        f"{_SCOPE}.token.lifetime": event.lifetime,
+                    },
+                )
+            case RefreshFailed():
+                kind: dict[str, AttributeValue] = {"error.type": event.kind}
+                answer = dict(kind)
+                if event.status_code is not None:
+                    answer["http.response.status_code"] = event.status_code
+                self._failures.add(1, {**self._attributes, **answer})
+                self._duration.record(event.latency, {**self._attributes, **kind})
+                attempt = {f"{_SCOPE}.attempt": event.attempt}
+                self._trace_grant(event.latency, {**answer, **attempt}, event.error)
+            case Invalidated():
+                self._invalidations.add(1, self._attributes)
+            case Revoked(error=None):
+                self._revocations.add(1, self._attributes)
+            case Revoked():
+                self._revocation_failures.add(1, self._attributes)
+
+    def watch(self, session: AnonymousSession) -> None:
+        """Show the session's state and figures, too, until it is closed.
+
+        They are read when metrics are collected, from whatever thread does so. Holds no
+        reference that keeps the session alive.
+        """
+        self._looks.add(session, self._attributes)
+
+    def _trace_grant(
+        self, latency: float, attributes: Mapping[str, AttributeValue], error: str | None = None
+    ) -> None:
+        ended_at = time.time_ns()
+        span = self._tracer.start_span(
+            f"{_SCOPE}.grant",
+            # A grant is for everybody: it is part of no trace, least of all of the one in
+            # which the session was opened long ago.
+            context=Context(),
+            kind=SpanKind.CLIENT,
+            attributes={**self._attributes, **attributes},
+            start_time=ended_at - round(latency * 1e9),
+        )
+        if error is not None:
+            span.set_status(Status(StatusCode.ERROR, error))
+        span.end(end_time=ended_at)
+
+
+class _Looks:
+    """The instruments that look at sessions.
+
+    One set for all observers of a provider: of two with one name it asks the first alone.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        # Replaced, never changed: another thread may be reading it.
+        self._watched: tuple[
+            tuple[weakref.ref[AnonymousSession], dict[str, AttributeValue]], ...
+        ] = ()
+        meter.create_observable_gauge(
+            f"{_SCOPE}.token.expires_in",
+            [self._look_at(lambda seen: seen.expires_in)],
+            "s",
+            "Time until the token is no longer handed out.",
+        )
+        meter.create_observable_gauge(
+            f"{_SCOPE}.consecutive_failures",
+            [self._look_at(lambda seen: seen.consecutive_failures)],
+            "{grant}",
+            "Failed token requests since the last success.",
+        )
+        meter.create_observable_up_down_counter(
+            f"{_SCOPE}.getters.held",
+            [self._look_at(lambda seen: seen.getters_held)],
+            "{getter}",
+            "Getters that wait for a token now.",
+        )
+        meter.create_observable_counter(
+            f"{_SCOPE}.getters.holds",
+            [self._look_at(lambda seen: seen.getters_held_total)],
+            "{getter}",
+            "Getters that ever waited for a token.",
+        )
+        meter.create_observable_counter(
+            f"{_SCOPE}.same_token_answers",
+            [self._look_at(lambda seen: seen.same_token_answers)],
+            "{grant}",
+            "Token requests that brought the token that was already there.",
+        )
+        meter.create_observable_up_down_counter(
+            f"{_SCOPE}.state",
+            [self._look_at_state],
+            "{session}",
+            "1 for the state in which a session is, 0 for the others.",
+        )
+
+    def add(self, session: AnonymousSession, attributes: dict[str, AttributeValue]) -> None:
+        kept = [
+            (there, its)
+            for there, its in self._watched
+            if (other := there()) is not None and other is not session and not other._closed
+        ]
+        self._watched = (*kept, (weakref.ref(session), attributes))
+
+    def _look(self) -> Iterator[tuple[SessionStatistics, dict[str, AttributeValue]]]:
+        for there, attributes in self._watched:
+            session = there()
+            if session is not None and not session._closed:
+                yield session.statistics(), attributes
+
+    def _look_at(
+        self, figure: Callable[[SessionStatistics], float | None]
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def look(_: CallbackOptions) -> Iterator[Observation]:
+            for seen, attributes in self._look():
+                value = figure(seen)
+                if value is not None:
+                    yield Observation(value, attributes)
+
+        return look
+
+    def _look_at_state(self, _: CallbackOptions) -> Iterator[Observation]:
+        for seen, attributes in self._look():
+            for state in TokenState:
+                yield Observation(
+                    int(seen.state is state), {**attributes, f"{_SCOPE}.state": state.value}
+                )
+
+
+_looks: weakref.WeakKeyDictionary[MeterProvider, _Looks] = weakref.WeakKeyDictionary()
+
+
+def _looks_of(provider: MeterProvider, meter: Meter) -> _Looks:
+    if provider not in _looks:
+        _looks[provider] = _Looks(meter)
+    return _looks[provider]
