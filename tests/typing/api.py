@@ -7,17 +7,19 @@ of a mark that is not needed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import assert_type
+from typing import TYPE_CHECKING, assert_type
 
 import httpx
 import trio
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
 from trio.testing import MockClock
 
 import trio_anon_session as tas
 from trio_anon_session import testing
 from trio_anon_session.otel import OpenTelemetryObserver
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 
 def observe(event: tas.Event) -> None:
