@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from .helpers import FakeTokenManager, make_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import FrameType
 
     from trio.testing import MockClock
 
@@ -188,6 +190,35 @@ async def test_looks_from_a_thread() -> None:
         assert expires_in is not None
         assert 3500.0 < expires_in <= 3570.0
         assert shown == "<AnonymousSession for 'id', open>"
+
+
+async def test_a_look_while_the_token_is_dropped(autojump_clock: MockClock) -> None:
+    """Between any two lines of a look from a thread, the session may lose its token."""
+    _, session = open_fake()
+    steps, at_step = 0, 1
+
+    def trace(frame: FrameType, what: str, _: object) -> Callable[..., Any]:
+        # As if the other thread had its turn just now.
+        nonlocal steps
+        steps += what == "line"
+        if steps == at_step:
+            session.invalidate(token)
+        return trace
+
+    async with session:
+        while True:
+            token = await session.get_access_token()
+            steps, before = 0, sys.gettrace()
+            sys.settrace(trace)
+            try:
+                seen = session.statistics()
+            finally:
+                sys.settrace(before)
+            assert seen.grants
+            if steps < at_step:
+                break
+            at_step += 1
+    assert at_step > 20
 
 
 # Twice

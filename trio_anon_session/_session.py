@@ -400,8 +400,10 @@ class AnonymousSession(Unpicklable):
         expires_in = next_refresh_in = None
         if self._entered and not self._closed:
             now = self._now()
-            if self._token is not None:
-                expires_in = max(0.0, self._token.expires_at - self._aged(now))
+            # Looked at once: in a thread, the next line may find another.
+            token = self._token
+            if token is not None:
+                expires_in = max(0.0, token.expires_at - self._aged(now))
             due_at = now if self._grant is not None else self._due_at(now)
             next_refresh_in = max(0.0, due_at - now) if due_at < math.inf else None
         told = self._reporter
