@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import queue
 import random
@@ -65,7 +66,7 @@ pytest_collect_file = SybilCollection(
                 CodeBlockParser("text", compare_with_printed),
             ],
             patterns=["docs/*.md"],
-            fixtures=["example_modules"],
+            fixtures=["example_modules", "own_log"],
         ),
     ]
 ).pytest()
@@ -89,6 +90,16 @@ def _same_jitter() -> None:
 def example_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a page import the examples' modules."""
     monkeypatch.syspath_prepend(ROOT / "examples" / "mirror")
+
+
+@pytest.fixture
+def own_log() -> Iterator[None]:
+    """Let a page set up the log, for itself alone."""
+    logger = logging.getLogger("trio_anon_session")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture
