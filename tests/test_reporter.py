@@ -239,6 +239,25 @@ async def test_an_interrupt_of_an_observer_comes_out_of_the_call(
     assert kinds == [StateChanged, Granted, StateChanged, StateChanged, Granted, Closed]
 
 
+async def test_what_an_interrupt_overtakes_is_told_to_nobody(autojump_clock: MockClock) -> None:
+    """Events that waited for the one on which an observer was interrupted are not told later."""
+    manager = FakeTokenManager(make_config())
+    heard: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Granted):
+            session.invalidate("token-1")
+            raise SystemExit
+
+    session = AnonymousSession(manager.config, manager, observers=[interrupt])
+    with pytest.raises(SystemExit):
+        async with session:
+            await session.get_access_token()
+    assert [type(event) for event in heard] == [StateChanged, Granted, Closed]
+    assert session.statistics().invalidations == 1
+
+
 # Their order
 
 

@@ -103,6 +103,26 @@ async def test_waiting_for_a_state_of_no_duration(autojump_clock: MockClock) -> 
         assert trio.current_time() == start
 
 
+def test_a_view_that_saw_more_than_the_session_is_set_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A wall clock that runs ahead for a moment leaves no state behind that is none."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        manager = make_manager()
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+            await clock.advance(1.0)
+            clock.set_wall(by=3100.0)
+            assert session.states.value is STALE
+            clock.set_wall(by=-3100.0)
+            await clock.advance(61.0)
+            assert session.states.value is session.state is FRESH
+
+    trio.run(main, clock=clock)
+
+
 async def test_a_predicate_that_raises_harms_its_caller_alone(autojump_clock: MockClock) -> None:
     """Predicates run in the task that waits: others wait on, and the session lives."""
     manager = make_manager()
