@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 CORE = (
     *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth"),
-    *("manager", "config", "secrets", "errors", "events"),
+    *("manager", "config", "secrets", "errors", "events", "logging"),
 )
 ACCEPTED = Path(__file__).with_name("survivors.md")
 RESULTS = ROOT / ".mutation"
