@@ -91,7 +91,12 @@ class AnonymousSession(Unpicklable):
         token_manager: what grants and revokes; without one the session makes a
             :class:`TokenManager` of its own, and closes it.
         observers: plain callables that receive the frozen objects of
-            :data:`trio_anon_session.Event`. One that raises is logged and harms nobody.
+            :data:`trio_anon_session.Event`, all in the order in which it happened, each
+            between two checkpoints. One that raises is logged and changes nothing; what is
+            no ``Exception`` comes out of the call that caused it, or ends the session.
+
+    Raises:
+        TypeError: an argument is not what it has to be, or an observer is async.
     """
 
     def __init__(
