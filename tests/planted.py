@@ -236,8 +236,8 @@ BUGS = (
         16,
         "a late report drops the token",
         "session",
-        "if token is None or token.access_token != access_token:",
-        "if token is None:",
+        "if token is not None and token.access_token != access_token:",
+        "if False:",
     ),
     Bug(
         17,

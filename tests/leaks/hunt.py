@@ -21,6 +21,11 @@ import httpcore
 import httpx
 import trio
 from hypothesis import strategies as st
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.helpers import run_virtually
 from trio_anon_session import (
@@ -30,6 +35,7 @@ from trio_anon_session import (
     TokenManager,
     TokenRequestOptions,
 )
+from trio_anon_session.otel import OpenTelemetryObserver
 
 from .canaries import (
     CLIENT_ID,
@@ -285,6 +291,12 @@ async def _live(life: Life, shown: Shown) -> None:
         shown.look_at_error("an error of invalidate", error)
     shown.look_at("options", TokenRequestOptions(ip="192.0.2.1"))
     events: list[object] = []
+    reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
+    # Their exit handlers would pile up, one pair for each life.
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry = OpenTelemetryObserver(meters, tracers)
     try:
         async with (
             httpx.AsyncClient(transport=WireTransport(answer_to)) as client,
@@ -292,7 +304,9 @@ async def _live(life: Life, shown: Shown) -> None:
         ):
             await _ask_directly(manager, life, shown)
             grants = 0
-            async with AnonymousSession(config, manager, observers=[events.append]) as session:
+            session = AnonymousSession(config, manager, observers=[events.append, telemetry])
+            telemetry.watch(session)
+            async with session:
                 await _use(session, client, life, shown)
                 if life.ends == "exception":
                     raise KeyError("the body's own")
@@ -305,6 +319,9 @@ async def _live(life: Life, shown: Shown) -> None:
                 shown.look_at_error("an error of a request after the end", error)
     except (KeyError, KeyboardInterrupt) as error:
         shown.look_at_error("the body's exception", error)
+    data = reader.get_metrics_data()
+    shown.add("metrics", data.to_json() if data is not None else "")
+    shown.add("spans", "".join(span.to_json() for span in exporter.get_finished_spans()))
     for event in events:
         shown.look_at(f"the event {type(event).__name__}", event)
 

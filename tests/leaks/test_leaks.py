@@ -96,6 +96,8 @@ SINKS = (
     "log of trio_anon_session",
     "log of httpx",
     "log of httpcore",
+    "metrics",
+    "spans",
     "repr of the event Granted",
     "repr of the event RefreshFailed",
     "repr of the event Revoked",
