@@ -618,18 +618,24 @@ class AnonymousSession(Unpicklable):
     async def _forget_shared_tokens(self) -> None:
         """Tell a shared token manager not to answer with a token that was dropped."""
         forget_token = getattr(self._manager, "forget_token", None)
-        for token in tuple(self._to_forget):
-            # One that fails or hangs is tried again before the next grant. Until then, an
-            # answer with that token is refused.
-            with trio.move_on_after(self._config.request_timeout) as limit:
+        # A dead one is refused without that. Else these would pile up beside a store that is
+        # down, and so would the calls.
+        self._to_forget = _living(self._to_forget, self._now())
+        # One that fails or hangs is tried again before the next grant. Until then, an answer
+        # with that token is refused. One limit for all: getters are held meanwhile.
+        with trio.move_on_after(self._config.request_timeout) as limit:
+            for token in tuple(self._to_forget):
+                # Last in the line for the next time, so that it keeps none from its turn.
+                self._to_forget.remove(token)
+                self._to_forget.append(token)
                 try:
                     if forget_token is not None:
                         await forget_token(token.access_token)
                     self._to_forget.remove(token)
                 except Exception as error:
                     logger.warning("forget_token raised %s", type(error).__name__)
-            if limit.cancelled_caught:
-                logger.warning("forget_token did not end within request_timeout")
+        if limit.cancelled_caught:
+            logger.warning("forget_token did not end within request_timeout")
 
     async def _ask_for_token(self, grant: _Grant) -> object:
         # Returned, not raised on: no frame is left that holds its own exception.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import signal
 import warnings
 from typing import TYPE_CHECKING
@@ -221,10 +222,11 @@ class _SharedTokenManager(FakeTokenManager):
         self.shared: TokenInfo | None = None
         self.forget_error: Exception | None = None
         self.forget_latency = 0.0
+        self.forget_hangs_for: str | None = None
 
     async def forget_token(self, token: str) -> None:
         """Note the token."""
-        await trio.sleep(self.forget_latency)
+        await trio.sleep(math.inf if token == self.forget_hangs_for else self.forget_latency)
         self.forgotten.append(token)
         if self.forget_error is not None:
             raise self.forget_error
@@ -354,6 +356,45 @@ async def test_promise_17_a_forget_that_hangs_holds_nobody_for_ever(
         session.invalidate("token-2")
         await session.get_access_token()
         assert manager.forgotten == ["token-1", "token-2"]
+
+
+async def test_promise_17_forgets_that_hang_share_one_limit(autojump_clock: MockClock) -> None:
+    """However many tokens a shared manager was not able to forget, getters wait no longer."""
+    config = make_config(request_timeout=5.0)
+    manager = _SharedTokenManager(config)
+    manager.forget_latency = 1e9
+    async with AnonymousSession(config, manager) as session:
+        for _ in range(4):
+            start = trio.current_time()
+            session.invalidate(await session.get_access_token())
+            # The gap after the last grant, and the limit; the first one has neither.
+            assert trio.current_time() - start in (0.0, 1.0 + 5.0)
+
+
+async def test_promise_17_a_forget_that_hangs_for_one_token_keeps_none_from_its_turn(
+    autojump_clock: MockClock,
+) -> None:
+    """A shared manager that hangs for an older token is told of the newer ones all the same."""
+    manager = _SharedTokenManager(make_config())
+    manager.forget_hangs_for = "token-1"
+    async with AnonymousSession(manager.config, manager) as session:
+        for _ in range(4):
+            session.invalidate(await session.get_access_token())
+    assert manager.forgotten == ["token-2"]
+
+
+async def test_promise_17_a_store_that_stays_down_is_told_of_living_tokens_alone(
+    autojump_clock: MockClock,
+) -> None:
+    """What a shared manager could not forget is let go when the token's life is over."""
+    manager = _SharedTokenManager(make_config())
+    manager.lifetime = 10.0
+    manager.forget_error = OSError("no store")
+    async with AnonymousSession(manager.config, manager) as session:
+        for _ in range(100):
+            told = len(manager.forgotten)
+            session.invalidate(await session.get_access_token())
+            assert len(manager.forgotten) - told < 10
 
 
 # 18
