@@ -88,6 +88,7 @@ class Course:
     more_of: dict[str, int] = attrs.field(factory=dict)
     """How many more objects there are of each type than after a third."""
     _kinds: Counter[str] = attrs.field(factory=Counter)
+    _own: int = 0
 
     def read(self, done: int, count: int) -> None:
         """Take a reading, if one is due."""
@@ -95,13 +96,16 @@ class Course:
         if done < due or len(self.readings) == READINGS:
             return
         gc.collect()
-        # Before the reading: what is counted here takes memory, too.
-        if len(self.readings) == SETTLED:
-            self._kinds = census()
-        elif len(self.readings) == READINGS - 1:
-            self.more_of = dict((census() - self._kinds).most_common(5))
+        # Python keeps up to 4096 names that it has looked up, in a cache of its own.
+        sys._clear_type_cache()
         traced, _ = tracemalloc.get_traced_memory()
-        self.readings.append(Reading(done, traced, resident(), len(gc.get_objects())))
+        held = resident()
+        self.readings.append(Reading(done, traced - self._own, held, len(gc.get_objects())))
+        if len(self.readings) == SETTLED + 1:
+            self._kinds = census()
+            self._own = tracemalloc.get_traced_memory()[0] - traced
+        elif len(self.readings) == READINGS:
+            self.more_of = dict((census() - self._kinds).most_common(5))
 
     @property
     def settled(self) -> Reading:
@@ -137,9 +141,7 @@ class Course:
         lines = [f"{'done':>10}{'allocated KiB':>16}{'resident MiB':>15}{'objects':>10}"]
         for each in self.readings:
             held = "-" if each.resident is None else f"{each.resident / 2**20:.1f}"
-            lines.append(
-                f"{each.done:>10}{each.traced / 1024:>16.1f}{held:>15}{each.objects:>10}"
-            )
+            lines.append(f"{each.done:>10}{each.traced / 1024:>16.1f}{held:>15}{each.objects:>10}")
         verdict = "flat" if self.is_flat else "GROWS"
         lines.append(
             f"  {verdict}: {self.growth:+} bytes in the last {self.rounds}, "
@@ -389,7 +391,10 @@ async def invalidated_tokens(count: int, note: Note) -> None:
 async def unforgettable_tokens(count: int, note: Note) -> None:
     """Report each token dead, beside a store of shared tokens that is down."""
     config = make_config()
-    async with AnonymousSession(config, Shared(config)) as session:
+    manager = Shared(config)
+    # All that live are to be forgotten each time.
+    manager.lifetime = LIFETIME / 4
+    async with AnonymousSession(config, manager) as session:
         for done in range(1, count + 1):
             session.invalidate(await session.get_access_token())
             note(done)
