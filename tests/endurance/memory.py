@@ -55,7 +55,7 @@ NOISE = 4096
 """Bytes that may come and go: a dict that has grown, a cache that was filled."""
 PER_ROUND = 1.0
 """Bytes a round; the least that can be lost is a pointer of eight."""
-LIFETIME = 60.0
+LIFETIME = 20.0
 """Seconds. Some lists keep what they hold for as long as a token lives."""
 
 Note = Callable[[int], None]
@@ -108,19 +108,18 @@ class Course:
             self.more_of = dict((census() - self._kinds).most_common(5))
 
     @property
-    def settled(self) -> Reading:
-        """The first reading past a third of the load."""
-        return self.readings[SETTLED]
-
-    @property
     def growth(self) -> int:
-        """Bytes that were allocated since then, and stayed."""
-        return self.readings[-1].traced - self.settled.traced
+        """Bytes that were allocated since then, and stayed.
+
+        The least of three readings each, for what is there may be more by chance.
+        """
+        early, late = self.readings[SETTLED : SETTLED + 3], self.readings[-3:]
+        return min(each.traced for each in late) - min(each.traced for each in early)
 
     @property
     def rounds(self) -> int:
         """Rounds since then."""
-        return self.readings[-1].done - self.settled.done
+        return self.readings[-1].done - self.readings[SETTLED].done
 
     @property
     def is_flat(self) -> bool:
@@ -130,7 +129,7 @@ class Course:
     @property
     def slope(self) -> float:
         """Bytes a round: the straight line that fits the readings since then best."""
-        since = [each for each in self.readings if each.done >= self.settled.done]
+        since = self.readings[SETTLED:]
         middle = sum(each.done for each in since) / len(since)
         return sum((each.done - middle) * each.traced for each in since) / sum(
             (each.done - middle) ** 2 for each in since
@@ -144,8 +143,8 @@ class Course:
             lines.append(f"{each.done:>10}{each.traced / 1024:>16.1f}{held:>15}{each.objects:>10}")
         verdict = "flat" if self.is_flat else "GROWS"
         lines.append(
-            f"  {verdict}: {self.growth:+} bytes in the last {self.rounds}, "
-            f"a fit of {self.slope:+.3f} bytes each"
+            f"  {verdict}: {self.growth:+} bytes since the first third; "
+            f"the line that fits has {self.slope:+.3f} bytes each"
         )
         if not self.is_flat:
             lines += [f"    {count:+} {kind}" for kind, count in self.more_of.items()]
@@ -392,7 +391,7 @@ async def unforgettable_tokens(count: int, note: Note) -> None:
     config = make_config()
     manager = Shared(config)
     # All that live are to be forgotten each time.
-    manager.lifetime = LIFETIME / 4
+    manager.lifetime = LIFETIME / 2
     async with AnonymousSession(config, manager) as session:
         for done in range(1, count + 1):
             session.invalidate(await session.get_access_token())
