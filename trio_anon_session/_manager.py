@@ -151,7 +151,11 @@ class TokenManager(Unpicklable):
         answer = await self._send(self._build_grant(options), self._secrets())
         outcome = self._judge_grant(answer, sent_at)
         if isinstance(outcome, TokenRequestError):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                # A frame and an exception that hold each other are left to the collector.
+                del outcome
         return outcome
 
     @trio.lowlevel.enable_ki_protection
@@ -176,7 +180,11 @@ class TokenManager(Unpicklable):
         answer = await self._send(request, secrets)
         problem = self._judge_revocation(answer, secrets)
         if problem is not None:
-            raise problem
+            try:
+                raise problem
+            finally:
+                # As above.
+                del problem
 
     def is_access_token_valid(self, token_info: TokenInfo, buffer: float = 0.0) -> bool:
         """Return whether a token lives for more than ``buffer`` seconds from now.

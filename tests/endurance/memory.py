@@ -193,6 +193,10 @@ def measure(load: Load, count: int) -> Course:
 # What the loads are made of
 
 
+class ForeignError(Exception):
+    """What a token manager of somebody else's may raise."""
+
+
 class Moody:
     """A token manager over a server in process, and beside it what no server can do.
 
@@ -220,7 +224,7 @@ class Moody:
     ) -> TokenInfo:
         """Grant as it feels."""
         if self.raises is not None:
-            raise self.raises("a token manager of somebody else's")
+            raise self.raises("not ours")
         if self.returns is not None:
             return self.returns  # type: ignore[return-value]  # nonsense is the point
         return await self._manager.get_tokens_client_credentials_grant(options)
@@ -300,7 +304,7 @@ FAILURES: dict[str, Fault | type[Exception] | str] = {
     "malformed": Fault(body=b"<html>Welcome to the hotel</html>"),
     "cut off": Fault(cut="before_headers"),
     "cut short": Fault(cut="after_headers"),
-    "foreign": LookupError,
+    "foreign": ForeignError,
     "no token": "nonsense",
 }
 

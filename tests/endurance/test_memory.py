@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import trio
 
 from tests.endurance import memory
-from tests.endurance.memory import LOADS, measure
+from tests.endurance.memory import FAILURES, LOADS, measure, open_moody
+from tests.helpers import FakeTokenManager, make_config, run_virtually
+from trio_anon_session import AnonymousSession, RevocationError, TokenManager, TokenRequestError
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.endurance.memory import Load, Note
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Leave garbage in circles where it is while the block lasts."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
@@ -19,6 +39,78 @@ def test_memory_is_flat(load: Load) -> None:
     """What goes wrong a hundred times leaves no more in memory than what goes wrong fifty times."""
     course = measure(load, LOADS[load] // 50)
     assert course.is_flat, course.table()
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_errors_of_a_failed_round_end_with_the_next(kind: str) -> None:
+    """Neither getters' errors nor their cause wait for the collector, or for the session's end."""
+
+    async def main() -> None:
+        remains: list[weakref.ref[BaseException]] = []
+
+        async def get() -> None:
+            try:
+                await session.get_access_token()
+            except TokenRequestError as error:
+                remains.extend(weakref.ref(each) for each in (error, error.__cause__) if each)
+
+        async with open_moody(max_retries=1) as (session, moody):
+            for number in range(3):
+                moody.behave(FAILURES[kind])
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(get)
+                    nursery.start_soon(get)
+                assert len(remains) == 4 * (number + 1)
+                # The session keeps the cause, for those who come in the pause.
+                last = remains[-1]
+                assert {ref for ref in remains if ref() is not None} == {last}
+                await trio.sleep(60.0)
+
+    with memory.quiet(), without_collector():
+        run_virtually(main)
+
+
+def test_the_error_of_a_failed_revocation_ends_with_its_handler() -> None:
+    """It does not wait for the collector, from the session or from the manager itself."""
+    remains: list[weakref.ref[RevocationError]] = []
+
+    async def revoke(source: AnonymousSession | TokenManager, *token: str) -> None:
+        try:
+            await source.revoke_tokens(*token)
+        except RevocationError as error:
+            remains.append(weakref.ref(error))
+
+    async def main() -> None:
+        server = TokenServer(FaultPlan(revoke_then=Fault.refusal("invalid_request")))
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
+            TokenManager(server.config(), http_client=client) as manager,
+        ):
+            await revoke(manager, "token")
+            async with AnonymousSession(server.config(), manager) as session:
+                await session.get_access_token()
+                await revoke(session)
+        assert [ref() for ref in remains] == [None, None]
+
+    with memory.quiet(), without_collector():
+        run_virtually(main)
+
+
+def test_a_session_ends_with_the_last_that_knows_it() -> None:
+    """Neither it nor its token waits for the collector once its block was left."""
+    remains: list[weakref.ref[object]] = []
+
+    async def use() -> None:
+        config = make_config()
+        async with AnonymousSession(config, FakeTokenManager(config)) as session:
+            remains.extend([weakref.ref(session), weakref.ref(await session.exchange_token("x"))])
+
+    async def main() -> None:
+        await use()
+        assert [ref() for ref in remains] == [None, None]
+
+    with without_collector():
+        run_virtually(main)
 
 
 def test_memory_that_grows_is_seen(
