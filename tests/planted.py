@@ -288,8 +288,8 @@ BUGS = (
         20,
         "a crash comes out in a group",
         "session",
-        "            crash = group.exceptions[0]\n        if crash is not None:",
-        "            crash = group\n        if crash is not None:",
+        "            crash = group.exceptions[0]\n        del self._nursery",
+        "            crash = group\n        del self._nursery",
     ),
 )
 

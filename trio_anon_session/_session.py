@@ -214,6 +214,9 @@ class AnonymousSession(Unpicklable):
             self._life.cancel()
             # Shielded within, and short: every task has been cancelled.
             crash = await end_nursery(self._block_manager, self._block)  # noqa: ASYNC102
+            # Nurseries know tasks, whose contexts know the session. In such a circle, it would
+            # be left to the garbage collector, and the secret with it.
+            del self._block_manager, self._block
         if self._config.revoke_on_exit:
             await self._revoke_on_exit()
         if isinstance(crash, Exception) and not broke_down:
@@ -235,6 +238,7 @@ class AnonymousSession(Unpicklable):
                     await self._keep_time()
         except BaseExceptionGroup as group:
             crash = group.exceptions[0]
+        del self._nursery
         if crash is not None:
             raise crash
 
