@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 READINGS = 10
 SETTLED = 3
 """Index of the first reading past a third of the load."""
-NOISE = 4096
-"""Bytes that may come and go: a dict that has grown, a cache that was filled."""
+NOISE = 8192
+"""Bytes that may come and go: a dict that has grown, the scopes of deadlines still to come."""
 PER_ROUND = 1.0
-"""Bytes a round; the least that can be lost is a pointer of eight."""
+"""Bytes; to lose but a pointer in each round would be eight."""
 LIFETIME = 20.0
 """Seconds. Some lists keep what they hold for as long as a token lives."""
 
@@ -71,7 +71,7 @@ class Reading:
         done: how many rounds were done.
         traced: bytes that Python has allocated.
         resident: bytes that the process holds; None where the system does not tell.
-        objects: how many objects the collector knows.
+        objects: how many objects the collector knows beside those from before.
     """
 
     done: int
@@ -181,12 +181,16 @@ def measure(load: Load, count: int) -> Course:
     """Put a session under so much load in virtual time, and read the memory meanwhile."""
     course = Course()
     random.seed(0)
-    with quiet():
-        tracemalloc.start()
-        try:
+    gc.collect()
+    # What is there already is not looked through time and again.
+    gc.freeze()
+    tracemalloc.start()
+    try:
+        with quiet():
             run_virtually(load, count, lambda done: course.read(done, count))
-        finally:
-            tracemalloc.stop()
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
     return course
 
 

@@ -159,6 +159,13 @@ async def hang(
     await endpoint.read_request()
 
 
+def own_error(remains: Remains) -> OwnError:
+    """Return an error that the frame which raises it does not hold."""
+    error = OwnError()
+    remains.append(weakref.ref(error))
+    return error
+
+
 async def use_and_leave(endpoint: Endpoint, while_: While, way: Way) -> Remains:
     """Use a session until the endpoint hangs, leave its block, and return what was there."""
     remains: Remains = []
@@ -174,9 +181,7 @@ async def use_and_leave(endpoint: Endpoint, while_: While, way: Way) -> Remains:
                     assert len(open_files()) == len(files) + 2
                     match way:
                         case "exception":
-                            error = OwnError()
-                            remains.append(weakref.ref(error))
-                            raise error
+                            raise own_error(remains)
                         case "interrupt":
                             signal.raise_signal(signal.SIGINT)
                         case "cancellation":
