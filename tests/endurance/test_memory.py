@@ -18,7 +18,7 @@ from trio_anon_session import AnonymousSession, RevocationError, TokenManager, T
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from tests.endurance.memory import Load, Note
 
@@ -75,9 +75,9 @@ def test_the_error_of_a_failed_revocation_ends_with_its_handler() -> None:
     """It does not wait for the collector, from the session or from the manager itself."""
     remains: list[weakref.ref[RevocationError]] = []
 
-    async def revoke(source: AnonymousSession | TokenManager, *token: str) -> None:
+    async def fail(revoke: Callable[[], Awaitable[None]]) -> None:
         try:
-            await source.revoke_tokens(*token)
+            await revoke()
         except RevocationError as error:
             remains.append(weakref.ref(error))
 
@@ -87,10 +87,10 @@ def test_the_error_of_a_failed_revocation_ends_with_its_handler() -> None:
             httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
             TokenManager(server.config(), http_client=client) as manager,
         ):
-            await revoke(manager, "token")
+            await fail(lambda: manager.revoke_tokens("token"))
             async with AnonymousSession(server.config(), manager) as session:
                 await session.get_access_token()
-                await revoke(session)
+                await fail(session.revoke_tokens)
         assert [ref() for ref in remains] == [None, None]
 
     with memory.quiet(), without_collector():
