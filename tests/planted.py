@@ -177,10 +177,10 @@ BUGS = (
         10,
         "a failure wakes nobody",
         "session",
-        "        self._sleep.cancel()\n        await self._wake_held_getters()",
-        "        self._sleep.cancel()\n"
-        "        if problem is None:\n"
-        "            await self._wake_held_getters()",
+        "            self._sleep.cancel()\n            await self._wake_held_getters()",
+        "            self._sleep.cancel()\n"
+        "            if not self._rounds.consecutive_failures:\n"
+        "                await self._wake_held_getters()",
     ),
     Bug(
         11,
@@ -273,9 +273,9 @@ BUGS = (
         19,
         "the end waits for the grant in flight",
         "session",
-        "answer = await self._ask_for_token(grant)",
+        "self._conclude(grant, await self._ask_for_token(grant), wall_offset)",
         "with trio.CancelScope(shield=True):\n"
-        "            answer = await self._ask_for_token(grant)",
+        "            self._conclude(grant, await self._ask_for_token(grant), wall_offset)",
     ),
     Bug(
         20,

@@ -602,7 +602,15 @@ class AnonymousSession(Unpicklable):
         # Both clocks before anything is sent: a suspend during the grant counts.
         self._sent_at = self._now()
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
-        answer = await self._ask_for_token(grant)
+        # Not a local here: an error's frames know this one, and the two would be left to the
+        # garbage collector.
+        self._conclude(grant, await self._ask_for_token(grant), wall_offset)
+        if not self._closed:
+            self._sleep.cancel()
+            await self._wake_held_getters()
+
+    def _conclude(self, grant: _Grant, answer: object, wall_offset: float) -> None:
+        """Change the facts by what came of an attempt."""
         self._grant = None
         problem = self._problem_with(answer, wall_offset)
         is_doomed = grant.revoked or (self._closed and self._config.revoke_on_exit)
@@ -616,8 +624,6 @@ class AnonymousSession(Unpicklable):
         else:
             assert isinstance(answer, TokenInfo)
             self._note_success(answer, wall_offset, grant)
-        self._sleep.cancel()
-        await self._wake_held_getters()
 
     async def _forget_shared_tokens(self) -> None:
         """Tell a shared token manager not to answer with a token that was dropped."""
