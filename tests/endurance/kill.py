@@ -260,7 +260,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-retries", type=int, help="of the session; the default without it")
     wishes = parser.parse_args(arguments)
     settings = {} if wishes.max_retries is None else {"max_retries": wishes.max_retries}
-    logging.disable(logging.CRITICAL)
     report = trio.run(partial(outlast, wishes.getters, wishes.down, **settings))
     print(report.text())
     problems = report.problems()
@@ -269,4 +268,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # What is logged of each attempt is in the table, too.
+    logging.disable(logging.CRITICAL)
     sys.exit(main())
