@@ -1,0 +1,209 @@
+"""Where a run takes place: in process under virtual time, or on real sockets."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import trio
+import trustme
+from trio.testing import wait_all_tasks_blocked
+
+from trio_anon_session.testing import FaultPlan, TokenServer
+
+from .wire import NO_WIRE, MemoryNetwork, WireServer, memory_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trio_anon_session import Config
+
+    from .rows import Row
+
+NAME = "token.invalid"
+"""A name that no resolver knows (RFC 6761 §6.4)."""
+
+
+class Place:
+    """Is a server that has the fault of a row, a client of it, and another origin.
+
+    Attributes:
+        url: where the server is reached.
+        client: what to reach it with.
+        wire: the server.
+    """
+
+    url: str
+    client: httpx.AsyncClient
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self.wire = WireServer(TokenServer(lifetime=3600.0, **row.server))
+
+    def config(self, settings: dict[str, Any]) -> Config:
+        """Return the config of a session here."""
+        return self.wire.server.config(self.url, **settings)
+
+    async def begin_attempt(self, *, is_faulty: bool) -> None:
+        """Put the server into the condition in which the next attempt meets it."""
+        fault = self._row.fault if is_faulty else None
+        self.wire.server.faults = FaultPlan(token_then=fault, revoke_then=fault)
+        self.wire.wire = self._row.wire if is_faulty else NO_WIRE
+
+    def is_elsewhere_untouched(self) -> bool:
+        """Tell whether no byte went to another origin."""
+        raise NotImplementedError
+
+
+class _InProcess(Place):
+    url = "http://localhost"
+
+    def __init__(self, row: Row, nursery: trio.Nursery) -> None:
+        super().__init__(row)
+        self._network = MemoryNetwork(self.wire, nursery)
+        self.client = memory_client(self._network)
+
+    async def begin_attempt(self, *, is_faulty: bool) -> None:
+        await super().begin_attempt(is_faulty=is_faulty)
+        if self.wire.wire.meets_new_connections:
+            await self._network.close_connections()
+
+    def is_elsewhere_untouched(self) -> bool:
+        return self._network.hosts <= {"localhost"}
+
+
+@asynccontextmanager
+async def open_in_process(row: Row) -> AsyncIterator[Place]:
+    """Open a place in which nothing leaves the process, so that a clock may jump."""
+    async with trio.open_nursery() as nursery:
+        place = _InProcess(row, nursery)
+        async with place.client:
+            yield place
+        nursery.cancel_scope.cancel()
+
+
+@functools.cache
+def _authorities() -> tuple[trustme.CA, trustme.CA]:
+    """Return an authority that the client trusts, and one that it does not."""
+    return trustme.CA(), trustme.CA()
+
+
+class _Resolver(trio.abc.HostnameResolver):
+    """Knows one name."""
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        assert host in (NAME, NAME.encode())
+        return await trio.socket.getaddrinfo("127.0.0.1", port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+class _OnSockets(Place):
+    def __init__(self, row: Row, nursery: trio.Nursery) -> None:
+        super().__init__(row)
+        self._nursery = nursery
+        self._serving: tuple[trio.CancelScope, trio.Event] | None = None
+        self._has_other_certificate = False
+        self.connections_elsewhere = 0
+        self.port = 0
+        self.client = httpx.AsyncClient(verify=_client_context(), trust_env=False)
+
+    @property
+    def url(self) -> str:  # type: ignore[override]  # the port is known late
+        name = NAME if self._row.wire.name_is_unknown else "127.0.0.1"
+        return f"{'https' if self._row.wire.needs_tls else 'http'}://{name}:{self.port}"
+
+    async def begin_attempt(self, *, is_faulty: bool) -> None:
+        # What the last request has left to do, such as to close its connection.
+        await wait_all_tasks_blocked()
+        await super().begin_attempt(is_faulty=is_faulty)
+        wire = self.wire.wire
+        if wire.meets_new_connections:
+            await self.stop()
+        if not wire.refuses and self._serving is None:
+            await self.start()
+        if self._row.wire.name_is_unknown:
+            trio.socket.set_custom_hostname_resolver(None if is_faulty else _Resolver())
+
+    async def start(self) -> None:
+        """Listen, on the same port as before."""
+        listener = await _listen(self.port)
+        self.port = listener.socket.getsockname()[1]
+        self._serving = trio.CancelScope(), trio.Event()
+        self._nursery.start_soon(self._serve, listener, *self._serving)
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        if self._serving is not None:
+            scope, ended = self._serving
+            self._serving = None
+            scope.cancel()
+            await ended.wait()
+
+    async def _serve(
+        self, listener: trio.SocketListener, scope: trio.CancelScope, ended: trio.Event
+    ) -> None:
+        with scope:
+            await trio.serve_listeners(self._serve_stream, [listener])
+        ended.set()
+
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+        if not self._row.wire.needs_tls:
+            await self.wire.serve(stream)
+            return
+        is_trusted = not self.wire.wire.certificate_is_untrusted
+        secured = trio.SSLStream(
+            stream, _server_context(is_trusted), server_side=True, https_compatible=True
+        )
+        with suppress(trio.BrokenResourceError):
+            await secured.do_handshake()
+            await self.wire.serve(secured)
+        await trio.aclose_forcefully(secured)
+
+    async def serve_elsewhere(self, stream: trio.SocketStream) -> None:
+        """Be the other origin, which nobody should ever see."""
+        self.connections_elsewhere += 1
+        await stream.aclose()
+
+    def is_elsewhere_untouched(self) -> bool:
+        return self.connections_elsewhere == 0
+
+
+@asynccontextmanager
+async def open_on_sockets(row: Row) -> AsyncIterator[Place]:
+    """Open a place on loopback sockets."""
+    async with trio.open_nursery() as nursery:
+        place = _OnSockets(row, nursery)
+        elsewhere = await _listen(0)
+        nursery.start_soon(trio.serve_listeners, place.serve_elsewhere, [elsewhere])
+        place.wire.elsewhere = b"127.0.0.1:%d" % elsewhere.socket.getsockname()[1]
+        await place.start()
+        async with place.client:
+            yield place
+        nursery.cancel_scope.cancel()
+
+
+async def _listen(port: int) -> trio.SocketListener:
+    [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
+    return listener
+
+
+@functools.cache
+def _client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    _authorities()[0].configure_trust(context)
+    return context
+
+
+@functools.cache
+def _server_context(is_trusted: bool) -> ssl.SSLContext:
+    authority = _authorities()[0 if is_trusted else 1]
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", NAME).configure_cert(context)
+    return context

@@ -1,0 +1,472 @@
+"""The faults, one a row, as plain data, and what is expected of each.
+
+What is expected is what the tests assert. The page is made from what was measured.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from trio_anon_session.testing import Fault
+
+from .wire import NO_WIRE, Wire
+
+TOKEN = "the token"
+UNAVAILABLE = "`TokenUnavailableError`"
+MALFORMED = "`MalformedTokenResponseError` 200"
+REJECTED = "`CredentialsRejectedError`"
+REFUSED = "`TokenRequestError`"
+
+Where = Literal["in process", "real sockets"]
+IN_PROCESS: tuple[Where, ...] = ("in process",)
+ON_SOCKETS: tuple[Where, ...] = ("real sockets",)
+BOTH = IN_PROCESS + ON_SOCKETS
+
+MIB = 2**20
+
+
+@attrs.frozen(eq=False)
+class Row:
+    """Is one fault.
+
+    Attributes:
+        name: what the server does, in the words of the page.
+        held: what the held getter gets.
+        well_again: when the STALE session has a new token: seconds in virtual time.
+        fault: what goes wrong with the answer.
+        wire: what goes wrong below it.
+        server: further settings of the `TokenServer`.
+        attempts: how many requests are made for the held getter.
+        hangs: whether no attempt ends before its limit.
+        where: at which kinds of place it is run.
+    """
+
+    name: str
+    held: str
+    well_again: float = attrs.field(kw_only=True)
+    fault: Fault = Fault()
+    wire: Wire = attrs.field(default=NO_WIRE, kw_only=True)
+    server: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    attempts: int = attrs.field(kw_only=True)
+    hangs: bool = attrs.field(default=False, kw_only=True)
+    where: tuple[Where, ...] = attrs.field(default=IN_PROCESS, kw_only=True)
+
+    @well_again.default
+    def _usual_end(self) -> float:
+        # Two attempts fail, with the first two pauses after them, of 2 and 4 seconds.
+        return 0.0 if self.held == TOKEN else 6.0
+
+    @attempts.default
+    def _usual_attempts(self) -> int:
+        is_final = self.held == TOKEN or self.held.startswith((REJECTED, REFUSED))
+        return 1 if is_final else 3
+
+
+def token_answer(**fields: str | None) -> Fault:
+    """Return a good answer with some of its fields replaced by JSON text."""
+    return Fault(fields=fields)
+
+
+def answer(body: bytes, **headers: str) -> Fault:
+    """Return an answer with status 200 and this body."""
+    return Fault(
+        body=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+
+
+def box_error(status: int, code: str) -> Fault:
+    """Return an error in the shape of Box's API."""
+    fields = {"type": "error", "status": status, "code": code, "message": "Words.", "request_id": "1"}
+    return Fault(status=status, body=json.dumps(fields).encode())
+
+
+GOOD_BODY = b'{"access_token": "replaced", "expires_in": 3600, "token_type": "bearer"}'
+HTML = b"<html><head><title>Log in</title></head><body>Welcome to the hotel</body></html>"
+NOON, LATER = "Wed, 21 Oct 2026 12:00:00 GMT", "Wed, 21 Oct 2026 12:00:20 GMT"
+LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
+BOMB = gzip.compress(bytes(32 * MIB), mtime=0)
+LIMITED_A = "`TokenUnavailableError` 429 `temporarily_unavailable`"
+LIMITED_B = "`TokenUnavailableError` 429 `rate_limit_exceeded`"
+
+
+def _rate_limited(retry_after: str | None, **headers: str) -> Fault:
+    fault = Fault.rate_limited(retry_after)
+    return attrs.evolve(fault, headers=(*fault.headers, *headers.items()))
+
+
+CONNECTION = (
+    Row("Connection refused", UNAVAILABLE, wire=Wire(refuses=True), where=BOTH),
+    Row(
+        "Host name unknown",
+        UNAVAILABLE,
+        wire=Wire(name_is_unknown=True),
+        hangs=True,
+        where=ON_SOCKETS,
+    ),
+    Row(
+        "Certificate of an unknown authority",
+        UNAVAILABLE,
+        wire=Wire(certificate_is_untrusted=True),
+        where=ON_SOCKETS,
+    ),
+    Row("Closed before the headers", UNAVAILABLE, Fault(cut="before_headers"), where=BOTH),
+    Row("Closed after the headers", UNAVAILABLE, Fault(cut="after_headers"), where=BOTH),
+    Row(
+        "Reset before the headers",
+        UNAVAILABLE,
+        wire=Wire(resets="before_headers"),
+        where=ON_SOCKETS,
+    ),
+    Row(
+        "Reset after the headers",
+        UNAVAILABLE,
+        wire=Wire(resets="after_headers"),
+        where=ON_SOCKETS,
+    ),
+    Row(
+        "Not HTTP at all",
+        UNAVAILABLE,
+        wire=Wire(script=((0.0, b"SSH-2.0-OpenSSH_9.6\r\n"),)),
+        where=BOTH,
+    ),
+    Row(
+        "Headers of 1 MiB",
+        UNAVAILABLE,
+        wire=Wire(script=((0.0, b"HTTP/1.1 200 OK\r\nX: " + bytes([120]) * MIB),)),
+        where=BOTH,
+    ),
+    Row(
+        "Connections closed between grants, without a word",
+        TOKEN,
+        wire=Wire(closes=True),
+        where=BOTH,
+    ),
+    Row(
+        "Another server on the same port for each grant",
+        TOKEN,
+        wire=Wire(restarts=True),
+        where=BOTH,
+    ),
+)
+
+# A limit of 30 seconds for each attempt: 30 + 2 + 30 + 4.
+WELL_AFTER_HANGING = 66.0
+
+SLOWNESS = (
+    Row("Headers after 5 seconds", TOKEN, Fault(delay=5.0), well_again=5.0),
+    Row("Pause of 5 seconds in the body", TOKEN, Fault(stall=5.0), well_again=5.0),
+    Row(
+        "Accepts, and never answers",
+        UNAVAILABLE,
+        Fault.hang(),
+        well_again=WELL_AFTER_HANGING,
+        hangs=True,
+        where=BOTH,
+    ),
+    Row(
+        "Headers after 31 seconds",
+        UNAVAILABLE,
+        Fault(delay=31.0),
+        well_again=WELL_AFTER_HANGING,
+        hangs=True,
+        where=BOTH,
+    ),
+    Row(
+        "Headers and half of the body, then nothing",
+        UNAVAILABLE,
+        Fault(stall=float("inf")),
+        well_again=WELL_AFTER_HANGING,
+        hangs=True,
+        where=BOTH,
+    ),
+    Row(
+        "A byte of the body a second",
+        UNAVAILABLE,
+        wire=Wire(drip=1.0),
+        well_again=WELL_AFTER_HANGING,
+        hangs=True,
+        where=BOTH,
+    ),
+    Row(
+        "An interim answer (102) a second",
+        UNAVAILABLE,
+        wire=Wire(script=((1.0, b"HTTP/1.1 102 Processing\r\n\r\n"),) * 1000),
+        well_again=WELL_AFTER_HANGING,
+        hangs=True,
+        where=BOTH,
+    ),
+)
+
+RATE_LIMITS = (
+    Row("429, OAuth's shape, no `Retry-After`", LIMITED_A, Fault.rate_limited(shape="A")),
+    Row("429, Box's shape, no `Retry-After`", LIMITED_B, Fault.rate_limited(), where=BOTH),
+    Row("429 in plain text", f"{UNAVAILABLE} 429", Fault(status=429, body=b"Slow down.")),
+    Row(
+        "429, `Retry-After: 7`",
+        LIMITED_B,
+        Fault.rate_limited("7"),
+        well_again=14.0,
+        where=BOTH,
+    ),
+    Row(
+        "429, OAuth's shape, `Retry-After: 7`",
+        LIMITED_A,
+        Fault.rate_limited("7", shape="A"),
+        well_again=14.0,
+    ),
+    Row(
+        "429, `Retry-After` a date 20 seconds after its `Date`",
+        LIMITED_B,
+        _rate_limited(LATER, Date=NOON),
+        well_again=40.0,
+        where=BOTH,
+    ),
+    Row(
+        "429, the same from a server whose clock is years behind",
+        LIMITED_B,
+        _rate_limited("Tue, 01 Jan 2002 00:00:20 GMT", Date="Tue, 01 Jan 2002 00:00:00 GMT"),
+        well_again=40.0,
+        where=BOTH,
+    ),
+    Row(
+        "429, the same from a server whose clock is years ahead",
+        LIMITED_B,
+        _rate_limited("Fri, 01 Jan 2088 00:00:20 GMT", Date="Thu, 01 Jan 2088 00:00:00 GMT"),
+        well_again=40.0,
+        where=BOTH,
+    ),
+    Row(
+        "429, `Retry-After` a past date",
+        LIMITED_B,
+        Fault.rate_limited(LONG_AGO),
+        well_again=2.0,
+        where=BOTH,
+    ),
+    Row(
+        "429, `Retry-After` a date, `Date` nonsense",
+        LIMITED_B,
+        _rate_limited(LONG_AGO, Date="yesterday"),
+        well_again=2.0,
+        where=BOTH,
+    ),
+    Row("429, `Retry-After: 0`", LIMITED_B, Fault.rate_limited("0"), well_again=2.0, where=BOTH),
+    Row("429, `Retry-After: soon`", LIMITED_B, Fault.rate_limited("soon"), where=BOTH),
+    Row("429, `Retry-After: -5`", LIMITED_B, Fault.rate_limited("-5"), where=BOTH),
+    Row("429, `Retry-After` empty", LIMITED_B, Fault.rate_limited(""), where=BOTH),
+    Row(
+        "429, `Retry-After` of a year",
+        LIMITED_B,
+        Fault.rate_limited("31536000"),
+        well_again=120.0,
+        where=BOTH,
+    ),
+    Row(
+        "429, `Retry-After` of 400 digits",
+        LIMITED_B,
+        Fault.rate_limited("9" * 400),
+        well_again=120.0,
+        where=BOTH,
+    ),
+    Row(
+        "A rate limit told as 400 `invalid_request`",
+        f"{REFUSED} 400 `invalid_request`",
+        Fault.refusal("invalid_request", "You have exceeded the rate limit"),
+    ),
+)
+
+SERVER_ERRORS = (
+    Row("500 with a page of HTML", f"{UNAVAILABLE} 500", Fault.server_error(), where=BOTH),
+    Row("502 with a page of HTML", f"{UNAVAILABLE} 502", Fault.server_error(502), where=BOTH),
+    Row("503 with a page of HTML", f"{UNAVAILABLE} 503", Fault.server_error(503)),
+    Row(
+        "503, `Retry-After: 7`",
+        f"{UNAVAILABLE} 503",
+        Fault.server_error(503, retry_after="7"),
+        well_again=14.0,
+        where=BOTH,
+    ),
+    Row("504, empty", f"{UNAVAILABLE} 504", Fault(status=504, body=b"")),
+    Row("408, empty", f"{UNAVAILABLE} 408", Fault(status=408, body=b"")),
+    Row(
+        "500 with Box's `internal_server_error`",
+        f"{UNAVAILABLE} 500 `internal_server_error`",
+        box_error(500, "internal_server_error"),
+    ),
+    Row(
+        "503 with OAuth's `invalid_client`",
+        f"{UNAVAILABLE} 503 `invalid_client`",
+        Fault.refusal("invalid_client", status=503),
+    ),
+    Row(
+        "400 with `temporarily_unavailable`",
+        f"{UNAVAILABLE} 400 `temporarily_unavailable`",
+        Fault.refusal("temporarily_unavailable"),
+    ),
+    Row("404 with a page of HTML", f"{REFUSED} 404", Fault.server_error(404)),
+    Row("405, empty", f"{REFUSED} 405", Fault(status=405, body=b"")),
+    Row(
+        "302 to another origin, where nothing is sent",
+        f"{REFUSED} 302",
+        Fault.redirect("http://elsewhere.test/oauth2/token"),
+        where=BOTH,
+    ),
+    Row(
+        "307 to another origin, where nothing is sent",
+        f"{REFUSED} 307",
+        Fault.redirect("http://elsewhere.test/oauth2/token", status=307),
+        where=BOTH,
+    ),
+)
+
+
+def _refusal(status: int, code: str, kind: str) -> Row:
+    return Row(f"{status} `{code}`", f"{kind} {status} `{code}`", Fault.refusal(code, status=status))
+
+
+BOX_ERRORS = (
+    _refusal(400, "invalid_request", REFUSED),
+    _refusal(400, "invalid_client", REJECTED),
+    _refusal(401, "invalid_client", REJECTED),
+    _refusal(400, "unauthorized_client", REJECTED),
+    _refusal(400, "invalid_grant", REJECTED),
+    _refusal(400, "invalid_resource", REFUSED),
+    _refusal(400, "invalid_scope", REFUSED),
+    _refusal(400, "invalid_token", REFUSED),
+    _refusal(400, "unsupported_grant_type", REFUSED),
+    _refusal(403, "access_denied", REJECTED),
+    _refusal(403, "service_blocked", REJECTED),
+    _refusal(403, "access_from_location_blocked", REJECTED),
+    _refusal(403, "error_access_from_ip_not_allowed", REJECTED),
+    _refusal(400, "account_deactivated", REFUSED),
+    _refusal(400, "password_reset_required", REFUSED),
+    _refusal(400, "terms_of_service_required", REFUSED),
+    _refusal(400, "unauthorized_device", REFUSED),
+    Row(
+        "400 `invalid_grant` in Box's shape",
+        f"{REJECTED} 400 `invalid_grant`",
+        box_error(400, "invalid_grant"),
+    ),
+    Row("401, empty", f"{REJECTED} 401", Fault(status=401, body=b"")),
+    Row("403 with a page of HTML", f"{REJECTED} 403", Fault.server_error(403)),
+)
+
+BODIES = (
+    Row("200, empty", MALFORMED, answer(b""), where=BOTH),
+    Row("204", "`MalformedTokenResponseError` 204", Fault(status=204, body=b"")),
+    Row("200 with a page of HTML", MALFORMED, answer(HTML, Content_Type="text/html"), where=BOTH),
+    Row("JSON cut short", MALFORMED, Fault(keep=40), where=BOTH),
+    Row("A byte order mark before the JSON", TOKEN, Fault(prefix=codecs.BOM_UTF8), where=BOTH),
+    Row("JSON in UTF-16", TOKEN, answer(GOOD_BODY.decode().encode("utf-16")), where=BOTH),
+    Row(
+        "JSON as `text/plain`", TOKEN, Fault(headers={"Content-Type": "text/plain"}), where=BOTH
+    ),
+    Row(
+        "A form in place of JSON",
+        MALFORMED,
+        answer(b"access_token=a&expires=3600", Content_Type="application/x-www-form-urlencoded"),
+    ),
+    Row("JSON `null`", MALFORMED, answer(b"null"), where=BOTH),
+    Row("JSON `[]`", MALFORMED, answer(b"[]"), where=BOTH),
+    Row("JSON `{}`", MALFORMED, answer(b"{}")),
+    Row(
+        "JSON 100,000 levels deep",
+        MALFORMED,
+        answer(b'{"access_token": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        where=BOTH,
+    ),
+    Row(
+        "JSON with `access_token` twice, of which the last counts",
+        TOKEN,
+        answer(GOOD_BODY[:-1] + b', "access_token": "last"}'),
+        where=BOTH,
+    ),
+    Row(
+        "200 with an OAuth error",
+        f"{REJECTED} 200 `invalid_client`",
+        Fault.refusal("invalid_client", status=200),
+    ),
+    Row(
+        "200 with an OAuth error that passes",
+        f"{UNAVAILABLE} 200 `temporarily_unavailable`",
+        Fault.refusal("temporarily_unavailable", status=200),
+    ),
+    Row("A body of 2 MiB", UNAVAILABLE, wire=Wire(padding=2 * MIB)),
+    Row("A body of 50 MB", UNAVAILABLE, wire=Wire(padding=50_000_000), where=BOTH),
+    Row(
+        "A gzip bomb, 32 MiB when unpacked",
+        UNAVAILABLE,
+        answer(BOMB, Content_Encoding="gzip"),
+        where=BOTH,
+    ),
+    Row("gzip that was not asked for", TOKEN, answer(gzip.compress(GOOD_BODY, mtime=0), Content_Encoding="gzip")),
+    Row("deflate that was not asked for", TOKEN, answer(zlib.compress(GOOD_BODY), Content_Encoding="deflate")),
+    Row("gzip that is none", UNAVAILABLE, answer(GOOD_BODY, Content_Encoding="gzip"), where=BOTH),
+    Row(
+        "gzip cut short",
+        MALFORMED,
+        answer(gzip.compress(GOOD_BODY, mtime=0)[:-30], Content_Encoding="gzip"),
+    ),
+    Row("A packing that is not known", MALFORMED, answer(b"\x0b\x02\x80", Content_Encoding="br")),
+)
+
+LIFETIMES = (
+    Row("`expires_in` missing", TOKEN, token_answer(expires_in=None)),
+    Row("`expires_in` `null`", TOKEN, token_answer(expires_in="null")),
+    Row('`expires_in` `"3600"`', TOKEN, token_answer(expires_in='"3600"')),
+    Row('`expires_in` `"an hour"`', MALFORMED, token_answer(expires_in='"an hour"')),
+    Row("`expires_in` `0`", MALFORMED, token_answer(expires_in="0")),
+    Row("`expires_in` `-1`", MALFORMED, token_answer(expires_in="-1")),
+    Row("`expires_in` `3600.5`", TOKEN, token_answer(expires_in="3600.5")),
+    Row("`expires_in` `1e400`", MALFORMED, token_answer(expires_in="1e400")),
+    Row("`expires_in` `NaN`", MALFORMED, token_answer(expires_in="NaN"), where=BOTH),
+    Row("`expires_in` `true`", MALFORMED, token_answer(expires_in="true")),
+    Row("`expires_in` of a million years", TOKEN, token_answer(expires_in="31556952000000")),
+    Row(
+        "`expires_in` a number of 5,000 digits",
+        MALFORMED,
+        token_answer(expires_in="9" * 5000),
+        where=BOTH,
+    ),
+    Row(
+        "`expires_in` a string of 5,000 digits", TOKEN, token_answer(expires_in=f'"{"9" * 5000}"')
+    ),
+)
+
+TOKENS = (
+    Row("`token_type` `Bearer`", TOKEN, token_answer(token_type='"Bearer"')),
+    Row("`token_type` missing", TOKEN, token_answer(token_type=None)),
+    Row("`token_type` `mac`", MALFORMED, token_answer(token_type='"mac"')),
+    Row("`token_type` `DPoP`", MALFORMED, token_answer(token_type='"DPoP"')),
+    Row("`access_token` missing", MALFORMED, token_answer(access_token=None)),
+    Row("`access_token` empty", MALFORMED, token_answer(access_token='""')),
+    Row("`access_token` a number", MALFORMED, token_answer(access_token="7")),
+    Row(
+        "A line break in the token", MALFORMED, token_answer(access_token='"a\\r\\nb"')
+    ),
+    Row("A control character in the token", MALFORMED, token_answer(access_token='"a\\u0007b"')),
+    Row("A letter beyond ASCII in the token", MALFORMED, token_answer(access_token='"ä"')),
+    Row("A refresh token beside it", TOKEN, token_answer(refresh_token='"unwanted"')),
+    Row("The same token again, its life shorter", TOKEN, server={"reuses_tokens": True}),
+    Row("A new token that kills the old one", TOKEN, server={"single_token": True}),
+)
+
+GROUPS: Mapping[str, tuple[Row, ...]] = {
+    "Connections": CONNECTION,
+    "Slowness": SLOWNESS,
+    "Rate limits": RATE_LIMITS,
+    "Statuses": SERVER_ERRORS,
+    "Errors of OAuth and Box": BOX_ERRORS,
+    "Bodies": BODIES,
+    "Lifetimes": LIFETIMES,
+    "Tokens": TOKENS,
+}
+"""The rows, under the headings of the page."""
+
+ROWS = tuple(row for rows in GROUPS.values() for row in rows)

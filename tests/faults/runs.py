@@ -1,0 +1,248 @@
+"""The runs of a row, and what came of them.
+
+Each row is run twice: with a *held* getter, whose session has no token, and with a *STALE*
+one, whose session's token has just become stale, so that it is the refresh that meets the fault.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from trio_anon_session import (
+    AnonymousSession,
+    TokenInfo,
+    TokenManager,
+    TokenRequestError,
+    TokenState,
+)
+from trio_anon_session.testing import virtual_time
+
+from .places import open_in_process, open_on_sockets
+from .rows import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from trio_anon_session import TokenRequestOptions
+
+    from .places import Place
+    from .rows import Row, Where
+
+FAULTY_ANSWERS = 2
+"""How many answers to a refresh have the fault before the server is well."""
+
+AT_ONCE = "at once"
+WITH_THE_NEXT = "with the next attempt"
+
+TIME_LIMIT = 60.0
+"""Real seconds, against a run on sockets that hangs."""
+
+SETTINGS: dict[str, Any] = {"max_retries": 2}
+"""Of sessions in process."""
+
+# Nothing waits for long: what is asserted of real sockets is never a time.
+QUICK_SETTINGS = SETTINGS | {
+    "retry_interval": 0.01,
+    "max_retry_interval": 0.02,
+    "min_refresh_interval": 0.01,
+}
+IMPATIENT = 0.3
+"""Seconds for which an answer on a real socket is waited for that is never going to come."""
+
+
+@attrs.frozen
+class Outcome:
+    """Is what a row's runs brought, in the words of the page.
+
+    Attributes:
+        held: what the held getter got.
+        attempts: how many requests were made for it.
+        stale: what getters of the STALE token got, all through the outage.
+        refreshes: how many requests were made until there was a new token.
+        well_again: when there was a new token in place of the stale one.
+    """
+
+    held: str
+    attempts: int
+    stale: str
+    refreshes: int
+    well_again: str
+
+
+@attrs.frozen
+class _Way:
+    """Is how runs are made at one kind of place."""
+
+    open_place: Callable[[Row], AbstractAsyncContextManager[Place]]
+    settings: dict[str, Any]
+    settings_if_hanging: dict[str, Any]
+
+
+_WAYS: dict[Where, _Way] = {
+    "in process": _Way(open_in_process, SETTINGS, SETTINGS),
+    "real sockets": _Way(
+        open_on_sockets, QUICK_SETTINGS, QUICK_SETTINGS | {"request_timeout": IMPATIENT}
+    ),
+}
+
+
+class _Attempts:
+    """A token manager that puts the server into its condition before each attempt.
+
+    Attributes:
+        faulty_from: number of the first attempt that meets the fault.
+        faulty_until: number of the first one after those.
+        first_is_stale: whether the first token is STALE when it comes.
+        sent: when each attempt was made.
+        look: called at the beginning and at the end of each attempt.
+    """
+
+    def __init__(self, row: Row, place: Place, way: _Way, *, first_is_stale: bool) -> None:
+        self.place = place
+        self.first_is_stale = first_is_stale
+        self.faulty_from = 1 if first_is_stale else 0
+        self.faulty_until = math.inf
+        self.sent: list[float] = []
+        self.look: Callable[[], object] = lambda: None
+        # On a machine with much to do, a good answer must not come too late.
+        self._patient = self._manager(way.settings)
+        self._impatient = self._manager(way.settings_if_hanging) if row.hangs else self._patient
+
+    def _manager(self, settings: dict[str, Any]) -> TokenManager:
+        return TokenManager(self.place.config(settings), http_client=self.place.client)
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        nth = len(self.sent)
+        is_faulty = self.faulty_from <= nth < self.faulty_until
+        await self.place.begin_attempt(is_faulty=is_faulty)
+        self.sent.append(trio.current_time())
+        manager = self._impatient if is_faulty else self._patient
+        self.look()
+        try:
+            token = await manager.get_tokens_client_credentials_grant(options)
+        finally:
+            self.look()
+        if nth == 0 and self.first_is_stale:
+            return attrs.evolve(token, stale_at=token.sent_at)
+        return token
+
+    async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
+        raise NotImplementedError
+
+
+@functools.cache
+def measure(row: Row, where: Where) -> Outcome:
+    """Run a row at one kind of place, and return what came of it."""
+    way = _WAYS[where]
+    if where == "in process":
+        with _pauses_without_jitter():
+            held, stale = virtual_time(_run)(row, way)
+        well_again = f"{stale.seconds:g} s" if stale.seconds else AT_ONCE
+    else:
+        held, stale = trio.run(_run_within_limit, row, way)
+        refreshes = {1: AT_ONCE, FAULTY_ANSWERS + 1: WITH_THE_NEXT}
+        well_again = refreshes.get(stale.attempts, f"after {stale.attempts} attempts")
+    return Outcome(held.got, held.attempts, stale.got, stale.attempts, well_again)
+
+
+@attrs.frozen
+class _Run:
+    got: str
+    attempts: int
+    seconds: float = math.nan
+
+
+async def _run_within_limit(row: Row, way: _Way) -> tuple[_Run, _Run]:
+    with trio.fail_after(TIME_LIMIT):
+        return await _run(row, way)
+
+
+async def _run(row: Row, way: _Way) -> tuple[_Run, _Run]:
+    async with way.open_place(row) as place:
+        held = await _run_held(_Attempts(row, place, way, first_is_stale=False), way)
+        assert place.is_elsewhere_untouched()
+    async with way.open_place(row) as place:
+        stale = await _run_stale(_Attempts(row, place, way, first_is_stale=True), way)
+        assert place.is_elsewhere_untouched()
+    return held, stale
+
+
+async def _run_held(attempts: _Attempts, way: _Way) -> _Run:
+    config = attempts.place.config(way.settings)
+    async with AnonymousSession(config, attempts) as session:
+        try:
+            await session.get_access_token()
+        except TokenRequestError as error:
+            run = _Run(_in_words(error), len(attempts.sent))
+            assert error.attempts == run.attempts
+            # Nothing of the fault stays: the first getter after the pause gets a token.
+            attempts.faulty_until = run.attempts
+            assert error.retry_after is not None
+            await trio.sleep(error.retry_after)
+            await session.get_access_token()
+            assert len(attempts.sent) == run.attempts + 1
+            return run
+        return _Run(TOKEN, len(attempts.sent))
+
+
+async def _run_stale(attempts: _Attempts, way: _Way) -> _Run:
+    attempts.faulty_until = 1 + FAULTY_ANSWERS
+    config = attempts.place.config(way.settings)
+    async with AnonymousSession(config, attempts) as session:
+        old = await session.get_access_token()
+        seen: set[str] = set()
+
+        def look() -> None:
+            try:
+                seen.add(session.get_access_token_nowait())
+            except trio.WouldBlock:
+                seen.add("")
+
+        attempts.look = look
+        assert session.state is TokenState.STALE
+        seen.add(await session.get_access_token())
+        await session.states.wait_value(TokenState.FRESH)
+        run = _Run(
+            TOKEN if seen == {old} else "no token",
+            len(attempts.sent) - 1,
+            trio.current_time() - attempts.sent[1],
+        )
+        if run.attempts == 1:
+            # The fault does no harm, and so it stays.
+            attempts.faulty_until = math.inf
+        for _ in range(2):
+            made = len(attempts.sent)
+            session.invalidate(await session.get_access_token())
+            await session.get_access_token()
+            assert len(attempts.sent) == made + 1
+        return run
+
+
+def _in_words(error: TokenRequestError) -> str:
+    words = [f"`{type(error).__name__}`"]
+    if error.status_code is not None:
+        words.append(str(error.status_code))
+    if error.error is not None:
+        words.append(f"`{error.error}`")
+    return " ".join(words)
+
+
+@contextmanager
+def _pauses_without_jitter() -> Iterator[None]:
+    """Draw the middle of each range, so that a pause is what the schedule says."""
+    original = random.uniform
+    random.uniform = lambda a, b: (a + b) / 2
+    try:
+        yield
+    finally:
+        random.uniform = original

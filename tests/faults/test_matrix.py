@@ -1,0 +1,40 @@
+"""Every row of the matrix, run and compared with what is expected of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .rows import ROWS, TOKEN, Row
+from .runs import AT_ONCE, FAULTY_ANSWERS, WITH_THE_NEXT, Outcome, measure
+
+
+def _rows(where: str) -> pytest.MarkDecorator:
+    rows = [row for row in ROWS if where in row.where]
+    return pytest.mark.parametrize("row", rows, ids=[row.name for row in rows])
+
+
+def _expected(row: Row, well_again: str) -> Outcome:
+    refreshes = 1 if row.held == TOKEN else 1 + FAULTY_ANSWERS
+    return Outcome(row.held, row.attempts, TOKEN, refreshes, well_again)
+
+
+@_rows("in process")
+def test_fault_in_process(row: Row) -> None:
+    """A held getter gets what the row says, one of a STALE token the token, and it passes."""
+    well_again = f"{row.well_again:g} s" if row.well_again else AT_ONCE
+
+    assert measure(row, "in process") == _expected(row, well_again)
+
+
+@pytest.mark.slow
+@_rows("real sockets")
+def test_fault_on_real_sockets(row: Row) -> None:
+    """The same holds of real connections."""
+    well_again = AT_ONCE if row.held == TOKEN else WITH_THE_NEXT
+
+    assert measure(row, "real sockets") == _expected(row, well_again)
+
+
+def test_rows_have_names_of_their_own() -> None:
+    """No two rows are called the same."""
+    assert len({row.name for row in ROWS}) == len(ROWS)

@@ -1,0 +1,298 @@
+"""A token server on streams: what goes wrong with bytes, where `Fault` ends.
+
+`WireServer` speaks just enough HTTP/1.1 to serve a `TokenServer` on any stream of Trio's. So
+the same server, and the same faults, are reached through a pair of streams in memory, where
+virtual time can jump, and through real sockets.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import httpcore
+import httpx
+import trio
+from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
+
+from trio_anon_session.testing._server import ON_SOCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+
+    from trio_anon_session.testing import TokenServer
+
+ELSEWHERE = b"elsewhere.test"
+"""In an answer, stands for the authority of another origin."""
+
+CHUNK = 2**16
+
+
+@attrs.frozen(kw_only=True)
+class Wire:
+    """Is what goes wrong below HTTP. Everything that is left out goes right.
+
+    Attributes:
+        refuses: no connection is taken.
+        name_is_unknown: the server's name does not resolve.
+        certificate_is_untrusted: nobody vouches for the server's certificate.
+        resets: where the connection is reset, not just closed.
+        drip: seconds before each byte of the body.
+        padding: bytes of white space after the body.
+        script: what is said in place of any answer, each piece after so many seconds; then
+            the connection is closed.
+        closes: connections are closed between requests, without a word before.
+        restarts: the server is another one for each attempt, on the same port.
+    """
+
+    refuses: bool = False
+    name_is_unknown: bool = False
+    certificate_is_untrusted: bool = False
+    resets: Literal["before_headers", "after_headers"] | None = None
+    drip: float = 0.0
+    padding: int = 0
+    script: tuple[tuple[float, bytes], ...] | None = None
+    closes: bool = False
+    restarts: bool = False
+
+    @property
+    def meets_new_connections(self) -> bool:
+        """Whether one that is open already would not notice."""
+        return self.refuses or self.needs_tls or self.restarts
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether the server has to be reached through TLS."""
+        return self.name_is_unknown or self.certificate_is_untrusted
+
+
+NO_WIRE = Wire()
+
+
+class _ResetError(Exception):
+    """Ends a connection by a reset."""
+
+
+class WireServer:
+    """Serves a `TokenServer` on streams.
+
+    Attributes:
+        server: the token server.
+        wire: what goes wrong; may be replaced at any time.
+        elsewhere: what to say for `ELSEWHERE`.
+        connections: how many there were.
+        bytes_sent: how many bytes of answers streams have taken.
+    """
+
+    def __init__(self, server: TokenServer, wire: Wire = NO_WIRE) -> None:
+        self.server = server
+        self.wire = wire
+        self.elsewhere = ELSEWHERE
+        self.connections = 0
+        self.bytes_sent = 0
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end, whoever ends it."""
+        self.connections += 1
+        async with stream:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                try:
+                    while await self._serve_request(stream):
+                        pass
+                except _ResetError:
+                    assert isinstance(stream, trio.SocketStream)
+                    # With this a close sends a reset.
+                    linger = struct.pack("ii", 1, 0)
+                    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    async def _serve_request(self, stream: trio.abc.Stream) -> bool:
+        """Answer a request, and tell whether the connection can take another."""
+        request = await _read_request(stream)
+        if request is None:
+            return False
+        wire = self.wire
+        if wire.script is not None:
+            for delay, piece in wire.script:
+                await trio.sleep(delay)
+                await self._send(stream, piece)
+            return False
+        answer = _Answer(self, stream)
+        head, body = request
+        await self.server(_scope(head), _receiver(body), answer.send)
+        return answer.is_complete and not wire.closes
+
+    async def _send(self, stream: trio.abc.Stream, piece: bytes) -> None:
+        for start in range(0, len(piece), CHUNK):
+            part = piece[start : start + CHUNK]
+            await stream.send_all(part)
+            self.bytes_sent += len(part)
+
+
+class _Answer:
+    """Turns what an ASGI app sends into bytes."""
+
+    def __init__(self, server: WireServer, stream: trio.abc.Stream) -> None:
+        self._server = server
+        self._wire = server.wire
+        self._stream = stream
+        self._missing = -1
+
+    @property
+    def is_complete(self) -> bool:
+        return self._missing == 0
+
+    async def send(self, event: MutableMapping[str, Any]) -> None:
+        if event["type"] == "http.response.start":
+            await self._send_head(event["status"], event["headers"])
+        else:
+            await self._send_body(event["body"], is_last=not event["more_body"])
+
+    async def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if self._wire.resets == "before_headers":
+            raise _ResetError
+        lines = [b"HTTP/1.1 %d Said" % status]
+        for name, value in headers:
+            if name == b"content-length":
+                self._missing = int(value) + self._wire.padding
+                value = b"%d" % self._missing
+            lines.append(name + b": " + value)
+        head = b"\r\n".join([*lines, b"", b""])
+        await self._server._send(
+            self._stream, head.replace(ELSEWHERE, self._server.elsewhere)
+        )
+        if self._wire.resets == "after_headers":
+            raise _ResetError
+
+    async def _send_body(self, body: bytes, *, is_last: bool) -> None:
+        if self._wire.drip:
+            for byte in body:
+                await trio.sleep(self._wire.drip)
+                await self._server._send(self._stream, bytes([byte]))
+        else:
+            await self._server._send(self._stream, body)
+        self._missing -= len(body)
+        # Made piece by piece: it may be large.
+        while is_last and self._missing > 0:
+            piece = b" " * min(CHUNK, self._missing)
+            await self._server._send(self._stream, piece)
+            self._missing -= len(piece)
+
+
+async def _read_request(stream: trio.abc.Stream) -> tuple[bytes, bytes] | None:
+    """Return head and body of a request, or None at the end of the stream."""
+    received = bytearray()
+    while b"\r\n\r\n" not in received:
+        piece = await stream.receive_some()
+        if not piece:
+            return None
+        received += piece
+    head, _, body = bytes(received).partition(b"\r\n\r\n")
+    length = int(dict(_headers(head)).get(b"content-length", 0))
+    while len(body) < length:
+        piece = await stream.receive_some()
+        if not piece:
+            return None
+        body += piece
+    return head, body
+
+
+def _headers(head: bytes) -> list[tuple[bytes, bytes]]:
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    return [(name.strip().lower(), value.strip()) for name, _, value in lines]
+
+
+def _scope(head: bytes) -> dict[str, Any]:
+    method, target, _ = head.partition(b"\r\n")[0].split(b" ")
+    path, _, query = target.partition(b"?")
+    return {
+        "type": "http",
+        "method": method.decode(),
+        "path": path.decode(),
+        "query_string": query,
+        "headers": _headers(head),
+        ON_SOCKET: True,
+    }
+
+
+def _receiver(body: bytes) -> Any:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+# The client's end, in memory
+
+
+def memory_client(network: MemoryNetwork) -> httpx.AsyncClient:
+    """Return a client for which this network is all there is."""
+    transport = httpx.AsyncHTTPTransport(verify=False)
+    # httpx has no public way to give its transport another network.
+    transport._pool = httpcore.AsyncConnectionPool(network_backend=network)
+    return httpx.AsyncClient(transport=transport, trust_env=False)
+
+
+class MemoryNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to a server in memory, whatever the host.
+
+    Attributes:
+        hosts: the hosts that there were connections to.
+    """
+
+    def __init__(self, server: WireServer, nursery: trio.Nursery) -> None:
+        self.hosts: set[str] = set()
+        self._server = server
+        self._nursery = nursery
+        self._serving: list[trio.CancelScope] = []
+
+    async def connect_tcp(self, host: str, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+        await trio.lowlevel.checkpoint()
+        self.hosts.add(host)
+        if self._server.wire.refuses:
+            raise httpcore.ConnectError("All connection attempts failed")
+        # In lockstep: what is counted as sent has been read.
+        ours, theirs = lockstep_stream_pair()
+        stream = _MemoryStream(ours)
+        self._nursery.start_soon(self._serve, theirs, stream)
+        return stream
+
+    async def close_connections(self) -> None:
+        """Close every connection from the server's side."""
+        for scope in self._serving:
+            scope.cancel()
+        await wait_all_tasks_blocked()
+
+    async def _serve(self, theirs: trio.abc.Stream, stream: _MemoryStream) -> None:
+        with trio.CancelScope() as scope:
+            self._serving.append(scope)
+            await self._server.serve(theirs)
+        self._serving.remove(scope)
+        stream.is_at_end = True
+
+
+class _MemoryStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.is_at_end = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(max_bytes))
+        except trio.BrokenResourceError as error:
+            raise httpcore.ReadError from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            await self._stream.send_all(buffer)
+        except trio.BrokenResourceError as error:
+            raise httpcore.WriteError from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        # What a pool asks of an idle connection.
+        return self.is_at_end if info == "is_readable" else None
