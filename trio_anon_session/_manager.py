@@ -33,6 +33,7 @@ from ._version import __version__
 from ._wire_logs import scrubbed_wire_logs
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from ._config import Config
@@ -240,7 +241,7 @@ class TokenManager(Unpicklable):
             url,
             headers=headers,
             content=urlencode(fields).encode(),
-            extensions={"timeout": httpx.Timeout(None).as_dict()},
+            extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
         )
 
     async def _send(self, request: httpx.Request, secrets: Secrets) -> _Answer | str:
@@ -358,6 +359,26 @@ class TokenManager(Unpicklable):
 
     def _secrets(self) -> Secrets:
         return Secrets(*client_secrets(self._config.client_id, self._config.client_secret))
+
+
+def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Return a ``trace`` for httpcore that closes a connection whose TLS handshake is ended.
+
+    httpcore does so for an error. A cancellation, which ends an attempt that takes too long
+    as well, would leave the socket to the garbage collector.
+    """
+    connected: list[Any] = []
+
+    async def watch(event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith(".connect_tcp.complete"):
+            connected.append(info["return_value"])
+        elif event.endswith(".start_tls.failed"):
+            with trio.CancelScope() as at_once:
+                at_once.cancel()
+                for stream in connected:
+                    await stream.aclose()
+
+    return watch
 
 
 async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
