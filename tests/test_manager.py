@@ -963,6 +963,23 @@ class TestTransport:
         """The kind of a problem without words ends the message."""
         assert str(await grant_error(fails(AssertionError()))).endswith(": AssertionError")
 
+    @pytest.mark.parametrize("depth", [1, 3])
+    async def test_says_why_tls_failed(self, depth: int) -> None:
+        """Errors of TLS come wrapped in others without words: the message has OpenSSL's."""
+        problem: Exception = ssl.SSLCertVerificationError(1, "certificate verify failed: expired")
+        for _ in range(depth):
+            wrapped = httpx.ConnectError("")
+            wrapped.__cause__ = problem
+            problem = wrapped
+        error = await grant_error(fails(problem))
+        assert str(error).endswith("ConnectError: certificate verify failed: expired")
+
+    async def test_is_its_own_cause(self) -> None:
+        """An error without words whose chain never ends is a passing fault, too."""
+        problem = httpx.ConnectError("")
+        problem.__cause__ = problem
+        assert str(await grant_error(fails(problem))).endswith(": ConnectError")
+
     @pytest.mark.parametrize("call", [grant, revoke])
     async def test_no_exception(self, call: Any) -> None:
         """What is no `Exception` goes through as itself."""

@@ -9,6 +9,7 @@ whose locals hold no secret.
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 import warnings
 import zlib
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 BODY_LIMIT = 2**20
 """Bytes of a decoded body; golang/oauth2 has the same limit."""
 
+_CHAIN_LIMIT = 10
 _ZLIB_PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
 _PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
@@ -269,7 +271,7 @@ class TokenManager(Unpicklable):
                 problem = answer
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
-                said = secrets.scrub(str(error))
+                said = secrets.scrub(str(error) or _tls_problem(error))
                 problem = f"could not be asked: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
@@ -359,6 +361,17 @@ class TokenManager(Unpicklable):
 
     def _secrets(self) -> Secrets:
         return Secrets(*client_secrets(self._config.client_id, self._config.client_secret))
+
+
+def _tls_problem(error: BaseException) -> str:
+    """Return OpenSSL's words, where it is TLS that failed: httpx's error has none of its own."""
+    cause: BaseException | None = error
+    # Not for ever: an error can be its own cause.
+    for _ in range(_CHAIN_LIMIT):
+        if cause is None or isinstance(cause, ssl.SSLError):
+            break
+        cause = cause.__cause__ or cause.__context__
+    return str(cause) if isinstance(cause, ssl.SSLError) else ""
 
 
 def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
