@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .rows import GROUPS, ROWS
-from .runs import FAULTY_ANSWERS, SETTINGS, measure
+from .runs import FAULTY_ANSWERS, SETTINGS, WITH_THE_NEXT, measure
 
 if TYPE_CHECKING:
     from .rows import Row, Where
@@ -16,18 +16,31 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
-_HEAD = f"""\
+_HEAD = """\
 # What a session makes of every fault
 
-{{count}} faults of a token endpoint, and what was measured of each.
-The page is written by `python -m tests.faults`, which runs them all, and a test compares it with the outcome of its own runs.
+{count} faults of a token endpoint, and what was measured of each.
+`python -m tests.faults` runs them all and writes this page.
+A test compares it with the outcome of runs of its own.
 
-- **A held getter** is one that asks while the session has no token. Every answer has the fault until the session gives up, here after `max_retries={SETTINGS["max_retries"]}`, so that a fault that may pass takes three *attempts*. What it gets is the token or an error, here with the status and the code of the last answer. Once the server is well, the first getter after the pause gets a token, with one request: that was checked for each row.
-- **A STALE getter** is one that asks once the token has become stale. The refresh meets the fault, in {FAULTY_ANSWERS} answers where it does harm. It got the token all the while, at once.
-- **Well again** is the time from the first of these attempts, on Trio's clock, to the new token: what the attempts took, and the pauses between them. The jitter of the pauses, half to one and a half of each, is left out. On real sockets times are nobody's promise, and *with the next attempt* means that the first good answer was enough.
-- **In process**, bytes go through memory and time is virtual, with the default settings: `request_timeout` is 30 seconds. **On real sockets**, the same server listens on loopback. Rows that name both had the same outcome.
+- **A held getter** is one that asks while the session has no token.
+  Every answer has the fault until the session gives up.
+  Here that is after `max_retries={max_retries}`, so that what may pass takes three *attempts*.
+  The getter gets the token or an error, of which the page names status and code.
+  Then the server is well, and the first getter after the pause gets a token with one request.
+- **A STALE getter** is one that asks once the token has become stale.
+  It is the refresh that meets the fault, in {faulty} answers where that does harm.
+  The getter gets the token that is there, at once, from the first of them to the last.
+- **Well again** is when the new token is there, counted from the first of these attempts.
+  That is the time of the attempts and of the pauses between them, on Trio's clock.
+  The jitter of the pauses, half to one and a half of each, is left out.
+  On real sockets time is nobody's promise: *{with_the_next}* means that it took one good answer.
+- **In process**, bytes go through memory, time is virtual, and settings are the defaults.
+  One attempt has 30 seconds (`request_timeout`).
+- **On real sockets**, the same server listens on loopback, and nobody waits for long.
+  A line that names both kinds had the same outcome on both.
 
-Two further grants were made after each outage, on the connections that were there: each took one request.
+After each run two more grants are made, on the connections that there are: each takes one request.
 """
 
 _COLUMNS = """\
@@ -38,7 +51,14 @@ _COLUMNS = """\
 
 def make_page() -> str:
     """Return the page; takes the time of all runs that have not been made yet."""
-    parts = [_HEAD.format(count=len(ROWS))]
+    parts = [
+        _HEAD.format(
+            count=len(ROWS),
+            max_retries=SETTINGS["max_retries"],
+            faulty=FAULTY_ANSWERS,
+            with_the_next=WITH_THE_NEXT,
+        )
+    ]
     for heading, rows in GROUPS.items():
         lines = [line for row in rows for line in _lines(row)]
         parts.append(f"## {heading}\n\n{_COLUMNS}{''.join(lines)}")

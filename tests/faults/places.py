@@ -157,6 +157,8 @@ class _OnSockets(Place):
         if not self._row.wire.needs_tls:
             await self.wire.serve(stream)
             return
+        if self.wire.wire.never_shakes_hands:
+            await trio.sleep_forever()
         is_trusted = not self.wire.wire.certificate_is_untrusted
         secured = trio.SSLStream(
             stream, _server_context(is_trusted), server_side=True, https_compatible=True
@@ -181,7 +183,7 @@ async def open_on_sockets(row: Row) -> AsyncIterator[Place]:
     async with trio.open_nursery() as nursery:
         place = _OnSockets(row, nursery)
         elsewhere = await _listen(0)
-        nursery.start_soon(trio.serve_listeners, place.serve_elsewhere, [elsewhere])
+        await nursery.start(trio.serve_listeners, place.serve_elsewhere, [elsewhere])
         place.wire.elsewhere = b"127.0.0.1:%d" % elsewhere.socket.getsockname()[1]
         await place.start()
         async with place.client:

@@ -9,14 +9,16 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from trio_anon_session.testing import Fault
 
 from .wire import NO_WIRE, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TOKEN = "the token"
 UNAVAILABLE = "`TokenUnavailableError`"
@@ -45,17 +47,19 @@ class Row:
         server: further settings of the `TokenServer`.
         attempts: how many requests are made for the held getter.
         hangs: whether no attempt ends before its limit.
+        says: words of the error that tell that it was this fault, or the token.
         where: at which kinds of place it is run.
     """
 
     name: str
     held: str
     well_again: float = attrs.field(kw_only=True)
-    fault: Fault = Fault()
+    fault: Fault = attrs.field(factory=Fault)
     wire: Wire = attrs.field(default=NO_WIRE, kw_only=True)
     server: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     attempts: int = attrs.field(kw_only=True)
     hangs: bool = attrs.field(default=False, kw_only=True)
+    says: str = attrs.field(default="", kw_only=True)
     where: tuple[Where, ...] = attrs.field(default=IN_PROCESS, kw_only=True)
 
     @well_again.default
@@ -81,9 +85,20 @@ def answer(body: bytes, **headers: str) -> Fault:
     )
 
 
+def said(*pieces: bytes) -> Wire:
+    """Return a server that says this, whatever it is asked, and closes the connection."""
+    return Wire(script=tuple((0.0, piece) for piece in pieces))
+
+
 def box_error(status: int, code: str) -> Fault:
     """Return an error in the shape of Box's API."""
-    fields = {"type": "error", "status": status, "code": code, "message": "Words.", "request_id": "1"}
+    fields = {
+        "type": "error",
+        "status": status,
+        "code": code,
+        "message": "Words.",
+        "request_id": "1",
+    }
     return Fault(status=status, body=json.dumps(fields).encode())
 
 
@@ -102,44 +117,68 @@ def _rate_limited(retry_after: str | None, **headers: str) -> Fault:
 
 
 CONNECTION = (
-    Row("Connection refused", UNAVAILABLE, wire=Wire(refuses=True), where=BOTH),
+    Row(
+        "Connection refused",
+        UNAVAILABLE,
+        wire=Wire(refuses=True),
+        where=BOTH,
+        says="ConnectError: ",
+    ),
     Row(
         "Host name unknown",
         UNAVAILABLE,
         wire=Wire(name_is_unknown=True),
         hangs=True,
         where=ON_SOCKETS,
+        says="https://token.invalid:",
     ),
     Row(
         "Certificate of an unknown authority",
         UNAVAILABLE,
         wire=Wire(certificate_is_untrusted=True),
         where=ON_SOCKETS,
+        says="certificate verify failed",
     ),
-    Row("Closed before the headers", UNAVAILABLE, Fault(cut="before_headers"), where=BOTH),
-    Row("Closed after the headers", UNAVAILABLE, Fault(cut="after_headers"), where=BOTH),
+    Row(
+        "Closed before the headers",
+        UNAVAILABLE,
+        Fault(cut="before_headers"),
+        where=BOTH,
+        says="Server disconnected",
+    ),
+    Row(
+        "Closed after the headers",
+        UNAVAILABLE,
+        Fault(cut="after_headers"),
+        where=BOTH,
+        says="peer closed connection",
+    ),
     Row(
         "Reset before the headers",
         UNAVAILABLE,
         wire=Wire(resets="before_headers"),
         where=ON_SOCKETS,
+        says="ReadError",
     ),
     Row(
         "Reset after the headers",
         UNAVAILABLE,
         wire=Wire(resets="after_headers"),
         where=ON_SOCKETS,
+        says="ReadError",
     ),
     Row(
         "Not HTTP at all",
         UNAVAILABLE,
-        wire=Wire(script=((0.0, b"SSH-2.0-OpenSSH_9.6\r\n"),)),
+        wire=said(b"220 mail.example ESMTP ready\r\n\r\n"),
+        says="RemoteProtocolError: illegal status line",
         where=BOTH,
     ),
     Row(
         "Headers of 1 MiB",
         UNAVAILABLE,
-        wire=Wire(script=((0.0, b"HTTP/1.1 200 OK\r\nX: " + bytes([120]) * MIB),)),
+        wire=said(b"HTTP/1.1 200 OK\r\nX: " + b"x" * MIB),
+        says="RemoteProtocolError",
         where=BOTH,
     ),
     Row(
@@ -156,10 +195,80 @@ CONNECTION = (
     ),
 )
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(piece), piece)
+
+
+FRAMING = (
+    Row(
+        "A chunked body, as Box's are",
+        TOKEN,
+        wire=said(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
+            _chunk(GOOD_BODY[:20]),
+            _chunk(GOOD_BODY[20:]),
+            _chunk(b""),
+        ),
+        where=BOTH,
+        says="replaced",
+    ),
+    Row(
+        "A chunked body without its end",
+        UNAVAILABLE,
+        wire=said(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", _chunk(GOOD_BODY)),
+        where=BOTH,
+        says="RemoteProtocolError",
+    ),
+    Row(
+        "A chunk whose length is no number",
+        UNAVAILABLE,
+        wire=said(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"many\r\n"),
+        says="RemoteProtocolError",
+    ),
+    Row(
+        "Two lengths that differ",
+        UNAVAILABLE,
+        wire=said(HEAD + b"Content-Length: 9\r\nContent-Length: 7\r\n\r\n", GOOD_BODY),
+        says="RemoteProtocolError",
+    ),
+    Row(
+        "HTTP/1.0, a body without a length",
+        TOKEN,
+        wire=said(b"HTTP/1.0 200 OK\r\n\r\n", GOOD_BODY),
+        where=BOTH,
+        says="replaced",
+    ),
+    Row(
+        "100 and 103 before the answer",
+        TOKEN,
+        wire=said(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+            HEAD + b"\r\n" + GOOD_BODY,
+        ),
+        says="replaced",
+    ),
+    Row(
+        "101, to another protocol",
+        UNAVAILABLE,
+        wire=said(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n" + GOOD_BODY),
+    ),
+)
+
 # A limit of 30 seconds for each attempt: 30 + 2 + 30 + 4.
 WELL_AFTER_HANGING = 66.0
 
 SLOWNESS = (
+    Row(
+        "Accepts, and never shakes hands for TLS",
+        UNAVAILABLE,
+        wire=Wire(never_shakes_hands=True),
+        hangs=True,
+        where=ON_SOCKETS,
+        says="did not answer within",
+    ),
     Row("Headers after 5 seconds", TOKEN, Fault(delay=5.0), well_again=5.0),
     Row("Pause of 5 seconds in the body", TOKEN, Fault(stall=5.0), well_again=5.0),
     Row(
@@ -169,6 +278,7 @@ SLOWNESS = (
         well_again=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
+        says="did not answer within",
     ),
     Row(
         "Headers after 31 seconds",
@@ -177,6 +287,7 @@ SLOWNESS = (
         well_again=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
+        says="did not answer within",
     ),
     Row(
         "Headers and half of the body, then nothing",
@@ -185,6 +296,7 @@ SLOWNESS = (
         well_again=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
+        says="did not answer within",
     ),
     Row(
         "A byte of the body a second",
@@ -193,6 +305,7 @@ SLOWNESS = (
         well_again=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
+        says="did not answer within",
     ),
     Row(
         "An interim answer (102) a second",
@@ -201,6 +314,7 @@ SLOWNESS = (
         well_again=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
+        says="did not answer within",
     ),
 )
 
@@ -316,18 +430,28 @@ SERVER_ERRORS = (
         f"{REFUSED} 302",
         Fault.redirect("http://elsewhere.test/oauth2/token"),
         where=BOTH,
+        says="redirects of token requests are never followed",
+    ),
+    Row("303 without a `Location`", f"{REFUSED} 303", Fault(status=303, body=b"")),
+    Row(
+        "302 with a `Location` that is no URL",
+        UNAVAILABLE,
+        Fault.redirect("http://[::1/token"),
     ),
     Row(
         "307 to another origin, where nothing is sent",
         f"{REFUSED} 307",
         Fault.redirect("http://elsewhere.test/oauth2/token", status=307),
         where=BOTH,
+        says="redirects of token requests are never followed",
     ),
 )
 
 
 def _refusal(status: int, code: str, kind: str) -> Row:
-    return Row(f"{status} `{code}`", f"{kind} {status} `{code}`", Fault.refusal(code, status=status))
+    return Row(
+        f"{status} `{code}`", f"{kind} {status} `{code}`", Fault.refusal(code, status=status)
+    )
 
 
 BOX_ERRORS = (
@@ -358,34 +482,46 @@ BOX_ERRORS = (
 )
 
 BODIES = (
-    Row("200, empty", MALFORMED, answer(b""), where=BOTH),
+    Row("200, empty", MALFORMED, answer(b""), where=BOTH, says="it is no JSON object"),
     Row("204", "`MalformedTokenResponseError` 204", Fault(status=204, body=b"")),
-    Row("200 with a page of HTML", MALFORMED, answer(HTML, Content_Type="text/html"), where=BOTH),
-    Row("JSON cut short", MALFORMED, Fault(keep=40), where=BOTH),
-    Row("A byte order mark before the JSON", TOKEN, Fault(prefix=codecs.BOM_UTF8), where=BOTH),
-    Row("JSON in UTF-16", TOKEN, answer(GOOD_BODY.decode().encode("utf-16")), where=BOTH),
     Row(
-        "JSON as `text/plain`", TOKEN, Fault(headers={"Content-Type": "text/plain"}), where=BOTH
+        "200 with a page of HTML",
+        MALFORMED,
+        answer(HTML, Content_Type="text/html"),
+        where=BOTH,
+        says="it is no JSON object",
     ),
+    Row("JSON cut short", MALFORMED, Fault(keep=40), where=BOTH, says="it is no JSON object"),
+    Row("A byte order mark before the JSON", TOKEN, Fault(prefix=codecs.BOM_UTF8), where=BOTH),
+    Row(
+        "JSON in UTF-16",
+        TOKEN,
+        answer(GOOD_BODY.decode().encode("utf-16")),
+        where=BOTH,
+        says="replaced",
+    ),
+    Row("JSON as `text/plain`", TOKEN, Fault(headers={"Content-Type": "text/plain"}), where=BOTH),
     Row(
         "A form in place of JSON",
         MALFORMED,
         answer(b"access_token=a&expires=3600", Content_Type="application/x-www-form-urlencoded"),
     ),
-    Row("JSON `null`", MALFORMED, answer(b"null"), where=BOTH),
-    Row("JSON `[]`", MALFORMED, answer(b"[]"), where=BOTH),
+    Row("JSON `null`", MALFORMED, answer(b"null"), where=BOTH, says="it is no JSON object"),
+    Row("JSON `[]`", MALFORMED, answer(b"[]"), where=BOTH, says="it is no JSON object"),
     Row("JSON `{}`", MALFORMED, answer(b"{}")),
     Row(
         "JSON 100,000 levels deep",
         MALFORMED,
         answer(b'{"access_token": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
         where=BOTH,
+        says="it is no JSON object",
     ),
     Row(
         "JSON with `access_token` twice, of which the last counts",
         TOKEN,
         answer(GOOD_BODY[:-1] + b', "access_token": "last"}'),
         where=BOTH,
+        says="last",
     ),
     Row(
         "200 with an OAuth error",
@@ -397,17 +533,45 @@ BODIES = (
         f"{UNAVAILABLE} 200 `temporarily_unavailable`",
         Fault.refusal("temporarily_unavailable", status=200),
     ),
-    Row("A body of 2 MiB", UNAVAILABLE, wire=Wire(padding=2 * MIB)),
-    Row("A body of 50 MB", UNAVAILABLE, wire=Wire(padding=50_000_000), where=BOTH),
+    Row(
+        "A body of 2 MiB",
+        UNAVAILABLE,
+        wire=Wire(padding=2 * MIB),
+        says="sent more than 1048576 bytes",
+    ),
+    Row(
+        "A body of 50 MB",
+        UNAVAILABLE,
+        wire=Wire(padding=50_000_000),
+        where=BOTH,
+        says="sent more than 1048576 bytes",
+    ),
     Row(
         "A gzip bomb, 32 MiB when unpacked",
         UNAVAILABLE,
         answer(BOMB, Content_Encoding="gzip"),
         where=BOTH,
+        says="sent more than 1048576 bytes",
     ),
-    Row("gzip that was not asked for", TOKEN, answer(gzip.compress(GOOD_BODY, mtime=0), Content_Encoding="gzip")),
-    Row("deflate that was not asked for", TOKEN, answer(zlib.compress(GOOD_BODY), Content_Encoding="deflate")),
-    Row("gzip that is none", UNAVAILABLE, answer(GOOD_BODY, Content_Encoding="gzip"), where=BOTH),
+    Row(
+        "gzip that was not asked for",
+        TOKEN,
+        answer(gzip.compress(GOOD_BODY, mtime=0), Content_Encoding="gzip"),
+        says="replaced",
+    ),
+    Row(
+        "deflate that was not asked for",
+        TOKEN,
+        answer(zlib.compress(GOOD_BODY), Content_Encoding="deflate"),
+        says="replaced",
+    ),
+    Row(
+        "gzip that is none",
+        UNAVAILABLE,
+        answer(GOOD_BODY, Content_Encoding="gzip"),
+        where=BOTH,
+        says="sent a body that is no gzip",
+    ),
     Row(
         "gzip cut short",
         MALFORMED,
@@ -421,37 +585,85 @@ LIFETIMES = (
     Row("`expires_in` `null`", TOKEN, token_answer(expires_in="null")),
     Row('`expires_in` `"3600"`', TOKEN, token_answer(expires_in='"3600"')),
     Row('`expires_in` `"an hour"`', MALFORMED, token_answer(expires_in='"an hour"')),
-    Row("`expires_in` `0`", MALFORMED, token_answer(expires_in="0")),
-    Row("`expires_in` `-1`", MALFORMED, token_answer(expires_in="-1")),
+    Row(
+        "`expires_in` `0`",
+        MALFORMED,
+        token_answer(expires_in="0"),
+        says="not a positive, finite number",
+    ),
+    Row(
+        "`expires_in` `-1`",
+        MALFORMED,
+        token_answer(expires_in="-1"),
+        says="not a positive, finite number",
+    ),
     Row("`expires_in` `3600.5`", TOKEN, token_answer(expires_in="3600.5")),
-    Row("`expires_in` `1e400`", MALFORMED, token_answer(expires_in="1e400")),
-    Row("`expires_in` `NaN`", MALFORMED, token_answer(expires_in="NaN"), where=BOTH),
-    Row("`expires_in` `true`", MALFORMED, token_answer(expires_in="true")),
+    Row(
+        "`expires_in` `1e400`",
+        MALFORMED,
+        token_answer(expires_in="1e400"),
+        says="not a positive, finite number",
+    ),
+    Row(
+        "`expires_in` `NaN`",
+        MALFORMED,
+        token_answer(expires_in="NaN"),
+        where=BOTH,
+        says="not a positive, finite number",
+    ),
+    Row(
+        "`expires_in` `true`",
+        MALFORMED,
+        token_answer(expires_in="true"),
+        says="expires_in is a bool",
+    ),
     Row("`expires_in` of a million years", TOKEN, token_answer(expires_in="31556952000000")),
     Row(
         "`expires_in` a number of 5,000 digits",
         MALFORMED,
         token_answer(expires_in="9" * 5000),
         where=BOTH,
+        says="it is no JSON object",
     ),
-    Row(
-        "`expires_in` a string of 5,000 digits", TOKEN, token_answer(expires_in=f'"{"9" * 5000}"')
-    ),
+    Row("`expires_in` a string of 5,000 digits", TOKEN, token_answer(expires_in=f'"{"9" * 5000}"')),
 )
 
 TOKENS = (
     Row("`token_type` `Bearer`", TOKEN, token_answer(token_type='"Bearer"')),
     Row("`token_type` missing", TOKEN, token_answer(token_type=None)),
-    Row("`token_type` `mac`", MALFORMED, token_answer(token_type='"mac"')),
-    Row("`token_type` `DPoP`", MALFORMED, token_answer(token_type='"DPoP"')),
+    Row(
+        "`token_type` `mac`",
+        MALFORMED,
+        token_answer(token_type='"mac"'),
+        says="token_type is not bearer",
+    ),
+    Row(
+        "`token_type` `DPoP`",
+        MALFORMED,
+        token_answer(token_type='"DPoP"'),
+        says="token_type is not bearer",
+    ),
     Row("`access_token` missing", MALFORMED, token_answer(access_token=None)),
     Row("`access_token` empty", MALFORMED, token_answer(access_token='""')),
     Row("`access_token` a number", MALFORMED, token_answer(access_token="7")),
     Row(
-        "A line break in the token", MALFORMED, token_answer(access_token='"a\\r\\nb"')
+        "A line break in the token",
+        MALFORMED,
+        token_answer(access_token='"a\\r\\nb"'),
+        says="characters that no header can carry",
     ),
-    Row("A control character in the token", MALFORMED, token_answer(access_token='"a\\u0007b"')),
-    Row("A letter beyond ASCII in the token", MALFORMED, token_answer(access_token='"ä"')),
+    Row(
+        "A control character in the token",
+        MALFORMED,
+        token_answer(access_token='"a\\u0007b"'),
+        says="characters that no header can carry",
+    ),
+    Row(
+        "A letter beyond ASCII in the token",
+        MALFORMED,
+        token_answer(access_token='"ä"'),
+        says="characters that no header can carry",
+    ),
     Row("A refresh token beside it", TOKEN, token_answer(refresh_token='"unwanted"')),
     Row("The same token again, its life shorter", TOKEN, server={"reuses_tokens": True}),
     Row("A new token that kills the old one", TOKEN, server={"single_token": True}),
@@ -459,6 +671,7 @@ TOKENS = (
 
 GROUPS: Mapping[str, tuple[Row, ...]] = {
     "Connections": CONNECTION,
+    "Framing": FRAMING,
     "Slowness": SLOWNESS,
     "Rate limits": RATE_LIMITS,
     "Statuses": SERVER_ERRORS,

@@ -68,6 +68,7 @@ class Outcome:
         stale: what getters of the STALE token got, all through the outage.
         refreshes: how many requests were made until there was a new token.
         well_again: when there was a new token in place of the stale one.
+        said: the held getter's token, or its error's message; not on the page.
     """
 
     held: str
@@ -75,6 +76,7 @@ class Outcome:
     stale: str
     refreshes: int
     well_again: str
+    said: str = attrs.field(eq=False)
 
 
 @attrs.frozen
@@ -152,13 +154,14 @@ def measure(row: Row, where: Where) -> Outcome:
         held, stale = trio.run(_run_within_limit, row, way)
         refreshes = {1: AT_ONCE, FAULTY_ANSWERS + 1: WITH_THE_NEXT}
         well_again = refreshes.get(stale.attempts, f"after {stale.attempts} attempts")
-    return Outcome(held.got, held.attempts, stale.got, stale.attempts, well_again)
+    return Outcome(held.got, held.attempts, stale.got, stale.attempts, well_again, held.said)
 
 
 @attrs.frozen
 class _Run:
     got: str
     attempts: int
+    said: str = ""
     seconds: float = math.nan
 
 
@@ -181,18 +184,20 @@ async def _run_held(attempts: _Attempts, way: _Way) -> _Run:
     config = attempts.place.config(way.settings)
     async with AnonymousSession(config, attempts) as session:
         try:
-            await session.get_access_token()
-        except TokenRequestError as error:
-            run = _Run(_in_words(error), len(attempts.sent))
-            assert error.attempts == run.attempts
-            # Nothing of the fault stays: the first getter after the pause gets a token.
-            attempts.faulty_until = run.attempts
-            assert error.retry_after is not None
-            await trio.sleep(error.retry_after)
-            await session.get_access_token()
-            assert len(attempts.sent) == run.attempts + 1
-            return run
-        return _Run(TOKEN, len(attempts.sent))
+            token = await session.get_access_token()
+        except TokenRequestError as caught:
+            error = caught
+        else:
+            return _Run(TOKEN, len(attempts.sent), said=token)
+        run = _Run(_in_words(error), len(attempts.sent), said=str(error))
+        assert error.attempts == run.attempts
+        # Nothing of the fault stays: the first getter after the pause gets a token.
+        attempts.faulty_until = run.attempts
+        assert error.retry_after is not None
+        await trio.sleep(error.retry_after)
+        await session.get_access_token()
+        assert len(attempts.sent) == run.attempts + 1
+        return run
 
 
 async def _run_stale(attempts: _Attempts, way: _Way) -> _Run:
@@ -215,7 +220,7 @@ async def _run_stale(attempts: _Attempts, way: _Way) -> _Run:
         run = _Run(
             TOKEN if seen == {old} else "no token",
             len(attempts.sent) - 1,
-            trio.current_time() - attempts.sent[1],
+            seconds=trio.current_time() - attempts.sent[1],
         )
         if run.attempts == 1:
             # The fault does no harm, and so it stays.

@@ -39,6 +39,7 @@ class Wire:
         refuses: no connection is taken.
         name_is_unknown: the server's name does not resolve.
         certificate_is_untrusted: nobody vouches for the server's certificate.
+        never_shakes_hands: TLS is waited for in vain.
         resets: where the connection is reset, not just closed.
         drip: seconds before each byte of the body.
         padding: bytes of white space after the body.
@@ -51,6 +52,7 @@ class Wire:
     refuses: bool = False
     name_is_unknown: bool = False
     certificate_is_untrusted: bool = False
+    never_shakes_hands: bool = False
     resets: Literal["before_headers", "after_headers"] | None = None
     drip: float = 0.0
     padding: int = 0
@@ -66,7 +68,7 @@ class Wire:
     @property
     def needs_tls(self) -> bool:
         """Whether the server has to be reached through TLS."""
-        return self.name_is_unknown or self.certificate_is_untrusted
+        return self.name_is_unknown or self.certificate_is_untrusted or self.never_shakes_hands
 
 
 NO_WIRE = Wire()
@@ -160,9 +162,7 @@ class _Answer:
                 value = b"%d" % self._missing
             lines.append(name + b": " + value)
         head = b"\r\n".join([*lines, b"", b""])
-        await self._server._send(
-            self._stream, head.replace(ELSEWHERE, self._server.elsewhere)
-        )
+        await self._server._send(self._stream, head.replace(ELSEWHERE, self._server.elsewhere))
         if self._wire.resets == "after_headers":
             raise _ResetError
 
@@ -278,13 +278,13 @@ class _MemoryStream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self.is_at_end = False
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
         try:
             return bytes(await self._stream.receive_some(max_bytes))
         except trio.BrokenResourceError as error:
             raise httpcore.ReadError from error
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # likewise
         try:
             await self._stream.send_all(buffer)
         except trio.BrokenResourceError as error:

@@ -1,0 +1,279 @@
+"""Totals: an attempt, a body, and the end of a session are bounded, whatever the server does."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import math
+import tracemalloc
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers import Getter, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    SessionClosedError,
+    TokenManager,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from trio_anon_session.testing import Fault, virtual_time
+
+from .places import open_in_process, open_on_sockets
+from .rows import GOOD_BODY, HEAD, MIB, ROWS, UNAVAILABLE, Row, answer
+from .wire import CHUNK, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.testing import MockClock
+
+    from .places import Place
+
+REAL_TIME_LIMIT = 60.0
+"""Seconds, against a test on sockets that hangs."""
+
+rows = st.sampled_from([row for row in ROWS if "in process" in row.where])
+
+
+def with_wire(wire: Wire) -> Row:
+    """Return a row that is about the wire alone."""
+    return Row("", UNAVAILABLE, wire=wire)
+
+
+def with_fault(fault: Fault) -> Row:
+    """Return a row that is about the answer alone."""
+    return Row("", UNAVAILABLE, fault)
+
+
+async def attempt(place: Place, *, limit: float = 30.0) -> str:
+    """Make one attempt, which meets the fault, and return what came of it."""
+    await place.begin_attempt(is_faulty=True)
+    manager = TokenManager(place.config({"request_timeout": limit}), http_client=place.client)
+    try:
+        return (await manager.get_tokens_client_credentials_grant()).access_token
+    except TokenUnavailableError as error:
+        return str(error)
+
+
+# An attempt
+
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(GOOD_BODY) + GOOD_BODY
+
+delays = st.one_of(
+    st.just(0.0), st.floats(0.0, 1.0), st.floats(0.0, 20.0), st.just(31.0), st.just(math.inf)
+)
+
+
+@st.composite
+def drips(draw: st.DrawFn) -> tuple[tuple[float, bytes], ...]:
+    """Draw interim answers and a good answer, cut anywhere, with any delay before each piece."""
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n" * draw(st.integers(0, 3))
+    text = interim + WHOLE
+    cuts = sorted(draw(st.sets(st.integers(1, len(text) - 1), max_size=12)))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
+    return tuple((draw(delays), piece) for piece in pieces)
+
+
+@given(drip=drips(), limit=st.sampled_from([0.5, 5.0, 30.0]))
+@virtual_time
+async def test_attempt_ends_within_its_limit_however_bytes_drip(
+    drip: tuple[tuple[float, bytes], ...], limit: float
+) -> None:
+    """An answer that is whole in time is taken then; any other ends the attempt at its limit."""
+    takes = sum(delay for delay, _ in drip)
+    async with open_in_process(with_wire(Wire(script=drip))) as place:
+        began_at = trio.current_time()
+        outcome = await attempt(place, limit=limit)
+        took = trio.current_time() - began_at
+
+    assert took == pytest.approx(min(takes, limit))
+    if takes != pytest.approx(limit):
+        assert (outcome == "replaced") is (takes < limit)
+
+
+@given(row=rows, limit=st.floats(0.1, 100.0))
+@virtual_time
+async def test_attempt_ends_within_its_limit_whatever_the_fault(row: Row, limit: float) -> None:
+    """No fault of the matrix makes an attempt longer than ``request_timeout``."""
+    async with open_in_process(row) as place:
+        began_at = trio.current_time()
+        with suppress(TokenRequestError):
+            await attempt(place, limit=limit)
+
+        assert trio.current_time() - began_at <= limit + 1e-6
+
+
+STEADY = 0.01
+"""Seconds between pieces: no read waits for long."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "piece", [b"x", b"HTTP/1.1 102 Processing\r\n\r\n"], ids=["header", "interim answers"]
+)
+async def test_attempt_on_a_real_socket_ends_though_bytes_keep_coming(piece: bytes) -> None:
+    """It is the whole of an attempt that is limited, not each read."""
+    script = ((0.0, b"HTTP/1.1 "), *((STEADY, b"x") for _ in range(10_000)))
+    if piece != b"x":
+        script = tuple((STEADY, piece) for _ in range(10_000))
+    with trio.fail_after(REAL_TIME_LIMIT):
+        async with open_on_sockets(with_wire(Wire(script=script))) as place:
+            assert "did not answer within 0.3 s" in await attempt(place, limit=0.3)
+
+
+# A body
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize(("size", "is_taken"), [(MIB, True), (MIB + 1, False)])
+async def test_body_of_1_mib_is_the_largest(
+    packing: str, size: int, is_taken: bool, autojump_clock: MockClock
+) -> None:
+    """A body of 1 MiB when unpacked is read, and one byte more is refused."""
+    body = PACKINGS[packing](GOOD_BODY.ljust(size))
+    async with open_in_process(with_fault(answer(body, Content_Encoding=packing))) as place:
+        outcome = await attempt(place)
+
+    assert outcome == "replaced" if is_taken else "sent more than 1048576 bytes" in outcome
+
+
+@pytest.mark.parametrize("is_bomb", [False, True])
+async def test_no_more_is_read_of_a_body_that_is_too_large(
+    is_bomb: bool, autojump_clock: MockClock
+) -> None:
+    """Of 50 MB, what comes after the limit stays on the wire."""
+    fault = Fault()
+    if is_bomb:
+        fault = answer(gzip.compress(bytes(2 * MIB)), Content_Encoding="gzip")
+    row = attrs.evolve(with_fault(fault), wire=Wire(padding=50_000_000))
+    async with open_in_process(row) as place:
+        outcome = await attempt(place)
+
+        assert "sent more than 1048576 bytes" in outcome
+        assert place.wire.bytes_sent <= (0 if is_bomb else MIB) + 2 * CHUNK
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+async def test_bomb_is_not_unfolded(packing: str, autojump_clock: MockClock) -> None:
+    """What a bomb of 64 MiB would unfold to is never in memory."""
+    body = PACKINGS[packing](bytes(64 * MIB))
+    async with open_in_process(with_fault(answer(body, Content_Encoding=packing))) as place:
+        tracemalloc.start()
+        try:
+            outcome = await attempt(place)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert "sent more than 1048576 bytes" in outcome
+    assert peak < 8 * MIB
+
+
+# The end of a session
+
+
+class _LeftError(Exception):
+    """Ends a block."""
+
+
+Leaving = Literal["return", "exception", "cancellation"]
+
+
+@given(
+    row=rows,
+    after=st.floats(0.0, 100.0),
+    leaving=st.sampled_from(["return", "exception", "cancellation"]),
+    is_stale=st.booleans(),
+)
+@virtual_time
+async def test_leaving_takes_no_time(
+    row: Row, after: float, leaving: Leaving, is_stale: bool
+) -> None:
+    """A block ends in the moment in which it is left, whatever fault is under way."""
+    getter = Getter()
+    async with open_in_process(row) as place:
+        config = place.config({"stale_buffer": 1800.0})
+        manager = TokenManager(config, http_client=place.client)
+        await place.begin_attempt(is_faulty=not is_stale)
+        left_at = math.nan
+        async with trio.open_nursery() as nursery:
+            with suppress(_LeftError), trio.CancelScope() as scope:
+                async with AnonymousSession(config, manager) as session:
+                    if is_stale:
+                        await session.get_access_token()
+                        await place.begin_attempt(is_faulty=True)
+                        await trio.sleep(1800.0)
+                    nursery.start_soon(getter.run, session)
+                    await trio.sleep(after)
+                    left_at = trio.current_time()
+                    if leaving == "exception":
+                        raise _LeftError
+                    if leaving == "cancellation":
+                        scope.cancel()
+                        await trio.sleep_forever()
+        assert trio.current_time() == left_at
+
+    assert getter.token or isinstance(getter.error, SessionClosedError | TokenRequestError)
+
+
+@given(row=rows, shutdown_timeout=st.floats(0.1, 100.0), is_asking=st.booleans())
+@virtual_time
+async def test_leaving_takes_no_longer_than_revoking_may(
+    row: Row, shutdown_timeout: float, is_asking: bool
+) -> None:
+    """With ``revoke_on_exit``, and any fault at the endpoints, it is ``shutdown_timeout``."""
+    async with open_in_process(row) as place:
+        config = place.config({"revoke_on_exit": True, "shutdown_timeout": shutdown_timeout})
+        manager = TokenManager(config, http_client=place.client)
+        await place.begin_attempt(is_faulty=False)
+        async with AnonymousSession(config, manager) as session:
+            await session.get_access_token()
+            await place.begin_attempt(is_faulty=True)
+            if is_asking:
+                # A refresh is under way, too.
+                await trio.sleep(3000.0)
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at <= shutdown_timeout + 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_socket_survives_an_endpoint_that_hangs(scheme: str) -> None:
+    """Leaving closes the connection, in the midst of a handshake too, and the server sees it."""
+    began, ended = trio.Event(), trio.Event()
+
+    async def say_nothing(stream: trio.SocketStream) -> None:
+        began.set()
+        while await stream.receive_some():
+            pass
+        ended.set()
+
+    with trio.fail_after(REAL_TIME_LIMIT):
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(
+                functools.partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1")
+            )
+            port = listeners[0].socket.getsockname()[1]
+            # Longer than the test may take: it is leaving that ends the attempt.
+            config = make_config(
+                api_root_url=f"{scheme}://127.0.0.1:{port}", request_timeout=2 * REAL_TIME_LIMIT
+            )
+            async with AnonymousSession(config) as session:
+                nursery.start_soon(Getter().run, session)
+                await began.wait()
+            await ended.wait()
+            nursery.cancel_scope.cancel()
