@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import ssl
 from contextlib import asynccontextmanager, suppress
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from trio_anon_session import Config
 
     from .rows import Row
+    from .wire import Certificate
 
 NAME = "token.invalid"
 """A name that no resolver knows (RFC 6761 §6.4)."""
+
+LAST_YEAR = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+"""A year that is over."""
 
 
 class Place:
@@ -157,16 +162,26 @@ class _OnSockets(Place):
         if not self._row.wire.needs_tls:
             await self.wire.serve(stream)
             return
-        if self.wire.wire.never_shakes_hands:
-            await trio.sleep_forever()
-        is_trusted = not self.wire.wire.certificate_is_untrusted
+        wire = self.wire.wire
+        if not wire.speaks_tls:
+            await self._speak_no_tls(stream)
+            return
         secured = trio.SSLStream(
-            stream, _server_context(is_trusted), server_side=True, https_compatible=True
+            stream, _server_context(wire.certificate), server_side=True, https_compatible=True
         )
         with suppress(trio.BrokenResourceError):
             await secured.do_handshake()
             await self.wire.serve(secured)
         await trio.aclose_forcefully(secured)
+
+    async def _speak_no_tls(self, stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        script = self.wire.wire.script
+        if script is None:
+            await trio.sleep_forever()
+        for _, piece in script or ():
+            await stream.send_all(piece)
+        await stream.aclose()
 
     async def serve_elsewhere(self, stream: trio.SocketStream) -> None:
         """Be the other origin, which nobody should ever see."""
@@ -204,8 +219,17 @@ def _client_context() -> ssl.SSLContext:
 
 
 @functools.cache
-def _server_context(is_trusted: bool) -> ssl.SSLContext:
-    authority = _authorities()[0 if is_trusted else 1]
+def _server_context(certificate: Certificate) -> ssl.SSLContext:
+    trusted, unknown = _authorities()
+    match certificate:
+        case "good":
+            issued = trusted.issue_cert("127.0.0.1", NAME)
+        case "of an unknown authority":
+            issued = unknown.issue_cert("127.0.0.1", NAME)
+        case "for another name":
+            issued = trusted.issue_cert("another.invalid")
+        case "of last year":
+            issued = trusted.issue_cert("127.0.0.1", NAME, not_after=LAST_YEAR)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1", NAME).configure_cert(context)
+    issued.configure_cert(context)
     return context

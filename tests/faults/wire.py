@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from trio_anon_session.testing import TokenServer
 
+Certificate = Literal["good", "of an unknown authority", "for another name", "of last year"]
+
 ELSEWHERE = b"elsewhere.test"
 """In an answer, stands for the authority of another origin."""
 
@@ -38,8 +40,8 @@ class Wire:
     Attributes:
         refuses: no connection is taken.
         name_is_unknown: the server's name does not resolve.
-        certificate_is_untrusted: nobody vouches for the server's certificate.
-        never_shakes_hands: TLS is waited for in vain.
+        certificate: what is wrong with the server's.
+        speaks_tls: whether it answers a handshake; it says nothing otherwise.
         resets: where the connection is reset, not just closed.
         drip: seconds before each byte of the body.
         padding: bytes of white space after the body.
@@ -51,8 +53,8 @@ class Wire:
 
     refuses: bool = False
     name_is_unknown: bool = False
-    certificate_is_untrusted: bool = False
-    never_shakes_hands: bool = False
+    certificate: Certificate = "good"
+    speaks_tls: bool = True
     resets: Literal["before_headers", "after_headers"] | None = None
     drip: float = 0.0
     padding: int = 0
@@ -68,7 +70,7 @@ class Wire:
     @property
     def needs_tls(self) -> bool:
         """Whether the server has to be reached through TLS."""
-        return self.name_is_unknown or self.certificate_is_untrusted or self.never_shakes_hands
+        return self.name_is_unknown or self.certificate != "good" or not self.speaks_tls
 
 
 NO_WIRE = Wire()
