@@ -251,12 +251,18 @@ async def test_leaving_takes_no_longer_than_revoking_may(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_no_socket_survives_an_endpoint_that_hangs(scheme: str) -> None:
+@pytest.mark.parametrize("way", ["http", "https", "proxy"])
+async def test_no_socket_survives_an_endpoint_that_hangs(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Leaving closes the connection, in the midst of a handshake too, and the server sees it."""
     began, ended = trio.Event(), trio.Event()
 
     async def say_nothing(stream: trio.SocketStream) -> None:
+        said = await stream.receive_some()
+        if said.startswith(b"CONNECT "):
+            await stream.send_all(b"HTTP/1.1 200 Connected\r\n\r\n")
+            await stream.receive_some()
         began.set()
         while await stream.receive_some():
             pass
@@ -267,11 +273,12 @@ async def test_no_socket_survives_an_endpoint_that_hangs(scheme: str) -> None:
             listeners = await nursery.start(
                 functools.partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1")
             )
-            port = listeners[0].socket.getsockname()[1]
+            root_url = f"{way}://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+            if way == "proxy":
+                monkeypatch.setenv("HTTPS_PROXY", root_url.replace("proxy", "http"))
+                root_url = "https://token.invalid"
             # Longer than the test may take: it is leaving that ends the attempt.
-            config = make_config(
-                api_root_url=f"{scheme}://127.0.0.1:{port}", request_timeout=2 * REAL_TIME_LIMIT
-            )
+            config = make_config(api_root_url=root_url, request_timeout=2 * REAL_TIME_LIMIT)
             async with AnonymousSession(config) as session:
                 nursery.start_soon(Getter().run, session)
                 await began.wait()
