@@ -27,7 +27,18 @@ from trio_anon_session import (
 from trio_anon_session.testing import Fault, virtual_time
 
 from .places import open_in_process, open_on_sockets
-from .rows import GOOD_BODY, HEAD, MIB, ROWS, UNAVAILABLE, Row, answer
+from .rows import (
+    CONNECTION,
+    FRAMING,
+    GOOD_BODY,
+    HEAD,
+    MIB,
+    ROWS,
+    SLOWNESS,
+    UNAVAILABLE,
+    Row,
+    answer,
+)
 from .wire import CHUNK, Wire
 
 if TYPE_CHECKING:
@@ -109,6 +120,30 @@ async def test_attempt_ends_within_its_limit_whatever_the_fault(row: Row, limit:
             await attempt(place, limit=limit)
 
         assert trio.current_time() - began_at <= limit + 1e-6
+
+
+MANY = 101
+"""More than the connections that an httpx client may have."""
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        row
+        for row in (*CONNECTION, *FRAMING, *SLOWNESS)
+        if "in process" in row.where and row.held == UNAVAILABLE
+    ],
+    ids=lambda row: row.name,
+)
+async def test_failures_use_up_no_connections(row: Row, autojump_clock: MockClock) -> None:
+    """However many attempts have failed, there is a connection for the next."""
+    async with open_in_process(row) as place:
+        for _ in range(MANY):
+            await attempt(place)
+        await place.begin_attempt(is_faulty=False)
+        await TokenManager(
+            place.config({}), http_client=place.client
+        ).get_tokens_client_credentials_grant()
 
 
 STEADY = 0.01
