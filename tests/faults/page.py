@@ -34,6 +34,7 @@ A test compares it with the outcome of runs of its own.
 - **Well again** is when the new token is there, counted from the first of these attempts.
   That is the time of the attempts and of the pauses between them, on Trio's clock.
   The jitter of the pauses, half to one and a half of each, is left out.
+  Attempts that fail at once, with pauses of 2 and 4 seconds after them, make 6 seconds.
   On real sockets time is nobody's promise: *{with_the_next}* means that it took one good answer.
 - **In process**, bytes go through memory, time is virtual, and settings are the defaults.
   One attempt has 30 seconds (`request_timeout`).

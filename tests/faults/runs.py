@@ -52,9 +52,9 @@ SETTINGS: dict[str, Any] = {"max_retries": 2}
 
 # Nothing waits for long: what is asserted of real sockets is never a time.
 QUICK_SETTINGS = SETTINGS | {
-    "retry_interval": 0.01,
-    "max_retry_interval": 0.02,
-    "min_refresh_interval": 0.01,
+    "retry_interval": 0.004,
+    "max_retry_interval": 0.004,
+    "min_refresh_interval": 0.001,
 }
 IMPATIENT = 0.3
 """Seconds for which an answer on a real socket is waited for that is never going to come."""
