@@ -114,15 +114,9 @@ class _OnSockets(Place):
         super().__init__(row)
         self._nursery = nursery
         self._serving: tuple[trio.CancelScope, trio.Event] | None = None
-        self._has_other_certificate = False
         self.connections_elsewhere = 0
         self.port = 0
         self.client = httpx.AsyncClient(verify=_client_context(), trust_env=False)
-
-    @property
-    def url(self) -> str:  # type: ignore[override]  # the port is known late
-        name = NAME if self._row.wire.name_is_unknown else "127.0.0.1"
-        return f"{'https' if self._row.wire.needs_tls else 'http'}://{name}:{self.port}"
 
     async def begin_attempt(self, *, is_faulty: bool) -> None:
         # What the last request has left to do, such as to close its connection.
@@ -140,6 +134,9 @@ class _OnSockets(Place):
         """Listen, on the same port as before."""
         listener = await _listen(self.port)
         self.port = listener.socket.getsockname()[1]
+        scheme = "https" if self._row.wire.needs_tls else "http"
+        host = NAME if self._row.wire.name_is_unknown else "127.0.0.1"
+        self.url = f"{scheme}://{host}:{self.port}"
         self._serving = trio.CancelScope(), trio.Event()
         self._nursery.start_soon(self._serve, listener, *self._serving)
 

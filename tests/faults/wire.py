@@ -87,7 +87,6 @@ class WireServer:
         server: the token server.
         wire: what goes wrong; may be replaced at any time.
         elsewhere: what to say for `ELSEWHERE`.
-        connections: how many there were.
         bytes_sent: how many bytes of answers streams have taken.
     """
 
@@ -95,12 +94,10 @@ class WireServer:
         self.server = server
         self.wire = wire
         self.elsewhere = ELSEWHERE
-        self.connections = 0
         self.bytes_sent = 0
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end, whoever ends it."""
-        self.connections += 1
         async with stream:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 try:
