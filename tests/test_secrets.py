@@ -137,6 +137,8 @@ def test_scrub_without_secrets() -> None:
         ("a\x7f\x85\x9fb", "a b"),
         ("a\u2028b\u2029c", "a b c"),
         ("\n\ta\n", "a"),
+        ("a\u202egnp.b", "a gnp.b"),
+        ("\ufeffa\u200b\u2066b", "a b"),
         ("a  b", "a  b"),
         ("ünï", "ünï"),
     ],

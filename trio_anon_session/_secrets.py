@@ -22,7 +22,10 @@ _EXCERPT_LIMIT = 300
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 # h11 quotes what it cannot read, and what follows in the line with it.
 _QUOTED_BYTES = re.compile(r"bytearray\(b.*", re.DOTALL)
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# With those that turn the order of letters round, or are not seen: they forge lines, too.
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+"
+)
 
 
 def basic_credentials(client_id: str, client_secret: str) -> str:
