@@ -292,6 +292,8 @@ class TokenManager(Unpicklable):
             body, refusal = await _read(response)
         finally:
             await response.aclose()
+            # The two hold each other, and the form: it would be left to the collector.
+            del response.stream
         return refusal or _Answer(response.status_code, response.headers, body)
 
     def _drop_cookies(self, response: httpx.Response) -> None:

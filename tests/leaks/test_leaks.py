@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import logging
 import signal
 import traceback
@@ -15,6 +16,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import make_config
 from trio_anon_session import Config, TokenManager
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
 
@@ -232,6 +234,32 @@ async def test_promise_21_half_a_character_in_a_refusal(autojump_clock: MockCloc
         with pytest.raises(httpx.RequestError, match="invalid_scope") as caught:
             await manager.get_tokens_client_credentials_grant()
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("call", ["grant", "revocation"])
+async def test_promise_21_the_form_ends_with_its_request(
+    call: str, autojump_clock: MockClock
+) -> None:
+    """The form, with the secret in it, is not left in memory for the garbage collector."""
+
+    def requests() -> list[int]:
+        return [id(each) for each in gc.get_objects() if isinstance(each, httpx.Request)]
+
+    async with (
+        httpx.AsyncClient(transport=WireTransport(lambda sent: good_answer("t"))) as client,
+        TokenManager(make_config(api_root_url="http://localhost"), http_client=client) as manager,
+    ):
+        gc.collect()
+        gc.disable()
+        try:
+            before = requests()
+            if call == "grant":
+                await manager.get_tokens_client_credentials_grant()
+            else:
+                await manager.revoke_tokens("t")
+            assert requests() == before
+        finally:
+            gc.enable()
 
 
 def test_plain_life_shows_much() -> None:
