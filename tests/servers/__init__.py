@@ -1,0 +1,1 @@
+"""Sessions against authorization servers that others wrote, on loopback sockets."""

@@ -1,0 +1,51 @@
+"""The servers as fixtures, and their names on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .on_django import DjangoServer
+from .on_flask import AuthlibServer
+from .serving import Served, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MET = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def _authlib() -> AuthlibServer:
+    return AuthlibServer()
+
+
+@pytest.fixture(scope="session")
+def _django(tmp_path_factory: pytest.TempPathFactory) -> DjangoServer:
+    return DjangoServer(tmp_path_factory.mktemp("django") / "db.sqlite3")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("_authlib", id=AuthlibServer.name),
+        pytest.param("_django", id=DjangoServer.name),
+    ],
+)
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Serve each of the servers in turn."""
+    server = request.getfixturevalue(request.param)
+    met = request.config.stash.setdefault(_MET, [])
+    if server.name not in met:
+        met.append(server.name)
+    with serve(server) as served:
+        yield served
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the servers that were met, whatever the verbosity."""
+    for name in config.stash.get(_MET, []):
+        terminalreporter.write_line(f"authorization server met: {name}")

@@ -1,0 +1,131 @@
+"""What the tests ask of an authorization server, and how it is served."""
+
+from __future__ import annotations
+
+import io
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import attrs
+
+from trio_anon_session import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+LIFETIME = 60.0
+"""Seconds that the servers let a token live."""
+SCOPES = ("files", "users")
+"""What a client may ask for; the resource wants the first."""
+
+
+class AuthorizationServer(Protocol):
+    """Is a server that others wrote, set up, with its own books.
+
+    Attributes:
+        name: what it is, with versions.
+        app: what is served.
+        token_path: its token endpoint.
+        revoke_path: its revocation endpoint.
+        resource_path: what is to be had with a token that has the scope ``files``.
+        default_path: the same, protected as the server does it by default.
+        default_refusal: the status of its answer to a dead token.
+        plus_is_a_space: whether it reads a ``+`` in Basic credentials as a space.
+    """
+
+    name: str
+    app: WSGIApplication
+    token_path: str
+    revoke_path: str
+    resource_path: str
+    default_path: str
+    default_refusal: int
+    plus_is_a_space: bool
+
+    def register(self, client_id: str, client_secret: str) -> None:
+        """Make a client known, with all `SCOPES`."""
+
+    def let_time_pass(self, seconds: float) -> None:
+        """Move the server's clock alone."""
+
+    def end_tokens(self) -> None:
+        """End every token that lives, and tell nobody."""
+
+    def tokens_granted(self) -> int:
+        """Return how many tokens the server has made."""
+
+
+@attrs.define
+class Served:
+    """Is a server on a socket.
+
+    Attributes:
+        server: the server.
+        root: its URL.
+        answers: the path and the status of each answer, in order.
+    """
+
+    server: AuthorizationServer
+    root: str
+    answers: list[tuple[str, int]] = attrs.field(factory=list)
+
+    def config(self, client_id: str, client_secret: str, **settings: Any) -> Config:
+        """Return the config of a client."""
+        return Config(
+            client_id=client_id,
+            client_secret=client_secret,
+            api_root_url=self.root,
+            token_url=self.root + self.server.token_path,
+            revoke_url=self.root + self.server.revoke_path,
+            **settings,
+        )
+
+    @property
+    def resource(self) -> str:
+        """The URL of the protected resource."""
+        return self.root + self.server.resource_path
+
+    def statuses(self, path: str) -> list[int]:
+        """Return the statuses of the answers of one endpoint, in order."""
+        return [status for answered, status in self.answers if answered == path]
+
+    def watch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request, and note its answer."""
+        # All of it: a socket that is closed with something unread may take the answer along.
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+
+        def start(status: str, *args: Any) -> Any:
+            self.answers.append((environ["PATH_INFO"], int(status[:3])))
+            return start_response(status, *args)
+
+        return self.server.app(environ, start)
+
+
+class _Server(WSGIServer):
+    # A connection that finds the queue full tries again after a second.
+    request_queue_size = 100
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Write nothing to the terminal."""
+
+
+@contextmanager
+def serve(server: AuthorizationServer) -> Iterator[Served]:
+    """Serve on a free loopback port while the block lasts, one request after the other."""
+    served = Served(server, "")
+    http_server = make_server("127.0.0.1", 0, served.watch, _Server, _QuietHandler)
+    served.root = f"http://127.0.0.1:{http_server.server_port}"
+    thread = threading.Thread(target=http_server.serve_forever, args=[0.01])
+    thread.start()
+    try:
+        yield served
+    finally:
+        http_server.shutdown()
+        thread.join()
+        http_server.server_close()

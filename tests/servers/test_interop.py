@@ -1,0 +1,368 @@
+"""A session against servers that others wrote: grant, use, expiry, revocation, refusals.
+
+Sockets are real; the session's clock and the server's are moved by hand. What had to be set
+for each server stands in `on_flask` and `on_django`.
+
+No server here fails to decode Basic credentials, but they decode them differently, and some
+elsewhere decode nothing: RFC 6749 §2.3.1 wants a form's encoding, where a space is ``+``, and
+most read percent-encoding alone. A session sends ``%20``, which both read. Where a server
+decodes nothing, an id and a secret of letters, digits, ``-``, ``.``, ``_`` and ``~`` go through
+all the same; for others ``client_secret_post`` is the way.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
+
+import httpx
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from trio_anon_session import (
+    AnonymousSession,
+    CredentialsRejectedError,
+    TokenManager,
+    TokenRequestError,
+    TokenState,
+)
+
+from .serving import LIFETIME
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trio_anon_session import Config
+
+    from .serving import Served
+
+pytestmark = pytest.mark.slow
+
+METHODS = ["client_secret_post", "client_secret_basic"]
+ODD = {
+    "spaces": " two  words ",
+    "colons": "a:b::c",
+    "percent": "100%41%zz%",
+    "plus": "a+b++",
+    "quotes": "do\"ub'le",
+    "backslash": "back\\slash\\",
+    "form": "a=b&c;d#e?f",
+    "non-ASCII": "größe-шифр-密码-😀",
+    "everything": " p@ss: w/ö'rd\"+%41&<\\>!密 ",
+}
+# A name of its own for every client: the servers are the same for all tests.
+_numbers = itertools.count(1)
+
+
+def register(served: Served, odd: str = "secret") -> tuple[str, str]:
+    """Make a new client known, with an odd id and an odd secret."""
+    client_id, client_secret = f"id {odd} {next(_numbers)}", odd
+    served.server.register(client_id, client_secret)
+    return client_id, client_secret
+
+
+class Program:
+    """Is what a user has: a session, a client with its auth; and the clocks of both sides."""
+
+    def __init__(
+        self, served: Served, clock: MockClock, session: AnonymousSession, client: httpx.AsyncClient
+    ) -> None:
+        self.served = served
+        self.session = session
+        self.client = client
+        self._clock = clock
+
+    async def use(self, **request: Any) -> httpx.Response:
+        """Ask for the protected resource."""
+        return await self.client.post(self.served.resource, **request)
+
+    async def use_with(self, token: str) -> int:
+        """Return the status that the resource has for a token, past the session."""
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await self.client.get(self.served.resource, headers=headers, auth=None)
+        return answer.status_code
+
+    def let_time_pass(self, seconds: float, *, at_server: bool = True) -> None:
+        """Move the clocks."""
+        if at_server:
+            self.served.server.let_time_pass(seconds)
+        self._clock.jump(seconds)
+
+    def granted(self) -> int:
+        """Return how many token requests were answered since the program began."""
+        return len(self.served.statuses(self.served.server.token_path))
+
+
+@asynccontextmanager
+async def open_program(
+    served: Served, clock: MockClock, config: Config | None = None, **settings: Any
+) -> AsyncIterator[Program]:
+    """Open a session, on real sockets, and a client that uses it."""
+    config = config or served.config(*register(served), **settings)
+    served.answers.clear()
+    async with (
+        TokenManager(config) as manager,
+        AnonymousSession(config, manager) as session,
+        httpx.AsyncClient(auth=session.auth()) as client,
+    ):
+        yield Program(served, clock, session, client)
+
+
+# Grant and use
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("odd", ODD)
+async def test_grant_and_use(served: Served, mock_clock: MockClock, odd: str, method: str) -> None:
+    """An odd id and an odd secret arrive by both methods, and the token opens the resource."""
+    config = served.config(*register(served, ODD[odd]), auth_method=method)
+    async with open_program(served, mock_clock, config) as program:
+        answers = [await program.use(), await program.use()]
+        token_info = program.session.token_info
+
+    assert [(answer.status_code, answer.text) for answer in answers] == [(200, "files")] * 2
+    assert program.granted() == 1
+    assert token_info is not None
+    assert (token_info.lifetime, token_info.scope) == (LIFETIME, "files")
+    assert token_info.token_type.lower() == "bearer"
+
+
+# Without NUL: no database of Django's takes it everywhere.
+_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+@given(client_id=_texts, client_secret=_texts, method=st.sampled_from(METHODS))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+def test_any_credentials(served: Served, client_id: str, client_secret: str, method: str) -> None:
+    """Any id and any secret arrive unharmed by both methods."""
+    client_id = f"{client_id}{next(_numbers)}"
+    served.server.register(client_id, client_secret)
+    config = served.config(client_id, client_secret, auth_method=method)
+
+    async def main() -> None:
+        async with open_program(served, clock, config) as program:
+            await program.session.get_access_token()
+
+    clock = MockClock()
+    trio.run(main, clock=clock)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_wider_scope(served: Served, mock_clock: MockClock, method: str) -> None:
+    """Scopes that are asked for are granted, and named in the token's information."""
+    settings: dict[str, Any] = {"scope": "files users", "auth_method": method}
+    async with open_program(served, mock_clock, **settings) as program:
+        token_info = await program.session.exchange_token("files")
+        assert await program.use_with(token_info.access_token) == 200
+    assert sorted((token_info.scope or "").split()) == ["files", "users"]
+
+
+async def test_spelling_of_a_space_in_basic(served: Served) -> None:
+    """A space as %20 is read by every server; as + by those alone that read forms to the letter."""
+    client_id, client_secret = register(served, "two words")
+    statuses = []
+    async with httpx.AsyncClient() as client:
+        for encode in (lambda text: quote(text, safe=""), quote_plus):
+            pair = f"{encode(client_id)}:{encode(client_secret)}".encode()
+            answer = await client.post(
+                served.root + served.server.token_path,
+                data={"grant_type": "client_credentials"},
+                headers={"Authorization": f"Basic {base64.b64encode(pair).decode()}"},
+            )
+            statuses.append(answer.status_code)
+    assert statuses == [200, 200 if served.server.plus_is_a_space else 401]
+
+
+# Expiry
+
+
+async def test_expiry(served: Served, mock_clock: MockClock) -> None:
+    """When a token has expired at the server, requests already carry the next one."""
+    async with open_program(served, mock_clock) as program:
+        first = await program.session.get_access_token()
+        program.let_time_pass(LIFETIME / 2 - 1.0)
+        assert program.session.state is TokenState.FRESH
+        assert await program.use_with(first) == 200
+
+        program.let_time_pass(LIFETIME / 2 + 1.0)
+        answer = await program.use()
+
+        assert await program.use_with(first) == 401
+        assert answer.status_code == 200
+        assert answer.history == []
+        assert program.session.statistics().invalidations == 0
+        assert program.granted() == 2
+
+
+async def test_stale_token_is_still_good(served: Served, mock_clock: MockClock) -> None:
+    """A token that is handed out while the next is fetched is one that the server takes."""
+    async with open_program(served, mock_clock) as program:
+        first = await program.session.get_access_token()
+        program.let_time_pass(LIFETIME / 2 + 1.0)
+
+        assert program.session.get_access_token_nowait() == first
+        assert await program.use_with(first) == 200
+        await program.session.states.wait_value(TokenState.FRESH)
+        second = program.session.get_access_token_nowait()
+
+        assert second != first
+        assert await program.use_with(second) == 200
+        assert program.granted() == 2
+
+
+# Dead tokens
+
+
+async def test_token_ended_by_the_server(served: Served, mock_clock: MockClock) -> None:
+    """A token that the server ended brings one 401, one grant and one replay, body and all."""
+    async with open_program(served, mock_clock) as program:
+        await program.use()
+        program.let_time_pass(5.0, at_server=False)
+        served.server.end_tokens()
+        served.answers.clear()
+
+        answer = await program.use(content=b"body")
+
+        assert answer.status_code == 200
+        assert [before.status_code for before in answer.history] == [401]
+        assert served.answers == [
+            (served.server.resource_path, 401),
+            (served.server.token_path, 200),
+            (served.server.resource_path, 200),
+        ]
+        assert answer.request.content == b"body"
+        assert program.session.statistics().invalidations == 1
+
+
+async def test_many_tasks_meet_a_dead_token(served: Served, mock_clock: MockClock) -> None:
+    """Ten tasks that meet the same dead token are served by one grant."""
+    statuses: list[int] = []
+
+    async def use(program: Program) -> None:
+        statuses.append((await program.use()).status_code)
+
+    async with open_program(served, mock_clock) as program:
+        await program.session.get_access_token()
+        program.let_time_pass(5.0, at_server=False)
+        served.server.end_tokens()
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(use, program)
+        assert statuses == [200] * 10
+        assert program.granted() == 2
+
+
+async def test_missing_permission_is_no_dead_token(served: Served, mock_clock: MockClock) -> None:
+    """A token without the scope is refused with 403, and kept."""
+    async with open_program(served, mock_clock, scope="users") as program:
+        answer = await program.use()
+
+        assert answer.status_code == 403
+        assert program.session.state is TokenState.FRESH
+        assert program.granted() == 1
+
+
+async def test_refusal_by_default(served: Served, mock_clock: MockClock) -> None:
+    """A server that hides a dead token behind a bare 403 gets no other: it has to be told."""
+    path, refusal = served.server.default_path, served.server.default_refusal
+    async with open_program(served, mock_clock) as program:
+        await program.session.get_access_token()
+        program.let_time_pass(5.0, at_server=False)
+        served.server.end_tokens()
+
+        await program.client.get(served.root + path)
+
+        assert served.statuses(path) == ([401, 200] if refusal == 401 else [refusal])
+        assert program.granted() == (2 if refusal == 401 else 1)
+
+
+# Revocation
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_revoke(served: Served, mock_clock: MockClock, method: str) -> None:
+    """A token that was revoked is refused by the server, and the session gets another."""
+    async with open_program(served, mock_clock, auth_method=method) as program:
+        token = await program.session.get_access_token()
+        await program.session.revoke_tokens()
+
+        assert program.session.state is TokenState.EMPTY
+        assert await program.use_with(token) == 401
+        assert served.statuses(served.server.revoke_path) == [200]
+        program.let_time_pass(5.0)
+        assert (await program.use()).status_code == 200
+        assert program.granted() == 2
+
+
+async def test_revoke_on_exit(served: Served, mock_clock: MockClock) -> None:
+    """Leaving the block revokes the token, if that is set."""
+    async with open_program(served, mock_clock, revoke_on_exit=True) as program:
+        token = await program.session.get_access_token()
+        assert await program.use_with(token) == 200
+
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(served.resource, headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_revoke_unknown_token(served: Served, mock_clock: MockClock, method: str) -> None:
+    """A token that the server does not know counts as revoked (RFC 7009 §2.2)."""
+    config = served.config(*register(served), auth_method=method)
+    async with TokenManager(config) as manager:
+        await manager.revoke_tokens("never-heard-of")
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("wrong", ["id", "secret"])
+async def test_wrong_credentials(
+    served: Served, mock_clock: MockClock, wrong: str, method: str
+) -> None:
+    """A wrong id or secret is rejected at the first attempt, by the server's own word."""
+    client_id, client_secret = register(served)
+    config = served.config(
+        client_id + ("x" if wrong == "id" else ""),
+        client_secret + ("x" if wrong == "secret" else ""),
+        auth_method=method,
+    )
+    async with open_program(served, mock_clock, config) as program:
+        with pytest.raises(CredentialsRejectedError) as caught:
+            await program.session.get_access_token()
+
+    assert caught.value.error == "invalid_client"
+    assert caught.value.status_code in (400, 401)
+    assert (caught.value.attempts, program.granted()) == (1, 1)
+    assert client_secret + "x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_unknown_scope(served: Served, mock_clock: MockClock, method: str) -> None:
+    """A scope that the server does not know is refused, which is nobody's credentials' fault."""
+    async with open_program(served, mock_clock, scope="secrets", auth_method=method) as program:
+        with pytest.raises(TokenRequestError) as caught:
+            await program.session.get_access_token()
+
+    assert type(caught.value) is TokenRequestError
+    assert (caught.value.error, caught.value.retryable) == ("invalid_scope", False)
+    assert caught.value.attempts == 1
+
+
+async def test_revocation_with_a_wrong_secret(served: Served, mock_clock: MockClock) -> None:
+    """A revocation with a wrong secret is an error: the token lives on."""
+    client_id, client_secret = register(served)
+    async with open_program(served, mock_clock, served.config(client_id, client_secret)) as program:
+        token = await program.session.get_access_token()
+        async with TokenManager(served.config(client_id, "wrong")) as manager:
+            with pytest.raises(TokenRequestError, match="could not be revoked") as caught:
+                await manager.revoke_tokens(token)
+        assert caught.value.error == "invalid_client"
+        assert await program.use_with(token) == 200
