@@ -133,12 +133,16 @@ async def test_grant_and_use(served: Served, mock_clock: MockClock, odd: str, me
     assert token_info.token_type.lower() == "bearer"
 
 
-# Without NUL: no database of Django's takes it everywhere.
-_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+# Without NUL: not every database takes it. Percent signs and digits meet often.
+_texts = st.text(
+    st.sampled_from("%:+ &=\"'\\/4af1é密😀\n")
+    | st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    min_size=1,
+)
 
 
 @given(client_id=_texts, client_secret=_texts, method=st.sampled_from(METHODS))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 def test_any_credentials(served: Served, client_id: str, client_secret: str, method: str) -> None:
     """Any id and any secret arrive unharmed by both methods."""
     client_id = f"{client_id}{next(_numbers)}"
