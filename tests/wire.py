@@ -1,0 +1,125 @@
+"""A peer on a real socket that keeps what it was sent, to the byte."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+TOKEN_ANSWER = b'{"access_token":"token-1","token_type":"bearer","expires_in":3600}'
+
+
+@attrs.frozen
+class Request:
+    """Is a request as it came: all bytes of it, and what its lines say."""
+
+    raw: bytes = attrs.field(repr=False)
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def answer(status: int = 200, body: bytes = TOKEN_ANSWER, **headers: str) -> bytes:
+    """Return the bytes of an answer that ends the connection."""
+    fields = {"content_length": str(len(body)), "connection": "close", **headers}
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items()]
+    return f"HTTP/1.1 {status} X\r\n{''.join(lines)}\r\n".encode() + body
+
+
+async def read_request(stream: trio.abc.ReceiveStream) -> Request | None:
+    """Return the request that comes next, or None if none comes."""
+    raw = b""
+    while b"\r\n\r\n" not in raw:
+        chunk = await stream.receive_some()
+        if not chunk:
+            return None
+        raw += chunk
+    head, _, body = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        assert name.lower() not in headers, f"{name} came twice"
+        headers[name.lower()] = value.strip()
+    while len(body) < int(headers.get("content-length", "0")):
+        chunk = await stream.receive_some()
+        assert chunk
+        raw, body = raw + chunk, body + chunk
+    method, target, _ = first.split(" ")
+    return Request(raw, method, target, headers, body)
+
+
+@attrs.define
+class Peer:
+    """Is an HTTP server that answers one request a connection.
+
+    Attributes:
+        port: its port of 127.0.0.1.
+        answers: what it answers next; then, always a token.
+        requests: what it was sent.
+    """
+
+    port: int
+    answers: list[bytes] = attrs.field(factory=list)
+    requests: list[Request] = attrs.field(factory=list)
+
+    @property
+    def netloc(self) -> str:
+        """Where it is."""
+        return f"127.0.0.1:{self.port}"
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve a connection."""
+        async with stream:
+            request = await read_request(stream)
+            if request is not None:
+                self.requests.append(request)
+                await stream.send_all(self.answers.pop(0) if self.answers else answer())
+
+
+@asynccontextmanager
+async def listening(handler: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[int]:
+    """Serve each connection to a free port of 127.0.0.1, the target, while the block lasts."""
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, _calmly(handler), 0, host="127.0.0.1")
+        [listener] = await nursery.start(serve)
+        yield listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+def _calmly(
+    handler: Callable[[trio.SocketStream], Awaitable[None]],
+) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    async def handle(stream: trio.SocketStream) -> None:
+        try:
+            await handler(stream)
+        except (trio.BrokenResourceError, ssl.SSLError):
+            # The other side has gone, or does not trust us.
+            pass
+
+    return handle
+
+
+@asynccontextmanager
+async def open_peer(*answers: bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
+    """Open a peer that speaks plain http, or https with a context."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if context is None:
+            await peer.serve(stream)
+        else:
+            await peer.serve(
+                trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+            )
+
+    async with listening(serve) as port:
+        peer = Peer(port, list(answers))
+        yield peer
