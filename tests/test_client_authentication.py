@@ -239,6 +239,36 @@ async def test_redirects(
     assert (caught.value.status_code, caught.value.retryable) == (status, False)
 
 
+COOKIES = {
+    "session": "sid=theirs",
+    "whole origin": "sid=theirs; Path=/; Max-Age=3600",
+    "gone": "sid=; Path=/; Max-Age=0",
+    "wider": "sid=theirs; Domain=.api.example; Path=/",
+    "other": "visitor=1; Path=/; Secure; HttpOnly",
+}
+
+
+@pytest.mark.parametrize("cookie", COOKIES)
+@pytest.mark.parametrize("call", CALLS)
+async def test_cookies(autojump_clock: MockClock, call: str, cookie: str) -> None:
+    """No cookie is sent or kept, and the user's own stay: also one that the server would replace."""
+    wire = Wire(headers=(("Set-Cookie", COOKIES[cookie]), ("Set-Cookie", "bv=2")))
+    async with open_given(wire) as client:
+        client.cookies.set("sid", "of-the-user", domain="api.example")
+        client.cookies.set("sid", "of-the-user", domain="other.example")
+        manager = TokenManager(make_config(), http_client=client)
+        for _ in range(2):
+            await ask(manager, call)
+        assert sorted((kept.domain, kept.name, kept.value) for kept in client.cookies.jar) == [
+            ("api.example", "sid", "of-the-user"),
+            ("other.example", "sid", "of-the-user"),
+        ]
+        assert [seen.all_of("cookie") for seen in wire.seen] == [[], []]
+        wire.headers = ()
+        await client.get(f"{ROOT}/2.0/files/1")
+    assert wire.seen[-1].all_of("cookie") == ["sid=of-the-user"]
+
+
 async def test_event_hooks(autojump_clock: MockClock) -> None:
     """A given client's hooks are called: they see the request, and so the secret."""
     seen: list[str] = []

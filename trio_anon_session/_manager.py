@@ -35,6 +35,7 @@ from ._wire_logs import scrubbed_wire_logs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from http.cookiejar import Cookie
     from types import TracebackType
 
     from ._config import Config
@@ -85,7 +86,9 @@ class TokenManager(Unpicklable):
         http_client: the client to send with; without one, the manager makes its own,
             which honours the proxy variables, and closes it. What a given client would
             add to a request is left out: no authentication, no cookies, no headers, no
-            redirects, no timeouts but ``config.request_timeout``.
+            redirects, no timeouts but ``config.request_timeout``. Its event hooks are
+            called, and see the secret and the token; an attempt in which one raises has
+            failed, whatever the answer was.
     """
 
     def __init__(self, config: Config, *, http_client: httpx.AsyncClient | None = None) -> None:
@@ -286,9 +289,10 @@ class TokenManager(Unpicklable):
     async def _exchange(self, request: httpx.Request) -> _Answer | str:
         """Send a request, and return the answer, or in words why it is refused."""
         assert self._client is not None
+        cookies = list(self._client.cookies.jar)
         response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
         try:
-            self._drop_cookies(response)
+            self._drop_cookies(response, cookies)
             body, refusal = await _read(response)
         finally:
             await response.aclose()
@@ -296,12 +300,20 @@ class TokenManager(Unpicklable):
             del response.stream
         return refusal or _Answer(response.status_code, response.headers, body)
 
-    def _drop_cookies(self, response: httpx.Response) -> None:
+    def _drop_cookies(self, response: httpx.Response, before: list[Cookie]) -> None:
         # A given client has kept them by now, for its user's own requests to send.
         assert self._client is not None
+        jar = self._client.cookies.jar
         for cookie in response.cookies.jar:
             with contextlib.suppress(KeyError):
-                self._client.cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
+                jar.clear(cookie.domain, cookie.path, cookie.name)
+        # And it has lost those of the user's that they replaced, or declared to be over.
+        lines = response.headers.get_list("Set-Cookie")
+        names = {line.partition("=")[0].strip() for line in lines}
+        left = {(cookie.domain, cookie.path, cookie.name) for cookie in jar}
+        for cookie in before:
+            if cookie.name in names and (cookie.domain, cookie.path, cookie.name) not in left:
+                jar.set_cookie(cookie)
 
     def _judge_grant(self, answer: _Answer | str, sent_at: float) -> TokenInfo | TokenRequestError:
         if isinstance(answer, str):
