@@ -251,7 +251,7 @@ COOKIES = {
 @pytest.mark.parametrize("cookie", COOKIES)
 @pytest.mark.parametrize("call", CALLS)
 async def test_cookies(autojump_clock: MockClock, call: str, cookie: str) -> None:
-    """No cookie is sent or kept, and the user's own stay: also one that the server would replace."""
+    """No cookie is sent or kept, and the user's own stay, also if the server would replace them."""
     wire = Wire(headers=(("Set-Cookie", COOKIES[cookie]), ("Set-Cookie", "bv=2")))
     async with open_given(wire) as client:
         client.cookies.set("sid", "of-the-user", domain="api.example")

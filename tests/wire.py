@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from contextlib import asynccontextmanager
 from functools import partial
@@ -99,11 +100,9 @@ def _calmly(
     handler: Callable[[trio.SocketStream], Awaitable[None]],
 ) -> Callable[[trio.SocketStream], Awaitable[None]]:
     async def handle(stream: trio.SocketStream) -> None:
-        try:
+        # The other side has gone, or does not trust us.
+        with contextlib.suppress(trio.BrokenResourceError, ssl.SSLError):
             await handler(stream)
-        except (trio.BrokenResourceError, ssl.SSLError):
-            # The other side has gone, or does not trust us.
-            pass
 
     return handle
 
