@@ -959,6 +959,25 @@ class TestTransport:
         error = await grant_error(fails(httpx.ConnectError("All connection attempts failed")))
         assert "ConnectError: All connection attempts failed" in str(error)
 
+    @pytest.mark.parametrize("chain", ["cause", "context"])
+    async def test_says_what_a_cause_said(self, chain: str) -> None:
+        """Where a problem is mute, as those of httpcore on Trio are, its cause speaks for it."""
+        told, mute, problem = (
+            ssl.SSLCertVerificationError(1, "self-signed certificate"),
+            trio.BrokenResourceError(),
+            httpx.ConnectError(""),
+        )
+        setattr(mute, f"__{chain}__", told)
+        problem.__cause__ = mute
+        error = await grant_error(fails(problem))
+        assert str(error).endswith("ConnectError: self-signed certificate")
+
+    async def test_mute_without_end(self) -> None:
+        """A chain of mute causes that bites its tail says nothing."""
+        problem, mute = httpx.ConnectError(""), trio.BrokenResourceError()
+        problem.__cause__, mute.__cause__ = mute, problem
+        assert str(await grant_error(fails(problem))).endswith("ConnectError")
+
     async def test_has_no_words_to_say(self) -> None:
         """The kind of a problem without words ends the message."""
         assert str(await grant_error(fails(AssertionError()))).endswith(": AssertionError")

@@ -9,7 +9,6 @@ whose locals hold no secret.
 from __future__ import annotations
 
 import contextlib
-import ssl
 import time
 import warnings
 import zlib
@@ -274,7 +273,7 @@ class TokenManager(Unpicklable):
                 problem = answer
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
-                said = secrets.scrub(str(error) or _tls_problem(error))
+                said = secrets.scrub(_words_of(error))
                 problem = f"could not be asked: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
@@ -377,17 +376,6 @@ class TokenManager(Unpicklable):
         return Secrets(*client_secrets(self._config.client_id, self._config.client_secret))
 
 
-def _tls_problem(error: BaseException) -> str:
-    """Return OpenSSL's words, where it is TLS that failed: httpx's error has none of its own."""
-    cause: BaseException | None = error
-    # Not for ever: an error can be its own cause.
-    for _ in range(_CHAIN_LIMIT):
-        if cause is None or isinstance(cause, ssl.SSLError):
-            break
-        cause = cause.__cause__ or cause.__context__
-    return str(cause) if isinstance(cause, ssl.SSLError) else ""
-
-
 def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     """Return a ``trace`` for httpcore that closes a connection whose TLS handshake is ended.
 
@@ -433,6 +421,17 @@ async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
             if refusal is not None:
                 scope.cancel()
     return bytes(body), refusal
+
+
+def _words_of(error: BaseException) -> str:
+    """Return what an error says, or else the first of its causes that says anything."""
+    # On Trio, httpcore's errors are mute: what is wrong with a certificate is in a cause.
+    link: BaseException | None = error
+    for _ in range(10):
+        if link is None or str(link):
+            break
+        link = link.__cause__ or link.__context__
+    return "" if link is None else str(link)
 
 
 def _is_passing(status: int, code: str | None) -> bool:
