@@ -14,12 +14,14 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 import attrs
 import httpx
 import trio
 
 from ._backoff import parse_retry_after
+from ._config import is_loopback
 from ._errors import (
     CredentialsRejectedError,
     MalformedTokenResponseError,
@@ -83,7 +85,8 @@ class TokenManager(Unpicklable):
     Args:
         config: credentials, endpoints, limits.
         http_client: the client to send with; without one, the manager makes its own,
-            which honours the proxy variables, and closes it. What a given client would
+            which honours the proxy variables, and closes it. (Plain http, which is for
+            this machine alone, goes through no proxy elsewhere.) What a given client would
             add to a request is left out: no authentication, no cookies, no headers, no
             redirects, no timeouts but ``config.request_timeout``. Its event hooks are
             called, and see the secret and the token; an attempt in which one raises has
@@ -255,8 +258,7 @@ class TokenManager(Unpicklable):
             return "the token manager is closed"
         if self._client is None:
             try:
-                # The limit below holds for all of it.
-                self._client = httpx.AsyncClient(timeout=None)  # noqa: S113
+                self._client = _make_client()
             except Exception as error:
                 # Its words are left out: they quote the proxy's URL.
                 return (
@@ -374,6 +376,21 @@ class TokenManager(Unpicklable):
 
     def _secrets(self) -> Secrets:
         return Secrets(*client_secrets(self._config.client_id, self._config.client_secret))
+
+
+def _make_client() -> httpx.AsyncClient:
+    """Return a client that honours the proxy variables, as far as they keep a secret."""
+    mounts: dict[str, None] = {}
+    proxies = getproxies()
+    proxy = proxies.get("http") or proxies.get("all")
+    if proxy:
+        url = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
+        if not is_loopback(url.host):
+            # Plain http is for loopback alone (RFC 6749 §3.2), and with a proxy elsewhere the
+            # secret would go over the network in clear.
+            mounts["http://"] = None
+    # The manager's own limit holds for all of a request.
+    return httpx.AsyncClient(timeout=None, mounts=mounts)  # noqa: S113
 
 
 def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
