@@ -346,6 +346,16 @@ def test_any_host(field: str, host: str) -> None:
         assert kept == "localhost" or ipaddress.ip_address(kept).is_loopback
 
 
+@pytest.mark.parametrize(
+    ("host", "is_good"),
+    [("[::ffff:127.0.0.1]", True), ("[::FFFF:7f00:2]", True), ("[::ffff:192.0.2.1]", False)],
+)
+def test_mapped_loopback(host: str, is_good: bool) -> None:
+    """Loopback by an IPv4-mapped address is loopback, on every Python."""
+    outcome = attempt(api_root_url=f"http://{host}:8080")
+    assert isinstance(outcome, Config) is is_good
+
+
 @given(st.sampled_from(DURATIONS), st.floats(min_value=0, exclude_min=True, allow_infinity=False))
 def test_good_duration(field: str, value: float) -> None:
     """A finite number of seconds above 0 is taken as it is."""

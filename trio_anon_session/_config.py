@@ -58,9 +58,11 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Pythons before 3.13 do not look into an IPv4-mapped address.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_number(value: object) -> bool:
