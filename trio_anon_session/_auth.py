@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,7 +14,7 @@ from ._errors import ConfigError
 from ._secrets import Unpicklable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterable
+    from collections.abc import AsyncGenerator, Generator
 
     from ._session import AnonymousSession
 
@@ -22,24 +24,51 @@ _SCHEME = "Bearer "
 # RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
 _CHALLENGE_ERROR = re.compile(r"""(?:^|[\s,])error\s*=\s*"?([^",\s]*)""", re.IGNORECASE)
 
+# What can be the name of a host, as httpx leaves it: a wildcard, for one, cannot.
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
 _Origin = tuple[str, str, int | None]
 
 
 def _origin(url: httpx.URL) -> _Origin:
-    # httpx has made scheme and host lower-case, an IDN host ASCII, and a default port None.
-    return url.scheme, url.raw_host.decode("ascii"), url.port
+    # httpx has made scheme and host lower-case, and an IDN host ASCII. It leaves an IPv6
+    # address as it is spelt, and the default port of a scheme that is given in upper case.
+    host = url.raw_host.decode("ascii")
+    port = url.port if url.port is not None else _DEFAULT_PORTS.get(url.scheme)
+    return url.scheme, _compressed(host) if ":" in host else host, port
 
 
-def _allowed_origin(text: object) -> _Origin:
+def _compressed(host: str) -> str:
+    try:
+        return ipaddress.IPv6Address(host).compressed
+    except ValueError:
+        return host
+
+
+def _allowed_origin(text: object, number: int = 1) -> _Origin:
+    # The host is decoded when it is read, and that can fail, too.
     try:
         url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if not url.host or url.userinfo or url.path != "/" or url.query or url.fragment:
-        raise ConfigError("origins", "wants origins such as 'https://api.box.com'")
-    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
+        host = url.host
+    except (httpx.InvalidURL, ValueError):
+        url, host = httpx.URL(), ""
+    is_host = ":" in host or _HOST.fullmatch(url.raw_host.decode("ascii"))
+    is_port = url.port is None or 0 < url.port < 2**16
+    has_more = url.userinfo or url.path != "/" or url.query or url.fragment
+    # The origin is not shown: there may be a password in it.
+    if not is_host or not is_port or has_more:
         raise ConfigError(
-            "origins", "wants https origins; plain http for a loopback host alone (RFC 6750 §5)"
+            "origins",
+            "wants origins such as 'https://api.box.com', each by its full name; "
+            f"number {number} is none",
+        )
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
+        raise ConfigError(
+            "origins",
+            "wants https origins, plain http for a loopback host alone (RFC 6750 §5); "
+            f"number {number} is neither",
         )
     return _origin(url)
 
@@ -50,6 +79,11 @@ class SessionAuth(httpx.Auth, Unpicklable):
     A request to another origin than the allowed ones goes out as it is. A 401 that means
     a dead token drops that token, and the request is sent once more with a new one,
     unless its body cannot be sent twice.
+
+    A client that follows redirects asks for the token once, for the first request. httpx
+    takes it off where a redirect leads to another origin, an allowed one too, and never puts
+    it back; but from ``http://localhost`` to ``https://localhost``, both with their default
+    ports, httpx keeps it, as it does for any host.
 
     What goes wrong with the token comes up as the session's own errors, which are all
     ``httpx.RequestError`` too.
@@ -68,10 +102,14 @@ class SessionAuth(httpx.Auth, Unpicklable):
         if origins is None:
             root = httpx.URL(session.config.api_root_url)
             self._origins = frozenset({_origin(root), _allowed_origin(UPLOAD_ORIGIN)})
-        elif isinstance(origins, str):
-            raise ConfigError("origins", "wants a list of origins, not one str")
+        elif isinstance(origins, str) or not isinstance(origins, Iterable):
+            raise ConfigError(
+                "origins", f"wants a list of origins, not one {type(origins).__name__}"
+            )
         else:
-            self._origins = frozenset(_allowed_origin(text) for text in origins)
+            self._origins = frozenset(
+                _allowed_origin(text, number) for number, text in enumerate(origins, start=1)
+            )
 
     def __repr__(self) -> str:
         return f"<SessionAuth of {self._session!r}>"

@@ -1,0 +1,1 @@
+"""`SessionAuth`, beside `tests.test_auth`."""

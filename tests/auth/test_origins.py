@@ -1,0 +1,385 @@
+"""Promise 22 with drawn URLs and redirects: the token goes to the allowed origins alone.
+
+Two oracles that know nothing of httpx or of this library decide what may be: urllib reads the
+URL as it was given, and the table `ORIGINS`, written by hand, says which target each allowed
+origin means. A transport sees where httpx goes in truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.helpers import FakeTokenManager, make_config, run_virtually
+from trio_anon_session import AnonymousSession, ConfigError, SessionAuth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trio.testing import MockClock
+
+TOKEN = "token-"
+Target = tuple[str, str, int]
+PORTS = {"https": 443, "http": 80}
+
+# No http origin with port 80 here: see test_http_to_https.
+ORIGINS: dict[str, Target] = {
+    "https://api.box.com": ("https", "api.box.com", 443),
+    "HTTPS://Upload.Box.COM:443/": ("https", "upload.box.com", 443),
+    "https://files.example:8443": ("https", "files.example", 8443),
+    "https://dotted.example.": ("https", "dotted.example.", 443),
+    "https://münchen.example": ("https", "xn--mnchen-3ya.example", 443),
+    "https://192.0.2.7": ("https", "192.0.2.7", 443),
+    "https://[2001:DB8:0:0::1]": ("https", "[20010db8000000000000000000000001]", 443),
+    "http://127.0.0.1:8080": ("http", "127.0.0.1", 8080),
+    "http://[::1]:9000": ("http", "[00000000000000000000000000000001]", 9000),
+    "http://localhost:8080": ("http", "localhost", 8080),
+}
+
+
+def by_hand(scheme: str, host: str, port: int | None) -> Target:
+    """Return a target in one spelling."""
+    # urllib leaves the case of what follows a percent sign, as it may be a zone.
+    host = host.lower()
+    if ":" in host:
+        with contextlib.suppress(OSError):
+            host = f"[{socket.inet_pton(socket.AF_INET6, host).hex()}]"
+    return scheme, host, port or PORTS.get(scheme, 0)
+
+
+def as_urllib_reads(url: str) -> Target:
+    """Return where a URL leads, by the standard library."""
+    parts = urlsplit(url)
+    return by_hand(parts.scheme, parts.hostname or "", parts.port)
+
+
+class Web(httpx.AsyncBaseTransport):
+    """A transport to which every host is one that answers as told, in the end with 200."""
+
+    def __init__(self, *answers: httpx.Response) -> None:
+        self.answers = list(answers)
+        self.sent: list[tuple[Target, httpx.Request]] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Note where a request goes, by what httpx' own transport goes by."""
+        url = request.url
+        target = by_hand(url.raw_scheme.decode(), url.raw_host.decode(), url.port)
+        self.sent.append((target, request))
+        return self.answers.pop(0) if self.answers else httpx.Response(200)
+
+    @property
+    def told_token(self) -> list[bool]:
+        """Whether each request had the token anywhere."""
+        return [TOKEN in f"{request.url} {request.headers.raw!r}" for _target, request in self.sent]
+
+
+async def send(
+    web: Web, origins: Iterable[str] | None, url: str, *, method: str = "GET", **settings: Any
+) -> httpx.Response:
+    """Send a request with the auth of a session."""
+    config = make_config()
+    async with (
+        AnonymousSession(config, FakeTokenManager(config)) as session,
+        httpx.AsyncClient(transport=web, auth=session.auth(origins), **settings) as client,
+    ):
+        return await client.request(method, url)
+
+
+# URLs that lead to an allowed origin, or nearly
+
+HOSTS = [
+    *(urlsplit(origin).netloc.rpartition("@")[2] for origin in ORIGINS),
+    "api.box.com",
+    "api.box.com.",
+    "upload.box.com",
+    "files.example",
+    "dotted.example",
+    "xn--mnchen-3ya.example",
+    "box.com",
+    "api-box.com",
+    "apiXbox.com",
+    "evil-api.box.com",
+    "api.box.com.evil.example",
+    "api.box.com%00.evil.example",
+    "api%2ebox.com",
+    "*.box.com",
+    "evil.example",
+    "127.0.0.1",
+    "127.1",
+    "0x7f.1",
+    "2130706433",
+    "localhost",
+    "localhost.",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::1%25lo]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[2001:db8::1]",
+    "[2001:0DB8::0001]",
+    "[2001:db8::2]",
+]
+USERS = ["", "user@", "user:password@", "api.box.com@", "api.box.com:443@", "evil.example\\@"]
+TAILS = [
+    "",
+    "/",
+    "/2.0/files/1",
+    "?a=https://api.box.com",
+    "#@api.box.com",
+    "?@api.box.com/",
+    "/@api.box.com",
+    "\\@api.box.com",
+    "@api.box.com/",
+    "%2f@api.box.com/",
+]
+
+
+@st.composite
+def urls(draw: st.DrawFn) -> str:
+    """Draw a URL that is near an allowed one, in any mix of cases."""
+    host = draw(st.sampled_from(HOSTS))
+    has_port = host.rpartition("]")[2].count(":") == 1
+    port = "" if has_port else draw(st.sampled_from(["", ":443", ":0443", ":", ":80", ":8443"]))
+    host = draw(st.sampled_from([host, host.upper(), host.swapcase()]))
+    scheme = draw(st.sampled_from(["https", "https", "https", "http", "HTTPS", "Http"]))
+    return f"{scheme}://{draw(st.sampled_from(USERS))}{host}{port}{draw(st.sampled_from(TAILS))}"
+
+
+origin_sets = st.sets(st.sampled_from(sorted(ORIGINS)))
+
+
+@given(url=urls(), origins=origin_sets)
+def test_drawn_urls(url: str, origins: set[str]) -> None:
+    """A request carries the token exactly if it goes to an allowed origin, however it is spelt."""
+    web = Web()
+    try:
+        run_virtually(send, web, origins, url)
+    except httpx.InvalidURL:
+        # It goes nowhere.
+        assert web.sent == []
+        return
+    [(target, request)] = web.sent
+    if url.isascii():
+        assert target == as_urllib_reads(url)
+    assert as_urllib_reads(str(request.url)) == target
+    assert web.told_token == [target in {ORIGINS[origin] for origin in origins}]
+
+
+def near(origin: str) -> st.SearchStrategy[str]:
+    """Draw what leads to an origin, or nearly."""
+    return st.one_of(st.just(origin), urls())
+
+
+@given(
+    chain=st.lists(st.sampled_from(sorted(ORIGINS)).flatmap(near), min_size=2, max_size=6),
+    statuses=st.lists(st.sampled_from([301, 302, 303, 307, 308]), min_size=5, max_size=5),
+    origins=origin_sets,
+    method=st.sampled_from(["GET", "POST"]),
+    ends_dead=st.booleans(),
+    path=st.sampled_from(["", "/elsewhere"]),
+)
+def test_drawn_redirects(
+    chain: list[str],
+    statuses: list[int],
+    origins: set[str],
+    method: str,
+    ends_dead: bool,
+    path: str,
+) -> None:
+    """Whatever redirects follow on each other, no other origin is ever told the token."""
+    answers = [
+        httpx.Response(status, headers=[(b"Location", (url + path).encode())])
+        for url, status in zip(chain[1:], statuses, strict=False)
+    ]
+    if ends_dead:
+        answers.append(httpx.Response(401))
+    web = Web(*answers)
+    # A URL that cannot be, or that httpx cannot compare with another.
+    with contextlib.suppress(httpx.InvalidURL, httpx.RequestError, UnicodeError):
+        follow = functools.partial(send, method=method, follow_redirects=True)
+        run_virtually(follow, web, origins, chain[0])
+    assume(web.sent)
+    allowed = {ORIGINS[origin] for origin in origins}
+    for (target, _), told in zip(web.sent, web.told_token, strict=True):
+        assert target in allowed or not told
+    # Nor is it lost at home.
+    home = web.sent[0][0]
+    targets = [target for target, _ in web.sent[: len(chain)]]
+    if home in allowed and set(targets) == {home}:
+        assert all(web.told_token)
+
+
+@given(first=urls(), second=urls(), origins=origin_sets)
+def test_drawn_redirects_by_hand(first: str, second: str, origins: set[str]) -> None:
+    """Nor is it told by one who sends the next request of a redirect himself."""
+    web = Web(httpx.Response(307, headers=[(b"Location", second.encode())]))
+
+    async def main() -> None:
+        config = make_config()
+        async with (
+            AnonymousSession(config, FakeTokenManager(config)) as session,
+            httpx.AsyncClient(transport=web, auth=session.auth(origins)) as client,
+        ):
+            response = await client.get(first)
+            assert response.next_request is not None
+            await client.send(response.next_request)
+
+    with contextlib.suppress(httpx.InvalidURL, httpx.RequestError, UnicodeError):
+        run_virtually(main)
+    allowed = {ORIGINS[origin] for origin in origins}
+    assert web.told_token == [target in allowed for target, _ in web.sent]
+
+
+# What httpx does on the way
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "keeps"),
+    [
+        ("http://localhost/a", "https://localhost/b", True),
+        ("http://localhost:80/a", "https://localhost:443/b", True),
+        ("http://127.0.0.1/a", "https://127.0.0.1/b", True),
+        ("http://[::1]/a", "https://[::1]/b", True),
+        ("http://localhost/a", "https://localhost:8443/b", False),
+        ("http://localhost:8080/a", "https://localhost/b", False),
+        ("http://localhost/a", "https://127.0.0.1/b", False),
+        ("http://localhost/a", "https://localhost./b", False),
+        ("http://localhost/a", "http://localhost:8080/b", False),
+        ("https://api.box.com/a", "http://api.box.com/b", False),
+    ],
+)
+async def test_http_to_https(
+    autojump_clock: MockClock, first: str, second: str, keeps: bool
+) -> None:
+    """From http to https of one loopback host, default ports both, httpx itself keeps the token.
+
+    That is left to httpx: the token stays on this machine, in better keeping than before.
+    """
+    web = Web(httpx.Response(302, headers={"Location": second}))
+    plain = ["http://localhost", "http://localhost:8080", "http://127.0.0.1", "http://[::1]"]
+    await send(web, ["https://api.box.com", *plain], first, follow_redirects=True)
+    assert web.told_token == [True, keeps]
+
+
+async def test_between_allowed_origins(autojump_clock: MockClock) -> None:
+    """From one allowed origin to another the token does not go along, nor back."""
+    api, upload = "https://api.box.com/a", "https://upload.box.com/b"
+    web = Web(*(httpx.Response(307, headers={"Location": to}) for to in (upload, api)))
+    await send(web, None, api, follow_redirects=True)
+    assert [target[1] for target, _ in web.sent] == ["api.box.com", "upload.box.com", "api.box.com"]
+    assert web.told_token == [True, False, False]
+
+
+# Names in other alphabets
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://münchen.example/", "xn--mnchen-3ya.example"),
+        ("https://MÜNCHEN.example/", "xn--mnchen-3ya.example"),
+        ("https://xn--mnchen-3ya.example/", "xn--mnchen-3ya.example"),
+        ("https://XN--MNCHEN-3YA.example/", "xn--mnchen-3ya.example"),
+        ("https://mu\u0308nchen.example/", None),
+        ("https://munchen.example/", "munchen.example"),
+        # Full stops of other scripts are full stops.
+        ("https://api。box。com/", "api.box.com"),
+        ("https://api．box．com/", "api.box.com"),
+        ("https://api.bоx.com/", "xn--api.bx-…"),
+        ("https://аpi.box.com/", "xn--pi-…"),
+        ("https://ａpi.box.com/", None),
+        ("https://api.box.com\u200b/", None),
+        ("https://api.box.c\u043em/", "xn--c-…"),
+    ],
+    ids=ascii,
+)
+async def test_alphabets(autojump_clock: MockClock, url: str, host: str | None) -> None:
+    """A name is the one in ASCII to which the request goes; one that looks like it is another."""
+    allowed = {"xn--mnchen-3ya.example", "api.box.com"}
+    web = Web()
+    if host is None:
+        with pytest.raises(httpx.InvalidURL):
+            await send(web, [f"https://{name}" for name in allowed], url)
+        assert web.sent == []
+        return
+    await send(web, [f"https://{name}" for name in allowed], url)
+    [((_, seen, _), _)] = web.sent
+    assert seen == host or (host.endswith("…") and "xn--" in seen)
+    assert web.told_token == [seen in allowed]
+
+
+# The argument
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://*.box.com",
+        "https://*",
+        "https://api.box.com ",
+        "https://api box.com",
+        "https://api.box.com,https://upload.box.com",
+        "https://api%2ebox.com",
+        "https://.box.com",
+        "https://api..box.com",
+        "https://xn--",
+        "https://xn--a",
+        "https://ａpi.box.com",
+        "https://\ud800.example",
+        "https://api.box.com:443:443",
+        "https://api.box.com:99999",
+        "https:api.box.com",
+        "https://api.box.com\\@evil.example",
+        "https://a:hunter2@evil.example",
+        "http://127.1",
+        "http://0x7f.1",
+        "http://2130706433",
+        "http://localhost.",
+        "http://localhost.localdomain",
+        "http://[::ffff:192.0.2.1]",
+        "http://[fe80::1%25eth0]",
+    ],
+    ids=ascii,
+)
+def test_refused(origin: str) -> None:
+    """What is no origin to which a request could go is refused, by number, and not quoted."""
+    session = AnonymousSession(make_config())
+    with pytest.raises(ConfigError, match=r"origins: wants .*; number 2 is n") as caught:
+        SessionAuth(session, origins=["https://api.box.com", origin])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://[::ffff:127.0.0.1]:8080",
+        "http://[0:0:0:0:0:0:0:1]",
+        "http://LOCALHOST",
+        "http://127.255.255.254",
+        "https://under_score.example",
+        "https://localhost",
+        "https://intranet",
+        "https://api.box.com:",
+        "https://[fe80::1%25eth0]",
+    ],
+)
+def test_accepted(origin: str) -> None:
+    """Every name of a host is taken, and for plain http every one of loopback."""
+    assert AnonymousSession(make_config()).auth([origin])
+
+
+@pytest.mark.parametrize("origins", ["https://api.box.com", 7, True, object()])
+def test_no_list(origins: Any) -> None:
+    """One origin, or anything else that is no list, is told to be one."""
+    with pytest.raises(ConfigError, match="origins: wants a list of origins, not one "):
+        AnonymousSession(make_config()).auth(origins)
