@@ -37,7 +37,7 @@ def _origin(url: httpx.URL) -> _Origin:
     # address as it is spelt, and the default port of a scheme that is given in upper case.
     host = url.raw_host.decode("ascii")
     port = url.port if url.port is not None else _DEFAULT_PORTS.get(url.scheme)
-    return url.scheme, _compressed(host) if ":" in host else host, port
+    return url.scheme, _compressed(host), port
 
 
 def _compressed(host: str) -> str:
@@ -47,7 +47,7 @@ def _compressed(host: str) -> str:
         return host
 
 
-def _allowed_origin(text: object, number: int = 1) -> _Origin:
+def _allowed_origin(text: object, number: int) -> _Origin:
     # The host is decoded when it is read, and that can fail, too.
     try:
         url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
@@ -101,7 +101,7 @@ class SessionAuth(httpx.Auth, Unpicklable):
         self._session = session
         if origins is None:
             root = httpx.URL(session.config.api_root_url)
-            self._origins = frozenset({_origin(root), _allowed_origin(UPLOAD_ORIGIN)})
+            self._origins = frozenset({_origin(root), _origin(httpx.URL(UPLOAD_ORIGIN))})
         elif isinstance(origins, str) or not isinstance(origins, Iterable):
             raise ConfigError(
                 "origins", f"wants a list of origins, not one {type(origins).__name__}"

@@ -49,6 +49,7 @@ RESULTS = ROOT / ".mutation"
 TESTS = [
     "tests/promises",
     *(str(path) for path in map("tests/test_{}.py".format, CORE) if (ROOT / path).exists()),
+    *("tests/auth", "tests/test_client_authentication.py"),
     *("tests/test_claims.py", "tests/test_exports.py"),
 ]
 # What the package and its tests import, so that a fork need not.
