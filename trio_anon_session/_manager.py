@@ -380,7 +380,8 @@ class TokenManager(Unpicklable):
 
 def _make_client() -> httpx.AsyncClient:
     """Return a client that honours the proxy variables, as far as they keep a secret."""
-    mounts: dict[str, None] = {}
+    # No timeout: the manager's own limit holds for all of a request.
+    settings: dict[str, Any] = {"timeout": None}
     proxies = getproxies()
     proxy = proxies.get("http") or proxies.get("all")
     if proxy:
@@ -388,9 +389,8 @@ def _make_client() -> httpx.AsyncClient:
         if not is_loopback(url.host):
             # Plain http is for loopback alone (RFC 6749 §3.2), and with a proxy elsewhere the
             # secret would go over the network in clear.
-            mounts["http://"] = None
-    # The manager's own limit holds for all of a request.
-    return httpx.AsyncClient(timeout=None, mounts=mounts)  # noqa: S113
+            settings["mounts"] = {"http://": None}
+    return httpx.AsyncClient(**settings)
 
 
 def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
