@@ -243,7 +243,7 @@ async def test_promise_21_the_form_ends_with_its_request(
     """The form, with the secret in it, is not left in memory for the garbage collector."""
 
     def requests() -> list[int]:
-        return [id(each) for each in gc.get_objects() if isinstance(each, httpx.Request)]
+        return [id(each) for each in gc.get_objects() if type(each) is httpx.Request]
 
     async with (
         httpx.AsyncClient(transport=WireTransport(lambda sent: good_answer("t"))) as client,
