@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 CORE = (
     *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth"),
-    *("manager", "config", "secrets", "errors", "events", "logging"),
+    *("manager", "config", "secrets", "errors", "events", "logging", "wire_logs"),
 )
 ACCEPTED = Path(__file__).with_name("survivors.md")
 RESULTS = ROOT / ".mutation"
@@ -49,7 +49,7 @@ RESULTS = ROOT / ".mutation"
 TESTS = [
     "tests/promises",
     *(str(path) for path in map("tests/test_{}.py".format, CORE) if (ROOT / path).exists()),
-    *("tests/auth", "tests/test_client_authentication.py"),
+    *("tests/auth", "tests/faults", "tests/leaks", "tests/test_client_authentication.py"),
     *("tests/test_claims.py", "tests/test_exports.py"),
 ]
 # What the package and its tests import, so that a fork need not.
