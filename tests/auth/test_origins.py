@@ -166,7 +166,9 @@ origin_sets = st.sets(st.sampled_from(sorted(ORIGINS)))
 @example(url="https://upload.box.com/", origins={"HTTPS://Upload.Box.COM:443/"})
 @example(url="HTTP://localhost:80/", origins={"http://localhost"})
 @example(url="https://[2001:db8::1]/", origins={"https://[2001:DB8:0:0::1]"})
-def test_drawn_urls(url: str, origins: set[str]) -> None:
+def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
+    url: str, origins: set[str]
+) -> None:
     """A request carries the token exactly if it goes to an allowed origin, however it is spelt."""
     web = Web()
     try:
@@ -196,7 +198,7 @@ def near(origin: str) -> st.SearchStrategy[str]:
     ends_dead=st.booleans(),
     path=st.sampled_from(["", "/elsewhere"]),
 )
-def test_drawn_redirects(
+def test_promise_22_no_redirect_takes_the_token_elsewhere(
     chain: list[str],
     statuses: list[int],
     origins: set[str],
@@ -228,7 +230,9 @@ def test_drawn_redirects(
 
 
 @given(first=urls(), second=urls(), origins=origin_sets)
-def test_drawn_redirects_by_hand(first: str, second: str, origins: set[str]) -> None:
+def test_promise_22_no_redirect_by_hand_takes_it_either(
+    first: str, second: str, origins: set[str]
+) -> None:
     """Nor is it told by one who sends the next request of a redirect himself."""
     web = Web(httpx.Response(307, headers=[(b"Location", second.encode())]))
 
