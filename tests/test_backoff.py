@@ -374,20 +374,32 @@ class TestRounds:
         assert not rounds.is_over
         assert (rounds.attempts, rounds.failed, rounds.retry_at) == (1, 0, 104.0)
 
-    def test_nobody_was_waiting(self) -> None:
-        """Attempts that were made with nobody waiting are not taken off a getter's round."""
-        rounds = Rounds(config(max_retries=1))
+    def test_a_round_is_given_up(self) -> None:
+        """Attempts that are long past are not taken off a getter's round."""
+        rounds = Rounds(config(max_retries=1, max_retry_interval=50.0))
         rounds.fail(failed(4.0), 100.0, 101.0)
 
-        rounds.join(101.0, is_first=True)
+        rounds.join(154.0, is_first=True)
 
-        # The pause holds all the same, and the backoff goes on.
+        # The backoff goes on all the same.
         assert (rounds.attempts, rounds.consecutive_failures, rounds.retry_at) == (0, 1, 104.0)
-        rounds.fail(failed(4.0), 104.0, 105.0)
+        rounds.fail(failed(4.0), 154.0, 155.0)
         assert not rounds.is_over
-        rounds.fail(failed(4.0), 108.0, 109.0)
+        rounds.fail(failed(4.0), 158.0, 159.0)
         assert rounds.is_over
-        assert told(rounds, 108.0).attempts == 2
+        assert told(rounds, 158.0).attempts == 2
+
+    @pytest.mark.parametrize(("now", "is_first"), [(153.9, True), (1e6, False)])
+    def test_a_round_goes_on(self, now: float, *, is_first: bool) -> None:
+        """A round that all have left for a while, or that somebody waits for, goes on."""
+        rounds = Rounds(config(max_retries=1, max_retry_interval=50.0))
+        rounds.fail(failed(4.0), 100.0, 101.0)
+
+        rounds.join(now, is_first=is_first)
+
+        assert (rounds.attempts, rounds.retry_at) == (1, 104.0)
+        rounds.fail(failed(4.0), now, now)
+        assert told(rounds, now).attempts == 2
 
     def test_pause_after_the_round(self) -> None:
         """Who comes in the pause after a failed round is told at once, each by an own object."""
@@ -534,6 +546,7 @@ class RoundsMachine(RuleBasedStateMachine):
         """Start with nothing known."""
         self.max_retries = max_retries
         self.cap = cap
+        self.cap = cap
         self.rounds = Rounds(config(max_retries=max_retries, max_retry_interval=cap))
         self.now = 0.0
         # Failed attempts of the round, None once it is over.
@@ -594,7 +607,8 @@ class RoundsMachine(RuleBasedStateMachine):
         is_told = self.in_round is None and self.now < self.rounds.retry_at
         if not is_told:
             self.rounds.join(self.now, is_first=is_first)
-            if self.in_round is None or is_first:
+            given_up_at = self.rounds.retry_at + self.cap
+            if self.in_round is None or (is_first and self.now >= given_up_at):
                 self.in_round = self.since_opened = 0
             return
         error = told(self.rounds, self.now, is_first=is_first)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 UPLOAD_ORIGIN = "https://upload.box.com"
 _SCHEME = "Bearer "
+_MARK = "trio_anon_session.token"
+"""Marks a request, among its extensions, that carries a token of ours."""
 
 # RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
 _CHALLENGE_ERROR = re.compile(r"""(?:^|[\s,])error\s*=\s*"?([^",\s]*)""", re.IGNORECASE)
@@ -126,6 +128,9 @@ class SessionAuth(httpx.Auth, Unpicklable):
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Set the token, and once more if it turns out to be dead."""
         if _origin(request.url) not in self._origins:
+            if request.extensions.pop(_MARK, False):
+                # Its user has sent it before, to an allowed origin.
+                request.headers.pop("Authorization", None)
             yield request
             return
         await self._set_token(request)
@@ -142,6 +147,7 @@ class SessionAuth(httpx.Auth, Unpicklable):
         header = _SCHEME + await self._session.get_access_token()
         is_new: bool = request.headers.get("Authorization") != header
         request.headers["Authorization"] = header
+        request.extensions[_MARK] = True
         return is_new
 
 

@@ -135,14 +135,18 @@ class Rounds:
 
         Args:
             now: the time on Trio's clock.
-            is_first: whether nobody else is waiting, so that no round is under way.
+            is_first: whether nobody else is waiting. A round that all have left goes on all
+                the same, until ``max_retry_interval`` after its next attempt was due: else
+                getters with short deadlines, one after the other, would each begin with
+                the shortest pause.
 
         Raises:
             TokenRequestError: in the pause after a failed round.
         """
         if self.is_over and now < self.retry_at:
             self.raise_failure(now)
-        if self.is_over or is_first:
+        is_given_up = is_first and now >= self.retry_at + self._config.max_retry_interval
+        if self.is_over or is_given_up:
             self.is_over, self.attempts = False, 0
 
     def succeed(self) -> None:

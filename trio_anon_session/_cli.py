@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -104,8 +105,8 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
                 raise SystemExit(1) from None
             click.echo(f"Serving on {url}; Ctrl-C ends it. Point a program at it with:")
             click.echo(f"  export BOX_API_ROOT_URL={url}")
-            click.echo(f"  export BOX_CLIENT_ID={client.client_id}")
-            click.echo(f"  export BOX_CLIENT_SECRET={client.client_secret}")
+            click.echo(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
+            click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret)}")
             async for _ in signals:
                 break
     click.echo(f"{server.grants} grants, {server.revocations} revocations")

@@ -144,3 +144,11 @@ class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.
 
     def __init__(self, message: str = "the session is closed") -> None:
         super().__init__(message)
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error says: nothing, where somebody else wrote one that cannot say it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""

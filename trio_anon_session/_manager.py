@@ -8,10 +8,11 @@ whose locals hold no secret.
 
 from __future__ import annotations
 
-import contextlib
+import re
 import time
 import warnings
 import zlib
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -21,28 +22,41 @@ import httpx
 import trio
 
 from ._backoff import parse_retry_after
-from ._config import is_loopback
+from ._config import Config, is_loopback
 from ._errors import (
     CredentialsRejectedError,
     MalformedTokenResponseError,
     RevocationError,
     TokenRequestError,
     TokenUnavailableError,
+    words_of,
 )
-from ._secrets import Secrets, Unpicklable, basic_credentials, client_secrets
-from ._token import MalformedAnswerError, TokenInfo, parse_object, read_token_answer
+from ._secrets import (
+    Secrets,
+    Unpicklable,
+    basic_credentials,
+    client_secrets,
+    without_locals,
+)
+from ._token import (
+    MalformedAnswerError,
+    TokenInfo,
+    TokenRequestOptions,
+    parse_object,
+    read_token_answer,
+)
 from ._version import __version__
 from ._wire_logs import scrubbed_wire_logs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from http.cookiejar import Cookie
+    from http.cookiejar import Cookie, CookieJar
     from types import TracebackType
 
-    from ._config import Config
     from ._errors import Facts
-    from ._token import TokenRequestOptions
 
+_REMEMBERED = 100
+"""Tokens, the last ones, that are scrubbed from what a server says."""
 BODY_LIMIT = 2**20
 """Bytes of a decoded body; golang/oauth2 has the same limit."""
 
@@ -93,11 +107,19 @@ class TokenManager(Unpicklable):
             failed, whatever the answer was.
     """
 
+    # Python asks __del__ also of one whose constructor has raised.
+    _owns_client = False
+    _client: httpx.AsyncClient | None = None
+
     def __init__(self, config: Config, *, http_client: httpx.AsyncClient | None = None) -> None:
+        if not isinstance(config, Config):
+            raise TypeError(f"config: wants a Config; got {type(config).__name__}")
         self._config = config
         self._client = http_client
         self._owns_client = http_client is None
         self._closed = False
+        # Those that a server may know still, and show.
+        self._granted: deque[TokenInfo] = deque(maxlen=_REMEMBERED)
 
     def __repr__(self) -> str:
         return f"<TokenManager for {self._config.client_id!r} at {self._config.token_url}>"
@@ -158,6 +180,8 @@ class TokenManager(Unpicklable):
         sent_at = trio.current_time()
         answer = await self._send(self._build_grant(options), self._secrets())
         outcome = self._judge_grant(answer, sent_at)
+        if isinstance(outcome, TokenInfo):
+            self._granted.append(outcome)
         if isinstance(outcome, TokenRequestError):
             try:
                 raise outcome
@@ -181,10 +205,12 @@ class TokenManager(Unpicklable):
 
         Cancellation: closes the connection; the token may live on.
         """
-        request = self._build_revocation(token, options)
-        secrets = self._secrets().and_also(token)
-        # A traceback can show the locals of its frames.
-        del token
+        try:
+            request = self._build_revocation(token, options)
+        finally:
+            secrets = self._secrets().and_also(token)
+            # A traceback can show the locals of its frames.
+            del token
         answer = await self._send(request, secrets)
         problem = self._judge_revocation(answer, secrets)
         if problem is not None:
@@ -201,6 +227,7 @@ class TokenManager(Unpicklable):
         """
         return token_info.sent_at + token_info.lifetime - buffer > trio.current_time()
 
+    @without_locals
     def _build_grant(self, options: TokenRequestOptions | None) -> httpx.Request:
         config = self._config
         fields = [("grant_type", "client_credentials")]
@@ -216,12 +243,15 @@ class TokenManager(Unpicklable):
             fields += [(name, text) for text in texts if text]
         return self._build(config.token_url, fields, options)
 
+    @without_locals
     def _build_revocation(self, token: str, options: TokenRequestOptions | None) -> httpx.Request:
         return self._build(self._config.revoke_url, [("token", token)], options)
 
     def _build(
         self, url: str, fields: list[tuple[str, str]], options: TokenRequestOptions | None
     ) -> httpx.Request:
+        if options is not None and not isinstance(options, TokenRequestOptions):
+            raise TypeError(f"options: wants TokenRequestOptions; got {type(options).__name__}")
         config = self._config
         headers = {
             "Accept": "application/json",
@@ -247,7 +277,8 @@ class TokenManager(Unpicklable):
             "POST",
             url,
             headers=headers,
-            content=urlencode(fields).encode(),
+            # With half a character, which no server has sent, the token is an unknown one.
+            content=urlencode(fields, errors="replace").encode(),
             extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
         )
 
@@ -290,31 +321,27 @@ class TokenManager(Unpicklable):
     async def _exchange(self, request: httpx.Request) -> _Answer | str:
         """Send a request, and return the answer, or in words why it is refused."""
         assert self._client is not None
-        cookies = list(self._client.cookies.jar)
-        response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
+        jar = self._client.cookies.jar
+        before = list(jar)
         try:
-            self._drop_cookies(response, cookies)
+            response = await self._client.send(
+                request, stream=True, auth=None, follow_redirects=False
+            )
+        except (httpx.RemoteProtocolError, httpx.HTTPStatusError):
+            # There was an answer, which httpx or a hook of the client's has refused.
+            _restore_cookies(jar, before, lambda each: _is_for(each, request.url.host))
+            raise
+        try:
+            # The client's user may be getting cookies from the same host at the same time.
+            lines = response.headers.get_list("Set-Cookie")
+            names = {line.partition("=")[0].strip() for line in lines}
+            _restore_cookies(jar, before, lambda each: each.name in names)
             body, refusal = await _read(response)
         finally:
             await response.aclose()
             # The two hold each other, and the form: it would be left to the collector.
             del response.stream
         return refusal or _Answer(response.status_code, response.headers, body)
-
-    def _drop_cookies(self, response: httpx.Response, before: list[Cookie]) -> None:
-        # A given client has kept them by now, for its user's own requests to send.
-        assert self._client is not None
-        jar = self._client.cookies.jar
-        for cookie in response.cookies.jar:
-            with contextlib.suppress(KeyError):
-                jar.clear(cookie.domain, cookie.path, cookie.name)
-        # And it has lost those of the user's that they replaced, or declared to be over.
-        lines = response.headers.get_list("Set-Cookie")
-        names = {line.partition("=")[0].strip() for line in lines}
-        left = {(cookie.domain, cookie.path, cookie.name) for cookie in jar}
-        for cookie in before:
-            if cookie.name in names and (cookie.domain, cookie.path, cookie.name) not in left:
-                jar.set_cookie(cookie)
 
     def _judge_grant(self, answer: _Answer | str, sent_at: float) -> TokenInfo | TokenRequestError:
         if isinstance(answer, str):
@@ -331,7 +358,7 @@ class TokenManager(Unpicklable):
                 return read_token_answer(fields, sent_at, self._config)
             except MalformedAnswerError as error:
                 reason = str(error)
-        secrets = self._secrets()
+        secrets = self._secrets(fields)
         return MalformedTokenResponseError(
             f"the token endpoint's answer is no token answer: {reason} "
             f"({_outline(answer, secrets)})",
@@ -339,9 +366,7 @@ class TokenManager(Unpicklable):
         )
 
     def _refusal(self, answer: _Answer, fields: dict[str, Any]) -> TokenRequestError:
-        secrets = self._secrets()
-        if isinstance(fields.get("access_token"), str):
-            secrets = secrets.and_also(fields["access_token"])
+        secrets = self._secrets(fields)
         facts = _facts(answer, fields, secrets)
         said = _summary(answer, facts, secrets)
         # A fault by its status stays one, whatever code comes with it.
@@ -374,8 +399,13 @@ class TokenManager(Unpicklable):
             **facts,
         )
 
-    def _secrets(self) -> Secrets:
-        return Secrets(*client_secrets(self._config.client_id, self._config.client_secret))
+    def _secrets(self, fields: Mapping[str, Any] | None = None) -> Secrets:
+        """Return what must not be seen in an answer: with the token that is in its fields."""
+        config = self._config
+        tokens = [token.access_token for token in self._granted]
+        if fields is not None and isinstance(fields.get("access_token"), str):
+            tokens.append(fields["access_token"])
+        return Secrets(*client_secrets(config.client_id, config.client_secret), *tokens)
 
 
 def _make_client() -> httpx.AsyncClient:
@@ -413,6 +443,26 @@ def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     return watch
 
 
+def _restore_cookies(
+    jar: CookieJar, before: list[Cookie], is_meant: Callable[[Cookie], bool]
+) -> None:
+    """Undo what an answer has done to a given client's cookies.
+
+    The client has kept the new ones, and has lost those that they replaced or ended.
+    """
+    for cookie in [each for each in jar if each not in before and is_meant(each)]:
+        jar.clear(cookie.domain, cookie.path, cookie.name)
+    left = {(cookie.domain, cookie.path, cookie.name) for cookie in jar}
+    for cookie in before:
+        if is_meant(cookie) and (cookie.domain, cookie.path, cookie.name) not in left:
+            jar.set_cookie(cookie)
+
+
+def _is_for(cookie: Cookie, host: str) -> bool:
+    # A name without a dot has one in the jar.
+    return f".{host}".endswith(cookie.domain.removesuffix(".local"))
+
+
 async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
     """Return a body, unpacked, and in words why it is refused, or None."""
     body = bytearray()
@@ -445,10 +495,17 @@ def _words_of(error: BaseException) -> str:
     # On Trio, httpcore's errors are mute: what is wrong with a certificate is in a cause.
     link: BaseException | None = error
     for _ in range(10):
-        if link is None or str(link):
+        if link is None or words_of(link):
             break
         link = link.__cause__ or link.__context__
-    return "" if link is None else str(link)
+    said = "" if link is None else words_of(link)
+    if isinstance(error, httpx.ProxyError):
+        # The status alone: the rest is the proxy's, and it was told who we are.
+        return " ".join(re.findall(r"^\d{3}\b", said))
+    if isinstance(error, httpx.ProtocolError):
+        # What is quoted of the server, a token perhaps that nobody knows as yet, comes last.
+        return re.split(r"[:<'\"]", said, maxsplit=1)[0].strip()
+    return said
 
 
 def _is_passing(status: int, code: str | None) -> bool:

@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from ._backoff import retry_pause
-from ._errors import RevocationError, SessionClosedError, TokenRequestError
+from ._errors import RevocationError, SessionClosedError, TokenRequestError, words_of
+from ._secrets import Secrets, client_secrets
 
 if TYPE_CHECKING:
     from ._config import Config
@@ -36,7 +37,11 @@ class Revocation:
                 if cause is None:
                     self._succeeded = True
                     return
-                error = _revocation_error(cause, attempt)
+                secrets = Secrets(
+                    *client_secrets(config.client_id, config.client_secret),
+                    self.token.access_token,
+                )
+                error = _revocation_error(cause, attempt, secrets)
                 pause = retry_pause(config, attempt, error)
                 if pause is None:
                     self.error, self._cause = error, cause
@@ -66,14 +71,20 @@ class Revocation:
             raise SessionClosedError
 
 
-def _revocation_error(cause: Exception, attempts: int) -> RevocationError:
+def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> RevocationError:
     if isinstance(cause, RevocationError):
         return cause.twin(attempts=attempts)
-    if isinstance(cause, TokenRequestError):
-        error = RevocationError(f"the token could not be revoked: {cause}")
-        error.__dict__.update(cause.__dict__, attempts=attempts)
-        return error
-    return RevocationError(
-        f"the token could not be revoked: the token manager raised {type(cause).__name__}",
-        attempts=attempts,
-    )
+    if not isinstance(cause, TokenRequestError):
+        return RevocationError(
+            f"the token could not be revoked: the token manager raised {type(cause).__name__}",
+            attempts=attempts,
+        )
+    # The token manager may be somebody else's, and say anything.
+    said = secrets.scrub(words_of(cause))
+    error = RevocationError(f"the token could not be revoked: {said}")
+    facts = {
+        name: secrets.scrub(value) if isinstance(value, str) else value
+        for name, value in vars(cause).items()
+    }
+    error.__dict__.update(facts, attempts=attempts)
+    return error

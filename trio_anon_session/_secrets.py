@@ -8,8 +8,10 @@ import hashlib
 import html
 import json
 import re
+import sys
+import unicodedata
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, Self, TypeVar
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,20 +30,36 @@ _CONTROLS = re.compile(
 )
 
 
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]+")
+_ESCAPE = re.compile(
+    r"\\(?:u([0-9a-f]{4})|u\{([0-9a-f]{1,6})\}|U([0-9a-f]{8})|x([0-9a-f]{2})|([0-7]{3})|(.))",
+    re.DOTALL | re.IGNORECASE,
+)
+_READ_LIMIT = 20_000
+"""Characters; to look through more would keep the program waiting."""
+
+
 def basic_credentials(client_id: str, client_secret: str) -> str:
     """Return the credentials of an HTTP Basic header.
 
     Id and secret are each form-encoded before they are joined (RFC 6749 §2.3.1);
     a space is ``%20``, which every form decoder reads, where ``+`` is not.
     """
-    pair = f"{quote(client_id, safe='')}:{quote(client_secret, safe='')}"
-    return base64.b64encode(pair.encode()).decode()
+    return _base64(f"{quote(client_id, safe='')}:{quote(client_secret, safe='')}")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
     """Return a client's secret, and the credentials in which a server may echo it."""
-    raw_pair = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
-    return client_secret, basic_credentials(client_id, client_secret), raw_pair
+    pairs = [
+        basic_credentials(client_id, client_secret),
+        _base64(f"{client_id}:{client_secret}"),
+        _base64(f"{quote_plus(client_id)}:{quote_plus(client_secret)}"),
+    ]
+    return client_secret, *pairs, *(pair.rstrip("=") for pair in pairs)
 
 
 def fingerprint(token: str) -> str:
@@ -50,32 +68,69 @@ def fingerprint(token: str) -> str:
 
 
 def _spellings(secret: str) -> Iterable[str]:
-    """Yield the forms in which servers and libraries are known to echo a secret."""
-    yield from _encodings(secret)
-    # RFC 9110 §5.5: who finds controls in a header's value may make spaces of them.
-    if (spaced := re.sub(r"[\x00-\x1f\x7f]", " ", secret)) != secret:
-        yield from _encodings(spaced)
-
-
-def _encodings(secret: str) -> Iterable[str]:
-    # As a header's value, it comes without the white space at its ends.
-    secret = secret.strip() or secret
+    """Yield the forms in which a secret is echoed most often."""
     # JSON can say half of a surrogate pair, which UTF-8 cannot.
     text = secret.encode(errors="replace").decode()
     for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
         yield encoded
         yield re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), encoded)
     yield json.dumps(secret)[1:-1]
-    yield repr(text.encode())[2:-1]
-    for readable in (
-        secret,
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        repr(secret)[1:-1],
-        html.escape(secret),
-    ):
-        yield readable
-        # What httpx makes of a header's bytes where another header is no UTF-8.
-        yield readable.encode(errors="replace").decode("latin-1")
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+    yield html.escape(secret)
+    yield secret
+
+
+def _unescaped(text: str) -> str:
+    """Undo the backslashes of JSON, Python, PHP, Go and C."""
+
+    def character(match: re.Match[str]) -> str:
+        *hexadecimal, octal, other = match.groups()
+        for digits in filter(None, hexadecimal):
+            return chr(min(int(digits, 16), sys.maxunicode))
+        if octal is not None:
+            return chr(int(octal, 8))
+        # A letter stands for a control, which is nothing here.
+        return "" if other in "abefnrtv0" else other
+
+    # Halves of a surrogate pair are put together.
+    halves = _ESCAPE.sub(character, text)
+    return halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _read_as_latin_1(text: str) -> str:
+    """Undo what httpx makes of a header's bytes where another header is no UTF-8."""
+    return text.encode("latin-1", "replace").decode(errors="replace")
+
+
+def _read_as_base64url(text: str) -> str:
+    """Undo the other alphabet of base64."""
+    return text.translate({ord("-"): "+", ord("_"): "/"})
+
+
+_READINGS = (
+    *(unquote, unquote_plus, html.unescape),
+    *(_unescaped, _read_as_latin_1, _read_as_base64url),
+)
+
+
+def _bare(text: str) -> str:
+    """Return a text without white space and controls, which may become others on the way."""
+    return _BLANKS.sub("", unicodedata.normalize("NFC", text))
+
+
+def _found_in(text: str, secrets: Iterable[str]) -> list[str]:
+    """Return those secrets that somebody could read in a text, encoded twice as well."""
+    texts = {text}
+    for _ in range(2):
+        texts |= {read(one) for one in texts for read in _READINGS}
+    bare_texts = {_bare(one) for one in texts}
+    found = []
+    for secret in secrets:
+        bare = _bare(secret)
+        if bare and any(bare in one for one in bare_texts):
+            found.append(secret)
+    return found
 
 
 class Secrets:
@@ -109,10 +164,19 @@ def scrub(text: str, secrets: Iterable[str], *, limit: int | None = _EXCERPT_LIM
         secrets: what must not be seen in it, each in plain form.
         limit: how many characters of it are kept; None keeps them all.
     """
-    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    is_cut = len(text) > _READ_LIMIT
+    text = text[:_READ_LIMIT]
+    found = _found_in(text, secrets)
+    if is_cut and (found or limit is None):
+        # There may be a half of one at the end.
+        return HIDDEN
+    spellings = {spelling for secret in found for spelling in _spellings(secret)}
     # The longest first: a spelling may be part of another.
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, HIDDEN)
+    if _found_in(text, found):
+        # In a form that is not often met: what stands around it is not worth the risk.
+        return HIDDEN
     text = _QUOTED_BYTES.sub(HIDDEN, text)
     text = _USERINFO.sub(f"{HIDDEN}@", text)
     text = _CONTROLS.sub(" ", text).strip()
@@ -130,7 +194,7 @@ def without_locals(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except Exception as error:
+        except BaseException as error:  # noqa: ASYNC103  # raised below
             problem = error.with_traceback(None)
         del args, kwargs
         problem.__context__ = None

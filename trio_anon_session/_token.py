@@ -76,6 +76,9 @@ class TokenInfo(UnpicklableValue):
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.access_token, str) or not self.access_token:
             raise ValueError("access_token: wants a non-empty str")
+        if not self.access_token.isascii() or not self.access_token.isprintable():
+            # No header could carry it.
+            raise ValueError("access_token: wants characters from 0x20 to 0x7E (RFC 6749 A.12)")
         for name in ("lifetime", "sent_at", "stale_at", "expires_at"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or math.isnan(value):

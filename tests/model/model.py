@@ -220,7 +220,8 @@ class Model:
                 self._tell(who)
                 self.reached["told in the pause after a failed round"] += 1
             else:
-                if self.failed_round is not None or not self.held:
+                is_given_up = not self.held and self.now >= self.retry_at + LONGEST_PAUSE
+                if self.failed_round is not None or is_given_up:
                     self.failed_round, self.attempts = None, 0
                 elif self.attempts:
                     self.reached["joined a round between two attempts"] += 1

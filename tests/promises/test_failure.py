@@ -314,6 +314,31 @@ async def test_promise_12_a_round_that_all_have_left_is_not_joined(
         assert len(manager.sent) == 5
 
 
+@pytest.mark.parametrize("deadline", [0.5, 1.0, 7.0])
+async def test_promise_12_impatient_getters_do_not_shorten_the_pauses(
+    deadline: float, autojump_clock: MockClock
+) -> None:
+    """Getters with short deadlines, one after the other, cause no more attempts than one."""
+
+    async def attempts_in_an_hour(limit: float) -> int:
+        config = make_config(retry_strategy=lambda attempt, error: 2.0**attempt)
+        manager = FakeTokenManager(config)
+        manager.outcomes = [TokenUnavailableError("down") for _ in range(1000)]
+        async with AnonymousSession(config, manager) as session:
+            end = trio.current_time() + 3600.0
+            while trio.current_time() < end:
+                with trio.move_on_after(limit):
+                    try:
+                        await session.get_access_token()
+                    except TokenUnavailableError:
+                        await trio.sleep(0.5)
+        return len(manager.sent)
+
+    patient = await attempts_in_an_hour(math.inf)
+    # The pause after a round has a jitter of half to one and a half.
+    assert await attempts_in_an_hour(deadline) <= 1.5 * patient
+
+
 async def test_promise_12_a_failed_round_without_a_pause_is_followed_by_nothing(
     autojump_clock: MockClock,
 ) -> None:
