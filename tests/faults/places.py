@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import socket
 import ssl
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_anon_session.testing import FaultPlan, TokenServer
 
-from .wire import NO_WIRE, MemoryNetwork, WireServer, memory_client
+from .wire import NO_WIRE, NOBODY_KNOWS, MemoryNetwork, WireServer, memory_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .wire import Certificate
 
 NAME = "token.invalid"
-"""A name that no resolver knows (RFC 6761 §6.4)."""
+"""A name that no other resolver knows (RFC 6761 §6.4)."""
 
 LAST_YEAR = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 """A year that is over."""
@@ -97,12 +98,21 @@ def _authorities() -> tuple[trustme.CA, trustme.CA]:
 
 
 class _Resolver(trio.abc.HostnameResolver):
-    """Knows one name."""
+    """Knows one name, or none; this machine's own is not asked.
+
+    Attributes:
+        knows: whether it knows the name.
+    """
+
+    knows = True
 
     async def getaddrinfo(
         self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> Any:
         assert host in (NAME, NAME.encode())
+        if not self.knows:
+            await trio.lowlevel.checkpoint()
+            raise socket.gaierror(socket.EAI_NONAME, NOBODY_KNOWS)
         return await trio.socket.getaddrinfo("127.0.0.1", port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
@@ -114,6 +124,9 @@ class _OnSockets(Place):
         super().__init__(row)
         self._nursery = nursery
         self._serving: tuple[trio.CancelScope, trio.Event] | None = None
+        self._resolver = _Resolver()
+        if row.wire.name_is_unknown:
+            trio.socket.set_custom_hostname_resolver(self._resolver)
         self.connections_elsewhere = 0
         self.port = 0
         self.client = httpx.AsyncClient(verify=_client_context(), trust_env=False)
@@ -127,8 +140,7 @@ class _OnSockets(Place):
             await self.stop()
         if not wire.refuses and self._serving is None:
             await self.start()
-        if self._row.wire.name_is_unknown:
-            trio.socket.set_custom_hostname_resolver(None if is_faulty else _Resolver())
+        self._resolver.knows = not wire.name_is_unknown
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
@@ -160,6 +172,7 @@ class _OnSockets(Place):
             await self.wire.serve(stream)
             return
         wire = self.wire.wire
+        assert not wire.name_is_unknown, "no connection is made to a name that nobody knows"
         if not wire.speaks_tls:
             await self._speak_no_tls(stream)
             return

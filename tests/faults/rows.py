@@ -15,7 +15,7 @@ import attrs
 
 from trio_anon_session.testing import Fault
 
-from .wire import NO_WIRE, Wire
+from .wire import NO_WIRE, NOBODY_KNOWS, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,9 +119,8 @@ CONNECTION = (
         "Host name unknown",
         UNAVAILABLE,
         wire=Wire(name_is_unknown=True),
-        hangs=True,
         where=ON_SOCKETS,
-        says="https://token.invalid:",
+        says=NOBODY_KNOWS,
     ),
     Row(
         "A certificate of an unknown authority",

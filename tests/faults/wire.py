@@ -30,6 +30,9 @@ Certificate = Literal["good", "of an unknown authority", "for another name", "of
 ELSEWHERE = b"elsewhere.test"
 """In an answer, stands for the authority of another origin."""
 
+NOBODY_KNOWS = "nobody knows this name"
+"""What the resolver says of a name that it cannot resolve: the words of no other."""
+
 CHUNK = 2**16
 
 
@@ -39,7 +42,7 @@ class Wire:
 
     Attributes:
         refuses: no connection is taken.
-        name_is_unknown: the server's name does not resolve.
+        name_is_unknown: the server's name does not resolve; the server is there all the same.
         certificate: what is wrong with the server's.
         speaks_tls: whether it answers a handshake; it says nothing otherwise.
         resets: where the connection is reset, not just closed.
