@@ -23,6 +23,8 @@ from trio_anon_session import __version__
 from trio_anon_session._cli import cli
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, open_loopback
 
+from .ports import closed_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -327,9 +329,8 @@ def test_rejected_credentials(served: Served, wrong: str) -> None:
 @pytest.mark.slow
 def test_an_endpoint_that_is_not_reachable() -> None:
     """Where nobody listens, the exit code is 4, and the endpoint is named."""
-    with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+    with closed_port() as port:
+        url = f"http://127.0.0.1:{port}"
         environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET, "BOX_API_ROOT_URL": url}
         result = invoke("token", "--max-retries", 0, environ=environ)
     assert_failed(result, 4, url)

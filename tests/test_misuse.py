@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from trio_anon_session import (
 from trio_anon_session.testing import TokenServer, open_test_session
 
 from .helpers import FakeTokenManager, make_config
+from .ports import closed_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -321,10 +321,8 @@ async def test_a_twin_after_the_end(autojump_clock: MockClock) -> None:
 async def test_a_forgotten_aclose() -> None:
     """A token manager that is dropped with its own client open warns, and says what to do."""
     # Nobody listens there, so that no connection is left behind.
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        manager = TokenManager(TokenServer().config(url))
+    with closed_port() as port:
+        manager = TokenManager(TokenServer().config(f"http://127.0.0.1:{port}"))
         with pytest.raises(TokenUnavailableError):
             await manager.get_tokens_client_credentials_grant()
     with warnings.catch_warnings(record=True) as caught:

@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import random
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,6 +30,7 @@ import httpx
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.ports import free_port
 from trio_anon_session import AnonymousSession, AnonymousSessionError, Granted, RefreshFailed
 from trio_anon_session.testing import TokenServer
 
@@ -102,22 +101,6 @@ async def serve(port: int, delay: float) -> AsyncIterator[Child]:
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
-
-
-def free_port() -> int:
-    """Return a port that nobody has now.
-
-    None of those that the system gives to clients: there, an attempt to reach a server
-    that is not there could be given that very port, and reach itself.
-    """
-    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port between 20,000 and 30,000")
 
 
 @attrs.define

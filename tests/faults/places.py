@@ -14,6 +14,7 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
+from tests.ports import free_port
 from trio_anon_session.testing import FaultPlan, TokenServer
 
 from .wire import NO_WIRE, NOBODY_KNOWS, MemoryNetwork, WireServer, memory_client
@@ -128,7 +129,7 @@ class _OnSockets(Place):
         if row.wire.name_is_unknown:
             trio.socket.set_custom_hostname_resolver(self._resolver)
         self.connections_elsewhere = 0
-        self.port = 0
+        self.port = free_port()
         self.client = httpx.AsyncClient(verify=_client_context(), trust_env=False)
 
     async def begin_attempt(self, *, is_faulty: bool) -> None:
@@ -143,9 +144,8 @@ class _OnSockets(Place):
         self._resolver.knows = not wire.name_is_unknown
 
     async def start(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen, on the same port each time."""
         listener = await _listen(self.port)
-        self.port = listener.socket.getsockname()[1]
         scheme = "https" if self._row.wire.needs_tls else "http"
         host = NAME if self._row.wire.name_is_unknown else "127.0.0.1"
         self.url = f"{scheme}://{host}:{self.port}"

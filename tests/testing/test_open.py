@@ -12,6 +12,7 @@ import httpx
 import pytest
 import trio
 
+from tests.ports import free_port
 from trio_anon_session import (
     AnonymousSession,
     Closed,
@@ -160,14 +161,6 @@ async def test_own_exception_leaves_the_test_session_as_itself(autojump_clock: M
 # On sockets
 
 
-def free_port() -> int:
-    """Return a port of the loopback on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
 @pytest.mark.slow
 async def test_grant_and_resource_over_a_socket() -> None:
     """A session on a socket gets a token that the resource takes, and its books show both."""
@@ -226,8 +219,8 @@ async def test_port_can_be_chosen() -> None:
 async def test_port_in_use_is_an_error() -> None:
     """A port in use fails as the socket does, leaves nothing, and can be served later."""
     with trio.fail_after(REAL_LIMIT):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
+        with socket.create_server(("127.0.0.1", port)):
             tasks_before = trio.lowlevel.current_statistics().tasks_living
             with pytest.raises(OSError, match="Address already in use") as caught:
                 async with open_loopback(TokenServer(), port=port):
