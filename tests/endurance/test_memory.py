@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from tests.endurance.memory import Load, Note
+    from trio_anon_session import Config
 
 
 @contextmanager
@@ -34,12 +35,33 @@ def without_collector() -> Iterator[None]:
         gc.enable()
 
 
+def small(load: Load) -> int:
+    """Return how often is enough here.
+
+    Deadlines of a minute have to pass before the first third ends, of a second a round.
+    """
+    return min(1000, LOADS[load] // 30)
+
+
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
 def test_memory_is_flat(load: Load) -> None:
     """Once a load has settled, more of the same leaves nothing in memory."""
-    # Deadlines of a minute have to pass before the first third ends, of a second a round.
-    course = measure(load, min(1000, LOADS[load] // 30))
+    course = measure(load, small(load))
     assert course.is_flat, course.table()
+
+
+def test_a_hundred_bytes_that_each_session_leaves_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest leak that counts is above the noise, with so few sessions too."""
+    kept: list[bytes] = []
+
+    def open_leaky(config: Config, manager: TokenManager) -> AnonymousSession:
+        # With what Python adds to each, 100 bytes.
+        kept.append(bytes(67))
+        return AnonymousSession(config, manager)
+
+    monkeypatch.setattr(memory, "AnonymousSession", open_leaky)
+    course = measure(memory.sessions, small(memory.sessions))
+    assert not course.is_flat, course.table()
 
 
 @pytest.mark.parametrize("kind", FAILURES)
