@@ -36,8 +36,8 @@ A test compares it with the outcome of runs of its own.
   The jitter of the pauses, half to one and a half of each, is left out.
   Attempts that fail at once, with pauses of 2 and 4 seconds after them, make 6 seconds.
   On real sockets time is nobody's promise: *{with_the_next}* means that it took one good answer.
-- **In process**, bytes go through memory, time is virtual, and settings are the defaults.
-  One attempt has 30 seconds (`request_timeout`).
+- **In process**, bytes go through memory, and time is virtual.
+  Settings are the defaults but for `max_retries`: one attempt has 30 seconds (`request_timeout`).
 - **On real sockets**, the same server listens on loopback, and nobody waits for long.
   A line that names both kinds had the same outcome on both.
 
