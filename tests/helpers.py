@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -167,3 +169,25 @@ def start_getters(nursery: trio.Nursery, session: AnonymousSession, count: int) 
     for getter in getters:
         nursery.start_soon(getter.run, session)
     return getters
+
+
+TESTS = Path(__file__).parent
+"""Where the tests are; the checkout may lie below another directory of this name."""
+
+
+def is_of_tests(file: str) -> bool:
+    """Tell whether a frame of this file is the tests' own, which hold what they look for."""
+    return Path(file).is_relative_to(TESTS)
+
+
+def traceback_with_locals(error: BaseException) -> list[str]:
+    """Return an error's traceback with the locals of all frames but the tests' own."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    todo: list[traceback.TracebackException | None] = [shown]
+    while todo:
+        one = todo.pop()
+        if one is not None:
+            frames = [frame for frame in one.stack if not is_of_tests(frame.filename)]
+            one.stack = traceback.StackSummary.from_list(frames)
+            todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
+    return list(shown.format())

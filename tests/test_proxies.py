@@ -7,7 +7,6 @@ import hashlib
 import logging
 import ssl
 import struct
-import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 
 from trio_anon_session import Config, TokenManager, TokenRequestError, TokenUnavailableError
 
+from .helpers import traceback_with_locals
 from .ports import closed_port
 from .wire import Request, answer, listening, open_peer, read_request
 
@@ -135,11 +135,9 @@ async def failed_grant_from(root: str, **changes: Any) -> TokenRequestError:
 
 def all_shown_by(error: BaseException) -> str:
     """Return all that an error can show, with the locals of the frames that are not a test's."""
-    lines = traceback.TracebackException.from_exception(error, capture_locals=True).format()
     assert error.__cause__ is None
     assert error.__context__ is None
-    frames = [line for line in lines if "/tests/" not in line.replace("\\", "/")]
-    return "\n".join([str(error), repr(error), repr(vars(error)), *frames])
+    return "\n".join([str(error), repr(error), repr(vars(error)), *traceback_with_locals(error)])
 
 
 # The way

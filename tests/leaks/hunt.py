@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections import defaultdict
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,7 +28,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.helpers import run_virtually
+import trio_anon_session
+from tests.helpers import is_of_tests, run_virtually
 from trio_anon_session import (
     AnonymousSession,
     Config,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ROOT = "http://localhost"
+PACKAGE = Path(trio_anon_session.__file__).parent
 LOGGERS = ("trio_anon_session", "httpx", "httpcore", "hpack", "asyncio", "trio")
 PICKLERS: dict[str, Callable[[Any], object]] = {
     "pickle": pickle.dumps,
@@ -147,19 +150,19 @@ class Shown:
                 todo += one.exceptions
 
 
-def _locals(error: BaseException, *, of: str = "") -> str:
+def _locals(error: BaseException, *, of: Path | None = None) -> str:
     """Return the locals of all frames of an exception, as error reporters show them.
 
     Not of the hunt's own frames, which hold what it hunts for.
 
     Args:
         error: the exception.
-        of: a part of the names of the files whose frames are meant.
+        of: the directory of the files whose frames are meant; None for all.
     """
     shown = []
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file = frame.f_code.co_filename.replace("\\", "/")
-        if "/tests/" not in file and of in file:
+        file = frame.f_code.co_filename
+        if not is_of_tests(file) and (of is None or Path(file).is_relative_to(of)):
             shown.append(f"{file}:{line} {frame.f_locals!r}")
     return "\n".join(shown)
 
@@ -420,7 +423,7 @@ async def _send(
         # What httpx quotes of the API's answer is not ours. Our own frames are.
         shown.add(
             "locals of our frames in an error of a request",
-            _locals(error, of="/trio_anon_session/"),
+            _locals(error, of=PACKAGE),
         )
     finally:
         logger.setLevel(quiet)

@@ -7,7 +7,6 @@ import copy
 import io
 import logging
 import pickle
-import traceback
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -16,7 +15,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers import run_virtually
+from tests.helpers import run_virtually, traceback_with_locals
 from trio_anon_session import (
     AnonymousSession,
     ConfigError,
@@ -68,9 +67,7 @@ def _everything_about(error: BaseException) -> str:
         if one is None:
             continue
         seen += [str(one), repr(one), repr(vars(one)), repr(one.args)]
-        lines = traceback.TracebackException.from_exception(one, capture_locals=True).format()
-        # The test's own frames hold the secret, and are not what is tested.
-        seen += [line for line in lines if "/tests/" not in line.replace("\\", "/")]
+        seen += traceback_with_locals(one)
         todo += [one.__cause__, one.__context__]
     return "\n".join(seen)
 
