@@ -133,7 +133,9 @@ def no_trace(secret: str, *places: str) -> bool:
 
 @given(client_id=texts, client_secret=texts, call=st.sampled_from(CALLS))
 @example(client_id="id", client_secret=" ", call="grant")
-def test_post(client_id: str, client_secret: str, call: str) -> None:
+def test_the_form_carries_the_credentials_once(
+    client_id: str, client_secret: str, call: str
+) -> None:
     """With client_secret_post id and secret are fields of the form, once, and nowhere else."""
     marked = f"9z{client_secret}§7"
     seen = run_virtually(sent_by, make_config(client_id=client_id, client_secret=marked), call)
@@ -151,7 +153,9 @@ def test_post(client_id: str, client_secret: str, call: str) -> None:
 @given(client_id=texts, client_secret=texts, call=st.sampled_from(CALLS))
 @example(client_id="a:b", client_secret="c:d", call="grant")
 @example(client_id="a b", client_secret="c+d%20", call="revoke")
-def test_basic(client_id: str, client_secret: str, call: str) -> None:
+def test_the_basic_header_carries_the_credentials_in_place_of_the_form(
+    client_id: str, client_secret: str, call: str
+) -> None:
     """With client_secret_basic each is percent-encoded before they are joined, and not in the form.
 
     A server that decodes forms and one that decodes percent-encoding alone read the same.
@@ -183,7 +187,9 @@ def test_basic(client_id: str, client_secret: str, call: str) -> None:
     call=st.sampled_from(CALLS),
     path=st.sampled_from(["/t", "/t/", "/t?tenant=a%20b", "/t?x=&y=1+2"]),
 )
-def test_url(client_id: str, client_secret: str, method: str, call: str, path: str) -> None:
+def test_no_credentials_change_the_url(
+    client_id: str, client_secret: str, method: str, call: str, path: str
+) -> None:
     """Whatever the credentials, the request goes to the very URL of the config, by POST."""
     config = make_config(
         client_id=client_id,
@@ -225,7 +231,7 @@ async def open_given(wire: Wire, **settings: Any) -> AsyncIterator[httpx.AsyncCl
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("call", CALLS)
-async def test_redirects(
+async def test_promise_21_no_redirect_of_a_token_request_is_followed(
     autojump_clock: MockClock, call: str, method: str, status: int, location: str
 ) -> None:
     """No redirect is followed, to the same origin or another, by a client that would do so."""
@@ -250,7 +256,9 @@ COOKIES = {
 
 @pytest.mark.parametrize("cookie", COOKIES)
 @pytest.mark.parametrize("call", CALLS)
-async def test_cookies(autojump_clock: MockClock, call: str, cookie: str) -> None:
+async def test_promise_21_no_cookie_of_a_token_request_is_kept(
+    autojump_clock: MockClock, call: str, cookie: str
+) -> None:
     """No cookie is sent or kept, and the user's own stay, also if the server would replace them."""
     wire = Wire(headers=(("Set-Cookie", COOKIES[cookie]), ("Set-Cookie", "bv=2")))
     async with open_given(wire) as client:
@@ -333,7 +341,7 @@ def _netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("is_given", [False, True], ids=["own", "given"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("call", CALLS)
-async def test_netrc(call: str, method: str, is_given: bool) -> None:
+async def test_a_netrc_file_adds_no_credentials(call: str, method: str, is_given: bool) -> None:
     """A netrc file that knows the host adds nothing: one way of authentication, never two."""
     async with open_peer() as peer, httpx.AsyncClient() as client:
         config = make_config(api_root_url=f"http://{peer.netloc}", auth_method=method)
@@ -351,7 +359,7 @@ async def test_netrc(call: str, method: str, is_given: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("call", CALLS)
-async def test_redirects_of_own_client(call: str, status: int) -> None:
+async def test_promise_21_our_own_client_follows_no_redirect(call: str, status: int) -> None:
     """Our own client follows no redirect either: the other origin is not even connected to."""
     async with open_peer() as other, open_peer() as peer:
         peer.answers.append(answer(status, b"", location=f"http://{other.netloc}/oauth2/token"))
@@ -364,7 +372,7 @@ async def test_redirects_of_own_client(call: str, status: int) -> None:
 
 
 @pytest.mark.slow
-async def test_cookies_of_own_client() -> None:
+async def test_promise_21_our_own_client_keeps_no_cookie() -> None:
     """Our own client sends back no cookie that it was given."""
     async with open_peer() as peer:
         peer.answers += [answer(set_cookie="sid=1; Path=/"), answer(set_cookie="sid=2; Path=/")]

@@ -336,7 +336,7 @@ def test_any_text_as_url(field: str, value: str) -> None:
 
 
 @given(st.sampled_from(URLS), st.text(st.characters(codec="utf-8"), max_size=30))
-def test_any_host(field: str, host: str) -> None:
+def test_plain_http_is_taken_for_loopback_alone(field: str, host: str) -> None:
     """Plain http is taken for no host that is not this machine, whatever it looks like."""
     outcome = attempt(**{field: f"http://{host}/"})
     if isinstance(outcome, ConfigError):

@@ -145,7 +145,9 @@ def all_shown_by(error: BaseException) -> str:
 
 @pytest.mark.usefixtures("_trusted")
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-async def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+async def test_promise_21_https_goes_through_a_tunnel(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     """With https a proxy is asked for a tunnel, and sees no word of the form."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         monkeypatch.setenv(variable, f"http://{proxy.netloc}")
@@ -185,7 +187,7 @@ async def test_http_goes_through_a_proxy_on_loopback(
     "proxy_url",
     ["http://proxy.invalid:3128", "https://user:hunter2@proxy.invalid", "proxy.invalid:3128"],
 )
-async def test_http_goes_through_no_proxy_elsewhere(
+async def test_promise_21_http_goes_through_no_proxy_elsewhere(
     monkeypatch: pytest.MonkeyPatch, variable: str, proxy_url: str
 ) -> None:
     """Plain http goes straight to loopback where a proxy elsewhere would see the secret."""
@@ -270,7 +272,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("refusal", [*REFUSALS, "down"])
-async def test_credentials_are_shown_nowhere(
+async def test_promise_21_credentials_of_a_proxy_are_shown_nowhere(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal: str, scheme: str
 ) -> None:
     """A proxy that refuses, talks nonsense or is down: errors and logs show no credentials."""
@@ -342,7 +344,7 @@ def _subject_hash(certificate: x509.Certificate) -> str:
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-async def test_own_authority(
+async def test_an_authority_of_the_environment_is_trusted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
 ) -> None:
     """An authority that the environment names is trusted, for direct ways and for tunnels."""
@@ -359,7 +361,9 @@ async def test_own_authority(
 
 
 @pytest.mark.parametrize("tunnel", [False, True], ids=["direct", "tunnel"])
-async def test_unknown_authority(monkeypatch: pytest.MonkeyPatch, tunnel: bool) -> None:
+async def test_a_server_of_an_unknown_authority_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch, tunnel: bool
+) -> None:
     """A server whose certificate nobody vouches for is told nothing."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         if tunnel:
@@ -371,7 +375,9 @@ async def test_unknown_authority(monkeypatch: pytest.MonkeyPatch, tunnel: bool) 
 
 
 @pytest.mark.usefixtures("_trusted")
-async def test_certificate_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_with_the_certificate_of_another_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A certificate that is good for another host is good for nothing."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")

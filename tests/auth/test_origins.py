@@ -30,7 +30,8 @@ TOKEN = "token-"
 Target = tuple[str, str, int]
 PORTS = {"https": 443, "http": 80}
 
-# No http origin with port 80 here: see test_http_to_https.
+# No http origin with port 80 here, for httpx keeps the token on its way to https:
+# see test_promise_22_from_http_to_https_on_loopback_the_token_is_kept.
 ORIGINS: dict[str, Target] = {
     "https://api.box.com": ("https", "api.box.com", 443),
     "HTTPS://Upload.Box.COM:443/": ("https", "upload.box.com", 443),
@@ -270,7 +271,7 @@ def test_promise_22_no_redirect_by_hand_takes_it_either(
         ("https://api.box.com/a", "http://api.box.com/b", False),
     ],
 )
-async def test_http_to_https(
+async def test_promise_22_from_http_to_https_on_loopback_the_token_is_kept(
     autojump_clock: MockClock, first: str, second: str, keeps: bool
 ) -> None:
     """From http to https of one loopback host, default ports both, httpx itself keeps the token.
