@@ -310,6 +310,32 @@ async def test_event_hook_that_raises(autojump_clock: MockClock, call: str) -> N
     assert caught.value.status_code is None
 
 
+@pytest.mark.parametrize("refused_by", ["hook", "httpx"])
+async def test_cookies_of_an_answer_that_the_client_refuses(
+    autojump_clock: MockClock, refused_by: str
+) -> None:
+    """An answer that a hook or httpx does not like leaves a given client's cookies as they were."""
+
+    async def on_response(response: httpx.Response) -> None:
+        if refused_by == "hook":
+            response.raise_for_status()
+
+    headers = [("Set-Cookie", "one=theirs; Path=/"), ("Set-Cookie", "two=theirs; Path=/")]
+    headers.append(("Location", "https://x:no-port/"))
+    answer = httpx.Response(302, headers=headers)
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda request: answer),
+        event_hooks={"response": [on_response]},
+    ) as client:
+        client.cookies.set("one", "mine", domain="api.box.com", path="/")
+        client.cookies.set("elsewhere", "mine", domain="other.example", path="/")
+        manager = TokenManager(make_config(), http_client=client)
+        with pytest.raises(TokenRequestError):
+            await manager.get_tokens_client_credentials_grant()
+        kept = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
+    assert kept == [("elsewhere", "mine"), ("one", "mine")]
+
+
 async def test_base_url_is_not_added(autojump_clock: MockClock) -> None:
     """A given client's base URL and query are for its user's requests alone."""
     wire = Wire()

@@ -253,6 +253,30 @@ def test_promise_22_no_redirect_by_hand_takes_it_either(
     assert web.told_token == [target in allowed for target, _ in web.sent]
 
 
+async def test_promise_22_a_request_that_is_sent_again_elsewhere(autojump_clock: MockClock) -> None:
+    """A request whose URL is changed, and that is sent again, goes without the token."""
+    sent: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("Authorization"))
+        return httpx.Response(200)
+
+    config = make_config()
+    async with (
+        AnonymousSession(config, FakeTokenManager(config)) as session,
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), auth=session.auth()) as client,
+    ):
+        request = client.build_request("GET", "https://api.box.com/a")
+        await client.send(request)
+        request.url = httpx.URL("https://evil.example/a")
+        await client.send(request)
+        request.headers["Authorization"] = "Basic mine"
+        await client.send(request)
+        request.url = httpx.URL("https://api.box.com/b")
+        await client.send(request)
+    assert sent == ["Bearer token-1", None, "Basic mine", "Bearer token-1"]
+
+
 # What httpx does on the way
 
 

@@ -34,6 +34,7 @@ def in_base64(core: str) -> Iterable[str]:
 TRACES = tuple(
     [core.lower() for core in CORES]
     + [trace.lower() for core in CORES for trace in in_base64(core)]
+    + ["".join(f"%{byte:02x}" for byte in core.encode()) for core in CORES]
 )
 
 
@@ -56,6 +57,11 @@ def _lower_hex(text: str) -> str:
     return re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), text)
 
 
+def _go_json(text: str) -> str:
+    said = json.dumps(text)[1:-1]
+    return re.sub(r"[<>&'+]", lambda match: f"\\u{ord(match.group()):04X}", said)
+
+
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "raw": str,
     "percent": lambda secret: quote(secret, safe=""),
@@ -67,6 +73,17 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "repr": lambda secret: repr(secret)[1:-1],
     "repr of bytes": lambda secret: repr(secret.encode())[2:-1],
     "html": html.escape,
+    # Of other languages and their frameworks.
+    "html, Jinja's": lambda secret: (
+        html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    ),
+    "json, PHP's": lambda secret: json.dumps(secret)[1:-1].replace("/", "\\/"),
+    "json, Go's": _go_json,
+    "percent twice": lambda secret: quote(quote(secret, safe=""), safe=""),
+    "percent, all of it": lambda secret: "".join(f"%{byte:02X}" for byte in secret.encode()),
+    "basic, URL-safe and bare": lambda secret: (
+        _basic(secret).translate({43: "-", 47: "_"}).rstrip("=")
+    ),
     "basic": _basic,
     "strict basic": _strict_basic,
 }

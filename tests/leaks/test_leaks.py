@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import logging
 import signal
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpx
@@ -16,8 +17,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers import make_config
-from trio_anon_session import Config, TokenManager
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    Config,
+    MalformedTokenResponseError,
+    RevocationError,
+    TokenManager,
+    TokenRequestError,
+)
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
 
 from .canaries import (
@@ -260,6 +268,105 @@ async def test_promise_21_the_form_ends_with_its_request(
             assert requests() == before
         finally:
             gc.enable()
+
+
+async def test_promise_21_a_token_that_was_replaced_is_not_shown(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that names a client's tokens, the last one and those before it, shows none."""
+    caplog.set_level(logging.DEBUG)
+    tokens = [f"{TOKEN_CORE}-{number}" for number in range(3)]
+    answers = [good_answer(token) for token in tokens]
+    answers.append(Echo("error_description", "raw", 400).answer(" and ".join(tokens), ""))
+    told: list[object] = []
+    config = make_config(api_root_url="http://localhost")
+    async with (
+        httpx.AsyncClient(
+            transport=WireTransport(lambda sent: answers.pop(0) if answers[1:] else answers[0])
+        ) as client,
+        TokenManager(config, http_client=client) as manager,
+        AnonymousSession(config, manager, observers=[told.append]) as session,
+    ):
+        for token in tokens:
+            assert await session.get_access_token() == token
+            await trio.sleep(3001.0)
+        session.invalidate(tokens[-1])
+        with pytest.raises(TokenRequestError, match=r"\*\*\* and \*\*\* and \*\*\*") as caught:
+            await session.get_access_token()
+    shown = Shown()
+    shown.look_at_error("error", caught.value)
+    shown.add("events", repr(told))
+    shown.add("log", caplog.text)
+    assert find_leaks(shown, leaks_in) == {}
+
+
+async def test_promise_21_a_token_that_is_refused_is_not_shown(autojump_clock: MockClock) -> None:
+    """A token that is no good is not shown by what is said of its answer."""
+    token = f"t{TOKEN_CORE}"
+    body = json.dumps({"access_token": token, "token_type": "mac"}).encode()
+    fault = Fault(
+        status=200,
+        body=body,
+        headers={"BOX-REQUEST-ID": f"for {token}", "Content-Type": f"text/{token}"},
+    )
+    server = TokenServer(FaultPlan(token_then=fault))
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
+        TokenManager(server.config(), http_client=client) as manager,
+    ):
+        with pytest.raises(MalformedTokenResponseError, match=r"text/\*\*\*") as caught:
+            await manager.get_tokens_client_credentials_grant()
+    assert caught.value.request_id == "for ***"
+    assert not leaks_in(repr(vars(caught.value)))
+
+
+@pytest.mark.parametrize("options", ["192.0.2.1", {"ip": "192.0.2.1"}, 7])
+async def test_promise_21_options_that_are_none_show_no_token(
+    options: Any, autojump_clock: MockClock
+) -> None:
+    """Whoever gives something else for options is told so, and shown nothing of the form."""
+    token = f"t{TOKEN_CORE}"
+    async with TokenManager(make_config(client_secret=f"s{SECRET_CORE}")) as manager:
+        for call in (
+            lambda: manager.get_tokens_client_credentials_grant(options),
+            lambda: manager.revoke_tokens(token, options),
+        ):
+            with pytest.raises(TypeError, match="options: wants TokenRequestOptions") as caught:
+                await call()
+            shown = Shown()
+            shown.look_at_error("error", caught.value)
+            assert find_leaks(shown, leaks_in) == {}
+
+
+async def test_promise_21_a_foreign_revocation_is_told_without_its_token(
+    autojump_clock: MockClock,
+) -> None:
+    """What a foreign token manager says of a revocation is scrubbed, or left out if unreadable."""
+
+    class UnreadableError(TokenRequestError):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    class Foreign(FakeTokenManager):
+        async def revoke_tokens(self, token: str, options: object = None) -> None:
+            self.revoked.append(token)
+            if len(self.revoked) > 1:
+                raise UnreadableError("x", retryable=False)
+            raise TokenRequestError(
+                f"no end of {token}, {SECRET_CORE}",
+                error_description=f"said {SECRET_CORE}",
+                retryable=False,
+            )
+
+    manager = Foreign(make_config(client_secret=SECRET_CORE))
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        with pytest.raises(RevocationError, match=r"no end of \*\*\*, \*\*\*") as caught:
+            await session.revoke_tokens()
+        assert caught.value.error_description == "said ***"
+        await session.get_access_token()
+        with pytest.raises(RevocationError, match="could not be revoked"):
+            await session.revoke_tokens()
 
 
 def test_plain_life_shows_much() -> None:
