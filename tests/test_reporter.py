@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
@@ -256,6 +257,115 @@ async def test_what_an_interrupt_overtakes_is_told_to_nobody(autojump_clock: Moc
             await session.get_access_token()
     assert [type(event) for event in heard] == [StateChanged, Granted, Closed]
     assert session.statistics().invalidations == 1
+
+
+class Interrupting:
+    """Raises what is no ``Exception`` at all events of these kinds."""
+
+    def __init__(self, *kinds: type[Event]) -> None:
+        self.kinds = kinds
+        self.heard: list[Event] = []
+        self.raised: list[SystemExit] = []
+
+    def __call__(self, event: Event) -> None:
+        """Note the event, and raise or not."""
+        self.heard.append(event)
+        if isinstance(event, self.kinds):
+            self.raised.append(SystemExit(type(event).__name__))
+            raise self.raised[-1]
+
+
+async def end_by_interrupts(
+    kinds: set[type[Event]], outcomes: list[object], leave_at: float, revokes: bool
+) -> None:
+    """Leave a session whose observer interrupts it, and look at what is left."""
+    config = make_config(revoke_on_exit=revokes, max_retries=0)
+    manager = TakesTurns(config, latency=1.0)
+    manager.outcomes = outcomes
+    observer = Interrupting(*kinds)
+    ended: list[str] = []
+
+    async def use(place: str) -> None:
+        try:
+            while True:
+                with contextlib.suppress(TokenRequestError):
+                    await session.get_access_token()
+                await trio.sleep(70.7)
+        except SessionClosedError:
+            ended.append(place)
+
+    caught = None
+    with trio.fail_after(leave_at + 100.0):
+        async with trio.open_nursery() as outside:
+            try:
+                session = AnonymousSession(config, manager, observers=[observer])
+                async with session, trio.open_nursery() as inside:
+                    for _ in range(3):
+                        inside.start_soon(use, "inside")
+                        outside.start_soon(use, "outside")
+                    await trio.sleep(leave_at)
+                    inside.cancel_scope.cancel()
+            except SystemExit as error:
+                caught = error
+    assert ended.count("outside") == 3
+    assert session.statistics().getters_held == 0
+    assert caught is (observer.raised[0] if observer.raised else None)
+    assert observer.heard.count(Closed()) == 1
+    assert manager.in_flight == 0
+    # Whether it was told or not, the last is the one that was there at the end.
+    held = [f"token-{manager.granted}"] if revokes and manager.granted else []
+    assert manager.revoked == held
+    assert sum(isinstance(event, Revoked) for event in observer.heard) == len(held)
+
+
+@given(
+    kinds=st.sets(st.sampled_from([Granted, RefreshFailed, StateChanged, Revoked, Closed])),
+    outcomes=st.lists(st.sampled_from([None, TokenUnavailableError("down")]), max_size=3),
+    leave_at=st.sampled_from([0.0, 0.5123, 10.7171, 3000.5123, 3117.0]),
+    revokes=st.booleans(),
+)
+@example({Granted, RefreshFailed, StateChanged, Revoked, Closed}, [], 5.0, True)
+@example({Closed}, [], 0.5123, True)
+def test_promise_19_no_interrupts_of_an_observer_leave_anybody_behind(
+    kinds: set[type[Event]], outcomes: list[object], leave_at: float, revokes: bool
+) -> None:
+    """Whatever an observer interrupts: getters end, the token is revoked, the first comes out."""
+    run_virtually(end_by_interrupts, kinds, list(outcomes), leave_at, revokes)
+
+
+async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
+    autojump_clock: MockClock,
+) -> None:
+    """Of two revocations at the end, both are made though an observer interrupts each."""
+    manager = FakeTokenManager(make_config(revoke_on_exit=True))
+    observer = Interrupting(Revoked, Closed)
+    session = AnonymousSession(manager.config, manager, observers=[observer])
+    with pytest.raises(SystemExit) as caught:
+        async with session, trio.open_nursery() as nursery:
+            await session.get_access_token()
+            manager.revoke_latency = 2.0
+            nursery.start_soon(session.revoke_tokens)
+            await trio.sleep(0.1)
+            assert await session.get_access_token() == "token-2"
+            nursery.cancel_scope.cancel()
+    assert manager.revoked == ["token-1", "token-1", "token-2"]
+    assert caught.value is observer.raised[0]
+    assert [type(event) for event in observer.heard[-3:]] == [Closed, Revoked, Revoked]
+
+
+async def test_an_interrupt_at_the_end_and_an_exception_of_the_block(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The block's own comes out, as with whatever else fails behind it, and the log has both."""
+    manager = FakeTokenManager(make_config(revoke_on_exit=True))
+    with pytest.raises(ValueError, match="own"):
+        async with AnonymousSession(
+            manager.config, manager, observers=[Interrupting(Closed, Revoked)]
+        ) as session:
+            await session.get_access_token()
+            raise ValueError("own")
+    assert manager.revoked == ["token-1"]
+    assert "a background task raised SystemExit as well" in caplog.text
 
 
 # Their order

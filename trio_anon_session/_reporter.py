@@ -8,6 +8,8 @@ from inspect import iscoroutinefunction
 from logging import DEBUG, WARNING
 from typing import TYPE_CHECKING
 
+from trio.lowlevel import enable_ki_protection
+
 from ._backoff import logger
 from ._events import Closed, Granted, Invalidated, RefreshFailed, Revoked, StateChanged
 from ._logging import failure_level, log_event
@@ -128,10 +130,10 @@ class Reporter:
         if self._is_heard(DEBUG if error is None else WARNING):
             self._tell(Revoked(fingerprint(token.access_token), said))
 
+    # An interrupt from the keyboard waits until the block is left.
+    @enable_ki_protection
     def closed(self) -> None:
         """Tell of the end."""
-        if self.states is not None:
-            self.states._set(None)
         if self._is_heard(DEBUG):
             self._tell(Closed())
 

@@ -206,23 +206,22 @@ class AnonymousSession(Unpicklable):
             )
 
     async def _end(self) -> BaseException | None:
-        """End the tasks, revoke if asked to, and return what one of the tasks raised."""
+        """End the tasks, revoke if asked to, and return what was raised first meanwhile."""
         broke_down = self._closed
-        try:
-            self._shut()
-        finally:
-            self._life.cancel()
-            # Shielded within, and short: every task has been cancelled.
-            crash = await end_nursery(self._block_manager, self._block)  # noqa: ASYNC102
-            # Nurseries know tasks, whose contexts know the session. In such a circle, it would
-            # be left to the garbage collector, and the secret with it.
-            del self._block_manager, self._block
-        if self._config.revoke_on_exit:
-            await self._revoke_on_exit()
+        self._shut()
+        self._life.cancel()
+        # Shielded within, and short: every task has been cancelled.
+        crash = await end_nursery(self._block_manager, self._block)
+        # Nurseries know tasks, whose contexts know the session. In such a circle, it would
+        # be left to the garbage collector, and the secret with it.
+        del self._block_manager, self._block
         if isinstance(crash, Exception) and not broke_down:
             # Of a token manager that fails when it is cancelled.
             logger.error("the end of the session made %s", type(crash).__name__)
-            return None
+            crash = None
+        if self._config.revoke_on_exit:
+            raised = await self._revoke_on_exit()
+            crash = raised if crash is None else crash
         return crash
 
     async def _live(self) -> None:
@@ -239,15 +238,28 @@ class AnonymousSession(Unpicklable):
         except BaseExceptionGroup as group:
             crash = group.exceptions[0]
         del self._nursery
-        if crash is not None:
-            raise crash
+        # Not where the session is shut: an observer may raise, and by now nobody is held.
+        try:
+            self._reporter.closed()
+        finally:
+            if crash is not None:
+                raise crash
 
-    async def _revoke_on_exit(self) -> None:
+    async def _revoke_on_exit(self) -> BaseException | None:
+        """Revoke what is left to revoke, and return what was raised first."""
+        crash: BaseException | None = None
         with trio.move_on_after(self._config.shutdown_timeout, shield=True) as limit:
             for revocation in tuple(self._revocations):
-                await self._revoke(revocation)
+                try:
+                    await self._revoke(revocation)
+                except trio.Cancelled:
+                    raise
+                except BaseException as raised:
+                    # Of an observer: it keeps no other token from being revoked.
+                    crash = raised if crash is None else crash
         if limit.cancelled_caught:
             logger.warning("a token was not revoked on exit: no end within shutdown_timeout")
+        return crash
 
     # What users ask for
 
@@ -523,7 +535,7 @@ class AnonymousSession(Unpicklable):
     async def _keep_time(self) -> None:
         """Start each grant when it is due, and see each boundary when it is passed."""
         try:
-            while True:
+            while not self._closed:
                 self._reporter.state_is(self.state)
                 if self._held and self.state in _USABLE:
                     # As when a wall clock that ran ahead is set right.
@@ -749,7 +761,8 @@ class AnonymousSession(Unpicklable):
         if self._token is not None and self._config.revoke_on_exit:
             self._revocations.append(Revocation(self._token))
         self._token = None
-        self._reporter.closed()
+        if self._reporter.states is not None:
+            self._reporter.states._set(None)
 
 
 def _clock_here() -> trio.abc.Clock:
