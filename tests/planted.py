@@ -243,8 +243,8 @@ BUGS = (
         17,
         "a grant begun before a report is taken",
         "session",
-        "            self._grant.discarded = True\n        self._reporter.state_is(self.state)",
-        "            pass\n        self._reporter.state_is(self.state)",
+        "            self._grant.discarded = True\n\n    def _start_revocation",
+        "            pass\n\n    def _start_revocation",
     ),
     Bug(
         18,

@@ -30,6 +30,7 @@ from trio_anon_session import (
     SessionClosedError,
     StateChanged,
     TokenRequestError,
+    TokenState,
     TokenUnavailableError,
 )
 from trio_anon_session._secrets import basic_credentials
@@ -398,6 +399,118 @@ async def test_all_hear_of_all_in_the_same_order(autojump_clock: MockClock) -> N
         Granted,
         Closed,
     ]
+
+
+class Acting:
+    """Acts on the events whose numbers it is given, as they say."""
+
+    def __init__(self, acts: dict[int, str]) -> None:
+        self.acts = acts
+        self.told: list[Event] = []
+        # Set when there is one.
+        self.session: AnonymousSession
+        self.nursery: trio.Nursery
+
+    def __call__(self, event: Event) -> None:
+        """Note the event, and act or not."""
+        self.told.append(event)
+        token = self.session.token_info
+        match self.acts.get(len(self.told)):
+            case "invalidate" if token is not None:
+                self.session.invalidate(token.access_token)
+            case "nowait":
+                self.session.get_access_token_nowait()
+            case "revoke":
+                self.nursery.start_soon(self.revoke)
+
+    async def revoke(self) -> None:
+        """Revoke the token, if the end does not come first."""
+        with contextlib.suppress(SessionClosedError, RevocationError):
+            await self.session.revoke_tokens()
+
+
+async def act_on_events(
+    acts: dict[int, str], outcomes: list[object], by_predicate: bool
+) -> list[Event]:
+    """Return what is told of a session while an observer acts on it."""
+    manager = TakesTurns(make_config(max_retries=1), latency=0.25)
+    manager.outcomes = outcomes
+    observer, behind = Acting(acts), list[Event]()
+    observers: list[Callable[[Event], object]] = [observer, behind.append]
+    session = AnonymousSession(manager.config, manager, observers=observers)
+    reported = False
+
+    def report_once(state: TokenState) -> bool:
+        nonlocal reported
+        token = session.token_info
+        if state is TokenState.FRESH and token is not None and not reported:
+            reported = True
+            session.invalidate(token.access_token)
+        return False
+
+    async def watch() -> None:
+        with contextlib.suppress(SessionClosedError):
+            await session.states.wait_value(report_once)
+
+    async with trio.open_nursery() as nursery:
+        observer.session, observer.nursery = session, nursery
+        async with session:
+            if by_predicate:
+                nursery.start_soon(watch)
+            for _ in range(4):
+                with contextlib.suppress(TokenRequestError):
+                    await session.get_access_token()
+                await trio.sleep(1200.5)
+    assert behind == observer.told
+    return behind
+
+
+@given(
+    acts=st.dictionaries(st.integers(1, 24), st.sampled_from(["invalidate", "nowait", "revoke"])),
+    outcomes=OUTCOMES,
+    by_predicate=st.booleans(),
+)
+@example(dict.fromkeys(range(24), "invalidate"), [], False)
+@example({1: "invalidate"}, [], True)
+def test_the_order_is_that_in_which_it_happened(
+    acts: dict[int, str], outcomes: list[object], by_predicate: bool
+) -> None:
+    """Whatever an observer does at whichever events: each fits what was told before it."""
+    told = run_virtually(act_on_events, acts, list(outcomes), by_predicate)
+    state, current = TokenState.EMPTY, None
+    for event in told:
+        match event:
+            case StateChanged():
+                assert event.old is state
+                state = event.new
+            case Granted():
+                assert state is TokenState.FRESH
+                current = event.fingerprint
+            case Invalidated():
+                assert (state, current) == (TokenState.EMPTY, event.fingerprint)
+                current = None
+    assert told[-1] == Closed() or isinstance(told[-1], Revoked)
+
+
+async def test_what_is_told_on_the_first_event_of_a_moment(autojump_clock: MockClock) -> None:
+    """A token that is reported dead on the change that it brought was granted before."""
+    manager = FakeTokenManager(make_config())
+    told: list[Event] = []
+
+    def reject_the_first(event: Event) -> None:
+        told.append(event)
+        if len(told) == 1:
+            session.invalidate("token-1")
+
+    async with AnonymousSession(manager.config, manager, observers=[reject_the_first]) as session:
+        assert await session.get_access_token() == "token-2"
+    assert [type(event) for event in told[:4]] == [
+        StateChanged,
+        Granted,
+        StateChanged,
+        Invalidated,
+    ]
+    assert told[1] == Granted(told[3].fingerprint, 3600.0, 3570.0, 0.0)  # type: ignore[union-attr]  # as the line above says
 
 
 # What is no observer

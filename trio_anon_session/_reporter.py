@@ -62,26 +62,32 @@ class Reporter:
         self.last_error: str | None = None
         self.states: StateView | None = None
 
-    def state_is(self, new: TokenState) -> None:
-        """Tell of the state, if it is not the one that was told last."""
+    def state_is(self, new: TokenState, *facts: Event) -> None:
+        """Tell of the state, if it is not the one that was told last, and of what changed it."""
         old, self._state = self._state, new
-        # The view may have been made since, and have seen more.
-        if self.states is not None and self.states.value is not new:
-            self.states._set(new)
         if old is not new and self._is_heard(DEBUG):
-            self._tell(StateChanged(old, new))
+            self._to_tell.append(StateChanged(old, new))
+        # All of one moment are in line before anybody is called, who may act on the first.
+        self._to_tell.extend(facts)
+        try:
+            # The view may have been made since, and have seen more.
+            if self.states is not None and self.states.value is not new:
+                self.states._set(new)
+        finally:
+            self._tell()
 
-    def granted(self, token: TokenInfo, *, now: float, latency: float) -> None:
-        """Tell of a token that getters now get."""
+    def granted(self, token: TokenInfo, new: TokenState, *, now: float, latency: float) -> None:
+        """Tell of a token that getters now get, and of the state that it brought."""
+        facts = []
         if self._is_heard(DEBUG):
-            self._tell(
-                Granted(
-                    fingerprint=fingerprint(token.access_token),
-                    lifetime=token.lifetime,
-                    expires_in=token.expires_at - now,
-                    latency=latency,
-                )
+            told = Granted(
+                fingerprint=fingerprint(token.access_token),
+                lifetime=token.lifetime,
+                expires_in=token.expires_at - now,
+                latency=latency,
             )
+            facts.append(told)
+        self.state_is(new, *facts)
 
     def failed(
         self,
@@ -113,11 +119,11 @@ class Reporter:
                 )
             )
 
-    def invalidated(self, token: TokenInfo) -> None:
-        """Tell of a token that was reported dead."""
+    def invalidated(self, token: TokenInfo, new: TokenState) -> None:
+        """Tell of a token that was reported dead, and of the state without it."""
         self.invalidations += 1
-        if self._is_heard(DEBUG):
-            self._tell(Invalidated(fingerprint(token.access_token)))
+        facts = [Invalidated(fingerprint(token.access_token))] if self._is_heard(DEBUG) else []
+        self.state_is(new, *facts)
 
     def revoked(self, token: TokenInfo, error: RevocationError | None, secrets: Secrets) -> None:
         """Tell how a revocation ended."""
@@ -140,8 +146,8 @@ class Reporter:
     def _is_heard(self, level: int) -> bool:
         return bool(self._observers) or logger.isEnabledFor(level)
 
-    def _tell(self, event: Event) -> None:
-        self._to_tell.append(event)
+    def _tell(self, *events: Event) -> None:
+        self._to_tell.extend(events)
         if self._is_telling:
             return
         self._is_telling = True

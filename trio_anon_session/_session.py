@@ -359,7 +359,7 @@ class AnonymousSession(Unpicklable):
         self._check_run()
         if token is not None and self.state is not TokenState.EXPIRED:
             self._drop_token(token)
-            self._reporter.invalidated(token)
+            self._reporter.invalidated(token, self.state)
 
     async def revoke_tokens(self, options: TokenRequestOptions | None = None) -> None:
         """Forget the token, then revoke it at the server (RFC 7009).
@@ -386,6 +386,7 @@ class AnonymousSession(Unpicklable):
         if self._token is not None:
             self._start_revocation(self._token, options)
             self._drop_token(self._token)
+            self._reporter.state_is(self.state)
         # Before the checkpoint: one that fails meanwhile is this call's failure, too.
         under_way = tuple(self._revocations)
         await checkpoint()
@@ -698,8 +699,7 @@ class AnonymousSession(Unpicklable):
         self._stale_options = None
         now = self._now()
         self._dropped = [old for old in _living(self._dropped, now) if not _has([token], old)]
-        self._reporter.state_is(self.state)
-        self._reporter.granted(token, now=now, latency=now - self._sent_at)
+        self._reporter.granted(token, self.state, now=now, latency=now - self._sent_at)
 
     def _note_failure(self, cause: Exception) -> None:
         now = self._now()
@@ -715,7 +715,6 @@ class AnonymousSession(Unpicklable):
         self._token = None
         if self._grant is not None:
             self._grant.discarded = True
-        self._reporter.state_is(self.state)
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
         # Never to come back, also if the server will not end it: until it ends by itself.
