@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from trio_anon_session import (
     AnonymousSession,
     SessionAuth,
     SessionClosedError,
+    SessionStatistics,
     TokenInfo,
     TokenManager,
     TokenState,
@@ -219,6 +221,34 @@ async def test_a_look_while_the_token_is_dropped(autojump_clock: MockClock) -> N
                 break
             at_step += 1
     assert at_step > 20
+
+
+async def test_a_look_from_a_thread_while_the_session_is_entered_and_left() -> None:
+    """Before any line of entering and of leaving, another thread may look."""
+    _, session = open_fake(revoke_on_exit=True)
+    seen: list[SessionStatistics] = []
+
+    def trace(frame: FrameType, what: str, _: object) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename != sys.modules[AnonymousSession.__module__].__file__:
+            return None
+        if what == "line" and threading.current_thread() is here:
+            thread = threading.Thread(target=lambda: seen.append(session.statistics()))
+            looks.append(thread)
+            thread.start()
+            thread.join()
+        return trace
+
+    looks: list[threading.Thread] = []
+    here, before = threading.current_thread(), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        async with session:
+            await session.get_access_token()
+    finally:
+        sys.settrace(before)
+    # One that raised has seen nothing.
+    assert len(seen) == len(looks) > 40
+    assert {look.state for look in seen} == {TokenState.EMPTY, TokenState.FRESH}
 
 
 # Twice

@@ -159,7 +159,6 @@ class AnonymousSession(Unpicklable):
         around = _session_around.get()
         if around is not None:
             self._warn_of_twin(around)
-        self._entered = True
         self._around = around
         _session_around.set(self)
         self._clock, self._now = clock, clock.current_time
@@ -167,6 +166,8 @@ class AnonymousSession(Unpicklable):
         # here would double a program's start.
         testing = sys.modules.get("trio.testing")
         self._clock_is_mocked = testing is not None and isinstance(clock, testing.MockClock)
+        # After all that a look from another thread takes for granted, and before any await.
+        self._entered = True
         self._block_manager = trio.open_nursery(strict_exception_groups=True)
         self._block = await self._block_manager.__aenter__()
         self._block.start_soon(self._live)
