@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -296,6 +297,47 @@ async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
                 nursery.start_soon(handle_request)
                 nursery.start_soon(handle_request)
         assert len(caught) == 2
+
+
+async def test_a_twin_further_out(autojump_clock: MockClock) -> None:
+    """Sessions with other configs in between, open or not, hide no twin."""
+    config = make_config()
+    between = AnonymousSession(make_config(scope="other"))
+    async with AnonymousSession(config), trio.open_nursery() as nursery:
+        may_open = trio.Event()
+
+        async def outlive() -> None:
+            await may_open.wait()
+            with pytest.warns(RuntimeWarning, match="hand that session on"):
+                async with AnonymousSession(config):
+                    pass
+
+        async with between, AnonymousSession(make_config(scope="third")):
+            with pytest.warns(RuntimeWarning, match="hand that session on") as caught:
+                async with AnonymousSession(config):
+                    pass
+            assert len(caught) == 1
+            nursery.start_soon(outlive)
+        del between
+        gc.collect()
+        may_open.set()
+
+
+async def test_a_task_of_the_block_does_not_keep_the_session(autojump_clock: MockClock) -> None:
+    """A task that was started in the block, and outlives it, keeps nothing of it alive."""
+
+    async def use_for_a_moment() -> weakref.ref[AnonymousSession]:
+        manager = FakeTokenManager(make_config())
+        async with AnonymousSession(manager.config, manager) as session:
+            nursery.start_soon(trio.sleep_forever)
+            await session.get_access_token()
+            return weakref.ref(session)
+
+    async with trio.open_nursery() as nursery:
+        there = await use_for_a_moment()
+        gc.collect()
+        assert there() is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) -> None:

@@ -37,6 +37,7 @@ import math
 import sys
 import time
 import warnings
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NoReturn, Self, final
 
@@ -67,8 +68,10 @@ if TYPE_CHECKING:
 LOOK_UP_INTERVAL = 60.0
 """Seconds; the longest sleep, after which a suspend is noticed at the latest."""
 _USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
-_session_around: ContextVar[AnonymousSession | None] = ContextVar("session_around", default=None)
-"""The session in whose block a task is, or was started."""
+_sessions_around: ContextVar[tuple[weakref.ref[AnonymousSession], ...]] = ContextVar(
+    "sessions_around", default=()
+)
+"""The sessions in whose blocks a task is, or was started. It may outlive them, and keeps none."""
 
 
 @attrs.define(eq=False)
@@ -140,7 +143,6 @@ class AnonymousSession(Unpicklable):
         # its clock tells it from others.
         self._clock: trio.abc.Clock | None = None
         self._now: Callable[[], float] = trio.current_time
-        self._around: AnonymousSession | None = None
         self._entered = False
         self._closed = False
 
@@ -156,11 +158,11 @@ class AnonymousSession(Unpicklable):
         # After the checkpoint: two tasks may try at once.
         if self._entered:
             raise RuntimeError("a session is entered once: make a new AnonymousSession")
-        around = _session_around.get()
-        if around is not None:
-            self._warn_of_twin(around)
-        self._around = around
-        _session_around.set(self)
+        self._warn_of_twin()
+        # Without those that are gone: they would pile up where each session's block starts the
+        # task that opens the next.
+        around = [there for there in _sessions_around.get() if there() is not None]
+        _sessions_around.set((*around, weakref.ref(self)))
         self._clock, self._now = clock, clock.current_time
         # Where nobody has imported trio.testing there is no MockClock, and importing it
         # here would double a program's start.
@@ -184,27 +186,31 @@ class AnonymousSession(Unpicklable):
         try:
             crash = await self._end()  # noqa: ASYNC102
         finally:
-            _session_around.set(self._around)
-            self._around = None
+            around = _sessions_around.get()
+            _sessions_around.set(tuple(there for there in around if there() is not self))
             if isinstance(self._manager, TokenManager) and self._owns_manager:
                 with trio.move_on_after(self._config.shutdown_timeout, shield=True):
                     await self._manager.aclose()
         settle(exc, crash)
 
-    def _warn_of_twin(self, other: AnonymousSession) -> None:
+    def _warn_of_twin(self) -> None:
         """Warn of an open session that does the same work: two get a token each."""
-        if (
-            self._owns_manager
-            and other._owns_manager
-            and not other._closed
-            and other._config == self._config
-        ):
-            warnings.warn(
-                "a session with the same config is open around this one, and each of the two gets "
-                "tokens of its own: hand that session on instead of opening another",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        for there in _sessions_around.get():
+            other = there()
+            if (
+                other is not None
+                and self._owns_manager
+                and other._owns_manager
+                and not other._closed
+                and other._config == self._config
+            ):
+                warnings.warn(
+                    "a session with the same config is open around this one, and each of the two "
+                    "gets tokens of its own: hand that session on instead of opening another",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                return
 
     async def _end(self) -> BaseException | None:
         """End the tasks, revoke if asked to, and return what was raised first meanwhile."""
