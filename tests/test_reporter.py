@@ -542,6 +542,14 @@ def test_what_is_no_plain_callable_is_refused(observer: Any, words: str) -> None
         AnonymousSession(make_config(), observers=[observer])
 
 
+@pytest.mark.parametrize("observers", [print, "a name", "", None, 7])
+def test_observers_that_are_no_iterable_of_callables(observers: Any) -> None:
+    """One observer by itself, or a name, is refused in words that say what is wanted."""
+    words = f"observers: wants an iterable of callables; got {type(observers).__name__}"
+    with pytest.raises(TypeError, match=words):
+        AnonymousSession(make_config(), observers=observers)
+
+
 # What must not be seen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Iterable
 from inspect import iscoroutinefunction
 from logging import DEBUG, WARNING
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from ._secrets import fingerprint
 from ._token import TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ._backoff import Rounds
     from ._errors import RevocationError, TokenRequestError
     from ._events import Event, Observer
@@ -45,6 +44,9 @@ class Reporter:
     """
 
     def __init__(self, observers: Iterable[Observer]) -> None:
+        if isinstance(observers, str) or not isinstance(observers, Iterable):
+            kind = type(observers).__name__
+            raise TypeError(f"observers: wants an iterable of callables; got {kind}")
         self._observers = tuple(observers)
         for observer in self._observers:
             _check_observer(observer)
