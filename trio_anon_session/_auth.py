@@ -143,7 +143,7 @@ class SessionAuth(httpx.Auth, Unpicklable):
 
     async def _set_token(self, request: httpx.Request) -> bool:
         """Put the session's token on a request, and return whether it is a new one there."""
-        # No token in a local: where this raises, a traceback shows the locals.
+        # No token in a local while this may raise: a traceback shows the locals.
         header = _SCHEME + await self._session.get_access_token()
         is_new: bool = request.headers.get("Authorization") != header
         request.headers["Authorization"] = header
