@@ -233,6 +233,20 @@ async def test_closed_is_told_once(autojump_clock: MockClock, how: str) -> None:
     assert notes.all[-1][1] == Closed()
 
 
+async def test_a_refresh_that_a_report_overtook_is_not_told(autojump_clock: MockClock) -> None:
+    """A token that was asked for before the one before it was reported is counted alone."""
+    notes = Notes()
+    manager = FakeTokenManager(make_config(), latency=2.0)
+    async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
+        token = await session.get_access_token()
+        await trio.sleep(2999.0)
+        assert len(manager.sent) == 2
+        session.invalidate(token)
+        assert await session.get_access_token() == "token-3"
+        assert session.statistics().grants == 3
+    assert len(notes.of(Granted)) == 2
+
+
 async def test_a_discarded_grant_is_not_told(autojump_clock: MockClock) -> None:
     """A token that nobody ever gets, since a revoke overtook it, is not told as granted."""
     notes = Notes()

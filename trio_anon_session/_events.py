@@ -16,7 +16,7 @@ class SessionStatistics:
     """Is what :meth:`AnonymousSession.statistics` saw at one moment. Times are seconds.
 
     Attributes:
-        grants: token requests that brought a token.
+        grants: token requests that brought a token, also one that nobody ever got.
         failures: token requests that did not.
         consecutive_failures: those since the last success.
         getters_held: getters held now.
@@ -48,6 +48,8 @@ class SessionStatistics:
 @attrs.frozen
 class Granted:
     """A grant brought a token that getters now get.
+
+    One that an invalidation or a revocation overtook is told to nobody.
 
     Attributes:
         fingerprint: a one-way mark of the token.
@@ -101,6 +103,8 @@ class Invalidated:
 class Revoked:
     """A token was revoked at the server, or could not be.
 
+    With ``revoke_on_exit``, what is revoked at the end is told after :class:`Closed`.
+
     Attributes:
         fingerprint: a one-way mark of the token.
         error: what was said, scrubbed, or None where the token is gone.
@@ -120,7 +124,10 @@ class StateChanged:
 
 @attrs.frozen
 class Closed:
-    """The session's block was left, or the session broke down."""
+    """The session's block was left, or the session broke down, and its tasks have ended.
+
+    With ``revoke_on_exit``, :class:`Revoked` may follow, and nothing else.
+    """
 
 
 Event = Granted | RefreshFailed | Invalidated | Revoked | StateChanged | Closed

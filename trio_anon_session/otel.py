@@ -24,7 +24,9 @@ Metrics of each session that it watches, read whenever metrics are collected:
                                                          ``trio_anon_session.state``, else 0
 ============================================  =========  ====================================
 
-And a span ``trio_anon_session.grant`` for each attempt to get a token.
+And a span ``trio_anon_session.grant`` for each attempt that failed, or brought a token for the
+getters. Of a grant that an invalidation or a revocation overtook there is no event, and so
+neither a metric nor a span.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ class OpenTelemetryObserver:
         tracers = tracer_provider or get_tracer_provider()
         self._tracer = tracers.get_tracer(_SCOPE, __version__)
         self._grants = meter.create_counter(
-            f"{_SCOPE}.grants", "{grant}", "Token requests that brought a token."
+            f"{_SCOPE}.grants", "{grant}", "Token requests that brought a token for the getters."
         )
         self._failures = meter.create_counter(
             f"{_SCOPE}.failures", "{grant}", "Token requests that brought none."
