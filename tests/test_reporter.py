@@ -513,6 +513,33 @@ async def test_what_is_told_on_the_first_event_of_a_moment(autojump_clock: MockC
     assert told[1] == Granted(told[3].fingerprint, 3600.0, 3570.0, 0.0)  # type: ignore[union-attr]  # as the line above says
 
 
+async def test_a_predicate_that_interrupts_keeps_nothing_from_observers(
+    autojump_clock: MockClock,
+) -> None:
+    """One that waits for states and raises what is no ``Exception`` ends the session after them."""
+    manager = FakeTokenManager(make_config())
+    told: list[tuple[str, bool]] = []
+
+    def note(event: Event) -> None:
+        told.append((type(event).__name__, session.token_info is None))
+
+    def interrupt(state: TokenState) -> bool:
+        if state is TokenState.FRESH:
+            raise SystemExit
+        return False
+
+    session = AnonymousSession(manager.config, manager, observers=[note])
+    with pytest.raises(SystemExit):
+        async with session, trio.open_nursery() as nursery:
+            nursery.start_soon(session.states.wait_value, interrupt)
+            await trio.sleep(1.0)
+            with pytest.raises(SessionClosedError):
+                await session.get_access_token()
+            nursery.cancel_scope.cancel()
+    # Both while the token was there, and not behind the end.
+    assert told == [("StateChanged", False), ("Granted", False), ("Closed", True)]
+
+
 # What is no observer
 
 
