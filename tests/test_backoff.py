@@ -379,17 +379,17 @@ class TestRounds:
         rounds = Rounds(config(max_retries=1, max_retry_interval=50.0))
         rounds.fail(failed(4.0), 100.0, 101.0)
 
-        rounds.join(154.0, is_first=True)
+        rounds.join(200.0, is_first=True)
 
         # The backoff goes on all the same.
         assert (rounds.attempts, rounds.consecutive_failures, rounds.retry_at) == (0, 1, 104.0)
-        rounds.fail(failed(4.0), 154.0, 155.0)
+        rounds.fail(failed(4.0), 200.0, 201.0)
         assert not rounds.is_over
-        rounds.fail(failed(4.0), 158.0, 159.0)
+        rounds.fail(failed(4.0), 204.0, 205.0)
         assert rounds.is_over
-        assert told(rounds, 158.0).attempts == 2
+        assert told(rounds, 204.0).attempts == 2
 
-    @pytest.mark.parametrize(("now", "is_first"), [(153.9, True), (1e6, False)])
+    @pytest.mark.parametrize(("now", "is_first"), [(199.9, True), (1e6, False)])
     def test_a_round_goes_on(self, now: float, *, is_first: bool) -> None:
         """A round that all have left for a while, or that somebody waits for, goes on."""
         rounds = Rounds(config(max_retries=1, max_retry_interval=50.0))
@@ -545,8 +545,7 @@ class RoundsMachine(RuleBasedStateMachine):
     def begin(self, max_retries: int, cap: float) -> None:
         """Start with nothing known."""
         self.max_retries = max_retries
-        self.cap = cap
-        self.cap = cap
+        self.cap, self.failed_at = cap, -math.inf
         self.rounds = Rounds(config(max_retries=max_retries, max_retry_interval=cap))
         self.now = 0.0
         # Failed attempts of the round, None once it is over.
@@ -578,6 +577,7 @@ class RoundsMachine(RuleBasedStateMachine):
         cause = FAILURES[kind](asked)
 
         error = self.rounds.fail(cause, self.now, self.now + gap)
+        self.failed_at = self.now
 
         assert (error is cause) == isinstance(cause, TokenRequestError)
         self.cause = cause
@@ -607,7 +607,7 @@ class RoundsMachine(RuleBasedStateMachine):
         is_told = self.in_round is None and self.now < self.rounds.retry_at
         if not is_told:
             self.rounds.join(self.now, is_first=is_first)
-            given_up_at = self.rounds.retry_at + self.cap
+            given_up_at = self.failed_at + 2 * self.cap
             if self.in_round is None or (is_first and self.now >= given_up_at):
                 self.in_round = self.since_opened = 0
             return

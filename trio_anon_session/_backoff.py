@@ -128,6 +128,7 @@ class Rounds:
     failed: int = 0
     consecutive_failures: int = 0
     retry_at: float = -math.inf
+    _failed_at: float = -math.inf
     _last_failed: _FailedRound | None = None
 
     def join(self, now: float, *, is_first: bool) -> None:
@@ -136,17 +137,17 @@ class Rounds:
         Args:
             now: the time on Trio's clock.
             is_first: whether nobody else is waiting. A round that all have left goes on all
-                the same, until ``max_retry_interval`` after its next attempt was due: else
-                getters with short deadlines, one after the other, would each begin with
-                the shortest pause.
+                the same, until twice ``max_retry_interval`` after its last attempt failed:
+                else getters with short deadlines, one after the other, would each begin
+                with the shortest pause.
 
         Raises:
             TokenRequestError: in the pause after a failed round.
         """
         if self.is_over and now < self.retry_at:
             self.raise_failure(now)
-        is_given_up = is_first and now >= self.retry_at + self._config.max_retry_interval
-        if self.is_over or is_given_up:
+        given_up_at = self._failed_at + 2 * self._config.max_retry_interval
+        if self.is_over or (is_first and now >= given_up_at):
             self.is_over, self.attempts = False, 0
 
     def succeed(self) -> None:
@@ -171,6 +172,7 @@ class Rounds:
         )
         self.attempts += 1
         self.consecutive_failures += 1
+        self._failed_at = now
         pause = retry_pause(self._config, self.attempts, error)
         self.is_over = pause is None
         if pause is None:

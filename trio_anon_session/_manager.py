@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from ._errors import Facts
 
-_REMEMBERED = 100
+_REMEMBERED = 10
 """Tokens, the last ones, that are scrubbed from what a server says."""
 BODY_LIMIT = 2**20
 """Bytes of a decoded body; golang/oauth2 has the same limit."""

@@ -138,7 +138,7 @@ class Model:
 
         self.attempts = 0
         self.failed_round: tuple[str, int] | None = None
-        self.retry_at = -math.inf
+        self.failed_at = self.retry_at = -math.inf
 
         self.sent: list[float] = []
         self.revocations_sent: list[float] = []
@@ -220,7 +220,7 @@ class Model:
                 self._tell(who)
                 self.reached["told in the pause after a failed round"] += 1
             else:
-                is_given_up = not self.held and self.now >= self.retry_at + LONGEST_PAUSE
+                is_given_up = not self.held and self.now >= self.failed_at + 2 * LONGEST_PAUSE
                 if self.failed_round is not None or is_given_up:
                     self.failed_round, self.attempts = None, 0
                 elif self.attempts:
@@ -379,6 +379,7 @@ class Model:
     def _fail(self, how: str, retry_after: float | None) -> None:
         self.failures += 1
         self.attempts += 1
+        self.failed_at = self.now
         self.consecutive_failures += 1
         self.reached[f"{how}, {self.state()}"] += 1
         pause = self._pause(self.attempts, how)

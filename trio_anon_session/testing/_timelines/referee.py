@@ -180,7 +180,7 @@ class _Referee:
 
         self.attempts = self.consecutive = 0
         self.is_over = False
-        self.retry_from = self.retry_until = -math.inf
+        self.failed_at = self.retry_from = self.retry_until = -math.inf
         self.failure: _Failure | None = None
         self.is_wanted = False
 
@@ -466,7 +466,8 @@ class _Referee:
             return
         if self.is_over and self.now < self.retry_from - NEARLY:
             self.broken(12, "a getter waits in the pause after a failed round", getter=getter)
-        if self.is_over or not self.waiting:
+        given_up_at = self.failed_at + 2 * self.timeline.max_retry_interval
+        if self.is_over or (not self.waiting and self.now >= given_up_at):
             self.is_over, self.attempts = False, 0
         self.waiting[getter] = _Waiting(self.now)
         self.held_total += 1
@@ -685,6 +686,7 @@ class _Referee:
         self.failures += 1
         self.attempts += 1
         self.consecutive += 1
+        self.failed_at = self.now
         asked = self.timeline.answer(self.last_number - 1).retry_after
         pauses = self.pauses(kind, self.attempts, asked)
         if pauses is None:
