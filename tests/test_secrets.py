@@ -163,6 +163,31 @@ def test_scrub_lone_surrogates(text: str) -> None:
     assert shown.encode().decode() == shown
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "s/ec'r\\u0065t\\x2dword",
+        "s\\/ec&#39;ret-word",
+        "s%252Fec%2527ret-word",
+        "s/\nec'\tret-\u200bword",
+        "s&amp;#47;ec&amp;#39;ret-word",
+        "s/ec\\'r\\145t-word",
+        "s/ec\\u{27}ret\\U0000002dword",
+    ],
+)
+def test_scrub_hides_what_is_read_in_another_encoding(said: str) -> None:
+    """A text in which a secret can be read, encoded in an unusual way, is hidden as a whole."""
+    assert scrub(f"before {said} after", ["s/ec'ret-word"]) == "***"
+    assert scrub(f"before {said} after", ["s/ec'ret-sword"]).startswith("before s")
+
+
+def test_scrub_of_much() -> None:
+    """What is too long to be looked through is cut, and hidden where a secret is in it."""
+    assert scrub("ab " * 10_000, ["secret"]) == "ab " * 99 + "ab…"
+    assert scrub("ab " * 10_000, ["secret"], limit=None) == "***"
+    assert scrub("secret" + "ab " * 10_000, ["secret"]) == "***"
+
+
 def test_scrub_length() -> None:
     """Up to 300 characters stay; of more, the end is cut and marked."""
     assert scrub("x" * 300, []) == "x" * 300

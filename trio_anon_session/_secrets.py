@@ -25,15 +25,13 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 # h11 quotes what it cannot read, and what follows in the line with it.
 _QUOTED_BYTES = re.compile(r"bytearray\(b.*", re.DOTALL)
 # With those that turn the order of letters round, or are not seen: they forge lines, too.
-_CONTROLS = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+"
-)
-
-
-_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]+")
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+_CONTROLS = re.compile(f"[{_UNSEEN}]+")
+_BLANKS = re.compile(rf"[\s{_UNSEEN}\ufffd]+")
+_HEX = "[0-9a-fA-F]"
 _ESCAPE = re.compile(
-    r"\\(?:u([0-9a-f]{4})|u\{([0-9a-f]{1,6})\}|U([0-9a-f]{8})|x([0-9a-f]{2})|([0-7]{3})|(.))",
-    re.DOTALL | re.IGNORECASE,
+    rf"\\(?:u({_HEX}{{4}})|u\{{({_HEX}{{1,6}})\}}|U({_HEX}{{8}})|x({_HEX}{{2}})|([0-7]{{3}})|(.))",
+    re.DOTALL,
 )
 _READ_LIMIT = 20_000
 """Characters; to look through more would keep the program waiting."""
