@@ -18,6 +18,7 @@ from trio_anon_session._secrets import (
     Unpicklable,
     UnpicklableValue,
     basic_credentials,
+    client_secrets,
     fingerprint,
     scrub,
 )
@@ -117,6 +118,15 @@ def test_scrub_hides_basic_credentials(secret: str, client_id: str) -> None:
     credentials = basic_credentials(client_id, secret)
     assert scrub(f"Authorization: Basic {credentials}", [secret, credentials]).endswith("Basic ***")
     assert scrub(quote(credentials, safe=""), [credentials]) == "***"
+
+
+@given(st.text(st.sampled_from("~?>é"), min_size=6, max_size=20))
+def test_scrub_hides_the_other_base64(secret: str) -> None:
+    """Basic credentials in the alphabet for URLs are hidden, with and without the padding."""
+    said = base64.urlsafe_b64encode(f"id:{secret}".encode()).decode()
+    for text in (said, said.rstrip("=")):
+        shown = scrub(f"before {text}", client_secrets("id", secret))
+        assert text.rstrip("=") not in shown
 
 
 def test_scrub_without_secrets() -> None:

@@ -230,7 +230,9 @@ def test_promise_21_settings_that_are_refused_show_no_locals() -> None:
 
 async def test_promise_21_half_a_character_in_a_refusal(autojump_clock: MockClock) -> None:
     """A token that no text can hold, in an error of the server's, does not come up in another."""
-    body = b'{"error": "invalid_scope", "access_token": "\\ud800' + TOKEN_CORE.encode() + b'"}'
+    token = b"\\ud800" + TOKEN_CORE.encode()
+    body = b'{"error": "invalid_scope", "access_token": "%b", "error_description": "not %b"}'
+    body %= (token, token)
     server = TokenServer(
         FaultPlan(token_then=Fault(status=400, body=body)),
         clients=[Client(client_secret="secret-of-its-own")],
@@ -239,7 +241,7 @@ async def test_promise_21_half_a_character_in_a_refusal(autojump_clock: MockCloc
         httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
         TokenManager(server.config(), http_client=client) as manager,
     ):
-        with pytest.raises(httpx.RequestError, match="invalid_scope") as caught:
+        with pytest.raises(httpx.RequestError, match=r"invalid_scope: not \*\*\*") as caught:
             await manager.get_tokens_client_credentials_grant()
     assert caught.value.__context__ is None
 
