@@ -421,3 +421,23 @@ async def test_nothing_forgotten(autojump_clock: MockClock) -> None:
             del manager
             gc.collect()
     assert not [warning for warning in caught if "TokenManager" in str(warning.message)]
+
+
+@pytest.mark.parametrize("options", ["192.0.2.1", {"ip": "192.0.2.1"}, 0, False])
+async def test_options_that_are_none(autojump_clock: MockClock, options: Any) -> None:
+    """An address in place of options is refused at once, and spoils nobody's refresh."""
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        wants = f"options: wants TokenRequestOptions; got {type(options).__name__}$"
+        for _ in ("EMPTY", "STALE"):
+            for call in (
+                lambda: session.get_access_token(options),
+                lambda: session.exchange_token("scope", options=options),
+                lambda: session.revoke_tokens(options),
+            ):
+                with pytest.raises(TypeError, match=wants):
+                    await call()
+            assert await session.get_access_token() == "token-1"
+            await trio.sleep(3000.0)
+    assert manager.revoked == []
+    assert set(manager.options) == {None}

@@ -41,7 +41,7 @@ from ._secrets import (
 from ._token import (
     MalformedAnswerError,
     TokenInfo,
-    TokenRequestOptions,
+    check_options,
     parse_object,
     read_token_answer,
 )
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._errors import Facts
+    from ._token import TokenRequestOptions
 
 _REMEMBERED = 10
 """Tokens, the last ones, that are scrubbed from what a server says."""
@@ -250,8 +251,7 @@ class TokenManager(Unpicklable):
     def _build(
         self, url: str, fields: list[tuple[str, str]], options: TokenRequestOptions | None
     ) -> httpx.Request:
-        if options is not None and not isinstance(options, TokenRequestOptions):
-            raise TypeError(f"options: wants TokenRequestOptions; got {type(options).__name__}")
+        check_options(options)
         config = self._config
         headers = {
             "Accept": "application/json",

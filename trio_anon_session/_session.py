@@ -55,7 +55,7 @@ from ._reporter import Reporter
 from ._revocation import Revocation
 from ._secrets import Secrets, Unpicklable, client_secrets
 from ._states import StateView
-from ._token import TokenInfo, TokenState, state_at
+from ._token import TokenInfo, TokenState, check_options, state_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -289,6 +289,7 @@ class AnonymousSession(Unpicklable):
                 caller gets an error of its own, with the shared cause.
             SessionClosedError: the session's block was left.
             RuntimeError: the session was not entered, or not in this Trio run.
+            TypeError: the options are none.
 
         Cancellation: takes nothing along; a grant under way goes on. Always a checkpoint.
         """
@@ -299,6 +300,8 @@ class AnonymousSession(Unpicklable):
             is_at_home = False
         if not is_at_home:
             self._refuse_use()
+        if options is not None:
+            check_options(options)
         await checkpoint()
         # No await between this look and the return: what is returned is good now.
         token = self._usable_token(options)
@@ -346,6 +349,7 @@ class AnonymousSession(Unpicklable):
             The very token that satisfied the get.
         """
         self._check_run()
+        check_options(options)
         await checkpoint()
         return self._usable_token(options) or await self._hold(options)
 
@@ -382,12 +386,14 @@ class AnonymousSession(Unpicklable):
                 same.
             SessionClosedError: the session's block was left.
             RuntimeError: the session was not entered, or not in this Trio run.
+            TypeError: the options are none.
 
         Cancellation: the token is forgotten, and the session goes on revoking it. Always
         a checkpoint.
         """
         self._check_run()
         self._check_open()
+        check_options(options)
         if self._grant is not None:
             self._grant.discarded = self._grant.revoked = True
         if self._token is not None:

@@ -167,6 +167,12 @@ class TokenRequestOptions:
     ip: str | None = attrs.field(default=None, validator=_check_ip)
 
 
+def check_options(options: object) -> None:
+    """Raise a TypeError for what is given for options and is none."""
+    if options is not None and not isinstance(options, TokenRequestOptions):
+        raise TypeError(f"options: wants TokenRequestOptions; got {type(options).__name__}")
+
+
 class MalformedAnswerError(ValueError):
     """Says what is wrong with a token answer, without quoting any of it."""
 
