@@ -441,3 +441,15 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
             await trio.sleep(3000.0)
     assert manager.revoked == []
     assert set(manager.options) == {None}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", ["id", None, {"client_id": "id"}])
+def test_a_manager_of_something_else(wrong: Any) -> None:
+    """A manager wants a config, and one that was refused is not said to be left open."""
+    with pytest.raises(TypeError, match=f"config: wants a Config; got {type(wrong).__name__}$"):
+        TokenManager(wrong)
+    with pytest.raises(TypeError, match="config"):
+        TokenManager()  # type: ignore[call-arg]  # wrong on purpose
+    # What __del__ raised would be an error here.
+    gc.collect()

@@ -50,7 +50,7 @@ TESTS = [
     "tests/promises",
     *(str(path) for path in map("tests/test_{}.py".format, CORE) if (ROOT / path).exists()),
     *("tests/auth", "tests/faults", "tests/leaks", "tests/test_client_authentication.py"),
-    *("tests/test_claims.py", "tests/test_exports.py"),
+    *("tests/test_misuse.py", "tests/test_claims.py", "tests/test_exports.py"),
 ]
 # What the package and its tests import, so that a fork need not.
 LIBRARIES = (
