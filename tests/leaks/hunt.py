@@ -200,12 +200,11 @@ class _WireStream(httpcore.AsyncNetworkStream):
         self._sent = b""
         self._answer: bytes | None = None
 
-    # The parameters are httpcore's.
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's signature
         await trio.lowlevel.checkpoint()
         self._sent += buffer
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # likewise
         # Somebody may be cancelled here, with all that the layers above hold.
         await trio.sleep(1.0)
         if self._answer is None:

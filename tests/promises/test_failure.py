@@ -414,7 +414,7 @@ async def test_promise_13_these_are_rejections(
         "a token",
         None,
         object(),
-        TokenRequestError("odd", retry_after="soon"),  # type: ignore[arg-type]
+        TokenRequestError("odd", retry_after="soon"),  # type: ignore[arg-type]  # nonsense is the point
         TokenRequestError("odd", retry_after=math.nan),
         TokenRequestError("odd", retry_after=-5.0),
     ],
@@ -444,14 +444,14 @@ async def test_promise_14_nothing_poisons_the_session(
         return outcome
 
     good = manager.get_tokens_client_credentials_grant
-    manager.get_tokens_client_credentials_grant = nonsense  # type: ignore[assignment,method-assign]
+    manager.get_tokens_client_credentials_grant = nonsense  # type: ignore[assignment,method-assign]  # likewise
     async with AnonymousSession(config, manager) as session:
         with pytest.raises(TokenRequestError) as caught:
             await session.get_access_token()
         assert caught.value.retryable
         if isinstance(outcome, Exception):
             assert caught.value.__cause__ is outcome
-        manager.get_tokens_client_credentials_grant = good  # type: ignore[method-assign]
+        manager.get_tokens_client_credentials_grant = good  # type: ignore[method-assign]  # as it was
         assert caught.value.retry_after is not None
         await trio.sleep(caught.value.retry_after)
         assert await session.get_access_token() == "token-1"

@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 import pytest
@@ -534,10 +534,10 @@ async def test_promise_18_revoke_has_forgotten_before_it_yields(
 
 @pytest.mark.parametrize("status", [200, 400])
 async def test_promise_18_a_token_that_the_server_does_not_know_is_gone(
-    autojump_clock: MockClock, status: int
+    autojump_clock: MockClock, status: Literal[200, 400]
 ) -> None:
     """200 and ``invalid_token`` both mean that the token is gone."""
-    server = TokenServer(revoke_unknown=status)  # type: ignore[arg-type]
+    server = TokenServer(revoke_unknown=status)
     async with open_test_session(server) as session:
         server.revoke(await session.get_access_token())
         await session.revoke_tokens()

@@ -129,8 +129,7 @@ async def test_promise_01_a_getter_decides_after_its_checkpoint(
 
         instrument = _AfterFirstStep("the getter", lambda: session.invalidate(old))
         trio.lowlevel.add_instrument(instrument)
-        # In a task of its own, whose steps can be told from the test's.
-        async with trio.open_nursery() as nursery:  # noqa: ASYNC112
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # a task whose steps are its own
             nursery.start_soon(get, name="the getter")
         trio.lowlevel.remove_instrument(instrument)
         assert instrument.action is None
