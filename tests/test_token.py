@@ -231,6 +231,13 @@ class TestTokenInfo:
         with pytest.raises(ValueError, match="access_token"):
             TokenInfo(wrong, 1.0, 0.0, 1.0, 1.0)
 
+    @pytest.mark.parametrize("wrong", ["hüsh", "hu\nsh", "hush\x7f", " hush", "hush "])
+    def test_token_that_no_header_can_carry(self, wrong: str) -> None:
+        """A token that no header could carry is refused, and not shown."""
+        with pytest.raises(ValueError, match=r"^access_token: wants what a header can") as caught:
+            TokenInfo(wrong, 1.0, 0.0, 1.0, 1.0)
+        assert wrong.strip() not in str(caught.value)
+
     @pytest.mark.parametrize(
         ("field", "times"),
         [

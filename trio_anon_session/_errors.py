@@ -147,8 +147,8 @@ class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an error says: nothing, where somebody else wrote one that cannot say it."""
+    """Return what an error says; somebody else may have written one that cannot say it."""
     try:
         return str(error)
     except Exception:
-        return ""
+        return "(its words cannot be read)"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trio.lowlevel import enable_ki_protection
 
 from ._backoff import logger
+from ._errors import words_of
 from ._events import Closed, Granted, Invalidated, RefreshFailed, Revoked, StateChanged
 from ._logging import failure_level, log_event
 from ._secrets import fingerprint
@@ -102,7 +103,9 @@ class Reporter:
     ) -> None:
         """Tell of an attempt that brought no token."""
         self.failures += 1
-        self.last_error = f"{type(error).__name__}: {_words(error, secrets)}"
+        self.last_error = (
+            f"{type(error).__name__}: {secrets.scrub(words_of(error), limit=WORDS_LIMIT)}"
+        )
         # A token manager of somebody else's may have put anything there.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None
@@ -133,7 +136,7 @@ class Reporter:
         if error is None:
             self.revocations += 1
         else:
-            said = _words(error, secrets)
+            said = secrets.scrub(words_of(error), limit=WORDS_LIMIT)
             self.last_error = f"{type(error).__name__}: {said}"
         if self._is_heard(DEBUG if error is None else WARNING):
             self._tell(Revoked(fingerprint(token.access_token), said))
@@ -182,12 +185,3 @@ def _check_observer(observer: Observer) -> None:
             "observers: wants plain functions, and one is async: let it send to a memory "
             "channel with send_nowait, and receive from that in a task"
         )
-
-
-def _words(error: TokenRequestError, secrets: Secrets) -> str:
-    """Return what an error says, made fit to show: a token manager of somebody else's may echo."""
-    try:
-        words = str(error)
-    except Exception:
-        return "(its words cannot be read)"
-    return secrets.scrub(words, limit=WORDS_LIMIT)

@@ -44,6 +44,11 @@ def _frozen_copy(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
+def _fits_a_header(token: str) -> bool:
+    # RFC 6749 App. A.12: 1*VSCHAR. Spaces around it would not survive a header.
+    return token.isascii() and token.isprintable() and token == token.strip()
+
+
 @with_quiet_init
 @attrs.frozen
 class TokenInfo(UnpicklableValue):
@@ -76,9 +81,8 @@ class TokenInfo(UnpicklableValue):
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.access_token, str) or not self.access_token:
             raise ValueError("access_token: wants a non-empty str")
-        if not self.access_token.isascii() or not self.access_token.isprintable():
-            # No header could carry it.
-            raise ValueError("access_token: wants characters from 0x20 to 0x7E (RFC 6749 A.12)")
+        if not _fits_a_header(self.access_token):
+            raise ValueError("access_token: wants what a header can carry (RFC 6749 A.12)")
         for name in ("lifetime", "sent_at", "stale_at", "expires_at"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or math.isnan(value):
@@ -227,10 +231,7 @@ def read_token_answer(fields: Mapping[str, Any], sent_at: float, config: Config)
         raise MalformedAnswerError(f"access_token is {_kind(access_token)}")
     if not access_token:
         raise MalformedAnswerError("access_token is empty")
-    # RFC 6749 App. A.12: 1*VSCHAR. Spaces around it would not survive a header.
-    if not (access_token.isascii() and access_token.isprintable()) or (
-        access_token != access_token.strip()
-    ):
+    if not _fits_a_header(access_token):
         raise MalformedAnswerError("access_token has characters that no header can carry")
     token_type = fields.get("token_type")
     if token_type is None:
