@@ -71,6 +71,19 @@ from trio_anon_session.testing.strategies import (
         leaves_at=140.0,
     )
 )
+# A nowait getter in a scope that is cancelled: it looks all the same, and keeps from parking.
+@example(
+    Timeline(
+        lifetime=22.0,
+        answers=[Answer(), Answer(latency=30.0)],
+        actions=[Get(at=0.0), Get(at=21.0, ask="nowait", gives_up=0.0)],
+        leaves_at=134.0,
+        expired_buffer=1.0,
+        idle_timeout=22.0,
+        max_retries=0,
+        retry_interval=1.0,
+    )
+)
 # A wall clock that ran ahead, and is set right while a getter is held.
 @example(
     Timeline(

@@ -520,7 +520,8 @@ class _Stage:
 
         try:
             if ask == "nowait":
-                decide()
+                # No checkpoint, so that it looks at the session though its scope is cancelled.
+                self.note(Decided(number))
                 token = session.get_access_token_nowait()
             elif ask == "exchange":
                 info: TokenInfo = await _Turns(session.exchange_token("item_read"), decide)
