@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import queue
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from hypothesis import HealthCheck, settings
-from sybil import Example, Sybil
-from sybil.evaluators.python import PythonEvaluator
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil import Sybil
 from sybil.sybil import SybilCollection
 
+from tests.blocks import every_block
 from trio_anon_session.testing import TokenServer, open_loopback
 
 if TYPE_CHECKING:
@@ -35,38 +33,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 ROOT = Path(__file__).parent
 
 
-def run_or_compare(example: Example) -> None:
-    """Run a block; one that begins with the name of a file has to be a part of that file."""
-    first, _, rest = example.parsed.partition("\n")
-    name = first.removeprefix("# ")
-    if name.startswith("examples/"):
-        assert rest.strip("\n") in (ROOT / name).read_text(), f"{name} has changed"
-        return
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        PythonEvaluator()(example)
-    example.namespace["printed"] = printed.getvalue()
-
-
-def compare_with_printed(example: Example) -> None:
-    """Compare a block of text with what the last block of Python has printed."""
-    assert example.parsed.strip() == example.namespace["printed"].strip()
-
-
 pytest_collect_file = SybilCollection(
     [
         Sybil(
-            parsers=[PythonCodeBlockParser()],
-            patterns=["README.md"],
-            fixtures=["served_environment"],
-        ),
-        Sybil(
-            parsers=[
-                CodeBlockParser("python", run_or_compare),
-                CodeBlockParser("text", compare_with_printed),
-            ],
-            patterns=["docs/*.md"],
-            fixtures=["example_modules", "own_log"],
+            parsers=[every_block],
+            patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+            fixtures=["example_modules", "examples_copy", "own_log", "served_environment"],
         ),
     ]
 ).pytest()
@@ -90,6 +62,14 @@ def _same_jitter() -> None:
 def example_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a page import the examples' modules."""
     monkeypatch.syspath_prepend(ROOT / "examples" / "mirror")
+
+
+@pytest.fixture
+def examples_copy(tmp_path: Path) -> Path:
+    """Let a page's commands work on the examples, and write what they like."""
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=ignored)
+    return tmp_path
 
 
 @pytest.fixture

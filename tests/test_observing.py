@@ -1,4 +1,4 @@
-"""What docs/observing.md says: its tables, and its alerts, each run as it stands there."""
+"""What docs/how-to/observing.md says: its tables, and its alerts, each run as it stands there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-PAGE = (Path(__file__).parent.parent / "docs" / "observing.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "observing.md").read_text()
 LOOK_EVERY = 10.0
 WINDOW = 600.0
 DOWN = TokenUnavailableError("down")

@@ -5,7 +5,7 @@
 ``wire``          `WireServer`: a token server on streams, broken below HTTP
 ``places``        where a run takes place: in process, or on real sockets
 ``runs``          the runs of a row, and what came of them
-``page``          ``docs/faults.md``, made from what was measured
+``page``          ``docs/reference/faults.md``, made from what was measured
 ``__main__``      writes it
 ``test_matrix``   every row, and what is expected
 ``test_page``     the page that is there is the one that is measured

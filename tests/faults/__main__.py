@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: run every row, and write ``docs/faults.md``."""
+"""``python -m tests.faults``: run every row, and write ``docs/reference/faults.md``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``docs/faults.md``, made from what was measured."""
+"""``docs/reference/faults.md``, made from what was measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .rows import Row, Where
     from .runs import Outcome
 
-PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 
 _HEAD = """\
 # What a session makes of every fault

@@ -1,4 +1,4 @@
-"""`docs/faults.md` says what was measured."""
+"""`docs/reference/faults.md` says what was measured."""
 
 from __future__ import annotations
 
