@@ -75,6 +75,7 @@ STATISTICS = [
 ]
 EXTRAS = {
     "click",
+    "httpx2",
     "hypercorn",
     "hypothesis",
     "opentelemetry",
@@ -82,6 +83,7 @@ EXTRAS = {
     "redis",
     "rich",
     "trio.testing",
+    "trio_anon_session.httpx2",
     "trio_anon_session.otel",
     "trio_anon_session.testing",
 }
@@ -144,7 +146,13 @@ def test_names_of_the_states() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["trio_anon_session", "trio_anon_session.otel", "trio_anon_session.testing"]
+    "module",
+    [
+        "trio_anon_session",
+        "trio_anon_session.httpx2",
+        "trio_anon_session.otel",
+        "trio_anon_session.testing",
+    ],
 )
 def test_exports_are_sorted_and_there(module: str) -> None:
     """``__all__`` is sorted, classes before functions, names each once, and all are there."""

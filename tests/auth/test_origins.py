@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
+import httpx2
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from tests.auth.kit import auth_of
 from tests.helpers import FakeTokenManager, make_config, run_virtually
-from trio_anon_session import AnonymousSession, ConfigError, SessionAuth
+from trio_anon_session import AnonymousSession, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import ModuleType
 
     from trio.testing import MockClock
 
@@ -69,7 +72,8 @@ def as_urllib_reads(url: str) -> Target | None:
 class Web(httpx.AsyncBaseTransport):
     """A transport to which every host is one that answers as told, in the end with 200."""
 
-    def __init__(self, *answers: httpx.Response) -> None:
+    def __init__(self, http: ModuleType, *answers: Any) -> None:
+        self.http = http
         self.answers = list(answers)
         self.sent: list[tuple[Target, httpx.Request]] = []
 
@@ -78,7 +82,8 @@ class Web(httpx.AsyncBaseTransport):
         url = request.url
         target = by_hand(url.raw_scheme.decode(), url.raw_host.decode(), url.port)
         self.sent.append((target, request))
-        return self.answers.pop(0) if self.answers else httpx.Response(200)
+        answer: httpx.Response = self.answers.pop(0) if self.answers else self.http.Response(200)
+        return answer
 
     @property
     def told_token(self) -> list[bool]:
@@ -88,17 +93,21 @@ class Web(httpx.AsyncBaseTransport):
 
 async def send(
     web: Web, origins: Iterable[str] | None, url: str, *, method: str = "GET", **settings: Any
-) -> httpx.Response:
+) -> Any:
     """Send a request with the auth of a session."""
     config = make_config()
     async with (
         AnonymousSession(config, FakeTokenManager(config)) as session,
-        httpx.AsyncClient(transport=web, auth=session.auth(origins), **settings) as client,
+        web.http.AsyncClient(
+            transport=web, auth=auth_of(web.http, session, origins), **settings
+        ) as client,
     ):
         return await client.request(method, url)
 
 
 # URLs that lead to an allowed origin, or nearly
+
+libraries = st.sampled_from([httpx, httpx2])
 
 HOSTS = [
     *(urlsplit(origin).netloc.rpartition("@")[2] for origin in ORIGINS),
@@ -163,18 +172,21 @@ def urls(draw: st.DrawFn) -> str:
 origin_sets = st.sets(st.sampled_from(sorted(ORIGINS)))
 
 
-@given(url=urls(), origins=origin_sets)
-@example(url="https://upload.box.com/", origins={"HTTPS://Upload.Box.COM:443/"})
-@example(url="HTTP://localhost:80/", origins={"http://localhost"})
-@example(url="https://[2001:db8::1]/", origins={"https://[2001:DB8:0:0::1]"})
+@given(http=libraries, url=urls(), origins=origin_sets)
+@example(http=httpx, url="https://upload.box.com/", origins={"HTTPS://Upload.Box.COM:443/"})
+@example(http=httpx2, url="https://upload.box.com/", origins={"HTTPS://Upload.Box.COM:443/"})
+@example(http=httpx, url="HTTP://localhost:80/", origins={"http://localhost"})
+@example(http=httpx2, url="HTTP://localhost:80/", origins={"http://localhost"})
+@example(http=httpx, url="https://[2001:db8::1]/", origins={"https://[2001:DB8:0:0::1]"})
+@example(http=httpx2, url="https://[2001:db8::1]/", origins={"https://[2001:DB8:0:0::1]"})
 def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
-    url: str, origins: set[str]
+    http: ModuleType, url: str, origins: set[str]
 ) -> None:
     """A request carries the token exactly if it goes to an allowed origin, however it is spelt."""
-    web = Web()
+    web = Web(http)
     try:
         run_virtually(send, web, origins, url)
-    except httpx.InvalidURL:
+    except http.InvalidURL:
         # It goes nowhere.
         assert web.sent == []
         return
@@ -192,6 +204,7 @@ def near(origin: str) -> st.SearchStrategy[str]:
 
 
 @given(
+    http=libraries,
     chain=st.lists(st.sampled_from(sorted(ORIGINS)).flatmap(near), min_size=2, max_size=6),
     statuses=st.lists(st.sampled_from([301, 302, 303, 307, 308]), min_size=5, max_size=5),
     origins=origin_sets,
@@ -200,6 +213,7 @@ def near(origin: str) -> st.SearchStrategy[str]:
     path=st.sampled_from(["", "/elsewhere"]),
 )
 def test_promise_22_no_redirect_takes_the_token_elsewhere(
+    http: ModuleType,
     chain: list[str],
     statuses: list[int],
     origins: set[str],
@@ -209,14 +223,14 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
 ) -> None:
     """Whatever redirects follow on each other, no other origin is ever told the token."""
     answers = [
-        httpx.Response(status, headers=[(b"Location", (url + path).encode())])
+        http.Response(status, headers=[(b"Location", (url + path).encode())])
         for url, status in zip(chain[1:], statuses, strict=False)
     ]
     if ends_dead:
-        answers.append(httpx.Response(401))
-    web = Web(*answers)
+        answers.append(http.Response(401))
+    web = Web(http, *answers)
     # A URL that cannot be, or that httpx cannot compare with another.
-    with contextlib.suppress(httpx.InvalidURL, httpx.RequestError, UnicodeError):
+    with contextlib.suppress(http.InvalidURL, http.RequestError, UnicodeError):
         follow = functools.partial(send, method=method, follow_redirects=True)
         run_virtually(follow, web, origins, chain[0])
     assume(web.sent)
@@ -230,49 +244,53 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
         assert all(web.told_token)
 
 
-@given(first=urls(), second=urls(), origins=origin_sets)
+@given(http=libraries, first=urls(), second=urls(), origins=origin_sets)
 def test_promise_22_no_redirect_by_hand_takes_it_either(
-    first: str, second: str, origins: set[str]
+    http: ModuleType, first: str, second: str, origins: set[str]
 ) -> None:
     """Nor is it told by one who sends the next request of a redirect himself."""
-    web = Web(httpx.Response(307, headers=[(b"Location", second.encode())]))
+    web = Web(http, http.Response(307, headers=[(b"Location", second.encode())]))
 
     async def main() -> None:
         config = make_config()
         async with (
             AnonymousSession(config, FakeTokenManager(config)) as session,
-            httpx.AsyncClient(transport=web, auth=session.auth(origins)) as client,
+            http.AsyncClient(transport=web, auth=auth_of(http, session, origins)) as client,
         ):
             response = await client.get(first)
             assert response.next_request is not None
             await client.send(response.next_request)
 
-    with contextlib.suppress(httpx.InvalidURL, httpx.RequestError, UnicodeError):
+    with contextlib.suppress(http.InvalidURL, http.RequestError, UnicodeError):
         run_virtually(main)
     allowed = {ORIGINS[origin] for origin in origins}
     assert web.told_token == [target in allowed for target, _ in web.sent]
 
 
-async def test_promise_22_a_request_that_is_sent_again_elsewhere(autojump_clock: MockClock) -> None:
+async def test_promise_22_a_request_that_is_sent_again_elsewhere(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
     """A request whose URL is changed, and that is sent again, goes without the token."""
     sent: list[str | None] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
         sent.append(request.headers.get("Authorization"))
-        return httpx.Response(200)
+        return http.Response(200)
 
     config = make_config()
     async with (
         AnonymousSession(config, FakeTokenManager(config)) as session,
-        httpx.AsyncClient(transport=httpx.MockTransport(answer), auth=session.auth()) as client,
+        http.AsyncClient(
+            transport=http.MockTransport(answer), auth=auth_of(http, session)
+        ) as client,
     ):
         request = client.build_request("GET", "https://api.box.com/a")
         await client.send(request)
-        request.url = httpx.URL("https://evil.example/a")
+        request.url = http.URL("https://evil.example/a")
         await client.send(request)
         request.headers["Authorization"] = "Basic mine"
         await client.send(request)
-        request.url = httpx.URL("https://api.box.com/b")
+        request.url = http.URL("https://api.box.com/b")
         await client.send(request)
     assert sent == ["Bearer token-1", None, "Basic mine", "Bearer token-1"]
 
@@ -296,22 +314,22 @@ async def test_promise_22_a_request_that_is_sent_again_elsewhere(autojump_clock:
     ],
 )
 async def test_promise_22_from_http_to_https_on_loopback_the_token_is_kept(
-    autojump_clock: MockClock, first: str, second: str, keeps: bool
+    http: ModuleType, autojump_clock: MockClock, first: str, second: str, keeps: bool
 ) -> None:
     """From http to https of one loopback host, default ports both, httpx itself keeps the token.
 
     That is left to httpx: the token stays on this machine, in better keeping than before.
     """
-    web = Web(httpx.Response(302, headers={"Location": second}))
+    web = Web(http, http.Response(302, headers={"Location": second}))
     plain = ["http://localhost", "http://localhost:8080", "http://127.0.0.1", "http://[::1]"]
     await send(web, ["https://api.box.com", *plain], first, follow_redirects=True)
     assert web.told_token == [True, keeps]
 
 
-async def test_between_allowed_origins(autojump_clock: MockClock) -> None:
+async def test_between_allowed_origins(http: ModuleType, autojump_clock: MockClock) -> None:
     """From one allowed origin to another the token does not go along, nor back."""
     api, upload = "https://api.box.com/a", "https://upload.box.com/b"
-    web = Web(*(httpx.Response(307, headers={"Location": to}) for to in (upload, api)))
+    web = Web(http, *(http.Response(307, headers={"Location": to}) for to in (upload, api)))
     await send(web, None, api, follow_redirects=True)
     assert [target[1] for target, _ in web.sent] == ["api.box.com", "upload.box.com", "api.box.com"]
     assert web.told_token == [True, False, False]
@@ -340,12 +358,14 @@ async def test_between_allowed_origins(autojump_clock: MockClock) -> None:
     ],
     ids=ascii,
 )
-async def test_alphabets(autojump_clock: MockClock, url: str, host: str | None) -> None:
+async def test_alphabets(
+    http: ModuleType, autojump_clock: MockClock, url: str, host: str | None
+) -> None:
     """A name is the one in ASCII to which the request goes; one that looks like it is another."""
     allowed = {"xn--mnchen-3ya.example", "api.box.com"}
-    web = Web()
+    web = Web(http)
     if host is None:
-        with pytest.raises(httpx.InvalidURL):
+        with pytest.raises(http.InvalidURL):
             await send(web, [f"https://{name}" for name in allowed], url)
         assert web.sent == []
         return
@@ -390,11 +410,11 @@ async def test_alphabets(autojump_clock: MockClock, url: str, host: str | None) 
     ],
     ids=ascii,
 )
-def test_refused(origin: str) -> None:
+def test_refused(http: ModuleType, origin: str) -> None:
     """What is no origin to which a request could go is refused, by number, and not quoted."""
     session = AnonymousSession(make_config())
     with pytest.raises(ConfigError, match=r"origins: wants .*; number 2 is n") as caught:
-        SessionAuth(session, origins=["https://api.box.com", origin])
+        auth_of(http, session, ["https://api.box.com", origin])
     assert "hunter2" not in str(caught.value)
 
 
@@ -414,14 +434,14 @@ def test_refused(origin: str) -> None:
         "https://[fe80::1%25eth0]",
     ],
 )
-def test_accepted(origin: str) -> None:
+def test_accepted(http: ModuleType, origin: str) -> None:
     """Every name of a host is taken, and for plain http every one of loopback."""
-    assert AnonymousSession(make_config()).auth([origin])
+    assert auth_of(http, AnonymousSession(make_config()), [origin])
 
 
 @pytest.mark.parametrize("origins", ["https://api.box.com", 7, True, object()])
-def test_no_list(origins: Any) -> None:
+def test_no_list(http: ModuleType, origins: Any) -> None:
     """One origin, or anything else that is no list, is told to be one."""
     wants = f"origins: wants a list of origins, not one {type(origins).__name__}$"
     with pytest.raises(ConfigError, match=wants):
-        AnonymousSession(make_config()).auth(origins)
+        auth_of(http, AnonymousSession(make_config()), origins)

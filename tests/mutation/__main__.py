@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CORE = (
-    *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth"),
+    *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth", "flow"),
     *("manager", "config", "secrets", "errors", "events", "logging", "wire_logs"),
 )
 ACCEPTED = Path(__file__).with_name("survivors.md")

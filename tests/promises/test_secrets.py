@@ -7,14 +7,17 @@ import copy
 import io
 import logging
 import pickle
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 import httpx
+import httpx2
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.auth.kit import auth_of
 from tests.helpers import run_virtually, traceback_with_locals
 from trio_anon_session import (
     AnonymousSession,
@@ -23,6 +26,9 @@ from trio_anon_session import (
     TokenRequestError,
 )
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 SECRETS = st.one_of(
     st.sampled_from(["s3cr3t'\"quoted", "pässwörd-ünïcode", "100%25 sure+thing", "x" * 500]),
@@ -159,7 +165,7 @@ async def test_promise_21_sessions_and_managers_refuse_to_pickle(
     manager = TokenManager(server.config())
     async with open_test_session(server) as session:
         token = await session.exchange_token("x")
-        for thing in (session, manager, session.auth()):
+        for thing in (session, manager, session.auth(), auth_of(httpx2, session)):
             with pytest.raises(TypeError, match="cannot be pickled"):
                 dump(thing)
         for value in (token, server.config()):
@@ -219,19 +225,20 @@ async def test_promise_21_a_body_is_read_with_a_limit(
     ],
 )
 async def test_promise_22_no_token_for_other_origins(
-    autojump_clock: trio.testing.MockClock, url: str
+    http: ModuleType, autojump_clock: trio.testing.MockClock, url: str
 ) -> None:
     """Whatever looks like the allowed origin and is not gets the request without the token."""
-    seen: list[httpx.Request] = []
+    seen: list[Any] = []
 
-    class Recorder(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            seen.append(request)
-            return httpx.Response(200)
+    def answer(request: Any) -> Any:
+        seen.append(request)
+        return http.Response(200)
 
     async with (
         open_test_session() as session,
-        httpx.AsyncClient(transport=Recorder(), auth=session.auth()) as client,
+        http.AsyncClient(
+            transport=http.MockTransport(answer), auth=auth_of(http, session)
+        ) as client,
     ):
         await client.get(url)
         assert "Authorization" not in seen[-1].headers or not seen[-1].headers[
@@ -247,19 +254,21 @@ async def test_promise_22_no_token_for_other_origins(
 
 
 async def test_promise_22_origins_that_are_named_are_the_only_ones(
+    http: ModuleType,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A list of origins stands in place of the default ones."""
     seen: list[str | None] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
         seen.append(request.headers.get("Authorization"))
-        return httpx.Response(200)
+        return http.Response(200)
 
     async with (
         open_test_session() as session,
-        httpx.AsyncClient(
-            transport=httpx.MockTransport(answer), auth=session.auth(["https://files.example:8443"])
+        http.AsyncClient(
+            transport=http.MockTransport(answer),
+            auth=auth_of(http, session, ["https://files.example:8443"]),
         ) as client,
     ):
         for url in (
@@ -285,12 +294,12 @@ async def test_promise_22_origins_that_are_named_are_the_only_ones(
     ],
 )
 async def test_promise_22_an_origin_that_is_none_is_refused(
-    autojump_clock: trio.testing.MockClock, origin: str
+    http: ModuleType, autojump_clock: trio.testing.MockClock, origin: str
 ) -> None:
     """Plain http is for loopback, and an origin has no path."""
     async with open_test_session() as session:
         with pytest.raises(ConfigError, match="origins"):
-            session.auth(origins=[origin])
+            auth_of(http, session, [origin])
 
 
 def test_promise_22_a_session_needs_no_auth_to_be_made() -> None:

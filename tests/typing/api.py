@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, assert_type
 
 import httpx
+import httpx2
 import trio
 from trio.testing import MockClock
 
 import trio_anon_session as tas
 from trio_anon_session import testing
+from trio_anon_session.httpx2 import SessionAuth
 from trio_anon_session.otel import OpenTelemetryObserver
 
 if TYPE_CHECKING:
@@ -100,6 +102,15 @@ async def use_session() -> str:
         async with httpx.AsyncClient(auth=tas.SessionAuth(session, origins=["https://x"])):
             # A block may return from inside: leaving a session swallows nothing.
             return await session.get_access_token()
+
+
+async def use_httpx2(session: tas.AnonymousSession) -> None:
+    auth = SessionAuth(session, origins=["https://files.example"])
+    SessionAuth(session, ["https://x"])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    async with httpx2.AsyncClient(auth=auth) as client:
+        assert_type(await client.get("https://files.example/a"), httpx2.Response)
+        await client.get("https://x", auth=session.auth())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await client.get("https://x", auth=SessionAuth(session))
 
 
 async def use_telemetry(meters: MeterProvider, tracers: TracerProvider) -> None:
