@@ -157,7 +157,8 @@ class TokenFlow:
             _tell_not_replayed(request, response, "its body cannot be sent twice")
             return
         # Before the wait for a token, for which the connection need not wait.
-        await self._started(response).finish()
+        if not response.is_closed:
+            await self._started(response).finish()
         if await self._set_token(request):
             yield request
         else:
@@ -328,7 +329,9 @@ class StartedBody:
     async def aclose(self) -> None:
         """Close the body and what is below it."""
         rest, self._rest = self._rest, None
-        if rest is not None and not self.is_whole:
+        if rest is None:
+            return
+        if not self.is_whole:
             # These are generators, one in another, of which httpx 0.28 closes the outermost
             # alone; Trio warns of the others. A cancellation ends them from the inside.
             with trio.CancelScope() as scope, contextlib.suppress(Exception):
