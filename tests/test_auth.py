@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -288,10 +289,10 @@ async def test_nothing_else_of_a_request_changes(
         open_box_session() as session,
         client_of(http, auth_of(http, session), recorder) as client,
     ):
-        await client.put("https://api.box.com/2.0/files/1?a=b", json={"name": "x"})
+        await client.put("https://api.box.com/2.0/files/1?a=b", content=b"name")
 
     assert recorder.sent == [
-        Sent(0.0, "PUT", "https://api.box.com/2.0/files/1?a=b", "Bearer token-1", b'{"name":"x"}')
+        Sent(0.0, "PUT", "https://api.box.com/2.0/files/1?a=b", "Bearer token-1", b"name")
     ]
 
 
@@ -513,7 +514,7 @@ async def test_body_of_an_answer_is_still_there(
     ):
         body = b"".join([chunk async for chunk in answer.aiter_bytes()])
 
-    assert body == b'{"code":"unauthorized"}'
+    assert json.loads(body) == {"code": "unauthorized"}
 
 
 async def test_there_is_never_more_than_one_replay(
@@ -547,7 +548,7 @@ async def test_same_token_again_is_not_replayed(
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"json": {"a": 1}}, b'{"a":1}'),
+        ({"json": [1]}, b"[1]"),
         ({"content": b"raw"}, b"raw"),
         ({"content": "text"}, b"text"),
         ({"data": {"a": "b"}}, b"a=b"),

@@ -16,7 +16,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx
 import trio
@@ -291,6 +291,7 @@ class StartedBody:
         self.is_whole = False
         self._stream = stream
         self._error = error
+        self._given = 0
         self._rest: AsyncIterator[bytes] | None = aiter(stream)
 
     @property
@@ -298,12 +299,21 @@ class StartedBody:
         """What httpx2 has a response read here: the time that all took."""
         return getattr(self._stream, "elapsed", None)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self.pieces:
-            yield piece
-        if self._rest is not None:
-            async for piece in self._rest:
-                yield piece
+    # No generator, which Trio would warn of where a reader stops half-way.
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._given < len(self.pieces):
+            self._given += 1
+            return self.pieces[self._given - 1]
+        if self._rest is None:
+            raise StopAsyncIteration
+        try:
+            return await anext(self._rest)
+        except StopAsyncIteration:
+            self.is_whole = True
+            raise
 
     async def read_on(self, size: int) -> None:
         """Read until there are more bytes than this, or all of them."""
@@ -332,8 +342,8 @@ class StartedBody:
         if rest is None:
             return
         if not self.is_whole:
-            # These are generators, one in another, of which httpx 0.28 closes the outermost
-            # alone; Trio warns of the others. A cancellation ends them from the inside.
+            # These are generators, one in another, of which httpx 0.28 closes the outermost at
+            # best; Trio warns of the others. A cancellation ends them from the inside.
             with trio.CancelScope() as scope, contextlib.suppress(Exception):
                 scope.cancel()
                 for _ in range(_PIECES):
