@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+import attrs
 import httpx
 import trio
 
@@ -47,7 +48,7 @@ _PACKED_SIZE = 512
 
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
-"""Marks a request, among its extensions, that carries a token of ours."""
+"""Key of a request's extensions: the header that was set here, to tell it from a user's own."""
 
 # RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
 _CHALLENGE_ERROR = re.compile(r"""(?:^|[\s,])error\s*=\s*"?([^",\s]*)""", re.IGNORECASE)
@@ -102,6 +103,13 @@ class _Response(Protocol):
 _RequestT = TypeVar("_RequestT", bound=_Request)
 
 
+@attrs.define
+class _Sent:
+    """Is the token with which one request was sent: another task may send the same object."""
+
+    token: str = attrs.field(default="", repr=False)
+
+
 class TokenFlow:
     """Sends a session's token with the requests of a client of either library.
 
@@ -148,34 +156,34 @@ class TokenFlow:
             _take_token_off(request)
             yield request
             return
-        await self._set_token(request)
+        sent = _Sent()
+        await self._set_token(request, sent)
         response = yield request
-        if not await self._says_dead_token(request, response):
+        if not await self._says_dead_token(response):
             return
-        self._session.invalidate(_token_of(request))
+        self._session.invalidate(sent.token)
         if not self._can_be_sent_twice(request):
             _tell_not_replayed(request, response, "its body cannot be sent twice")
             return
         # Before the wait for a token, for which the connection need not wait.
         if not response.is_closed:
             await self._started(response).finish()
-        if await self._set_token(request):
+        if await self._set_token(request, sent):
             yield request
         else:
             _tell_not_replayed(request, response, "the new token is the same")
 
-    async def _set_token(self, request: _Request) -> bool:
-        """Put the session's token on a request, and return whether it is a new one there."""
+    async def _set_token(self, request: _Request, sent: _Sent) -> bool:
+        """Put the session's token on a request, and return whether it is another than before."""
         try:
             # No token in a local while this may raise: a traceback shows the locals.
-            header = _SCHEME + (self._token_now() or await self._session.get_access_token())
+            token = self._token_now() or await self._session.get_access_token()
         except AnonymousSessionError as error:
             problem = as_request_error(error, self._http.RequestError)
         else:
-            was_there = _MARK in request.extensions
-            is_new = not was_there or request.headers.get("Authorization") != header
-            request.headers["Authorization"] = header
-            request.extensions[_MARK] = True
+            is_new = token != sent.token
+            sent.token = token
+            request.headers["Authorization"] = request.extensions[_MARK] = _SCHEME + token
             return is_new
         # Outside of the except block: one that was made anew has no other as its context.
         problem.request = request
@@ -206,7 +214,7 @@ class TokenFlow:
             "'await asyncio.to_thread(trio.run, main)'"
         )
 
-    async def _says_dead_token(self, request: _Request, response: _Response) -> bool:
+    async def _says_dead_token(self, response: _Response) -> bool:
         """Return whether a response means that the token it was asked with is dead.
 
         That is a 401 with ``error="invalid_token"`` (RFC 6750 §3.1), or, as Box does, one
@@ -215,8 +223,8 @@ class TokenFlow:
         """
         if response.status_code != 401:
             return False
-        # After a redirect to elsewhere, httpx has taken the token off.
-        if response.request.headers.get("Authorization") != request.headers["Authorization"]:
+        # A redirect to elsewhere has taken the token off, or a hook has.
+        if not _has_token(response.request):
             return False
         error = _CHALLENGE_ERROR.search(response.headers.get("WWW-Authenticate", ""))
         if error is not None:
@@ -410,13 +418,16 @@ def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> N
     )
 
 
+def _has_token(request: _Request) -> bool:
+    # The copy that httpx makes for a redirect has the mark, too.
+    header = request.headers.get("Authorization")
+    return header is not None and header == request.extensions.get(_MARK)
+
+
 def _take_token_off(request: _Request) -> None:
-    if request.extensions.pop(_MARK, False):
-        request.headers.pop("Authorization", None)
-
-
-def _token_of(request: _Request) -> str:
-    return request.headers["Authorization"].removeprefix(_SCHEME)
+    if _has_token(request):
+        del request.headers["Authorization"]
+    request.extensions.pop(_MARK, None)
 
 
 def _origin(url: _URL) -> _Origin:
