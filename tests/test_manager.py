@@ -569,10 +569,9 @@ class TestGrantAnswer:
         assert error.request_id == "abcdef123456"
 
     async def test_code_alone(self) -> None:
-        """A code without a description ends the message."""
-        assert str(await grant_error(says(400, {"error": "invalid_scope"}))).endswith(
-            "status 400, invalid_scope"
-        )
+        """A code without a description ends what the message says of the answer."""
+        error = await grant_error(says(400, {"error": "invalid_scope"}))
+        assert str(error).endswith(f"status 400, invalid_scope. {error.next_step}")
 
     async def test_both_shapes(self) -> None:
         """Where both shapes meet, OAuth's own fields count."""
@@ -970,7 +969,7 @@ class TestTransport:
         setattr(mute, f"__{chain}__", told)
         problem.__cause__ = mute
         error = await grant_error(fails(problem))
-        assert str(error).endswith("ConnectError: self-signed certificate")
+        assert str(error).endswith(f"ConnectError: self-signed certificate. {error.next_step}")
 
     async def test_mute_without_end(self) -> None:
         """A chain of mute causes that bites its tail says nothing."""
@@ -991,7 +990,7 @@ class TestTransport:
             wrapped.__cause__ = problem
             problem = wrapped
         error = await grant_error(fails(problem))
-        assert str(error).endswith("ConnectError: certificate verify failed: expired")
+        assert f"ConnectError: certificate verify failed: expired. {error.next_step}" in str(error)
 
     async def test_is_its_own_cause(self) -> None:
         """An error without words whose chain never ends is a passing fault, too."""

@@ -11,6 +11,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_events``      what a session tells: events, statistics
 ``_logging``     events as records of ``logging``
 ``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
+``_advice``      what to do about an error of a token endpoint
 ``_manager``     `TokenManager`: one grant or revocation over httpx
 ``_revocation``  getting one token revoked, however often it takes
 ``_states``      the states, to wait for

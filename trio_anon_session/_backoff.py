@@ -105,6 +105,13 @@ class _FailedRound:
     attempts: int
 
 
+def _without_advice(cause: Exception) -> Exception:
+    """Return what a getter's error comes from: a traceback says only once what to do."""
+    if not isinstance(cause, TokenRequestError) or not cause.next_step:
+        return cause
+    return cause.twin(next_step=None).with_traceback(cause.__traceback__)
+
+
 @attrs.define
 class Rounds:
     """Counts attempts into rounds, and says when the next one may be sent.
@@ -178,7 +185,7 @@ class Rounds:
         if pause is None:
             pause = normal_pause(self._config, self.consecutive_failures, error)
             self.failed += 1
-            self._last_failed = _FailedRound(error, cause, self.attempts)
+            self._last_failed = _FailedRound(error, _without_advice(cause), self.attempts)
         self.retry_at = max(now + pause, not_before)
         return error
 

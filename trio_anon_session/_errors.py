@@ -19,10 +19,13 @@ catches it without knowing this library.
 
 from __future__ import annotations
 
-from typing import Self, TypedDict, Unpack
+from typing import Literal, Self, TypedDict, Unpack
 
 import httpx
 import trio
+
+NetworkFailure = Literal["name", "refused", "no_route", "certificate", "tls", "timeout", "proxy"]
+"""The kinds of failures that keep an answer from coming."""
 
 
 class AnonymousSessionError(Exception):
@@ -72,6 +75,10 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
             server asked for, from a getter the time until the session tries again.
         attempts: how many requests were made before this was raised.
         request_id: the server's name for the request.
+        next_step: what to do about it, in a sentence, or None; ``str()`` ends with it.
+        network_failure: what kept an answer from coming, where that is known: ``"name"``
+            (the host's was not found), ``"refused"``, ``"no_route"``, ``"certificate"``,
+            ``"tls"``, ``"timeout"`` or ``"proxy"``.
     """
 
     # For a subclass of somebody else's that does not call this constructor.
@@ -82,6 +89,8 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
     retry_after: float | None = None
     attempts: int = 1
     request_id: str | None = None
+    next_step: str | None = None
+    network_failure: NetworkFailure | None = None
 
     def __init__(
         self,
@@ -103,6 +112,10 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         self.retry_after = retry_after
         self.attempts = attempts
         self.request_id = request_id
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"{said.rstrip('. ')}. {self.next_step}" if self.next_step else said
 
     def twin(self, **changes: object) -> Self:
         """Return a new error with the same facts.

@@ -21,6 +21,7 @@ import attrs
 import httpx
 import trio
 
+from ._advice import kind_of, next_step
 from ._backoff import parse_retry_after
 from ._config import Config, is_loopback
 from ._errors import (
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from http.cookiejar import Cookie, CookieJar
     from types import TracebackType
 
-    from ._errors import Facts
+    from ._errors import Facts, NetworkFailure
     from ._token import TokenRequestOptions
 
 _REMEMBERED = 10
@@ -74,6 +75,14 @@ class _Answer:
     status: int
     headers: httpx.Headers = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class _NoAnswer:
+    """In words why there is none, fit to be shown, and of which kind the failure is."""
+
+    reason: str
+    failure: NetworkFailure | None = None
 
 
 class TokenSource(Protocol):
@@ -184,6 +193,7 @@ class TokenManager(Unpicklable):
         if isinstance(outcome, TokenInfo):
             self._granted.append(outcome)
         if isinstance(outcome, TokenRequestError):
+            self._advise(outcome, answer)
             try:
                 raise outcome
             finally:
@@ -215,6 +225,7 @@ class TokenManager(Unpicklable):
         answer = await self._send(request, secrets)
         problem = self._judge_revocation(answer, secrets)
         if problem is not None:
+            self._advise(problem, answer)
             try:
                 raise problem
             finally:
@@ -282,30 +293,32 @@ class TokenManager(Unpicklable):
             extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
         )
 
-    async def _send(self, request: httpx.Request, secrets: Secrets) -> _Answer | str:
-        """Return the answer, or in words why there is none."""
+    async def _send(self, request: httpx.Request, secrets: Secrets) -> _Answer | _NoAnswer:
+        """Return the answer, or why there is none."""
         await trio.lowlevel.checkpoint()
         if self._closed:
-            return "the token manager is closed"
+            return _NoAnswer("the token manager is closed")
         if self._client is None:
             try:
                 self._client = _make_client()
             except Exception as error:
                 # Its words are left out: they quote the proxy's URL.
-                return (
+                return _NoAnswer(
                     f"no HTTP client could be made: {type(error).__name__}; "
                     "look at the proxy variables and SSL_CERT_FILE"
                 )
         problem = f"did not answer within {self._config.request_timeout:g} s"
+        failure: NetworkFailure | None = "timeout"
         # httpx's timeouts are per phase, and do nothing over ASGITransport.
         with trio.move_on_after(self._config.request_timeout), scrubbed_wire_logs(secrets):
             try:
                 answer = await self._exchange(request)
                 if isinstance(answer, _Answer):
                     return answer
-                problem = answer
+                problem, failure = answer, None
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
+                failure = kind_of(error)
                 said = secrets.scrub(_words_of(error))
                 problem = f"could not be asked: {type(error).__name__}"
                 problem += f": {said}" if said else ""
@@ -316,7 +329,7 @@ class TokenManager(Unpicklable):
                 error.__traceback__ = None
                 raise
         url = request.url
-        return f"{url.scheme}://{url.netloc.decode('ascii')} {problem}"
+        return _NoAnswer(f"{url.scheme}://{url.netloc.decode('ascii')} {problem}", failure)
 
     async def _exchange(self, request: httpx.Request) -> _Answer | str:
         """Send a request, and return the answer, or in words why it is refused."""
@@ -343,9 +356,11 @@ class TokenManager(Unpicklable):
             del response.stream
         return refusal or _Answer(response.status_code, response.headers, body)
 
-    def _judge_grant(self, answer: _Answer | str, sent_at: float) -> TokenInfo | TokenRequestError:
-        if isinstance(answer, str):
-            return TokenUnavailableError(f"no token: {answer}")
+    def _judge_grant(
+        self, answer: _Answer | _NoAnswer, sent_at: float
+    ) -> TokenInfo | TokenRequestError:
+        if isinstance(answer, _NoAnswer):
+            return TokenUnavailableError(f"no token: {answer.reason}")
         fields = parse_object(answer.body)
         if not 200 <= answer.status < 300 or (
             fields and "access_token" not in fields and isinstance(fields.get("error"), str)
@@ -377,15 +392,15 @@ class TokenManager(Unpicklable):
                 f"the token endpoint rejected the client {self._config.client_id!r}: {said}",
                 **facts,
             )
-        if 300 <= answer.status < 400:
-            said += "; redirects of token requests are never followed: check token_url"
         return TokenRequestError(
             f"the token endpoint refused the grant: {said}", retryable=False, **facts
         )
 
-    def _judge_revocation(self, answer: _Answer | str, secrets: Secrets) -> RevocationError | None:
-        if isinstance(answer, str):
-            return RevocationError(f"the token could not be revoked: {answer}")
+    def _judge_revocation(
+        self, answer: _Answer | _NoAnswer, secrets: Secrets
+    ) -> RevocationError | None:
+        if isinstance(answer, _NoAnswer):
+            return RevocationError(f"the token could not be revoked: {answer.reason}")
         # RFC 7009 §2.2: the body of a 200 means nothing.
         if 200 <= answer.status < 300:
             return None
@@ -398,6 +413,12 @@ class TokenManager(Unpicklable):
             retryable=_is_passing(answer.status, facts["error"]),
             **facts,
         )
+
+    def _advise(self, error: TokenRequestError, answer: _Answer | _NoAnswer) -> None:
+        """Say in an error what to do about it."""
+        if isinstance(answer, _NoAnswer):
+            error.network_failure = answer.failure
+        error.next_step = next_step(error, self._config)
 
     def _secrets(self, fields: Mapping[str, Any] | None = None) -> Secrets:
         """Return what must not be seen in an answer: with the token that is in its fields."""

@@ -103,9 +103,11 @@ class Reporter:
     ) -> None:
         """Tell of an attempt that brought no token."""
         self.failures += 1
-        self.last_error = (
-            f"{type(error).__name__}: {secrets.scrub(words_of(error), limit=WORDS_LIMIT)}"
-        )
+        said = words_of(error)
+        if rounds.consecutive_failures > 1 and error.next_step:
+            # Said once is enough in a log that has a line for each attempt.
+            said = said.removesuffix(f". {error.next_step}")
+        self.last_error = f"{type(error).__name__}: {secrets.scrub(said, limit=WORDS_LIMIT)}"
         # A token manager of somebody else's may have put anything there.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None

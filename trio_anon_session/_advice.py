@@ -1,0 +1,202 @@
+"""What to do about an error of a token endpoint, in one sentence.
+
+A pure function of the error's code, its status, the kind of network failure, and the
+config. Never of the server's words: they vary, and may show anything. The sentences are
+ours alone, so no secret can be in one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from socket import gaierror
+from typing import TYPE_CHECKING
+
+import httpx
+
+from ._errors import MalformedTokenResponseError, RevocationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._config import Config
+    from ._errors import NetworkFailure, TokenRequestError
+
+_CREDENTIALS = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
+_SUBJECT = "box_subject_type and box_subject_id (BOX_SUBJECT_TYPE, BOX_SUBJECT_ID)"
+_ENDPOINT = "token_url (BOX_TOKEN_URL) or api_root_url (BOX_API_ROOT_URL)"
+_PASSING = "This may pass: try again later, as an open session does by itself."
+
+_PASSING_STATUSES = frozenset({408, 425, 429})
+
+BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
+    "name": f"Check the host's name in {_ENDPOINT}, and that this machine can look names up.",
+    "refused": f"Nothing listens there: check host and port in {_ENDPOINT}, or start the server.",
+    "no_route": "Check this machine's network: it has no way to that host.",
+    "certificate": (
+        "Check the host's name and its certificate; for an authority of your own, set "
+        "SSL_CERT_FILE to a file with that authority's certificate."
+    ),
+    "tls": f"Check scheme and port in {_ENDPOINT}: what answers there speaks no TLS as wanted.",
+    "timeout": "Check the network and the proxy, or raise request_timeout.",
+    "proxy": "Check the proxy variables (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
+}
+"""By the kind of failure that kept an answer from coming."""
+
+AT_BOX_WITHOUT_SUBJECT = {
+    "invalid_client": (
+        f"Check {_CREDENTIALS}; if they are right, the app needs a subject, as most do: "
+        f"set {_SUBJECT}."
+    ),
+    "unauthorized_client": (
+        f"Set {_SUBJECT}, which most apps need, and allow the app the client credentials "
+        "grant in Box's developer console."
+    ),
+    "invalid_grant": (
+        f"Set {_SUBJECT}, which most apps need, and check that an admin has authorized the app."
+    ),
+}
+"""By the code of an answer of Box's to a grant that names no subject."""
+
+AT_BOX = {
+    "invalid_client": f"Check {_CREDENTIALS} against the app's page in Box's developer console.",
+    "unauthorized_client": (
+        f"Have an admin of the enterprise authorize the app, and check {_SUBJECT}."
+    ),
+    "invalid_grant": (
+        f"Check {_CREDENTIALS} and {_SUBJECT}, and that an admin has authorized the app."
+    ),
+}
+"""By the code of any answer of Box's."""
+
+BY_CODE = {
+    "invalid_client": (
+        f"Check {_CREDENTIALS}, and whether the server wants them in another way "
+        "(auth_method, BOX_AUTH_METHOD)."
+    ),
+    "unauthorized_client": "Allow this client the client_credentials grant at the server.",
+    "invalid_grant": f"Check {_CREDENTIALS}, and that the server allows this client the grant.",
+    "invalid_request": "Check scope and extra_params: a field is wrong, or one is missing.",
+    "unsupported_grant_type": f"Check {_ENDPOINT}: this server has no client_credentials grant.",
+    "invalid_resource": "Check resource in extra_params.",
+    "invalid_target": "Check resource and audience in extra_params.",
+    "access_denied": "Ask the enterprise's admin: a policy forbids this.",
+    "service_blocked": "Ask the enterprise's admin: a policy blocks this service.",
+    "access_from_location_blocked": "Ask the enterprise's admin to allow this location.",
+    "error_access_from_ip_not_allowed": "Ask the enterprise's admin to allow this IP address.",
+    "account_deactivated": "Have the account activated, or name another in box_subject_id.",
+    "password_reset_required": "Log in as that user and set a new password.",
+    "terms_of_service_required": "Log in as that user and accept the terms of service.",
+    "unauthorized_device": "Ask the enterprise's admin to allow this device.",
+    "temporarily_unavailable": _PASSING,
+    "server_error": _PASSING,
+    "rate_limit_exceeded": "Wait, and share one session among all tasks: each token is a request.",
+}
+"""By the code of any answer."""
+
+BY_STATUS = {
+    401: f"Check {_CREDENTIALS}, and auth_method (BOX_AUTH_METHOD).",
+    403: f"Check {_CREDENTIALS}, and that this machine may use the server.",
+    404: f"Check {_ENDPOINT}: no token endpoint is there.",
+    405: f"Check {_ENDPOINT}: no token endpoint is there.",
+    429: BY_CODE["rate_limit_exceeded"],
+}
+"""By the status of an answer whose code says nothing."""
+
+
+def next_step(error: TokenRequestError, config: Config) -> str | None:
+    """Return what to do about an error of a token endpoint, or None where nobody knows.
+
+    Args:
+        error: what the token manager raised.
+        config: the settings with which it asked.
+    """
+    if error.network_failure is not None:
+        step: str | None = BY_NETWORK_FAILURE[error.network_failure]
+    elif error.status_code is not None:
+        step = _of_answer(error, error.status_code, config)
+    else:
+        step = None
+    if step is not None and isinstance(error, RevocationError):
+        step = step.replace("token_url (BOX_TOKEN_URL)", "revoke_url (BOX_REVOKE_URL)")
+    return step
+
+
+def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | None:
+    if isinstance(error, MalformedTokenResponseError):
+        return f"Check {_ENDPOINT}: a proxy or a web page may be answering in its place."
+    if isinstance(error, RevocationError) and error.error == "invalid_request":
+        # Box's answer to a revocation by an unknown client.
+        return f"Check {_CREDENTIALS}."
+    # Before the code: a fault by its status is one, whatever code comes with it.
+    if status >= 500 or status in _PASSING_STATUSES:
+        return BY_STATUS.get(status, _PASSING)
+    return _by_code(error.error, config) or _by_status(status)
+
+
+def _by_code(code: str | None, config: Config) -> str | None:
+    if code is None:
+        return None
+    if code == "invalid_scope":
+        ask = "other scopes, or for none" if config.scope else "scopes that this client may have"
+        return f"Ask for {ask} (scope, BOX_SCOPE)."
+    if _is_box(config):
+        if code == "invalid_client" and config.auth_method == "client_secret_basic":
+            return "Leave auth_method (BOX_AUTH_METHOD) at 'client_secret_post', as Box wants it."
+        if code == "invalid_request" and config.box_subject_type == "user":
+            return "Allow the app tokens of users in Box's developer console."
+        at_box = AT_BOX if config.box_subject_type else AT_BOX_WITHOUT_SUBJECT
+        if code in at_box:
+            return at_box[code]
+    return BY_CODE.get(code)
+
+
+def _by_status(status: int) -> str | None:
+    if 300 <= status < 400:
+        return f"Check {_ENDPOINT}: redirects of token requests are never followed."
+    return BY_STATUS.get(status)
+
+
+def _is_box(config: Config) -> bool:
+    return f".{httpx.URL(config.token_url).host}".endswith(".box.com")
+
+
+def kind_of(error: BaseException) -> NetworkFailure | None:
+    """Return the kind of network failure that is at the bottom of an error of httpx's."""
+    if isinstance(error, httpx.ProxyError):
+        return "proxy"
+    # A host may have many addresses: what one of them said outright tells more than that
+    # there is no way to another.
+    found = {_kind_of_one(link) for link in _links(error)}
+    order: tuple[NetworkFailure, ...] = ("certificate", "tls", "name", "refused", "no_route")
+    return next((kind for kind in order if kind in found), None)
+
+
+def _kind_of_one(error: BaseException) -> NetworkFailure | None:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return "certificate"
+        case ssl.SSLError():
+            return "tls"
+        case gaierror():
+            return "name"
+        case ConnectionRefusedError():
+            return "refused"
+        case OSError(errno=code) if code in (ENETUNREACH, EHOSTUNREACH, ENETDOWN):
+            return "no_route"
+    return None
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it came from, without going round in circles."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        todo += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            todo += link.exceptions
