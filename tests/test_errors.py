@@ -47,10 +47,11 @@ OF_REQUESTS = (
 
 @pytest.mark.parametrize("error", ALL)
 def test_base(error: type[Exception]) -> None:
-    """Every error of this library has the one base, and is public."""
+    """Every error of this library has the one base, and is public, under the name it shows."""
     assert issubclass(error, AnonymousSessionError)
     assert getattr(tas, error.__name__) is error
     assert error.__name__ in tas.__all__
+    assert error.__module__ == "trio_anon_session"
 
 
 def test_no_other() -> None:
@@ -149,7 +150,7 @@ def test_config_error_is_copied(copied: Callable[[ConfigError], ConfigError]) ->
 
 def test_session_closed_error() -> None:
     """A SessionClosedError says what it means, and is caught as Trio's and as httpx's."""
-    assert str(SessionClosedError()) == "the session is closed"
+    assert str(SessionClosedError()).startswith("the session is closed: use it inside its 'async")
     assert str(SessionClosedError("because")) == "because"
     for kind in (trio.ClosedResourceError, httpx.RequestError, httpx.HTTPError):
         with pytest.raises(kind):

@@ -136,7 +136,7 @@ async def test_use_from_a_thread(use: str) -> None:
 
 @pytest.mark.parametrize("use", USES)
 async def test_use_under_asyncio(use: str) -> None:
-    """On asyncio a session says that it is used in Trio tasks alone."""
+    """On asyncio a session says that it works on Trio alone, and what to start instead."""
     _, session = open_fake()
     async with session:
         await session.get_access_token()
@@ -146,14 +146,16 @@ async def test_use_under_asyncio(use: str) -> None:
 
         error = await trio.to_thread.run_sync(run)
     assert isinstance(error, RuntimeError)
-    assert "used in Trio tasks alone" in str(error)
+    assert "works on Trio alone: start the program with trio.run(main)" in str(error)
 
 
 def test_enter_under_asyncio() -> None:
     """Opening a session on asyncio fails as clearly, and the session can still be opened."""
     _, session = open_fake()
-    with pytest.raises(RuntimeError, match="used in Trio tasks alone"):
+    with pytest.raises(RuntimeError, match="works on Trio alone"):
         asyncio.run(session.__aenter__())
+    with pytest.raises(RuntimeError, match="works on Trio alone"):
+        asyncio.run(session.get_access_token())
 
     async def main() -> str:
         async with session:
@@ -276,7 +278,9 @@ async def test_two_tasks_enter_at_once(autojump_clock: MockClock) -> None:
         nursery.start_soon(enter)
         nursery.start_soon(enter)
         await wait_all_tasks_blocked()
-    assert told == ["a session is entered once: make a new AnonymousSession"]
+    assert told == [
+        "this session was opened before, and a session is entered once: make a new AnonymousSession"
+    ]
 
 
 async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
@@ -347,7 +351,7 @@ async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) 
     async with AnonymousSession(server.config()) as outer:
         with pytest.raises(RuntimeWarning):
             await inner.__aenter__()
-        with pytest.raises(RuntimeError, match="use 'async with'"):
+        with pytest.raises(RuntimeError, match="the session is not open: write 'async with"):
             await inner.get_access_token()
         assert outer.state is TokenState.EMPTY
 

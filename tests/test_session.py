@@ -67,7 +67,7 @@ def make_session(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
 async def test_use_before_enter_says_what_to_do(autojump_clock: MockClock, use: str) -> None:
     """Every method of a session that was not entered is a ``RuntimeError`` with advice."""
     manager, session = make_session()
-    with pytest.raises(RuntimeError, match="use 'async with' to open the session"):
+    with pytest.raises(RuntimeError, match="the session is not open: write 'async with"):
         await USES[use](session)
     assert not manager.sent
     assert not manager.revoked

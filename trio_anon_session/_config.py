@@ -363,11 +363,14 @@ class Config(UnpicklableValue):
             for field, variable in ENVIRONMENT.items()
             if environ.get(variable)
         }
-        for field in ("client_id", "client_secret"):
-            if field not in settings:
-                raise ConfigError(
-                    field, f"wants the environment variable {ENVIRONMENT[field]} to be set"
-                )
+        missing = [field for field in ("client_id", "client_secret") if field not in settings]
+        if missing:
+            variables = " and ".join(ENVIRONMENT[field] for field in missing)
+            raise ConfigError(
+                missing[0],
+                f"wants {variables} in the environment: export what Box's developer console "
+                "shows for your app, or what 'trio-anon-session serve' prints",
+            )
         return cls(**settings)
 
     @classmethod

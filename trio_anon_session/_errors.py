@@ -155,7 +155,12 @@ class RevocationError(TokenRequestError):
 class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.RequestError):
     """Tells that the session's block has been left."""
 
-    def __init__(self, message: str = "the session is closed") -> None:
+    def __init__(
+        self,
+        message: str = (
+            "the session is closed: use it inside its 'async with' block, or open a new one"
+        ),
+    ) -> None:
         super().__init__(message)
 
 
@@ -165,3 +170,18 @@ def words_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its words cannot be read)"
+
+
+for _error in (
+    AnonymousSessionError,
+    ConfigError,
+    TokenRequestError,
+    CredentialsRejectedError,
+    TokenUnavailableError,
+    MalformedTokenResponseError,
+    RevocationError,
+    SessionClosedError,
+):
+    # A traceback names an error as users import it.
+    _error.__module__ = "trio_anon_session"
+del _error

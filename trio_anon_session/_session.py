@@ -157,7 +157,10 @@ class AnonymousSession(Unpicklable):
         await checkpoint()
         # After the checkpoint: two tasks may try at once.
         if self._entered:
-            raise RuntimeError("a session is entered once: make a new AnonymousSession")
+            raise RuntimeError(
+                "this session was opened before, and a session is entered once: "
+                "make a new AnonymousSession"
+            )
         self._warn_of_twin()
         # Without those that are gone: they would pile up where each session's block starts the
         # task that opens the next.
@@ -525,7 +528,11 @@ class AnonymousSession(Unpicklable):
         if self._closed:
             raise SessionClosedError
         if not self._entered:
-            raise RuntimeError("use 'async with' to open the session before you use it")
+            _refuse_asyncio()
+            raise RuntimeError(
+                "the session is not open: write 'async with AnonymousSession(config) as session:', "
+                "and use it inside that block"
+            )
 
     def _check_run(self) -> None:
         """Raise unless this is the Trio run in which the session was opened."""
@@ -783,10 +790,22 @@ def _clock_here() -> trio.abc.Clock:
     except RuntimeError:
         pass
     # Outside of the except block: Trio's error has nothing to add.
+    _refuse_asyncio()
     raise RuntimeError(
-        "an AnonymousSession is used in Trio tasks alone, and this is none: in a worker thread, "
-        "call trio.from_thread.run(session.get_access_token); a program is started with trio.run"
+        "an AnonymousSession is used in Trio tasks alone, and this is none: start the program with "
+        "trio.run(main); in a worker thread, call trio.from_thread.run(session.get_access_token)"
     )
+
+
+def _refuse_asyncio() -> None:
+    """Raise on asyncio, where a session can be neither opened nor used."""
+    # Who has not imported it is not on it, and need not wait for the import.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            "this is asyncio, and an AnonymousSession works on Trio alone: start the program with "
+            "trio.run(main), or with anyio.run(main, backend='trio')"
+        )
 
 
 def _living(tokens: Iterable[TokenInfo], now: float) -> list[TokenInfo]:
