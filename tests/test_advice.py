@@ -211,15 +211,33 @@ async def test_said_once_in_the_log(
 
 
 async def test_said_once_in_a_traceback(autojump_clock: MockClock) -> None:
-    """A getter's error says what to do, and its cause what happened, with its own traceback."""
+    """A getter's error says what to do, and its cause what happened."""
     server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client", "Wrong secret")))
     async with open_test_session(server) as session:
         with pytest.raises(CredentialsRejectedError) as caught:
             await session.get_access_token()
     cause = caught.value.__cause__
     assert type(cause) is CredentialsRejectedError
-    assert cause.__traceback__ is not None
+    assert cause.next_step == caught.value.next_step
     assert str(caught.value) == f"{cause}. {caught.value.next_step}"
+
+
+@pytest.mark.parametrize("kind", [RevocationError, TokenUnavailableError])
+async def test_said_once_of_a_revocation(
+    autojump_clock: MockClock, kind: type[TokenRequestError]
+) -> None:
+    """A failed revocation says once what to do, and its cause says only what happened."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    own = kind("the vault is sealed")
+    own.next_step = "Unseal it."
+    manager.revoke_outcomes = [own]
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        with pytest.raises(RevocationError) as caught:
+            await session.revoke_tokens()
+    assert str(caught.value).endswith("the vault is sealed. Unseal it.")
+    assert str(caught.value).count("Unseal it.") == 1
+    assert str(caught.value.__cause__) == "the vault is sealed"
 
 
 async def test_advice_of_others(autojump_clock: MockClock) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
-from ._errors import TokenRequestError, TokenUnavailableError
+from ._errors import TokenRequestError, TokenUnavailableError, as_cause
 
 if TYPE_CHECKING:
     from ._config import Config
@@ -105,13 +105,6 @@ class _FailedRound:
     attempts: int
 
 
-def _without_advice(cause: Exception) -> Exception:
-    """Return what a getter's error comes from: a traceback says only once what to do."""
-    if not isinstance(cause, TokenRequestError) or not cause.next_step:
-        return cause
-    return cause.twin(next_step=None).with_traceback(cause.__traceback__)
-
-
 @attrs.define
 class Rounds:
     """Counts attempts into rounds, and says when the next one may be sent.
@@ -185,7 +178,7 @@ class Rounds:
         if pause is None:
             pause = normal_pause(self._config, self.consecutive_failures, error)
             self.failed += 1
-            self._last_failed = _FailedRound(error, _without_advice(cause), self.attempts)
+            self._last_failed = _FailedRound(error, cause, self.attempts)
         self.retry_at = max(now + pause, not_before)
         return error
 
@@ -197,4 +190,5 @@ class Rounds:
         last = self._last_failed
         assert last is not None
         retry_after = max(0.0, self.retry_at - now)
-        raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from last.cause
+        cause = as_cause(last.cause)
+        raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from cause

@@ -91,6 +91,7 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
     request_id: str | None = None
     next_step: str | None = None
     network_failure: NetworkFailure | None = None
+    _is_cause: bool = False
 
     def __init__(
         self,
@@ -115,7 +116,10 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
 
     def __str__(self) -> str:
         said = super().__str__()
-        return f"{said.rstrip('. ')}. {self.next_step}" if self.next_step else said
+        # A traceback shows causes, too, and says only once what to do.
+        if not self.next_step or self._is_cause:
+            return said
+        return f"{said.rstrip('. ')}. {self.next_step}"
 
     def twin(self, **changes: object) -> Self:
         """Return a new error with the same facts.
@@ -124,7 +128,8 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         A subclass with a constructor of its own is copied without calling it.
         """
         twin = Exception.__new__(type(self), *self.args)
-        twin.__dict__.update(self.__dict__, **changes)
+        twin.__dict__.update(self.__dict__, _is_cause=False)
+        twin.__dict__.update(changes)
         if hasattr(self, "__notes__"):
             twin.__notes__ = list(self.__notes__)
         return twin
@@ -170,6 +175,13 @@ def words_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its words cannot be read)"
+
+
+def as_cause(cause: Exception) -> Exception:
+    """Return an error whose words leave to the one that comes of it what to do."""
+    if isinstance(cause, TokenRequestError):
+        cause._is_cause = True
+    return cause
 
 
 for _error in (

@@ -9,7 +9,13 @@ import attrs
 import trio
 
 from ._backoff import retry_pause
-from ._errors import RevocationError, SessionClosedError, TokenRequestError, words_of
+from ._errors import (
+    RevocationError,
+    SessionClosedError,
+    TokenRequestError,
+    as_cause,
+    words_of,
+)
 from ._secrets import Secrets, client_secrets
 
 if TYPE_CHECKING:
@@ -66,7 +72,7 @@ class Revocation:
         """
         await self._ended.wait()
         if self.error is not None:
-            raise self.error.twin() from self._cause
+            raise self.error.twin() from (self._cause and as_cause(self._cause))
         if not self._succeeded:
             raise SessionClosedError
 
@@ -80,11 +86,11 @@ def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> Revo
             attempts=attempts,
         )
     # The token manager may be somebody else's, and say anything.
-    said = secrets.scrub(words_of(cause))
+    said = secrets.scrub(words_of(as_cause(cause)))
     error = RevocationError(f"the token could not be revoked: {said}")
     facts = {
         name: secrets.scrub(value) if isinstance(value, str) else value
         for name, value in vars(cause).items()
     }
-    error.__dict__.update(facts, attempts=attempts)
+    error.__dict__.update(facts, attempts=attempts, _is_cause=False)
     return error

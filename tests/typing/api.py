@@ -48,6 +48,7 @@ telemetry: tas.Observer = OpenTelemetryObserver(attributes={"part": "uploads"})
 
 def strategy(attempt: int, error: tas.TokenRequestError) -> float | None:
     assert_type(error.retry_after, float | None)
+    assert_type(error.next_step, str | None)
     return None if error.status_code == 503 else attempt * 1.0
 
 
