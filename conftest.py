@@ -61,7 +61,8 @@ def _same_jitter() -> None:
 @pytest.fixture
 def example_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a page import the examples' modules."""
-    monkeypatch.syspath_prepend(ROOT / "examples" / "mirror")
+    for folder in (ROOT / "examples").iterdir():
+        monkeypatch.syspath_prepend(folder)
 
 
 @pytest.fixture
