@@ -1,0 +1,138 @@
+"""A program of threads, with Trio in one of them, for the session alone.
+
+    export BOX_CLIENT_ID=... BOX_CLIENT_SECRET=...
+    python thread_program.py 11111 22222
+
+`SessionThread` is all that the other threads see.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import trio
+from blocking_api import look_up
+
+from trio_anon_session import AnonymousSession, AnonymousSessionError, Config, SessionClosedError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from trio_anon_session import SessionStatistics
+
+
+class SessionThread:
+    """Keeps a session open in a thread of its own, for all other threads.
+
+    Args:
+        config: the session's.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
+        self._ready: Future[trio.lowlevel.TrioToken] = Future()
+
+    def __enter__(self) -> Self:
+        self._run = self._executor.submit(trio.run, self._keep_open)
+        either: list[Future[Any]] = [self._ready, self._run]
+        wait(either, return_when=FIRST_COMPLETED)
+        if not self._ready.done():
+            self._executor.shutdown()
+            self._run.result()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # It is over already where the session broke down; the result tells why.
+        with suppress(trio.RunFinishedError):
+            self._ready.result().run_sync_soon(self._stop.set)
+        self._executor.shutdown()
+        self._run.result()
+
+    async def _keep_open(self) -> None:
+        self._stop, self._is_open, self._calls = trio.Event(), True, 0
+        self._nobody_calls = trio.Event()
+        try:
+            async with AnonymousSession(self._config) as self._session:
+                self._ready.set_result(trio.lowlevel.current_trio_token())
+                await self._stop.wait()
+        finally:
+            self._is_open = False
+            # The session tells those who are held; the run has to last until they know.
+            with trio.CancelScope(shield=True):
+                while self._calls:
+                    self._nobody_calls = trio.Event()
+                    await self._nobody_calls.wait()
+
+    def get_access_token(self, timeout: float | None = None) -> str:
+        """Return a token that is good now, from any thread but the session's.
+
+        Args:
+            timeout: seconds after which a ``TimeoutError`` is raised.
+
+        Raises:
+            TokenRequestError: as from the session.
+            SessionClosedError: the block was left.
+        """
+        with suppress(trio.RunFinishedError):
+            limit = math.inf if timeout is None else timeout
+            token = trio.from_thread.run(self._get, limit, trio_token=self._ready.result())
+            if token is None:
+                raise TimeoutError(f"no token within {timeout} s")
+            return token
+        raise SessionClosedError
+
+    async def _get(self, limit: float) -> str | None:
+        # Before any checkpoint: a run that is about to end cancels what calls it then.
+        if not self._is_open:
+            raise SessionClosedError
+        self._calls += 1
+        try:
+            with trio.move_on_after(limit):
+                return await self._session.get_access_token()
+            return None
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._nobody_calls.set()
+
+    def invalidate(self, access_token: str) -> None:
+        """Report a token that the API said is dead; does nothing once the block is left."""
+        with suppress(trio.RunFinishedError):
+            trio.from_thread.run_sync(
+                self._session.invalidate, access_token, trio_token=self._ready.result()
+            )
+
+    def statistics(self) -> SessionStatistics:
+        """Return the session's figures, which any thread may look at."""
+        return self._session.statistics()
+
+
+def main(file_ids: list[str]) -> None:
+    """Look up files, eight at the same time, and print what the API tells of them."""
+    config = Config.from_env()
+    # The session is left first, and lets go of threads that wait for it.
+    with ThreadPoolExecutor(8) as pool, SessionThread(config) as session:
+
+        def look_up_one(file_id: str) -> object:
+            url = f"{config.api_root_url}/2.0/files/{file_id}"
+            return look_up(url, session.get_access_token, session.invalidate)
+
+        for answer in pool.map(look_up_one, file_ids):
+            print(answer)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except AnonymousSessionError as error:
+        sys.exit(f"thread_program.py: {error}")

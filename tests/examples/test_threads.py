@@ -1,0 +1,69 @@
+"""The examples of threads, as commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from . import EXAMPLES, LIMIT, run_example
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("served_environment")]
+
+PROGRAMS = ["trio_program.py", "thread_program.py"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_files_are_looked_up(program: str) -> None:
+    """Each program prints what the API tells of each file."""
+    ended = run_example(f"threads/{program}", 11, 22)
+    assert ended.stderr == ""
+    assert ended.returncode == 0
+    assert ended.stdout == "{'type': 'file', 'id': '11'}\n{'type': 'file', 'id': '22'}\n"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_credentials_that_are_wrong(program: str) -> None:
+    """Each program ends with one sentence of its own."""
+    ended = run_example(f"threads/{program}", 11, environ={"BOX_CLIENT_SECRET": "wrong"})
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"{program}: the token endpoint rejected the client 'test-client'")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_environment_that_is_empty(program: str) -> None:
+    """Each program names the variable that it wants."""
+    ended = run_example(f"threads/{program}", environ={"BOX_CLIENT_ID": ""})
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"{program}: client_id: wants the environment variable BOX_CLIENT_ID to be set\n"
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ctrl_c_while_the_endpoint_hangs(program: str) -> None:
+    """Nobody has to wait for the threads that wait for a token."""
+    with socket.create_server(("127.0.0.1", 0)) as endpoint:
+        url = f"http://127.0.0.1:{endpoint.getsockname()[1]}"
+        with subprocess.Popen(
+            [sys.executable, EXAMPLES / "threads" / program, "11", "22"],
+            env={**os.environ, "BOX_API_ROOT_URL": url},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                endpoint.settimeout(LIMIT)
+                connection, _ = endpoint.accept()
+                with connection:
+                    # The grant is on its way.
+                    connection.recv(1)
+                    process.send_signal(signal.SIGINT)
+                    _, said = process.communicate(timeout=LIMIT / 4)
+            finally:
+                process.kill()
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
