@@ -1,0 +1,92 @@
+"""The example of another server, against one that others wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.servers.on_flask import AuthlibServer
+from tests.servers.serving import Served, serve
+
+from . import run_example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+SECRET = "hush+hush/0123456789"
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Served, Served]]:
+    """Serve Authlib's tokens, and what they are for on another origin."""
+    # Its app is more than the protocol wants, and the protocol's attribute may be set.
+    server: Any = AuthlibServer()
+    server.register("app", SECRET)
+    with serve(server) as tokens, serve(server) as api:
+        yield tokens, api
+
+
+def environ_of(tokens: Served, api: Served) -> dict[str, str]:
+    """Return the variables that the example wants."""
+    return {
+        "CLIENT_ID": "app",
+        "CLIENT_SECRET": SECRET,
+        "TOKEN_URL": tokens.root + tokens.server.token_path,
+        "API_URL": api.resource,
+        "SCOPE": "files",
+        "AUDIENCE": "https://api.example.com",
+    }
+
+
+def test_a_token_from_one_origin_for_another(served: tuple[Served, Served]) -> None:
+    """The program gets a token by HTTP Basic, calls the API with it, and revokes it."""
+    tokens, api = served
+    revoke_url = tokens.root + tokens.server.revoke_path
+    ended = run_example(
+        "other_server/other_server.py", environ=environ_of(*served) | {"REVOKE_URL": revoke_url}
+    )
+    assert ended.stderr == ""
+    assert (ended.returncode, ended.stdout) == (0, "files\n")
+    assert tokens.answers == [("/oauth/token", 200), ("/oauth/revoke", 200)]
+    assert api.answers == [("/files", 200)]
+
+
+def test_without_a_revocation_endpoint_nothing_is_revoked(served: tuple[Served, Served]) -> None:
+    """Nothing is asked of anybody whose URL was not given."""
+    tokens, api = served
+    ended = run_example("other_server/other_server.py", environ=environ_of(*served))
+    assert (ended.returncode, ended.stdout) == (0, "files\n")
+    assert tokens.answers == [("/oauth/token", 200)]
+    assert api.answers == [("/files", 200)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"CLIENT_SECRET": "wrong"}, "the token endpoint rejected the client 'app'"),
+        ({"SCOPE": "unheard-of"}, "invalid_scope"),
+        # A token without the scope that the API wants: a matter of permission.
+        ({"SCOPE": "users"}, "403"),
+        ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url: wants an https URL"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    served: tuple[Served, Served], changes: dict[str, str], problem: str
+) -> None:
+    """The program ends with one sentence, and no secret in it."""
+    ended = run_example("other_server/other_server.py", environ=environ_of(*served) | changes)
+    assert ended.returncode == 1
+    assert problem in ended.stderr.splitlines()[-1]
+    assert SECRET not in ended.stderr
+
+
+def test_a_variable_that_is_missing_is_named(served: tuple[Served, Served]) -> None:
+    """It is the first thing that a user meets."""
+    environ = environ_of(*served)
+    del environ["TOKEN_URL"]
+    ended = run_example("other_server/other_server.py", environ=environ)
+    assert ended.returncode == 1
+    assert ended.stderr == "other_server.py: wants the environment variable TOKEN_URL to be set\n"
