@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def token_server(request: pytest.FixtureRequest) -> TokenServer:
-    """Return a new `TokenServer`; the marker of the same name has its settings."""
+    """Return a new ``TokenServer``; the marker of the same name has its settings."""
     from trio_anon_session.testing.plugin import make_server
 
     return make_server(request)
@@ -56,7 +56,7 @@ async def anonymous_session(
 ) -> AsyncIterator[AnonymousSession]:
     """Open a session against `token_server`; the marker of the same name has its settings.
 
-    Time is virtual if the test has the argument `autojump_clock`.
+    Time is virtual if the test has the argument ``autojump_clock``.
     """
     from trio_anon_session.testing import open_test_session
 
@@ -68,7 +68,7 @@ async def anonymous_session(
 def virtual_time() -> VirtualTime:
     """Return the decorator `virtual_time`, under which an async function runs in virtual time.
 
-    Unlike `autojump_clock` it goes together with Hypothesis' `@given`.
+    Unlike ``autojump_clock`` it goes together with Hypothesis' ``@given``.
     """
     from trio_anon_session.testing.plugin import virtual_time
 

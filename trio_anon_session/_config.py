@@ -237,7 +237,9 @@ def _duration(default: float, *, zero: bool = True) -> Any:
 @with_quiet_init
 @attrs.frozen(kw_only=True)
 class Config(UnpicklableValue):
-    """Holds the settings of a session. All durations are seconds.
+    """Holds the settings of a session. Frozen, and checked when it is made.
+
+    Each argument is an attribute, too. All durations are float seconds.
 
     Args:
         client_id: the application's id.
@@ -252,25 +254,30 @@ class Config(UnpicklableValue):
         box_subject_id: the enterprise's or user's id.
         extra_params: further form fields of the grant, such as ``audience``. A list of
             values is taken for ``resource`` alone (RFC 8707 §2).
-        stale_buffer: how long before the end of its life a token is refreshed;
-            at most half the lifetime is used.
-        expired_buffer: how long before the end of its life a token is no longer
-            handed out; at most a quarter of the lifetime is used.
+        stale_buffer: seconds before the end of its life from which on a token is
+            refreshed; at most half the lifetime is used.
+        expired_buffer: seconds before the end of its life from which on a token is no
+            longer handed out; at most a quarter of the lifetime is used.
         refresh: ``"eager"`` refreshes at the stale boundary without any traffic,
             ``"on_request"`` when a getter asks inside the stale window.
-        idle_timeout: eager refreshing parks when nobody asked for so long.
-        refresh_jitter: moves each token's stale boundary later by a random time up to
-            this, at most half the stale window, so that a fleet does not refresh in step.
+        idle_timeout: seconds without anybody asking, after which eager refreshing parks;
+            None: never.
+        refresh_jitter: seconds; moves each token's stale boundary later by a random time
+            up to this, at most half the stale window, so that a fleet does not refresh
+            in step.
         max_retries: attempts after the first of a round.
-        retry_interval: the pause before the first retry; it doubles from retry to retry.
-        max_retry_interval: no pause is longer, whatever ``Retry-After`` says.
+        retry_interval: seconds of the pause before the first retry; it doubles from retry
+            to retry, and each is drawn from half to one and a half of it.
+        max_retry_interval: seconds; no pause is longer, whatever ``Retry-After`` says.
         retry_strategy: ``(attempt, error) -> seconds or None`` in place of that schedule;
             ``None`` gives the round up.
-        request_timeout: the limit of one attempt, from the first byte sent to the last read.
-        min_refresh_interval: two grants are sent at least so far apart, whatever happens.
-        default_lifetime: the life of a token whose answer names none.
+        request_timeout: seconds that one attempt may take, from the first byte sent to the
+            last read.
+        min_refresh_interval: seconds between the sending of two grants at least, whatever
+            happens.
+        default_lifetime: seconds that a token lives whose answer names no lifetime.
         revoke_on_exit: whether leaving the block revokes the token.
-        shutdown_timeout: the limit of that revocation.
+        shutdown_timeout: seconds that this revocation may take.
 
     Raises:
         ConfigError: naming the field and what it wants.

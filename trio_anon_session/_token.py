@@ -31,7 +31,7 @@ class TokenState(enum.Enum):
     """What a token is good for; a boundary belongs to the later state."""
 
     EMPTY = "empty"
-    """There is none: getters are held."""
+    """There is no token, and getters are held."""
     FRESH = "fresh"
     """Getters get it."""
     STALE = "stale"

@@ -109,7 +109,7 @@ def test_fixtures_are_explained(run: Run) -> None:
     result.stdout.fnmatch_lines(
         [
             "token_server -- *_trio_anon_session_pytest.py:*",
-            "    Return a new `TokenServer`*",
+            "    Return a new ``TokenServer``*",
             "anonymous_session -- *_trio_anon_session_pytest.py:*",
             "    Open a session against `token_server`*",
             "virtual_time [[]session scope] -- *_trio_anon_session_pytest.py:*",

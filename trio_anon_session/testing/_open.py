@@ -37,7 +37,7 @@ async def open_test_session(
     Args:
         server: the server; without one, a new one that does everything right.
         observers: of the session.
-        **settings: of the session's :class:`Config`.
+        **settings: of the session's :class:`~trio_anon_session.Config`.
     """
     server = server if server is not None else TokenServer()
     config = server.config(**settings)

@@ -73,7 +73,17 @@ class Client:
 
 @attrs.define
 class IssuedToken:
-    """Is a token in the server's books. Times are Trio's."""
+    """Is a token in the server's books.
+
+    Attributes:
+        access_token: shown in no repr.
+        client_id: whose it is.
+        issued_at: when it was granted, on Trio's clock.
+        lifetime: seconds for which the server takes it.
+        scope: the scope granted; None for all that the client may have.
+        revoked_at: when it was revoked, on Trio's clock; None if it was not.
+        is_downscoped: whether it came of an exchange for fewer scopes.
+    """
 
     access_token: str = attrs.field(repr=False)
     client_id: str
@@ -96,7 +106,15 @@ class IssuedToken:
 
 @attrs.frozen
 class SeenRequest:
-    """Is a request to the token or the revocation endpoint, secrets masked."""
+    """Is a request to the token or the revocation endpoint, secrets masked.
+
+    Attributes:
+        at: when it came, on Trio's clock.
+        path: the path of its URL.
+        fields: the fields of its form, in order, as they were repeated.
+        headers: shown in no repr.
+        query: the query of its URL.
+    """
 
     at: float
     path: str
@@ -112,7 +130,13 @@ class SeenRequest:
 
 @attrs.frozen
 class Presented:
-    """Is what a request to the protected resource showed, and what the server said of it."""
+    """Is what a request to the protected resource showed, and what the server said of it.
+
+    Attributes:
+        at: when it came, on Trio's clock.
+        verdict: what the server said.
+        access_token: what was shown, in no repr; None where there was no bearer token.
+    """
 
     at: float
     verdict: Verdict

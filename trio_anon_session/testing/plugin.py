@@ -3,9 +3,9 @@
 ================================  ==================================================
 fixture                           is
 ================================  ==================================================
-``token_server``                  a new `TokenServer`
+``token_server``                  a new ``TokenServer``
 ``anonymous_session``             a session that is open against it, in process
-``virtual_time``                  the decorator `virtual_time`, for ``@given``
+``virtual_time``                  the decorator ``virtual_time``, for ``@given``
 ================================  ==================================================
 
 pytest loads them by itself where the extra ``testing`` is installed. The first two take
