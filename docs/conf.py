@@ -1,0 +1,115 @@
+"""Settings of Sphinx for the pages in this folder.
+
+    pip install -e '.[dev]' --group docs
+    python -m sphinx -W --keep-going docs docs/_build/html
+    python docs/check.py docs/_build/html
+
+Nothing is fetched: no inventory of another project, and no font, style or script from
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from sphinx.domains.python import PyObject
+from sphinx.util.typing import stringify_annotation
+
+import trio_anon_session
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "trio_anon_session"
+author = "The trio_anon_session maintainers"
+copyright = author
+release = version = trio_anon_session.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+]
+exclude_patterns = ["_build"]
+# A role in single backticks that nobody names is a name of this package.
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [
+    # Of Python and of other projects, which have their own pages.
+    (r"py:.*", r"(_pytest|collections|httpx|hypothesis|os|trio)\..*"),
+    # The same, where a signature has them without their module.
+    (r"py:class", "AbstractAsyncContextManager|AttributeValue|MeterProvider|TracerProvider"),
+    # Variables of types.
+    (r"py:class", "P|T"),
+    # Private: told of where they are held, or spelt out in a signature.
+    (r"py:class", "AnswerKind|Entry|Leaving|Story"),
+]
+myst_heading_anchors = 3
+# Two dashes begin an option.
+smartquotes_action = "qe"
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+# Each page says once where its names are: long ones would break on a phone.
+add_module_names = False
+python_maximum_signature_line_length = 72
+toc_object_entries_show_parents = "hide"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = project
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def show_signature(
+    app: Sphinx,  # noqa: ARG001 - what Sphinx calls with
+    what: str,
+    name: str,  # noqa: ARG001 - likewise
+    obj: Any,
+    options: object,  # noqa: ARG001 - likewise
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """Show what a class is made with: for attrs, types and defaults as the source has them.
+
+    The signature that attrs makes has neither where there is a converter or a factory.
+    A page that writes ``Granted()`` has a class that is only handed out: it shows nothing.
+    """
+    if what not in ("class", "exception"):
+        return None
+    if signature == "()":
+        return "", None
+    if not attrs.has(obj):
+        return None
+    fields = [_show_field(field, obj) for field in attrs.fields(obj) if field.init]
+    all_named = all(field.kw_only for field in attrs.fields(obj))
+    return f"({', '.join([*['*'] * all_named, *fields])})", returns
+
+
+def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
+    kind = str(field.type)
+    # What is imported for type checkers alone stays a name.
+    with contextlib.suppress(NameError):
+        names = vars(sys.modules[owner.__module__])
+        kind = stringify_annotation(eval(kind, names), "smart")  # noqa: S307 - our own source
+    shown = f"{field.alias}: {kind}"
+    default = field.default
+    if default is attrs.NOTHING:
+        return shown
+    if isinstance(default, attrs.Factory):
+        default = default.factory()
+    return f"{shown} = {default!r}"
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx read attrs classes, and call an attribute by its name."""
+    app.connect("autodoc-process-signature", show_signature)
+    for kind in PyObject.doc_field_types:
+        if kind.name == "variable":
+            kind.label = "Attributes"
