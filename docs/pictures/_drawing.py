@@ -1,0 +1,119 @@
+"""What the pictures of these pages have in common: a card to draw on, and its colours.
+
+A card has a background of its own, so that it can be read on a light page and on a dark one,
+whichever of the two its reader's system asks for. Letters of 14 units on a card of 480 are
+10 pixels on a phone of 360, and 18 on a desk.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+WIDTH = 480
+MARGIN = 16
+STYLE = """
+text { font: 14px system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif }
+text { fill: #1f2328 }
+.card { fill: #ffffff; stroke: #d1d9e0 }
+.head { font-size: 15px; font-weight: 600 }
+.name { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }
+.faint { fill: #59636e }
+.on { font-size: 13px; font-weight: 600; fill: #14181d }
+.fresh { fill: #4ac26b }
+.stale { fill: #e3b341 }
+.expired { fill: #f0937a }
+.gone { fill: none; stroke: #818b98; stroke-dasharray: 3 3 }
+.guide { stroke: #d1d9e0 }
+.axis { stroke: #818b98 }
+.wait { stroke: #0969da; stroke-width: 3 }
+.dot { fill: #0969da }
+.bad { stroke: #d1242f; stroke-width: 2.5; fill: none }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3 }
+.card { fill: #0d1117; stroke: #3d444d }
+.faint { fill: #9198a1 }
+.on { fill: #14181d }
+.fresh { fill: #3fb950 }
+.stale { fill: #d29922 }
+.expired { fill: #e5826a }
+.guide { stroke: #3d444d }
+.wait { stroke: #58a6ff }
+.dot { fill: #58a6ff }
+.bad { stroke: #ff7b72 }
+}
+"""
+
+
+def card(title: str, told: str, height: float, body: Iterable[str]) -> str:
+    """Return a whole picture.
+
+    Args:
+        title: its name.
+        told: the picture in words, for those who do not see it.
+        height: of the card; it is 480 wide.
+        body: what is drawn.
+    """
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH * 1.25:g}" '
+            f'height="{height * 1.25:g}" viewBox="0 0 {WIDTH} {height:g}">',
+            f"<title>{escape(title)}</title>",
+            f"<desc>{escape(told)}</desc>",
+            f"<style>{STYLE}</style>",
+            f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" '
+            'rx="8"/>',
+            *body,
+            "</svg>\n",
+        ]
+    )
+
+
+def text(x: float, y: float, words: str, look: str = "", anchor: str = "start") -> str:
+    """Return words, at the left, in the middle, or at the right of a place."""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="{look}" {place}>{escape(words)}</text>'
+
+
+def line(look: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """Return a straight line."""
+    return f'<line class="{look}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def bar(look: str, x1: float, x2: float, y: float, height: float) -> str:
+    """Return a filled stretch."""
+    return (
+        f'<rect class="{look}" x="{x1:.1f}" y="{y:.1f}" width="{x2 - x1:.1f}" height="{height:g}"/>'
+    )
+
+
+def dot(x: float, y: float) -> str:
+    """Return a point in time."""
+    return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+
+
+def cross(x: float, y: float) -> str:
+    """Return the sign of a failure."""
+    return f'<path class="bad" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
+
+
+def spoken(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds, without those that are 0."""
+    whole, rest = divmod(seconds, 1)
+    hours, minutes = divmod(int(whole) // 60, 60)
+    parts = (hours, "h"), (minutes, "min"), (whole % 60 + round(rest, 3), "s")
+    return " ".join(f"{number:g} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def write(draw: Callable[[], str], program: str) -> None:
+    """Write the picture that a program draws beside it."""
+    # What a session in a picture logs belongs to the picture.
+    logging.getLogger("trio_anon_session").addHandler(logging.NullHandler())
+    path = Path(program).with_suffix(".svg")
+    path.write_text(draw())
+    print(path)
