@@ -11,6 +11,7 @@ elsewhere.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,6 @@ nitpick_ignore_regex = [
     (r"py:class", "AnswerKind|Entry|Leaving|Story"),
 ]
 myst_heading_anchors = 3
-# Two dashes begin an option.
-smartquotes_action = "qe"
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -63,6 +62,9 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = project
+pygments_dark_style = "a11y-dark"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
@@ -107,9 +109,28 @@ def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
     return f"{shown} = {default!r}"
 
 
+def keep_as_typed(app: Sphinx, context: object, lines: list[str]) -> None:  # noqa: ARG001 - likewise
+    """Show what the command's help has as it stands, and options, as code.
+
+    Two dashes would become a long one, and quotes would be no quotes any more.
+    """
+    shown: list[str] = []
+    for line in lines:
+        words = re.fullmatch(r"\|(?: (.*))?", line)
+        if words is None:
+            shown.append(re.sub(r"(?<![\w`-])--[\w-]+", r"``\g<0>``", line))
+            continue
+        if not shown or not shown[-1].startswith("   "):
+            shown += ["", ".. code-block:: text", ""]
+        shown.append(f"   {words[1] or ''}")
+    lines[:] = [*shown, ""]
+
+
 def setup(app: Sphinx) -> None:
-    """Let Sphinx read attrs classes, and call an attribute by its name."""
+    """Let Sphinx read attrs classes and the command's help, and call an attribute by its name."""
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("sphinx-click-process-description", keep_as_typed)
+    app.connect("sphinx-click-process-epilog", keep_as_typed)
     for kind in PyObject.doc_field_types:
         if kind.name == "variable":
             kind.label = "Attributes"
