@@ -41,7 +41,7 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # Of Python and of other projects, which have their own pages.
-    (r"py:.*", r"(_pytest|collections|httpx|hypothesis|os|trio)\..*"),
+    (r"py:.*", r"(_pytest|collections|httpx2?|hypothesis|os|trio)\..*"),
     # The same, where a signature has them without their module.
     (r"py:class", "AbstractAsyncContextManager|AttributeValue|MeterProvider|TracerProvider"),
     # Variables of types.
