@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpx
 import pytest
 import trio
+from click.testing import CliRunner
 from rich.console import Console
 
 from tests.helpers import FakeTokenManager, make_config
@@ -24,19 +24,14 @@ from trio_anon_session import (
     Granted,
     Invalidated,
     RefreshFailed,
+    Revoked,
     StateChanged,
     TokenInfo,
     TokenState,
 )
-from trio_anon_session._demo import (
-    BAR_WIDTH,
-    _cause_trouble,
-    _Scene,
-    _sum_up,
-    _tell,
-    _work,
-    age_bar,
-)
+from trio_anon_session._cli import cli
+from trio_anon_session._cli._scene import Scene, cause_trouble, work
+from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar, tell
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
 if TYPE_CHECKING:
@@ -59,10 +54,14 @@ def plain_environ(**changes: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours} | changes
 
 
-def make_scene(session: AnonymousSession | None = None) -> _Scene:
+def make_scene(session: AnonymousSession | None = None) -> Scene:
     """Return a scene in which everything has gone well so far."""
     session = session if session is not None else AnonymousSession(make_config())
-    return _Scene(session, TokenServer(), 0.0, lambda line: None, served=10)
+    view = View(0.0, 60.0)
+    view.session = session
+    scene = Scene(view, TokenServer(), served=10)
+    view.requests = scene.requests
+    return scene
 
 
 def figures(text: str) -> dict[str, str]:
@@ -167,6 +166,21 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_the_exit_code_is_what_came_out(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """The demonstration gets the flags, and its outcome is the exit code."""
+    asked: list[tuple[Any, ...]] = []
+
+    async def run_demo(*args: object) -> int:
+        asked.append(args)
+        return code
+
+    monkeypatch.setattr("trio_anon_session._cli._scene.run_demo", run_demo)
+    args = ["demo", "--seconds", "3", "--workers", "5", "--lifetime", "1.5"]
+    assert CliRunner().invoke(cli, args).exit_code == code
+    assert asked == [(3.0, 5, 1.5)]
+
+
 # age_bar
 
 
@@ -233,26 +247,27 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
     config = make_config(refresh="on_request")
     manager = FakeTokenManager(config)
     async with AnonymousSession(config, manager) as session:
-        scene = make_scene(session)
-        scene.began_at = trio.current_time()
+        view = make_scene(session).view
+        view.began_at = trio.current_time()
+        view.events.extend(["first words", "[last] words"])
         shown = []
         for seconds in (0.0, 0.0, 3200.0, 500.0):
             await trio.sleep(seconds)
             drawn = io.StringIO()
             console = Console(width=90, file=drawn)
-            console.print(scene.panel(deque(["first words", "[last] words"]), 60.0))
+            console.print(view.panel())
             panel = drawn.getvalue()
             assert f"│ state           {session.state.name} " in panel
             assert f"{age_bar(session, trio.current_time())} " in panel
             assert "10 served, 0 failed" in panel
             assert "first words" in panel
             assert "[last] words" in panel
-            shown.append(scene.line())
+            shown.append(view.line())
             if session.token_info is None:
                 await session.get_access_token()
     assert [line.split()[2] for line in shown] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
     assert shown[2].startswith("3200.0 s  STALE   [█")
-    assert shown[2].endswith("]  served 10, held 0, grants 1, failures survived 0")
+    assert shown[2].endswith("]  served 10, failed 0, held 0, grants 1, failures survived 0")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +276,7 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
         (Granted("0123abcd", 4.0, 3.5, 0.25), "+ token 0123abcd after 0.25 s, good for 3.5 s"),
         (
             RefreshFailed(
-                "down",
+                "Down: no answer",
                 1,
                 1,
                 0.5,
@@ -271,7 +286,7 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
                 retryable=True,
                 status_code=503,
             ),
-            "! attempt failed, next in 0.50 s: down",
+            "! attempt failed, next in 0.50 s: no answer",
         ),
         (Invalidated("0123abcd"), "- token 0123abcd was reported dead, and dropped"),
         (
@@ -279,12 +294,14 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
             "- the token has expired; getters are held",
         ),
         (StateChanged(TokenState.FRESH, TokenState.STALE), None),
+        (Revoked("0123abcd", None), "- token 0123abcd was revoked"),
+        (Revoked("0123abcd", "down"), "! token 0123abcd was not revoked: down"),
         (Closed(), None),
     ],
 )
 def test_events_in_words(event: Event, told: str | None) -> None:
     """What is news is told in one line, and what happens all the time is not."""
-    assert _tell(event) == told
+    assert tell(event) == told
 
 
 # What is done, and counted
@@ -292,40 +309,36 @@ def test_events_in_words(event: Event, told: str | None) -> None:
 
 async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
     """The endpoint becomes slow, is down, is back; then the token is revoked."""
-    said: list[tuple[float, str]] = []
     server = TokenServer()
     async with open_test_session(server) as session, trio.open_nursery() as nursery:
         start = trio.current_time()
-        scene = _Scene(
-            session, server, start, lambda line: said.append((trio.current_time() - start, line))
-        )
+        scene = Scene(View(start), server)
         token = await session.get_access_token()
-        nursery.start_soon(_cause_trouble, scene, 100.0)
+        nursery.start_soon(cause_trouble, scene, 100.0)
         for moment, delay, status in ((30, 0.5, None), (50, 0.0, 502), (70, 0.0, None)):
             await trio.sleep_until(start + moment)
             later = server.faults.fault_of("token", 1000)
             assert (later.delay, later.status) == (delay, status)
         assert server.tokens[token].revoked_at is None
     assert server.tokens[token].revoked_at == start + 75.0
-    assert said == [
-        (25.0, "~ the token endpoint becomes slow"),
-        (45.0, "~ the token endpoint is down"),
-        (65.0, "~ the token endpoint is back"),
-        (75.0, "~ an administrator revokes the token"),
+    assert list(scene.view.events) == [
+        " 25.0 s  ~ the token endpoint becomes slow",
+        " 45.0 s  ~ the token endpoint is down",
+        " 65.0 s  ~ the token endpoint is back",
+        " 75.0 s  ~ an administrator revokes the token",
     ]
 
 
 async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
     """A request is served, refused or failed, and counted as that; a worker goes on."""
-    said: list[str] = []
     server = TokenServer(FaultPlan(resource=[None, Fault(cut="before_headers"), Fault(status=403)]))
     async with open_test_session(server) as session, trio.open_nursery() as nursery:
-        scene = _Scene(session, server, 0.0, said.append)
+        scene = Scene(View(trio.current_time()), server)
         transport = httpx.ASGITransport(server)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://localhost", auth=session.auth()
         ) as client:
-            nursery.start_soon(_work, scene, client, 7)
+            nursery.start_soon(work, scene, client, 7)
             await trio.sleep(10.0)
             nursery.cancel_scope.cancel()
     assert (scene.failed, scene.refused) == (1, 1)
@@ -333,8 +346,8 @@ async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
     assert scene.served == server.verdicts["good"] - 1
     # Between two requests there are 0.05 to 0.15 s.
     assert 60 <= scene.served <= 200
-    (line,) = said
-    assert line.startswith("! a request failed: RemoteProtocolError: Server disconnected")
+    (line,) = scene.view.events
+    assert "! a request failed: RemoteProtocolError: Server disconnected" in line
 
 
 # How it ends
@@ -344,7 +357,7 @@ def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
     """With requests served, and none refused or failed, every promise was kept."""
     scene = make_scene()
     scene.server.verdicts.update({"good": 10, "revoked": 3})
-    assert _sum_up(scene) is True
+    assert scene.sum_up() is True
     out = capsys.readouterr().out
     assert figures(out)["requests served"] == "10"
     assert figures(out)["met the revocation"] == "3, each sent again with a new token"
@@ -363,7 +376,7 @@ def test_summary_of_a_bad_run(
     capsys: pytest.CaptureFixture[str], changes: dict[str, Any], row: str, figure: str
 ) -> None:
     """One failure, one refusal, or nothing served is a broken promise."""
-    assert _sum_up(attrs.evolve(make_scene(), **changes)) is False
+    assert attrs.evolve(make_scene(), **changes).sum_up() is False
     out = capsys.readouterr().out
     assert figures(out)[row] == figure
     assert out.endswith("a promise was broken\n")
@@ -377,5 +390,5 @@ def test_summary_of_a_token_that_was_refused(
     scene = make_scene()
     scene.server.verdicts.update([verdict])  # type: ignore[list-item]
     assert scene.refused_in_time == 1
-    assert _sum_up(scene) is False
+    assert scene.sum_up() is False
     assert figures(capsys.readouterr().out)["refused"] == "1"

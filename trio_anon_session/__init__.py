@@ -23,7 +23,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``httpx2``       its twin for clients of httpx2
 ``otel``         `OpenTelemetryObserver`: events as metrics and spans
 ``testing``      the embedded token server and what belongs to it
-``_cli``         the command; ``_demo`` is its demonstration
+``_cli``         the command, with a map of its own
 ===============  ========================================================
 """
 

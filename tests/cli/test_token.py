@@ -1,140 +1,61 @@
-"""The command: settings, exit codes, one line on stderr, and no secret anywhere."""
+"""``token``: what it prints, where its settings come from, and how it fails."""
 
 from __future__ import annotations
 
 import json
-import os
-import queue
-import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import trio
-from click.testing import CliRunner, Result
 
-from trio_anon_session import __version__
-from trio_anon_session._cli import cli
-from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, open_loopback
+from tests.ports import closed_port
+from trio_anon_session.testing import Client, Fault, FaultPlan
 
-from .ports import closed_port
+from .running import SECRET, Served, assert_failed, invoke, write_box_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-SECRET = "hush-hush+secret/0123456789"
-LIMIT = 60.0
-"""Seconds; what no subprocess of a test may outlive."""
+
+# What it prints
 
 
-def invoke(
-    *args: object, environ: Mapping[str, str] | None = None, stdin: str | None = None
-) -> Result:
-    """Run the command in process."""
-    return CliRunner().invoke(cli, [str(arg) for arg in args], env=environ, input=stdin)
+@pytest.mark.slow
+@pytest.mark.parametrize("scope", [None, "item_read"])
+def test_token_as_json(served: Served, scope: str | None) -> None:
+    """``--json`` prints one line of JSON: the token, and the seconds that it has left."""
+    served.server.lifetime = 100.0
+    args = ["--scope", scope] if scope is not None else []
+    result = invoke("token", "--json", *args, environ=served.environ)
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line,) = result.stdout.splitlines()
+    shown = json.loads(line)
+    assert shown.pop("access_token") in served.server.tokens
+    # Whole seconds, and rounded down: a token never lives for less.
+    assert 90 <= shown.pop("expires_in") < 100
+    assert shown == {"token_type": "bearer"}
 
 
-def assert_failed(result: Result, code: int, *words: str) -> None:
-    """Check that a command ended with this code, one line on stderr, and nothing else."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("trio-anon-session: ")
-    for word in words:
-        assert word in line
-    assert SECRET not in result.output
+@pytest.mark.slow
+def test_token_as_json_with_the_scope_that_was_granted(served: Served) -> None:
+    """``--json`` has the scope, where the server names one."""
+    served.server.faults = FaultPlan(token_then=Fault(fields={"scope": '"item_read"'}))
+    result = invoke("token", "--json", environ=served.environ)
+    assert json.loads(result.stdout)["scope"] == "item_read"
 
 
-def write_box_json(path: Path, client_id: str = "id", secret: str = SECRET) -> Path:
-    """Write a settings file as Box's developer console does."""
-    app = {"clientID": client_id, "clientSecret": secret}
-    path.write_text(json.dumps({"boxAppSettings": app, "enterpriseID": "0"}))
-    return path
+@pytest.mark.slow
+def test_token_as_a_header(served: Served) -> None:
+    """``--header`` prints the line that curl takes by ``-H``, and that the server takes."""
+    result = invoke("token", "--header", environ=served.environ)
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line,) = result.stdout.splitlines()
+    name, _, value = line.partition(": ")
+    response = httpx.get(f"{served.url}/2.0/files/1", headers={name: value}, timeout=30)
+    assert (name, response.status_code) == ("Authorization", 200)
 
 
-class Served:
-    """A token server on loopback, in a thread with a Trio run of its own."""
-
-    def __init__(self) -> None:
-        self.server = TokenServer(clients=[Client("id", SECRET)])
-        self.url = ""
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """Return the variables that point a program at the server."""
-        return {
-            "BOX_API_ROOT_URL": self.url,
-            "BOX_CLIENT_ID": "id",
-            "BOX_CLIENT_SECRET": SECRET,
-        }
-
-    def forms(self) -> list[dict[str, str]]:
-        """Return the forms of all token requests."""
-        return [request.form for request in self.server.token_requests()]
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """Serve while a test runs."""
-    served = Served()
-    ready: queue.SimpleQueue[tuple[str, trio.lowlevel.TrioToken, trio.CancelScope]]
-    ready = queue.SimpleQueue()
-
-    async def serve() -> None:
-        with trio.CancelScope() as scope:
-            async with open_loopback(served.server) as url:
-                ready.put((url, trio.lowlevel.current_trio_token(), scope))
-                await trio.sleep_forever()
-
-    thread = threading.Thread(target=trio.run, args=[serve])
-    thread.start()
-    served.url, token, scope = ready.get(timeout=30)
-    yield served
-    token.run_sync_soon(scope.cancel)
-    thread.join()
-
-
-def run_python(*args: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    """Run this Python to its end."""
-    return subprocess.run(
-        [sys.executable, *args],
-        env={**os.environ, **environ},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-
-
-@contextmanager
-def running(*args: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command beside the block, and end it with the block at the latest."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "trio_anon_session", *args],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        # It also ends the reads of a process that says nothing.
-        limit = threading.Timer(LIMIT, process.kill)
-        limit.start()
-        try:
-            yield process
-        finally:
-            limit.cancel()
-            process.kill()
-
-
-# token: where settings come from
+# Where settings come from
 
 
 @pytest.mark.slow
@@ -238,7 +159,7 @@ def test_flags_before_environment_before_file(
     assert served.forms()[0]["client_id"] == sent
 
 
-# token: how it fails
+# How it fails
 
 
 @pytest.mark.parametrize(
@@ -249,7 +170,7 @@ def test_flags_before_environment_before_file(
         ([], {"BOX_CLIENT_SECRET": SECRET}, "BOX_CLIENT_ID"),
         ([], {"BOX_CLIENT_ID": "", "BOX_CLIENT_SECRET": SECRET}, "BOX_CLIENT_ID"),
         (["--client-id", "id"], {}, "BOX_CLIENT_SECRET"),
-        (["--client-id", "id", "--client-secret-file", "-"], {}, "BOX_CLIENT_SECRET"),
+        (["--client-id", "id", "--client-secret-file", "-"], {}, "client_secret: "),
     ],
 )
 def test_what_is_missing_is_named(args: list[str], environ: dict[str, str], named: str) -> None:
@@ -307,14 +228,13 @@ def test_a_secret_file_that_is_no_text(tmp_path: Path) -> None:
         ["--client-secret-file", "/nonexistent/secret"],
         [f"--client-secret={SECRET}"],
         ["surplus"],
+        [SECRET],
+        ["--json", "--header"],
     ],
 )
 def test_a_wrong_command_line(args: list[str]) -> None:
-    """A command line that does not parse is exit code 2, with nothing on stdout."""
-    result = invoke("token", *args)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "Error: " in result.stderr
-    assert SECRET not in result.output
+    """A command line that does not parse is exit code 2, in one line that names the help."""
+    assert_failed(invoke("token", *args), 2, "see 'trio-anon-session token --help'")
 
 
 @pytest.mark.slow
@@ -380,143 +300,3 @@ def test_a_server_that_echoes_the_secret(served: Served, fault: Fault, code: int
     result = invoke("token", "--max-retries", 0, environ=served.environ)
     assert_failed(result, code)
     assert str(httpx.QueryParams({"x": SECRET})).removeprefix("x=") not in result.output
-
-
-# Help and version
-
-
-def test_version() -> None:
-    """``--version`` prints the package's version."""
-    result = invoke("--version")
-    assert (result.exit_code, result.stdout) == (0, f"trio-anon-session, version {__version__}\n")
-
-
-@pytest.mark.parametrize("args", [["--help"], ["token", "--help"]])
-def test_help_lists_the_exit_codes(args: list[str]) -> None:
-    """The help says what each exit code means."""
-    result = invoke(*args)
-    assert result.exit_code == 0
-    assert "Exit codes:" in result.stdout
-    assert re.findall(r"^ +(\d)  \w", result.stdout, re.MULTILINE) == ["0", "1", "2", "3", "4"]
-
-
-def test_help_lists_the_commands() -> None:
-    """Each command has a line of help, and a help of its own."""
-    commands = invoke("--help").stdout.partition("Commands:")[2]
-    for name in ("demo", "serve", "token"):
-        assert re.search(rf"^  {name} +\w", commands, re.MULTILINE)
-        assert invoke(name, "--help").exit_code == 0
-
-
-@pytest.mark.slow
-def test_the_package_runs_as_a_module() -> None:
-    """``python -m trio_anon_session`` is the command, under the command's name."""
-    ended = run_python("-m", "trio_anon_session", "--version")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == f"trio-anon-session, version {__version__}\n"
-    ended = run_python("-m", "trio_anon_session", "token")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("trio-anon-session: client_id: ")
-    assert ended.stderr.count("\n") == 1
-
-
-# serve
-
-
-def start_serving(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Read what ``serve`` says at its start, and return the variables in it."""
-    assert process.stdout is not None
-    first, *exports = [process.stdout.readline() for _ in range(4)]
-    assert re.fullmatch(r"Serving on http://127\.0\.0\.1:\d+; Ctrl-C ends it\. .*\n", first)
-    matches = [re.fullmatch(r"  export (\w+)=(\S+)\n", line) for line in exports]
-    environ = {match[1]: match[2] for match in matches if match is not None}
-    assert set(environ) == {"BOX_API_ROOT_URL", "BOX_CLIENT_ID", "BOX_CLIENT_SECRET"}
-    assert environ["BOX_API_ROOT_URL"] in first
-    return environ
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_serve_until_a_signal(name: str) -> None:
-    """``serve`` prints what points a program at it, serves, and ends with 0 on a signal."""
-    with running("serve", "--port", "0", "--client-id", "me", "--lifetime", "100") as process:
-        environ = start_serving(process)
-        assert environ["BOX_CLIENT_ID"] == "me"
-        result = invoke("token", environ=environ)
-        process.send_signal(getattr(signal, name))
-        rest, errors = process.communicate(timeout=LIMIT)
-    assert result.exit_code == 0, result.output
-    assert process.returncode == 0
-    assert errors == ""
-    assert rest == "1 grants, 0 revocations\n"
-
-
-@pytest.mark.slow
-def test_serve_on_a_port_in_use() -> None:
-    """A port that is taken is exit code 1, and one line that names it."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ended = run_python("-m", "trio_anon_session", "serve", "--port", str(port))
-    assert (ended.returncode, ended.stdout) == (1, "")
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"trio-anon-session: port {port}: ")
-    assert "in use" in line
-
-
-# demo
-
-
-@pytest.mark.parametrize(("is_good", "code"), [(True, 0), (False, 1)])
-def test_demo_ends_with_what_came_out(
-    monkeypatch: pytest.MonkeyPatch, is_good: bool, code: int
-) -> None:
-    """The demonstration gets the flags, and its outcome is the exit code."""
-    asked: list[tuple[Any, ...]] = []
-
-    async def run_demo(*args: object) -> bool:
-        asked.append(args)
-        return is_good
-
-    monkeypatch.setattr("trio_anon_session._cli.run_demo", run_demo)
-    result = invoke("demo", "--seconds", 3, "--workers", 5, "--lifetime", 1.5)
-    assert result.exit_code == code
-    assert asked == [(3.0, 5, 1.5)]
-
-
-# Extras
-
-_WITHOUT = """
-import sys
-
-missing = sys.argv.pop(1)
-
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Finder())
-from trio_anon_session.__main__ import main
-main()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["demo", "--seconds", "1"]])
-@pytest.mark.parametrize("missing", ["click", "rich", "hypercorn"])
-def test_a_missing_extra_is_one_line(missing: str, command: list[str]) -> None:
-    """Without what the extra brings, the command says in one line how to get it."""
-    ended = run_python("-c", _WITHOUT, missing, *command)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    (line,) = ended.stderr.splitlines()
-    assert missing in line
-    assert "pip install 'trio_anon_session[cli]'" in line
-
-
-@pytest.mark.slow
-def test_another_missing_module_is_no_missing_extra() -> None:
-    """A broken installation is not mistaken for a missing extra."""
-    ended = run_python("-c", _WITHOUT, "trio_anon_session._demo", "--version")
-    assert ended.returncode == 1
-    assert "pip install" not in ended.stderr
-    assert "No module named 'trio_anon_session._demo'" in ended.stderr

@@ -1,0 +1,157 @@
+"""``revoke``: which token, at which server, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_anon_session import ConfigError
+from trio_anon_session._cli._tokens import read_token
+from trio_anon_session.testing import Client, Fault, FaultPlan
+
+from .running import SECRET, Served, assert_failed, invoke, run_on_terminal, run_shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1).filter(
+    # These are read as something else, as they should be.
+    lambda text: text[0] not in '[{"-0123456789tfnNI' and not text.lower().startswith("author")
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["", "--json", "--header"])
+@pytest.mark.parametrize("way", ["stdin", "file"])
+def test_a_token_that_was_printed(served: Served, tmp_path: Path, form: str, way: str) -> None:
+    """What ``token`` prints, in each format, ``revoke`` takes from a pipe or a file."""
+    args = [form] if form else []
+    printed = invoke("token", *args, environ=served.environ).stdout
+    if way == "file":
+        (tmp_path / "token").write_text(printed)
+        result = invoke("revoke", "--token-file", tmp_path / "token", environ=served.environ)
+    else:
+        result = invoke("revoke", stdin=printed, environ=served.environ)
+    assert (result.exit_code, result.stderr) == (0, "")
+    ((token, issued),) = served.server.tokens.items()
+    assert issued.revoked_at is not None
+    assert token not in result.stdout
+    assert " is revoked, or the server does not know it as this client's\n" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_pipe(served: Served) -> None:
+    """``token | revoke`` is the round trip."""
+    ended = run_shell("$command token | $command revoke", served.environ)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert served.server.revocations == 1
+
+
+@pytest.mark.slow
+def test_a_passing_fault_is_retried(served: Served) -> None:
+    """A fault that passes costs an attempt, and not a word."""
+    served.server.faults = FaultPlan(revoke=[Fault.server_error(503, retry_after="0")])
+    result = invoke("revoke", stdin="some-token", environ=served.environ)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(served.server.revoke_requests()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (Fault.server_error(503), 4, "status 503"),
+        (Fault.refusal("invalid_client", "no"), 3, "invalid_client"),
+        (Fault.refusal("unsupported_token_type", "some-token"), 4, "unsupported_token_type"),
+    ],
+)
+def test_a_revocation_that_fails(served: Served, fault: Fault, code: int, words: str) -> None:
+    """A token that may live on is an error, which does not show the token."""
+    served.server.faults = FaultPlan(revoke_then=fault)
+    result = invoke("revoke", "--max-retries", 0, stdin="some-token", environ=served.environ)
+    assert_failed(result, code, "could not be revoked", words)
+    assert "some-token" not in result.output
+
+
+@pytest.mark.slow
+def test_a_token_of_another_client(served: Served) -> None:
+    """Of what another client got, the server says no more than of what it does not know."""
+    served.server.clients["other"] = Client("other", SECRET)
+    token = invoke("token", environ=served.environ).stdout
+    result = invoke("revoke", "--client-id", "other", stdin=token, environ=served.environ)
+    assert result.exit_code == 0
+    assert "or the server does not know it" in result.stdout
+    assert served.server.revocations == 0
+    assert token.strip() not in result.output
+
+
+# What is no token
+
+
+@pytest.mark.parametrize(
+    "stdin", ["", "\n", "{}", '{"access_token": 3}', "Bearer ", "Authorization:"]
+)
+def test_no_token_came(stdin: str) -> None:
+    """Where no token comes, as when ``token`` failed, that is said."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    result = invoke("revoke", stdin=stdin, environ=environ)
+    assert_failed(result, 2, "token: none came", "token | trio-anon-session revoke")
+
+
+@pytest.mark.parametrize("stdin", [b"two tokens", b"one\ntwo", b"t\xff", "tökén".encode(), b"a\0b"])
+def test_what_is_no_token(stdin: bytes) -> None:
+    """What no server has granted is refused, and not shown."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    result = invoke("revoke", stdin=stdin, environ=environ)
+    assert_failed(result, 2, "wants one token")
+
+
+def test_a_token_as_an_argument() -> None:
+    """A token as an argument is refused without repeating it, with the way that works."""
+    result = invoke("revoke", "some-token")
+    assert_failed(result, 2, "everybody on this machine", "token | trio-anon-session revoke")
+    assert "some-token" not in result.output
+
+
+def test_secret_and_token_by_standard_input() -> None:
+    """Both cannot come by the same way."""
+    args = ["--client-id", "id", "--client-secret-file", "-"]
+    assert_failed(invoke("revoke", *args, stdin=SECRET), 2, "cannot both")
+
+
+@pytest.mark.slow
+def test_a_terminal_is_told_what_is_wanted() -> None:
+    """On a terminal it does not wait for ever for a token that nobody types."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    ended = run_on_terminal("revoke", environ=environ)
+    assert ended.code == 2
+    assert "wants a token on standard input" in ended.text
+
+
+@given(TOKENS, st.sampled_from(["{}", "{}\n", "Bearer {}", "authorization: bearer {}\r\n"]))
+def test_every_token_is_read(token: str, form: str) -> None:
+    """A token is read in each of its forms, whatever characters it has."""
+    assert read_token(form.format(token).encode()) == token
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
+def test_every_token_is_read_from_json(token: str) -> None:
+    """A token is read from an answer as servers give it, too."""
+    answer = json.dumps({"access_token": token, "expires_in": 3600}, indent=2)
+    assert read_token(answer.encode()) == token
+
+
+@given(st.binary())
+def test_whatever_comes(content: bytes) -> None:
+    """What comes is a token that a header can carry, or a ConfigError."""
+    try:
+        token = read_token(content)
+    except ConfigError:
+        return
+    assert token.isascii()
+    assert token.isprintable()
+    assert " " not in token

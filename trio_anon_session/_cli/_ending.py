@@ -1,0 +1,164 @@
+"""How a run of the command ends: exit codes, one line for an error, interrupts."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from .._errors import (
+    AnonymousSessionError,
+    ConfigError,
+    CredentialsRejectedError,
+    RevocationError,
+    TokenRequestError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FAILED = 1
+MISCONFIGURED = 2
+REJECTED = 3
+UNAVAILABLE = 4
+INTERRUPTED = 130
+"""As a shell says of what SIGINT has ended."""
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0    all went well
+  1    something else went wrong
+  2    the configuration or the command line is wrong
+  3    the server rejected the credentials
+  4    no token could be had, or one could not be revoked
+  130  interrupted by Ctrl-C
+"""
+
+_REJECTIONS = frozenset({"invalid_client", "unauthorized_client"})
+_OUTPUT_FAILURES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})
+
+
+def exit_code_of(error: AnonymousSessionError) -> int:
+    """Return the exit code of a run that an error of ours has ended."""
+    match error:
+        case ConfigError():
+            return MISCONFIGURED
+        case CredentialsRejectedError():
+            return REJECTED
+        case RevocationError() if error.error in _REJECTIONS or error.status_code in (401, 403):
+            return REJECTED
+        case TokenRequestError():
+            return UNAVAILABLE
+    return FAILED
+
+
+def say_error(message: str) -> None:
+    """Say on stderr, in one line, what went wrong."""
+    click.echo(f"trio-anon-session: {' '.join(message.split())}", err=True)
+
+
+def refuse(problem: str) -> NoReturn:
+    """End a subcommand whose command line is wrong."""
+    raise click.UsageError(problem, click.get_current_context())
+
+
+class Subcommand(click.Command):
+    """Refuses what is no option without repeating it: it may be a secret or a token."""
+
+    surplus = "takes no arguments"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse a command line, of which nothing may be left over."""
+        ctx.allow_extra_args = True
+        left = super().parse_args(ctx, args)
+        if left and not ctx.resilient_parsing:
+            ctx.fail(f"{ctx.info_name} {self.surplus}")
+        return left
+
+
+class Program(click.Group):
+    """Ends a run with its exit code, and at most one line on stderr."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names in the order in which somebody meets them."""
+        return list(self.commands)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and exit."""
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except (click.ClickException, click.Abort) as error:
+            if not standalone_mode:
+                raise
+            code = _end_by_click(error)
+        if not standalone_mode:
+            return code
+        sys.exit(code or 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand, and turn what it raises into an exit code."""
+        try:
+            return super().invoke(ctx)
+        # Trio has ended: nothing is cancelled here.
+        except BaseException as raised:  # noqa: ASYNC103
+            error = _bare(raised)
+            code = self._code_of(error)
+            if code is None and error is raised:
+                raise
+        if code is None:
+            raise error
+        raise click.exceptions.Exit(code)
+
+    def _code_of(self, error: BaseException) -> int | None:
+        match error:
+            case KeyboardInterrupt():
+                # The terminal shows ^C in the line that the prompt would be in.
+                if sys.stderr is not None and sys.stderr.isatty():
+                    click.echo(err=True)
+                return INTERRUPTED
+            case AnonymousSessionError():
+                say_error(str(error))
+                return exit_code_of(error)
+            case OSError(errno=code) if code in _OUTPUT_FAILURES:
+                say_error(f"the output cannot be written: {error.strerror}")
+                return FAILED
+        return None
+
+
+def _end_by_click(error: click.ClickException | click.Abort) -> int:
+    """Say what click has found wrong, and return the exit code."""
+    if isinstance(error, click.Abort):
+        return INTERRUPTED
+    said = error.format_message()
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx is not None else "trio-anon-session"
+        said = f"{said.rstrip('.')}; see '{path} --help'"
+    say_error(said)
+    return error.exit_code
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Return what matters of an error: out of a group, an interrupt or a reader that has gone."""
+    for kind in (KeyboardInterrupt, BrokenPipeError, OSError, AnonymousSessionError):
+        for one in _leaves(error):
+            if isinstance(one, kind):
+                return one
+    return error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error

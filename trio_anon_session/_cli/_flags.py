@@ -1,0 +1,172 @@
+"""The flags that several subcommands have: those of the configuration, and ``--show-config``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from .._errors import ConfigError
+from ._settings import SETTINGS, Settings, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .._config import Config
+    from ._settings import Setting
+
+ORDER = """\b
+Settings come from the flags, then from the environment (BOX_CLIENT_ID,
+BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), then from the file of Box's developer
+console that --box-json names; --show-config says which came from where.
+The secret is taken from a file, standard input or the environment alone: a flag
+would show it to everybody on this machine."""
+
+
+@attrs.frozen
+class Source:
+    """Is what a command line says of the configuration; nothing has been read as yet."""
+
+    flags: Mapping[str, Any] = attrs.field(repr=False)
+    params: Sequence[str] = attrs.field(repr=False)
+    secret_file: Path | None
+    box_json: Path | None
+    defaults: Mapping[str, Any]
+
+    def settings(self) -> Settings:
+        """Read what there is to read.
+
+        Raises:
+            ConfigError: a file is missing or wrong.
+        """
+        flags = dict(self.flags)
+        if self.params:
+            flags["extra_params"] = _read_params(self.params)
+        if self.secret_file is not None:
+            flags["client_secret"] = _read_secret(self.secret_file)
+        return resolve(flags, os.environ, self.box_json, self.defaults)
+
+    def config(self) -> Config:
+        """Return the config.
+
+        Raises:
+            ConfigError: something is missing or wrong.
+        """
+        return self.settings().config()
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether the secret comes by standard input."""
+        return self.secret_file is not None and os.fspath(self.secret_file) == "-"
+
+
+def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a subcommand the flags of the configuration; it is called with a `Source`.
+
+    Args:
+        **defaults: settings that are other ones than the config's where nobody gives them.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def call(**values: Any) -> None:
+            flags = {setting.name: values.pop(setting.name) for setting in SETTINGS}
+            source = Source(
+                params=flags.pop("extra_params"),
+                secret_file=flags.pop("client_secret"),
+                flags={name: value for name, value in flags.items() if value is not None},
+                box_json=values.pop("box_json"),
+                defaults=defaults,
+            )
+            if values.pop("show_config"):
+                _show(source.settings())
+            else:
+                function(source, **values)
+
+        decorated: Callable[..., None] = call
+        for option in reversed(_options(defaults)):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _options(defaults: Mapping[str, Any]) -> list[Any]:
+    path = click.Path(path_type=Path)
+    options = [_option(setting, defaults) for setting in SETTINGS]
+    options.insert(2, click.option("--box-json", type=path, help="Box's settings file."))
+    shown = "Show each setting and where it comes from, and end."
+    return [*options, click.option("--show-config", is_flag=True, help=shown)]
+
+
+def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
+    told = setting.help
+    if setting.name in defaults:
+        told += f"  [default: {defaults[setting.name]}]"
+    settings: dict[str, Any] = {"help": told}
+    match setting.kind:
+        case "seconds":
+            settings |= {"type": float, "metavar": "SECONDS"}
+        case "count":
+            settings |= {"type": click.IntRange(min=0), "metavar": "N"}
+        case "secret_file":
+            settings["type"] = click.Path(
+                exists=True, dir_okay=False, allow_dash=True, path_type=Path
+            )
+        case "params":
+            settings |= {"multiple": True, "metavar": "NAME=VALUE"}
+    if setting.choices:
+        # Not click's own type of choices: it shows what it refuses, a secret perhaps.
+        settings["metavar"] = "[" + "|".join(setting.choices) + "]"
+        settings["shell_complete"] = functools.partial(_complete, setting.choices)
+    return click.option(setting.flag, setting.name, **settings)
+
+
+def _complete(
+    choices: tuple[str, ...], _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[str]:
+    return [choice for choice in choices if choice.startswith(incomplete)]
+
+
+def _read_params(texts: Sequence[str]) -> dict[str, str | list[str]]:
+    params: dict[str, str | list[str]] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ConfigError("extra_params", "wants NAME=VALUE (from flag --param)")
+        before = params.get(name)
+        if before is None:
+            params[name] = value
+        else:
+            params[name] = [*([before] if isinstance(before, str) else before), value]
+    return params
+
+
+def _read_secret(path: Path) -> str:
+    if os.fspath(path) == "-" and sys.stdin.isatty():
+        return str(click.prompt("The application's secret", hide_input=True, err=True))
+    with click.open_file(os.fspath(path), "rb") as file:
+        content: bytes = file.read()
+    # Not by catching UnicodeDecodeError: it holds the content.
+    secret = content.decode(errors="replace").strip()
+    if "\ufffd" in secret:
+        raise ConfigError("client_secret", "wants a file of UTF-8 text")
+    if not secret:
+        raise ConfigError(
+            "client_secret", f"wants a secret in {'standard input' if path == Path('-') else path}"
+        )
+    return secret
+
+
+def _show(settings: Settings) -> None:
+    rows = settings.rows()
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, source in rows:
+        click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+    # Shown first, so that what is wrong can be seen.
+    settings.config()

@@ -1,0 +1,176 @@
+"""The demonstration: a session under load, with trouble."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+import httpx
+import trio
+
+from .._manager import TokenManager
+from .._session import AnonymousSession
+from ..testing import Fault, FaultPlan, TokenServer, open_loopback
+from ._ending import FAILED, INTERRUPTED
+from ._view import View, make_console
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@attrs.define
+class Scene:
+    """Is what is shown: the view of the session, the server's books, what the workers met."""
+
+    view: View
+    server: TokenServer
+    served: int = 0
+    failed: int = 0
+    refused: int = 0
+
+    @property
+    def refused_in_time(self) -> int:
+        """Requests with a token that was dead without having been revoked."""
+        return sum(self.server.verdicts[v] for v in ("expired", "unknown", "missing", "malformed"))
+
+    def requests(self) -> dict[str, int]:
+        """Return what became of the workers' requests."""
+        return {"served": self.served, "failed": self.failed}
+
+    def sum_up(self) -> bool:
+        """Print what came of it, and return whether every promise was kept."""
+        seen = self.view.session.statistics()
+        met = self.server.verdicts["revoked"]
+        refused = self.refused + self.refused_in_time
+        rows = {
+            "requests served": f"{self.served}",
+            "refreshes": f"{max(0, seen.grants - 1)}",
+            "faults survived": f"{seen.failures}",
+            "getters held": f"{seen.getters_held_total}",
+            "met the revocation": f"{met}, each sent again with a new token",
+            "refused": f"{refused}",
+            "failed": f"{self.failed}",
+        }
+        click.echo()
+        for name, figure in rows.items():
+            click.echo(f"{name:<20}{figure}")
+        is_good = self.served > 0 and refused == 0 and self.failed == 0
+        click.echo("every promise was kept" if is_good else "a promise was broken")
+        sys.stdout.flush()
+        return is_good
+
+
+async def run_demo(seconds: float, workers: int, lifetime: float) -> int:
+    """Run the demonstration, and return the exit code.
+
+    Args:
+        seconds: how long.
+        workers: how many tasks call the protected resource.
+        lifetime: seconds that each token lives.
+    """
+    console = make_console()
+    server = make_server(lifetime)
+    async with (
+        open_loopback(server) as url,
+        open_scene(server, url, seconds, workers, lifetime) as scene,
+    ):
+        if await scene.view.show(console):
+            return INTERRUPTED
+        return 0 if scene.sum_up() else FAILED
+
+
+def make_server(lifetime: float) -> TokenServer:
+    """Return the server of the demonstration."""
+    return TokenServer(lifetime=lifetime, resource_latency=0.01, keep=1000)
+
+
+@asynccontextmanager
+async def open_scene(
+    server: TokenServer,
+    url: str,
+    seconds: float,
+    workers: int,
+    lifetime: float,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Scene]:
+    """Let the scene go on while the block lasts; nothing is shown by itself.
+
+    Args:
+        server: the server.
+        url: where it is reached.
+        seconds: by which the trouble is spread.
+        workers: how many tasks call the protected resource.
+        lifetime: seconds that each token lives.
+        transport: the way to the server; by default its socket.
+    """
+    config = server.config(
+        url,
+        stale_buffer=lifetime / 2,
+        expired_buffer=lifetime / 8,
+        min_refresh_interval=0.1,
+        retry_interval=0.2,
+        max_retry_interval=1.0,
+        # However long the failing spell is, the getters are to outlast it.
+        max_retries=10_000,
+    )
+    view = View(trio.current_time(), seconds)
+    scene = Scene(view, server)
+    view.requests = scene.requests
+    limits = httpx.Limits(max_connections=workers, max_keepalive_connections=workers)
+    # The server is on this machine: whatever proxy there is has no say.
+    async with (
+        httpx.AsyncClient(transport=transport, trust_env=False) as token_client,
+        TokenManager(config, http_client=token_client) as manager,
+        AnonymousSession(config, manager, observers=[view.observe]) as session,
+        httpx.AsyncClient(
+            base_url=url, auth=session.auth(), limits=limits, transport=transport, trust_env=False
+        ) as client,
+        trio.open_nursery() as nursery,
+    ):
+        view.session = session
+        view.say(f"{workers} workers, tokens of {lifetime:g} s, server at {url}")
+        nursery.start_soon(cause_trouble, scene, seconds)
+        for number in range(workers):
+            nursery.start_soon(work, scene, client, number)
+        yield scene
+        nursery.cancel_scope.cancel()
+
+
+async def work(scene: Scene, client: httpx.AsyncClient, number: int) -> None:
+    """Call the protected resource again and again."""
+    while True:
+        try:
+            response = await client.get(f"/2.0/files/{number}")
+        except httpx.HTTPError as error:
+            scene.failed += 1
+            scene.view.say(f"! a request failed: {type(error).__name__}: {error}")
+        else:
+            if response.status_code == 200:
+                scene.served += 1
+            else:
+                scene.refused += 1
+        await trio.sleep(random.uniform(0.05, 0.15))
+
+
+async def cause_trouble(scene: Scene, seconds: float) -> None:
+    """Let the server do in turn what servers do."""
+    server, say = scene.server, scene.view.say
+    await trio.sleep(seconds * 0.25)
+    say("~ the token endpoint becomes slow")
+    server.faults = FaultPlan(token_then=Fault(delay=0.5))
+    await trio.sleep(seconds * 0.2)
+    say("~ the token endpoint is down")
+    server.faults = FaultPlan(
+        token=[Fault.server_error(503), Fault.rate_limited("1"), Fault(cut="after_headers")],
+        token_then=Fault.server_error(502),
+    )
+    await trio.sleep(seconds * 0.2)
+    say("~ the token endpoint is back")
+    server.faults = FaultPlan()
+    await trio.sleep(seconds * 0.1)
+    say("~ an administrator revokes the token")
+    server.revoke_all()

@@ -1,0 +1,66 @@
+"""``serve``: the embedded token server on loopback."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from ._ending import EXIT_CODES, FAILED, Subcommand, say_error
+
+if TYPE_CHECKING:
+    from ..testing import Client, TokenServer
+
+
+@click.command(
+    cls=Subcommand,
+    epilog=EXIT_CODES,
+    help="""Serve the embedded token server on loopback, until Ctrl-C.
+
+    It behaves as Box's does, and prints the variables that point a program at it.
+
+    \b
+    Example, in two terminals:
+      trio-anon-session serve
+      trio-anon-session token      (once the variables are set)""",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
+@click.option("--client-id", default="test-client", show_default=True)
+@click.option("--client-secret", default="test-secret", show_default=True)
+@click.option(
+    "--lifetime",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds that tokens live.  [default: drawn from 3600 to 4250, as at Box]",
+)
+def serve(port: int, client_id: str, client_secret: str, lifetime: float | None) -> None:
+    """Serve until a signal comes."""
+    from ..testing import Client, TokenServer
+
+    client = Client(client_id=client_id, client_secret=client_secret)
+    server = TokenServer(clients=[client], lifetime=lifetime, keep=10_000, seed=os.getpid())
+    trio.run(_serve, server, port, client)
+
+
+async def _serve(server: TokenServer, port: int, client: Client) -> None:
+    from ..testing import open_loopback
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with AsyncExitStack() as stack:
+            # Around the opening alone: what goes wrong later is not the port's fault.
+            try:
+                url = await stack.enter_async_context(open_loopback(server, port=port))
+            except OSError as error:
+                say_error(f"port {port}: {error.strerror}; choose another by --port, or 0 for any")
+                raise SystemExit(FAILED) from None
+            click.echo(f"Serving on {url}; Ctrl-C ends it. Point a program at it with:")
+            click.echo(f"  export BOX_API_ROOT_URL={url}")
+            click.echo(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
+            click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret)}")
+            async for _ in signals:
+                break
+    click.echo(f"{server.grants} grants, {server.revocations} revocations")

@@ -1,0 +1,146 @@
+"""``token`` prints a token, and ``revoke`` revokes one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import trio
+
+from .._errors import ConfigError
+from .._manager import TokenManager
+from .._revocation import Revocation
+from .._secrets import fingerprint
+from .._session import AnonymousSession
+from .._token import TokenInfo, parse_object
+from ._ending import EXIT_CODES, Subcommand, refuse
+from ._flags import ORDER, Source, takes_configuration
+
+if TYPE_CHECKING:
+    from .._config import Config
+
+_HEADER = re.compile(r"^(authorization:\s*)?(bearer(\s+|$))?", re.IGNORECASE)
+_WANTED = "trio-anon-session token | trio-anon-session revoke"
+
+
+@click.command(
+    cls=Subcommand,
+    epilog=EXIT_CODES,
+    help=f"""Print a valid access token.
+
+    \b
+    Example:
+      trio-anon-session token --header | curl -H @- https://api.box.com/2.0/folders/0
+
+    {ORDER}""",
+)
+@takes_configuration(max_retries=2)
+@click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
+@click.option("--header", is_flag=True, help="Print a header line, as curl takes it.")
+def token(source: Source, as_json: bool, header: bool) -> None:
+    """Print a valid access token."""
+    if as_json and header:
+        refuse("--json and --header are two formats: give one of them")
+    info, left = trio.run(_get_token, source.config())
+    if as_json:
+        click.echo(json.dumps(_as_object(info, left)))
+    elif header:
+        click.echo(f"Authorization: Bearer {info.access_token}")
+    else:
+        click.echo(info.access_token)
+
+
+async def _get_token(config: Config) -> tuple[TokenInfo, float]:
+    """Return a token, and the seconds of its life that are left."""
+    async with AnonymousSession(config) as session:
+        await session.get_access_token()
+        info = session.token_info
+        assert info is not None
+        return info, info.sent_at + info.lifetime - trio.current_time()
+
+
+def _as_object(info: TokenInfo, left: float) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "access_token": info.access_token,
+        "token_type": info.token_type,
+        "expires_in": max(0, math.floor(left)),
+    }
+    if info.scope is not None:
+        shown["scope"] = info.scope
+    return shown
+
+
+class _Revoke(Subcommand):
+    surplus = f"takes no token as an argument, which everybody on this machine sees: {_WANTED}"
+
+
+@click.command(
+    cls=_Revoke,
+    epilog=EXIT_CODES,
+    help=f"""Revoke a token that is given on standard input.
+
+    It may be the token alone, the line of 'token --header', or the object of
+    'token --json'. It is revoked at the configured server, in the name of the
+    configured client, which should be the one that got it.
+
+    \b
+    Example:
+      {_WANTED}
+
+    {ORDER}""",
+)
+@takes_configuration(max_retries=2)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    default="-",
+    help="A file that holds the token.  [default: standard input]",
+)
+def revoke(source: Source, token_file: Path) -> None:
+    """Revoke a token."""
+    config = source.config()
+    is_stdin = os.fspath(token_file) == "-"
+    if is_stdin and source.reads_stdin:
+        refuse("secret and token cannot both come by standard input")
+    if is_stdin and sys.stdin.isatty():
+        refuse(f"wants a token on standard input: {_WANTED}")
+    with click.open_file(os.fspath(token_file), "rb") as file:
+        access_token = read_token(file.read())
+    trio.run(_revoke, config, access_token)
+    # RFC 7009 §2.2: a server says the same of a token that it has never seen.
+    mark = fingerprint(access_token)
+    click.echo(f"token {mark} is revoked, or the server does not know it as this client's")
+
+
+def read_token(content: bytes) -> str:
+    """Return the token in what ``token`` prints, in any of its formats.
+
+    Raises:
+        ConfigError: there is none, or it is none.
+    """
+    text = content.decode(errors="replace").strip()
+    fields = parse_object(content)
+    if fields is not None:
+        found = fields.get("access_token")
+        text = found if isinstance(found, str) else ""
+    else:
+        text = _HEADER.sub("", text)
+    if not text:
+        raise ConfigError("token", f"none came: {_WANTED}")
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ConfigError("token", "wants one token, and nothing else beside it")
+    return text
+
+
+async def _revoke(config: Config, access_token: str) -> None:
+    info = TokenInfo.from_answer(access_token, 1.0, trio.current_time(), config)
+    async with TokenManager(config) as manager:
+        revocation = Revocation(info)
+        await revocation.run(manager, config)
+        await revocation.wait()

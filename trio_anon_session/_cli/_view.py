@@ -1,0 +1,228 @@
+"""A session on the terminal: a panel that is drawn again and again, or plain lines."""
+
+from __future__ import annotations
+
+import io
+import math
+import signal
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+import trio
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .._events import Granted, Invalidated, RefreshFailed, Revoked, StateChanged
+from .._token import TokenState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from .._events import Event
+    from .._session import AnonymousSession
+
+BAR_WIDTH = 56
+_LABELS_WIDTH = 24
+_EVENTS_SHOWN = 10
+_COLOURS = {
+    TokenState.EMPTY: "magenta",
+    TokenState.FRESH: "green",
+    TokenState.STALE: "yellow",
+    TokenState.EXPIRED: "red",
+}
+
+
+def age_bar(session: AnonymousSession, now: float, width: int = BAR_WIDTH) -> str:
+    """Return the age of the session's token as a bar, with its two boundaries."""
+    token = session.token_info
+    if token is None:
+        return "·" * width
+
+    def place(at: float) -> int:
+        return min(width - 1, math.floor((at - token.sent_at) / token.lifetime * width))
+
+    age = place(now) + 1
+    cells = ["█" if n < age else "·" for n in range(width)]
+    cells[place(token.stale_at)] = "S"
+    cells[place(token.expires_at)] = "E"
+    return "".join(cells)
+
+
+def tell(event: Event) -> str | None:
+    """Return an event in words, or None if it is no news."""
+    match event:
+        case Granted():
+            return (
+                f"+ token {event.fingerprint} after {event.latency:.2f} s, "
+                f"good for {event.expires_in:.1f} s"
+            )
+        case RefreshFailed():
+            said = event.error.removeprefix(f"{event.kind}: ")
+            return f"! attempt failed, next in {event.retry_in:.2f} s: {said}"
+        case Invalidated():
+            return f"- token {event.fingerprint} was reported dead, and dropped"
+        case Revoked(error=None):
+            return f"- token {event.fingerprint} was revoked"
+        case Revoked():
+            return f"! token {event.fingerprint} was not revoked: {event.error}"
+        case StateChanged(new=TokenState.EXPIRED):
+            return "- the token has expired; getters are held"
+    return None
+
+
+@attrs.define
+class View:
+    """Is what is seen of a session.
+
+    Attributes:
+        session: the session; to be set before anything is shown.
+        began_at: when it all began, on Trio's clock.
+        seconds: how long it is looked at; None until somebody interrupts.
+        every: seconds between two plain lines, where nothing happens.
+        requests: how many there were, by what became of them.
+        events: the last things that happened, in words.
+    """
+
+    began_at: float
+    seconds: float | None = None
+    every: float = 1.0
+    requests: Callable[[], Mapping[str, int]] = dict
+    events: deque[str] = attrs.field(factory=lambda: deque(maxlen=_EVENTS_SHOWN))
+    _session: AnonymousSession | None = None
+    # What happened since the last look, and what wakes who prints it. Observers do not print:
+    # what they raise, as when nobody reads any more, a session takes for their own trouble.
+    _news: deque[str] = attrs.field(factory=deque)
+    _is_news: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def session(self) -> AnonymousSession:
+        """The session."""
+        assert self._session is not None
+        return self._session
+
+    @session.setter
+    def session(self, session: AnonymousSession) -> None:
+        self._session = session
+
+    def say(self, words: str) -> None:
+        """Show that something happened."""
+        line = f"{trio.current_time() - self.began_at:5.1f} s  {words}"
+        self.events.append(line)
+        self._news.append(line)
+        self._is_news.set()
+
+    def observe(self, event: Event) -> None:
+        """Show an event of the session, if it is news."""
+        told = tell(event)
+        if told is not None:
+            self.say(told)
+
+    def line(self) -> str:
+        """Return the state of affairs in one line."""
+        now = trio.current_time()
+        seen = self.session.statistics()
+        figures = {
+            **{name: f"{n}" for name, n in self.requests().items()},
+            "held": f"{seen.getters_held}",
+            "grants": f"{seen.grants}",
+            "failures survived": f"{seen.failures}",
+        }
+        told = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+        return (
+            f"{now - self.began_at:5.1f} s  {seen.state.name:<7} "
+            f"[{age_bar(self.session, now, 32)}]  {told}"
+        )
+
+    def panel(self, width: int = BAR_WIDTH + _LABELS_WIDTH) -> Panel:
+        """Return the state of affairs as a panel, of a terminal's width."""
+        now = trio.current_time()
+        seen = self.session.statistics()
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row("state", Text(seen.state.name, style=f"bold {_COLOURS[seen.state]}"))
+        bar_width = max(10, min(BAR_WIDTH, width - _LABELS_WIDTH))
+        bar = Text(age_bar(self.session, now, bar_width), style=_COLOURS[seen.state])
+        grid.add_row("token's age", bar)
+        grid.add_row("", "S: stale, a refresh is due   E: no longer handed out")
+        grid.add_row("next refresh", _in_words(seen.next_refresh_in))
+        if requests := self.requests():
+            grid.add_row("requests", ", ".join(f"{n} {name}" for name, n in requests.items()))
+        held = f"{seen.getters_held} held now, {seen.getters_held_total} in all"
+        grid.add_row("getters", held)
+        grants = f"{seen.grants} grants, {seen.failures} failures survived"
+        grid.add_row("token endpoint", grants)
+        of = f" of {self.seconds:g}" if self.seconds is not None else ""
+        title = f"trio_anon_session · {now - self.began_at:.1f}{of} s"
+        lines = [Text(event, no_wrap=True, overflow="ellipsis") for event in self.events]
+        return Panel(Group(grid, Text(), *lines), title=title)
+
+    async def show(self, console: Console) -> bool:
+        """Show the session until the time is over, and return whether Ctrl-C came before."""
+        is_live = console.is_terminal and not console.is_dumb_terminal
+        return await _until_interrupted(self._draw if is_live else self._print, console)
+
+    async def _draw(self, console: Console) -> None:
+        # Refreshed from here, and not by rich's own thread, where Trio's clock cannot be read.
+        with Live(console=console, auto_refresh=False) as live:
+            while (left := self._left()) > 0:
+                live.update(self.panel(console.width), refresh=True)
+                await trio.sleep(min(0.1, left))
+            live.update(self.panel(console.width), refresh=True)
+
+    async def _print(self, _console: Console) -> None:
+        next_at = -math.inf
+        while (left := self._left()) > 0:
+            self._print_news()
+            now = trio.current_time()
+            if now >= next_at:
+                click.echo(self.line())
+                next_at = now + self.every
+            self._is_news = trio.Event()
+            with trio.move_on_after(min(next_at - now, left)):
+                await self._is_news.wait()
+        self._print_news()
+
+    def _print_news(self) -> None:
+        while self._news:
+            click.echo(self._news.popleft())
+
+    def _left(self) -> float:
+        if self.seconds is None:
+            return math.inf
+        return self.began_at + self.seconds - trio.current_time()
+
+
+def make_console() -> Console:
+    """Return what is drawn on."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the bar's blocks cannot be printed, question marks stand for them.
+        sys.stdout.reconfigure(errors="replace")
+    return Console()
+
+
+def _in_words(seconds: float | None) -> str:
+    if seconds is None:
+        return "none planned"
+    return f"in {seconds:.1f} s" if seconds > 0 else "now"
+
+
+async def _until_interrupted(show: Callable[[Console], Awaitable[None]], console: Console) -> bool:
+    interrupted = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def listen() -> None:
+                nonlocal interrupted
+                async for _ in signals:
+                    interrupted = True
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(listen)
+            await show(console)
+            nursery.cancel_scope.cancel()
+    return interrupted
