@@ -13,6 +13,7 @@ from ._demo import demo
 from ._ending import EXIT_CODES, Program
 from ._serve import serve
 from ._tokens import revoke, token
+from ._watch import watch
 
 
 @click.group(
@@ -42,5 +43,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, token, revoke, serve):
+for command in (demo, token, watch, revoke, serve):
     cli.add_command(command)

@@ -1,0 +1,112 @@
+"""``watch``: a session for the configuration that is there, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from trio_anon_session.testing import Fault, FaultPlan
+
+from .running import LIMIT, SECRET, Served, assert_failed, invoke, run_on_terminal, running
+
+
+@pytest.mark.slow
+def test_plain_lines(served: Served) -> None:
+    """Without a terminal, there is a line for what happens, and a summary at the end."""
+    result = invoke("watch", "--seconds", 1, environ=served.environ)
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second, third, last = result.stdout.splitlines()
+    assert first.endswith(f"client 'id' at {served.url}/oauth2/token")
+    assert re.search(r"s  EMPTY   \[·+\]  held \d, grants 0, failures survived 0$", second)
+    assert re.search(r"s  \+ token [0-9a-f]{8} after \d\.\d\d s, good for \d+\.\d s$", third)
+    assert last == "watched for 1.0 s: 1 grants, 0 failures; the token was FRESH at the end"
+    assert not [token for token in served.server.tokens if token in result.output]
+
+
+@pytest.mark.slow
+def test_a_line_now_and_then(served: Served) -> None:
+    """Where nothing happens, there is a line every so often."""
+    result = invoke("watch", "--seconds", 1, "--every", 0.2, environ=served.environ)
+    assert len(re.findall(r"FRESH   \[", result.stdout)) >= 2
+
+
+@pytest.mark.slow
+def test_the_token_is_kept_alive(served: Served) -> None:
+    """The session goes on by itself, from token to token."""
+    served.server.lifetime = 1.0
+    args = ["--seconds", 2, "--min-refresh-interval", 0.2]
+    result = invoke("watch", *args, environ=served.environ)
+    assert result.exit_code == 0
+    assert served.server.grants >= 3
+    assert len(re.findall(r"\+ token", result.stdout)) >= 3
+
+
+@pytest.mark.slow
+def test_a_failure_in_plain_words_and_what_comes_next(served: Served) -> None:
+    """A failure is shown with when the next attempt comes; in the end all is well."""
+    served.server.faults = FaultPlan(token=[Fault.server_error(503)])
+    args = ["--seconds", 2, "--retry-interval", 0.1]
+    result = invoke("watch", *args, environ=served.environ)
+    assert result.exit_code == 0
+    assert re.search(r"! attempt failed, next in \d\.\d\d s: .*status 503", result.stdout)
+    assert "1 grants, 1 failures" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(Fault.server_error(503), 4), (Fault.refusal("invalid_client", SECRET), 3)],
+)
+def test_no_token_at_the_end(served: Served, fault: Fault, code: int) -> None:
+    """Without a usable token at the end, the exit code says why."""
+    served.server.faults = FaultPlan(token_then=fault)
+    args = ["--seconds", 1, "--max-retries", 0]
+    result = invoke("watch", *args, environ=served.environ)
+    assert result.exit_code == code
+    assert "! no token, asking again in " in result.stdout
+    assert "the token was EMPTY at the end" in result.stdout
+    assert SECRET not in result.output
+
+
+@pytest.mark.slow
+def test_revoke_on_exit(served: Served) -> None:
+    """With ``--revoke-on-exit`` no token is left behind."""
+    result = invoke("watch", "--seconds", 1, "--revoke-on-exit", environ=served.environ)
+    assert result.exit_code == 0
+    assert served.server.revocations == served.server.grants == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_is_the_normal_end(served: Served, name: str) -> None:
+    """A signal ends it with the summary, and with 0 where there is a token."""
+    with running("watch", environ=served.environ) as process:
+        assert process.stdout is not None
+        while "+ token" not in process.stdout.readline():
+            pass
+        process.send_signal(getattr(signal, name))
+        rest, errors = process.communicate(timeout=LIMIT)
+    assert (process.returncode, errors) == (0, "")
+    assert rest.startswith("watched for ")
+
+
+@pytest.mark.slow
+def test_on_a_terminal(served: Served) -> None:
+    """On a terminal there is a panel, and Ctrl-C ends it with the terminal restored."""
+    ended = run_on_terminal(
+        "watch", environ=served.environ, when=lambda text: "FRESH" in text, type_=b"\x03"
+    )
+    assert ended.code == 0, ended.text
+    for words in ("╭", "╯", "token's age", "next refresh", "in 3"):
+        assert words in ended.text
+    assert "of None" not in ended.text
+    assert ended.text.rstrip().endswith("the token was FRESH at the end")
+    assert ended.text.rfind("\x1b[?25h") > ended.text.rfind("\x1b[?25l") > -1
+    assert ended.echoes
+
+
+def test_a_configuration_that_is_wrong() -> None:
+    """Nothing is drawn where there is nothing to watch."""
+    assert_failed(invoke("watch"), 2, "BOX_CLIENT_ID")
