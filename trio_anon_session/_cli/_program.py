@@ -10,6 +10,7 @@ import click
 
 from .._version import __version__
 from ._demo import demo
+from ._doctor import doctor
 from ._ending import EXIT_CODES, Program
 from ._serve import serve
 from ._tokens import revoke, token
@@ -25,6 +26,7 @@ from ._watch import watch
 
     \b
     See it at work, without an account:   trio-anon-session demo
+    Find out what is wrong:               trio-anon-session doctor
     Call an API from a shell:             trio-anon-session token --header | curl -H @- URL""",
 )
 @click.version_option(__version__, prog_name="trio-anon-session")
@@ -43,5 +45,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, token, watch, revoke, serve):
+for command in (demo, doctor, token, watch, revoke, serve):
     cli.add_command(command)

@@ -1,0 +1,114 @@
+"""``doctor``: all checks in their order, what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.ports import closed_port
+from trio_anon_session.testing import Fault, FaultPlan
+
+from .running import SECRET, Served, invoke
+
+STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
+STEPS_WITH_URL = [*STEPS[:6], "resource", "revocation", "dead token"]
+
+
+def verdicts(output: str) -> dict[str, str]:
+    """Return the verdicts in what was printed, by check."""
+    lines = [line for line in output.splitlines() if line[:1].strip() and "  " in line]
+    return {line[9:23].strip(): line[:9].strip() for line in lines}
+
+
+@pytest.mark.slow
+def test_all_is_well(served: Served) -> None:
+    """With everything in order each check says so, and the token is revoked at the end."""
+    result = invoke("doctor", environ=served.environ)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert verdicts(result.stdout) == dict.fromkeys(STEPS, "ok")
+    assert result.stdout.endswith("all is well\n")
+    assert served.server.revocations == 1
+    assert not [text for text in (*served.server.tokens, SECRET) if text in result.output]
+
+
+@pytest.mark.slow
+def test_with_something_to_call(served: Served) -> None:
+    """With ``--url`` the token is shown to it alive, and again once it is revoked."""
+    result = invoke("doctor", "--url", f"{served.url}/2.0/files/1", environ=served.environ)
+    assert result.exit_code == 0
+    assert list(verdicts(result.stdout)) == STEPS_WITH_URL
+    assert [presented.verdict for presented in served.server.presented] == ["good", "revoked"]
+
+
+@pytest.mark.slow
+def test_as_json(served: Served) -> None:
+    """``--json`` prints one line of JSON with all checks and the exit code."""
+    served.server.faults = FaultPlan(token_then=Fault.refusal("invalid_client", "no"))
+    result = invoke("doctor", "--json", environ=served.environ)
+    (line,) = result.stdout.splitlines()
+    shown = json.loads(line)
+    assert shown["exit_code"] == result.exit_code == 3
+    by_name = {check["name"]: check for check in shown["checks"]}
+    assert list(by_name) == [*STEPS[:4], "clock", "lifetime", "revocation"]
+    assert by_name["grant"]["verdict"] == "failed"
+    assert "client_secret" in by_name["grant"]["advice"]
+    assert by_name["revocation"] == {
+        "name": "revocation",
+        "verdict": "skipped",
+        "found": "there is no token",
+        "advice": None,
+    }
+
+
+def test_nothing_is_configured() -> None:
+    """Without a configuration nothing else is tried, and nothing asked of anybody."""
+    result = invoke("doctor")
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert verdicts(result.stdout) == {**dict.fromkeys(STEPS, "skipped"), "configuration": "failed"}
+    assert "BOX_CLIENT_ID" in result.stdout
+    assert "BOX_CLIENT_SECRET" in result.stdout
+    assert result.stdout.endswith("1 failed\n")
+
+
+@pytest.mark.slow
+def test_nobody_listens() -> None:
+    """Where there is no connection, no grant is tried."""
+    with closed_port() as port:
+        environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+        environ["BOX_API_ROOT_URL"] = f"http://127.0.0.1:{port}"
+        result = invoke("doctor", environ=environ)
+    assert result.exit_code == 4
+    found = verdicts(result.stdout)
+    assert (found["name"], found["connection"], found["grant"]) == ("ok", "failed", "skipped")
+    assert "-> Nothing listens there" in result.stdout
+
+
+@pytest.mark.slow
+def test_warnings_are_no_failures(served: Served) -> None:
+    """A lifetime that the buffers do not fit is a warning, and the exit code is 0."""
+    served.server.lifetime = 120.0
+    result = invoke("doctor", environ=served.environ)
+    assert result.exit_code == 0
+    assert verdicts(result.stdout)["lifetime"] == "warning"
+    assert result.stdout.endswith("1 warning\n")
+
+
+@pytest.mark.slow
+def test_a_resource_that_refuses(served: Served) -> None:
+    """The token is revoked all the same, and whether it is dead cannot be told."""
+    result = invoke("doctor", "--url", f"{served.url}/2.0/forbidden", environ=served.environ)
+    assert result.exit_code == 1
+    found = verdicts(result.stdout)
+    assert (found["resource"], found["revocation"]) == ("failed", "ok")
+    assert found["dead token"] == "skipped"
+    assert served.server.revocations == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_echoes_the_secret(served: Served) -> None:
+    """What the server says back is told without the secret."""
+    served.server.faults = FaultPlan(token_then=Fault.refusal("invalid_client", f"not {SECRET}"))
+    result = invoke("doctor", environ=served.environ)
+    assert "***" in result.stdout
+    assert SECRET not in result.output

@@ -1,0 +1,79 @@
+"""``doctor``: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from ._ending import EXIT_CODES, Subcommand
+from ._flags import ORDER, Source, takes_configuration
+
+if TYPE_CHECKING:
+    from ._checks import Check
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}
+
+
+@click.command(
+    cls=Subcommand,
+    epilog=EXIT_CODES,
+    help=f"""Find out what is wrong, and what to do about it.
+
+    Looks at the configuration, the host's name, the connection and its TLS, a grant,
+    the token's lifetime against the buffers, the clock, and a revocation: the token
+    that it gets is revoked at the end. With --url, it calls something protected with
+    the token, before and after. The exit code is that of the first check that failed;
+    a warning is none.
+
+    \b
+    Example:
+      trio-anon-session doctor --url https://api.box.com/2.0/folders/0
+
+    {ORDER}""",
+)
+@takes_configuration(request_timeout=10.0)
+@click.option("--url", help="Something protected to call with the token.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
+def doctor(source: Source, url: str | None, as_json: bool) -> None:
+    """Examine, and say what was found."""
+    from ._checks import examine, exit_code_of_all
+
+    checks: list[Check] = []
+
+    def say(check: Check) -> None:
+        checks.append(check)
+        if not as_json:
+            _say(check)
+
+    trio.run(examine, source, url, say)
+    code = exit_code_of_all(checks)
+    if as_json:
+        keys = ("name", "verdict", "found", "advice")
+        shown = [{key: getattr(check, key) for key in keys} for check in checks]
+        click.echo(json.dumps({"exit_code": code, "checks": shown}))
+    else:
+        click.echo(_sum_up(checks))
+    raise SystemExit(code)
+
+
+def _say(check: Check) -> None:
+    verdict = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])
+    click.echo(f"{verdict} {check.name:<14} {check.found}")
+    if check.advice is not None:
+        click.echo(f"{'':<23} -> {check.advice}")
+
+
+def _sum_up(checks: list[Check]) -> str:
+    counts = {
+        verdict: sum(check.verdict == verdict for check in checks)
+        for verdict in ("failed", "warning")
+    }
+    if not any(counts.values()):
+        return "all is well"
+    said = [f"{counts['failed']} failed"] if counts["failed"] else []
+    if counts["warning"]:
+        said.append(f"{counts['warning']} warning{'s' if counts['warning'] > 1 else ''}")
+    return ", ".join(said)
