@@ -9,6 +9,7 @@ import sys
 import click
 
 from .._version import __version__
+from ._completion import completion
 from ._demo import demo
 from ._doctor import doctor
 from ._ending import EXIT_CODES, Program
@@ -45,5 +46,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, doctor, token, watch, revoke, serve):
+for command in (demo, doctor, token, watch, revoke, serve, completion):
     cli.add_command(command)
