@@ -1,0 +1,305 @@
+"""How the command ends: help, exit codes, interrupts, readers that go, extras that lack."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+from trio_anon_session import (
+    AnonymousSessionError,
+    ConfigError,
+    CredentialsRejectedError,
+    RevocationError,
+    TokenUnavailableError,
+    __version__,
+)
+from trio_anon_session._cli._ending import Program, exit_code_of
+from trio_anon_session.testing import Fault, FaultPlan
+
+from .running import (
+    SECRET,
+    Served,
+    assert_failed,
+    invoke,
+    run_on_terminal,
+    run_python,
+    run_shell,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ["demo", "doctor", "token", "watch", "revoke", "serve", "completion"]
+WITH_CONFIGURATION = ["token", "watch", "revoke", "doctor"]
+
+
+# Help and version
+
+
+def test_version() -> None:
+    """``--version`` prints the package's version."""
+    result = invoke("--version")
+    assert (result.exit_code, result.stdout) == (0, f"trio-anon-session, version {__version__}\n")
+
+
+@pytest.mark.parametrize("name", [None, *(name for name in NAMES if name != "completion")])
+def test_help_lists_the_exit_codes(name: str | None) -> None:
+    """The help says what each exit code means, and gives an example."""
+    args = [name] if name is not None else []
+    result = invoke(*args, "--help")
+    assert result.exit_code == 0
+    assert "Exit codes:" in result.stdout
+    codes = re.findall(r"^ +(\d+)  +\w", result.stdout, re.MULTILINE)
+    assert codes == ["0", "1", "2", "3", "4", "130"]
+    assert re.search(r"^  +.*trio-anon-session \w+", result.stdout, re.MULTILINE)
+    assert invoke(*args, "-h").stdout == result.stdout
+
+
+@pytest.mark.parametrize("args", [[], ["--help"]])
+def test_help_lists_the_commands(args: list[str]) -> None:
+    """Each command has a whole line of help; without a command there is that help, too."""
+    result = invoke(*args)
+    assert (result.exit_code, result.stderr) == (0, "")
+    commands = result.stdout.partition("Commands:")[2]
+    assert re.findall(r"^  (\w+) +\w.*\.$", commands, re.MULTILINE) == NAMES
+
+
+@pytest.mark.slow
+def test_the_package_runs_as_a_module() -> None:
+    """``python -m trio_anon_session`` is the command, under the command's name."""
+    ended = run_python("-m", "trio_anon_session", "--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"trio-anon-session, version {__version__}\n"
+    ended = run_python("-m", "trio_anon_session", "token")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("trio-anon-session: client_id: ")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["--version"], ["token"], ["doctor"]])
+def test_what_a_command_does_not_need_is_not_imported(command: list[str]) -> None:
+    """The view and the server on a socket are imported by the commands that want them."""
+    ended = run_python("-X", "importtime", "-m", "trio_anon_session", *command)
+    assert "trio_anon_session._cli" in ended.stderr
+    # rich is there all the same: httpx imports it for a command of its own.
+    late = r"hypercorn|hypothesis|pytest|trio_anon_session\.(testing|_cli\._view)"
+    assert not re.search(rf"\| +({late})\b", ended.stderr)
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("scope", "wants another"), 2),
+        (CredentialsRejectedError("no"), 3),
+        (RevocationError("no", error="invalid_client"), 3),
+        (RevocationError("no", status_code=401), 3),
+        (RevocationError("no", status_code=503), 4),
+        (TokenUnavailableError("no"), 4),
+        (AnonymousSessionError("no"), 1),
+    ],
+)
+def test_exit_code_of_an_error(error: AnonymousSessionError, code: int) -> None:
+    """Each kind of error has an exit code."""
+    assert exit_code_of(error) == code
+
+
+def run_raising(error: BaseException) -> Any:
+    """Run a command that raises."""
+
+    @click.group(cls=Program)
+    def group() -> None:
+        pass
+
+    @group.command()
+    def fail() -> None:
+        raise error
+
+    from click.testing import CliRunner
+
+    return CliRunner().invoke(group, ["fail"])
+
+
+def test_an_error_of_two_lines_is_said_in_one() -> None:
+    """Whatever an error says, stderr gets one line of it."""
+    assert_failed(run_raising(ConfigError("scope", "wants\nanother")), 2, "scope: wants another")
+
+
+def test_an_interrupt_in_a_group() -> None:
+    """An interrupt that comes out of a nursery, in a group, is an interrupt."""
+    inner = BaseExceptionGroup("", [KeyboardInterrupt(), ValueError()])
+    result = run_raising(BaseExceptionGroup("", [inner]))
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_reader_that_has_gone_in_a_group() -> None:
+    """A broken pipe that comes out of a nursery, in a group, ends the run without a word."""
+    result = run_raising(ExceptionGroup("", [BrokenPipeError(32, "Broken pipe")]))
+    assert (result.exit_code, result.output) == (1, "")
+
+
+def test_an_error_of_ours_in_a_group() -> None:
+    """An error that comes out of a nursery, in a group, is said as it is alone."""
+    assert_failed(run_raising(ExceptionGroup("", [TokenUnavailableError("none")])), 4, "none")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), ExceptionGroup("", [ValueError("a bug")])])
+def test_a_bug_is_not_hidden(error: Exception) -> None:
+    """What nobody foresaw comes out as itself."""
+    assert run_raising(error).exception is error
+
+
+# Interrupts
+
+
+INTERRUPT = b"\x03"
+"""What the terminal makes of Ctrl-C."""
+HANGING = FaultPlan(token_then=Fault(delay=math.inf), revoke_then=Fault(delay=math.inf))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("token", 130), ("doctor", 130), ("watch", 4)])
+def test_an_interrupt_while_the_endpoint_hangs(served: Served, name: str, code: int) -> None:
+    """Ctrl-C ends each command at once and without a traceback, though the endpoint hangs."""
+    served.server.faults = HANGING
+    ended = run_on_terminal(
+        name,
+        environ=served.environ,
+        when=lambda text: len(served.server.requests) > 0,
+        type_=INTERRUPT,
+    )
+    assert "Traceback" not in ended.text
+    assert ended.code == code
+    assert ended.echoes
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_a_revocation(served: Served, tmp_path: Path) -> None:
+    """Ctrl-C ends a revocation that hangs, too."""
+    served.server.faults = HANGING
+    (tmp_path / "token").write_text("some-token")
+    ended = run_on_terminal(
+        *("revoke", "--token-file", str(tmp_path / "token")),
+        environ=served.environ,
+        when=lambda text: len(served.server.requests) > 0,
+        type_=INTERRUPT,
+    )
+    assert (ended.code, ended.text.split()) == (130, ["^C"])
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_the_demonstration() -> None:
+    """Ctrl-C ends the demonstration, and the terminal is as it was before."""
+    ended = run_on_terminal("demo", when=lambda text: "FRESH" in text, type_=INTERRUPT)
+    assert ended.code == 130
+    assert "Traceback" not in ended.text
+    assert ended.text.rfind("\x1b[?25h") > ended.text.rfind("\x1b[?25l") > -1
+    assert ended.echoes
+
+
+# Outputs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["token", "token --json", "--help", "doctor", "demo", "watch"])
+def test_a_reader_that_has_gone(served: Served, script: str) -> None:
+    """Where nobody reads any more, the command ends without a traceback, and soon."""
+    ended = run_shell(f"set -o pipefail; $command {script} | head -c0", served.environ)
+    assert (ended.stdout, ended.stderr) == ("", "")
+    assert ended.returncode == 1
+
+
+@pytest.mark.slow
+def test_standard_output_that_is_closed(served: Served) -> None:
+    """A closed standard output is one line on stderr, and no token is got for nobody."""
+    ended = run_shell("$command token >&-", served.environ)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("trio-anon-session: standard output is closed")
+    assert served.forms() == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device on this system")
+def test_standard_output_that_is_full(served: Served) -> None:
+    """A disk that is full is one line on stderr."""
+    ended = run_shell("$command token > /dev/full", served.environ)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "trio-anon-session: the output cannot be written: No space left on device\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize("command", [["doctor"], ["watch", "--seconds", "1"]])
+def test_no_colours_where_none_are_wanted(
+    served: Served, environ: dict[str, str], command: list[str]
+) -> None:
+    """With NO_COLOR, and on a terminal that knows nothing, no colours are written."""
+    ended = run_on_terminal(*command, environ=served.environ | environ)
+    assert ended.code == 0
+    assert not re.search(
+        r"\x1b\[[0-9;]*m", ended.text.replace("\x1b[0m", "").replace("\x1b[1m", "")
+    )
+
+
+@pytest.mark.slow
+def test_colours_on_a_terminal(served: Served) -> None:
+    """On a terminal verdicts have colours; elsewhere they have none."""
+    assert "\x1b[32mok" in run_on_terminal("doctor", environ=served.environ).text
+    assert "\x1b" not in invoke("doctor", environ=served.environ).stdout
+
+
+# Extras
+
+_WITHOUT = """
+import sys
+
+missing = sys.argv.pop(1)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Finder())
+from trio_anon_session.__main__ import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("click", ["token"]),
+        ("rich", ["demo", "--seconds", "1"]),
+        ("rich", ["watch", "--client-id", "id"]),
+        ("hypercorn", ["demo", "--seconds", "1"]),
+        ("hypercorn", ["serve", "--port", "0"]),
+    ],
+)
+def test_a_missing_extra_is_one_line(missing: str, command: list[str]) -> None:
+    """Without what the extra brings, the command says in one line how to get it."""
+    ended = run_python("-c", _WITHOUT, missing, *command, environ={"BOX_CLIENT_SECRET": SECRET})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert missing in line
+    assert "pip install 'trio_anon_session[cli]'" in line
+
+
+@pytest.mark.slow
+def test_another_missing_module_is_no_missing_extra() -> None:
+    """A broken installation is not mistaken for a missing extra."""
+    ended = run_python("-c", _WITHOUT, "trio_anon_session._cli._demo", "--version")
+    assert ended.returncode == 1
+    assert "pip install" not in ended.stderr
+    assert "No module named 'trio_anon_session._cli._demo'" in ended.stderr

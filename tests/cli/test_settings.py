@@ -1,0 +1,240 @@
+"""Where settings come from: flags before the environment, that before Box's file."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_anon_session import Config, ConfigError
+from trio_anon_session._cli._settings import SETTINGS, resolve
+from trio_anon_session._config import ENVIRONMENT
+
+from .running import SECRET, assert_failed, invoke, write_box_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WORDS = st.text(string.ascii_letters + string.digits, min_size=1, max_size=12)
+_URLS = _WORDS.map(lambda word: f"https://{word.lower()}.example")
+_SECONDS = st.floats(0.5, 1e6)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "client_id": _WORDS,
+    "client_secret": _WORDS,
+    "api_root_url": _URLS,
+    "token_url": _URLS,
+    "revoke_url": _URLS,
+    "auth_method": st.sampled_from(["client_secret_post", "client_secret_basic"]),
+    "scope": _WORDS,
+    "box_subject_type": st.sampled_from(["enterprise", "user"]),
+    "box_subject_id": _WORDS,
+    "extra_params": st.dictionaries(_WORDS.map(lambda word: f"x_{word}"), _WORDS),
+    "refresh": st.sampled_from(["eager", "on_request"]),
+    "max_retries": st.integers(0, 100),
+    **{setting.name: _SECONDS for setting in SETTINGS if setting.kind == "seconds"},
+}
+BY_FILE = ["client_id", "client_secret", "box_subject_type", "box_subject_id"]
+COMMANDS = ["token", "watch", "revoke", "doctor"]
+
+
+def some_of(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw values for some of the settings."""
+    return st.fixed_dictionaries({}, optional={name: VALUES[name] for name in names})
+
+
+def test_every_setting_that_matters_to_a_person_has_a_flag() -> None:
+    """What has no flag is what only a program can give, or what a command decides."""
+    fields = {attribute.alias for attribute in attrs.fields(Config)}
+    flags = {setting.name for setting in SETTINGS}
+    assert fields - flags == {"retry_strategy", "revoke_on_exit", "shutdown_timeout"}
+    assert flags <= fields
+    for command in COMMANDS:
+        told = invoke(command, "--help").stdout
+        assert all(setting.flag in told for setting in SETTINGS)
+        assert "--client-secret " not in told
+
+
+@given(
+    flags=some_of(list(VALUES)),
+    environ=some_of(list(ENVIRONMENT)),
+    empty=st.sets(st.sampled_from(list(ENVIRONMENT))),
+    file=st.none() | st.tuples(_WORDS, _WORDS, st.sampled_from(["0", "42"])),
+    defaults=some_of(["max_retries", "request_timeout"]),
+)
+def test_flags_before_environment_before_file_before_defaults(
+    tmp_path_factory: pytest.TempPathFactory,
+    flags: dict[str, Any],
+    environ: dict[str, Any],
+    empty: set[str],
+    file: tuple[str, str, str] | None,
+    defaults: dict[str, Any],
+) -> None:
+    """Each setting has the value, and the name, of the first source that has it."""
+    path = None
+    by_file: dict[str, Any] = {}
+    if file is not None:
+        path = tmp_path_factory.getbasetemp() / "box.json"
+        app = {"clientID": file[0], "clientSecret": file[1]}
+        path.write_text(json.dumps({"boxAppSettings": app, "enterpriseID": file[2]}))
+        subject = ["enterprise", file[2]] if file[2] != "0" else []
+        by_file = dict(zip(BY_FILE, [*file[:2], *subject], strict=False))
+    environ = {name: value for name, value in environ.items() if name not in empty}
+    variables = {ENVIRONMENT[name]: value for name, value in environ.items()}
+    variables |= {ENVIRONMENT[name]: "" for name in empty}
+    found = resolve(flags, variables, path, defaults).given
+    flag_of = {setting.name: setting.flag for setting in SETTINGS}
+    for name in VALUES:
+        if name in flags:
+            wanted = (flags[name], f"flag {flag_of[name]}")
+        elif name in environ:
+            wanted = (environ[name], f"environment {ENVIRONMENT[name]}")
+        elif name in by_file:
+            wanted = (by_file[name], f"file {path}")
+        elif name in defaults:
+            wanted = (defaults[name], "default")
+        else:
+            assert name not in found
+            continue
+        assert (found[name].value, found[name].source) == wanted
+
+
+@given(values=some_of([name for name in VALUES if name != "client_secret"]))
+def test_a_flag_reaches_the_config(values: dict[str, Any]) -> None:
+    """Whatever is given by a flag is what ``--show-config`` shows, beside that flag."""
+    values = {"client_id": "id", "box_subject_type": "user", "box_subject_id": "7", **values}
+    flag_of = {setting.name: setting.flag for setting in SETTINGS}
+    args = []
+    for name, value in values.items():
+        for text in (
+            [f"{field}={item}" for field, item in value.items()]
+            if name == "extra_params"
+            else [repr(value) if isinstance(value, float) else value]
+        ):
+            args += [flag_of[name], text]
+    result = invoke("watch", *args, "--show-config", environ={"BOX_CLIENT_SECRET": SECRET})
+    assert (result.exit_code, result.stderr) == (0, "")
+    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in result.stdout.splitlines()}
+    for name, value in values.items():
+        if value == {}:
+            continue
+        *texts, word, flag = shown[name].split()
+        assert (word, flag) == ("flag", flag_of[name])
+        if name == "extra_params":
+            # Names alone: a value may be a password of another scheme.
+            assert texts == [f"{field}=***" for field in value]
+        elif isinstance(value, float):
+            assert float(texts[0]) == pytest.approx(value, rel=1e-5)
+        else:
+            assert texts == [str(value)]
+
+
+def spellings(secret: str) -> set[str]:
+    """Return a secret as it might be shown."""
+    import base64
+    from urllib.parse import quote, quote_plus
+
+    pair = base64.b64encode(f"id:{secret}".encode()).decode()
+    return {secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), pair} | {
+        quote_plus(secret),
+        json.dumps(secret)[1:-1],
+    }
+
+
+@given(
+    secret=st.text(
+        st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cc", "Cs"]),
+        min_size=8,
+    ).filter(lambda text: len(text.strip()) >= 8 and "*" not in text),
+    beside=st.sampled_from(["client_id", "scope", "box_subject_id", "extra_params", "none"]),
+    command=st.sampled_from(COMMANDS),
+)
+def test_show_config_never_shows_the_secret(secret: str, beside: str, command: str) -> None:
+    """The secret is masked, also where somebody gives it for another setting."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": secret}
+    args = {
+        "client_id": ["--client-id", secret],
+        "scope": ["--scope", f"x{secret}"],
+        "box_subject_id": ["--box-subject-type", "user", "--box-subject-id", secret],
+        "extra_params": ["--param", f"audience={secret}", "--param", f"{secret}=x"],
+        "none": [],
+    }[beside]
+    result = invoke(command, *args, "--show-config", environ=environ)
+    # One that is no scope, for example, is refused; not shown either.
+    assert result.exit_code in (0, 2)
+    assert "client_secret         ***" in result.stdout or result.stdout == ""
+    assert not [spelling for spelling in spellings(secret) if spelling in result.output]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_show_config_shows_what_is_missing(command: str) -> None:
+    """Without id and secret, all the rest is shown, and all that is missing named at once."""
+    result = invoke(command, "--show-config", environ={"BOX_SCOPE": "a b"})
+    assert result.exit_code == 2
+    assert "client_id             -  " in result.stdout
+    assert "a b" in result.stdout
+    (line,) = result.stderr.splitlines()
+    for word in ("BOX_CLIENT_ID", "BOX_CLIENT_SECRET", "--client-secret-file", "serve"):
+        assert word in line
+
+
+def test_show_config_of_what_is_not_given() -> None:
+    """Defaults are called that, those of the command too, and the endpoints by their root."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    shown = invoke("token", "--show-config", environ=environ).stdout.splitlines()
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in shown}
+    assert rows["max_retries"] == ["2", "default"]
+    assert rows["stale_buffer"] == ["600", "default"]
+    assert rows["scope"] == ["-", "default"]
+    assert rows["token_url"] == [
+        "https://api.box.com/oauth2/token",
+        "default, from api_root_url",
+    ]
+    assert [line.split()[0] for line in shown] == [setting.name for setting in SETTINGS]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--stale-buffer", "nan"], ("stale_buffer: ", "(from flag --stale-buffer)")),
+        (["--scope", "a  b"], ("scope: ", "(from flag --scope)")),
+        (["--param", "audience"], ("extra_params: ", "NAME=VALUE")),
+        (["--param", "=x"], ("extra_params: ", "NAME=VALUE")),
+        (["--param", "a=1", "--param", "a=2"], ("extra_params: ", "(from flag --param)")),
+        (["--param", "client_secret=x"], ("extra_params: ", "own setting")),
+    ],
+)
+def test_what_is_wrong_and_where_it_comes_from(args: list[str], words: tuple[str, ...]) -> None:
+    """A wrong setting is named with where it comes from."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    assert_failed(invoke("token", *args, environ=environ), 2, *words)
+
+
+def test_a_resource_may_be_repeated() -> None:
+    """``--param resource=...`` may stand there twice, as RFC 8707 allows."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    args = ["--param", "resource=a", "--param", "resource=b", "--param", "resource=c"]
+    assert invoke("token", *args, "--show-config", environ=environ).exit_code == 0
+
+
+def test_nothing_is_missing_with_a_settings_file(tmp_path: Path) -> None:
+    """The settings file of Box's developer console is named as the source."""
+    path = write_box_json(tmp_path / "box.json")
+    result = invoke("token", "--box-json", path, "--show-config")
+    assert result.exit_code == 0
+    assert re.search(
+        rf"^client_secret +\*\*\* +file {re.escape(str(path))}$", result.stdout, re.MULTILINE
+    )
+    assert SECRET not in result.output
+
+
+def test_an_unknown_setting_is_a_slip_of_ours() -> None:
+    """What is resolved makes a config, or a ConfigError that names the field."""
+    with pytest.raises(ConfigError, match="client_id: set BOX_CLIENT_ID") as raised:
+        resolve({}, {}, None, {}).config()
+    assert raised.value.field == "client_id"
