@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -392,3 +393,29 @@ def test_summary_of_a_token_that_was_refused(
     assert scene.refused_in_time == 1
     assert scene.sum_up() is False
     assert figures(capsys.readouterr().out)["refused"] == "1"
+
+
+# Its picture
+
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+
+
+@pytest.mark.slow
+def test_the_picture_is_of_this_demonstration() -> None:
+    """The picture in the documentation is what the demonstration draws, in any process."""
+    draw = "import demo; print(demo.draw(), end='')"
+    ended = subprocess.run(
+        [sys.executable, "-c", draw],
+        env=plain_environ(PYTHONPATH=str(PICTURES), PYTHONIOENCODING="utf-8", PYTHONHASHSEED="7"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT,
+        check=True,
+    )
+    committed = (PICTURES / "demo.svg").read_text(encoding="utf-8")
+    assert ended.stdout == committed, "python docs/pictures/demo.py draws it anew"
+    assert "every promise was kept" in committed
+    # Nothing is fetched for it, and it is no burden to a page.
+    assert not re.search(r"(href|src)=|url\(|@import|@font-face", committed)
+    assert len(committed.encode()) < 150_000
