@@ -33,6 +33,7 @@ from trio_anon_session._cli._checks import (
     check_name,
     check_resource,
     check_revocation,
+    examine,
     exit_code_of_all,
     proxy_for,
 )
@@ -511,6 +512,19 @@ def test_a_clock_that_cannot_be_compared(date: str | None) -> None:
 
 
 # All of them
+
+
+async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
+    """Where the name leads nowhere, nothing else is tried."""
+    trio.socket.set_custom_hostname_resolver(Names(socket.gaierror(-2, "Name not known")))
+    said: list[Check] = []
+    await examine(source(client_id="id", client_secret=SECRET), "https://x.example", said.append)
+    assert {check.name: check.verdict for check in said} == {
+        "configuration": "ok",
+        "name": "failed",
+        **dict.fromkeys(["connection", "grant", "lifetime", "clock", "resource"], "skipped"),
+        **dict.fromkeys(["revocation", "dead token"], "skipped"),
+    }
 
 
 def test_the_exit_code_is_the_first_failures() -> None:

@@ -18,6 +18,7 @@ from trio_anon_session import (
     TokenUnavailableError,
     __version__,
 )
+from trio_anon_session._cli import cli
 from trio_anon_session._cli._ending import Program, exit_code_of
 from trio_anon_session.testing import Fault, FaultPlan
 
@@ -157,7 +158,34 @@ def test_a_bug_is_not_hidden(error: Exception) -> None:
     assert run_raising(error).exception is error
 
 
+def test_within_another_program() -> None:
+    """Whoever runs the command within a program of theirs gets click's own errors."""
+    assert cli.main(["--version"], standalone_mode=False) == 0
+    with pytest.raises(click.UsageError):
+        cli.main(["--nonsense"], standalone_mode=False)
+
+
+def test_the_flags_of_a_command_come_before_those_of_the_configuration() -> None:
+    """The help has a section for what many commands have in common, below their own."""
+    own, _, common = invoke("token", "--help").stdout.partition("Configuration:")
+    assert "--header" in own
+    assert "--client-id" not in own.partition("Options:")[2]
+    assert "--show-config" in common
+
+
 # Interrupts
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_a_prompt() -> None:
+    """Ctrl-C in place of a secret is an interrupt, too, and the terminal echoes again."""
+    ended = run_on_terminal(
+        *("token", "--client-id", "id", "--client-secret-file", "-"),
+        when=lambda text: text.endswith("secret: "),
+        type_=INTERRUPT,
+    )
+    assert (ended.code, ended.echoes) == (130, True)
+    assert "Traceback" not in ended.text
 
 
 INTERRUPT = b"\x03"

@@ -11,7 +11,7 @@ import pytest
 from tests.ports import closed_port
 from trio_anon_session.testing import Client, Fault, FaultPlan
 
-from .running import SECRET, Served, assert_failed, invoke, write_box_json
+from .running import SECRET, Served, assert_failed, invoke, run_on_terminal, write_box_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,6 +157,19 @@ def test_flags_before_environment_before_file(
     result = invoke("token", *args, environ=environ)
     assert (result.exit_code, result.stderr) == (0, "")
     assert served.forms()[0]["client_id"] == sent
+
+
+@pytest.mark.slow
+def test_a_secret_that_is_typed(served: Served) -> None:
+    """``--client-secret-file -`` asks on a terminal, and does not show what is typed."""
+    ended = run_on_terminal(
+        *("token", "--client-id", "id", "--client-secret-file", "-"),
+        environ={"BOX_API_ROOT_URL": served.url},
+        when=lambda text: text.endswith("secret: "),
+        type_=f"{SECRET}\n".encode(),
+    )
+    assert (ended.code, SECRET in ended.text, ended.echoes) == (0, False, True)
+    assert ended.text.split()[-1] in served.server.tokens
 
 
 # How it fails

@@ -220,11 +220,9 @@ async def check_connection(url: httpx.URL, proxy: httpx.URL | None, limit: float
     except (OSError, trio.BrokenResourceError) as error:
         kind = kind_of(error)
         found = f"{where}: {_what_failed(error)}"
-        if kind is None:
-            return _no_connection(found, None)
-        if proxy is not None:
-            return _no_connection(found, BY_NETWORK_FAILURE["proxy"])
-        return _no_connection(found, BY_NETWORK_FAILURE[kind])
+        if kind is not None and proxy is not None:
+            kind = "proxy"
+        return _no_connection(found, BY_NETWORK_FAILURE[kind] if kind is not None else None)
     if proxy is not None:
         found = f"the proxy takes connections at {where}; {url.host} is reached through it"
         return Check("connection", "ok", found)

@@ -9,7 +9,7 @@ import click
 import trio
 
 from ._ending import EXIT_CODES, Subcommand
-from ._flags import ORDER, Source, takes_configuration
+from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
     from ._checks import Check
@@ -20,7 +20,8 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bri
 @click.command(
     cls=Subcommand,
     epilog=EXIT_CODES,
-    help=f"""Find out what is wrong, and what to do about it.
+    help=with_order(
+        """Find out what is wrong, and what to do about it.
 
     Looks at the configuration, the host's name, the connection and its TLS, a grant,
     the token's lifetime against the buffers, the clock, and a revocation: the token
@@ -30,13 +31,12 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bri
 
     \b
     Example:
-      trio-anon-session doctor --url https://api.box.com/2.0/folders/0
-
-    {ORDER}""",
+      trio-anon-session doctor --url https://api.box.com/2.0/folders/0"""
+    ),
 )
-@takes_configuration(request_timeout=10.0)
 @click.option("--url", help="Something protected to call with the token.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
+@takes_configuration(request_timeout=10.0)
 def doctor(source: Source, url: str | None, as_json: bool) -> None:
     """Examine, and say what was found."""
     from ._checks import examine, exit_code_of_all

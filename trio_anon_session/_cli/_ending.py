@@ -65,6 +65,10 @@ def refuse(problem: str) -> NoReturn:
     raise click.UsageError(problem, click.get_current_context())
 
 
+class ConfigurationOption(click.Option):
+    """Is an option that several subcommands have."""
+
+
 class Subcommand(click.Command):
     """Refuses what is no option without repeating it: it may be a secret or a token."""
 
@@ -77,6 +81,19 @@ class Subcommand(click.Command):
         if left and not ctx.resilient_parsing:
             ctx.fail(f"{ctx.info_name} {self.surplus}")
         return left
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the subcommand's own options first, and what many have below."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Configuration": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                is_setting = isinstance(param, ConfigurationOption)
+                sections["Configuration" if is_setting else "Options"].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
 
 
 class Program(click.Group):
@@ -142,7 +159,7 @@ def _end_by_click(error: click.ClickException | click.Abort) -> int:
     said = error.format_message()
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx is not None else "trio-anon-session"
-        said = f"{said.rstrip('.')}; see '{path} --help'"
+        said = f"{said} (see '{path} --help')"
     say_error(said)
     return error.exit_code
 

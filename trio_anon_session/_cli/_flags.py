@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import attrs
 import click
 
 from .._errors import ConfigError
+from ._ending import ConfigurationOption
 from ._settings import SETTINGS, Settings, resolve
 
 if TYPE_CHECKING:
@@ -20,12 +22,19 @@ if TYPE_CHECKING:
     from .._config import Config
     from ._settings import Setting
 
-ORDER = """\b
+_ORDER = """
+
+\b
 Settings come from the flags, then from the environment (BOX_CLIENT_ID,
 BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), then from the file of Box's developer
 console that --box-json names; --show-config says which came from where.
 The secret is taken from a file, standard input or the environment alone: a flag
 would show it to everybody on this machine."""
+
+
+def with_order(text: str) -> str:
+    """Return a help text, and below it where settings come from."""
+    return inspect.cleandoc(text) + _ORDER
 
 
 @attrs.frozen
@@ -99,16 +108,18 @@ def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Call
 def _options(defaults: Mapping[str, Any]) -> list[Any]:
     path = click.Path(path_type=Path)
     options = [_option(setting, defaults) for setting in SETTINGS]
-    options.insert(2, click.option("--box-json", type=path, help="Box's settings file."))
+    box_json = {"type": path, "help": "The settings file of Box's developer console."}
+    options.insert(2, click.option("--box-json", cls=ConfigurationOption, **box_json))
     shown = "Show each setting and where it comes from, and end."
-    return [*options, click.option("--show-config", is_flag=True, help=shown)]
+    show = click.option("--show-config", cls=ConfigurationOption, is_flag=True, help=shown)
+    return [*options, show]
 
 
 def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
     told = setting.help
     if setting.name in defaults:
         told += f"  [default: {defaults[setting.name]}]"
-    settings: dict[str, Any] = {"help": told}
+    settings: dict[str, Any] = {"help": told, "cls": ConfigurationOption}
     match setting.kind:
         case "seconds":
             settings |= {"type": float, "metavar": "SECONDS"}

@@ -20,7 +20,7 @@ from .._secrets import fingerprint
 from .._session import AnonymousSession
 from .._token import TokenInfo, parse_object
 from ._ending import EXIT_CODES, Subcommand, refuse
-from ._flags import ORDER, Source, takes_configuration
+from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
     from .._config import Config
@@ -32,17 +32,17 @@ _WANTED = "trio-anon-session token | trio-anon-session revoke"
 @click.command(
     cls=Subcommand,
     epilog=EXIT_CODES,
-    help=f"""Print a valid access token.
+    help=with_order(
+        """Print a valid access token.
 
     \b
     Example:
-      trio-anon-session token --header | curl -H @- https://api.box.com/2.0/folders/0
-
-    {ORDER}""",
+      trio-anon-session token --header | curl -H @- https://api.box.com/2.0/folders/0"""
+    ),
 )
-@takes_configuration(max_retries=2)
 @click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
 @click.option("--header", is_flag=True, help="Print a header line, as curl takes it.")
+@takes_configuration(max_retries=2)
 def token(source: Source, as_json: bool, header: bool) -> None:
     """Print a valid access token."""
     if as_json and header:
@@ -83,7 +83,8 @@ class _Revoke(Subcommand):
 @click.command(
     cls=_Revoke,
     epilog=EXIT_CODES,
-    help=f"""Revoke a token that is given on standard input.
+    help=with_order(
+        f"""Revoke a token that is given on standard input.
 
     It may be the token alone, the line of 'token --header', or the object of
     'token --json'. It is revoked at the configured server, in the name of the
@@ -91,17 +92,16 @@ class _Revoke(Subcommand):
 
     \b
     Example:
-      {_WANTED}
-
-    {ORDER}""",
+      {_WANTED}"""
+    ),
 )
-@takes_configuration(max_retries=2)
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
     help="A file that holds the token.  [default: standard input]",
 )
+@takes_configuration(max_retries=2)
 def revoke(source: Source, token_file: Path) -> None:
     """Revoke a token."""
     config = source.config()

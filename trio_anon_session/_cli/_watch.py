@@ -11,7 +11,7 @@ from .._errors import CredentialsRejectedError, TokenRequestError
 from .._session import AnonymousSession
 from .._token import TokenState
 from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Subcommand
-from ._flags import ORDER, Source, takes_configuration
+from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
     from .._config import Config
@@ -24,7 +24,8 @@ _ASK_EVERY = 1.0
 @click.command(
     cls=Subcommand,
     epilog=EXIT_CODES,
-    help=f"""Keep a token alive, and show what happens, until Ctrl-C.
+    help=with_order(
+        """Keep a token alive, and show what happens, until Ctrl-C.
 
     On a terminal this is a panel that changes; elsewhere it is a line for each
     thing that happens, and one every ten seconds.
@@ -33,11 +34,9 @@ _ASK_EVERY = 1.0
 
     \b
     Example:
-      trio-anon-session watch --stale-buffer 300
-
-    {ORDER}""",
+      trio-anon-session watch --stale-buffer 300"""
+    ),
 )
-@takes_configuration()
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds."
 )
@@ -49,6 +48,7 @@ _ASK_EVERY = 1.0
     help="Seconds between two lines, where there is no terminal.",
 )
 @click.option("--revoke-on-exit", is_flag=True, help="Revoke the token at the end.")
+@takes_configuration()
 def watch(source: Source, seconds: float | None, every: float, revoke_on_exit: bool) -> None:
     """Keep a session, and show it."""
     config = source.config().replace(revoke_on_exit=revoke_on_exit)
