@@ -73,3 +73,33 @@ def test_promise_21_no_command_prints_what_a_server_echoes() -> None:
                 assert result.stdout == ""
             assert leaks_in(result.stderr) == []
     assert 0 < tokens_printed < number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "stdin"),
+    [
+        (["doctor"], None),
+        (["doctor", "--json"], None),
+        (["revoke", "--max-retries", "0"], TOKEN),
+        (["token", "--show-config"], None),
+        (["watch", "--seconds", "0.05", "--max-retries", "0"], None),
+    ],
+)
+def test_promise_21_no_other_command_prints_what_a_server_echoes(
+    args: list[str], stdin: str | None
+) -> None:
+    """Where no token is asked for, none is shown, and no secret, whatever the server echoes."""
+    with _serving() as server:
+        host, port = server.server_address[:2]
+        environ = {
+            "BOX_API_ROOT_URL": f"http://{host!s}:{port}",
+            "BOX_CLIENT_ID": CLIENT_ID,
+            "BOX_CLIENT_SECRET": SECRET,
+        }
+        pairs = [(place, spelling) for place in PLACES for spelling in SPELLINGS]
+        # Each place and each spelling, though not each of each.
+        for number, (place, spelling) in enumerate(pairs[:: 7 if args[0] != "token" else 1000]):
+            server.answer = Echo(place, spelling, (200, 400)[number % 2]).answer(SECRET, TOKEN)
+            result = CliRunner().invoke(cli, args, env=environ, input=stdin)
+            assert leaks_in(result.output) == []
