@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
+from tests.helpers import make_config
+from trio_anon_session import AnonymousSession, Granted, RefreshFailed
+from trio_anon_session._cli._view import View
 from trio_anon_session.testing import Fault, FaultPlan
 
 from .running import LIMIT, SECRET, Served, assert_failed, invoke, run_on_terminal, running
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
 
 
 @pytest.mark.slow
@@ -105,6 +114,44 @@ def test_on_a_terminal(served: Served) -> None:
     assert ended.text.rstrip().endswith("the token was FRESH at the end")
     assert ended.text.rfind("\x1b[?25h") > ended.text.rfind("\x1b[?25l") > -1
     assert ended.echoes
+
+
+async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
+    """However narrow the terminal is, what failed and what to do can be read until it is over."""
+    view = View(0.0, shows_trouble=True)
+    view.session = AnonymousSession(make_config())
+
+    def drawn() -> str:
+        console = Console(width=60, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(view.panel(60))
+        return " ".join(capture.get().replace("│", " ").split())
+
+    def fail(said: str) -> None:
+        view.observe(
+            RefreshFailed(
+                f"Down: {said}",
+                attempt=1,
+                consecutive_failures=1,
+                retry_in=1.0,
+                round_over=False,
+                latency=0.1,
+                kind="Down",
+                retryable=True,
+                status_code=503,
+            )
+        )
+
+    assert "last failure" not in drawn()
+    words = "the token endpoint could not be asked at all"
+    fail(f"{words}. Check that it is there, and that there is a way to it.")
+    # The following ones do not say again what to do.
+    fail(words)
+    assert f"last failure {words}. Check that it is there, and that" in drawn()
+    fail("something else")
+    assert "last failure something else" in drawn()
+    view.observe(Granted("0123abcd", 4.0, 3.5, 0.25))
+    assert "last failure" not in drawn()
 
 
 def test_a_configuration_that_is_wrong() -> None:

@@ -63,8 +63,7 @@ def tell(event: Event) -> str | None:
                 f"good for {event.expires_in:.1f} s"
             )
         case RefreshFailed():
-            said = event.error.removeprefix(f"{event.kind}: ")
-            return f"! attempt failed, next in {event.retry_in:.2f} s: {said}"
+            return f"! attempt failed, next in {event.retry_in:.2f} s: {_said(event)}"
         case Invalidated():
             return f"- token {event.fingerprint} was reported dead, and dropped"
         case Revoked(error=None):
@@ -76,6 +75,10 @@ def tell(event: Event) -> str | None:
     return None
 
 
+def _said(event: RefreshFailed) -> str:
+    return event.error.removeprefix(f"{event.kind}: ")
+
+
 @attrs.define
 class View:
     """Is what is seen of a session.
@@ -85,6 +88,7 @@ class View:
         began_at: when it all began, on Trio's clock.
         seconds: how long it is looked at; None until somebody interrupts.
         every: seconds between two plain lines, where nothing happens.
+        shows_trouble: whether the panel has room for all that a failure says, and what to do.
         requests: how many there were, by what became of them.
         events: the last things that happened, in words.
     """
@@ -92,9 +96,11 @@ class View:
     began_at: float
     seconds: float | None = None
     every: float = 1.0
+    shows_trouble: bool = False
     requests: Callable[[], Mapping[str, int]] = dict
     events: deque[str] = attrs.field(factory=lambda: deque(maxlen=_EVENTS_SHOWN))
     _session: AnonymousSession | None = None
+    _trouble: str = ""
     # What happened since the last look, and what wakes who prints it. Observers do not print:
     # what they raise, as when nobody reads any more, a session takes for their own trouble.
     _news: deque[str] = attrs.field(factory=deque)
@@ -119,6 +125,13 @@ class View:
 
     def observe(self, event: Event) -> None:
         """Show an event of the session, if it is news."""
+        match event:
+            case Granted():
+                self._trouble = ""
+            case RefreshFailed():
+                said = _said(event)
+                # The first of several says what to do, and the others do not again.
+                self._trouble = self._trouble if self._trouble.startswith(said) else said
         told = tell(event)
         if told is not None:
             self.say(told)
@@ -156,6 +169,8 @@ class View:
         grid.add_row("getters", held)
         grants = f"{seen.grants} grants, {seen.failures} failures survived"
         grid.add_row("token endpoint", grants)
+        if self.shows_trouble and self._trouble:
+            grid.add_row("last failure", Text(self._trouble, style="red"))
         of = f" of {self.seconds:g}" if self.seconds is not None else ""
         title = f"trio_anon_session · {now - self.began_at:.1f}{of} s"
         lines = [Text(event, no_wrap=True, overflow="ellipsis") for event in self.events]

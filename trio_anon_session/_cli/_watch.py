@@ -66,7 +66,7 @@ async def run_watch(config: Config, seconds: float | None, every: float) -> int:
     from ._view import View, make_console
 
     console = make_console()
-    view = View(trio.current_time(), seconds, every)
+    view = View(trio.current_time(), seconds, every, shows_trouble=True)
     async with AnonymousSession(config, observers=[view.observe]) as session:
         view.session = session
         asker = _Asker(session, view)
