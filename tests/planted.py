@@ -207,7 +207,7 @@ BUGS = (
         12,
         "all getters get the same exception",
         "backoff",
-        "raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from last.cause",
+        "raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from cause",
         "last.error.retry_after, last.error.attempts = retry_after, last.attempts\n"
         "        raise last.error",
     ),

@@ -50,7 +50,7 @@ class Revocation:
                 error = _revocation_error(cause, attempt, secrets)
                 pause = retry_pause(config, attempt, error)
                 if pause is None:
-                    self.error, self._cause = error, cause
+                    self.error, self._cause = error, as_cause(cause)
                     return
                 await trio.sleep(pause)
         finally:
@@ -72,7 +72,7 @@ class Revocation:
         """
         await self._ended.wait()
         if self.error is not None:
-            raise self.error.twin() from (self._cause and as_cause(self._cause))
+            raise self.error.twin() from self._cause
         if not self._succeeded:
             raise SessionClosedError
 
