@@ -147,10 +147,10 @@ def spellings(secret: str) -> set[str]:
 
 
 @given(
+    # With an end that is no part of what is printed anyway, as "client_s" is.
     secret=st.text(
-        st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cc", "Cs"]),
-        min_size=8,
-    ).filter(lambda text: len(text.strip()) >= 8 and "*" not in text),
+        st.characters(codec="utf-8", exclude_characters="*", exclude_categories=["Cc", "Cs"])
+    ).map(lambda text: f"{text}Zq7~Zq7~"),
     beside=st.sampled_from(["client_id", "scope", "box_subject_id", "extra_params", "none"]),
     command=st.sampled_from(COMMANDS),
 )

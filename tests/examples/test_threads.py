@@ -40,9 +40,8 @@ def test_the_environment_that_is_empty(program: str) -> None:
     """Each program names the variable that it wants."""
     ended = run_example(f"threads/{program}", environ={"BOX_CLIENT_ID": ""})
     assert ended.returncode == 1
-    assert ended.stderr == (
-        f"{program}: client_id: wants the environment variable BOX_CLIENT_ID to be set\n"
-    )
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"{program}: client_id: wants BOX_CLIENT_ID in the environment")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
