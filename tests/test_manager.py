@@ -824,6 +824,28 @@ class TestDeadline:
         assert trio.current_time() == 3.5
         assert stream.closed
 
+    async def test_cancelled_while_the_form_is_sent(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        """Nothing of the request is left to the garbage collector, of which Trio would warn."""
+
+        class Stuck(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                assert isinstance(request.stream, httpx.AsyncByteStream)
+                async for piece in request.stream:
+                    sent.append(piece)
+                    await trio.sleep_forever()
+                raise AssertionError
+
+        sent: list[bytes] = []
+        async with httpx.AsyncClient(transport=Stuck()) as client:
+            manager = TokenManager(config(), http_client=client)
+            with trio.move_on_after(3.5) as scope:
+                await manager.get_tokens_client_credentials_grant()
+        assert scope.cancelled_caught
+        assert [dict(parse_qsl(piece.decode()))["client_secret"] for piece in sent] == [SECRET]
+        gc.collect()
+
 
 class TestBody:
     async def test_largest(self) -> None:

@@ -50,7 +50,7 @@ from ._version import __version__
 from ._wire_logs import scrubbed_wire_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from http.cookiejar import Cookie, CookieJar
     from types import TracebackType
 
@@ -83,6 +83,34 @@ class _NoAnswer:
 
     reason: str
     failure: NetworkFailure | None = None
+
+
+class _Form(httpx.AsyncByteStream):
+    """The body of a token request.
+
+    httpx' own is an async generator, and an attempt that is cancelled while it is sent would
+    leave that to the garbage collector, of which Trio warns.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._content)
+
+
+@attrs.define
+class _Once:
+    _content: bytes | None = attrs.field(repr=False)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        content, self._content = self._content, None
+        if content is None:
+            raise StopAsyncIteration
+        return content
 
 
 class TokenSource(Protocol):
@@ -284,7 +312,7 @@ class TokenManager(Unpicklable):
                 ("client_secret", config.client_secret),
             ]
         # Not client.build_request: it would add the client's headers, cookies and query.
-        return httpx.Request(
+        request = httpx.Request(
             "POST",
             url,
             headers=headers,
@@ -292,6 +320,8 @@ class TokenManager(Unpicklable):
             content=urlencode(fields, errors="replace").encode(),
             extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
         )
+        request.stream = _Form(request.content)
+        return request
 
     async def _send(self, request: httpx.Request, secrets: Secrets) -> _Answer | _NoAnswer:
         """Return the answer, or why there is none."""

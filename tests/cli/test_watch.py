@@ -20,12 +20,6 @@ from .running import LIMIT, SECRET, Served, assert_failed, invoke, run_on_termin
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-# An attempt may be under way when the time is over, and httpx leaves the generator of a form
-# that is being sent to the collector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Async generator 'httpx._content.ByteStream:ResourceWarning"
-)
-
 
 @pytest.mark.slow
 def test_plain_lines(served: Served) -> None:

@@ -75,9 +75,6 @@ def test_promise_21_no_command_prints_what_a_server_echoes() -> None:
     assert 0 < tokens_printed < number
 
 
-# An attempt may be under way when the time is over, and httpx leaves the generator of a form
-# that is being sent to the collector.
-@pytest.mark.filterwarnings("ignore:Async generator 'httpx._content.ByteStream:ResourceWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "stdin"),
