@@ -1108,6 +1108,35 @@ class TestRevocation:
         assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
 
     @pytest.mark.parametrize(
+        ("root", "token_url", "goes_out"),
+        [
+            ("https://api.box.com", "https://login.example/token", False),
+            ("https://api.example", "https://api.example:8443/token", False),
+            ("https://api.example", "https://api.example:443/token", True),
+            ("https://api.example", "https://API.example/v2/token", True),
+        ],
+    )
+    async def test_secret_goes_to_its_own_server_alone(
+        self, root: str, token_url: str, goes_out: bool
+    ) -> None:
+        """Where only the token endpoint is named, no other server is asked to revoke."""
+        endpoint = Endpoint(says(200, b""))
+        settings = config(api_root_url=root, token_url=token_url)
+        if goes_out:
+            await revoke(endpoint, settings)
+            (request,) = endpoint.requests
+            assert str(request.url) == f"{root}/oauth2/revoke"
+            return
+        with assert_checkpoints(), pytest.raises(RevocationError) as caught:
+            await revoke(endpoint, settings)
+        assert endpoint.requests == []
+        assert not caught.value.retryable
+        assert str(caught.value).endswith(
+            "Set revoke_url (BOX_REVOKE_URL), if that server revokes tokens."
+        )
+        assert TOKEN not in str(caught.value)
+
+    @pytest.mark.parametrize(
         ("status", "body"),
         [
             (200, b""),

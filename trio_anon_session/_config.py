@@ -246,7 +246,9 @@ class Config(UnpicklableValue):
         client_secret: its secret; shown in no repr.
         api_root_url: where the API lives.
         token_url: the token endpoint; ``api_root_url + "/oauth2/token"`` by default.
-        revoke_url: the revocation endpoint; ``api_root_url + "/oauth2/revoke"`` by default.
+        revoke_url: the revocation endpoint; ``api_root_url + "/oauth2/revoke"`` by default. With a
+            ``token_url`` on another origin than ``api_root_url`` and no ``revoke_url``, nothing is
+            revoked: the secret goes to no server but the one that it is for.
         auth_method: how the client authenticates: in the body (Box), or HTTP Basic
             (RFC 6749 §2.3.1).
         scope: scopes to ask for, separated by spaces.
@@ -421,3 +423,15 @@ class Config(UnpicklableValue):
             else {}
         )
         return cls(client_id=app["clientID"], client_secret=app["clientSecret"], **subject)
+
+
+def revokes_elsewhere(config: Config) -> bool:
+    """Return whether the default ``revoke_url`` is another server's than the token endpoint's."""
+    if config._token_url is None or config._revoke_url is not None:
+        return False
+    token_url, root = httpx.URL(config._token_url), httpx.URL(config.api_root_url)
+    return (token_url.scheme, token_url.raw_host, token_url.port) != (
+        root.scheme,
+        root.raw_host,
+        root.port,
+    )

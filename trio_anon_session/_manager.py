@@ -23,7 +23,7 @@ import trio
 
 from ._advice import kind_of, next_step
 from ._backoff import parse_retry_after
-from ._config import Config, is_loopback
+from ._config import Config, is_loopback, revokes_elsewhere
 from ._errors import (
     CredentialsRejectedError,
     MalformedTokenResponseError,
@@ -244,11 +244,16 @@ class TokenManager(Unpicklable):
 
         Cancellation: closes the connection; the token may live on.
         """
+        if revokes_elsewhere(self._config):
+            # A traceback can show the locals of its frames.
+            del token
+            await trio.lowlevel.checkpoint()
+            raise _no_revocation_endpoint()
         try:
             request = self._build_revocation(token, options)
         finally:
             secrets = self._secrets().and_also(token)
-            # A traceback can show the locals of its frames.
+            # As above.
             del token
         answer = await self._send(request, secrets)
         problem = self._judge_revocation(answer, secrets)
@@ -457,6 +462,16 @@ class TokenManager(Unpicklable):
         if fields is not None and isinstance(fields.get("access_token"), str):
             tokens.append(fields["access_token"])
         return Secrets(*client_secrets(config.client_id, config.client_secret), *tokens)
+
+
+def _no_revocation_endpoint() -> RevocationError:
+    error = RevocationError(
+        "the token cannot be revoked: token_url is another server's than api_root_url, "
+        "and revoke_url is not set",
+        retryable=False,
+    )
+    error.next_step = "Set revoke_url (BOX_REVOKE_URL), if that server revokes tokens."
+    return error
 
 
 def _make_client() -> httpx.AsyncClient:

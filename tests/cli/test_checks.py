@@ -387,6 +387,18 @@ async def test_a_revocation(manager_of: Any, fault: Fault, verdict: str, words: 
     assert token not in check.found
 
 
+async def test_a_revocation_that_nobody_is_named_for(manager_of: Any) -> None:
+    """The secret of one server goes to no other: without a revoke_url, nothing is revoked."""
+    server = TokenServer()
+    _, manager, _ = manager_of(server)
+    elsewhere = server.config(token_url="https://login.example/token")
+    check = await check_revocation(manager, elsewhere, "token")
+    assert check.verdict == "warning"
+    assert not server.requests
+    assert check.advice is not None
+    assert "--revoke-url" in check.advice
+
+
 @pytest.mark.parametrize(
     ("fault", "verdict", "advice"),
     [

@@ -17,7 +17,7 @@ import httpx
 import trio
 
 from .._advice import BY_NETWORK_FAILURE, kind_of
-from .._config import is_loopback
+from .._config import is_loopback, revokes_elsewhere
 from .._errors import ConfigError, TokenRequestError
 from .._manager import TokenManager, _make_client
 from .._secrets import Secrets, client_secrets, fingerprint
@@ -37,6 +37,10 @@ _DAY = 86400.0
 _EXPIRY_WARNING = 14 * _DAY
 _SKEW_LIMIT = 60.0
 _QUOTES = ("'", '"')
+_WITHOUT_REVOCATION = (
+    "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at all; "
+    "without, they live to their end."
+)
 
 
 @attrs.frozen
@@ -400,16 +404,15 @@ async def check_resource(
 async def check_revocation(manager: TokenManager, config: Config, access_token: str) -> Check:
     """Check that the token can be revoked."""
     name = "revocation"
+    if revokes_elsewhere(config):
+        found = "token_url is another server's than api_root_url, and revoke_url is not set"
+        return Check(name, "warning", found, _WITHOUT_REVOCATION)
     try:
         await manager.revoke_tokens(access_token)
     except TokenRequestError as error:
         if error.status_code in (404, 405):
-            advice = (
-                "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at "
-                "all; without, they live to their end."
-            )
             found = f"no revocation endpoint at {config.revoke_url}: status {error.status_code}"
-            return Check(name, "warning", found, advice)
+            return Check(name, "warning", found, _WITHOUT_REVOCATION)
         return _failed(name, error)
     return Check(name, "ok", f"token {fingerprint(access_token)} was revoked")
 
