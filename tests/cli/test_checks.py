@@ -321,7 +321,7 @@ def test_how_long_a_certificate_is_good(days: float, verdict: str) -> None:
 
 
 @pytest.fixture
-def manager_of(autojump_clock: MockClock) -> Any:
+def manager_of() -> Any:
     """Make a token manager for a server in process."""
 
     def make(server: TokenServer) -> tuple[httpx.AsyncClient, TokenManager, Any]:
@@ -332,7 +332,7 @@ def manager_of(autojump_clock: MockClock) -> Any:
     return make
 
 
-async def test_a_grant(manager_of: Any) -> None:
+async def test_a_grant(autojump_clock: MockClock, manager_of: Any) -> None:
     """A token is told by its fingerprint and how long it took."""
     server = TokenServer(FaultPlan(token_then=Fault(delay=2.0, fields={"scope": '"a b"'})))
     _, manager, _ = manager_of(server)
@@ -356,7 +356,12 @@ async def test_a_grant(manager_of: Any) -> None:
     ],
 )
 async def test_a_grant_that_fails(
-    manager_of: Any, fault: Fault, code: int, found: str, advice: str
+    autojump_clock: MockClock,
+    manager_of: Any,
+    fault: Fault,
+    code: int,
+    found: str,
+    advice: str,
 ) -> None:
     """What the endpoint answered is told, and once what to do about it."""
     _, manager, _ = manager_of(TokenServer(FaultPlan(token_then=fault)))
@@ -376,7 +381,9 @@ async def test_a_grant_that_fails(
         (Fault.server_error(503), "failed", "status 503"),
     ],
 )
-async def test_a_revocation(manager_of: Any, fault: Fault, verdict: str, words: str) -> None:
+async def test_a_revocation(
+    autojump_clock: MockClock, manager_of: Any, fault: Fault, verdict: str, words: str
+) -> None:
     """A server may have no revocation endpoint: that is a warning, other faults are failures."""
     server = TokenServer(FaultPlan(revoke_then=fault))
     _, manager, config = manager_of(server)
@@ -387,7 +394,9 @@ async def test_a_revocation(manager_of: Any, fault: Fault, verdict: str, words: 
     assert token not in check.found
 
 
-async def test_a_revocation_that_nobody_is_named_for(manager_of: Any) -> None:
+async def test_a_revocation_that_nobody_is_named_for(
+    autojump_clock: MockClock, manager_of: Any
+) -> None:
     """The secret of one server goes to no other: without a revoke_url, nothing is revoked."""
     server = TokenServer()
     _, manager, _ = manager_of(server)
@@ -418,7 +427,9 @@ async def test_a_revocation_that_nobody_is_named_for(manager_of: Any) -> None:
         (Fault(cut="before_headers"), "failed", "--url"),
     ],
 )
-async def test_a_resource(manager_of: Any, fault: Fault, verdict: str, advice: str | None) -> None:
+async def test_a_resource(
+    autojump_clock: MockClock, manager_of: Any, fault: Fault, verdict: str, advice: str | None
+) -> None:
     """What an answer means is told for each status."""
     server = TokenServer(FaultPlan(resource_then=fault))
     client, manager, _ = manager_of(server)
@@ -432,7 +443,9 @@ async def test_a_resource(manager_of: Any, fault: Fault, verdict: str, advice: s
 
 
 @pytest.mark.parametrize("url", ["http://api.example/x", "ftp://localhost", "nonsense", "http://["])
-async def test_a_token_goes_to_no_url_in_clear(manager_of: Any, url: str) -> None:
+async def test_a_token_goes_to_no_url_in_clear(
+    autojump_clock: MockClock, manager_of: Any, url: str
+) -> None:
     """A token is sent by https alone, or to this machine."""
     server = TokenServer()
     client, _, _ = manager_of(server)
@@ -440,7 +453,7 @@ async def test_a_token_goes_to_no_url_in_clear(manager_of: Any, url: str) -> Non
     assert (check.verdict, len(server.presented)) == ("failed", 0)
 
 
-async def test_a_dead_token(manager_of: Any) -> None:
+async def test_a_dead_token(autojump_clock: MockClock, manager_of: Any) -> None:
     """A revoked token should be refused; where it is not, that is a warning."""
     server = TokenServer()
     client, manager, config = manager_of(server)
