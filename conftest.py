@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 ROOT = Path(__file__).parent
 
+# In a background job SIGINT is ignored, and would be in all processes that tests start, also in
+# those that are sent one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_collect_file = SybilCollection(
     [
