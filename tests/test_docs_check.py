@@ -93,6 +93,13 @@ def test_what_is_wrong_in_markdown_is_told(
     assert told == ([problem] if problem else [])
 
 
+def test_all_is_there_in_the_markdown_of_the_project(check: Any) -> None:
+    """Each relative link of the README, its neighbours and docs/ leads to what is there."""
+    source = check.source_site()
+    assert len(source.pages) > 20
+    assert list(source.problems()) == []
+
+
 def test_the_names_of_every_public_module_are_asked_for(check: Any) -> None:
     """A name that has no place in the reference is told, wherever it is public."""
     names = dict(check.public_names("trio_anon_session"))

@@ -88,20 +88,3 @@ def test_tests_that_pages_name(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`(test_\w+)`", text))
     assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
-def test_links_lead_somewhere(page: Path) -> None:
-    """Each relative link of a page leads to a file, and to a heading of it."""
-    for target in re.findall(r"(?<!!)\[[^\]]*\]\((?!https?:)([^)\s]+)\)", page.read_text()):
-        file, _, anchor = target.partition("#")
-        there = (page.parent / file).resolve() if file else page
-        assert there.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
-            assert anchor in {slug(heading) for heading in headings}, target
-
-
-def slug(heading: str) -> str:
-    """Return the anchor that GitHub, and MyST, make of a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
