@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ from .running import LIMIT, invoke, run_python, running
 
 if TYPE_CHECKING:
     import subprocess
+
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 
 def start_serving(process: subprocess.Popen[str]) -> dict[str, str]:
@@ -41,6 +44,17 @@ def test_serve_until_a_signal(name: str) -> None:
     assert process.returncode == 0
     assert errors == ""
     assert rest == "1 grants, 0 revocations\n"
+
+
+@pytest.mark.slow
+def test_what_the_tutorial_shows() -> None:
+    """What ``serve`` prints is what the tutorial shows, but for the port."""
+    with running("serve", "--port", "0") as process:
+        assert process.stdout is not None
+        printed = "".join(process.stdout.readline() for _ in range(4))
+    with_port = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", printed)
+    indented = re.sub("^", "    ", with_port, flags=re.MULTILINE).rstrip()
+    assert f"    $ trio-anon-session serve\n{indented}\n\n" in TUTORIAL.read_text()
 
 
 @pytest.mark.slow
