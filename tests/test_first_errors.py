@@ -217,7 +217,7 @@ async def test_first_error(case: Case, tmp_path: Path) -> None:
     assert re.fullmatch(".*".join(parts), printed), printed
     if "endpoint rejected" in printed or "could not be asked" in printed:
         # Python prints the log's line, though nobody has set up a log.
-        assert first.startswith("no token; next attempt in ")
+        assert first.startswith("no new token; next attempt in ")
         assert first.endswith(printed.removeprefix("trio_anon_session."))
 
 

@@ -91,7 +91,7 @@ async def test_everything_is_told_at_debug(
     assert said(log) == [
         (
             logging.WARNING,
-            "no token; next attempt in 7.0 s at the earliest: TokenUnavailableError: no grant",
+            "no new token; next attempt in 7.0 s at the earliest: TokenUnavailableError: no grant",
         ),
         (logging.DEBUG, "the session is FRESH, and was EMPTY"),
         (logging.DEBUG, f"token {one} {came}"),

@@ -33,7 +33,7 @@ def log_event(event: Event) -> None:
         case RefreshFailed():
             logger.log(
                 failure_level(retryable=event.retryable),
-                "no token; next attempt in %.1f s at the earliest: %s",
+                "no new token; next attempt in %.1f s at the earliest: %s",
                 event.retry_in,
                 event.error,
             )
