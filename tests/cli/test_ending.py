@@ -61,6 +61,14 @@ def test_help_lists_the_exit_codes(name: str | None) -> None:
     assert invoke(*args, "-h").stdout == result.stdout
 
 
+@pytest.mark.parametrize("name", [None, *NAMES])
+def test_help_fits_a_terminal(name: str | None) -> None:
+    """No line of the help is longer than a terminal of 80 columns is wide."""
+    args = [name] if name is not None else []
+    printed = invoke(*args, "--help", environ={"COLUMNS": "80"}).stdout
+    assert [line for line in printed.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("args", [[], ["--help"]])
 def test_help_lists_the_commands(args: list[str]) -> None:
     """Each command has a whole line of help; without a command there is that help, too."""

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _ORDER = """
 
-\b
 Settings come from the flags, then from the environment (BOX_CLIENT_ID,
 BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), then from the file of Box's developer
 console that --box-json names; --show-config says which came from where.
+
 The secret is taken from a file, standard input or the environment alone: a flag
 would show it to everybody on this machine."""
 

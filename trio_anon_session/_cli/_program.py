@@ -26,9 +26,9 @@ from ._watch import watch
     help="""Keep one OAuth 2.0 client-credentials token alive, and look at it.
 
     \b
-    See it at work, without an account:   trio-anon-session demo
-    Find out what is wrong:               trio-anon-session doctor
-    Call an API from a shell:             trio-anon-session token --header | curl -H @- URL""",
+    See it at work:           trio-anon-session demo
+    Find out what is wrong:   trio-anon-session doctor
+    Call an API:              trio-anon-session token --header | curl -H @- URL""",
 )
 @click.version_option(__version__, prog_name="trio-anon-session")
 @click.pass_context

@@ -37,7 +37,8 @@ _WANTED = "trio-anon-session token | trio-anon-session revoke"
 
     \b
     Example:
-      trio-anon-session token --header | curl -H @- https://api.box.com/2.0/folders/0"""
+      trio-anon-session token --header |
+        curl -H @- https://api.box.com/2.0/folders/0"""
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
