@@ -103,5 +103,6 @@ class _Asker:
             except TokenRequestError as error:
                 self.is_rejected = isinstance(error, CredentialsRejectedError)
                 pause = max(pause, error.retry_after or 0.0)
-                self._view.say(f"! no token, asking again in {pause:.0f} s: {error}")
+                # Why has been said when the attempt failed.
+                self._view.say(f"! no token, asking again in {pause:.0f} s")
             await trio.sleep(pause)
