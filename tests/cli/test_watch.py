@@ -155,6 +155,24 @@ async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
     assert "last failure" not in drawn()
 
 
+async def test_the_latest_stays_in_a_low_terminal(autojump_clock: MockClock) -> None:
+    """In a terminal that is too low for the panel, the oldest events go, and not the latest."""
+    view = View(0.0)
+    view.session = AnonymousSession(make_config())
+    for number in range(10):
+        view.say(f"event {number}")
+    drawn = {}
+    for height in (14, 40, 5):
+        console = Console(width=60, height=height, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(view.panel_that_fits(console))
+        drawn[height] = capture.get().splitlines()
+    assert len(drawn[14]) == 14
+    assert "event 9 " in drawn[14][-2]
+    assert "event 0 " in "".join(drawn[40])
+    assert "event" not in "".join(drawn[5])
+
+
 def test_a_configuration_that_is_wrong() -> None:
     """Nothing is drawn where there is nothing to watch."""
     assert_failed(invoke("watch"), 2, "BOX_CLIENT_ID")

@@ -152,7 +152,9 @@ class View:
             f"[{age_bar(self.session, now, 32)}]  {told}"
         )
 
-    def panel(self, width: int = BAR_WIDTH + _LABELS_WIDTH) -> Panel:
+    def panel(
+        self, width: int = BAR_WIDTH + _LABELS_WIDTH, events_shown: int = _EVENTS_SHOWN
+    ) -> Panel:
         """Return the state of affairs as a panel, of a terminal's width."""
         now = trio.current_time()
         seen = self.session.statistics()
@@ -173,8 +175,19 @@ class View:
             grid.add_row("last failure", Text(self._trouble, style="red"))
         of = f" of {self.seconds:g}" if self.seconds is not None else ""
         title = f"trio_anon_session · {now - self.began_at:.1f}{of} s"
-        lines = [Text(event, no_wrap=True, overflow="ellipsis") for event in self.events]
+        first = max(0, len(self.events) - events_shown)
+        lines = [
+            Text(event, no_wrap=True, overflow="ellipsis") for event in list(self.events)[first:]
+        ]
         return Panel(Group(grid, Text(), *lines), title=title)
+
+    def panel_that_fits(self, console: Console) -> Panel:
+        """Return a panel that leaves out the oldest events where a terminal is low."""
+        panel = self.panel(console.width)
+        excess = len(console.render_lines(panel)) - console.height
+        if excess <= 0:
+            return panel
+        return self.panel(console.width, max(0, len(self.events) - excess))
 
     async def show(self, console: Console) -> bool:
         """Show the session until the time is over, and return whether Ctrl-C came before."""
@@ -184,10 +197,13 @@ class View:
     async def _draw(self, console: Console) -> None:
         # Refreshed from here, and not by rich's own thread, where Trio's clock cannot be read.
         with Live(console=console, auto_refresh=False) as live:
-            while (left := self._left()) > 0:
-                live.update(self.panel(console.width), refresh=True)
-                await trio.sleep(min(0.1, left))
-            live.update(self.panel(console.width), refresh=True)
+            try:
+                while (left := self._left()) > 0:
+                    live.update(self.panel_that_fits(console), refresh=True)
+                    await trio.sleep(min(0.1, left))
+            finally:
+                # What stays may scroll, and so has all events.
+                live.update(self.panel(console.width))
 
     async def _print(self, _console: Console) -> None:
         next_at = -math.inf
