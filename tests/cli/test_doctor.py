@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tests.ports import closed_port
 from trio_anon_session.testing import Fault, FaultPlan
 
-from .running import SECRET, Served, invoke
+from .running import SECRET, Served, invoke, run_on_terminal
 
 STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
 STEPS_WITH_URL = [*STEPS[:6], "resource", "revocation", "dead token"]
@@ -59,6 +60,20 @@ def test_as_json(served: Served) -> None:
         "found": "there is no token",
         "advice": None,
     }
+
+
+@pytest.mark.slow
+def test_on_a_terminal(served: Served) -> None:
+    """On a terminal a line breaks between words, and goes on below what it says."""
+    environ = {**served.environ, "BOX_CLIENT_ID": "nobody", "NO_COLOR": "1"}
+    ended = run_on_terminal("doctor", environ=environ)
+    lines = ended.text.splitlines()
+    assert ended.code == 3
+    assert max(map(len, lines)) <= 100
+    advice = [number for number, line in enumerate(lines) if line.startswith(f"{'':<23} -> Check")]
+    assert len(advice) == 1
+    assert re.match(r" {27}\w", lines[advice[0] + 1])
+    assert re.match(r" {24}\w", lines[advice[0] - 1])
 
 
 def test_nothing_is_configured() -> None:

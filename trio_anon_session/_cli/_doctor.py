@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +17,9 @@ from ._flags import Source, takes_configuration, with_order
 if TYPE_CHECKING:
     from ._checks import Check
 
+_FOUND_AT = 24
+"""The column in which what a check has found begins."""
+_NARROWEST = 20
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}
 
 
@@ -61,9 +67,18 @@ def doctor(source: Source, url: str | None, as_json: bool) -> None:
 
 def _say(check: Check) -> None:
     verdict = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])
-    click.echo(f"{verdict} {check.name:<14} {check.found}")
+    click.echo(f"{verdict} {check.name:<14} {_fold(check.found, _FOUND_AT)}")
     if check.advice is not None:
-        click.echo(f"{'':<23} -> {check.advice}")
+        click.echo(f"{'':<{_FOUND_AT}}-> {_fold(check.advice, _FOUND_AT + len('-> '))}")
+
+
+def _fold(text: str, column: int) -> str:
+    """Return a text that begins in a column, and on a terminal also goes on there."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(_NARROWEST, shutil.get_terminal_size().columns - column)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return f"\n{'':<{column}}".join(lines)
 
 
 def _sum_up(checks: list[Check]) -> str:
