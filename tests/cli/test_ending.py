@@ -61,6 +61,13 @@ def test_help_lists_the_exit_codes(name: str | None) -> None:
     assert invoke(*args, "-h").stdout == result.stdout
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_flag_has_help(name: str) -> None:
+    """Each flag of each subcommand says what it does."""
+    flags = [param for param in cli.commands[name].params if isinstance(param, click.Option)]
+    assert [flag.name for flag in flags if not flag.help] == []
+
+
 @pytest.mark.parametrize("name", [None, *NAMES])
 def test_help_fits_a_terminal(name: str | None) -> None:
     """No line of the help is longer than a terminal of 80 columns is wide."""

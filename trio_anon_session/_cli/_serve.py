@@ -29,9 +29,25 @@ if TYPE_CHECKING:
       trio-anon-session serve
       trio-anon-session token      (once the variables are set)""",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
-@click.option("--client-id", default="test-client", show_default=True)
-@click.option("--client-secret", default="test-secret", show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="The port; 0 takes any that is free.",
+)
+@click.option(
+    "--client-id",
+    default="test-client",
+    show_default=True,
+    help="The id of the one client that it knows.",
+)
+@click.option(
+    "--client-secret",
+    default="test-secret",
+    show_default=True,
+    help="That client's secret, which is none: any user of this machine can read it.",
+)
 @click.option(
     "--lifetime",
     type=click.FloatRange(min=0, min_open=True),
