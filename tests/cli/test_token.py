@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import httpx
@@ -296,6 +297,18 @@ def test_a_passing_fault_is_retried(served: Served) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.strip() in served.server.tokens
     assert len(served.server.token_requests()) == 2
+
+
+@pytest.mark.slow
+def test_a_passing_fault_on_a_terminal(served: Served) -> None:
+    """Whoever waits at a terminal sees why; the token is what it is elsewhere."""
+    served.server.faults = FaultPlan(token=[Fault.server_error(503)])
+    ended = run_on_terminal("token", "--retry-interval", "0.1", environ=served.environ)
+    assert ended.code == 0
+    told, token = ended.text.splitlines()
+    assert re.match(r"trio-anon-session: attempt 1 failed, the next in [01]\.\d s: ", told)
+    assert "status 503" in told
+    assert [token] == list(served.server.tokens)
 
 
 @pytest.mark.slow

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from rich.console import Console
 
 from tests.helpers import make_config
-from trio_anon_session import AnonymousSession, Granted, RefreshFailed
+from trio_anon_session import AnonymousSession, Granted, RefreshFailed, TokenManager
 from trio_anon_session._cli._view import View
-from trio_anon_session.testing import Fault, FaultPlan
+from trio_anon_session._cli._watch import run_watch
+from trio_anon_session._secrets import fingerprint
+from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, virtual_time
 
 from .running import LIMIT, SECRET, Served, assert_failed, invoke, run_on_terminal, running
 
@@ -21,70 +25,91 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 
-@pytest.mark.slow
-def test_plain_lines(served: Served) -> None:
+def watch(
+    server: TokenServer, seconds: float = 60.0, every: float = 10.0, **settings: Any
+) -> tuple[int, list[str]]:
+    """Watch a session with a server in process, and return the exit code and the lines."""
+
+    @virtual_time
+    async def run() -> int:
+        config = server.config(**settings)
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
+            TokenManager(config, http_client=client) as manager,
+        ):
+            return await run_watch(config, seconds, every, manager)
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = run()
+    return code, printed.getvalue().splitlines()
+
+
+def test_plain_lines() -> None:
     """Without a terminal, there is a line for what happens, and a summary at the end."""
-    result = invoke("watch", "--seconds", 1, environ=served.environ)
-    assert (result.exit_code, result.stderr) == (0, "")
-    first, second, third, last = result.stdout.splitlines()
-    assert first.endswith(f"client 'id' at {served.url}/oauth2/token")
-    assert re.search(r"s  EMPTY   \[·+\]  held \d, grants 0, failures survived 0$", second)
-    assert re.search(r"s  \+ token [0-9a-f]{8} after \d\.\d\d s, good for \d+\.\d s$", third)
-    assert last == "watched for 1.0 s: 1 grants, 0 failures; the token was FRESH at the end"
-    assert not [token for token in served.server.tokens if token in result.output]
+    server = TokenServer(lifetime=3600.0)
+    code, lines = watch(server, 5.0)
+    (token,) = server.tokens
+    assert code == 0
+    assert lines == [
+        "  0.0 s  client 'test-client' at http://localhost/oauth2/token",
+        f"  0.0 s  EMPTY   [{'·' * 32}]  held 0, grants 0, failures survived 0",
+        f"  0.0 s  + token {fingerprint(token)} after 0.00 s, good for 3570.0 s",
+        "watched for 5.0 s: 1 grants, 0 failures; the token was FRESH at the end",
+    ]
 
 
-@pytest.mark.slow
-def test_a_line_now_and_then(served: Served) -> None:
+def test_a_line_now_and_then() -> None:
     """Where nothing happens, there is a line every so often."""
-    result = invoke("watch", "--seconds", 1, "--every", 0.2, environ=served.environ)
-    assert len(re.findall(r"FRESH   \[", result.stdout)) >= 2
+    _, lines = watch(TokenServer(lifetime=3600.0), 60.0, every=20.0)
+    told = [line[:16] for line in lines if "FRESH   [" in line]
+    assert told == [" 20.0 s  FRESH  ", " 40.0 s  FRESH  "]
 
 
-@pytest.mark.slow
-def test_the_token_is_kept_alive(served: Served) -> None:
+def test_the_token_is_kept_alive() -> None:
     """The session goes on by itself, from token to token."""
-    served.server.lifetime = 1.0
-    args = ["--seconds", 2, "--min-refresh-interval", 0.2]
-    result = invoke("watch", *args, environ=served.environ)
-    assert result.exit_code == 0
-    assert served.server.grants >= 3
-    assert len(re.findall(r"\+ token", result.stdout)) >= 3
+    server = TokenServer(lifetime=60.0)
+    code, lines = watch(server, 290.0)
+    assert code == 0
+    assert len([line for line in lines if "+ token" in line]) == server.grants == 10
 
 
-@pytest.mark.slow
-def test_a_failure_in_plain_words_and_what_comes_next(served: Served) -> None:
+def test_a_failure_in_plain_words_and_what_comes_next() -> None:
     """A failure is shown with when the next attempt comes; in the end all is well."""
-    served.server.faults = FaultPlan(token=[Fault.server_error(503)])
-    args = ["--seconds", 2, "--retry-interval", 0.1]
-    result = invoke("watch", *args, environ=served.environ)
-    assert result.exit_code == 0
-    assert re.search(r"! attempt failed, next in \d\.\d\d s: .*status 503", result.stdout)
-    assert "1 grants, 1 failures" in result.stdout
+    server = TokenServer(FaultPlan(token=[Fault.server_error(503)]))
+    code, lines = watch(server)
+    assert code == 0
+    told = [line for line in lines if "!" in line]
+    assert len(told) == 1
+    assert re.search(r"! attempt failed, next in [123]\.\d\d s: .*status 503", told[0])
+    assert "1 grants, 1 failures" in lines[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "code"),
     [(Fault.server_error(503), 4), (Fault.refusal("invalid_client", SECRET), 3)],
 )
-def test_no_token_at_the_end(served: Served, fault: Fault, code: int) -> None:
+def test_no_token_at_the_end(fault: Fault, code: int) -> None:
     """Without a usable token at the end, the exit code says why."""
-    served.server.faults = FaultPlan(token_then=fault)
-    args = ["--seconds", 1, "--max-retries", 0]
-    result = invoke("watch", *args, environ=served.environ)
-    assert result.exit_code == code
+    server = TokenServer(FaultPlan(token_then=fault), clients=[Client("id", SECRET)])
+    ended, lines = watch(server, max_retries=0)
+    assert ended == code
     # Why has been said with the attempt, and is not said again.
-    assert re.search(r"! no token, asking again in \d+ s$", result.stdout, re.MULTILINE)
-    assert "the token was EMPTY at the end" in result.stdout
-    assert SECRET not in result.output
+    assert any(re.search(r"! no token, asking again in \d+ s$", line) for line in lines)
+    assert "the token was EMPTY at the end" in lines[-1]
+    assert not [line for line in lines if SECRET in line]
 
 
 @pytest.mark.slow
 def test_revoke_on_exit(served: Served) -> None:
     """With ``--revoke-on-exit`` no token is left behind."""
-    result = invoke("watch", "--seconds", 1, "--revoke-on-exit", environ=served.environ)
-    assert result.exit_code == 0
+    with running("watch", "--revoke-on-exit", environ=served.environ) as process:
+        assert process.stdout is not None
+        while "+ token" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
     assert served.server.revocations == served.server.grants == 1
 
 

@@ -14,16 +14,18 @@ import click
 import trio
 
 from .._errors import ConfigError
+from .._events import RefreshFailed
 from .._manager import TokenManager
 from .._revocation import Revocation
 from .._secrets import fingerprint
 from .._session import AnonymousSession
 from .._token import TokenInfo, parse_object
-from ._ending import EXIT_CODES, Subcommand, refuse
+from ._ending import EXIT_CODES, Subcommand, refuse, say_error
 from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
     from .._config import Config
+    from .._events import Event
 
 _HEADER = re.compile(r"^(authorization:\s*)?(bearer(\s+|$))?", re.IGNORECASE)
 _WANTED = "trio-anon-session token | trio-anon-session revoke"
@@ -59,11 +61,20 @@ def token(source: Source, as_json: bool, header: bool) -> None:
 
 async def _get_token(config: Config) -> tuple[TokenInfo, float]:
     """Return a token, and the seconds of its life that are left."""
-    async with AnonymousSession(config) as session:
+    is_seen = sys.stderr is not None and sys.stderr.isatty()
+    observers = [_tell_failure] if is_seen else []
+    async with AnonymousSession(config, observers=observers) as session:
         await session.get_access_token()
         info = session.token_info
         assert info is not None
         return info, info.sent_at + info.lifetime - trio.current_time()
+
+
+def _tell_failure(event: Event) -> None:
+    """Tell whoever waits at a terminal why it takes so long."""
+    if isinstance(event, RefreshFailed) and not event.round_over:
+        said = event.error.removeprefix(f"{event.kind}: ")
+        say_error(f"attempt {event.attempt} failed, the next in {event.retry_in:.1f} s: {said}")
 
 
 def _as_object(info: TokenInfo, left: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
     from .._config import Config
+    from .._manager import TokenSource
     from ._view import View
 
 _ASK_EVERY = 1.0
@@ -55,19 +56,25 @@ def watch(source: Source, seconds: float | None, every: float, revoke_on_exit: b
     raise SystemExit(trio.run(run_watch, config, seconds, every))
 
 
-async def run_watch(config: Config, seconds: float | None, every: float) -> int:
+async def run_watch(
+    config: Config,
+    seconds: float | None,
+    every: float,
+    token_manager: TokenSource | None = None,
+) -> int:
     """Show a session, and return the exit code.
 
     Args:
         config: its settings.
         seconds: how long; None until Ctrl-C.
         every: seconds between two lines, where there is no terminal.
+        token_manager: the session's, if not its own.
     """
     from ._view import View, make_console
 
     console = make_console()
     view = View(trio.current_time(), seconds, every, shows_trouble=True)
-    async with AnonymousSession(config, observers=[view.observe]) as session:
+    async with AnonymousSession(config, token_manager, observers=[view.observe]) as session:
         view.session = session
         asker = _Asker(session, view)
         view.say(f"client {config.client_id!r} at {config.token_url}")
