@@ -349,14 +349,17 @@ class StartedBody:
         rest, self._rest = self._rest, None
         if rest is None:
             return
-        if not self.is_whole:
-            # These are generators, one in another, of which httpx 0.28 closes the outermost at
-            # best; Trio warns of the others. A cancellation ends them from the inside.
-            with trio.CancelScope() as scope, contextlib.suppress(Exception):
-                scope.cancel()
-                for _ in range(_PIECES):
-                    await anext(rest)
-        await self._stream.aclose()
+        # In a finally: the reader's own cancellation, or an interrupt, comes up here as well.
+        try:
+            if not self.is_whole:
+                # These are generators, one in another, of which httpx 0.28 closes the outermost
+                # at best; Trio warns of the others. A cancellation ends them from the inside.
+                with trio.CancelScope() as scope, contextlib.suppress(Exception):
+                    scope.cancel()
+                    for _ in range(_PIECES):
+                        await anext(rest)
+        finally:
+            await self._stream.aclose()
 
 
 @functools.cache

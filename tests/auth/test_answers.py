@@ -403,6 +403,21 @@ async def test_a_stream_that_is_not_read_leaves_nothing(
     assert (body.closes, body.opened) == (1, 0)
 
 
+async def test_a_stream_whose_reader_is_cancelled_leaves_nothing(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """A reader who is cancelled leaves a 401 that was looked at closed, and is cancelled still."""
+    body = Body(http, *[UNAUTHORIZED] * 3, pause=1.0)
+    recorder = Recorder(http, answer_with(http, body))
+    async with open_pair(http, TokenServer(), recorder) as (_, client):
+        with trio.CancelScope() as scope:
+            async with client.stream("GET", "/2.0/files/1") as answer:
+                assert answer.status_code == 401
+                scope.cancel()
+        assert scope.cancelled_caught
+    assert (body.closes, body.opened) == (1, 0)
+
+
 # What others have read
 
 
