@@ -162,6 +162,10 @@ class TokenFlow:
         if not await self._says_dead_token(response):
             return
         self._session.invalidate(sent.token)
+        if response.request.method != request.method:
+            # A redirect to the result of what has been done: it would be done twice.
+            _tell_not_replayed(request, response, "a redirect has answered it already")
+            return
         if not self._can_be_sent_twice(request):
             _tell_not_replayed(request, response, "its body cannot be sent twice")
             return
