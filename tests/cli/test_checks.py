@@ -35,13 +35,14 @@ from trio_anon_session._cli._checks import (
     check_revocation,
     examine,
     exit_code_of_all,
+    no_client,
     proxy_for,
 )
 from trio_anon_session._cli._flags import Source
 from trio_anon_session._secrets import Secrets
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
-from .running import SECRET
+from .running import SECRET, Served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
 class Names(trio.abc.HostnameResolver):
     """Looks names up as a test decides: an address, an error, or never."""
 
-    def __init__(self, answer: str | OSError | None) -> None:
+    def __init__(self, answer: str | Exception | None) -> None:
         self._answer = answer
         self.asked: list[object] = []
 
@@ -112,7 +113,7 @@ class Names(trio.abc.HostnameResolver):
         if self._answer is None:
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
-        if isinstance(self._answer, OSError):
+        if isinstance(self._answer, Exception):
             raise self._answer
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self._answer, port))]
 
@@ -125,12 +126,13 @@ class Names(trio.abc.HostnameResolver):
     [
         ("192.0.2.1", "ok", "api.example is 192.0.2.1", None),
         (socket.gaierror(-2, "Name not known"), "failed", "api.example: Name not known", "name"),
+        (UnicodeError("label too long"), "failed", "api.example: no name of a host", "name"),
         (None, "failed", "api.example: no answer of the name servers within 10 s", "network"),
     ],
 )
 async def test_the_name(
     autojump_clock: MockClock,
-    answer: str | OSError | None,
+    answer: str | Exception | None,
     verdict: str,
     found: str,
     advice: str | None,
@@ -442,7 +444,10 @@ async def test_a_resource(
     assert "private" not in check.found
 
 
-@pytest.mark.parametrize("url", ["http://api.example/x", "ftp://localhost", "nonsense", "http://["])
+@pytest.mark.parametrize(
+    "url",
+    ["http://api.example/x", "ftp://localhost", "nonsense", "http://[", "https://xn--0.example/x"],
+)
 async def test_a_token_goes_to_no_url_in_clear(
     autojump_clock: MockClock, manager_of: Any, url: str
 ) -> None:
@@ -451,6 +456,19 @@ async def test_a_token_goes_to_no_url_in_clear(
     client, _, _ = manager_of(server)
     check = await check_resource(client, url, "token", 10.0)
     assert (check.verdict, len(server.presented)) == ("failed", 0)
+
+
+@pytest.mark.parametrize("error", [UnicodeError("label too long"), httpx.ConnectError("no")])
+async def test_whatever_fails_is_said(error: Exception) -> None:
+    """Whatever keeps an answer from coming fails that check alone, for a revocation is to come."""
+
+    async def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        check = await check_resource(client, "https://api.example/x", "token", 10.0)
+    assert check.verdict == "failed"
+    assert check.found == f"GET https://api.example/x failed: {type(error).__name__}"
 
 
 async def test_a_dead_token(autojump_clock: MockClock, manager_of: Any) -> None:
@@ -550,6 +568,68 @@ async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
         **dict.fromkeys(["connection", "grant", "lifetime", "clock", "resource"], "skipped"),
         **dict.fromkeys(["revocation", "dead token"], "skipped"),
     }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "kind", "advice"),
+    [
+        ("https_proxy", "http://user:{}@proxy:port", "InvalidURL", "proxy variables"),
+        ("https_proxy", "socks4://user:{}@proxy", "ValueError", "proxy variables"),
+        ("SSL_CERT_FILE", "/no/such/{}", "FileNotFoundError", "SSL_CERT_FILE"),
+    ],
+)
+async def test_there_is_no_client(
+    variable: str, value: str, kind: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no client can be made, that is what is said, with the kind of variable to look at."""
+    monkeypatch.setenv(variable, value.format("hush-hush"))
+    said: list[Check] = []
+    await examine(source(client_id="id", client_secret=SECRET), None, said.append)
+    _, check, *others = said
+    assert (check.name, check.verdict, check.exit_code) == ("connection", "failed", 4)
+    assert check.found == f"no HTTP client can be made: {kind}"
+    assert advice in (check.advice or "")
+    assert "hush-hush" not in str(said)
+    assert {check.verdict for check in others} == {"skipped"}
+    assert len(others) == 5
+
+
+def test_socks_needs_its_extra() -> None:
+    """A proxy by SOCKS, for which httpx needs more, is told how to get that."""
+    check = no_client(ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."))
+    assert "pip install 'httpx[socks]'" in (check.advice or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [KeyboardInterrupt, BrokenPipeError])
+@pytest.mark.parametrize("name", ["grant", "resource"])
+def test_who_breaks_off_leaves_no_token(
+    name: str, end: type[BaseException], served: Served
+) -> None:
+    """Ctrl-C, or a reader that has gone, ends it with the token revoked."""
+
+    def say(check: Check) -> None:
+        if check.name == name:
+            raise end
+
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url}
+    with pytest.raises(end):
+        trio.run(examine, source(**flags), f"{served.url}/2.0/files/1", say)
+    assert (served.server.grants, served.server.revocations) == (1, 1)
+
+
+@pytest.mark.slow
+def test_who_breaks_off_does_not_wait_long(served: Served) -> None:
+    """Who wants to leave is not kept by a revocation that is refused."""
+    served.server.faults = FaultPlan(revoke_then=Fault.server_error(503))
+
+    def say(check: Check) -> None:
+        if check.name == "grant":
+            raise KeyboardInterrupt
+
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url}
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(examine, source(**flags), None, say)
 
 
 def test_the_exit_code_is_the_first_failures() -> None:

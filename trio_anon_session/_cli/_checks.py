@@ -5,9 +5,11 @@ Each takes no longer than the config's ``request_timeout``.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import ssl
 import time
+from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import getproxies, proxy_bypass
@@ -25,7 +27,7 @@ from .._token import TokenInfo
 from ._ending import FAILED, MISCONFIGURED, UNAVAILABLE, exit_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from .._config import Config
     from ._flags import Source
@@ -36,6 +38,8 @@ Verdict = Literal["ok", "warning", "failed", "skipped"]
 _DAY = 86400.0
 _EXPIRY_WARNING = 14 * _DAY
 _SKEW_LIMIT = 60.0
+_PARTING_TIME = 2.0
+"""Seconds that somebody who wants to leave waits for a revocation."""
 _QUOTES = ("'", '"')
 _WITHOUT_REVOCATION = (
     "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at all; "
@@ -98,6 +102,12 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
     if not report(check) or config is None:
         skip_the_rest("there is no configuration to try")
         return
+    try:
+        client = _make_client()
+    except Exception as error:
+        report(no_client(error))
+        skip_the_rest("there is nothing to connect with")
+        return
     token_url = httpx.URL(config.token_url)
     proxy = proxy_for(token_url)
     limit = config.request_timeout
@@ -108,27 +118,42 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
         skip_the_rest("there is no connection")
         return
     dates: list[str | None] = []
-    async with _make_client() as client, TokenManager(config, http_client=client) as manager:
+    async with client, TokenManager(config, http_client=client) as manager:
         client.event_hooks = {"response": [_date_keeper(dates)]}
         sent_at = time.time()
         check, token = await check_grant(manager)
-        if token is not None:
-            secrets = secrets.and_also(token.access_token)
-        report(check)
         clock = check_clock(dates[0] if dates else None, sent_at, time.time())
         if token is None:
+            report(check)
             report(clock)
             skip_the_rest("there is no token")
             return
-        report(check_lifetime(token.lifetime, config))
-        report(clock)
+        secrets = secrets.and_also(token.access_token)
         is_taken = False
-        if url is not None:
-            is_taken = report(await check_resource(client, url, token.access_token, limit))
+        async with _revoked_if_broken_off(manager, token.access_token):
+            report(check)
+            report(check_lifetime(token.lifetime, config))
+            report(clock)
+            if url is not None:
+                is_taken = report(await check_resource(client, url, token.access_token, limit))
         is_revoked = report(await check_revocation(manager, config, token.access_token))
         if url is not None and is_taken and is_revoked:
             report(await check_dead_token(client, url, token.access_token, limit))
         skip_the_rest("the token was not taken before, or could not be revoked")
+
+
+@asynccontextmanager
+async def _revoked_if_broken_off(manager: TokenManager, access_token: str) -> AsyncIterator[None]:
+    """Revoke a token where Ctrl-C, or a reader that has gone, ends what it was got for."""
+    try:
+        yield
+    except BaseException:
+        with (
+            trio.move_on_after(_PARTING_TIME, shield=True),
+            contextlib.suppress(TokenRequestError),
+        ):
+            await manager.revoke_tokens(access_token)
+        raise
 
 
 def check_configuration(source: Source) -> tuple[Check, Config | None]:
@@ -199,8 +224,10 @@ async def check_name(url: httpx.URL, proxy: httpx.URL | None, limit: float) -> C
         found = f"{which}: no answer of the name servers within {limit:g} s"
         advice = "Check this machine's network and name servers."
         return Check(name, "failed", found, advice, UNAVAILABLE)
-    except OSError as error:
-        found = f"{which}: {error.strerror or type(error).__name__}"
+    except (OSError, UnicodeError) as error:
+        # A name with a part of more than 63 characters is none.
+        said = error.strerror if isinstance(error, OSError) else "no name of a host"
+        found = f"{which}: {said or type(error).__name__}"
         advice = BY_NETWORK_FAILURE["proxy" if proxy is not None else "name"]
         return Check(name, "failed", found, advice, UNAVAILABLE)
     addresses = sorted({str(info[4][0]) for info in infos})
@@ -233,6 +260,20 @@ async def check_connection(url: httpx.URL, proxy: httpx.URL | None, limit: float
     if certificate is None:
         return Check("connection", "ok", f"{where} takes connections; plain http, on this machine")
     return check_certificate(certificate, url.host, time.time())
+
+
+def no_client(error: Exception) -> Check:
+    """Return that no HTTP client can be made, as the session's own cannot be either."""
+    # Its words are left out: they quote the proxy's URL.
+    found = f"no HTTP client can be made: {type(error).__name__}"
+    match error:
+        case ImportError():
+            advice = "For a SOCKS proxy, install httpx with it: pip install 'httpx[socks]'."
+        case OSError():
+            advice = "Check SSL_CERT_FILE and SSL_CERT_DIR: what they name cannot be read."
+        case _:
+            advice = BY_NETWORK_FAILURE["proxy"]
+    return _no_connection(found, advice)
 
 
 def _no_connection(found: str, advice: str | None) -> Check:
@@ -442,7 +483,9 @@ async def _call(
     """Return a status and whether it means a dead token, or in words why there is none."""
     try:
         url = httpx.URL(text)
-        is_fit = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))
+        # The host is decoded when it is read, and that can fail, too.
+        host = url.host
+        is_fit = url.scheme == "https" or (url.scheme == "http" and is_loopback(host))
     except (httpx.InvalidURL, ValueError):
         is_fit = False
     if not is_fit:
@@ -456,7 +499,8 @@ async def _call(
                 return response.status_code, "invalid_token" in challenge
     except trio.TooSlowError:
         return f"GET {_plain(text)}: no answer within {limit:g} s"
-    except httpx.HTTPError as error:
+    except Exception as error:
+        # Whatever it is, the token is to be revoked yet.
         return f"GET {_plain(text)} failed: {type(error).__name__}"
 
 
