@@ -270,6 +270,25 @@ def test_standard_output_that_is_closed(served: Served) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "script",
+    [
+        "revoke",
+        "token --client-secret-file -",
+        "watch --client-secret-file -",
+        "revoke --token-file /dev/null --client-secret-file -",
+    ],
+)
+def test_standard_input_that_is_closed(script: str) -> None:
+    """A closed standard input is one line on stderr, where something was to come by it."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    ended = run_shell(f"$command {script} <&-", environ)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert "standard input" in line
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device on this system")
 def test_standard_output_that_is_full(served: Served) -> None:
     """A disk that is full is one line on stderr."""

@@ -183,6 +183,28 @@ def test_show_config_shows_what_is_missing(command: str) -> None:
         assert word in line
 
 
+@pytest.mark.parametrize("name", ["BOX_CLIENT_ID", "BOX_CLIENT_SECRET"])
+def test_show_config_of_what_is_no_text(name: str) -> None:
+    """Bytes that are no UTF-8 are refused by name, after all the rest has been shown."""
+    text = b"hush-\xff-hush".decode(errors="surrogateescape")
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET, "BOX_SCOPE": text, name: text}
+    result = invoke("token", "--show-config", environ=environ)
+    assert result.exit_code == 2
+    assert "client_secret" in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.endswith(f"wants text that UTF-8 can encode (from environment {name})")
+    if name == "BOX_CLIENT_SECRET":
+        assert "hush" not in result.output
+
+
+def test_show_config_of_a_file_with_an_odd_name(tmp_path: Path) -> None:
+    """The name of a file may be no text either."""
+    path = tmp_path / b"b\xff.json".decode(errors="surrogateescape")
+    result = invoke("token", "--box-json", write_box_json(path), "--show-config")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "b\ufffd.json" in result.stdout
+
+
 def test_show_config_of_what_is_not_given() -> None:
     """Defaults are called that, those of the command too, and the endpoints by their root."""
     environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}

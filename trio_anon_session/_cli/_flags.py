@@ -159,7 +159,11 @@ def _read_params(texts: Sequence[str]) -> dict[str, str | list[str]]:
 
 
 def _read_secret(path: Path) -> str:
-    if os.fspath(path) == "-" and sys.stdin.isatty():
+    is_stdin = os.fspath(path) == "-"
+    # Python has no stream where a shell has closed it.
+    if is_stdin and sys.stdin is None:
+        raise ConfigError("client_secret", "wants a secret in standard input, which is closed")
+    if is_stdin and sys.stdin.isatty():
         return str(click.prompt("The application's secret", hide_input=True, err=True))
     with click.open_file(os.fspath(path), "rb") as file:
         content: bytes = file.read()
@@ -169,7 +173,7 @@ def _read_secret(path: Path) -> str:
         raise ConfigError("client_secret", "wants a file of UTF-8 text")
     if not secret:
         raise ConfigError(
-            "client_secret", f"wants a secret in {'standard input' if path == Path('-') else path}"
+            "client_secret", f"wants a secret in {'standard input' if is_stdin else path}"
         )
     return secret
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
+import click
 
 from .._config import ENVIRONMENT, Config
 from .._errors import ConfigError
@@ -153,14 +153,18 @@ class Settings:
             # Names alone, as in the config's repr: a value may be another scheme's password.
             value = " ".join(f"{field}={HIDDEN}" for field in value)
         text = f"{value:g}" if isinstance(value, float) else str(value)
+        return self._secrets().scrub(text, limit=None)
+
+    def _secrets(self) -> Secrets:
         secret = self.given.get("client_secret")
+        if secret is None:
+            return Secrets()
         client_id = self.given.get("client_id")
-        secrets = (
-            Secrets(*client_secrets(client_id.value if client_id else "", secret.value))
-            if secret is not None
-            else Secrets()
-        )
-        return secrets.scrub(text, limit=None)
+        try:
+            return Secrets(*client_secrets(client_id.value if client_id else "", secret.value))
+        except UnicodeEncodeError:
+            # Bytes of the environment that are no text, which no config takes.
+            return Secrets(secret.value)
 
 
 _WHENCE = {
@@ -198,7 +202,7 @@ def resolve(
         for name in ("client_id", "client_secret", "box_subject_type", "box_subject_id"):
             value = getattr(config, name)
             if value is not None:
-                given[name] = Given(value, f"file {os.fspath(box_json)}")
+                given[name] = Given(value, f"file {click.format_filename(box_json)}")
     for name, variable in ENVIRONMENT.items():
         if environ.get(variable):
             given[name] = Given(environ[variable], f"environment {variable}")

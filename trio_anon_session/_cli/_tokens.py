@@ -120,7 +120,8 @@ def revoke(source: Source, token_file: Path) -> None:
     is_stdin = os.fspath(token_file) == "-"
     if is_stdin and source.reads_stdin:
         refuse("secret and token cannot both come by standard input")
-    if is_stdin and sys.stdin.isatty():
+    # Python has no stream where a shell has closed it.
+    if is_stdin and (sys.stdin is None or sys.stdin.isatty()):
         refuse(f"wants a token on standard input: {_WANTED}")
     with click.open_file(os.fspath(token_file), "rb") as file:
         access_token = read_token(file.read())
