@@ -484,6 +484,35 @@ async def test_a_dead_token(autojump_clock: MockClock, manager_of: Any) -> None:
     assert (await check_dead_token(client, url, token, 10.0)).verdict == "failed"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [Fault(status=404), Fault.redirect("https://elsewhere.example")])
+async def test_what_looks_at_no_token_says_nothing_of_a_dead_one(
+    fault: Fault, served: Served
+) -> None:
+    """An answer that may not be about the token is not compared with that to a revoked one."""
+    served.server.faults = FaultPlan(resource_then=fault)
+    said: list[Check] = []
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url}
+    await examine(source(**flags), f"{served.url}/2.0/files/1", said.append)
+    verdicts = {check.name: check.verdict for check in said}
+    assert (verdicts["resource"], verdicts["dead token"]) == ("warning", "skipped")
+
+
+async def test_no_cookie_stands_in_for_the_token() -> None:
+    """A cookie of an answer does not go along with the next call."""
+    seen: list[httpx.Headers] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return httpx.Response(200, headers={"Set-Cookie": "session=1; Path=/"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        await check_resource(client, "https://api.example/x", "token", 10.0)
+        await check_dead_token(client, "https://api.example/x", "token", 10.0)
+    assert [headers["Authorization"] for headers in seen] == ["Bearer token"] * 2
+    assert not any("Cookie" in headers for headers in seen)
+
+
 # Lifetime, clock
 
 

@@ -135,7 +135,10 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
             report(check_lifetime(token.lifetime, config))
             report(clock)
             if url is not None:
-                is_taken = report(await check_resource(client, url, token.access_token, limit))
+                check = await check_resource(client, url, token.access_token, limit)
+                report(check)
+                # Of a redirect, or of nothing, nobody knows whether the token was looked at.
+                is_taken = check.verdict == "ok"
         is_revoked = report(await check_revocation(manager, config, token.access_token))
         if url is not None and is_taken and is_revoked:
             report(await check_dead_token(client, url, token.access_token, limit))
@@ -492,6 +495,8 @@ async def _call(
         return "a token goes by https alone, or by http to this machine"
     # As the session's own httpx.Auth sends it; without the query in anything shown.
     headers = {"Authorization": f"Bearer {access_token}"}
+    # The token alone is to open the door, and no cookie of the last call.
+    client.cookies.clear()
     try:
         with trio.fail_after(limit):
             async with client.stream("GET", url, headers=headers) as response:
