@@ -30,6 +30,7 @@ from trio_anon_session import (
     TokenRequestError,
     TokenUnavailableError,
 )
+from trio_anon_session._flow import as_request_error
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
 if TYPE_CHECKING:
@@ -129,6 +130,19 @@ def test_all_facts_are_kept(
     assert frames.index("_set_token") < frames.index("get_access_token")
 
 
+@pytest.mark.parametrize("is_cause", [True, False])
+def test_what_an_error_came_from(http: ModuleType, is_cause: bool) -> None:
+    """Its cause, or what was being handled when it was raised, is shown with it as before."""
+    error, origin = TokenUnavailableError("none"), OSError("cable")
+    error.__context__ = origin
+    if is_cause:
+        error.__cause__ = origin
+    told = as_request_error(error, http.RequestError)
+    assert told.__context__ is origin
+    assert told.__cause__ is (origin if is_cause else None)
+    assert told.__suppress_context__ is is_cause
+
+
 async def test_an_error_of_somebody_elses(http: ModuleType, autojump_clock: MockClock) -> None:
     """A subclass with a constructor of its own comes up as itself, and is not called again."""
     error = await error_of(http, StrangeError("here", number=503))
@@ -177,6 +191,7 @@ async def test_no_dead_token_is_left_on_the_request(
         with pytest.raises(CredentialsRejectedError) as caught:
             await client.get("/2.0/files/1")
     assert token not in repr(caught.value.request.headers.raw)
+    assert token not in repr(caught.value.request.extensions)
     assert server.verdicts == {"revoked": 1}
 
 
@@ -334,8 +349,6 @@ async def test_both_libraries_share_a_session(autojump_clock: MockClock) -> None
 
 async def test_where_one_library_stands_for_the_other(autojump_clock: MockClock) -> None:
     """An error that is of the client's kind already, as under an alias, stays as it is."""
-    from trio_anon_session._flow import as_request_error
-
     error = CredentialsRejectedError("no")
     assert as_request_error(error, httpx.RequestError) is error
     told = as_request_error(error, httpx2.RequestError)

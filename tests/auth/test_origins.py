@@ -288,6 +288,7 @@ async def test_promise_22_a_request_that_is_sent_again_elsewhere(
         await client.send(request)
         request.url = http.URL("https://evil.example/a")
         await client.send(request)
+        assert "token-1" not in repr(request.extensions)
         request.headers["Authorization"] = "Basic mine"
         await client.send(request)
         request.url = http.URL("https://api.box.com/b")
