@@ -180,6 +180,22 @@ def test_within_another_program() -> None:
         cli.main(["--nonsense"], standalone_mode=False)
 
 
+@pytest.mark.parametrize("text", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("demo", "--seconds"),
+        ("demo", "--lifetime"),
+        ("watch", "--seconds"),
+        ("watch", "--every"),
+        ("serve", "--lifetime"),
+    ],
+)
+def test_a_time_is_a_number(name: str, flag: str, text: str) -> None:
+    """A time that is no finite number is refused where it is given."""
+    assert_failed(invoke(name, flag, text), 2, flag, "finite number of seconds")
+
+
 def test_the_flags_of_a_command_come_before_those_of_the_configuration() -> None:
     """The help has a section for what many commands have in common, below their own."""
     own, _, common = invoke("token", "--help").stdout.partition("Configuration:")

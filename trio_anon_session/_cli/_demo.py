@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import trio
 
-from ._ending import EXIT_CODES, Subcommand
+from ._ending import EXIT_CODES, Seconds, Subcommand
 
 
 @click.command(
@@ -23,7 +23,7 @@ from ._ending import EXIT_CODES, Subcommand
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     default=15.0,
     show_default=True,
     help="How long it takes.",
@@ -37,7 +37,7 @@ from ._ending import EXIT_CODES, Subcommand
 )
 @click.option(
     "--lifetime",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     default=4.0,
     show_default=True,
     help="Seconds that each token lives.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -63,6 +64,19 @@ def say_error(message: str) -> None:
 def refuse(problem: str) -> NoReturn:
     """End a subcommand whose command line is wrong."""
     raise click.UsageError(problem, click.get_current_context())
+
+
+class Seconds(click.FloatRange):
+    """Is a time; Python also reads ``nan`` and ``inf``, which no clock can wait for."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a time."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail("wants a finite number of seconds", param, ctx)
+        return seconds
 
 
 class ConfigurationOption(click.Option):

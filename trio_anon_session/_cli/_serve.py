@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from ._ending import EXIT_CODES, FAILED, Subcommand, say_error
+from ._ending import EXIT_CODES, FAILED, Seconds, Subcommand, say_error
 
 if TYPE_CHECKING:
     from ..testing import Client, TokenServer
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--lifetime",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     help="Seconds that tokens live.  [default: drawn from 3600 to 4250, as at Box]",
 )
 def serve(port: int, client_id: str, client_secret: str, lifetime: float | None) -> None:

@@ -10,7 +10,7 @@ import trio
 from .._errors import CredentialsRejectedError, TokenRequestError
 from .._session import AnonymousSession
 from .._token import TokenState
-from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Subcommand
+from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Seconds, Subcommand
 from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
@@ -38,12 +38,10 @@ _ASK_EVERY = 1.0
       trio-anon-session watch --stale-buffer 300"""
     ),
 )
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds."
-)
+@click.option("--seconds", type=Seconds(min=0, min_open=True), help="End after so many seconds.")
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     default=10.0,
     show_default=True,
     help="Seconds between two lines, where there is no terminal.",
