@@ -17,8 +17,10 @@ from trio_anon_session import (
     AnonymousSession,
     Config,
     CredentialsRejectedError,
+    Event,
     MalformedTokenResponseError,
     RevocationError,
+    Revoked,
     TokenManager,
     TokenRequestError,
     TokenUnavailableError,
@@ -128,6 +130,9 @@ def test_unknown() -> None:
     assert str(error) == "no token"
     error.next_step = "Do this."
     assert str(error) == "no token. Do this."
+    # A server's own words may be a sentence already.
+    error.args = ("no token: Try later. ",)
+    assert str(error) == "no token: Try later. Do this."
 
 
 @given(
@@ -231,10 +236,13 @@ async def test_said_once_of_a_revocation(
     own = kind("the vault is sealed")
     own.next_step = "Unseal it."
     manager.revoke_outcomes = [own]
-    async with AnonymousSession(manager.config, manager) as session:
+    events: list[Event] = []
+    async with AnonymousSession(manager.config, manager, observers=[events.append]) as session:
         await session.get_access_token()
         with pytest.raises(RevocationError) as caught:
             await session.revoke_tokens()
+    (told,) = [event.error for event in events if isinstance(event, Revoked)]
+    assert str(told).count("Unseal it.") == 1
     assert str(caught.value).endswith("the vault is sealed. Unseal it.")
     assert str(caught.value).count("Unseal it.") == 1
     assert str(caught.value.__cause__) == "the vault is sealed"
