@@ -648,6 +648,20 @@ def test_who_breaks_off_leaves_no_token(
 
 
 @pytest.mark.slow
+async def test_a_server_that_echoes_the_token(served: Served) -> None:
+    """A token that comes back as something else, the scope say, is not shown."""
+    token = "token-0123456789"
+    fields = {"access_token": f'"{token}"', "scope": f'"{token}"'}
+    served.server.faults = FaultPlan(token_then=Fault(fields=fields))
+    said: list[Check] = []
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url}
+    await examine(source(**flags), None, said.append)
+    (grant,) = [check for check in said if check.name == "grant"]
+    assert grant.found.endswith("scope '***'")
+    assert token not in str(said)
+
+
+@pytest.mark.slow
 def test_who_breaks_off_does_not_wait_long(served: Served) -> None:
     """Who wants to leave is not kept by a revocation that is refused."""
     served.server.faults = FaultPlan(revoke_then=Fault.server_error(503))
