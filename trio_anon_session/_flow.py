@@ -212,9 +212,9 @@ class TokenFlow:
                 raise
         # Outside of the except block: what the session says is less to the point.
         raise RuntimeError(
-            f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio, for a session is "
-            "used in Trio tasks alone: start the program with trio.run(main), where that client "
-            "works as it is; in a program of asyncio, run the part that needs the session with "
+            f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio, for a session works on "
+            "Trio alone: start the program with trio.run(main), where that client works as it is; "
+            "in a program of asyncio, run the part that needs the session with "
             "'await asyncio.to_thread(trio.run, main)'"
         )
 
