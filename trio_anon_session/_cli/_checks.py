@@ -378,7 +378,10 @@ def check_lifetime(lifetime: float, config: Config) -> Check:
             (
                 f"a refresh has {window:g} s, and one attempt may take "
                 f"{config.request_timeout:g} s, so that tasks may wait",
-                "Raise stale_buffer, or lower request_timeout.",
+                # Half the life is all that there is to have.
+                "Raise stale_buffer, or lower request_timeout."
+                if config.stale_buffer < lifetime / 2
+                else "Lower request_timeout, or have the server's tokens live longer.",
             )
         )
     if not trouble:
