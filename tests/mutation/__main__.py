@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 CORE = (
     *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth", "flow"),
-    *("manager", "config", "secrets", "errors", "events", "logging", "wire_logs"),
+    *("advice", "manager", "config", "secrets", "errors", "events", "logging", "wire_logs"),
 )
 ACCEPTED = Path(__file__).with_name("survivors.md")
 RESULTS = ROOT / ".mutation"
