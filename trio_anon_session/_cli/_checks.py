@@ -520,8 +520,7 @@ def _plain(text: str) -> str:
 
 
 def _date_keeper(dates: list[str | None]) -> Callable[[httpx.Response], Any]:
-    # httpx awaits it.
-    async def keep(response: httpx.Response) -> None:  # noqa: ASYNC124
+    async def keep(response: httpx.Response) -> None:  # noqa: ASYNC124  # httpx awaits it
         dates.append(response.headers.get("Date"))
 
     return keep

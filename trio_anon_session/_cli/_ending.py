@@ -140,8 +140,7 @@ class Program(click.Group):
         """Run a subcommand, and turn what it raises into an exit code."""
         try:
             return super().invoke(ctx)
-        # Trio has ended: nothing is cancelled here.
-        except BaseException as raised:  # noqa: ASYNC103
+        except BaseException as raised:  # noqa: ASYNC103  # Trio has ended: nothing is cancelled
             error = _bare(raised)
             code = self._code_of(error)
             if code is None and error is raised:
