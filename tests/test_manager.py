@@ -1107,6 +1107,14 @@ class TestRevocation:
         assert request.headers["X-Forwarded-For"] == "192.0.2.1"
         assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
 
+    async def test_revocation_endpoint_that_is_named(self) -> None:
+        """A revoke_url is asked, wherever it and the token endpoint are."""
+        endpoint = Endpoint(says(200, b""))
+        named = "https://login.example/revoke"
+        await revoke(endpoint, config(token_url="https://login.example/token", revoke_url=named))
+        (request,) = endpoint.requests
+        assert str(request.url) == named
+
     @pytest.mark.parametrize(
         ("root", "token_url", "goes_out"),
         [
