@@ -171,6 +171,15 @@ def test_show_config_never_shows_the_secret(secret: str, beside: str, command: s
     assert not [spelling for spelling in spellings(secret) if spelling in result.output]
 
 
+def test_show_config_shows_where_nothing_is_revoked() -> None:
+    """A revocation endpoint that is not asked is not shown as one."""
+    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+    args = ["--token-url", "https://login.example/token", "--show-config"]
+    result = invoke("revoke", *args, environ=environ)
+    assert result.exit_code == 0
+    assert re.search(r"^revoke_url +- +missing: token_url is another", result.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_show_config_shows_what_is_missing(command: str) -> None:
     """Without id and secret, all the rest is shown, and all that is missing named at once."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import click
 
-from .._config import ENVIRONMENT, Config
+from .._config import ENVIRONMENT, Config, revokes_elsewhere
 from .._errors import ConfigError
 from .._secrets import HIDDEN, Secrets, client_secrets
 
@@ -139,6 +139,8 @@ class Settings:
             return name, NOTHING, "missing"
         if given is not None:
             return name, self._shown(name, given.value), given.source
+        if name == "revoke_url" and config is not None and revokes_elsewhere(config):
+            return name, NOTHING, "missing: token_url is another server's than api_root_url"
         if name in ("token_url", "revoke_url"):
             value = getattr(config, name) if config is not None else None
             return name, self._shown(name, value), f"{DEFAULT}, from api_root_url"
