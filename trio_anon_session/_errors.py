@@ -184,16 +184,8 @@ def as_cause(cause: Exception) -> Exception:
     return cause
 
 
-for _error in (
-    AnonymousSessionError,
-    ConfigError,
-    TokenRequestError,
-    CredentialsRejectedError,
-    TokenUnavailableError,
-    MalformedTokenResponseError,
-    RevocationError,
-    SessionClosedError,
-):
-    # A traceback names an error as users import it.
-    _error.__module__ = "trio_anon_session"
+for _error in tuple(vars().values()):
+    if isinstance(_error, type) and issubclass(_error, AnonymousSessionError):
+        # A traceback names an error as users import it.
+        _error.__module__ = "trio_anon_session"
 del _error
