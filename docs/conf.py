@@ -70,11 +70,11 @@ html_show_sourcelink = False
 
 
 def show_signature(
-    app: Sphinx,  # noqa: ARG001 - what Sphinx calls with
+    _app: Sphinx,
     what: str,
-    name: str,  # noqa: ARG001 - likewise
+    _name: str,
     obj: Any,
-    options: object,  # noqa: ARG001 - likewise
+    _options: object,
     signature: str | None,
     returns: str | None,
 ) -> tuple[str, str | None] | None:
@@ -99,7 +99,7 @@ def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
     # What is imported for type checkers alone stays a name.
     with contextlib.suppress(NameError):
         names = vars(sys.modules[owner.__module__])
-        kind = stringify_annotation(eval(kind, names), "smart")  # noqa: S307 - our own source
+        kind = stringify_annotation(eval(kind, names), "smart")  # noqa: S307  # our own source
     shown = f"{field.alias}: {kind}"
     default = field.default
     if default is attrs.NOTHING:
@@ -109,7 +109,7 @@ def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
     return f"{shown} = {default!r}"
 
 
-def keep_as_typed(app: Sphinx, context: object, lines: list[str]) -> None:  # noqa: ARG001 - likewise
+def keep_as_typed(_app: Sphinx, _context: object, lines: list[str]) -> None:
     """Show what the command's help has as it stands, and options, as code.
 
     Two dashes would become a long one, and quotes would be no quotes any more.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from trio_anon_session import AnonymousSession
+
 pytestmark = pytest.mark.slow
 LIMIT = 30.0
 
@@ -41,9 +43,9 @@ def authority() -> trustme.CA:
 
 @asynccontextmanager
 async def open_http2(
-    server: TokenServer, authority: trustme.CA, folder: Path
-) -> AsyncIterator[str]:
-    """Serve a token server over HTTP/2 with TLS, while the block lasts; the target is its URL."""
+    http: ModuleType, server: TokenServer, authority: trustme.CA, folder: Path
+) -> AsyncIterator[tuple[AnonymousSession, Any]]:
+    """Serve a token server over HTTP/2 with TLS; the target is a session and a client of it."""
     pem = folder / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
     config = HypercornConfig()
@@ -54,7 +56,18 @@ async def open_http2(
     config.errorlog = None
     async with trio.open_nursery() as nursery:
         [bound] = await nursery.start(serve, server, config)
-        yield bound.replace("http://", "https://")
+        url = bound.replace("http://", "https://")
+        async with (
+            open_test_session(server, min_refresh_interval=0.01) as session,
+            http.AsyncClient(
+                http2=True,
+                verify=trusting(authority),
+                auth=auth_of(http, session, [url]),
+                base_url=url,
+                limits=http.Limits(max_connections=1),
+            ) as client,
+        ):
+            yield session, client
         nursery.cancel_scope.cancel()
 
 
@@ -72,17 +85,7 @@ async def test_many_requests_over_http2_share_one_grant(
     server = TokenServer()
     answers: list[Any] = []
     with trio.fail_after(LIMIT):
-        async with (
-            open_http2(server, authority, tmp_path) as url,
-            open_test_session(server, min_refresh_interval=0.01) as session,
-            http.AsyncClient(
-                http2=True,
-                verify=trusting(authority),
-                auth=auth_of(http, session, [url]),
-                base_url=url,
-                limits=http.Limits(max_connections=1),
-            ) as client,
-        ):
+        async with open_http2(http, server, authority, tmp_path) as (session, client):
             assert (await client.get("/2.0/files/1")).status_code == 200
             server.revoke_all()
 
@@ -107,17 +110,7 @@ async def test_streams_and_permission_over_http2(
     server = TokenServer()
     empty = Fault(status=401, body=b"", headers={"Content-Type": "text/plain"})
     with trio.fail_after(LIMIT):
-        async with (
-            open_http2(server, authority, tmp_path) as url,
-            open_test_session(server, min_refresh_interval=0.01) as session,
-            http.AsyncClient(
-                http2=True,
-                verify=trusting(authority),
-                auth=auth_of(http, session, [url]),
-                base_url=url,
-                limits=http.Limits(max_connections=1),
-            ) as client,
-        ):
+        async with open_http2(http, server, authority, tmp_path) as (session, client):
             await session.get_access_token()
             server.revoke_all()
             async with client.stream("GET", "/2.0/files/7") as answer:
