@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Revocation:
-    """Is the revocation of one token: under way, or ended one way or another."""
+    """Is the revocation of one token: under way, or ended one way or another.
+
+    Attributes:
+        scope: of the session's task that runs it.
+    """
 
     token: TokenInfo
     options: TokenRequestOptions | None = None
     error: RevocationError | None = None
+    scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
     _cause: Exception | None = None
     _succeeded: bool = False
     _ended: trio.Event = attrs.field(factory=trio.Event)
