@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterable
 from inspect import iscoroutinefunction
 from logging import DEBUG, WARNING
@@ -44,6 +43,21 @@ class Reporter:
         states: the view of those who wait for states; None while nobody does.
     """
 
+    __slots__ = (
+        "_is_telling",
+        "_observers",
+        "_state",
+        "_to_tell",
+        "failures",
+        "grants",
+        "held_total",
+        "invalidations",
+        "last_error",
+        "revocations",
+        "same_token_answers",
+        "states",
+    )
+
     def __init__(self, observers: Iterable[Observer]) -> None:
         if isinstance(observers, str) or not isinstance(observers, Iterable):
             kind = type(observers).__name__
@@ -53,7 +67,7 @@ class Reporter:
             _check_observer(observer)
         # What an observer does may be an event, too, and is told after the one that it is
         # being told of: all hear of all in the order in which it happened.
-        self._to_tell: deque[Event] = deque()
+        self._to_tell: list[Event] = []
         self._is_telling = False
         self._state = TokenState.EMPTY
         self.grants = 0
@@ -160,7 +174,7 @@ class Reporter:
         self._is_telling = True
         try:
             while self._to_tell:
-                self._tell_all(self._to_tell.popleft())
+                self._tell_all(self._to_tell.pop(0))
         finally:
             # An interrupt leaves what came after it untold, and not for the next event to tell.
             self._to_tell.clear()

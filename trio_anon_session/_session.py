@@ -108,6 +108,37 @@ class AnonymousSession(Unpicklable):
         TypeError: an argument is not what it has to be, or an observer is async.
     """
 
+    # A dict for so many would take 1.6 KB a session, and make a hit 5 % slower.
+    __slots__ = (
+        "__weakref__",
+        "_asked_at",
+        "_clock_is_mocked",
+        "_closed",
+        "_config",
+        "_dropped",
+        "_entered",
+        "_gate",
+        "_grant",
+        "_held",
+        "_manager",
+        "_met_stale",
+        "_now",
+        "_nursery",
+        "_nursery_manager",
+        "_owns_manager",
+        "_reporter",
+        "_revocations",
+        "_revoked",
+        "_rounds",
+        "_sent_at",
+        "_sleep",
+        "_stale_options",
+        "_thread",
+        "_to_forget",
+        "_token",
+        "_wall_offset",
+    )
+
     def __init__(
         self,
         config: Config,
