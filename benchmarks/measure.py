@@ -35,6 +35,14 @@ class Effort:
     calls: int
     crowd: int
 
+    def sizes(self, *wanted: int) -> tuple[int, ...]:
+        """Return those of the crowds that are not left out."""
+        return tuple(size for size in wanted if size <= self.crowd)
+
+    def turns_of(self, at_most: int) -> int:
+        """Return the turns for something that takes long, and varies little."""
+        return min(self.turns, at_most)
+
 
 FULL = Effort(turns=15, calls=20_000, crowd=100_000)
 BRIEF = Effort(turns=3, calls=500, crowd=1_000)
