@@ -160,9 +160,9 @@ BUGS = (
         9,
         "a cancelled getter waits for the endpoint",
         "session",
-        "                    await self._gate.wait()",
+        "                    await gate.wait()",
         "                    with trio.CancelScope(shield=True):\n"
-        "                        await self._gate.wait()",
+        "                        await gate.wait()",
     ),
     Bug(
         9,
@@ -287,9 +287,9 @@ BUGS = (
     Bug(
         20,
         "a crash comes out in a group",
-        "session",
-        "            crash = group.exceptions[0]\n        del self._nursery",
-        "            crash = group\n        del self._nursery",
+        "nursery",
+        "        return group.exceptions[0]",
+        "        return group",
     ),
 )
 

@@ -21,10 +21,10 @@ How this works
     facts are changed first, without a checkpoint in between, and then all held getters
     are woken to look at them again.
 
-    Getters with a usable token touch no lock. Those without wait on a condition, whose
-    lock nobody holds across I/O. Before a getter waits, for the first time or again, it
-    wakes the task that keeps time, if that would sleep too long. One that leaves takes
-    nothing along but itself.
+    Getters with a usable token touch no lock. Those without wait at a gate, which is one
+    of a few conditions, whose locks nobody holds across I/O. Before a getter waits, for the
+    first time or again, it wakes the task that keeps time, if that would sleep too long. One
+    that leaves takes nothing along but itself.
 
 Two clocks
     Trio's clock stands still while a machine is suspended, the wall clock can be set. A
