@@ -1,15 +1,22 @@
 """A hit without waiting.
 
-A token is there and fresh, and a caller that does not wait takes it.
+A token is there and fresh, and a caller that does not wait takes it. Beside this library's
+``get_access_token_nowait`` stand caches whose getters are called from threads, one whose
+getter is awaited but waits for nothing, and floors: a clock alone, and the least that a cache
+can do, which is to read a clock and to compare. All are called from one task of one run.
 """
 
 from __future__ import annotations
 
+import gc
+import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import trio
 
-from benchmarks import timing
+from benchmarks import peers, timing
+from benchmarks.endpoint import Endpoint
 from benchmarks.measure import Comparison, Contender, Effort, Limit, compare, in_turns_async
 from benchmarks.sources import CONFIG, Grants
 from trio_anon_session import AnonymousSession
@@ -26,22 +33,46 @@ def run(effort: Effort) -> Sequence[Comparison]:
 
 
 async def _measure(effort: Effort) -> list[Comparison]:
-    async with AnonymousSession(CONFIG, Grants()) as session:
+    caches, left_out = peers.load(peers.SYNC)
+    awaited, left_out_too = peers.load(peers.AWAITS_NOTHING)
+    contenders: dict[Contender, Callable[[], Awaitable[float]]] = {}
+
+    def add(who: Contender, call: Callable[[], object]) -> None:
+        contenders[who] = _timed(call, effort.calls)
+
+    def add_awaited(who: Contender, call: Callable[[], Awaitable[object]]) -> None:
+        contenders[who] = lambda: timing.each_awaited(call, effort.calls)
+
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(AnonymousSession(CONFIG, Grants()))
         await session.get_access_token()
-        sync = {
-            Contender("get_access_token_nowait", is_ours=True, limit=Limit(0.07)): (
-                session.get_access_token_nowait
-            ),
-            Contender("trio.current_time"): trio.current_time,
-        }
-        contenders: dict[Contender, Callable[[], Awaitable[float]]] = {
-            who: _timed(call, effort.calls) for who, call in sync.items()
-        }
-        contenders[Contender(FLOOR)] = lambda: timing.each_awaited(
-            trio.lowlevel.checkpoint, effort.calls
-        )
+        ours = Contender("get_access_token_nowait", is_ours=True, limit=Limit(0.07))
+        add(ours, session.get_access_token_nowait)
+        for cache in caches:
+            get = stack.enter_context(cache.open(Endpoint()))
+            get()
+            add(Contender(cache.name, remark=cache.remark), get)
+        for one in awaited:
+            get_awaited = await stack.enter_async_context(one.open(Endpoint()))
+            add_awaited(Contender(one.name, remark=one.remark), get_awaited)
+        add(Contender("a clock read and a comparison, inline"), _look_at_clock())
+        add(Contender("trio.current_time"), trio.current_time)
+        add(Contender("time.time"), time.time)
+        floor = Contender(FLOOR, remark=peers.remark([*left_out, *left_out_too]))
+        add_awaited(floor, trio.lowlevel.checkpoint)
+        gc.collect()
         measured = await in_turns_async(contenders, effort.turns)
     return [compare("a hit", "s", measured, base=FLOOR)]
+
+
+def _look_at_clock() -> Callable[[], str | None]:
+    read = trio.lowlevel.current_clock().current_time
+    expires_at = read() + 3600.0
+
+    def look() -> str | None:
+        return "token" if read() < expires_at else None
+
+    return look
 
 
 def _timed(call: Callable[[], object], calls: int) -> Callable[[], Awaitable[float]]:

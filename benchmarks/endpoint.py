@@ -1,0 +1,87 @@
+"""A token endpoint for caches of all kinds, and ours with it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from benchmarks.sources import CONFIG
+from trio_anon_session import AnonymousSession, TokenInfo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from trio_anon_session import Config, TokenRequestOptions
+
+URL = "https://token.example/oauth2/token"
+
+
+class EndpointDownError(Exception):
+    """What a request ends with while the endpoint is down."""
+
+
+@attrs.define(eq=False)
+class Endpoint:
+    """Answers in process, so that what is measured is the cache and not a network.
+
+    Attributes:
+        lifetime: of its tokens, in seconds.
+        takes: how long an answer takes, in seconds on Trio's clock.
+        is_down: whether each request fails, after that time.
+        requests: how many there have been.
+    """
+
+    lifetime: float = 3600.0
+    takes: float = 0.0
+    is_down: bool = False
+    requests: int = 0
+
+    async def grant(self) -> str:
+        """Return a token to a cache that waits on Trio."""
+        self.requests += 1
+        await trio.sleep(self.takes)
+        return self._answer()
+
+    def grant_at_once(self) -> str:
+        """Return a token to a cache that would block its thread."""
+        self.requests += 1
+        return self._answer()
+
+    def form(self, token: str) -> dict[str, object]:
+        """Return a token as a token endpoint sends it (RFC 6749 §5.1)."""
+        return {"access_token": token, "token_type": "bearer", "expires_in": int(self.lifetime)}
+
+    def _answer(self) -> str:
+        if self.is_down:
+            raise EndpointDownError
+        return f"token-{self.requests}"
+
+
+@attrs.frozen
+class Source:
+    """A token manager that asks this endpoint."""
+
+    endpoint: Endpoint
+    config: Config
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        sent_at = trio.current_time()
+        token = await self.endpoint.grant()
+        return TokenInfo.from_answer(token, self.endpoint.lifetime, sent_at, self.config)
+
+    async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def open_session(
+    endpoint: Endpoint, config: Config = CONFIG
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Open a session of ours, and yield its getter."""
+    async with AnonymousSession(config, Source(endpoint, config)) as session:
+        yield session.get_access_token
