@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from benchmarks.peers import AsyncCache
 from benchmarks.sources import CONFIG
 from trio_anon_session import AnonymousSession, TokenInfo
 
@@ -85,3 +86,6 @@ async def open_session(
     """Open a session of ours, and yield its getter."""
     async with AnonymousSession(config, Source(endpoint, config)) as session:
         yield session.get_access_token
+
+
+OURS = AsyncCache("AnonymousSession", open_session)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Comparison, Effort
 
-NAMES = ("hit_sync", "hit_async")
+NAMES = ("hit_sync", "hit_async", "herd", "down", "cancelled", "hour")
 """In the order in which they are run and shown."""
 
 

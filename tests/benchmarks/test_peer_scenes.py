@@ -1,0 +1,173 @@
+"""The scenes beside peers: what this library does in them, and who is left out."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from benchmarks import peers, scenes, versions, virtual_time
+from benchmarks.by_hand import WITH_LOCK
+from benchmarks.endpoint import OURS
+from benchmarks.measure import Effort
+from benchmarks.peers import AsyncCache, Kind
+from benchmarks.scenes import cancelled, down, herd, hour
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from benchmarks.endpoint import Endpoint
+    from benchmarks.peers import AsyncGetter
+
+NAMES = ("hit_sync", "hit_async", "herd", "down", "cancelled", "hour")
+LEAST = Effort(turns=1, calls=50, crowd=1_000)
+
+
+def _require(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
+    file = folder / "requirements.txt"
+    file.write_text(lines)
+    monkeypatch.setattr(versions, "REQUIREMENTS", file)
+
+
+def test_a_herd_causes_one_grant() -> None:
+    """However many tasks ask at once."""
+    grants, _ = virtual_time.run(herd.call_at_once, OURS, 1_000)
+    assert grants == 1
+
+
+def test_a_herd_is_told_by_one_paced_round() -> None:
+    """1 + max_retries requests, with pauses, and then everybody is told."""
+    requests, seconds = virtual_time.run(down.call_at_once, OURS, 100)
+    assert requests == 6
+    # Half to one and a half of 2 + 4 + 8 + 16 + 32 s, and six answers.
+    assert 31.3 <= seconds <= 93.3
+
+
+def test_a_herd_is_told_by_one_request_without_retries() -> None:
+    """With max_retries=0, at the time of its answer."""
+    requests, seconds = virtual_time.run(down.call_at_once, down.OURS_AT_ONCE, 100)
+    assert requests == 1
+    assert seconds == pytest.approx(down.TAKES)
+
+
+def test_others_are_told_one_after_another() -> None:
+    """A lock around the grant lets each of them ask for itself."""
+    requests, seconds = virtual_time.run(down.call_at_once, WITH_LOCK, 100)
+    assert requests == 100
+    assert seconds == pytest.approx(100 * down.TAKES)
+
+
+def test_another_error_is_not_taken_for_the_endpoints() -> None:
+    """A cache that breaks makes the scene break."""
+
+    async def break_down() -> None:
+        raise ZeroDivisionError
+
+    @asynccontextmanager
+    async def open_broken(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
+        yield break_down
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        virtual_time.run(down.call_at_once, AsyncCache("broken", open_broken), 1)
+
+
+def test_a_cancelled_caller_takes_no_grant_along() -> None:
+    """The second caller gets the token of the first one's grant."""
+    assert virtual_time.run(cancelled.cancel_first, OURS) == (1, 0.75)
+
+
+def test_an_hour_of_short_tokens() -> None:
+    """24 lives of half of 300 s, and one more at the most."""
+    assert virtual_time.run(hour.call_steadily, OURS, hour.AN_HOUR) <= 25
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_scene_shows_ours_and_a_base(name: str) -> None:
+    """Only ours have limits, and amounts keep them."""
+    for comparison in scenes.load(name).run(LEAST):
+        assert comparison.base in [row.subject for row in comparison.rows]
+        assert any(row.is_ours for row in comparison.rows)
+        for row in comparison.rows:
+            assert row.is_ours or row.limit is None
+            if row.limit is not None and row.limit.of == "amount":
+                assert not row.is_over
+
+
+def test_a_shortened_hour_has_no_limit() -> None:
+    """Its figure says how long it was."""
+    (comparison,) = hour.run(LEAST)
+    assert comparison.figure == "grants in 1 min"
+    assert [row.limit for row in comparison.rows if row.is_ours] == [None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_peer_that_is_missing_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base's row says so, and the run goes on."""
+    for kind in ("ON_TRIO", "SYNC", "AWAITS_NOTHING", "ON_ASYNCIO"):
+        monkeypatch.setattr(peers, kind, Kind(kind, ("no_such_peer",)))
+    first, *_ = scenes.load(name).run(LEAST)
+    (base,) = (row for row in first.rows if row.subject == first.base)
+    assert "no-such-peer" in base.remark
+
+
+def test_a_peer_in_another_version_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is called here may be another thing there."""
+    _require(tmp_path, monkeypatch, "attrs==0.1")
+    assert peers.load(Kind("ON_TRIO", ("attrs",))) == ([], ["attrs"])
+
+
+def test_a_peer_that_cannot_be_imported_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there as required, so that it has to work: here its file is missing."""
+    _require(tmp_path, monkeypatch, f"attrs=={versions.installed('attrs')}")
+    with pytest.raises(ModuleNotFoundError, match=r"benchmarks\.peers\.attrs"):
+        peers.load(Kind("ON_TRIO", ("attrs",)))
+
+
+def test_nobody_left_out_is_no_remark() -> None:
+    """The row stays as it is."""
+    assert peers.remark([]) == ""
+
+
+def test_requirements_name_exact_versions() -> None:
+    """Every peer's is there, and each line is a comment or a version."""
+    lines = versions.REQUIREMENTS.read_text().splitlines()
+    for line in filter(None, lines):
+        assert re.fullmatch(r"#.*|[a-z0-9-]+==\d+(\.\d+)*( +# .*)?", line)
+    names = {name.replace("-", "_") for name in versions.pinned()}
+    kinds = (peers.ON_TRIO, peers.SYNC, peers.AWAITS_NOTHING, peers.ON_ASYNCIO)
+    assert {file for kind in kinds for file in kind.files} <= names
+
+
+def test_versions_name_what_is_installed_of_the_requirements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is not there is not named."""
+    _require(tmp_path, monkeypatch, "attrs==0.1  # a reason\nno-such-peer==1.0")
+    found = versions.versions()
+    assert found["attrs"] == versions.installed("attrs")
+    assert "no-such-peer" not in found
+
+
+def test_other_clocks_follow_virtual_time() -> None:
+    """For as long as a run lasts, and not longer."""
+
+    async def sleep() -> tuple[float, datetime.timedelta]:
+        before, then = time.time(), datetime.datetime.now(datetime.UTC)
+        await trio.sleep(1000.0)
+        return time.time() - before, datetime.datetime.now(datetime.UTC) - then
+
+    clock, kind = time.time, datetime.datetime
+    seconds, delta = virtual_time.run(sleep)
+    assert seconds == pytest.approx(1000.0)
+    assert delta.total_seconds() == pytest.approx(1000.0)
+    assert (time.time, datetime.datetime) == (clock, kind)
