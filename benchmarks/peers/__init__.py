@@ -36,11 +36,13 @@ class SyncCache:
         name: as tables show it.
         open: makes a cache without a token, and yields its getter.
         remark: what one has to know beside a figure of a hit.
+        checks_expiry: whether a hit looks at the time.
     """
 
     name: str
     open: Callable[[Endpoint], AbstractContextManager[Getter]]
     remark: str = ""
+    checks_expiry: bool = True
 
 
 @attrs.frozen

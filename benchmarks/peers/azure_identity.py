@@ -67,7 +67,7 @@ class _Transport(AsyncHttpTransport):
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self.close()
+        await self.close()  # noqa: ASYNC102  # there is nothing that it could wait for
 
 
 @asynccontextmanager

@@ -26,4 +26,6 @@ def _open(endpoint: Endpoint) -> Iterator[Getter]:
     yield auth.retrieve_token
 
 
-SYNC = (SyncCache("Box 10 BoxCCGAuth", _open, "checks no expiry, so only a floor"),)
+SYNC = (
+    SyncCache("Box 10 BoxCCGAuth", _open, "checks no expiry, so only a floor", checks_expiry=False),
+)
