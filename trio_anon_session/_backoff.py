@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_anon_session")
 
-_SECONDS = re.compile(r"\d+(\.\d*)?", re.ASCII)
+_SECONDS = r"[0-9]+(\.[0-9]*)?"
 # 2**1024 does not fit a float; long before that the cap holds.
 _DOUBLINGS = 60
 
@@ -40,7 +40,7 @@ def parse_retry_after(value: str | None, date: str | None, now: float) -> float 
         return None
     # str.strip takes more for white space than float does.
     value = value.strip()
-    if _SECONDS.fullmatch(value):
+    if re.fullmatch(_SECONDS, value):
         # Digits past a float's range are infinity here, and the cap's business there.
         return float(value)
     until = _parse_date(value)

@@ -48,7 +48,7 @@ _PROTECTED_PARAMS = frozenset(
     }
 )
 # RFC 6749 §3.3: one or more of these, separated by single spaces.
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
+_SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*"
 
 _Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -171,7 +171,7 @@ def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Validator:
 
 
 def _check_scope(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, str) and _SCOPE.fullmatch(value)):
+    if value is not None and not (isinstance(value, str) and re.fullmatch(_SCOPE, value)):
         raise ConfigError(
             attribute.name, "wants scopes separated by single spaces (RFC 6749 §3.3), or None"
         )

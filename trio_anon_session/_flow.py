@@ -51,10 +51,10 @@ _MARK = "trio_anon_session.token"
 """Key of a request's extensions: the header that was set here, to tell it from a user's own."""
 
 # RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
-_CHALLENGE_ERROR = re.compile(r"""(?:^|[\s,])error\s*=\s*"?([^",\s]*)""", re.IGNORECASE)
+_CHALLENGE_ERROR = r"""(?i)(?:^|[\s,])error\s*=\s*"?([^",\s]*)"""
 
 # What can be the name of a host, as httpx leaves it: a wildcard, for one, cannot.
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+_HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -230,7 +230,7 @@ class TokenFlow:
         # A redirect to elsewhere has taken the token off, or a hook has.
         if not _has_token(response.request):
             return False
-        error = _CHALLENGE_ERROR.search(response.headers.get("WWW-Authenticate", ""))
+        error = re.search(_CHALLENGE_ERROR, response.headers.get("WWW-Authenticate", ""))
         if error is not None:
             return error[1] == "invalid_token"
         return await self._is_empty(response)
@@ -467,7 +467,7 @@ def _allowed_origin(text: object, number: int) -> _Origin:
         host = url.host
     except (httpx.InvalidURL, ValueError):
         url, host = httpx.URL(), ""
-    is_host = ":" in host or _HOST.fullmatch(url.raw_host.decode("ascii"))
+    is_host = ":" in host or re.fullmatch(_HOST, url.raw_host.decode("ascii"))
     is_port = url.port is None or 0 < url.port < 2**16
     has_more = url.userinfo or url.path != "/" or url.query or url.fragment
     # The origin is not shown: there may be a password in it.

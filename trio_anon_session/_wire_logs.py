@@ -34,9 +34,8 @@ _LOGGERS = (
 # What a server says beside its body, in the words of httpx (the reason), of httpcore (headers,
 # and what h11 could not read), and of hpack (headers). There may be a token in it that nobody
 # knows as yet, or half of a secret.
-_SAID = re.compile(
-    r"""(?P<before>"HTTP/[0-9.]+\ [0-9]+|return_value=|exception=\w*ProtocolError\(|Decod).*""",
-    re.DOTALL | re.VERBOSE,
+_SAID = (
+    r"""(?s)(?P<before>"HTTP/[0-9.]+ [0-9]+|return_value=|exception=\w*ProtocolError\(|Decod).*"""
 )
 
 _in_flight: ContextVar[Secrets | None] = ContextVar("secrets_in_flight", default=None)
@@ -46,7 +45,7 @@ class _Scrubbing(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         secrets = _in_flight.get()
         if secrets is not None:
-            said = _SAID.sub(rf"\g<before> {HIDDEN}", record.getMessage())
+            said = re.sub(_SAID, rf"\g<before> {HIDDEN}", record.getMessage())
             record.msg, record.args = "%s", (secrets.scrub(said, limit=None),)
         return True
 
