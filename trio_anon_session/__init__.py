@@ -54,7 +54,6 @@ from ._events import (
 )
 from ._manager import TokenManager, TokenSource
 from ._session import AnonymousSession
-from ._states import StateView
 from ._token import TokenInfo, TokenRequestOptions, TokenState
 from ._version import __version__
 
@@ -90,6 +89,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import testing as testing
+    from ._states import StateView
 
 
 def __getattr__(name: str) -> object:
@@ -98,4 +98,9 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
+    # Likewise trio-util, with which an import of this package is 2 % slower.
+    if name == "StateView":
+        from ._states import StateView
+
+        return StateView
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

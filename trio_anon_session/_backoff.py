@@ -10,8 +10,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 
-import attrs
-
 from ._errors import TokenRequestError, TokenUnavailableError, as_cause
 
 if TYPE_CHECKING:
@@ -98,14 +96,6 @@ def retry_pause(config: Config, attempt: int, error: TokenRequestError) -> float
     return float(min(pause, config.max_retry_interval))
 
 
-@attrs.frozen
-class _FailedRound:
-    error: TokenRequestError
-    cause: Exception
-    attempts: int
-
-
-@attrs.define
 class Rounds:
     """Counts attempts into rounds, and says when the next one may be sent.
 
@@ -122,14 +112,27 @@ class Rounds:
         retry_at: the earliest time of the next attempt, on Trio's clock.
     """
 
-    _config: Config
-    attempts: int = 0
-    is_over: bool = False
-    failed: int = 0
-    consecutive_failures: int = 0
-    retry_at: float = -math.inf
-    _failed_at: float = -math.inf
-    _last_failed: _FailedRound | None = None
+    __slots__ = (
+        "_config",
+        "_failed_at",
+        "_last_failure",
+        "attempts",
+        "consecutive_failures",
+        "failed",
+        "is_over",
+        "retry_at",
+    )
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.attempts = 0
+        self.is_over = False
+        self.failed = 0
+        self.consecutive_failures = 0
+        self.retry_at = -math.inf
+        self._failed_at = -math.inf
+        # The error of the last round that failed, its cause, and the attempts that were made.
+        self._last_failure: tuple[TokenRequestError, Exception, int] | None = None
 
     def join(self, now: float, *, is_first: bool) -> None:
         """Take a getter into the round, or into a new one.
@@ -178,7 +181,7 @@ class Rounds:
         if pause is None:
             pause = normal_pause(self._config, self.consecutive_failures, error)
             self.failed += 1
-            self._last_failed = _FailedRound(error, cause, self.attempts)
+            self._last_failure = error, cause, self.attempts
         self.retry_at = max(now + pause, not_before)
         return error
 
@@ -187,8 +190,7 @@ class Rounds:
 
         One instance raised in many tasks would gather the tracebacks of them all.
         """
-        last = self._last_failed
-        assert last is not None
+        assert self._last_failure is not None
+        error, cause, attempts = self._last_failure
         retry_after = max(0.0, self.retry_at - now)
-        cause = as_cause(last.cause)
-        raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from cause
+        raise error.twin(retry_after=retry_after, attempts=attempts) from as_cause(cause)

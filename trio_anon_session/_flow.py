@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-import attrs
 import httpx
 import trio
 
@@ -103,11 +102,13 @@ class _Response(Protocol):
 _RequestT = TypeVar("_RequestT", bound=_Request)
 
 
-@attrs.define
 class _Sent:
     """Is the token with which one request was sent: another task may send the same object."""
 
-    token: str = attrs.field(default="", repr=False)
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token = ""
 
 
 class TokenFlow:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
 
-import attrs
 import httpx
 import trio
 
@@ -68,21 +67,25 @@ _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant
 _PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
 
 
-@attrs.frozen
 class _Answer:
-    """What came back: headers and body may hold a token, so neither is in the repr."""
+    """What came back: headers and body may hold a token, so there is no repr of them."""
 
-    status: int
-    headers: httpx.Headers = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: httpx.Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
-@attrs.frozen
 class _NoAnswer:
     """In words why there is none, fit to be shown, and of which kind the failure is."""
 
-    reason: str
-    failure: NetworkFailure | None = None
+    __slots__ = ("failure", "reason")
+
+    def __init__(self, reason: str, failure: NetworkFailure | None = None) -> None:
+        self.reason = reason
+        self.failure = failure
 
 
 class _Form(httpx.AsyncByteStream):
@@ -99,9 +102,11 @@ class _Form(httpx.AsyncByteStream):
         return _Once(self._content)
 
 
-@attrs.define
 class _Once:
-    _content: bytes | None = attrs.field(repr=False)
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content: bytes | None = content
 
     def __aiter__(self) -> Self:
         return self

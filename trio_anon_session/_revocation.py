@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from ._backoff import retry_pause
@@ -24,21 +23,26 @@ if TYPE_CHECKING:
     from ._token import TokenInfo, TokenRequestOptions
 
 
-@attrs.define(eq=False)
 class Revocation:
     """Is the revocation of one token: under way, or ended one way or another.
 
     Attributes:
+        token: the token.
+        options: what to send along.
+        error: what is raised of it in the end.
         scope: of the session's task that runs it.
     """
 
-    token: TokenInfo
-    options: TokenRequestOptions | None = None
-    error: RevocationError | None = None
-    scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
-    _cause: Exception | None = None
-    _succeeded: bool = False
-    _ended: trio.Event = attrs.field(factory=trio.Event)
+    __slots__ = ("_cause", "_ended", "_succeeded", "error", "options", "scope", "token")
+
+    def __init__(self, token: TokenInfo, options: TokenRequestOptions | None = None) -> None:
+        self.token = token
+        self.options = options
+        self.error: RevocationError | None = None
+        self.scope = trio.CancelScope(shield=True)
+        self._cause: Exception | None = None
+        self._succeeded = False
+        self._ended = trio.Event()
 
     async def run(self, manager: TokenSource, config: Config) -> None:
         """Ask until the token is gone, or until a round of attempts has failed."""
