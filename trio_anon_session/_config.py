@@ -17,6 +17,7 @@ import httpx
 
 from ._errors import ConfigError, TokenRequestError
 from ._secrets import UnpicklableValue, with_quiet_init, without_locals
+from ._values import Value
 
 AuthMethod = Literal["client_secret_post", "client_secret_basic"]
 RefreshMode = Literal["eager", "on_request"]
@@ -50,7 +51,7 @@ _PROTECTED_PARAMS = frozenset(
 # RFC 6749 §3.3: one or more of these, separated by single spaces.
 _SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*"
 
-_Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+_Check = Callable[[str, Any], None]
 
 
 def is_loopback(host: str) -> bool:
@@ -69,11 +70,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _seconds(*, zero: bool, optional: bool = False) -> _Validator:
+def _seconds(*, zero: bool, optional: bool = False) -> _Check:
     wants = f"wants a finite number of seconds, {'0 or more' if zero else 'more than 0'}"
     wants += ", or None" if optional else ""
 
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    def check(field: str, value: object) -> None:
         if value is None and optional:
             return
         if (
@@ -82,7 +83,7 @@ def _seconds(*, zero: bool, optional: bool = False) -> _Validator:
             or value < 0
             or (value == 0 and not zero)
         ):
-            raise ConfigError(attribute.alias or attribute.name, f"{wants}; got {_shown(value)}")
+            raise ConfigError(field, f"{wants}; got {_shown(value)}")
 
     return check
 
@@ -102,12 +103,12 @@ def _to_float(value: Any) -> Any:
         return value
 
 
-def _check_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_text(field: str, value: object) -> None:
     # The value is not shown: a secret given for the wrong field would be.
     if not isinstance(value, str) or not value:
-        raise ConfigError(attribute.name, f"wants a non-empty str; got {_kind(value)}")
+        raise ConfigError(field, f"wants a non-empty str; got {_kind(value)}")
     if not _is_encodable(value):
-        raise ConfigError(attribute.name, "wants text that UTF-8 can encode")
+        raise ConfigError(field, "wants text that UTF-8 can encode")
 
 
 def _is_encodable(text: str) -> bool:
@@ -115,9 +116,9 @@ def _is_encodable(text: str) -> bool:
     return text.encode(errors="ignore").decode() == text
 
 
-def _check_optional_text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_optional_text(field: str, value: object) -> None:
     if value is not None:
-        _check_text(instance, attribute, value)
+        _check_text(field, value)
 
 
 def _kind(value: object) -> str:
@@ -147,34 +148,32 @@ def _check_url(field: str, value: object) -> None:
         )
 
 
-def _url_validator(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_optional_url(field: str, value: object) -> None:
     if value is not None:
-        _check_url(attribute.alias or attribute.name, value)
+        _check_url(field, value)
 
 
-def _check_root_url(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
-    _check_url(attribute.name, value)
+def _check_root_url(field: str, value: str) -> None:
+    _check_url(field, value)
     if "?" in value:
-        raise ConfigError(attribute.name, "wants a URL without a query")
+        raise ConfigError(field, "wants a URL without a query")
 
 
-def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Validator:
+def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
     wants = "wants " + " or ".join(map(repr, choices)) + (" or None" if optional else "")
 
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    def check(field: str, value: object) -> None:
         if value not in choices and not (optional and value is None):
             # The value is not shown: a secret given for the wrong field would be.
             shown = "another str" if isinstance(value, str) and value else _kind(value)
-            raise ConfigError(attribute.name, f"{wants}; got {shown}")
+            raise ConfigError(field, f"{wants}; got {shown}")
 
     return check
 
 
-def _check_scope(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_scope(field: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and re.fullmatch(_SCOPE, value)):
-        raise ConfigError(
-            attribute.name, "wants scopes separated by single spaces (RFC 6749 §3.3), or None"
-        )
+        raise ConfigError(field, "wants scopes separated by single spaces (RFC 6749 §3.3), or None")
 
 
 def _freeze_params(value: Any) -> Any:
@@ -188,20 +187,20 @@ def _freeze_params(value: Any) -> Any:
     )
 
 
-def _check_params(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_params(field: str, value: object) -> None:
     if not isinstance(value, Mapping):
-        raise ConfigError(attribute.name, f"wants a mapping of form fields; got {_kind(value)}")
+        raise ConfigError(field, f"wants a mapping of form fields; got {_kind(value)}")
     for name, item in value.items():
         if not isinstance(name, str) or not name or not _is_encodable(name):
-            raise ConfigError(attribute.name, "wants non-empty str names")
+            raise ConfigError(field, "wants non-empty str names")
         if name in _PROTECTED_PARAMS:
-            raise ConfigError(attribute.name, f"must not set {name!r}: it has its own setting")
+            raise ConfigError(field, f"must not set {name!r}: it has its own setting")
         # RFC 8707 §2: of all fields, `resource` alone may be repeated.
         texts = item if isinstance(item, tuple) and name == "resource" else (item,)
         for text in texts:
             if not isinstance(text, str) or not _is_encodable(text):
                 raise ConfigError(
-                    attribute.name,
+                    field,
                     f"wants a str for {name!r}"
                     + (", or a list of them" if name == "resource" else ""),
                 )
@@ -212,31 +211,60 @@ def _show_params(value: Mapping[str, object]) -> str:
     return "{" + ", ".join(f"{name!r}: ..." for name in value) + "}"
 
 
-def _check_count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_count(field: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(attribute.name, f"wants an int, 0 or more; got {_shown(value)}")
+        raise ConfigError(field, f"wants an int, 0 or more; got {_shown(value)}")
 
 
-def _check_callable(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_callable(field: str, value: object) -> None:
     if value is not None and not callable(value):
         raise ConfigError(
-            attribute.name,
+            field,
             f"wants a callable (attempt, error) -> seconds or None; got {_kind(value)}",
         )
 
 
-def _check_flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_flag(field: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise ConfigError(attribute.name, f"wants True or False; got {_kind(value)}")
+        raise ConfigError(field, f"wants True or False; got {_kind(value)}")
 
 
-def _duration(default: float, *, zero: bool = True) -> Any:
-    return attrs.field(default=default, converter=_to_float, validator=_seconds(zero=zero))
+_ZERO_OR_MORE = ("stale_buffer", "expired_buffer", "refresh_jitter", "shutdown_timeout")
+_MORE_THAN_ZERO = (
+    "retry_interval",
+    "max_retry_interval",
+    "request_timeout",
+    "min_refresh_interval",
+    "default_lifetime",
+)
+_DURATIONS = (*_ZERO_OR_MORE, *_MORE_THAN_ZERO, "idle_timeout")
+# Not validators, each of which attrs would write and compile into the constructor: an import of
+# this package would be 1 % slower.
+_CHECKS: dict[str, _Check] = {
+    "client_id": _check_text,
+    "client_secret": _check_text,
+    "api_root_url": _check_root_url,
+    "token_url": _check_optional_url,
+    "revoke_url": _check_optional_url,
+    "auth_method": _one_of(get_args(AuthMethod)),
+    "scope": _check_scope,
+    "box_subject_type": _one_of(("enterprise", "user"), optional=True),
+    "box_subject_id": _check_optional_text,
+    "extra_params": _check_params,
+    "refresh": _one_of(get_args(RefreshMode)),
+    "idle_timeout": _seconds(zero=False, optional=True),
+    "max_retries": _check_count,
+    "retry_strategy": _check_callable,
+    "revoke_on_exit": _check_flag,
+    **dict.fromkeys(_ZERO_OR_MORE, _seconds(zero=True)),
+    **dict.fromkeys(_MORE_THAN_ZERO, _seconds(zero=False)),
+}
+"""What each setting has to be."""
 
 
 @with_quiet_init
-@attrs.frozen(kw_only=True)
-class Config(UnpicklableValue):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Config(Value, UnpicklableValue):
     """Holds the settings of a session. Frozen, and checked when it is made.
 
     Each argument is an attribute, too. All durations are float seconds.
@@ -285,46 +313,39 @@ class Config(UnpicklableValue):
         ConfigError: naming the field and what it wants.
     """
 
-    client_id: str = attrs.field(validator=_check_text)
-    client_secret: str = attrs.field(validator=_check_text, repr=False)
-    api_root_url: str = attrs.field(default="https://api.box.com", validator=_check_root_url)
-    _token_url: str | None = attrs.field(default=None, alias="token_url", validator=_url_validator)
-    _revoke_url: str | None = attrs.field(
-        default=None, alias="revoke_url", validator=_url_validator
-    )
-    auth_method: AuthMethod = attrs.field(
-        default="client_secret_post", validator=_one_of(get_args(AuthMethod))
-    )
-    scope: str | None = attrs.field(default=None, validator=_check_scope)
-    box_subject_type: Literal["enterprise", "user"] | None = attrs.field(
-        default=None, validator=_one_of(("enterprise", "user"), optional=True)
-    )
-    box_subject_id: str | None = attrs.field(default=None, validator=_check_optional_text)
+    client_id: str
+    client_secret: str = attrs.field(repr=False)
+    api_root_url: str = "https://api.box.com"
+    _token_url: str | None = attrs.field(default=None, alias="token_url")
+    _revoke_url: str | None = attrs.field(default=None, alias="revoke_url")
+    auth_method: AuthMethod = "client_secret_post"
+    scope: str | None = None
+    box_subject_type: Literal["enterprise", "user"] | None = None
+    box_subject_id: str | None = None
     extra_params: Mapping[str, str | tuple[str, ...]] = attrs.field(
-        factory=dict,
-        converter=_freeze_params,
-        validator=_check_params,
-        repr=_show_params,
-        hash=False,
+        factory=dict, converter=_freeze_params, repr=_show_params, hash=False
     )
-    stale_buffer: float = _duration(600.0)
-    expired_buffer: float = _duration(30.0)
-    refresh: RefreshMode = attrs.field(default="eager", validator=_one_of(get_args(RefreshMode)))
-    idle_timeout: float | None = attrs.field(
-        default=None, converter=_to_float, validator=_seconds(zero=False, optional=True)
-    )
-    refresh_jitter: float = _duration(0.0)
-    max_retries: int = attrs.field(default=5, validator=_check_count)
-    retry_interval: float = _duration(2.0, zero=False)
-    max_retry_interval: float = _duration(60.0, zero=False)
-    retry_strategy: RetryStrategy | None = attrs.field(default=None, validator=_check_callable)
-    request_timeout: float = _duration(30.0, zero=False)
-    min_refresh_interval: float = _duration(1.0, zero=False)
-    default_lifetime: float = _duration(3600.0, zero=False)
-    revoke_on_exit: bool = attrs.field(default=False, validator=_check_flag)
-    shutdown_timeout: float = _duration(5.0)
+    stale_buffer: float = 600.0
+    expired_buffer: float = 30.0
+    refresh: RefreshMode = "eager"
+    idle_timeout: float | None = None
+    refresh_jitter: float = 0.0
+    max_retries: int = 5
+    retry_interval: float = 2.0
+    max_retry_interval: float = 60.0
+    retry_strategy: RetryStrategy | None = None
+    request_timeout: float = 30.0
+    min_refresh_interval: float = 1.0
+    default_lifetime: float = 3600.0
+    revoke_on_exit: bool = False
+    shutdown_timeout: float = 5.0
 
     def __attrs_post_init__(self) -> None:
+        for name in _DURATIONS:
+            object.__setattr__(self, name, _to_float(getattr(self, name)))
+        for attribute in attrs.fields(Config):
+            field = attribute.alias or attribute.name
+            _CHECKS[field](field, getattr(self, attribute.name))
         if (self.box_subject_type is None) != (self.box_subject_id is None):
             missing = "box_subject_id" if self.box_subject_id is None else "box_subject_type"
             raise ConfigError(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ._values import Value
+
 if TYPE_CHECKING:
     from ._token import TokenState
 
 
-@attrs.frozen
-class SessionStatistics:
+@attrs.frozen(eq=False, repr=False)
+class SessionStatistics(Value):
     """Is what :meth:`AnonymousSession.statistics` saw at one moment. Times are seconds.
 
     Attributes:
@@ -45,8 +47,8 @@ class SessionStatistics:
     next_refresh_in: float | None
 
 
-@attrs.frozen
-class Granted:
+@attrs.frozen(eq=False, repr=False)
+class Granted(Value):
     """A grant brought a token that getters now get.
 
     One that an invalidation or a revocation overtook is told to nobody.
@@ -64,8 +66,8 @@ class Granted:
     latency: float
 
 
-@attrs.frozen
-class RefreshFailed:
+@attrs.frozen(eq=False, repr=False)
+class RefreshFailed(Value):
     """An attempt to get a token failed.
 
     Attributes:
@@ -92,15 +94,15 @@ class RefreshFailed:
     status_code: int | None
 
 
-@attrs.frozen
-class Invalidated:
+@attrs.frozen(eq=False, repr=False)
+class Invalidated(Value):
     """The current token was dropped because somebody reported it dead."""
 
     fingerprint: str
 
 
-@attrs.frozen
-class Revoked:
+@attrs.frozen(eq=False, repr=False)
+class Revoked(Value):
     """A token was revoked at the server, or could not be.
 
     With ``revoke_on_exit``, what is revoked at the end is told after :class:`Closed`.
@@ -114,16 +116,16 @@ class Revoked:
     error: str | None
 
 
-@attrs.frozen
-class StateChanged:
+@attrs.frozen(eq=False, repr=False)
+class StateChanged(Value):
     """The session's state is another one now."""
 
     old: TokenState
     new: TokenState
 
 
-@attrs.frozen
-class Closed:
+@attrs.frozen(eq=False, repr=False)
+class Closed(Value):
     """The session's block was left, or the session broke down, and its tasks have ended.
 
     With ``revoke_on_exit``, :class:`Revoked` may follow, and nothing else.

@@ -17,6 +17,7 @@ import attrs
 
 from ._errors import ConfigError
 from ._secrets import UnpicklableValue, with_quiet_init, without_locals
+from ._values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +51,8 @@ def _fits_a_header(token: str) -> bool:
 
 
 @with_quiet_init
-@attrs.frozen
-class TokenInfo(UnpicklableValue):
+@attrs.frozen(eq=False, repr=False)
+class TokenInfo(Value, UnpicklableValue):
     """Is one access token and the times of its life.
 
     ``sent_at``, ``stale_at`` and ``expires_at`` are times of Trio's clock.
@@ -156,8 +157,8 @@ def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 
 
 @with_quiet_init
-@attrs.frozen
-class TokenRequestOptions:
+@attrs.frozen(eq=False, repr=False)
+class TokenRequestOptions(Value):
     """Holds what may be asked of a single token request.
 
     Args:
