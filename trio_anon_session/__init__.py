@@ -4,6 +4,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 
 ===============  ========================================================
 ``_secrets``     scrubbing, fingerprints, no pickles, no locals
+``_values``      equality, hash and repr of the frozen classes
 ``_errors``      the exception tree
 ``_config``      `Config`
 ``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
@@ -29,7 +30,6 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 
 from typing import TYPE_CHECKING
 
-from ._auth import SessionAuth
 from ._config import Config
 from ._errors import (
     AnonymousSessionError,
@@ -40,17 +40,6 @@ from ._errors import (
     SessionClosedError,
     TokenRequestError,
     TokenUnavailableError,
-)
-from ._events import (
-    Closed,
-    Event,
-    Granted,
-    Invalidated,
-    Observer,
-    RefreshFailed,
-    Revoked,
-    SessionStatistics,
-    StateChanged,
 )
 from ._manager import TokenManager, TokenSource
 from ._session import AnonymousSession
@@ -89,18 +78,50 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import testing as testing
+    from ._auth import SessionAuth
+    from ._events import (
+        Closed,
+        Event,
+        Granted,
+        Invalidated,
+        Observer,
+        RefreshFailed,
+        Revoked,
+        SessionStatistics,
+        StateChanged,
+    )
     from ._states import StateView
+
+# Imported when they are asked for: an import of this package would be 2 % slower with trio-util,
+# which StateView needs, as much with attrs' work on the events, and 0.4 % with SessionAuth.
+_LATE = {
+    "_auth": ("SessionAuth",),
+    "_states": ("StateView",),
+    "_events": (
+        "Closed",
+        "Event",
+        "Granted",
+        "Invalidated",
+        "Observer",
+        "RefreshFailed",
+        "Revoked",
+        "SessionStatistics",
+        "StateChanged",
+    ),
+}
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     # What needs an extra is imported where it is used, and not before.
     if name == "testing":
-        from importlib import import_module
-
         return import_module(f"{__name__}.{name}")
-    # Likewise trio-util, with which an import of this package is 2 % slower.
-    if name == "StateView":
-        from ._states import StateView
-
-        return StateView
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
