@@ -119,7 +119,9 @@ def __getattr__(name: str) -> object:
         return import_module(f"{__name__}.{name}")
     for module, names in _LATE.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            # Kept, so that it is asked for once.
+            globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
