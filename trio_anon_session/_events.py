@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ._values import Value
-
 if TYPE_CHECKING:
     from ._token import TokenState
 
 
-@attrs.frozen(eq=False, repr=False)
-class SessionStatistics(Value):
+@attrs.frozen
+class SessionStatistics:
     """Is what :meth:`AnonymousSession.statistics` saw at one moment. Times are seconds.
 
     Attributes:
@@ -47,8 +45,8 @@ class SessionStatistics(Value):
     next_refresh_in: float | None
 
 
-@attrs.frozen(eq=False, repr=False)
-class Granted(Value):
+@attrs.frozen
+class Granted:
     """A grant brought a token that getters now get.
 
     One that an invalidation or a revocation overtook is told to nobody.
@@ -66,8 +64,8 @@ class Granted(Value):
     latency: float
 
 
-@attrs.frozen(eq=False, repr=False)
-class RefreshFailed(Value):
+@attrs.frozen
+class RefreshFailed:
     """An attempt to get a token failed.
 
     Attributes:
@@ -94,15 +92,15 @@ class RefreshFailed(Value):
     status_code: int | None
 
 
-@attrs.frozen(eq=False, repr=False)
-class Invalidated(Value):
+@attrs.frozen
+class Invalidated:
     """The current token was dropped because somebody reported it dead."""
 
     fingerprint: str
 
 
-@attrs.frozen(eq=False, repr=False)
-class Revoked(Value):
+@attrs.frozen
+class Revoked:
     """A token was revoked at the server, or could not be.
 
     With ``revoke_on_exit``, what is revoked at the end is told after :class:`Closed`.
@@ -116,16 +114,16 @@ class Revoked(Value):
     error: str | None
 
 
-@attrs.frozen(eq=False, repr=False)
-class StateChanged(Value):
+@attrs.frozen
+class StateChanged:
     """The session's state is another one now."""
 
     old: TokenState
     new: TokenState
 
 
-@attrs.frozen(eq=False, repr=False)
-class Closed(Value):
+@attrs.frozen
+class Closed:
     """The session's block was left, or the session broke down, and its tasks have ended.
 
     With ``revoke_on_exit``, :class:`Revoked` may follow, and nothing else.

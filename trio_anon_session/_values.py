@@ -1,4 +1,4 @@
-"""`Value`: what the frozen classes of this package have in common."""
+"""`Value`: equality, hash and repr of the frozen classes that come with the package."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import attrs
 class Value:
     """A base for frozen attrs classes: equal where all facts are, and shown with them.
 
-    attrs would write these three methods for each class, and compile them. That alone would
-    make an import of this package 3 % slower.
+    attrs would write these three methods for each class, and compile them: of an import of
+    trio and httpx with this package, that would be 1 %, and a quarter of the package's share.
     """
 
     __slots__ = ()
