@@ -207,9 +207,9 @@ BUGS = (
         12,
         "all getters get the same exception",
         "backoff",
-        "raise last.error.twin(retry_after=retry_after, attempts=last.attempts) from cause",
-        "last.error.retry_after, last.error.attempts = retry_after, last.attempts\n"
-        "        raise last.error",
+        "raise error.twin(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
+        "error.retry_after, error.attempts = retry_after, attempts\n"
+        "        raise error",
     ),
     Bug(
         13,
