@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Comparison, Effort
 
-NAMES = ("hit_sync", "hit_async", "herd", "down", "cancelled", "hour")
+NAMES = (
+    "hit_sync",
+    "hit_async",
+    "herd",
+    "down",
+    "cancelled",
+    "hour",
+    "release",
+)
 """In the order in which they are run and shown."""
 
 

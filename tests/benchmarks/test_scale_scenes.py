@@ -1,0 +1,87 @@
+"""The scenes that measure crowds: who is counted, and which limits stand beside the figures."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import crowds
+from benchmarks.measure import Effort, Limit
+from benchmarks.scenes import release
+from benchmarks.sources import Grants
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from benchmarks.measure import Comparison, Row
+
+FEW = Effort(turns=1, calls=1, crowd=1_000)
+
+
+def ours(comparisons: Sequence[Comparison], figure: str) -> Row:
+    """Return the library's row in a figure."""
+    rows = next(each.rows for each in comparisons if each.figure == figure)
+    return next(row for row in rows if row.is_ours)
+
+
+@pytest.mark.parametrize("measure", [crowds.total, crowds.stall, crowds.weight])
+@pytest.mark.parametrize("gates", release.GATES.values(), ids=release.GATES)
+async def test_crowds(measure: release.Measure, gates: crowds.Gates) -> None:
+    """Nobody passes a gate before it is opened, and then the whole crowd does."""
+    passed = 0
+
+    @asynccontextmanager
+    async def counted() -> AsyncIterator[crowds.Gate]:
+        async with gates() as gate:
+
+            async def wait() -> None:
+                nonlocal passed
+                await gate.wait()
+                passed += 1
+
+            async def open_it() -> None:
+                assert passed == 0
+                await gate.open()
+
+            yield crowds.Gate(wait, open_it)
+
+    assert await measure(counted, 30) > 0
+    assert passed == 30
+
+
+async def test_one_grant_for_a_crowd() -> None:
+    """All of a crowd share one grant."""
+    grants = Grants()
+    await crowds.total(partial(release.session, grants), 100)
+    assert grants.sent == 1
+
+
+def test_release() -> None:
+    """Each size that is not left out has three figures, with the memory's limit."""
+    comparisons = release.run(FEW)
+    assert [(each.figure, each.size) for each in comparisons] == [
+        ("the release", 1_000),
+        ("the longest stall of another task", 1_000),
+        ("the memory of each", 1_000),
+    ]
+    for each in comparisons:
+        assert [row.subject for row in each.rows] == list(release.GATES)
+    row = ours(comparisons, "the memory of each")
+    assert row.limit == Limit(3_900, "amount")
+    assert not row.is_over
+
+
+async def test_shares() -> None:
+    """A share among many stands beside that among few, and the library's has a limit."""
+    comparisons = await release._totals(30, 1, few=10)
+    assert [each.figure for each in comparisons] == [
+        "the release",
+        "one's share of the release, get_access_token",
+        "one's share of the release, trio.Event",
+    ]
+    assert [row.subject for row in comparisons[1].rows] == ["among 30", "among 10"]
+    assert [row.limit for row in comparisons[1].rows] == [Limit(2.0), None]
+    assert [row.limit for row in comparisons[2].rows] == [None, None]
