@@ -44,7 +44,7 @@ async def total(gates: Gates, count: int) -> float:
     with no_collection():
         async with gates() as gate:
             async with trio.open_nursery() as nursery:
-                await _gather(nursery, gate, count)
+                await gather(nursery, gate, count)
                 began = time.thread_time()
                 await gate.open()
             return time.thread_time() - began
@@ -56,7 +56,7 @@ async def stall(gates: Gates, count: int) -> float:
         watch = _Watch()
         async with gates() as gate, trio.open_nursery() as watching:
             async with trio.open_nursery() as nursery:
-                await _gather(nursery, gate, count)
+                await gather(nursery, gate, count)
                 await watching.start(watch.run)
                 await gate.open()
             watch.is_over = True
@@ -68,13 +68,14 @@ async def weight(gates: Gates, count: int) -> float:
     with no_collection():
         async with gates() as gate, trio.open_nursery() as nursery:
             with tracing():
-                await _gather(nursery, gate, count)
+                await gather(nursery, gate, count)
                 each = traced() / count
             await gate.open()
         return each
 
 
-async def _gather(nursery: trio.Nursery, gate: Gate, count: int) -> None:
+async def gather(nursery: trio.Nursery, gate: Gate, count: int) -> None:
+    """Start a crowd, and return when all of it waits."""
     for _ in range(count):
         nursery.start_soon(gate.wait)
     await trio.testing.wait_all_tasks_blocked()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Unit = Literal["s", "B", "grants", "getters", "instructions", "requests"]
+Unit = Literal["s", "B", "grants", "getters", "instructions", "requests", "exceptions"]
 
 
 @attrs.frozen

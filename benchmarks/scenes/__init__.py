@@ -22,6 +22,7 @@ NAMES = (
     "cancelled",
     "hour",
     "release",
+    "failure",
 )
 """In the order in which they are run and shown."""
 

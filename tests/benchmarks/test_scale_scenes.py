@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import crowds
 from benchmarks.measure import Effort, Limit
-from benchmarks.scenes import release
+from benchmarks.scenes import failure, release
 from benchmarks.sources import Grants
 
 if TYPE_CHECKING:
@@ -85,3 +85,36 @@ async def test_shares() -> None:
     assert [row.subject for row in comparisons[1].rows] == ["among 30", "among 10"]
     assert [row.limit for row in comparisons[1].rows] == [Limit(2.0), None]
     assert [row.limit for row in comparisons[2].rows] == [None, None]
+
+
+def test_failure() -> None:
+    """Each getter is told by an exception of its own; those beside it share one, or do not."""
+    comparisons = failure.run(FEW)
+    assert [(each.figure, each.size) for each in comparisons] == [
+        ("a failure told", 1_000),
+        ("the memory of what each was told", 1_000),
+        ("distinct exceptions", 1_000),
+    ]
+    distinct = {row.subject: row.amount.median for row in comparisons[-1].rows}
+    assert distinct == {
+        "get_access_token": 1_000,
+        "trio.Event, one shared exception": 1,
+        "trio.Event, a plain exception each": 1_000,
+    }
+
+
+@pytest.mark.parametrize(
+    "gates", failure.GATES.values(), ids=[who.subject for who in failure.GATES]
+)
+async def test_everyone_is_told(gates: failure.FailingGates) -> None:
+    """Each of a crowd hands over what it was told."""
+    told: list[Exception] = []
+    await crowds.total(partial(gates, told.append), 30)
+    assert len(told) == 30
+
+
+async def test_one_rejection_for_a_crowd() -> None:
+    """All of a crowd are told of one grant."""
+    rejections = failure.Rejections()
+    await crowds.total(partial(failure.session, failure._forget, rejections), 100)
+    assert rejections.sent == 1

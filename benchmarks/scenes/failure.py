@@ -1,0 +1,180 @@
+"""One failure told to many held getters.
+
+A crowd of getters is held by an empty session, and the endpoint rejects the credentials. Each
+is told by an exception of its own, with the shared cause. Beside it, as many tasks wait at a
+bare gate of Trio's, and then raise one exception that they share, or a plain one each.
+
+The total is the time, on the processor's clock, from the rejection until the last of the tasks
+has caught its exception and ended. The memory is what is left of each of them in what Python
+has allocated (tracemalloc) when all have ended and have kept what they were told: one instance
+that is raised in many tasks gathers all their tracebacks, and with them their frames. It is
+measured once, since it does not vary. How many instances those are is counted in the same pass.
+
+Garbage is collected before each measurement, and not again before its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from benchmarks import crowds
+from benchmarks.measure import Comparison, Contender, Effort, compare, in_turns_async
+from benchmarks.memory import no_collection, traced, tracing
+from benchmarks.sources import CONFIG, Grants
+from trio_anon_session import AnonymousSession, CredentialsRejectedError, TokenInfo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from trio_anon_session import TokenRequestOptions
+
+OURS = "get_access_token"
+BASE = "trio.Event, one shared exception"
+SIZES = (1_000, 100_000)
+TURNS = {1_000: 15, 100_000: 3}
+"""At the most: 100,000 take seconds, and vary little."""
+
+Keep = Callable[[Exception], object]
+FailingGates = Callable[[Keep], AbstractAsyncContextManager[crowds.Gate]]
+"""Makes a gate whose tasks hand over the exception that they are told by."""
+
+
+def run(effort: Effort) -> Sequence[Comparison]:
+    """Measure it."""
+    with _nothing_printed():
+        return trio.run(_measure, effort)
+
+
+async def _measure(effort: Effort) -> list[Comparison]:
+    comparisons = []
+    for size in effort.sizes(*SIZES):
+        totals = await in_turns_async(
+            {
+                who: partial(crowds.total, partial(gates, _forget), size)
+                for who, gates in GATES.items()
+            },
+            effort.turns_of(TURNS[size]),
+        )
+        kept = await in_turns_async(
+            {who: partial(weigh, gates, size) for who, gates in GATES.items()}, 1
+        )
+        weights = {who: [each.weight for each in weighed] for who, weighed in kept.items()}
+        counts = {who: [each.instances for each in weighed] for who, weighed in kept.items()}
+        comparisons += [
+            compare("a failure told", "s", totals, base=BASE, size=size),
+            compare("the memory of what each was told", "B", weights, base=BASE, size=size),
+            compare("distinct exceptions", "exceptions", counts, base=BASE, size=size),
+        ]
+    return comparisons
+
+
+@attrs.frozen
+class Kept:
+    """What getters keep that were told of a failure.
+
+    Attributes:
+        weight: bytes for each of the getters.
+        instances: how many exceptions they have between them.
+    """
+
+    weight: float
+    instances: int
+
+
+async def weigh(gates: FailingGates, count: int) -> Kept:
+    """Weigh what a crowd was told, and count it."""
+    told: list[Exception] = []
+    with no_collection():
+        async with gates(told.append) as gate:
+            # From before they wait: a traceback keeps the frames of tasks that have ended.
+            with tracing():
+                async with trio.open_nursery() as nursery:
+                    await crowds.gather(nursery, gate, count)
+                    await gate.open()
+                return Kept(traced() / count, len({id(error) for error in told}))
+
+
+def _forget(error: Exception) -> None:
+    """Keep none of them."""
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Keep the log, which shows each rejection, out of the results."""
+    handler = logging.NullHandler()
+    logger = logging.getLogger("trio_anon_session")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class Rejections(Grants):
+    """A token manager whose credentials are rejected, when it is let."""
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        await super().get_tokens_client_credentials_grant(options)
+        raise CredentialsRejectedError("rejected", retryable=False, error="invalid_client")
+
+
+@asynccontextmanager
+async def session(keep: Keep, rejections: Rejections | None = None) -> AsyncIterator[crowds.Gate]:
+    """A session whose grant waits, and fails."""
+    rejections = rejections or Rejections()
+    rejections.gate = trio.Event()
+    async with AnonymousSession(CONFIG, rejections) as opened:
+
+        async def wait() -> None:
+            try:
+                await opened.get_access_token()
+            except CredentialsRejectedError as error:
+                keep(error)
+
+        async def fail() -> None:
+            rejections.gate.set()
+
+        yield crowds.Gate(wait, fail)
+
+
+@asynccontextmanager
+async def _raised(
+    gates: crowds.Gates, make: Callable[[], Exception], keep: Keep
+) -> AsyncIterator[crowds.Gate]:
+    """A gate behind which each raises what is made for it."""
+    async with gates() as gate:
+
+        async def wait() -> None:
+            try:
+                await gate.wait()
+                raise make()
+            except OSError as error:
+                keep(error)
+
+        yield crowds.Gate(wait, gate.open)
+
+
+@asynccontextmanager
+async def _shared(gates: crowds.Gates, keep: Keep) -> AsyncIterator[crowds.Gate]:
+    """A gate behind which all raise the same."""
+    error = OSError("rejected")
+    async with _raised(gates, lambda: error, keep) as gate:
+        yield gate
+
+
+GATES: dict[Contender, FailingGates] = {
+    Contender(OURS, is_ours=True): session,
+    Contender(BASE): partial(_shared, crowds.event),
+    Contender("trio.Event, a plain exception each"): partial(
+        _raised, crowds.event, partial(OSError, "rejected")
+    ),
+}
