@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 import weakref
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -327,14 +328,19 @@ async def test_a_twin_further_out(autojump_clock: MockClock) -> None:
         may_open.set()
 
 
-async def test_a_task_of_the_block_does_not_keep_the_session(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("owns_manager", [False, True])
+async def test_a_task_of_the_block_does_not_keep_the_session(
+    autojump_clock: MockClock, owns_manager: bool
+) -> None:
     """A task that was started in the block, and outlives it, keeps nothing of it alive."""
 
     async def use_for_a_moment() -> weakref.ref[AnonymousSession]:
-        manager = FakeTokenManager(make_config())
-        async with AnonymousSession(manager.config, manager) as session:
+        config = make_config()
+        manager = None if owns_manager else FakeTokenManager(config)
+        async with AnonymousSession(config, manager) as session:
             nursery.start_soon(trio.sleep_forever)
-            await session.get_access_token()
+            if manager is not None:
+                await session.get_access_token()
             return weakref.ref(session)
 
     async with trio.open_nursery() as nursery:
@@ -342,6 +348,15 @@ async def test_a_task_of_the_block_does_not_keep_the_session(autojump_clock: Moc
         gc.collect()
         assert there() is None
         nursery.cancel_scope.cancel()
+
+
+async def test_sessions_in_each_other_that_need_no_warning(autojump_clock: MockClock) -> None:
+    """With token managers given to them, they add nothing to what each task has a copy of."""
+    config = make_config()
+    manager = FakeTokenManager(config)
+    outside = dict(copy_context().items())
+    async with AnonymousSession(config, manager), AnonymousSession(config, manager):
+        assert dict(copy_context().items()) == outside
 
 
 async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) -> None:

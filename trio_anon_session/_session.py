@@ -78,7 +78,11 @@ _USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
 _sessions_around: ContextVar[tuple[weakref.ref[AnonymousSession], ...]] = ContextVar(
     "sessions_around", default=()
 )
-"""The sessions in whose blocks a task is, or was started. It may outlive them, and keeps none."""
+"""The sessions in whose blocks a task is, or was started. It may outlive them, and keeps none.
+
+Those alone that own their token manager, since no other is warned of: each task has a copy, and
+one that opens many sessions in each other would have copies as long.
+"""
 
 
 class _Grant:
@@ -206,11 +210,12 @@ class AnonymousSession(Unpicklable):
                 "this session was opened before, and a session is entered once: "
                 "make a new AnonymousSession"
             )
-        self._warn_of_twin()
-        # Without those that are gone: they would pile up where each session's block starts the
-        # task that opens the next.
-        around = [there for there in _sessions_around.get() if there() is not None]
-        _sessions_around.set((*around, weakref.ref(self)))
+        if self._owns_manager:
+            self._warn_of_twin()
+            # Without those that are gone: they would pile up where each session's block starts
+            # the task that opens the next.
+            around = [there for there in _sessions_around.get() if there() is not None]
+            _sessions_around.set((*around, weakref.ref(self)))
         self._thread, self._now = get_ident(), clock.current_time
         # Where nobody has imported trio.testing there is no MockClock, and importing it
         # here would double a program's start.
@@ -234,9 +239,9 @@ class AnonymousSession(Unpicklable):
         try:
             crash = await self._end()  # noqa: ASYNC102
         finally:
-            around = _sessions_around.get()
-            _sessions_around.set(tuple(there for there in around if there() is not self))
             if isinstance(self._manager, TokenManager) and self._owns_manager:
+                around = _sessions_around.get()
+                _sessions_around.set(tuple(there for there in around if there() is not self))
                 with trio.move_on_after(self._config.shutdown_timeout, shield=True):
                     await self._manager.aclose()
         settle(exc, crash)
@@ -245,13 +250,7 @@ class AnonymousSession(Unpicklable):
         """Warn of an open session that does the same work: two get a token each."""
         for there in _sessions_around.get():
             other = there()
-            if (
-                other is not None
-                and self._owns_manager
-                and other._owns_manager
-                and not other._closed
-                and other._config == self._config
-            ):
+            if other is not None and not other._closed and other._config == self._config:
                 warnings.warn(
                     "a session with the same config is open around this one, and each of the two "
                     "gets tokens of its own: hand that session on instead of opening another",
