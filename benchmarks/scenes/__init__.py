@@ -23,6 +23,7 @@ NAMES = (
     "hour",
     "release",
     "failure",
+    "sessions",
 )
 """In the order in which they are run and shown."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks import crowds
 from benchmarks.measure import Effort, Limit
-from benchmarks.scenes import failure, release
+from benchmarks.scenes import failure, release, sessions
 from benchmarks.sources import Grants
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from benchmarks.measure import Comparison, Row
 
@@ -118,3 +118,39 @@ async def test_one_rejection_for_a_crowd() -> None:
     rejections = failure.Rejections()
     await crowds.total(partial(failure.session, failure._forget, rejections), 100)
     assert rejections.sent == 1
+
+
+def test_sessions() -> None:
+    """Start, close and memory, with a limit for what a session takes on top of a nursery."""
+    comparisons = sessions.run(FEW)
+    assert [(each.figure, each.size) for each in comparisons] == [
+        (figure, size)
+        for size in (1, 1_000)
+        for figure in ("the start of each", "the close of each", "the memory of each")
+    ]
+    limited = {row.subject: row.limit for row in comparisons[-1].rows if row.limit}
+    assert limited == {"that session, on top of the nursery": Limit(1_500, "amount")}
+    assert not any(row.is_over for each in comparisons for row in each.rows)
+
+
+@pytest.mark.parametrize("measure", [sessions.timed, sessions.weight])
+async def test_sessions_are_open_at_once(measure: Callable[..., Awaitable[object]]) -> None:
+    """All are opened before the first is closed, and all are closed."""
+    now = most = 0
+
+    class Watched(sessions.Nursery):
+        __slots__ = ()
+
+        async def __aenter__(self) -> None:
+            nonlocal now, most
+            await super().__aenter__()
+            now += 1
+            most = max(most, now)
+
+        async def __aexit__(self, *exc_info: Any) -> None:
+            nonlocal now
+            now -= 1
+            await super().__aexit__(*exc_info)
+
+    await measure(Watched, 30)
+    assert (most, now) == (30, 0)
