@@ -23,6 +23,7 @@ NAMES = (
     "hour",
     "release",
     "failure",
+    "under_load",
     "sessions",
 )
 """In the order in which they are run and shown."""

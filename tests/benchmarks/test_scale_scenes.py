@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from benchmarks import crowds
 from benchmarks.measure import Effort, Limit
-from benchmarks.scenes import failure, release, sessions
+from benchmarks.scenes import failure, release, sessions, under_load
 from benchmarks.sources import Grants
 
 if TYPE_CHECKING:
@@ -154,3 +155,45 @@ async def test_sessions_are_open_at_once(measure: Callable[..., Awaitable[object
 
     await measure(Watched, 30)
     assert (most, now) == (30, 0)
+
+
+def test_under_load() -> None:
+    """Nobody is held by a refresh, and that and the slowest getters have limits."""
+    comparisons = under_load.run(FEW)
+    assert [each.figure for each in comparisons] == [
+        "a getter's time, p50",
+        "a getter's time, p99",
+        "a getter's time, p99.9",
+        "getters held after the first token",
+        "refreshes meanwhile",
+    ]
+    assert ours(comparisons, "a getter's time, p99.9").limit == Limit(1.1)
+    held = ours(comparisons, "getters held after the first token")
+    assert held.limit == Limit(0, "amount")
+    assert held.amount.high == 0
+    refreshing, fresh = comparisons[-1].rows
+    assert refreshing.amount.low >= 1
+    assert fresh.amount.high == 0
+
+
+def test_the_load() -> None:
+    """It is 50,000 calls for each second of refreshes, of a session or of none."""
+    clock = under_load.WorkClock()
+    load = trio.run(under_load.with_session, under_load.Renewals, 2, clock=clock)
+    assert len(load.times) == 10_000
+    load = trio.run(under_load.without_session, 1, clock=under_load.WorkClock())
+    assert len(load.times) == 5_000
+
+
+def test_percentiles() -> None:
+    """A share of the calls takes no longer than the time of that share."""
+    load = under_load.Load([float(number) for number in range(1001)])
+    assert [load.time_of(share) for share in (0.5, 0.99, 0.999)] == [500.0, 990.0, 999.0]
+
+
+def test_work_clock() -> None:
+    """An hour with nothing to do is skipped."""
+    clock = under_load.WorkClock()
+    before = clock.current_time()
+    trio.run(trio.sleep, 3600.0, clock=clock)
+    assert clock.current_time() - before >= 3600.0

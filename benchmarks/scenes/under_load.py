@@ -1,0 +1,189 @@
+"""Refresh under load.
+
+Ten tasks call a getter 50,000 times a second between them: each makes 50 calls in a row every
+10 ms, and they begin 1 ms apart. Meanwhile the session refreshes its token 20 times, every
+100 ms, which take the endpoint 5 ms; that is far more than there would be of a token that lives
+for an hour, and for 5 % of the calls the token is STALE. Beside it, the same load on a session
+with a token that stays FRESH, and on a bare checkpoint with no session at all.
+
+All times are on the processor's clock, Trio's included, which skips the time in which there is
+nothing to do: so the load is what it would be on an idle machine, whatever other programs do.
+A getter's time is that from its call until its return, with others' turns meanwhile. The
+percentiles are of all calls of a turn. Held are those getters that had to wait for a token once
+the first was there.
+
+Garbage is collected before each load, and not again before its end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from benchmarks.measure import Comparison, Contender, Effort, Limit, compare, in_turns_async
+from benchmarks.memory import no_collection
+from benchmarks.sources import CONFIG, Grants
+from trio_anon_session import AnonymousSession, TokenInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from trio_anon_session import TokenRequestOptions
+
+CALLERS = 10
+IN_A_ROW = 50
+PERIOD = 0.01
+STALE_AFTER = 0.1
+"""Seconds, and so long from one refresh to the next."""
+ANSWER_AFTER = 0.005
+REFRESHES = 20
+TURNS = 9
+"""At the most."""
+
+OURS = Contender("get_access_token, with refreshes", is_ours=True)
+BASE = Contender("get_access_token, without any", is_ours=True)
+FLOOR = Contender("no session, a bare checkpoint")
+LIMITS = {"p99.9": Limit(1.1)}
+HELD_LIMIT = Limit(0, "amount")
+PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+
+
+def run(effort: Effort) -> Sequence[Comparison]:
+    """Measure it."""
+    return trio.run(_measure, effort, clock=WorkClock())
+
+
+async def _measure(effort: Effort) -> list[Comparison]:
+    refreshes = REFRESHES if effort.calls >= 1_000 * REFRESHES else REFRESHES // 10
+    measured = await in_turns_async(
+        {
+            OURS: partial(with_session, Renewals, refreshes),
+            BASE: partial(with_session, Grants, refreshes),
+            FLOOR: partial(without_session, refreshes),
+        },
+        effort.turns_of(TURNS),
+    )
+    sessions = {who: loads for who, loads in measured.items() if who != FLOOR}
+    comparisons = []
+    for name, share in PERCENTILES.items():
+        times = {
+            attrs.evolve(who, limit=LIMITS.get(name) if who == OURS else None): [
+                load.time_of(share) for load in loads
+            ]
+            for who, loads in measured.items()
+        }
+        figure = f"a getter's time, {name}"
+        comparisons.append(compare(figure, "s", times, base=BASE.subject))
+    held = {
+        attrs.evolve(who, limit=HELD_LIMIT): [load.held for load in loads]
+        for who, loads in sessions.items()
+    }
+    sent = {who: [load.refreshes for load in loads] for who, loads in sessions.items()}
+    return [
+        *comparisons,
+        compare("getters held after the first token", "getters", held, base=BASE.subject),
+        compare("refreshes meanwhile", "grants", sent, base=BASE.subject),
+    ]
+
+
+@attrs.frozen
+class Load:
+    """What became of one load.
+
+    Attributes:
+        times: seconds of each call, the shortest first.
+        held: how many getters waited for a token.
+        refreshes: how many tokens were granted meanwhile.
+    """
+
+    times: Sequence[float]
+    held: int = 0
+    refreshes: int = 0
+
+    def time_of(self, share: float) -> float:
+        """Return the seconds within which this share of the calls returned."""
+        return self.times[int(share * (len(self.times) - 1))]
+
+
+async def with_session(source: Callable[[], Grants], refreshes: int) -> Load:
+    """Load a session for as long as so many refreshes take."""
+    grants = source()
+    async with AnonymousSession(grants.config, grants) as session:
+        await session.get_access_token()
+        before = session.statistics()
+        times = await _load(session.get_access_token, refreshes)
+        after = session.statistics()
+    return Load(
+        times,
+        held=after.getters_held_total - before.getters_held_total,
+        refreshes=after.grants - before.grants,
+    )
+
+
+async def without_session(refreshes: int) -> Load:
+    """Load nothing for as long."""
+    return Load(await _load(trio.lowlevel.checkpoint, refreshes))
+
+
+async def _load(call: Callable[[], Awaitable[object]], refreshes: int) -> Sequence[float]:
+    """Return the seconds that each call took, sorted."""
+    times = array("d")
+    rows = round(refreshes * STALE_AFTER / PERIOD)
+    with no_collection():
+        begin_at = trio.current_time() + PERIOD
+        async with trio.open_nursery() as nursery:
+            for caller in range(CALLERS):
+                own_begin_at = begin_at + caller * PERIOD / CALLERS
+                nursery.start_soon(_call, call, own_begin_at, rows, times)
+    return sorted(times)
+
+
+async def _call(
+    call: Callable[[], Awaitable[object]], begin_at: float, rows: int, times: array[float]
+) -> None:
+    for row in range(rows):
+        await trio.sleep_until(begin_at + row * PERIOD)
+        for _ in range(IN_A_ROW):
+            began = time.thread_time()
+            await call()
+            times.append(time.thread_time() - began)
+
+
+class Renewals(Grants):
+    """A token manager whose tokens are STALE soon, and which takes a while for the next."""
+
+    def __init__(self) -> None:
+        super().__init__(CONFIG.replace(min_refresh_interval=STALE_AFTER / 2), lifetime=1.0)
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        token = await super().get_tokens_client_credentials_grant(options)
+        await trio.sleep(ANSWER_AFTER)
+        return attrs.evolve(token, stale_at=token.sent_at + STALE_AFTER)
+
+
+class WorkClock(trio.abc.Clock):
+    """Runs while this thread is at work, and skips the time in which it would sleep."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return self._skipped + time.thread_time()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        # Trio asks when no task can run before the deadline.
+        if deadline == math.inf:
+            return deadline
+        self._skipped += max(0.0, deadline - self.current_time())
+        return 0.0
