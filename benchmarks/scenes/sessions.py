@@ -6,8 +6,9 @@ manager each, and no token as yet. Beside them, as many bare nurseries with one 
 for an hour.
 
 Start and close are times on the processor's clock for each of them. The memory is what Python
-has allocated (tracemalloc) for each while all are open: in another pass, and once, since it does
-not vary. What a session takes on top of the nursery that it has, too, is the difference.
+has allocated (tracemalloc) for each while all are open, in another pass. That of many is measured
+once, since it does not vary. What a session takes on top of the nursery that it has, too, is the
+difference.
 
 Garbage is collected before each measurement, and not again before its end.
 """
@@ -62,14 +63,15 @@ async def _measure(effort: Effort) -> list[Comparison]:
         if size == SIZES[-1]:
             # It takes half as long again as all of the rest, and shows nothing new.
             del contenders[own]
+        turns = effort.turns_of(TURNS[size])
         costs = await in_turns_async(
-            {who: partial(timed, make, size) for who, make in contenders.items()},
-            effort.turns_of(TURNS[size]),
+            {who: partial(timed, make, size) for who, make in contenders.items()}, turns
         )
         starts = {who: [cost.start for cost in each] for who, each in costs.items()}
         closes = {who: [cost.close for cost in each] for who, each in costs.items()}
         weights = await in_turns_async(
-            {who: partial(weight, make, size) for who, make in contenders.items()}, 1
+            {who: partial(weight, make, size) for who, make in contenders.items()},
+            turns if size == 1 else 1,
         )
         comparisons += [
             compare("the start of each", "s", starts, base=BASE, size=size),
