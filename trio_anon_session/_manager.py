@@ -12,7 +12,6 @@ import re
 import time
 import warnings
 import zlib
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -162,7 +161,7 @@ class TokenManager(Unpicklable):
         self._owns_client = http_client is None
         self._closed = False
         # Those that a server may know still, and show.
-        self._granted: deque[TokenInfo] = deque(maxlen=_REMEMBERED)
+        self._granted: tuple[TokenInfo, ...] = ()
 
     def __repr__(self) -> str:
         return f"<TokenManager for {self._config.client_id!r} at {self._config.token_url}>"
@@ -224,7 +223,7 @@ class TokenManager(Unpicklable):
         answer = await self._send(self._build_grant(options), self._secrets())
         outcome = self._judge_grant(answer, sent_at)
         if isinstance(outcome, TokenInfo):
-            self._granted.append(outcome)
+            self._granted = (*self._granted, outcome)[-_REMEMBERED:]
         if isinstance(outcome, TokenRequestError):
             self._advise(outcome, answer)
             try:
