@@ -88,7 +88,9 @@ class _Watch:
     longest: float = 0.0
     is_over: bool = False
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def run(  # noqa: ASYNC114  # that list is for names that others start, too
+        self, task_status: trio.TaskStatus[None]
+    ) -> None:
         task_status.started()
         had_turn_at = time.thread_time()
         while not self.is_over:
@@ -106,7 +108,7 @@ async def event() -> AsyncIterator[Gate]:
     """A bare event, which wakes all at once."""
     there = trio.Event()
 
-    async def open_it() -> None:
+    async def open_it() -> None:  # noqa: ASYNC124  # others' gates wait
         there.set()
 
     yield Gate(there.wait, open_it)
@@ -137,7 +139,7 @@ async def parking_lot() -> AsyncIterator[Gate]:
     """What Trio's own primitives park their tasks in."""
     lot = trio.lowlevel.ParkingLot()
 
-    async def open_it() -> None:
+    async def open_it() -> None:  # noqa: ASYNC124  # others' gates wait
         lot.unpark_all()
 
     yield Gate(lot.park, open_it)

@@ -208,8 +208,7 @@ BUGS = (
         "all getters get the same exception",
         "backoff",
         "raise error.twin(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
-        "error.retry_after, error.attempts = retry_after, attempts\n"
-        "        raise error",
+        "error.retry_after, error.attempts = retry_after, attempts\n        raise error",
     ),
     Bug(
         13,

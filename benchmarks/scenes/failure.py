@@ -140,7 +140,7 @@ async def session(keep: Keep, rejections: Rejections | None = None) -> AsyncIter
             except CredentialsRejectedError as error:
                 keep(error)
 
-        async def fail() -> None:
+        async def fail() -> None:  # noqa: ASYNC124  # others' gates wait
             rejections.gate.set()
 
         yield crowds.Gate(wait, fail)

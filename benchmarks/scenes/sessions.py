@@ -154,4 +154,4 @@ class Nursery:
         traceback: TracebackType | None,
     ) -> None:
         self._nursery.cancel_scope.cancel()
-        await self._manager.__aexit__(exc_type, exc, traceback)
+        await self._manager.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102  # it is cancelled
