@@ -26,6 +26,8 @@ Getter: TypeAlias = "Callable[[], object]"
 AsyncGetter: TypeAlias = "Callable[[], Awaitable[object]]"
 
 NO_CHECKPOINT = "a hit is no checkpoint"
+RESOURCE = "https://api.box.com/2.0/files/1"
+"""What is requested with a token."""
 
 
 @attrs.frozen
@@ -86,6 +88,8 @@ SYNC: Kind[SyncCache] = Kind(
 AWAITS_NOTHING: Kind[AsyncCache] = Kind("AWAITS_NOTHING", ("gcloud_aio_auth",))
 """Of asyncio, but a hit is over before it would get there."""
 ON_ASYNCIO: Kind[AsyncCache] = Kind("ON_ASYNCIO", ("google_auth",))
+REQUESTS: Kind[AsyncCache] = Kind("REQUESTS", ("httpx_auth", "authlib"))
+"""What is awaited is a request of `RESOURCE` with the token, on Trio."""
 
 
 def load(kind: Kind[C]) -> tuple[list[C], list[str]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx2
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from benchmarks.endpoint import URL
-from benchmarks.peers import AsyncCache
+from benchmarks.peers import RESOURCE, AsyncCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,4 +39,17 @@ async def _open(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
         yield lambda: client.ensure_active_token(client.token)
 
 
+@asynccontextmanager
+async def _request(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200)
+
+    async with AsyncOAuth2Client(
+        token={**endpoint.form("token-0"), "expires_at": time.time() + endpoint.lifetime},
+        transport=httpx2.MockTransport(answer),
+    ) as client:
+        yield partial(client.get, RESOURCE)
+
+
 ON_TRIO = (AsyncCache("Authlib AsyncOAuth2Client", _open),)
+REQUESTS = (AsyncCache("Authlib AsyncOAuth2Client", _request, remark="of httpx2"),)
