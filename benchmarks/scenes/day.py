@@ -1,0 +1,159 @@
+"""A day of an eager session, with faults.
+
+Twenty-four hours of a virtual clock: each token lives five minutes, so that there are many
+refreshes, a grant takes up to a second, and one request for a token in a hundred goes wrong, in
+one of five ways, by a seeded die. The session asks the embedded token server, in process, by
+HTTP. How many getters were held, once there had been a token, and so waited for a grant.
+
+A thousand getters a second ask. Eighty-six million calls would take ten minutes, nearly all of
+them alike: of a token that is fresh, the second before and the second after. So they are called
+one by one from a second before a token is stale until a second after the grant of the next was
+sent, through failed attempts and all; at other times ten a second stand for the thousand. The
+remark says how many were called. Those of a twentieth of a second ask one after the other: where
+one is held, those behind it are late as well, and not counted.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from benchmarks import virtual_time
+from benchmarks.logs import without_logs
+from benchmarks.measure import Comparison, Contender, Effort, Limit, compare
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio_anon_session import AnonymousSession
+
+A_DAY = 24
+"""Hours."""
+LIFETIME = 300.0
+FAULTY = 0.01
+FAULTS = (
+    Fault.hang(),
+    Fault.server_error(),
+    Fault.rate_limited("30"),
+    Fault(cut="before_headers"),
+    Fault(body=b"<html>"),
+)
+SEED = 6
+
+A_SECOND = 1_000
+"""Getters."""
+SPARSE = 10
+"""Getters a second that stand for them where nothing happens."""
+TICK = 0.05
+"""Seconds; getters that ask in so short a time ask together."""
+MARGIN = 1.0
+"""Seconds before a token is stale, and after the grant of one was sent."""
+
+
+@attrs.frozen
+class Told:
+    """What came of it.
+
+    Attributes:
+        held: getters that were held after the first had its token.
+        called: getters.
+        requests: for a token.
+        failures: those that brought none.
+    """
+
+    held: int
+    called: int
+    requests: int
+    failures: int
+
+
+def run(effort: Effort) -> Sequence[Comparison]:
+    """Measure it; a brief effort makes it an hour."""
+    hours = min(A_DAY, max(effort.crowd // 1_000, 1))
+    with without_logs():
+        told = virtual_time.run(let_pass, hours, plan(FAULTY, SEED))
+    fewest = "one for each half of a life"
+    return [
+        compare(
+            f"held getters in {hours} h",
+            "getters",
+            {
+                Contender(
+                    "an eager AnonymousSession",
+                    is_ours=True,
+                    limit=Limit(0, "amount"),
+                    remark=f"{told.called:,} were called, for {hours * 3600 * A_SECOND:,}",
+                ): [told.held]
+            },
+            base="an eager AnonymousSession",
+        ),
+        compare(
+            f"requests for a token in {hours} h",
+            "requests",
+            {
+                Contender(
+                    "an eager AnonymousSession",
+                    is_ours=True,
+                    remark=f"{told.failures} of them failed",
+                ): [told.requests],
+                Contender(fewest): [hours * 3600 / (LIFETIME / 2)],
+            },
+            base=fewest,
+        ),
+    ]
+
+
+def plan(share: float, seed: int) -> FaultPlan:
+    """Return a plan in which this share of the requests for a token goes wrong."""
+    die = random.Random(seed)
+    # More than there will be; the first is good, since all is counted from there.
+    return FaultPlan(
+        token=[
+            Fault(delay=die.random()),
+            *(
+                die.choice(FAULTS) if die.random() < share else Fault(delay=die.random())
+                for _ in range(10_000)
+            ),
+        ]
+    )
+
+
+async def let_pass(hours: int, faults: FaultPlan) -> Told:
+    """Let so many hours pass, and return what came of it."""
+    server = TokenServer(faults, lifetime=LIFETIME, keep=1)
+    called = 0
+    async with open_test_session(server) as session:
+        await session.get_access_token()
+        held_at_first = session.statistics().getters_held_total
+        ends_at = trio.current_time() + hours * 3600
+        async with trio.open_nursery() as nursery:
+            while (now := trio.current_time()) < ends_at:
+                interval = TICK if is_near_a_grant(session, now) else 1.0
+                count = round(A_SECOND * TICK) if interval == TICK else SPARSE
+                # One that is held does not keep the others from asking.
+                nursery.start_soon(_call, session, count)
+                called += count
+                await trio.sleep(interval)
+        told = session.statistics()
+    return Told(
+        held=told.getters_held_total - held_at_first,
+        called=called,
+        requests=told.grants + told.failures,
+        failures=told.failures,
+    )
+
+
+def is_near_a_grant(session: AnonymousSession, now: float) -> bool:
+    """Return whether a grant is under way, was so a moment ago, or will be in a moment."""
+    token = session.token_info
+    # What a sparse second would jump over is near, too.
+    return token is None or not token.sent_at + MARGIN < now < token.stale_at - MARGIN - 1.0
+
+
+async def _call(session: AnonymousSession, count: int) -> None:
+    for _ in range(count):
+        await session.get_access_token()
