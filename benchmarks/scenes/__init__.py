@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NAMES = (
     "hit_sync",
     "hit_async",
+    "request",
     "herd",
     "down",
     "cancelled",
@@ -25,6 +26,10 @@ NAMES = (
     "failure",
     "under_load",
     "sessions",
+    "imports",
+    "day",
+    "refreshes",
+    "timelines",
 )
 """In the order in which they are run and shown."""
 

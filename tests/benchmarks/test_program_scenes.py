@@ -1,0 +1,171 @@
+"""The scenes of whole programs: what is run in them, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+import trio_anon_session
+from benchmarks import peers, scenes, virtual_time
+from benchmarks.endpoint import Endpoint
+from benchmarks.logs import without_logs
+from benchmarks.measure import Effort
+from benchmarks.peers import Kind
+from benchmarks.scenes import day, imports, refreshes, request, timelines
+from trio_anon_session.testing import Fault, FaultPlan
+
+if TYPE_CHECKING:
+    import httpx
+
+NAMES = ("request", "imports", "day", "refreshes", "timelines")
+LEAST = Effort(turns=1, calls=200, crowd=1_000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_scene_shows_ours_and_a_base(name: str) -> None:
+    """Only ours have limits, and amounts keep them."""
+    for comparison in scenes.load(name).run(LEAST):
+        assert comparison.base in [row.subject for row in comparison.rows]
+        assert any(row.is_ours for row in comparison.rows)
+        for row in comparison.rows:
+            assert row.is_ours or row.limit is None
+            if row.limit is not None and row.limit.of == "amount":
+                assert not row.is_over
+
+
+# A request
+
+
+async def _ask(way: peers.AsyncCache) -> httpx.Response:
+    async with AsyncExitStack() as stack:
+        ask = await stack.enter_async_context(way.open(Endpoint()))
+        await ask()
+        response: httpx.Response = await ask()  # type: ignore[assignment]  # a request's getter
+        return response
+
+
+@pytest.mark.parametrize(
+    ("way", "header"),
+    [(request.OURS, "Bearer token-1"), (request.STATIC, "Bearer token-0"), (request.NO_AUTH, None)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_requests_carry_the_header(way: peers.AsyncCache, header: str | None) -> None:
+    """Each way sends what its name says."""
+    response = trio.run(_ask, way)
+    assert response.status_code == 200
+    assert response.request.url == peers.RESOURCE
+    assert response.request.headers.get("Authorization") == header
+
+
+def test_requests_of_others_carry_a_token() -> None:
+    """Those that are installed."""
+    for way in peers.load(peers.REQUESTS)[0]:
+        response = trio.run(_ask, way)
+        assert response.request.headers["Authorization"].startswith("Bearer token-")
+
+
+def test_a_request_without_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base's row says who is left out."""
+    monkeypatch.setattr(peers, "REQUESTS", Kind("REQUESTS", ("no_such_peer",)))
+    (comparison,) = request.run(LEAST)
+    (base,) = (row for row in comparison.rows if row.subject == comparison.base)
+    assert "no-such-peer" in base.remark
+
+
+# An import
+
+
+@pytest.mark.slow
+def test_an_import_of_this_very_package() -> None:
+    """Not of another that is installed, and without what httpx may find beside it."""
+    environ = imports.environ_with("")
+    statements = (
+        "import httpx, trio_anon_session as tas\n"
+        f"assert tas.__file__ == {trio_anon_session.__file__!r}\n"
+        "assert sys.modules['rich'] is None"
+    )
+    assert imports.import_afresh(statements, environ).modules > 100
+
+
+@pytest.mark.slow
+def test_a_session_and_its_auth_load_more_modules() -> None:
+    """The row that says so has the modules that an import leaves for later."""
+    (comparison,) = imports.run(LEAST)
+    ours, session, base = (int(row.remark.split()[0]) for row in comparison.rows)
+    assert base < ours < session
+
+
+# A day
+
+
+def test_faults_hold_nobody() -> None:
+    """Not in an hour in which every third request goes wrong."""
+    told = virtual_time.run(day.let_pass, 1, day.plan(0.33, day.SEED))
+    assert told.held == 0
+    assert told.failures > 3
+    assert 20 <= told.requests - told.failures <= 25
+
+
+def test_held_getters_are_counted() -> None:
+    """As when four requests in a row are not answered, for as long as a token is stale."""
+    hang = Fault.hang()
+    told = virtual_time.run(day.let_pass, 1, FaultPlan(token=[None, *[hang] * 4]))
+    assert told.held > 100
+
+
+def test_a_thousand_ask_where_something_happens() -> None:
+    """More than ten a second, all in all, and no fewer than the remark says."""
+    (held, _) = day.run(LEAST)
+    (row,) = held.rows
+    called = int(row.remark.split()[0].replace(",", ""))
+    near = 24 * 2 * day.A_SECOND
+    assert called > near + 3_000 * day.SPARSE
+
+
+def test_faults_are_drawn_by_a_seed() -> None:
+    """The same plan for the same seed, with about as many faults as asked for."""
+    assert day.plan(0.01, 1) == day.plan(0.01, 1) != day.plan(0.01, 2)
+    assert 50 < sum(fault in day.FAULTS for fault in day.plan(0.01, 1).token) < 150
+
+
+# Refreshes
+
+
+def test_as_many_refreshes_as_asked_for() -> None:
+    """The run itself counts them."""
+    assert virtual_time.run(refreshes.refresh, 3) > 0
+
+
+def test_long_rows_are_left_out() -> None:
+    """A brief effort has the short ones alone."""
+    assert [comparison.size for comparison in refreshes.run(LEAST)] == [1, 10]
+
+
+# Timelines
+
+
+def test_timelines_are_others_in_each_turn() -> None:
+    """They are run, judged, and drawn."""
+    drawn = timelines.Drawn(count=2)
+    drawn.draw()
+    first = drawn.timelines
+    drawn.draw()
+    assert len(first) == len(drawn.timelines) == 2
+    assert first != drawn.timelines
+    with without_logs():
+        drawn.run()
+    drawn.show()
+    assert len(drawn.outcomes) == 2
+
+
+def test_logs_are_there_again() -> None:
+    """Also when the block raises."""
+    logger = logging.getLogger("trio_anon_session")
+    with pytest.raises(ZeroDivisionError), without_logs():
+        assert not logger.isEnabledFor(logging.ERROR)
+        raise ZeroDivisionError
+    assert logger.isEnabledFor(logging.ERROR)
