@@ -1,48 +1,82 @@
-"""Run the benchmarks, all or those that are named, and print what came of them.
-
-python -m benchmarks [SCENE ...] [--brief] [--json FILE]
-"""
+"""Run the benchmarks, all or those that are named, and print what came of them."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import attrs
-
-from benchmarks import report, scenes
+from benchmarks import page, report, results, scenes
 from benchmarks.measure import BRIEF, FULL
-from benchmarks.versions import versions
+from benchmarks.results import Results
+from benchmarks.versions import machine, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from benchmarks.measure import Comparison, Effort
+
+PICTURES = ("speed", "trouble", "growth")
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Run what is asked for; exit with 1 where a limit is not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(scenes.NAMES))
     parser.add_argument("--brief", action="store_true", help="only see that everything runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--write", action="store_true", help="keep the results, and write page and pictures"
+    )
+    parser.add_argument(
+        "--draw", action="store_true", help="write page and pictures from the results that are kept"
+    )
+    arguments = parser.parse_args(given)
     unknown = [name for name in arguments.scenes if name not in scenes.NAMES]
     if unknown:
         parser.error(f"no such scene: {', '.join(unknown)}; there are {', '.join(scenes.NAMES)}")
+    if arguments.write and (arguments.scenes or arguments.brief):
+        parser.error("--write wants all scenes, and in full")
+    if arguments.draw:
+        draw()
+        return
 
     effort = BRIEF if arguments.brief else FULL
-    used = versions()
-    print(", ".join(f"{name} {version}" for name, version in used.items()), flush=True)
-    results: dict[str, list[dict[str, object]]] = {}
-    is_over = False
-    for name in arguments.scenes or scenes.NAMES:
-        scene = scenes.load(name)
-        comparisons = scene.run(effort)
-        print(*report.lines(scenes.title(scene), comparisons), sep="\n", flush=True)
-        results[name] = [attrs.asdict(comparison) for comparison in comparisons]
-        is_over |= any(row.is_over for each in comparisons for row in each.rows)
+    found = Results(versions(), machine(), effort, run(arguments.scenes or scenes.NAMES, effort))
     if arguments.json:
-        told = {"versions": used, "effort": attrs.asdict(effort), "scenes": results}
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    sys.exit(is_over and not arguments.brief)
+        arguments.json.write_text(found.to_json(), encoding="utf-8")
+    if arguments.write:
+        results.FILE.write_text(found.to_json(), encoding="utf-8")
+        draw()
+    misses = [] if arguments.brief else list(found.misses())
+    for miss in misses:
+        print(f"not kept: {miss}")
+    sys.exit(bool(misses))
+
+
+def run(names: Iterable[str], effort: Effort) -> dict[str, tuple[Comparison, ...]]:
+    """Run these scenes, print what comes of each, and return it."""
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    print(", ".join(machine().values()), flush=True)
+    found = {}
+    for name in names:
+        scene = scenes.load(name)
+        comparisons = tuple(scene.run(effort))
+        print(*report.lines(scenes.title(scene), comparisons), sep="\n", flush=True)
+        found[name] = comparisons
+    return found
+
+
+def draw() -> None:
+    """Write what the page and the pictures say from the results that are kept."""
+    text = page.FILE.read_text(encoding="utf-8")
+    page.FILE.write_text(page.fill(text, results.read()), encoding="utf-8")
+    print(page.FILE)
+    for name in PICTURES:
+        program = page.FILE.parents[1] / "pictures" / f"{name}.py"
+        subprocess.run([sys.executable, program], check=True)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,16 @@ class Comparison:
     rows: tuple[Row, ...]
     size: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The figure, with the size of the crowd where there is one."""
+        return self.figure if self.size is None else f"{self.figure} of {self.size:,}"
+
+    @property
+    def ours(self) -> Row | None:
+        """What was measured of this library: the first, where it is measured in two ways."""
+        return next((row for row in self.rows if row.is_ours), None)
+
 
 @attrs.frozen
 class Contender:

@@ -1,4 +1,4 @@
-"""What was measured, by version."""
+"""What was measured, by version, and on what machine."""
 
 from __future__ import annotations
 
@@ -28,13 +28,29 @@ def installed(package: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what is installed, and of what it runs on."""
-    found = {
-        platform.python_implementation(): platform.python_version(),
-        platform.system(): f"{platform.release()}, {platform.machine()}, {os.cpu_count()} cores",
-    }
+    """Return the versions of what is installed."""
+    found = {platform.python_implementation(): platform.python_version()}
     for package in (*PACKAGES, *pinned()):
         there = installed(package)
         if there is not None:
             found[package] = there
     return found
+
+
+def machine() -> dict[str, str]:
+    """Return what a figure depends on, and nothing that tells whose machine it is."""
+    # Of a release, what comes behind the number is its builder's.
+    release = platform.release().partition("-")[0]
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {release}, {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    # Where Linux has the name. Elsewhere Python knows it, and on Linux it does not.
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

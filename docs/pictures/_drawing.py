@@ -34,6 +34,15 @@ text { fill: #1f2328 }
 .wait { stroke: #0969da; stroke-width: 3 }
 .dot { fill: #0969da }
 .bad { stroke: #d1242f; stroke-width: 2.5; fill: none }
+.ours { fill: #0969da }
+.other { fill: #afb8c1 }
+.us { font-weight: 600 }
+.blue, .green, .brown, .violet { fill: none; stroke-width: 2 }
+.blue { stroke: #0969da }
+.green { stroke: #1a7f37 }
+.brown { stroke: #bc4c00 }
+.violet { stroke: #8250df }
+.point { fill: #ffffff }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 }
 .card { fill: #0d1117; stroke: #3d444d }
@@ -46,6 +55,13 @@ text { fill: #e6edf3 }
 .wait { stroke: #58a6ff }
 .dot { fill: #58a6ff }
 .bad { stroke: #ff7b72 }
+.ours { fill: #58a6ff }
+.other { fill: #59636e }
+.blue { stroke: #58a6ff }
+.green { stroke: #3fb950 }
+.brown { stroke: #f0883e }
+.violet { stroke: #bc8cff }
+.point { fill: #0d1117 }
 }
 """
 

@@ -1,0 +1,45 @@
+"""Draws ``speed.svg``: what a hit costs, beside others.
+
+    python docs/pictures/speed.py
+
+from what ``benchmarks/results.json`` has of hits that one task makes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from _drawing import card, write
+from _scales import Bar, Panel, draw_panels, height
+
+from benchmarks import report, results
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Comparison
+
+HEADINGS = {"hit_sync": "A hit without waiting", "hit_async": "A hit that is awaited on Trio"}
+
+
+def draw(found: results.Results | None = None) -> str:
+    """Return the picture."""
+    there = results.read() if found is None else found
+    panels = [
+        _panel(heading, there.of(scene)[0])
+        for scene, heading in HEADINGS.items()
+        if there.of(scene)
+    ]
+    told = f"Times that of a bare checkpoint. {' '.join(map(str, panels))}"
+    return card("What a hit costs", told, height(panels), draw_panels(panels, " ×"))
+
+
+def _panel(heading: str, comparison: Comparison) -> Panel:
+    rows = [(row, row.ratio.median) for row in comparison.rows if row.ratio is not None]
+    bars = [
+        Bar(row.subject, ratio, report.times(ratio), row.is_ours)
+        for row, ratio in sorted(rows, key=lambda pair: pair[1])
+    ]
+    return Panel(heading, bars)
+
+
+if __name__ == "__main__":
+    write(draw, __file__)

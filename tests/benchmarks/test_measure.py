@@ -1,0 +1,106 @@
+"""How things are measured side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.measure import (
+    Contender,
+    Effort,
+    Limit,
+    Spread,
+    compare,
+    in_turns,
+    in_turns_async,
+    orders,
+)
+
+OURS, OTHER, THIRD = Contender("ours", is_ours=True), Contender("other"), Contender("third")
+AMOUNTS = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=20)
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    """A machine that is ten times slower in one turn changes no ratio."""
+    both = compare("a hit", "s", {OURS: [2.0, 20.0, 2.0], OTHER: [1.0, 10.0, 1.0]}, base="other")
+    ours, other = both.rows
+    assert ours.ratio == Spread(2.0, 2.0, 2.0)
+    assert other.ratio == Spread(1.0, 1.0, 1.0)
+    assert ours.amount.high == 11.0
+    assert both.ours is ours
+
+
+def test_there_is_no_ratio_to_a_base_of_nothing() -> None:
+    """Where the base is 0 in a turn, the amounts stand alone, and a limit of a ratio is missed."""
+    limited = Contender("ours", is_ours=True, limit=Limit(2.0))
+    both = compare("held", "getters", {limited: [1.0, 1.0], OTHER: [0.0, 1.0]}, base="other")
+    assert [row.ratio for row in both.rows] == [None, None]
+    assert both.rows[0].is_over
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_over"),
+    [
+        (None, False),
+        (Limit(1.9), True),
+        (Limit(2.0), False),
+        (Limit(3.9, "amount"), True),
+        (Limit(4.0, "amount"), False),
+    ],
+)
+def test_a_limit_is_kept_where_it_is_reached(limit: Limit | None, is_over: bool) -> None:
+    """It is the median that counts, of the ratio or of the amount."""
+    who = Contender("ours", limit=limit)
+    both = compare("a hit", "s", {who: [4.0, 1.0, 9.0], OTHER: [2.0, 0.5, 1.0]}, base="other")
+    assert both.rows[0].is_over is is_over
+
+
+@given(AMOUNTS)
+def test_the_middle_half_is_around_the_median(values: list[float]) -> None:
+    """A spread lies within what was measured, in order."""
+    spread = Spread.of(values)
+    near = 1 + 1e-12
+    assert min(values) <= spread.low * near
+    assert spread.low <= spread.median * near
+    assert spread.median <= spread.high * near
+    assert spread.high <= max(values) * near
+
+
+def test_each_turn_has_an_order_of_its_own() -> None:
+    """Everybody is measured once a turn, and in each place as often as in any other."""
+    turns = list(orders("abc", 6))
+    assert [sorted(turn) for turn in turns] == [["a", "b", "c"]] * 6
+    for place in zip(*turns, strict=True):
+        assert sorted(place) == ["a", "a", "b", "b", "c", "c"]
+
+
+async def test_in_turns_measures_each_once_a_turn() -> None:
+    """Inside of a run and outside, the same is called in the same order."""
+    called: list[Contender] = []
+
+    def measure(who: Contender) -> int:
+        called.append(who)
+        return len(called)
+
+    async def measure_async(who: Contender) -> int:
+        return measure(who)
+
+    everybody = (OURS, OTHER, THIRD)
+    measured = in_turns({who: partial(measure, who) for who in everybody}, 2)
+    assert measured == {OURS: [1, 6], OTHER: [2, 4], THIRD: [3, 5]}
+    first = called.copy()
+    called.clear()
+    again = await in_turns_async({who: partial(measure_async, who) for who in everybody}, 2)
+    assert again == measured
+    assert called == first
+
+
+def test_an_effort_leaves_out_what_is_too_much() -> None:
+    """Crowds and turns are limited, and no crowd is made smaller than it is called."""
+    effort = Effort(turns=3, calls=1, crowd=1_000)
+    assert effort.sizes(1, 1_000, 10_000) == (1, 1_000)
+    assert effort.turns_of(9) == 3
+    assert effort.turns_of(2) == 2

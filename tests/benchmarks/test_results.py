@@ -1,0 +1,235 @@
+"""What is made of results: lines, tables, pictures, and the verdict."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import page, report, results, scenes
+from benchmarks.__main__ import PICTURES, main
+from benchmarks.growth import curves
+from benchmarks.measure import FULL, Limit
+from benchmarks.results import Results
+
+from .made_up import make_comparison, make_results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PICTURE_FOLDER = page.FILE.parents[1] / "pictures"
+OVER, KEPT = Limit(1.5), Limit(2.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "told"),
+    [
+        (0.0, "s", "0 ns"),
+        (1.5e-7, "s", "150 ns"),
+        (9.996e-7, "s", "1.00 µs"),
+        (0.0123, "s", "12.3 ms"),
+        (3600.0, "s", "3,600 s"),
+        (-0.002, "s", "-2.00 ms"),
+        (999.0, "B", "999 B"),
+        (3_900.0, "B", "3.90 KB"),
+        (3.9e8, "B", "390 MB"),
+        (1.0, "grants", "1"),
+        (36_000.0, "grants", "36,000"),
+        (2.5, "grants", "2.50"),
+        (12_345.6, "instructions", "12,346"),
+    ],
+)
+def test_amounts_have_three_digits_and_a_unit(value: float, unit: str, told: str) -> None:
+    """They are told as people do, without exponents."""
+    assert report.amount(value, unit) == told
+
+
+@given(st.floats(1e-12, 1e12))
+def test_three_digits_are_near_the_number(value: float) -> None:
+    """No more than half of the third digit is lost, and there are three at least."""
+    told = report.three_digits(value)
+    assert float(told.replace(",", "")) == pytest.approx(value, rel=0.005001)
+    assert len(re.sub(r"[.,]", "", told).lstrip("0")) >= 3
+
+
+def test_lines_say_who_is_ours_and_what_is_kept() -> None:
+    """A line has the amount, the ratio, and the limit with its verdict."""
+    made = [
+        make_comparison(limit=OVER, size=1_000),
+        make_comparison("grants", "grants", 1.0, 0.0, limit=Limit(1, "amount")),
+    ]
+    lines = [re.sub(" +", " ", line) for line in report.lines("A scene", made)]
+    assert lines == [
+        "A scene",
+        " a hit of 1,000, beside other cache",
+        " * ours 2.00 µs 2.00 × at most 1.5 ×: OVER",
+        " other cache 1.00 µs 1.00 ×",
+        " grants, beside other cache",
+        " * ours 1 at most 1: kept",
+        " other cache 0",
+    ]
+
+
+def test_results_outlast_their_file() -> None:
+    """What is read is what was written."""
+    made = make_results(
+        hit_sync=[make_comparison(limit=OVER, size=3)],
+        other=[make_comparison("grants", "grants", 1.0, 0.0)],
+    )
+    assert Results.from_json(made.to_json()) == made
+
+
+def test_a_page_keeps_its_words() -> None:
+    """Only what stands between the two comments is made, and again it is made the same."""
+    made = make_results(hit_sync=[make_comparison(limit=KEPT)])
+    text = "# Mine\n\n<!-- hit_sync -->\nold\n<!-- /hit_sync -->\n\nMine, too.\n"
+    filled = page.fill(text, made)
+    assert filled.startswith("# Mine\n\n<!-- hit_sync -->\n\nA token is there")
+    assert filled.endswith("|\n\n<!-- /hit_sync -->\n\nMine, too.\n")
+    assert "old" not in filled
+    assert page.fill(filled, made) == filled
+    assert page.places(filled) == ["hit_sync"]
+
+
+def test_a_table_has_the_columns_that_it_needs() -> None:
+    """A crowd, a limit and a spread have a column where there is one."""
+    made = make_results(hit_sync=[make_comparison(limit=OVER)])
+    table = page.make_pieces(made)["hit_sync"].splitlines()[-4:]
+    assert table == [
+        "|  | a hit | beside other cache | at most |",
+        "| --- | --: | --: | --: |",
+        "| **ours** | 2.00 µs | 2.00 × | 1.5 ×, **over** |",
+        "| other cache | 1.00 µs |  |  |",
+    ]
+
+
+def test_known_misses_are_read_from_the_page() -> None:
+    """A line of the list has the scene, the figure, the size, and a reason."""
+    made = make_results(hit_sync=[make_comparison(limit=OVER, size=1_000)])
+    assert list(made.misses()) == ["hit_sync: a hit of 1,000"]
+    told = "- `hit_sync: a hit of 1,000`: it is Monday.\n- `hit_sync: a hit`:\n"
+    assert page.known_misses(told) == ["hit_sync: a hit of 1,000"]
+
+
+def test_growth_has_a_table_for_getters() -> None:
+    """A table has the points, the line, how far it is off, and the exponent."""
+    sizes = (1, 10, 100)
+    releases = [make_comparison("the release", ours=n / 100, size=n) for n in sizes]
+    assert page.make_growth_tables(curves(make_results(release=releases))).splitlines() == [
+        "| getters | 1 | 10 | 100 | line that fits | off by | exponent |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+        "| release | 10.0 ms | 100 ms | 1.00 s | 10.0 ms each | 0.0% | 1.00 |",
+    ]
+
+
+def test_the_committed_page_has_the_committed_results() -> None:
+    """Who measures again, or changes how tables look, writes the page again."""
+    text = page.FILE.read_text(encoding="utf-8")
+    assert page.fill(text, results.read()) == text, "run python -m benchmarks --draw"
+
+
+def test_the_page_has_a_place_for_every_scene() -> None:
+    """What is measured is shown, once."""
+    places = page.places(page.FILE.read_text(encoding="utf-8"))
+    assert len(places) == len(set(places))
+    assert set(places) >= {*scenes.NAMES, "growth", "machine"}
+
+
+def test_the_committed_results_are_whole() -> None:
+    """They are of all scenes, in full, and what is not kept is told on the page."""
+    kept = results.read()
+    assert list(kept.scenes) == list(scenes.NAMES)
+    assert kept.effort == FULL
+    known = page.known_misses(page.FILE.read_text(encoding="utf-8"))
+    assert sorted(known) == sorted(kept.misses())
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_drawn_of_any_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture shows what there is, and is a picture where there is nothing."""
+    monkeypatch.syspath_prepend(PICTURE_FOLDER)
+    draw: Callable[[Results], str] = importlib.import_module(name).draw
+    sizes = (1, 1_000)
+    scene = {
+        "hit_sync": [make_comparison()],
+        "down": [make_comparison("grants", "grants", 6.0, 1_000.0, size=1_000)],
+        "release": [make_comparison("the release", ours=n / 1e5, size=n) for n in sizes],
+    }
+    told = {"speed": "2.00 ×", "trouble": "1,000 callers", "growth": "getters: release"}
+    assert told[name] in draw(make_results(**scene))
+    assert told[name] not in draw(make_results())
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a scene that is the only one there is; it finds one comparison, within no limit."""
+    made = ModuleType("benchmarks.scenes.made_up", "A scene that is made up.")
+    made.run = lambda effort: [make_comparison(limit=OVER)]  # type: ignore[attr-defined]  # a scene's
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    monkeypatch.setattr(scenes, "NAMES", ("made_up",))
+    return made
+
+
+def test_a_limit_that_is_not_kept_fails_the_command(
+    scene: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 1, and the end of what is printed says what it was."""
+    with pytest.raises(SystemExit, match="True"):
+        main([])
+    printed = capsys.readouterr().out
+    assert "A scene that is made up\n" in printed
+    assert printed.endswith("not kept: made_up: a hit\n")
+
+
+def test_a_brief_run_fails_for_no_limit(scene: Any, tmp_path: Path) -> None:
+    """Its ratios are nothing to believe in; its results can be looked at all the same."""
+    with pytest.raises(SystemExit, match="False"):
+        main(["--brief", "made_up", "--json", str(tmp_path / "it.json")])
+    told = Results.from_json((tmp_path / "it.json").read_text(encoding="utf-8"))
+    assert list(told.misses()) == ["made_up: a hit"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["gone"], "no such scene: gone; there are made_up"),
+        (["--write", "made_up"], "--write wants all scenes, and in full"),
+        (["--write", "--brief"], "--write wants all scenes, and in full"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    scene: Any, given: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip is told before anything is measured."""
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert told in capsys.readouterr().err
+
+
+def test_writing_keeps_results_page_and_pictures(
+    scene: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A whole run writes the file from which it all is made, and makes it."""
+    written = tmp_path / "docs" / "explanation" / "speed.md"
+    written.parent.mkdir(parents=True)
+    written.write_text("<!-- made_up -->\n<!-- /made_up -->\n")
+    (tmp_path / "docs" / "pictures").mkdir()
+    for name in PICTURES:
+        (tmp_path / "docs" / "pictures" / f"{name}.py").write_text(
+            "open(__file__ + '.drawn', 'w').close()"
+        )
+    monkeypatch.setattr(page, "FILE", written)
+    monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
+    with pytest.raises(SystemExit, match="True"):
+        main(["--write"])
+    assert list(results.read().scenes) == ["made_up"]
+    assert "**over**" in written.read_text()
+    drawn = (tmp_path / "docs" / "pictures").glob("*.drawn")
+    assert sorted(path.name.partition(".")[0] for path in drawn) == sorted(PICTURES)
