@@ -30,8 +30,13 @@ NAMES = (
     "day",
     "refreshes",
     "timelines",
+    "instructions",
 )
 """In the order in which they are run and shown."""
+
+
+class LeftOutError(Exception):
+    """A scene cannot be run here; says what it wants."""
 
 
 class Scene(Protocol):
@@ -40,7 +45,7 @@ class Scene(Protocol):
     __doc__: str | None
 
     def run(self, effort: Effort) -> Sequence[Comparison]:
-        """Measure, and return how the contenders compare."""
+        """Measure, and return how the contenders compare; may raise LeftOutError at once."""
         ...
 
 

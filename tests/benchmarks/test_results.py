@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import page, report, results, scenes
 from benchmarks.__main__ import PICTURES, main
 from benchmarks.growth import curves
-from benchmarks.measure import FULL, Limit
+from benchmarks.measure import FULL, Comparison, Effort, Limit
 from benchmarks.results import Results
 
 from .made_up import make_comparison, make_results
@@ -171,7 +171,7 @@ def test_a_picture_is_drawn_of_any_results(name: str, monkeypatch: pytest.Monkey
 def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a scene that is the only one there is; it finds one comparison, within no limit."""
     made = ModuleType("benchmarks.scenes.made_up", "A scene that is made up.")
-    made.run = lambda effort: [make_comparison(limit=OVER)]  # type: ignore[attr-defined]  # a scene's
+    made.run = lambda _: [make_comparison(limit=OVER)]  # type: ignore[attr-defined]  # a scene's
     monkeypatch.setitem(sys.modules, made.__name__, made)
     monkeypatch.setattr(scenes, "NAMES", ("made_up",))
     return made
@@ -194,6 +194,22 @@ def test_a_brief_run_fails_for_no_limit(scene: Any, tmp_path: Path) -> None:
         main(["--brief", "made_up", "--json", str(tmp_path / "it.json")])
     told = Results.from_json((tmp_path / "it.json").read_text(encoding="utf-8"))
     assert list(told.misses()) == ["made_up: a hit"]
+
+
+def test_a_scene_that_cannot_be_run_is_left_out(
+    scene: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told of, and fails no run but one whose results are kept."""
+
+    def run(effort: Effort) -> list[Comparison]:
+        raise scenes.LeftOutError("wants a moon")
+
+    scene.run = run
+    with pytest.raises(SystemExit, match="False"):
+        main([])
+    assert capsys.readouterr().out.endswith("A scene that is made up: left out, wants a moon\n")
+    with pytest.raises(SystemExit, match="made_up wants a moon, and all scenes are wanted"):
+        main(["--write"])
 
 
 @pytest.mark.parametrize(
