@@ -35,8 +35,8 @@ class Cost:
 
 COSTS = (
     Cost("release", "getters", "release", "the release"),
-    Cost("memory", "getters", "release", "memory of each", is_each=True),
-    Cost("memory", "sessions", "sessions", "memory of each", is_each=True),
+    Cost("memory", "getters", "release", "the memory of each", is_each=True),
+    Cost("memory", "sessions", "sessions", "the memory of each", is_each=True),
     Cost("start", "sessions", "sessions", "the start of each", is_each=True),
     Cost("close", "sessions", "sessions", "the close of each", is_each=True),
     Cost("time", "refreshes", "refreshes", "the refreshes"),

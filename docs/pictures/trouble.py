@@ -25,6 +25,8 @@ HEADINGS = {
     "hour": "An hour of short tokens",
 }
 
+COUNTED = ("grants", "requests")
+
 
 def draw(found: results.Results | None = None) -> str:
     """Return the picture."""
@@ -32,20 +34,21 @@ def draw(found: results.Results | None = None) -> str:
     panels = [
         _panel(heading, comparison)
         for scene, heading in HEADINGS.items()
-        for comparison in [each for each in there.of(scene) if each.unit == "grants"][:1]
+        for comparison in [each for each in there.of(scene) if each.unit in COUNTED][:1]
     ]
-    told = f"Grants that are asked for. {' '.join(map(str, panels))}"
+    told = f"Grants that are asked for, and requests of an endpoint that is down. {' '.join(map(str, panels))}"
     return card("Grants in trouble", told, height(panels), draw_panels(panels, ""))
 
 
 def _panel(heading: str, comparison: Comparison) -> Panel:
+    unit = comparison.unit
     crowd = "" if comparison.size is None else f", {comparison.size:,} callers"
     bars = [
-        Bar(row.subject, row.amount.median, report.amount(row.amount.median, "grants"), row.is_ours)
+        Bar(row.subject, row.amount.median, report.amount(row.amount.median, unit), row.is_ours)
         for row in sorted(comparison.rows, key=lambda row: row.amount.median)
         if row.amount.median > 0
     ]
-    return Panel(f"{heading}{crowd}: grants", bars)
+    return Panel(f"{heading}{crowd}: {unit}", bars)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_curves_are_of_this_library_and_of_all() -> None:
         for size in (10, 1_000)
         for comparison in (
             make_comparison("the release", ours=size * 2.0, other=1.0, size=size),
-            make_comparison("memory of each", "B", ours=300.0, other=1.0, size=size),
+            make_comparison("the memory of each", "B", ours=300.0, other=1.0, size=size),
         )
     ]
     total, memory = curves(make_results(release=scene))
