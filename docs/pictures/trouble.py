@@ -36,7 +36,7 @@ def draw(found: results.Results | None = None) -> str:
         for scene, heading in HEADINGS.items()
         for comparison in [each for each in there.of(scene) if each.unit in COUNTED][:1]
     ]
-    told = f"Grants that are asked for, and requests of an endpoint that is down. {' '.join(map(str, panels))}"
+    told = " ".join(map(str, panels))
     return card("Grants in trouble", told, height(panels), draw_panels(panels, ""))
 
 
