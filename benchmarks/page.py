@@ -73,7 +73,7 @@ def _scene(name: str, comparisons: Sequence[Comparison]) -> str:
 def _figure(comparisons: Sequence[Comparison]) -> str:
     """Return a table of one figure, with a line for each contender in each size of crowd."""
     first = comparisons[0]
-    head = ["", "number", first.figure, f"beside {first.base}", "middle half", "at most", ""]
+    head = ["", "number", first.figure, "ratio", "middle half", "at most", "remark"]
     return _table(head, [_cells(each, row) for each in comparisons for row in each.rows])
 
 
@@ -86,7 +86,7 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
         f"**{_escape(row.subject)}**" if row.is_ours else _escape(row.subject),
         "" if comparison.size is None else f"{comparison.size:,}",
         report.amount(row.amount.median, unit),
-        "" if row.ratio is None or is_base else report.times(row.ratio.median),
+        "base" if is_base else "" if row.ratio is None else report.times(row.ratio.median),
         "" if is_base else report.middle_half(row, unit),
         limit,
         _escape(row.remark),
@@ -128,7 +128,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table without the columns in which nothing stands."""
     kept = [n for n in range(len(head)) if n == 0 or any(row[n] for row in rows)]
     # Numbers are compared by their digits, which stand below each other at the right.
-    rule = ["---" if n == 0 or not head[n] else "--:" for n in kept]
+    rule = ["---" if n == 0 or head[n] == "remark" else "--:" for n in kept]
     lines = [[head[n] for n in kept], rule, *([row[n] for n in kept] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -50,7 +50,7 @@ def middle_half(row: Row, unit: str) -> str:
     if spread.low == spread.high:
         return ""
     if row.ratio is not None:
-        return f"{three_digits(row.ratio.low)} to {times(row.ratio.high)}"
+        return f"{three_digits(row.ratio.low)} to {three_digits(row.ratio.high)}"
     return f"{amount(row.amount.low, unit)} to {amount(row.amount.high, unit)}"
 
 

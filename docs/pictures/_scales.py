@@ -124,7 +124,7 @@ def _names(panel: Panel) -> list[str]:
 
 
 def _first(name: str) -> str:
-    word = name.partition(" ")[0]
+    word = name.partition(" ")[0].rstrip(",")
     return _cut(name) if len(word) < 3 else word
 
 

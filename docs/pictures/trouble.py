@@ -3,7 +3,8 @@
     python docs/pictures/trouble.py
 
 from what ``benchmarks/results.json`` has of four scenes; of those with crowds of several
-sizes, the smallest.
+sizes, the smallest. This library is drawn with its defaults, and not as it is set up to
+compare otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def draw(found: results.Results | None = None) -> str:
         for scene, heading in HEADINGS.items()
         for comparison in [each for each in there.of(scene) if each.unit in COUNTED][:1]
     ]
-    told = " ".join(map(str, panels))
+    told = f"How often an endpoint is asked. {' '.join(map(str, panels))}"
     return card("Grants in trouble", told, height(panels), draw_panels(panels, ""))
 
 
@@ -46,7 +47,7 @@ def _panel(heading: str, comparison: Comparison) -> Panel:
     bars = [
         Bar(row.subject, row.amount.median, report.amount(row.amount.median, unit), row.is_ours)
         for row in sorted(comparison.rows, key=lambda row: row.amount.median)
-        if row.amount.median > 0
+        if row.amount.median > 0 and (row is comparison.ours or not row.is_ours)
     ]
     return Panel(f"{heading}{crowd}: {unit}", bars)
 

@@ -103,10 +103,10 @@ def test_a_table_has_the_columns_that_it_needs() -> None:
     made = make_results(hit_sync=[make_comparison(limit=OVER)])
     table = page.make_pieces(made)["hit_sync"].splitlines()[-4:]
     assert table == [
-        "|  | a hit | beside other cache | at most |",
+        "|  | a hit | ratio | at most |",
         "| --- | --: | --: | --: |",
         "| **ours** | 2.00 µs | 2.00 × | 1.5 ×, **over** |",
-        "| other cache | 1.00 µs |  |  |",
+        "| other cache | 1.00 µs | base |  |",
     ]
 
 
