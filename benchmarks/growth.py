@@ -39,7 +39,7 @@ COSTS = (
     Cost("memory", "sessions", "sessions", "the memory of each", is_each=True),
     Cost("start", "sessions", "sessions", "the start of each", is_each=True),
     Cost("close", "sessions", "sessions", "the close of each", is_each=True),
-    Cost("time", "refreshes", "refreshes", "the refreshes"),
+    Cost("time", "refreshes", "refreshes", "a refresh in a row", is_each=True),
 )
 
 
