@@ -9,6 +9,7 @@ from what ``benchmarks/results.json`` has of them. The lines are those of
 from __future__ import annotations
 
 import re
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import attrs
@@ -73,7 +74,7 @@ def _panel(heading: str, curves: Sequence[Curve], y: float) -> Iterator[str]:
         at = axes.numbers.at(power)
         yield line("guide", at, top, at, top + HIGH)
         yield text(at, top + HIGH + 18, f"{power:,g}", "faint", "middle")
-    for place, (curve, look) in enumerate(zip(curves, LOOKS, strict=False)):
+    for place, (curve, look) in enumerate(zip(curves, cycle(LOOKS), strict=False)):
         x, label = MARGIN + 6 + 226 * (place % 2), y + 36 + 22 * (place // 2)
         yield _mark(look, x, label)
         yield text(x + 12, label + 5, f"{curve.cost.number}: {curve.cost.name}")
