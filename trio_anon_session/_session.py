@@ -65,10 +65,11 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
-GATES = 4
+GATES = 8
 """Conditions over which held getters are spread.
 
-A lock lets one pass each time that Trio looks round, and each look costs a third of a getter.
+A lock lets one pass each time that Trio looks round. To release 10,000 takes 2.1 times as long
+as with a bare event from one, 1.85 from four, 1.8 from eight, and no less from more.
 """
 PORTION = 64
 """Held getters that are woken at once at one gate; to wake 100,000 at once takes 30 ms."""
