@@ -105,10 +105,7 @@ _RequestT = TypeVar("_RequestT", bound=_Request)
 class _Sent:
     """Is the token with which one request was sent: another task may send the same object."""
 
-    __slots__ = ("token",)
-
-    def __init__(self) -> None:
-        self.token = ""
+    token = ""
 
 
 class TokenFlow:
@@ -139,6 +136,11 @@ class TokenFlow:
             self._origins = frozenset(
                 _allowed_origin(text, number) for number, text in enumerate(origins, start=1)
             )
+        # As httpx spells them, but for a few: to look there first saves a request 0.7 %.
+        self._spellings = frozenset(
+            (scheme, host.encode("ascii"), None if port == _DEFAULT_PORTS[scheme] else port)
+            for scheme, host, port in self._origins
+        )
 
     def __repr__(self) -> str:
         return f"<SessionAuth of {self._session!r}>"
@@ -152,15 +154,18 @@ class TokenFlow:
 
     async def run(self, request: _RequestT) -> AsyncGenerator[_RequestT, _Response]:
         """Set the token, and once more if it turns out to be dead."""
-        if _origin(request.url) not in self._origins:
+        url = request.url
+        is_allowed = (url.scheme, url.raw_host, url.port) in self._spellings
+        if not is_allowed and _origin(url) not in self._origins:
             # Its user may have sent it before, to an allowed origin.
             _take_token_off(request)
             yield request
             return
         sent = _Sent()
-        await self._set_token(request, sent)
+        if not self._set_token_at_once(request, sent):
+            await self._set_token(request, sent)
         response = yield request
-        if not await self._says_dead_token(response):
+        if response.status_code != 401 or not await self._says_dead_token(response):
             return
         self._session.invalidate(sent.token)
         if response.request.method != request.method:
@@ -177,6 +182,21 @@ class TokenFlow:
             yield request
         else:
             _tell_not_replayed(request, response, "the new token is the same")
+
+    def _set_token_at_once(self, request: _Request, sent: _Sent) -> bool:
+        """Put the session's token on a request, and return whether there was one.
+
+        What sends the request is checkpoint enough. A getter's own checkpoint would make a
+        request over a transport that does nothing 5 % slower, and no safer; a coroutine alone,
+        1 %.
+        """
+        try:
+            sent.token = self._session.get_access_token_nowait()
+        except (trio.WouldBlock, RuntimeError, AnonymousSessionError):
+            # Whoever waits for a token is told what is wrong.
+            return False
+        request.headers["Authorization"] = request.extensions[_MARK] = _SCHEME + sent.token
+        return True
 
     async def _set_token(self, request: _Request, sent: _Sent) -> bool:
         """Put the session's token on a request, and return whether it is another than before."""
@@ -199,11 +219,7 @@ class TokenFlow:
             del problem
 
     def _token_now(self) -> str | None:
-        """Return the token if there is one: what sends the request is checkpoint enough.
-
-        One look decides, and the header is set at once. A getter's own checkpoint would make a
-        request some 5 % slower over a transport that does nothing, and no safer.
-        """
+        """Return the token if there is one, without a checkpoint of its own."""
         try:
             return self._session.get_access_token_nowait()
         except trio.WouldBlock:
@@ -220,14 +236,12 @@ class TokenFlow:
         )
 
     async def _says_dead_token(self, response: _Response) -> bool:
-        """Return whether a response means that the token it was asked with is dead.
+        """Return whether a 401 means that the token it was asked with is dead.
 
-        That is a 401 with ``error="invalid_token"`` (RFC 6750 §3.1), or, as Box does, one
+        That is one with ``error="invalid_token"`` (RFC 6750 §3.1), or, as Box does, one
         without any body or other error. A 401 that names another reason is about permission:
         a new token would not help.
         """
-        if response.status_code != 401:
-            return False
         # A redirect to elsewhere has taken the token off, or a hook has.
         if not _has_token(response.request):
             return False
@@ -441,9 +455,10 @@ def _take_token_off(request: _Request) -> None:
 def _origin(url: _URL) -> _Origin:
     # httpx has made scheme and host lower-case, and an IDN host ASCII. It leaves an IPv6
     # address as it is spelt, and the default port of a scheme that is given in upper case.
-    host = url.raw_host.decode("ascii")
-    port = url.port if url.port is not None else _DEFAULT_PORTS.get(url.scheme)
-    return url.scheme, _compressed(host) if ":" in host else host, port
+    scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
+    if port is None:
+        port = _DEFAULT_PORTS.get(scheme)
+    return scheme, _compressed(host) if ":" in host else host, port
 
 
 def _compressed(host: str) -> str:
