@@ -242,8 +242,8 @@ BUGS = (
         17,
         "a grant begun before a report is taken",
         "session",
-        "            self._grant.discarded = True\n\n    def _start_revocation",
-        "            pass\n\n    def _start_revocation",
+        "            self._grant.discarded = True\n\n    def _let_go",
+        "            pass\n\n    def _let_go",
     ),
     Bug(
         18,
