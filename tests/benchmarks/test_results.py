@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import page, report, results, scenes
-from benchmarks.__main__ import PICTURES, main
+from benchmarks.__main__ import PICTURES, main, measure, measure_apart
 from benchmarks.growth import curves
-from benchmarks.measure import FULL, Comparison, Effort, Limit
+from benchmarks.measure import BRIEF, FULL, Comparison, Effort, Limit
 from benchmarks.results import Results
 
 from .made_up import make_comparison, make_results
@@ -181,16 +181,26 @@ def test_a_limit_that_is_not_kept_fails_the_command(
 ) -> None:
     """The exit code is 1, and the end of what is printed says what it was."""
     with pytest.raises(SystemExit, match="True"):
-        main([])
+        main([], measure)
     printed = capsys.readouterr().out
     assert "A scene that is made up\n" in printed
     assert printed.endswith("not kept: made_up: a hit\n")
 
 
+@pytest.mark.slow
+def test_a_scene_has_a_process_of_its_own() -> None:
+    """What comes of it is told here, and nothing of it is left."""
+    sys.modules.pop("benchmarks.scenes.cancelled", None)
+    title, comparisons = measure_apart("cancelled", BRIEF)
+    assert title == "The first caller is cancelled half-way"
+    assert comparisons
+    assert "benchmarks.scenes.cancelled" not in sys.modules
+
+
 def test_a_brief_run_fails_for_no_limit(scene: Any, tmp_path: Path) -> None:
     """Its ratios are nothing to believe in; its results can be looked at all the same."""
     with pytest.raises(SystemExit, match="False"):
-        main(["--brief", "made_up", "--json", str(tmp_path / "it.json")])
+        main(["--brief", "made_up", "--json", str(tmp_path / "it.json")], measure)
     told = Results.from_json((tmp_path / "it.json").read_text(encoding="utf-8"))
     assert list(told.misses()) == ["made_up: a hit"]
 
@@ -205,10 +215,10 @@ def test_a_scene_that_cannot_be_run_is_left_out(
 
     scene.run = run
     with pytest.raises(SystemExit, match="False"):
-        main([])
+        main([], measure)
     assert capsys.readouterr().out.endswith("A scene that is made up: left out, wants a moon\n")
     with pytest.raises(SystemExit, match="made_up wants a moon, and all scenes are wanted"):
-        main(["--write"])
+        main(["--write"], measure)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +234,7 @@ def test_what_cannot_be_run_is_refused(
 ) -> None:
     """A slip is told before anything is measured."""
     with pytest.raises(SystemExit, match="2"):
-        main(given)
+        main(given, measure)
     assert told in capsys.readouterr().err
 
 
@@ -243,7 +253,7 @@ def test_writing_keeps_results_page_and_pictures(
     monkeypatch.setattr(page, "FILE", written)
     monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
     with pytest.raises(SystemExit, match="True"):
-        main(["--write"])
+        main(["--write"], measure)
     assert list(results.read().scenes) == ["made_up"]
     assert "**over**" in written.read_text()
     drawn = (tmp_path / "docs" / "pictures").glob("*.drawn")
