@@ -6,12 +6,11 @@ import argparse
 import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from benchmarks import page, report, results, scenes
+from benchmarks.apart import Measured, measure_apart
 from benchmarks.measure import BRIEF, FULL
 from benchmarks.results import Results
 from benchmarks.versions import machine, versions
@@ -22,25 +21,6 @@ if TYPE_CHECKING:
     from benchmarks.measure import Comparison, Effort
 
 PICTURES = ("speed", "trouble", "growth")
-
-Measured: TypeAlias = "tuple[str, tuple[Comparison, ...]]"
-"""A scene's title, and what came of it."""
-
-
-def measure(name: str, effort: Effort) -> Measured:
-    """Run a scene, and return its title and what came of it."""
-    scene = scenes.load(name)
-    return scenes.title(scene), tuple(scene.run(effort))
-
-
-def measure_apart(name: str, effort: Effort) -> Measured:
-    """Run a scene in a process of its own.
-
-    What others have imported, and have left of the heap, would change its figures: a request by
-    1 %, behind a dozen peers.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measure, name, effort).result()
 
 
 def main(

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import page, report, results, scenes
-from benchmarks.__main__ import PICTURES, main, measure, measure_apart
+from benchmarks.__main__ import PICTURES, main
+from benchmarks.apart import measure, measure_apart
 from benchmarks.growth import curves
 from benchmarks.measure import BRIEF, FULL, Comparison, Effort, Limit
 from benchmarks.results import Results
