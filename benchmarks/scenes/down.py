@@ -10,8 +10,6 @@ where there is another row, it makes one attempt, as most of the others do for e
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +18,13 @@ import trio
 from benchmarks import peers, virtual_time
 from benchmarks.by_hand import WITH_LOCK
 from benchmarks.endpoint import OURS, Endpoint, EndpointDownError, open_session
+from benchmarks.logs import without_logs
 from benchmarks.measure import Comparison, Contender, Effort, Limit, compare
 from benchmarks.peers import AsyncCache
 from benchmarks.sources import CONFIG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from benchmarks.peers import AsyncGetter
 
@@ -47,7 +46,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
         OURS_AT_ONCE.name: Limit(1, "amount"),
     }
     remarks = {WITH_LOCK.name: peers.remark(left_out)}
-    with _quiet():
+    with without_logs():
         for cache in (OURS, OURS_AT_ONCE, WITH_LOCK, *caches):
             sent, took = virtual_time.run(call_at_once, cache, SIZE)
             limit = limits.get(cache.name)
@@ -89,14 +88,3 @@ def _is_of_endpoint(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, EndpointDownError):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Log nothing: some write a traceback for each caller."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -87,18 +87,6 @@ def test_an_hour_of_short_tokens() -> None:
     assert virtual_time.run(hour.call_steadily, OURS, hour.AN_HOUR) <= 25
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_scene_shows_ours_and_a_base(name: str) -> None:
-    """Only ours have limits, and amounts keep them."""
-    for comparison in scenes.load(name).run(LEAST):
-        assert comparison.base in [row.subject for row in comparison.rows]
-        assert any(row.is_ours for row in comparison.rows)
-        for row in comparison.rows:
-            assert row.is_ours or row.limit is None
-            if row.limit is not None and row.limit.of == "amount":
-                assert not row.is_over
-
-
 def test_a_shortened_hour_has_no_limit() -> None:
     """Its figure says how long it was."""
     (comparison,) = hour.run(LEAST)

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import trio_anon_session
-from benchmarks import peers, scenes, virtual_time
+from benchmarks import peers, virtual_time
 from benchmarks.endpoint import Endpoint
 from benchmarks.logs import without_logs
 from benchmarks.measure import Effort
@@ -21,20 +21,7 @@ from trio_anon_session.testing import Fault, FaultPlan
 if TYPE_CHECKING:
     import httpx
 
-NAMES = ("request", "imports", "day", "refreshes", "timelines")
 LEAST = Effort(turns=1, calls=200, crowd=1_000)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_scene_shows_ours_and_a_base(name: str) -> None:
-    """Only ours have limits, and amounts keep them."""
-    for comparison in scenes.load(name).run(LEAST):
-        assert comparison.base in [row.subject for row in comparison.rows]
-        assert any(row.is_ours for row in comparison.rows)
-        for row in comparison.rows:
-            assert row.is_ours or row.limit is None
-            if row.limit is not None and row.limit.of == "amount":
-                assert not row.is_over
 
 
 # A request
