@@ -23,6 +23,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
 ``httpx2``       its twin for clients of httpx2
 ``otel``         `OpenTelemetryObserver`: events as metrics and spans
+``stores``       one token for a fleet, with a map of its own
 ``testing``      the embedded token server and what belongs to it
 ``_cli``         the command, with a map of its own
 ===============  ========================================================
@@ -77,6 +78,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from . import stores as stores
     from . import testing as testing
     from ._auth import SessionAuth
     from ._events import (
@@ -114,8 +116,8 @@ _LATE = {
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    # What needs an extra is imported where it is used, and not before.
-    if name == "testing":
+    # What few programs need, or what needs an extra, is imported where it is used.
+    if name in ("stores", "testing"):
         return import_module(f"{__name__}.{name}")
     for module, names in _LATE.items():
         if name in names:

@@ -120,8 +120,10 @@ class _Once:
 class TokenSource(Protocol):
     """Is what a session asks of a token manager.
 
-    A manager that also has ``async forget_token(token)`` is told of a dropped token before
-    the next grant.
+    A manager that also has ``async forget_token(token)`` is told of a dropped token at once,
+    and has been told before the next grant. One that has ``async watch_drops(drop)`` is given
+    the session's ``invalidate``, to call it with each token that somebody else has dropped,
+    for as long as the session is open.
     """
 
     async def get_tokens_client_credentials_grant(
@@ -162,6 +164,11 @@ class TokenManager(Unpicklable):
         self._closed = False
         # Those that a server may know still, and show.
         self._granted: tuple[TokenInfo, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return self._config
 
     def __repr__(self) -> str:
         return f"<TokenManager for {self._config.client_id!r} at {self._config.token_url}>"

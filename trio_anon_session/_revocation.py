@@ -30,16 +30,14 @@ class Revocation:
         token: the token.
         options: what to send along.
         error: what is raised of it in the end.
-        scope: of the session's task that runs it.
     """
 
-    __slots__ = ("_cause", "_ended", "_succeeded", "error", "options", "scope", "token")
+    __slots__ = ("_cause", "_ended", "_succeeded", "error", "options", "token")
 
     def __init__(self, token: TokenInfo, options: TokenRequestOptions | None = None) -> None:
         self.token = token
         self.options = options
         self.error: RevocationError | None = None
-        self.scope = trio.CancelScope(shield=True)
         self._cause: Exception | None = None
         self._succeeded = False
         self._ended = trio.Event()

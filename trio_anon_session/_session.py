@@ -91,13 +91,12 @@ class _Grant:
 
     # Written out, as all classes are that nobody sees: attrs takes 0.2 to 0.5 % of an import of
     # this package to make one.
-    __slots__ = ("discarded", "options", "revoked", "scope")
+    __slots__ = ("discarded", "options", "revoked")
 
     def __init__(self, options: TokenRequestOptions | None) -> None:
         self.options = options
         self.discarded = False
         self.revoked = False
-        self.scope = trio.CancelScope(shield=True)
 
 
 @final
@@ -128,6 +127,7 @@ class AnonymousSession(Unpicklable):
         "_config",
         "_dropped",
         "_entered",
+        "_forgetting",
         "_fresh_until",
         "_fresh_until_by_wall",
         "_gates",
@@ -143,6 +143,7 @@ class AnonymousSession(Unpicklable):
         "_revocations",
         "_revoked",
         "_rounds",
+        "_scopes",
         "_sent_at",
         "_sleep",
         "_stale_options",
@@ -180,6 +181,10 @@ class AnonymousSession(Unpicklable):
         self._revoked: list[TokenInfo] = []
         self._dropped: list[TokenInfo] = []
         self._to_forget: list[TokenInfo] = []
+        # So that no grant is sent while the manager is told; there where it wants to be told.
+        self._forgetting: trio.Lock | None = None
+        if hasattr(self._manager, "forget_token"):
+            self._forgetting = trio.Lock()
 
         # There while getters are held, who are spread over them.
         self._gates: tuple[trio.Condition, ...] = ()
@@ -193,6 +198,8 @@ class AnonymousSession(Unpicklable):
         self._rounds = Rounds(config)
 
         self._sleep = trio.CancelScope()
+        # Of the tasks that are to end with the session.
+        self._scopes: tuple[trio.CancelScope, ...] = ()
         # Of the run in which the session is opened, which is the only one in its thread.
         self._thread: int | None = None
         self._now: Callable[[], float] = trio.current_time
@@ -221,15 +228,14 @@ class AnonymousSession(Unpicklable):
             around = [there for there in _sessions_around.get() if there() is not None]
             _sessions_around.set((*around, weakref.ref(self)))
         self._thread, self._now = get_ident(), clock.current_time
-        # Where nobody has imported trio.testing there is no MockClock, and importing it
-        # here would double a program's start.
-        testing = sys.modules.get("trio.testing")
-        self._clock_is_mocked = testing is not None and isinstance(clock, testing.MockClock)
+        self._clock_is_mocked = is_mocked(clock)
         # After all that a look from another thread takes for granted, and before any await.
         self._entered = True
         self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         self._nursery = await self._nursery_manager.__aenter__()
         self._nursery.start_soon(self._keep_time)
+        if hasattr(self._manager, "watch_drops"):
+            self._nursery.start_soon(self._serve, self._watch_drops)
         return self
 
     # Whatever is awaited here is shielded where it is, with a limit where it may take long.
@@ -286,14 +292,16 @@ class AnonymousSession(Unpicklable):
             crash = raised if crash is None else crash
         return crash
 
-    async def _serve(
-        self, scope: trio.CancelScope, job: Callable[[*Ts], Awaitable[None]], *args: *Ts
-    ) -> None:
+    async def _serve(self, job: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
         """Be one of the session's tasks, until it is done or the session ends.
 
         Shielded: what cancels the block ends the session when the block is left, not
         before, so that the block's own cleanup still has a token.
         """
+        scope = trio.CancelScope(shield=True)
+        self._scopes = (*self._scopes, scope)
+        if self._closed:
+            scope.cancel()
         try:
             with scope:
                 await job(*args)
@@ -302,6 +310,8 @@ class AnonymousSession(Unpicklable):
             # Before the block is cancelled, so that they learn that the session is closed.
             await self._wake_held_getters()  # noqa: ASYNC102
             raise
+        finally:
+            self._scopes = tuple(other for other in self._scopes if other is not scope)
 
     async def _revoke_on_exit(self) -> BaseException | None:
         """Revoke what is left to revoke, and return what was raised first."""
@@ -682,12 +692,16 @@ class AnonymousSession(Unpicklable):
         # waited longest count, or of the one that met the token STALE first.
         options = next(iter(self._held.values())) if self._held else self._stale_options
         self._grant = _Grant(options)
-        self._nursery.start_soon(self._serve, self._grant.scope, self._get_token, self._grant)
+        self._nursery.start_soon(self._serve, self._get_token, self._grant)
 
     async def _get_token(self, grant: _Grant) -> None:
         """Make one attempt, then change the facts and wake everybody."""
-        if self._to_forget:
-            await self._forget_shared_tokens()
+        if self._forgetting is not None and self._to_forget:
+            # One attempt is enough: who waits for the token waits for this, too.
+            was_busy = self._forgetting.locked()
+            async with self._forgetting:
+                if not was_busy:
+                    await self._forget_shared_tokens()
         if grant.discarded or self._closed:
             # Nothing has been sent for it: whoever still wants a token gets a new grant.
             self._grant = None
@@ -719,27 +733,36 @@ class AnonymousSession(Unpicklable):
             assert isinstance(answer, TokenInfo)
             self._note_success(answer, wall_offset, grant)
 
+    async def _forget_at_once(self, lock: trio.Lock) -> None:
+        async with lock:
+            await self._forget_shared_tokens()
+
     async def _forget_shared_tokens(self) -> None:
-        """Tell a shared token manager not to answer with a token that was dropped."""
-        forget_token = getattr(self._manager, "forget_token", None)
+        """Tell a shared token manager of dropped tokens: it is not to answer with them."""
         # A dead one is refused without that. Else these would pile up beside a store that is
         # down, and so would the calls.
         self._to_forget = _living(self._to_forget, self._now())
         # One that fails or hangs is tried again before the next grant. Until then, an answer
-        # with that token is refused. One limit for all: getters are held meanwhile.
+        # with that token is refused. One limit for all: getters may be held meanwhile.
         with trio.move_on_after(self._config.request_timeout) as limit:
             for token in tuple(self._to_forget):
                 # Last in the line for the next time, so that it keeps none from its turn.
                 self._to_forget.remove(token)
                 self._to_forget.append(token)
                 try:
-                    if forget_token is not None:
-                        await forget_token(token.access_token)
+                    await self._manager.forget_token(token.access_token)  # type: ignore[attr-defined]  # else there would be no lock
                     self._to_forget.remove(token)
                 except Exception as error:
                     logger.warning("forget_token raised %s", type(error).__name__)
         if limit.cancelled_caught:
             logger.warning("forget_token did not end within request_timeout")
+
+    async def _watch_drops(self) -> None:
+        """Hear from a shared token manager which tokens others have dropped."""
+        try:
+            await self._manager.watch_drops(self.invalidate)  # type: ignore[attr-defined]  # asked for before
+        except Exception as error:
+            logger.warning("watch_drops raised %s", type(error).__name__)
 
     async def _ask_for_token(self, grant: _Grant) -> object:
         # Returned, not raised on: no frame is left that holds its own exception.
@@ -795,7 +818,10 @@ class AnonymousSession(Unpicklable):
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
         self._dropped.append(token)
-        self._to_forget.append(token)
+        if self._forgetting is not None:
+            self._to_forget.append(token)
+            # At once, for other processes may be handing it out.
+            self._nursery.start_soon(self._serve, self._forget_at_once, self._forgetting)
         self._let_go()
         if self._grant is not None:
             self._grant.discarded = True
@@ -813,7 +839,7 @@ class AnonymousSession(Unpicklable):
         revocation = Revocation(token, options)
         self._revocations.append(revocation)
         if not self._closed:
-            self._nursery.start_soon(self._serve, revocation.scope, self._revoke, revocation)
+            self._nursery.start_soon(self._serve, self._revoke, revocation)
 
     async def _revoke(self, revocation: Revocation) -> None:
         await revocation.run(self._manager, self._config)
@@ -855,15 +881,21 @@ class AnonymousSession(Unpicklable):
             return
         self._closed = True
         self._sleep.cancel()
-        if self._grant is not None:
-            self._grant.scope.cancel()
-        for revocation in self._revocations:
-            revocation.scope.cancel()
+        for scope in self._scopes:
+            scope.cancel()
         if self._token is not None and self._config.revoke_on_exit:
             self._revocations.append(Revocation(self._token))
         self._let_go()
         if self._reporter.states is not None:
             self._reporter.states._set(None)
+
+
+def is_mocked(clock: trio.abc.Clock) -> bool:
+    """Tell whether time is virtual, so that no other clock goes along with it."""
+    # Where nobody has imported trio.testing there is no MockClock, and importing it here would
+    # double a program's start.
+    testing = sys.modules.get("trio.testing")
+    return testing is not None and isinstance(clock, testing.MockClock)
 
 
 def _clock_here() -> trio.abc.Clock:

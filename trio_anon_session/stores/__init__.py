@@ -1,0 +1,26 @@
+"""One token for a fleet: processes that share what one of them has got.
+
+==============  ===========================================================
+``_shared``     `SharedTokenManager`: look, lease, grant, put
+``_protocol``   `TokenStore`: what a store is asked, and what it answers
+``_records``    what lies in a store, and under which name
+``_entry``      how what is kept under a name changes: pure functions
+``_clock``      a machine's time
+``_memory``     `MemoryStore`, for one Trio run
+==============  ===========================================================
+"""
+
+from ._memory import MemoryStore
+from ._protocol import Look, StoredFailure, StoredToken, StoreError, TokenStore
+from ._shared import ConfiguredTokenSource, SharedTokenManager
+
+__all__ = [
+    "ConfiguredTokenSource",
+    "Look",
+    "MemoryStore",
+    "SharedTokenManager",
+    "StoreError",
+    "StoredFailure",
+    "StoredToken",
+    "TokenStore",
+]

@@ -1,0 +1,167 @@
+"""What lies in a store, and under which name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from .._errors import TokenUnavailableError
+from .._secrets import scrub
+from .._token import TokenInfo, parse_object
+
+if TYPE_CHECKING:
+    from .._config import Config
+    from .._errors import TokenRequestError
+
+_PUBLIC_PARAMS = ("audience", "resource")
+"""Extra parameters whose values are no secrets."""
+
+
+class ForeignRecordError(Exception):
+    """Tells that a store holds what another configuration has put there."""
+
+
+def name_of(config: Config) -> str:
+    """Return the name under which a store keeps a config's token.
+
+    A fingerprint of endpoint, client, subject and scope, and of no secret: whoever can read a
+    store's names could try secrets out on one.
+    """
+    return _digest(_public_facts(config))[:32]
+
+
+def mark_of(access_token: str) -> str:
+    """Return what a store knows a token by; nobody finds the token from it."""
+    return _digest(access_token)
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _public_facts(config: Config) -> list[Any]:
+    return [
+        config.token_url,
+        config.client_id,
+        config.box_subject_type,
+        config.box_subject_id,
+        sorted((config.scope or "").split()),
+        {
+            name: value if name in _PUBLIC_PARAMS else None
+            for name, value in config.extra_params.items()
+        },
+    ]
+
+
+def _purpose_of(config: Config) -> str:
+    """Return a fingerprint of all that a grant asks for, which lies beside its token alone."""
+    return _digest([_public_facts(config), dict(config.extra_params)])
+
+
+def token_record(token: TokenInfo, config: Config, owner: str) -> str:
+    """Return a token as text for a store. Extras that are not JSON stay here."""
+    extra = dict(token.extra)
+    try:
+        json.dumps(extra)
+    except (TypeError, ValueError, RecursionError):
+        extra = {}
+    return json.dumps(
+        {
+            "purpose": _purpose_of(config),
+            "owner": owner,
+            "access_token": token.access_token,
+            "lifetime": float(token.lifetime),
+            "token_type": token.token_type,
+            "scope": token.scope,
+            "extra": extra,
+        }
+    )
+
+
+def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo | None:
+    """Return the token in a record, or None where there is none in it.
+
+    Args:
+        record: what was found in a store.
+        sent_at: when its grant was sent, on Trio's clock.
+        config: gives the buffers.
+
+    Raises:
+        ForeignRecordError: it is another configuration's.
+    """
+    fields = parse_object(record.encode(errors="replace"))
+    if fields is None:
+        return None
+    if fields.get("purpose") != _purpose_of(config):
+        raise ForeignRecordError
+    access_token, lifetime = fields.get("access_token"), fields.get("lifetime")
+    scope, token_type, extra = fields.get("scope"), fields.get("token_type"), fields.get("extra")
+    if not (isinstance(access_token, str) and isinstance(lifetime, float)):
+        return None
+    if not (0 < lifetime < math.inf and isinstance(extra, dict) and isinstance(token_type, str)):
+        return None
+    try:
+        return TokenInfo.from_answer(
+            access_token,
+            lifetime,
+            sent_at,
+            config,
+            token_type=token_type,
+            scope=scope if isinstance(scope, str) else None,
+            extra=extra,
+        )
+    except ValueError:
+        return None
+
+
+def owner_in(record: str) -> str | None:
+    """Return who put a token there, where the record says so."""
+    owner = (parse_object(record.encode(errors="replace")) or {}).get("owner")
+    return owner if isinstance(owner, str) else None
+
+
+_TEXTS = ("error", "error_description", "request_id", "next_step")
+
+
+def failure_record(error: TokenRequestError, count: int) -> str:
+    """Return as text, for the others, how an attempt failed.
+
+    Args:
+        error: how; its words are scrubbed of secrets already.
+        count: how many attempts of the fleet in a row.
+    """
+    texts = {name: getattr(error, name) for name in _TEXTS}
+    message = Exception.__str__(error)
+    return json.dumps(
+        {"message": message, "count": count, "status_code": error.status_code, **texts}
+    )
+
+
+def read_failure_record(record: str, pause: float) -> tuple[TokenUnavailableError | None, int]:
+    """Return what is to be raised of another process's failure, and the count.
+
+    Args:
+        record: what was found in a store; None and 0 where it is no such record.
+        pause: seconds for which nobody is to try again.
+    """
+    fields = parse_object(record.encode(errors="replace")) or {}
+    status, count = fields.get("status_code"), fields.get("count")
+    texts = {name: fields.get(name) for name in ("message", *_TEXTS)}
+    if not (isinstance(count, int) and isinstance(status, int | None)):
+        return None, 0
+    if not all(isinstance(text, str | None) for text in texts.values()):
+        return None, 0
+    # Whoever can write to the store can put any words there.
+    said = {name: scrub(text, ()) for name, text in texts.items() if text}
+    error = TokenUnavailableError(
+        f"another process of the fleet asked: {said.get('message')}",
+        status_code=status,
+        retry_after=pause or None,
+        error=said.get("error"),
+        error_description=said.get("error_description"),
+        request_id=said.get("request_id"),
+    )
+    error.next_step = said.get("next_step")
+    return error, count
