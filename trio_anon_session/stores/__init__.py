@@ -7,17 +7,24 @@
 ``_entry``      how what is kept under a name changes: pure functions
 ``_clock``      a machine's time
 ``_memory``     `MemoryStore`, for one Trio run
+``_redis``      `RedisStore`, for many machines
+``_lua``        what a server does for it
+``_coredis``    how it is asked
+``_address``    where it is
+``_sealing``    records that nobody can read without a key
 ==============  ===========================================================
 """
 
 from ._memory import MemoryStore
 from ._protocol import Look, StoredFailure, StoredToken, StoreError, TokenStore
+from ._redis import RedisStore
 from ._shared import ConfiguredTokenSource, SharedTokenManager
 
 __all__ = [
     "ConfiguredTokenSource",
     "Look",
     "MemoryStore",
+    "RedisStore",
     "SharedTokenManager",
     "StoreError",
     "StoredFailure",

@@ -1,0 +1,185 @@
+"""A real Valkey or Redis server on loopback, which a test may stop, restart, pause and spoil."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMES = ("valkey-server", "redis-server")
+"""Programs that are such a server; the first that is there is taken."""
+PATIENCE = 30.0
+"""Seconds for the server to do what it is told; only a broken one takes so long."""
+
+
+def find_program() -> str:
+    """Return the server's program.
+
+    Without one the test is skipped, but where ``CI`` is set it fails.
+    """
+    # For a look at what another version does.
+    chosen = os.environ.get("VALKEY_SERVER")
+    program = shutil.which(chosen) if chosen else next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        missing = "no valkey-server and no redis-server: apt-get install valkey-server"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return program
+
+
+class ServerError(Exception):
+    """Is an error that the server has answered."""
+
+
+class Connection:
+    """Speaks to a server as plainly as can be, and knows nothing of what is tested."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def do(self, *words: str | bytes | int) -> Any:
+        """Return what the server answers to a command: bytes, int, None or a list."""
+        parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        sent = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+        self._socket.sendall(b"*%d\r\n%s" % (len(parts), sent))
+        return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._file.readline()
+        if not line:
+            raise ConnectionError("the server has hung up")
+        kind, rest = line[:1], line[1:-2]
+        match kind:
+            case b"+":
+                return rest
+            case b"-":
+                raise ServerError(rest.decode())
+            case b":":
+                return int(rest)
+            case b"$":
+                return None if rest == b"-1" else self._file.read(int(rest) + 2)[:-2]
+            case _:
+                return [self._answer() for _ in range(int(rest))]
+
+
+class Valkey:
+    """Is a server of the test's own, in a process of its own.
+
+    Attributes:
+        port: where it listens on 127.0.0.1, also after a restart.
+        folder: where it works; nothing is saved there by itself.
+    """
+
+    def __init__(self, folder: Path, *options: str, tls: bool = False) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._options = options
+        self._tls = tls
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of the server, without user and password."""
+        scheme = "rediss" if self._tls else "redis"
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where it listens too."""
+        return self.folder / "socket"
+
+    def start(self, *more: str) -> None:
+        """Start it, and wait until it answers anything at all."""
+        listen = (
+            ["--port", "0", "--tls-port", str(self.port)]
+            if self._tls
+            else ["--port", str(self.port)]
+        )
+        command = [find_program(), *listen, "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command += ["--unixsocket", str(self.socket_path), "--save", "", "--appendonly", "no"]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *self._options, *more], stdout=log, stderr=subprocess.STDOUT
+            )
+        give_up_at = time.monotonic() + PATIENCE
+        while not self._listens():
+            if self._process.poll() is not None or time.monotonic() > give_up_at:
+                raise RuntimeError((self.folder / "log").read_text(errors="replace"))
+            time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Let it hang: it is there, and does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def connect(self) -> Connection:
+        """Return a connection; not for a server with TLS."""
+        return Connection(self.port)
+
+    def do(self, *words: str | bytes | int) -> Any:
+        """Do one command."""
+        with self.connect() as connection:
+            return connection.do(*words)
+
+    def keys(self) -> list[bytes]:
+        """Return all keys that there are, in order."""
+        return sorted(self.do("KEYS", "*"))
+
+    def all_that_it_holds(self) -> bytes:
+        """Return all keys, and what lies there as the server would write it to a disk."""
+        with self.connect() as connection:
+            # Compressed, nothing would be found in it.
+            connection.do("CONFIG", "SET", "rdbcompression", "no")
+            return b"\n".join(key + b"\t" + connection.do("DUMP", key) for key in self.keys())
+
+
+@contextmanager
+def run_valkey(folder: Path, *options: str, tls: bool = False) -> Iterator[Valkey]:
+    """Run a server while the block lasts."""
+    server = Valkey(folder, *options, tls=tls)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,161 @@
+"""Where a Valkey or Redis server is, as a URL says."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import attrs
+
+from .._errors import ConfigError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+_SCHEMES = ("redis", "rediss", "unix")
+_TLS_OPTIONS = (
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+    "ssl_cert_reqs",
+)
+_OPTIONS = ("db", "client_name", *_TLS_OPTIONS)
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_ENCODED = "with special characters in user and password percent-encoded"
+
+
+@attrs.frozen
+class Address:
+    """Is where a server is, and how it is to be spoken to.
+
+    Attributes:
+        host: its name or number; empty where there is a path.
+        port: its port.
+        path: of its socket, on this machine.
+        db: the database's number.
+        username: whom to be there; None for its default user.
+        password: shown in no repr.
+        client_name: what the server's lists call the connections.
+        tls: the settings of TLS, where that is spoken.
+    """
+
+    host: str
+    port: int
+    path: str | None = None
+    db: int = 0
+    username: str | None = attrs.field(default=None, repr=False)
+    password: str | None = attrs.field(default=None, repr=False)
+    client_name: str | None = None
+    tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return self.path
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        """Return the address that a URL is.
+
+        Raises:
+            ConfigError: it is none; no part of it is shown, for it may be the password's.
+        """
+        parts = _split(url)
+        options = _read_options(parts)
+        where: dict[str, str | int] = {"host": "", "port": 0}
+        if parts.scheme == "unix":
+            if parts.hostname or not parts.path.strip("/"):
+                raise ConfigError("url", "wants the socket's path, as in unix:///run/valkey.sock")
+            where["path"] = unquote(parts.path)
+        else:
+            if not parts.hostname:
+                raise ConfigError("url", f"wants a host, {_ENCODED}")
+            where |= {"host": unquote(parts.hostname), "port": _port_of(parts)}
+        return cls(
+            **where,  # type: ignore[arg-type]  # each is of its own type
+            db=_db_of(parts, options),
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            client_name=options.get("client_name"),
+            tls=_tls_of(options) if parts.scheme == "rediss" else None,
+        )
+
+
+def _split(url: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise ConfigError("url", f"wants a str, not {type(url).__name__}")
+    parts = None
+    if url.isprintable() and " " not in url:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            # Raised below: it quotes the URL.
+            parts = None
+    if parts is None or parts.fragment or parts.scheme not in _SCHEMES:
+        raise ConfigError(
+            "url", f"wants redis://, rediss:// (with TLS) or unix:// and an address, {_ENCODED}"
+        )
+    return parts
+
+
+def _port_of(parts: SplitResult) -> int:
+    try:
+        port = 6379 if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if not port:
+        raise ConfigError("url", f"wants a port from 1 to 65535, {_ENCODED}")
+    return port
+
+
+def _read_options(parts: SplitResult) -> dict[str, str]:
+    allowed = _OPTIONS if parts.scheme == "rediss" else _OPTIONS[: -len(_TLS_OPTIONS)]
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) < len(pairs) or not options.keys() <= set(allowed):
+        raise ConfigError(
+            "url",
+            f"takes the options {', '.join(allowed)}, each once"
+            + ("" if parts.scheme == "rediss" else "; those of TLS want rediss://"),
+        )
+    return options
+
+
+def _db_of(parts: SplitResult, options: dict[str, str]) -> int:
+    number = options.get("db", "0")
+    if parts.scheme != "unix" and parts.path.strip("/"):
+        number = parts.path.removeprefix("/") if "db" not in options else ""
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise ConfigError(
+            "url", f"wants the number of a database, as /0 or as db=0, once, {_ENCODED}"
+        )
+    return int(number)
+
+
+def _tls_of(options: dict[str, str]) -> ssl.SSLContext:
+    """Return settings that check the server's certificate and name, unless told otherwise."""
+    certfile, keyfile = options.get("ssl_certfile"), options.get("ssl_keyfile")
+    if keyfile and not certfile:
+        raise ConfigError("url", "ssl_keyfile wants an ssl_certfile beside it")
+    requirement = options.get("ssl_cert_reqs", "required")
+    checks_name = _TRUTHS.get(options.get("ssl_check_hostname", "true").lower())
+    if requirement not in ("required", "none") or checks_name is None:
+        raise ConfigError(
+            "url", "ssl_cert_reqs wants required or none, ssl_check_hostname true or false"
+        )
+    try:
+        tls = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+        if certfile:
+            # Without a password, an encrypted key would have OpenSSL ask for one on the terminal.
+            tls.load_cert_chain(certfile, keyfile, password="")
+    except OSError as error:
+        reason = type(error).__name__
+    else:
+        tls.check_hostname = checks_name and requirement == "required"
+        if requirement == "none":
+            tls.verify_mode = ssl.CERT_NONE
+        return tls
+    raise ConfigError("url", f"ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read ({reason})")

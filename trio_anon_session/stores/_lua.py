@@ -1,0 +1,157 @@
+"""What a Valkey or Redis server does for `RedisStore`, as scripts that it runs as a whole.
+
+How this works
+    They do what ``_entry`` does. Under a name there are:
+
+    ==========  ======  ====================================================================
+    key         type    holds
+    ==========  ======  ====================================================================
+    state       hash    ``version``, and ``owner`` until what was claimed last is put or released
+    token       hash    ``record``, ``mark``, ``lifetime``; lives as long as the token
+    lease       string  nothing; lives as long as the lease
+    failure     hash    ``record``, ``fence``; lives as long as it is remembered
+    dead:MARK   string  nothing; lives as long as the mark is to be known
+    ==========  ======  ====================================================================
+
+    The server's clock is the only one: a token's age is its lifetime without what is left of
+    its key's life. Every key ends by itself, and ``state`` a day after all others, which is
+    long enough: without one, the version is the time in milliseconds, and so more than any
+    before.
+
+    What is of another type, or makes no sense, is somebody else's, and makes way.
+
+    A version is compared as the text that it is. Nothing is written into the text of a script,
+    so that the server keeps but these six. Redis from 6 on and Valkey run them.
+"""
+
+from __future__ import annotations
+
+KEYS = ("state", "token", "lease", "failure")
+"""The keys that each script is given first, in this order; those of marks follow."""
+
+DAY = 86_400_000
+"""Milliseconds for which the version outlives all else."""
+
+_COMMON = f"""
+local state, token, lease, failure = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+for key, type in pairs({{[state] = 'hash', [token] = 'hash', [lease] = 'string',
+                        [failure] = 'hash'}}) do
+    local found = redis.call('TYPE', key)['ok']
+    if found ~= type and found ~= 'none' then redis.call('DEL', key) end
+end
+
+local function outlive(milliseconds)
+    local wanted = milliseconds + {DAY}
+    if redis.call('PTTL', state) < wanted then
+        redis.call('PEXPIRE', state, string.format('%.0f', wanted))
+    end
+end
+
+local function version()
+    local known = redis.call('HGET', state, 'version')
+    if known and #known < 16 and string.match(known, '^[1-9]%d*$') then return known end
+    local now = redis.call('TIME')
+    known = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+    redis.call('DEL', state)
+    redis.call('HSET', state, 'version', known)
+    outlive(0)
+    return known
+end
+
+local function holds_lease(fence)
+    return redis.call('HGET', state, 'version') == fence and redis.call('HGET', state, 'owner')
+end
+
+-- A user who may not publish has no news, and everything else.
+local function tell(channel) redis.pcall('PUBLISH', channel, '') end
+"""
+
+LOOK = (
+    _COMMON
+    + """
+local dead = {}
+for i = 5, #KEYS do dead[i - 4] = redis.call('EXISTS', KEYS[i]) end
+return {
+    version(), redis.call('HGET', state, 'owner'), redis.call('PTTL', lease),
+    redis.call('HGET', token, 'record'), redis.call('HGET', token, 'mark'),
+    redis.call('HGET', token, 'lifetime'), redis.call('PTTL', token),
+    redis.call('HGET', failure, 'record'), redis.call('HGET', failure, 'fence'),
+    redis.call('PTTL', failure), dead
+}
+"""
+)
+
+CLAIM = (
+    _COMMON
+    + """
+local owner, seen, milliseconds = unpack(ARGV)
+if version() ~= seen or redis.call('PTTL', lease) > 0 then return false end
+local fence = redis.call('HINCRBY', state, 'version', 1)
+redis.call('HSET', state, 'owner', owner)
+redis.call('SET', lease, '', 'PX', milliseconds)
+outlive(milliseconds)
+return fence
+"""
+)
+
+RENEW = (
+    _COMMON
+    + """
+local fence, milliseconds = unpack(ARGV)
+if not holds_lease(fence) then return 0 end
+redis.call('SET', lease, '', 'PX', milliseconds)
+outlive(milliseconds)
+return 1
+"""
+)
+
+PUT = (
+    _COMMON
+    + """
+local fence, record, mark, lifetime, milliseconds, channel = unpack(ARGV)
+if not holds_lease(fence) then return 0 end
+redis.call('HDEL', state, 'owner')
+redis.call('DEL', lease, failure, token, KEYS[5])
+redis.call('HSET', token, 'record', record, 'mark', mark, 'lifetime', lifetime)
+redis.call('PEXPIRE', token, milliseconds)
+outlive(milliseconds)
+tell(channel)
+return 1
+"""
+)
+
+RELEASE = (
+    _COMMON
+    + """
+local fence, milliseconds, channel, record = unpack(ARGV)
+if not holds_lease(fence) then return 0 end
+redis.call('HDEL', state, 'owner')
+redis.call('DEL', lease)
+if record then
+    redis.call('DEL', failure)
+    redis.call('HSET', failure, 'record', record, 'fence', fence)
+    redis.call('PEXPIRE', failure, milliseconds)
+end
+outlive(milliseconds)
+tell(channel)
+return 1
+"""
+)
+
+# The token goes first: a server without memory lets a script go on that has made some free.
+DROP = (
+    _COMMON
+    + """
+local mark, milliseconds, channel = unpack(ARGV)
+if redis.call('HGET', token, 'mark') == mark then
+    redis.call('DEL', token, lease)
+    version()
+    redis.call('HINCRBY', state, 'version', 1)
+    redis.call('HDEL', state, 'owner')
+end
+redis.call('SET', KEYS[5], '', 'PX', milliseconds)
+outlive(milliseconds)
+tell(channel)
+return 1
+"""
+)

@@ -1,0 +1,210 @@
+"""`RedisStore`: for the processes of many machines, over Valkey or Redis."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .._secrets import Unpicklable, with_quiet_init
+from . import _lua
+from ._address import Address
+from ._entry import KEPT_AFTERWARDS
+from ._protocol import Look, StoredFailure, StoredToken, StoreError
+from ._sealing import Sealing, is_sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from ._sealing import Key
+
+_LONGEST = 2.0**31
+"""Seconds; nothing is kept for longer, and no token lives longer."""
+
+
+@with_quiet_init
+class RedisStore(Unpicklable):
+    """Keeps tokens in a Valkey or Redis server, for the processes of many machines.
+
+    Needs the extra ``redis``: ``pip install 'trio_anon_session[redis]'``.
+
+    Without an encryption key, whoever can read the server's memory, its dumps or its network
+    can read the token. With one, the server and what lies between see nothing of it.
+
+    All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. A
+    user of the server who may do what is needed and nothing else is made by
+
+    .. code-block:: text
+
+        ACL SETUSER tas reset resetchannels on >PASSWORD ~tas:* &tas:*
+        ACL SETUSER tas +eval +type +del +hget +hset +hincrby +hdel +set +exists
+        ACL SETUSER tas +pttl +pexpire +time +publish +subscribe +ping
+
+    With another database than 0, it needs ``+select`` as well, and with a ``client_name``,
+    ``+client|setname``. Without ``publish``, ``subscribe`` or the channels, the processes are
+    not told of new and dropped tokens, and look for themselves twice a second.
+
+    Args:
+        url: ``redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]``, ``rediss://…`` for TLS, or
+            ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special characters of user and password
+            are percent-encoded. Options: ``db`` and ``client_name``; with TLS
+            ``ssl_ca_certs``, a file of authorities in place of the system's;
+            ``ssl_certfile`` and ``ssl_keyfile``, to be known by;
+            ``ssl_check_hostname=false`` and ``ssl_cert_reqs=none``, to check less.
+        encryption_key: seals what is kept: 32 random bytes, or the same as text in base64, or
+            a list of those. The first seals, all open, so that a new key is put in front of
+            the old one in all processes, after it was added behind it in all.
+
+    Raises:
+        ConfigError: the URL or a key is none; nothing of it is shown.
+        ImportError: the extra is not installed.
+    """
+
+    def __init__(self, url: str, *, encryption_key: Key | Sequence[Key] | None = None) -> None:
+        self._address = Address.from_url(url)
+        self._sealing: Sealing | None = None
+        missing = None
+        try:
+            # Not before a store is made: most programs have none.
+            from . import _coredis
+
+            if encryption_key is not None:
+                self._sealing = Sealing(encryption_key)
+        except ModuleNotFoundError as error:
+            if error.name not in ("coredis", "cryptography"):
+                raise
+            missing = error.name
+        if missing is not None:
+            raise ImportError(
+                f"RedisStore needs {missing}: pip install 'trio_anon_session[redis]'",
+                name=missing,
+            )
+        self._server = _coredis
+
+    def __repr__(self) -> str:
+        sealed = "" if self._sealing is None else ", sealed"
+        return f"<RedisStore at {self._address}{sealed}>"
+
+    async def open(self) -> None:
+        """See :meth:`TokenStore.open`. A connection is made for each question."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """See :meth:`TokenStore.aclose`."""
+        await trio.lowlevel.checkpoint()
+
+    async def look(self, name: str, marks: Collection[str] = ()) -> Look:
+        """See :meth:`TokenStore.look`."""
+        marks = tuple(marks)
+        answer: Any = await self._ask(_lua.LOOK, name, marks)
+        try:
+            version, owner, lease, *others, dead = answer
+            *token, failure_record, fence, failure_left = others
+            leased_for = max(0.0, int(lease) / 1000)
+            return Look(
+                version=int(version),
+                token=self._read_token(name, *token),
+                leased_for=leased_for,
+                owner=_text(owner) if owner is not None and leased_for else None,
+                failure=self._read_failure(name, failure_record, fence, failure_left),
+                dead=frozenset(mark for mark, is_dead in zip(marks, dead, strict=True) if is_dead),
+            )
+        except (TypeError, ValueError):
+            pass
+        # Outside of the except block: the errors quote the answer.
+        raise StoreError(f"{self._address} gives an answer that makes no sense")
+
+    async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
+        """See :meth:`TokenStore.claim`."""
+        fence = await self._ask(_lua.CLAIM, name, (), owner, seen, max(1, _milliseconds(seconds)))
+        return fence if isinstance(fence, int) else None
+
+    async def renew(self, name: str, fence: int, seconds: float) -> bool:
+        """See :meth:`TokenStore.renew`."""
+        return await self._ask(_lua.RENEW, name, (), fence, max(1, _milliseconds(seconds))) == 1
+
+    async def put(self, name: str, fence: int, token: StoredToken) -> bool:
+        """See :meth:`TokenStore.put`."""
+        left = _milliseconds(token.lifetime - token.age)
+        record = self._seal(token.record, name, "token")
+        about = record, token.mark, repr(float(token.lifetime)), left, _channel(name)
+        return await self._ask(_lua.PUT, name, (token.mark,), fence, *about) == 1
+
+    async def release(
+        self, name: str, fence: int, failure: str | None = None, pause: float = 0.0
+    ) -> None:
+        """See :meth:`TokenStore.release`."""
+        left = _milliseconds(pause + KEPT_AFTERWARDS)
+        record = () if failure is None else (self._seal(failure, name, "failure"),)
+        await self._ask(_lua.RELEASE, name, (), fence, left, _channel(name), *record)
+
+    async def drop(self, name: str, mark: str, seconds: float) -> None:
+        """See :meth:`TokenStore.drop`."""
+        milliseconds = max(1, _milliseconds(seconds))
+        await self._ask(_lua.DROP, name, (mark,), mark, milliseconds, _channel(name))
+
+    def listen(self, name: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """See :meth:`TokenStore.listen`. It keeps a connection of its own."""
+        return self._server.subscribe(self._address, _channel(name))
+
+    async def _ask(
+        self, script: str, name: str, marks: Collection[str], *args: str | int
+    ) -> object:
+        keys = *_lua.KEYS, *(f"dead:{mark}" for mark in marks)
+        return await self._server.ask(
+            self._address, script, [f"{_prefix(name)}{key}" for key in keys], args
+        )
+
+    def _read_token(
+        self, name: str, record: bytes | None, mark: bytes | None, lifetime: bytes | None, left: int
+    ) -> StoredToken | None:
+        if record is None or mark is None or lifetime is None or left <= 0:
+            return None
+        try:
+            seconds = float(lifetime)
+        except ValueError:
+            return None
+        if not 0 < seconds < math.inf:
+            return None
+        opened = self._open(_text(record), name, "token")
+        return StoredToken(opened, _text(mark), seconds, max(0.0, seconds - left / 1000))
+
+    def _read_failure(
+        self, name: str, record: bytes | None, fence: bytes | None, left: int
+    ) -> StoredFailure | None:
+        if record is None or fence is None or not fence.isdigit() or left <= 0:
+            return None
+        opened = self._open(_text(record), name, "failure")
+        return StoredFailure(opened, int(fence), max(0.0, left / 1000 - KEPT_AFTERWARDS))
+
+    def _seal(self, record: str, name: str, purpose: str) -> str:
+        return record if self._sealing is None else self._sealing.seal(record, name, purpose)
+
+    def _open(self, record: str, name: str, purpose: str) -> str:
+        if self._sealing is not None:
+            return self._sealing.open(record, name, purpose)
+        if is_sealed(record):
+            # Taken for garbage, it would be overwritten by each who has no key, in turns with
+            # those who have one.
+            raise StoreError("what is kept is sealed, and there is no encryption key here")
+        return record
+
+
+def _prefix(name: str) -> str:
+    # What stands in braces alone decides on the slot in a cluster.
+    return f"tas:{{{name}}}:"
+
+
+def _channel(name: str) -> str:
+    return f"{_prefix(name)}news"
+
+
+def _text(found: bytes) -> str:
+    return found.decode(errors="replace")
+
+
+def _milliseconds(seconds: float) -> int:
+    """Return whole milliseconds; rounded down, so that no token seems to live longer."""
+    return int(min(max(seconds, 0.0), _LONGEST) * 1000)

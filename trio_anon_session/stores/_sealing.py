@@ -1,0 +1,109 @@
+"""Records that nobody can read or change who has no key: AES-256-GCM, by cryptography.
+
+A sealed record is ``sealed1.KEY.TEXT``: which key it was, in eight hexadecimal digits that
+tell nothing of it, and nonce and ciphertext in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+
+from .._errors import ConfigError
+from .._secrets import Unpicklable, with_quiet_init
+from ._protocol import StoreError
+
+Key = str | bytes
+
+_PREFIX = "sealed1."
+_KEY_LENGTH = 32
+_NONCE_LENGTH = 12
+_WANTS = "wants 32 random bytes, or the same as text in base64, or a list of those"
+
+
+def is_sealed(record: str) -> bool:
+    """Tell whether a record was sealed, with whatever key."""
+    return record.startswith(_PREFIX)
+
+
+@with_quiet_init
+class Sealing(Unpicklable):
+    """Seals records with one key, and opens those of several.
+
+    Args:
+        keys: one, or some of which the first seals.
+
+    Raises:
+        ConfigError: one of them is none.
+        ModuleNotFoundError: there is no cryptography.
+    """
+
+    def __init__(self, keys: Key | Sequence[Key]) -> None:
+        # Not before it is used: it is an extra.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        if isinstance(keys, str | bytes):
+            keys = (keys,)
+        if not isinstance(keys, Sequence) or not keys:
+            raise ConfigError("encryption_key", _WANTS)
+        self._ciphers = {}
+        for key in map(_key_bytes, keys):
+            self._ciphers[_id_of(key)] = AESGCM(key)
+
+    def __repr__(self) -> str:
+        return f"<Sealing with {len(self._ciphers)} keys>"
+
+    def seal(self, record: str, name: str, purpose: str) -> str:
+        """Return a record that opens under this name and for this purpose alone."""
+        key_id, cipher = next(iter(self._ciphers.items()))
+        nonce = secrets.token_bytes(_NONCE_LENGTH)
+        text = cipher.encrypt(nonce, record.encode(), _place(name, purpose))
+        return f"{_PREFIX}{key_id}.{base64.urlsafe_b64encode(nonce + text).decode()}"
+
+    def open(self, sealed: str, name: str, purpose: str) -> str:
+        """Return what was sealed.
+
+        Raises:
+            StoreError: it was not, or with no key that is here, or for another place.
+        """
+        key_id, _, text = sealed.removeprefix(_PREFIX).partition(".")
+        cipher = self._ciphers.get(key_id) if is_sealed(sealed) else None
+        if cipher is not None:
+            try:
+                found = base64.b64decode(text, altchars=b"-_", validate=True)
+                nonce, found = found[:_NONCE_LENGTH], found[_NONCE_LENGTH:]
+                return cipher.decrypt(nonce, found, _place(name, purpose)).decode()
+            except Exception:  # noqa: S110
+                # Whatever it is, it does not open. Raised outside, without the record.
+                pass
+        raise StoreError("what is kept cannot be opened with the encryption keys given")
+
+
+def _place(name: str, purpose: str) -> bytes:
+    """Return what a record is bound to, as bytes in which no two places are the same."""
+    return json.dumps(["trio_anon_session", name, purpose]).encode()
+
+
+def _id_of(key: bytes) -> str:
+    return hashlib.sha256(b"trio_anon_session encryption key" + key).hexdigest()[:8]
+
+
+def _key_bytes(key: object) -> bytes:
+    if isinstance(key, bytes) and len(key) == _KEY_LENGTH:
+        return key
+    found = b""
+    if isinstance(key, str | bytes):
+        text = key.encode(errors="replace") if isinstance(key, str) else key
+        # In either alphabet, and with or without the padding.
+        text = text.strip().rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+        try:
+            found = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        except binascii.Error:
+            found = b""
+    if len(found) != _KEY_LENGTH:
+        raise ConfigError("encryption_key", _WANTS)
+    return found
