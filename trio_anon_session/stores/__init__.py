@@ -7,6 +7,7 @@
 ``_entry``      how what is kept under a name changes: pure functions
 ``_clock``      a machine's time
 ``_memory``     `MemoryStore`, for one Trio run
+``_sqlite``     `SQLiteStore`, for the processes of one machine
 ``_redis``      `RedisStore`, for many machines
 ``_lua``        what a server does for it
 ``_coredis``    how it is asked
@@ -19,12 +20,14 @@ from ._memory import MemoryStore
 from ._protocol import Look, StoredFailure, StoredToken, StoreError, TokenStore
 from ._redis import RedisStore
 from ._shared import ConfiguredTokenSource, SharedTokenManager
+from ._sqlite import SQLiteStore
 
 __all__ = [
     "ConfiguredTokenSource",
     "Look",
     "MemoryStore",
     "RedisStore",
+    "SQLiteStore",
     "SharedTokenManager",
     "StoreError",
     "StoredFailure",

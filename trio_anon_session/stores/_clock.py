@@ -28,11 +28,19 @@ class Moment(NamedTuple):
     @classmethod
     def now(cls) -> Self:
         """Return this one. In virtual time, both clocks are Trio's."""
-        clock = trio.lowlevel.current_clock()
-        if is_mocked(clock):
+        clock = _clock_here()
+        if clock is not None and is_mocked(clock):
             return cls(clock.current_time(), clock.current_time())
         boot = time.clock_gettime(_BOOT_CLOCK) if _BOOT_CLOCK >= 0 else time.monotonic()
         return cls(time.time(), boot)
+
+
+def _clock_here() -> trio.abc.Clock | None:
+    """Return the run's clock; None in a thread of its own, which no run in virtual time has."""
+    try:
+        return trio.lowlevel.current_clock()
+    except RuntimeError:
+        return None
 
 
 class Span(NamedTuple):

@@ -7,7 +7,7 @@ at all, is a :class:`TokenStore` with these.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -17,10 +17,10 @@ from ._protocol import Look, StoredFailure, StoredToken
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-T = TypeVar("T")
-
 KEPT_AFTERWARDS = 600.0
 """Seconds for which a failure is remembered after its pause, so that the next one's is longer."""
+_UNCOUNTED = 2**53
+"""No clock shows as many seconds, and no version is as large."""
 
 
 @attrs.frozen
@@ -132,13 +132,25 @@ class Entry:
         """See :meth:`TokenStore.drop`."""
         self.dead = {known: span for known, span in self.dead.items() if span.left(now) > 0}
         self.dead[mark] = Span(now, seconds)
-        if self.token is not None and self.token.mark == mark:
+        # Nobody has a token whose life is over, and a lease is for the next one then.
+        token = self._look_at_token(now)
+        if token is not None and token.mark == mark:
             self.version += 1
             self.token = self.lease = None
 
+    def useful_for(self, now: Moment) -> float:
+        """Return the seconds after which nothing in it counts any more."""
+        lives = [part.life for part in (self.token, self.lease) if part is not None]
+        left = [span.left(now) for span in (*lives, *self.dead.values())]
+        if self.failure is not None:
+            pause = self.failure.pause
+            left.append(max(0.0, pause.seconds + KEPT_AFTERWARDS - pause.passed(now)))
+        return max(left, default=0.0)
+
     def to_json(self) -> str:
         """Return it as text."""
-        return json.dumps(attrs.asdict(self))
+        # Spans and moments are tuples, which become lists.
+        return json.dumps(self, default=lambda part: attrs.asdict(part, recurse=False))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -149,12 +161,13 @@ class Entry:
         """
         try:
             fields = json.loads(text)
+            token, lease, failure = fields["token"], fields["lease"], fields["failure"]
             return cls(
-                int(fields["version"]),
-                _read(Token, fields["token"]),
-                _read(Lease, fields["lease"]),
-                _read(Failure, fields["failure"]),
-                {str(mark): _read_span(span) for mark, span in fields["dead"].items()},
+                version=_whole(fields["version"]),
+                token=None if token is None else _read_token(**token),
+                lease=None if lease is None else _read_lease(**lease),
+                failure=None if failure is None else _read_failure(**failure),
+                dead={mark: _span(span) for mark, span in fields["dead"].items()},
             )
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
             pass
@@ -162,18 +175,37 @@ class Entry:
         raise ValueError("the entry in the store is none")
 
 
-def _read(cls: type[T], fields: dict[str, Any] | None) -> T | None:
-    """Return one part of an entry; its spans are lists."""
-    if fields is None:
-        return None
-    return cls(
-        **{
-            name: _read_span(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
-    )
+def _read_token(record: object, mark: object, life: object) -> Token:
+    return Token(_text(record), _text(mark), _span(life))
 
 
-def _read_span(value: Any) -> Span:
+def _read_lease(owner: object, life: object) -> Lease:
+    return Lease(_text(owner), _span(life))
+
+
+def _read_failure(record: object, fence: object, pause: object) -> Failure:
+    return Failure(_text(record), _whole(fence), _span(pause))
+
+
+def _span(value: Any) -> Span:
     (wall, since_boot), seconds = value
-    return Span(Moment(float(wall), float(since_boot)), float(seconds))
+    return Span(Moment(_number(wall), _number(since_boot)), _number(seconds))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < _UNCOUNTED:
+        raise TypeError
+    return value
+
+
+def _number(value: object) -> float:
+    """Return a number to reckon with; JSON has others, too: NaN and Infinity."""
+    if not isinstance(value, int | float) or not -_UNCOUNTED < value < _UNCOUNTED:
+        raise TypeError
+    return float(value)

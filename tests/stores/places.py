@@ -1,0 +1,102 @@
+"""Where stores keep their data in tests, each kind of store with a class of its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from trio_anon_session.stores import Look, MemoryStore, SQLiteStore
+from trio_anon_session.testing import virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+    from pathlib import Path
+
+    from trio_anon_session.stores import TokenStore
+
+PATIENCE = 60.0
+"""Seconds after which a test is taken for hung; none takes as long, on however slow a machine."""
+STEP = 1 / 64
+"""Seconds between two looks of who waits that something is so."""
+
+
+class Place(Protocol):
+    """Is where the data of one kind of store are, which several stores use as processes would.
+
+    Attributes:
+        is_virtual: whether its stores work in virtual time. What takes time is short then and
+            else, and tests wait until it is over; that something lasts, they see in what is long.
+    """
+
+    is_virtual: bool
+
+    def store(self) -> TokenStore:
+        """Return a store as one more process would have it."""
+        ...
+
+    def empty(self) -> None:
+        """Lose all data."""
+        ...
+
+
+class MemoryPlace:
+    """Is a store in memory, which no other process can have."""
+
+    is_virtual = True
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+
+    def store(self) -> MemoryStore:
+        """Return the one store."""
+        return self._store
+
+    def empty(self) -> None:
+        """Lose all data."""
+        self._store._entries.clear()
+
+
+class FilePlace:
+    """Is a file of SQLite."""
+
+    def __init__(self, path: Path, *, is_virtual: bool) -> None:
+        self._path = path
+        self.is_virtual = is_virtual
+
+    def store(self) -> SQLiteStore:
+        """Return one more store on the same file."""
+        return SQLiteStore(self._path)
+
+    def empty(self) -> None:
+        """Lose all data."""
+        self._path.unlink()
+
+
+def in_its_time(async_test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test in the time of its place, in virtual time where that is possible."""
+
+    @functools.wraps(async_test)
+    def run(*, place: Place, **kwargs: object) -> None:
+        async def limited() -> None:
+            with trio.fail_after(PATIENCE):
+                await async_test(place=place, **kwargs)
+
+        if place.is_virtual:
+            virtual_time(async_test)(place=place, **kwargs)
+        else:
+            trio.run(limited)
+
+    return run
+
+
+async def wait_until(
+    is_so: Callable[[Look], bool], store: TokenStore, name: str, marks: Collection[str] = ()
+) -> Look:
+    """Look until something is so, and return what was seen then."""
+    while True:
+        seen = await store.look(name, marks)
+        if is_so(seen):
+            return seen
+        await trio.sleep(STEP)
