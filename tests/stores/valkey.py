@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from tests.ports import free_port
 
@@ -162,7 +163,14 @@ class Valkey:
         with self.connect() as connection:
             return connection.do(*words)
 
-    def keys(self) -> list[bytes]:
+    async def has_clients(self, count: int) -> None:
+        """Wait until it has so many connections, and no others."""
+        with self.connect() as connection, trio.fail_after(PATIENCE):
+            # The first line is about this one.
+            while connection.do("CLIENT", "LIST").count(b"\n") != count + 1:  # noqa: ASYNC110  # no server tells of it
+                await trio.sleep(0.01)
+
+    def key_names(self) -> list[bytes]:
         """Return all keys that there are, in order."""
         return sorted(self.do("KEYS", "*"))
 
@@ -171,7 +179,7 @@ class Valkey:
         with self.connect() as connection:
             # Compressed, nothing would be found in it.
             connection.do("CONFIG", "SET", "rdbcompression", "no")
-            return b"\n".join(key + b"\t" + connection.do("DUMP", key) for key in self.keys())
+            return b"\n".join(key + b"\t" + connection.do("DUMP", key) for key in self.key_names())
 
 
 @contextmanager

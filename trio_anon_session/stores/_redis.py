@@ -73,9 +73,9 @@ class RedisStore(Unpicklable):
             if encryption_key is not None:
                 self._sealing = Sealing(encryption_key)
         except ModuleNotFoundError as error:
-            if error.name not in ("coredis", "cryptography"):
+            missing = (error.name or "").partition(".")[0]
+            if missing not in ("coredis", "cryptography"):
                 raise
-            missing = error.name
         if missing is not None:
             raise ImportError(
                 f"RedisStore needs {missing}: pip install 'trio_anon_session[redis]'",

@@ -1,0 +1,581 @@
+"""`RedisStore` with a real server: what it keeps, for how long, and how others hear of it."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import assert_checkpoints
+
+from trio_anon_session.stores import Look, RedisStore, StoredToken, StoreError
+from trio_anon_session.stores._clock import Moment
+from trio_anon_session.stores._entry import Entry
+from trio_anon_session.stores._lua import DAY
+
+from .valkey import Valkey, run_valkey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+NAME = "0123abcd"
+MARK = "mark-1"
+TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Valkey]:
+    """Run a server for this test alone."""
+    with run_valkey(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: Valkey) -> RedisStore:
+    """Return a store at that server."""
+    return RedisStore(server.url)
+
+
+async def put(store: RedisStore, token: StoredToken = TOKEN, name: str = NAME) -> int:
+    """Put a token there, and return the fence under which it was."""
+    seen = await store.look(name)
+    fence = await store.claim(name, "me", seen.version, 5.0)
+    assert fence is not None
+    assert await store.put(name, fence, token)
+    return fence
+
+
+async def use_all(store: RedisStore) -> None:
+    """Have every key there that there can be."""
+    seen = await store.look(NAME)
+    fence = await store.claim(NAME, "me", seen.version, 5.0)
+    assert fence is not None
+    await store.release(NAME, fence, "a failure", 3.0)
+    await store.drop(NAME, "mark-2", 60.0)
+    # A release ends no other's failure, and a put would.
+    fence = await store.claim(NAME, "me", fence, 5.0)
+    assert fence is not None
+    kept = await store.look(NAME)
+    await store.release(NAME, fence)
+    fence = await store.claim(NAME, "me", fence, 5.0)
+    assert kept.failure is not None
+    assert fence is not None
+
+
+# What the rules are
+
+
+@attrs.frozen
+class Step:
+    """Is one intent, or that time passes."""
+
+    does: str
+    who: int = 0
+    mark: str = MARK
+    seconds: float = 0.0
+
+
+# Whole tens pass, and what ends does so in the middle of one, so that the time which the
+# machine takes decides on nothing.
+LIVES = st.sampled_from([5.0, 25.0, 95.0])
+MARKS = st.sampled_from([MARK, "mark-2"])
+WHO = st.integers(0, 2)
+STEPS = st.one_of(
+    st.builds(Step, st.just("pass"), seconds=st.sampled_from([10.0, 40.0, 700.0])),
+    st.builds(Step, st.just("claim"), WHO, seconds=LIVES),
+    st.builds(Step, st.just("renew"), WHO, seconds=LIVES),
+    st.builds(Step, st.just("put"), WHO, MARKS, LIVES),
+    st.builds(Step, st.sampled_from(["release", "fail"]), WHO, seconds=LIVES),
+    st.builds(Step, st.just("drop"), mark=MARKS, seconds=LIVES),
+)
+
+
+class Rules:
+    """Runs the same steps on a store and on the rules that all stores have."""
+
+    def __init__(self, server: Valkey) -> None:
+        self.server = server
+        self.store = RedisStore(server.url)
+        self.now = 0.0
+        self.entry = Entry(0)
+        self.base = 0
+        self.fences = [0, 0, 0]
+
+    async def run(self, steps: list[Step]) -> None:
+        """Take the steps, and look after each of them."""
+        self.server.do("FLUSHALL")
+        self.base = (await self.store.look(NAME)).version
+        for step in steps:
+            answers = await self.take(step)
+            assert answers[0] == answers[1], step
+            await self.compare(step)
+
+    async def take(self, step: Step) -> tuple[object, object]:
+        """Take a step, and return what the store and the rules answer."""
+        now, store, entry = Moment(self.now, self.now), self.store, self.entry
+        fence, seconds = self.fences[step.who], step.seconds
+        match step.does:
+            case "pass":
+                self.now += seconds
+                for key in self.server.key_names():
+                    left = self.server.do("PTTL", key) - int(seconds * 1000)
+                    self.server.do("PEXPIRE", key, left)
+            case "claim":
+                seen = await store.look(NAME)
+                got = await store.claim(NAME, str(step.who), seen.version, seconds)
+                wanted = entry.claim(now, str(step.who), entry.version, seconds)
+                self.fences[step.who] = wanted or fence
+                return got and got - self.base, wanted
+            case "renew":
+                return (
+                    await store.renew(NAME, self.base + fence, seconds),
+                    entry.renew(now, fence, seconds),
+                )
+            case "put":
+                token = StoredToken(f"record of {step.who}", step.mark, seconds + 1.0, 1.0)
+                return (
+                    await store.put(NAME, self.base + fence, token),
+                    entry.put(now, fence, token),
+                )
+            case "release" | "fail":
+                failure = f"failure of {step.who}" if step.does == "fail" else None
+                await store.release(NAME, self.base + fence, failure, seconds)
+                entry.release(now, fence, failure, seconds)
+            case "drop":
+                await store.drop(NAME, step.mark, seconds)
+                entry.drop(now, step.mark, seconds)
+        return None, None
+
+    async def compare(self, step: Step) -> None:
+        """Compare what the store has with what the rules say that it has."""
+        seen = await self.store.look(NAME, [MARK, "mark-2"])
+        wanted = self.entry.look(Moment(self.now, self.now), [MARK, "mark-2"])
+        assert self.shape(seen, self.base) == self.shape(wanted, 0), step
+        for got, exact in zip(self.times(seen), self.times(wanted), strict=True):
+            # What the machine takes, which is ten seconds at the most.
+            assert abs(got - exact) < 10
+
+    @staticmethod
+    def shape(look: Look, base: int) -> object:
+        """Return all that does not change with time."""
+        token, failure = look.token, look.failure
+        return (
+            look.version - base,
+            look.owner,
+            token and (token.record, token.mark, token.lifetime),
+            failure and (failure.record, failure.fence - base, failure.pause > 0),
+            look.dead,
+        )
+
+    @staticmethod
+    def times(look: Look) -> list[float]:
+        """Return all that does."""
+        token, failure = look.token, look.failure
+        return [look.leased_for, token.age if token else 0, failure.pause if failure else 0]
+
+
+def test_a_server_keeps_the_rules() -> None:
+    """Whatever is done in whatever order, a server has what the rules of all stores say."""
+    with tempfile.TemporaryDirectory() as folder, run_valkey(Path(folder)) as server:
+
+        @given(st.lists(STEPS, max_size=15))
+        def check(steps: list[Step]) -> None:
+            trio.run(Rules(server).run, steps)
+
+        check()
+
+
+async def test_a_late_holder_may_put_until_another_claims(
+    store: RedisStore, server: Valkey
+) -> None:
+    """A lease that has run out keeps nobody from putting, and the next claim does."""
+    seen = await store.look(NAME)
+    late = await store.claim(NAME, "late", seen.version, 5.0)
+    assert late is not None
+    server.do("DEL", f"tas:{{{NAME}}}:lease")
+    assert await store.renew(NAME, late, 5.0)
+    server.do("DEL", f"tas:{{{NAME}}}:lease")
+    other = await store.claim(NAME, "other", late, 5.0)
+    assert other is not None
+    assert not await store.put(NAME, late, TOKEN)
+    assert not await store.renew(NAME, late, 5.0)
+    assert await store.put(NAME, other, TOKEN)
+    assert not await store.put(NAME, other, TOKEN)
+
+
+async def test_of_many_who_claim_at_once_one_does(store: RedisStore) -> None:
+    """Of thirty who have seen the same version, one gets the lease."""
+    seen = await store.look(NAME)
+    fences: list[int | None] = []
+
+    async def claim(who: str) -> None:
+        fences.append(await store.claim(NAME, who, seen.version, 5.0))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(claim, str(number))
+    assert sorted(filter(None, fences)) == [seen.version + 1]
+
+
+async def test_every_method_is_a_checkpoint(store: RedisStore) -> None:
+    """Each method yields, also those that have nothing to do."""
+    with assert_checkpoints():
+        await store.open()
+    with assert_checkpoints():
+        await store.look(NAME)
+    with assert_checkpoints():
+        await store.aclose()
+
+
+# How long things are kept
+
+
+async def test_every_key_ends_by_itself(store: RedisStore, server: Valkey) -> None:
+    """No key is for ever, and the version outlives all others by a day."""
+    await use_all(store)
+    assert len(server.key_names()) == 4
+    await put(store, name="other")
+    left = {key: server.do("PTTL", key) for key in server.key_names()}
+    assert len(left) == 6
+    assert min(left.values()) > 0
+    for name in (NAME, "other"):
+        mine = {key: ttl for key, ttl in left.items() if f"{{{name}}}".encode() in key}
+        version = mine.pop(f"tas:{{{name}}}:state".encode())
+        assert version > max(mine.values()) + DAY - 60_000
+
+
+async def test_a_token_lives_as_long_as_its_key(store: RedisStore, server: Valkey) -> None:
+    """A token's age is its life without what is left of its key's, by the server's clock."""
+    await put(store)
+    key = f"tas:{{{NAME}}}:token"
+    assert 3_500_000 < server.do("PTTL", key) <= 3_590_000
+    server.do("PEXPIRE", key, 600_000)
+    token = (await store.look(NAME)).token
+    assert token is not None
+    assert 3000.0 <= token.age < 3060.0
+    assert attrs.evolve(token, age=10.0) == TOKEN
+
+
+@pytest.mark.parametrize("age", [3600.0, 1e9, math.inf])
+async def test_a_token_that_is_over_is_not_kept(store: RedisStore, age: float) -> None:
+    """A token that arrives after its life leaves nothing but the end of its lease."""
+    fence = await put(store, StoredToken("late", MARK, 3600.0, age))
+    seen = await store.look(NAME)
+    assert seen == Look(fence)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0001, -1.0])
+async def test_no_time_at_all_is_no_error(store: RedisStore, seconds: float) -> None:
+    """Spans of no length are as short as the server can make them."""
+    seen = await store.look(NAME)
+    fence = await store.claim(NAME, "me", seen.version, seconds)
+    assert fence is not None
+    assert await store.renew(NAME, fence, seconds)
+    await store.drop(NAME, MARK, seconds)
+    await store.release(NAME, fence, "failure", seconds)
+    failure = (await store.look(NAME)).failure
+    assert failure is not None
+    assert failure.pause == 0.0
+
+
+async def test_a_token_may_live_for_longer_than_a_day(store: RedisStore, server: Valkey) -> None:
+    """The version outlives a token of 68 years too."""
+    await put(store, StoredToken("long", MARK, 2.0**31, 0.0))
+    keys = [f"tas:{{{NAME}}}:{key}" for key in ("state", "token")]
+    version, token = (server.do("PTTL", key) for key in keys)
+    assert version > token + DAY - 60_000
+    seen = await store.look(NAME)
+    assert seen.token is not None
+    assert seen.token.lifetime == 2.0**31
+
+
+# What a server can lose
+
+
+async def test_a_flush_takes_no_version_back(store: RedisStore, server: Valkey) -> None:
+    """After all is lost the version is no less, and who held a lease before puts nothing."""
+    fence = await put(store)
+    late = await store.claim(NAME, "late", fence, 5.0)
+    assert late is not None
+    server.do("FLUSHALL")
+    assert not await store.put(NAME, late, TOKEN)
+    assert not await store.renew(NAME, late, 5.0)
+    await store.release(NAME, late, "a failure", 3.0)
+    seen = await store.look(NAME)
+    assert seen.version >= late
+    assert seen == Look(seen.version)
+
+
+@pytest.mark.parametrize("lost", ["state", "token", "lease", "failure"])
+async def test_any_key_may_be_lost_alone(store: RedisStore, server: Valkey, lost: str) -> None:
+    """A server that throws out single keys is understood, and the next token is kept."""
+    fence = await put(store)
+    await store.claim(NAME, "gone", fence, 5.0)
+    server.do("DEL", f"tas:{{{NAME}}}:{lost}")
+    seen = await store.look(NAME)
+    assert seen.version > fence
+    assert (seen.token is None) == (lost == "token")
+    server.do("DEL", f"tas:{{{NAME}}}:lease")
+    await put(store, attrs.evolve(TOKEN, record="new"))
+    seen = await store.look(NAME)
+    assert seen.token is not None
+    assert seen.token.record == "new"
+
+
+async def test_dropping_outlives_the_loss_of_the_version(store: RedisStore, server: Valkey) -> None:
+    """Where the version was thrown out, a drop of the current token counts all the same."""
+    fence = await put(store)
+    server.do("DEL", f"tas:{{{NAME}}}:state")
+    await store.drop(NAME, MARK, 60.0)
+    seen = await store.look(NAME, [MARK])
+    assert seen.version > fence
+    assert seen.token is None
+    assert seen.dead == {MARK}
+
+
+# What somebody else may have put there
+
+GARBAGE = {
+    "string": "SET KEY garbage",
+    "bytes": "SET KEY \udcff\udcfe",
+    "list": "RPUSH KEY garbage",
+    "set": "SADD KEY garbage",
+    "stream": "XADD KEY * record garbage",
+    "hash": "HSET KEY garbage garbage",
+    "fields": "HSET KEY version v owner o record r mark m lifetime l fence f",
+    "numbers": "HSET KEY version -1 record r mark m lifetime -1 fence -1",
+    "large numbers": f"HSET KEY version {'9' * 30} record r mark m lifetime 9e999 fence {'9' * 30}",
+    "no numbers": "HSET KEY version nan record r mark m lifetime nan fence \u0663",
+}
+
+
+@pytest.mark.parametrize("key", ["state", "token", "lease", "failure", f"dead:{MARK}"])
+@pytest.mark.parametrize("kind", GARBAGE)
+@pytest.mark.parametrize("lasts", [True, False])
+async def test_garbage_makes_way(
+    store: RedisStore, server: Valkey, key: str, kind: str, lasts: bool
+) -> None:
+    """Whatever lies at a key, nobody waits for it, and the next token takes its place."""
+    where = f"tas:{{{NAME}}}:{key}"
+    command = GARBAGE[kind].replace("KEY", where).encode("utf-8", "surrogateescape")
+    server.do(*command.split(b" "))
+    if not lasts:
+        server.do("PEXPIRE", where, 600_000)
+    seen = await store.look(NAME, [MARK])
+    if lasts or key != "token":
+        assert seen.token is None
+    if key == "lease" and (kind not in ("string", "bytes") or lasts):
+        assert not seen.leased_for
+    server.do("DEL", f"tas:{{{NAME}}}:lease")
+    fence = await store.claim(NAME, "me", seen.version, 5.0)
+    assert fence == seen.version + 1
+    assert await store.put(NAME, fence, TOKEN)
+    seen = await store.look(NAME, [MARK])
+    assert seen.token is not None
+    assert attrs.evolve(seen.token, age=10.0) == TOKEN
+    assert seen == Look(fence, seen.token)
+    await store.drop(NAME, MARK, 60.0)
+    assert (await store.look(NAME, [MARK])).dead == {MARK}
+
+
+async def test_a_record_is_kept_as_it_is(store: RedisStore) -> None:
+    """Characters beyond ASCII, of control and of NUL come back, and so do long records."""
+    record = 'ü\0"\r\n\u2028😀' * 20_000
+    await put(store, StoredToken(record, MARK, 60.0, 0.0))
+    token = (await store.look(NAME)).token
+    assert token is not None
+    assert token.record == record
+
+
+# News
+
+
+async def test_news_are_a_put_a_release_and_a_drop(store: RedisStore) -> None:
+    """Who listens is told when a lease ends, and when a token is dropped."""
+    async with store.listen(NAME) as wait_for_news:
+        fence = await put(store)
+        await wait_for_news()
+        fence = await store.claim(NAME, "me", fence, 5.0) or 0
+        await store.release(NAME, fence)
+        await wait_for_news()
+        await store.drop(NAME, MARK, 60.0)
+        await wait_for_news()
+        await store.drop(NAME, "unknown", 60.0)
+        await wait_for_news()
+
+
+async def test_nothing_is_no_news(store: RedisStore) -> None:
+    """Another token's news, a claim, and what is refused wake nobody."""
+    fence = await put(store)
+    async with store.listen(NAME) as wait_for_news:
+        await put(store, name="other")
+        assert not await store.put(NAME, fence, TOKEN)
+        assert await store.claim(NAME, "me", fence, 5.0)
+        await store.release(NAME, fence)
+        # Who is told of this is told of what came before it.
+        async with store.listen("other") as wait_for_other_news:
+            await store.drop("other", MARK, 60.0)
+            await wait_for_other_news()
+        with trio.move_on_after(0.2) as limit:
+            await wait_for_news()
+        assert limit.cancelled_caught
+
+
+async def test_news_between_two_waits_are_kept(store: RedisStore) -> None:
+    """What happens while nobody waits is told to the next who does, once."""
+    async with store.listen(NAME) as wait_for_news:
+        await store.drop(NAME, MARK, 60.0)
+        await store.drop(NAME, MARK, 60.0)
+        async with store.listen(NAME) as wait_too:
+            await store.drop(NAME, MARK, 60.0)
+            await wait_too()
+        await wait_for_news()
+
+
+class _OurOwnError(Exception):
+    pass
+
+
+async def test_what_a_listening_block_raises_comes_out_as_itself(
+    store: RedisStore, server: Valkey
+) -> None:
+    """An error of the block is in no group, also where the connection is lost as well."""
+    with pytest.raises(_OurOwnError) as caught:
+        async with store.listen(NAME):
+            raise _OurOwnError
+    assert caught.value.__context__ is None
+    with pytest.raises(_OurOwnError):
+        async with store.listen(NAME) as wait_for_news:
+            server.stop()
+            with pytest.raises(StoreError):
+                await wait_for_news()
+            raise _OurOwnError
+
+
+async def test_a_listening_block_can_be_cancelled(store: RedisStore, server: Valkey) -> None:
+    """A cancellation ends it, also where the server hangs, and leaves no connection."""
+    for hangs in (False, True):
+        with trio.CancelScope() as scope:
+            async with store.listen(NAME) as wait_for_news:
+                if hangs:
+                    server.pause()
+                scope.cancel()
+                await wait_for_news()
+        assert scope.cancelled_caught
+    server.resume()
+    await server.has_clients(0)
+
+
+async def test_a_lost_connection_ends_the_wait(store: RedisStore, server: Valkey) -> None:
+    """Where the server goes, who waits for news learns it at once, and each time."""
+    async with store.listen(NAME) as wait_for_news:
+        server.stop()
+        for _ in range(2):
+            with pytest.raises(StoreError, match="the connection was lost"):
+                await wait_for_news()
+    with pytest.raises(StoreError, match="ConnectionRefusedError"):
+        async with store.listen(NAME):
+            pytest.fail("nobody is there to listen to")
+
+
+async def test_a_server_that_hangs_up_on_a_listener_is_noticed(
+    store: RedisStore, server: Valkey
+) -> None:
+    """A connection that the server alone ends is lost as well."""
+    async with store.listen(NAME) as wait_for_news:
+        server.do("CLIENT", "KILL", "TYPE", "pubsub")
+        with pytest.raises(StoreError, match="the connection was lost"):
+            await wait_for_news()
+
+
+async def test_a_server_that_hangs_is_noticed_by_a_listener(
+    store: RedisStore, server: Valkey
+) -> None:
+    """Who waits for news of a server that is there and says nothing learns it in the end."""
+    async with store.listen(NAME) as wait_for_news:
+        server.pause()
+        with trio.fail_after(60), pytest.raises(StoreError, match="TimeoutError"):
+            await wait_for_news()
+        with trio.fail_after(60), pytest.raises(StoreError):
+            async with store.listen(NAME):
+                pytest.fail("nobody has answered")
+
+
+async def test_a_listener_keeps_one_connection_and_a_question_none(
+    store: RedisStore, server: Valkey
+) -> None:
+    """What listens has one connection while it does; a question leaves none behind."""
+    await server.has_clients(0)
+    async with store.listen(NAME):
+        await put(store)
+        await server.has_clients(1)
+        assert b"cmd=subscribe" in server.do("CLIENT", "LIST", "TYPE", "pubsub")
+    await server.has_clients(0)
+
+
+# What it is
+
+
+def test_a_store_shows_where_it_is_and_no_more(tmp_path: Path) -> None:
+    """The repr has host and port, and neither user nor password."""
+    key = b"0123456789abcdef0123456789abcdef"
+    assert repr(RedisStore("redis://me:pass@cache")) == "<RedisStore at cache:6379>"
+    assert repr(RedisStore("redis://[::1]:1/3")) == "<RedisStore at [::1]:1>"
+    assert repr(RedisStore(f"unix://:pass@{tmp_path}/s")) == f"<RedisStore at {tmp_path}/s>"
+    sealed = RedisStore("redis://cache", encryption_key=key)
+    assert repr(sealed) == "<RedisStore at cache:6379, sealed>"
+
+
+def test_a_store_is_not_pickled() -> None:
+    """A pickle would write the password down."""
+    with pytest.raises(TypeError, match="RedisStore cannot be pickled"):
+        pickle.dumps(RedisStore("redis://cache"))
+
+
+@pytest.mark.parametrize("missing", ["coredis", "cryptography"])
+def test_what_is_not_installed_is_told_with_the_way_there(missing: str) -> None:
+    """Without the extra, all else can be imported, and a store says how to get it."""
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+from trio_anon_session.stores import RedisStore, SharedTokenManager
+try:
+    RedisStore("redis://cache", encryption_key=bytes(32))
+except ImportError as error:
+    print(type(error).__name__, error.name, error, error.__context__)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == (
+        f"ImportError {missing} RedisStore needs {missing}: "
+        "pip install 'trio_anon_session[redis]' None\n"
+    )
+
+
+def test_no_store_imports_what_it_does_not_need() -> None:
+    """Who has a store in memory loads neither coredis nor cryptography."""
+    program = """
+import sys
+from trio_anon_session.stores import MemoryStore, RedisStore
+MemoryStore()
+print([name for name in ("coredis", "cryptography", "anyio") if name in sys.modules])
+RedisStore("redis://cache")
+print([name for name in ("coredis", "cryptography") if name in sys.modules])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[1:] == ["['coredis']"]
+    assert "coredis" not in ran.stdout.splitlines()[0]
