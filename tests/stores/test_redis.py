@@ -520,7 +520,7 @@ async def test_a_listener_keeps_one_connection_and_a_question_none(
     async with store.listen(NAME):
         await put(store)
         await server.has_clients(1)
-        assert b"cmd=subscribe" in server.do("CLIENT", "LIST", "TYPE", "pubsub")
+        assert b" sub=1 " in server.do("CLIENT", "LIST", "TYPE", "pubsub")
     await server.has_clients(0)
 
 
