@@ -34,7 +34,7 @@ class Token:
 
 @attrs.frozen
 class Lease:
-    """Is who may renew the token, and how long."""
+    """Is who may renew the token, and how long; its span began when it was claimed."""
 
     owner: str
     life: Span
@@ -107,14 +107,17 @@ class Entry:
         """See :meth:`TokenStore.renew`."""
         if self.version != fence or self.lease is None:
             return False
-        self.lease = attrs.evolve(self.lease, life=Span(now, seconds))
+        life = self.lease.life
+        self.lease = attrs.evolve(self.lease, life=Span(life.began, life.passed(now) + seconds))
         return True
 
     def put(self, now: Moment, fence: int, token: StoredToken) -> bool:
         """See :meth:`TokenStore.put`."""
         if self.version != fence or self.lease is None:
             return False
-        sent = Moment(now.wall - token.age, now.since_boot - token.age)
+        # However long this was on its way.
+        age = max(token.age, self.lease.life.passed(now))
+        sent = Moment(now.wall - age, now.since_boot - age)
         self.token = Token(token.record, token.mark, Span(sent, token.lifetime))
         self.lease = self.failure = None
         self.dead.pop(token.mark, None)

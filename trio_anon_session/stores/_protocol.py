@@ -77,12 +77,13 @@ class TokenStore(Protocol):
     async def open(self) -> None:
         """Get ready; called once more for each :class:`SharedTokenManager` that uses the store.
 
-        Does not fail where the store is down: that may pass.
+        Does not fail where the store is down: that may pass. One that fails or is cancelled
+        all the same counts as called: :meth:`aclose` follows it.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of what the last :meth:`open` has got."""
+        """Let go of what the last :meth:`open` has got, also when this is cancelled."""
         ...
 
     async def look(self, name: str, marks: Collection[str] = ()) -> Look:
@@ -104,7 +105,9 @@ class TokenStore(Protocol):
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
         """Keep a token, and end the lease under which it was got.
 
-        If a token of this mark was dropped, it lives again.
+        By the store's clock, it has lived at least since that lease was claimed: the age that
+        the caller knows is older by the time that this takes to arrive. If a token of this mark
+        was dropped, it lives again.
 
         Args:
             name: whose token it is.
@@ -142,7 +145,8 @@ class TokenStore(Protocol):
         """Return a context whose value, called and awaited, returns when there may be news.
 
         News are a lease that has ended, and a dropped token. None is missed between two
-        calls. Where the store tells of none, it returns often enough to look.
+        calls. Where the store tells of none, it returns often enough to look. It raises where
+        the store has been lost.
         """
         ...
 
