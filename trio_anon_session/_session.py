@@ -52,7 +52,7 @@ from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle
 from ._revocation import Revocation
 from ._secrets import Secrets, Unpicklable, client_secrets
-from ._token import TokenInfo, TokenState, check_options, state_at
+from ._token import TokenInfo, TokenState, check_options, is_given_again, state_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -179,7 +179,8 @@ class AnonymousSession(Unpicklable):
         self._grant: _Grant | None = None
         self._revocations: list[Revocation] = []
         self._revoked: list[TokenInfo] = []
-        self._dropped: list[TokenInfo] = []
+        # With the times at which that was.
+        self._dropped: list[tuple[TokenInfo, float]] = []
         self._to_forget: list[TokenInfo] = []
         # So that no grant is sent while the manager is told; there where it wants to be told.
         self._forgetting: trio.Lock | None = None
@@ -784,10 +785,10 @@ class AnonymousSession(Unpicklable):
             return TokenUnavailableError("the token had expired when it arrived")
         if _has(self._revoked, answer):
             return TokenUnavailableError("the token is one that was to be revoked")
-        # A token of this very grant is the server's word that it lives. An older copy of
-        # one that was dropped is not.
-        if _has(self._dropped, answer) and answer.sent_at < self._sent_at:
-            return TokenUnavailableError("the shared token is one that was dropped")
+        for token, dropped_at in self._dropped:
+            is_new = is_given_again(answer.sent_at, token.sent_at, dropped_at)
+            if token.access_token == answer.access_token and not is_new:
+                return TokenUnavailableError("the shared token is one that was dropped")
         return None
 
     def _note_success(self, token: TokenInfo, wall_offset: float, grant: _Grant) -> None:
@@ -805,7 +806,11 @@ class AnonymousSession(Unpicklable):
         self._met_stale = False
         self._stale_options = None
         now = self._now()
-        self._dropped = [old for old in _living(self._dropped, now) if not _has([token], old)]
+        self._dropped = [
+            (old, dropped_at)
+            for old, dropped_at in self._dropped
+            if _living([old], now) and not _has([token], old)
+        ]
         self._reporter.granted(token, self.state, now=now, latency=now - self._sent_at)
 
     def _note_failure(self, cause: Exception) -> None:
@@ -817,7 +822,7 @@ class AnonymousSession(Unpicklable):
 
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
-        self._dropped.append(token)
+        self._dropped.append((token, self._now()))
         if self._forgetting is not None:
             self._to_forget.append(token)
             # At once, for other processes may be handing it out.
@@ -850,7 +855,8 @@ class AnonymousSession(Unpicklable):
 
     def _secrets(self) -> Secrets:
         """Return what must not be seen in the words of others."""
-        tokens = [*self._dropped, *self._revoked, *(known.token for known in self._revocations)]
+        dropped = (token for token, _ in self._dropped)
+        tokens = [*dropped, *self._revoked, *(known.token for known in self._revocations)]
         if self._token is not None:
             tokens.append(self._token)
         config = self._config

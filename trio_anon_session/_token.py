@@ -137,6 +137,18 @@ def state_at(token: TokenInfo | None, now: float) -> TokenState:
     return TokenState.FRESH
 
 
+def is_given_again(sent_at: float, dropped_sent_at: float, dropped_at: float) -> bool:
+    """Tell whether a token that was dropped has been granted anew since: its server says it lives.
+
+    Args:
+        sent_at: when the grant was sent that brought it now. A copy of an old one knows that
+            time only about.
+        dropped_sent_at: when the grant was sent that had brought it before.
+        dropped_at: when it was dropped.
+    """
+    return sent_at >= dropped_at and sent_at > dropped_sent_at
+
+
 def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return

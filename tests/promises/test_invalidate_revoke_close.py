@@ -290,6 +290,29 @@ async def test_promise_17_a_token_that_the_server_gives_again_is_as_good_as_new(
         assert session.statistics().same_token_answers == 1
 
 
+@pytest.mark.parametrize(
+    ("sent_at", "is_new"), [(0.0, False), (499.0, False), (500.0, True), (600.0, True)]
+)
+async def test_promise_17_a_token_that_the_server_gave_again_to_another_process_is_new(
+    autojump_clock: MockClock, sent_at: float, is_new: bool
+) -> None:
+    """What counts is when it was granted anew: after the drop, and not after this question."""
+    config = make_config(max_retries=0, refresh="on_request")
+    manager = _SharedTokenManager(config)
+    async with AnonymousSession(config, manager) as session:
+        manager.shared = TokenInfo.from_answer("shared-1", 3600.0, 0.0, config)
+        await session.get_access_token()
+        await trio.sleep(500.0)
+        session.invalidate("shared-1")
+        await trio.sleep(500.0)
+        manager.shared = TokenInfo.from_answer("shared-1", 3600.0, sent_at, config)
+        if is_new:
+            assert (await session.exchange_token("x")).sent_at == sent_at
+        else:
+            with pytest.raises(TokenUnavailableError, match="dropped"):
+                await session.get_access_token()
+
+
 async def test_promise_10_a_grant_that_is_dropped_before_it_is_sent_is_followed_by_another(
     autojump_clock: MockClock,
 ) -> None:
