@@ -1,11 +1,13 @@
-"""The end of a nursery that serves a block: no group, and the block's own exception.
+"""The end of a nursery: no group, and the block's own exception.
 
 A nursery opened in ``__aenter__`` and closed in ``__aexit__`` would wrap whatever the block
-raises in an ``ExceptionGroup``. These two functions end one so that it does not.
+raises in an ``ExceptionGroup``. `end_nursery` and `settle` end one so that it does not;
+`unwrapped` is for one that is opened and closed in the same function.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,6 +16,7 @@ from ._backoff import logger
 from ._errors import SessionClosedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
 
 
@@ -66,3 +69,28 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
     logger.error("a background task raised %s as well", type(crash).__name__)
     if ended is not None:
         raise own
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Let what was raised first in a nursery come out as itself; a cancellation counts least."""
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = _first_in(group)
+    if error is not None:
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Being raised here has made the group its context.
+            error.__context__ = context
+            del error
+
+
+def _first_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group.split(trio.Cancelled)[1] or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

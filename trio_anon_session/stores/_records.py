@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .._errors import TokenUnavailableError
-from .._secrets import scrub
-from .._token import TokenInfo, parse_object
+from .._secrets import client_secrets, scrub
+from .._token import LIFETIME_LIMIT, TokenInfo, parse_object
 
 if TYPE_CHECKING:
     from .._config import Config
@@ -61,7 +60,7 @@ def _purpose_of(config: Config) -> str:
 
 
 def token_record(token: TokenInfo, config: Config, owner: str) -> str:
-    """Return a token as text for a store. Extras that are not JSON stay here."""
+    """Return a token as text for a store. What of it is not JSON stays here."""
     extra = dict(token.extra)
     try:
         json.dumps(extra)
@@ -72,11 +71,13 @@ def token_record(token: TokenInfo, config: Config, owner: str) -> str:
             "purpose": _purpose_of(config),
             "owner": owner,
             "access_token": token.access_token,
-            "lifetime": float(token.lifetime),
+            "lifetime": min(float(token.lifetime), LIFETIME_LIMIT),
             "token_type": token.token_type,
             "scope": token.scope,
             "extra": extra,
-        }
+        },
+        # A token manager of somebody else's may have put anything there.
+        default=lambda _: None,
     )
 
 
@@ -91,16 +92,16 @@ def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo 
     Raises:
         ForeignRecordError: it is another configuration's.
     """
-    fields = parse_object(record.encode(errors="replace"))
-    if fields is None:
+    fields = _fields_of(record)
+    if "purpose" not in fields:
         return None
-    if fields.get("purpose") != _purpose_of(config):
+    if fields["purpose"] != _purpose_of(config):
         raise ForeignRecordError
     access_token, lifetime = fields.get("access_token"), fields.get("lifetime")
     scope, token_type, extra = fields.get("scope"), fields.get("token_type"), fields.get("extra")
     if not (isinstance(access_token, str) and isinstance(lifetime, float)):
         return None
-    if not (0 < lifetime < math.inf and isinstance(extra, dict) and isinstance(token_type, str)):
+    if not (0 < lifetime <= LIFETIME_LIMIT and isinstance(extra, dict)):
         return None
     try:
         return TokenInfo.from_answer(
@@ -108,7 +109,7 @@ def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo 
             lifetime,
             sent_at,
             config,
-            token_type=token_type,
+            token_type=token_type if isinstance(token_type, str) else "bearer",
             scope=scope if isinstance(scope, str) else None,
             extra=extra,
         )
@@ -118,45 +119,54 @@ def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo 
 
 def owner_in(record: str) -> str | None:
     """Return who put a token there, where the record says so."""
-    owner = (parse_object(record.encode(errors="replace")) or {}).get("owner")
+    owner = _fields_of(record).get("owner")
     return owner if isinstance(owner, str) else None
 
 
-_TEXTS = ("error", "error_description", "request_id", "next_step")
+_FACTS = ("error", "error_description", "request_id", "next_step")
+_MOST = 1000
+"""Attempts that are counted. The pauses stop growing long before."""
 
 
-def failure_record(error: TokenRequestError, count: int) -> str:
+def failure_record(error: TokenRequestError, count: int, config: Config) -> str:
     """Return as text, for the others, how an attempt failed.
 
     Args:
-        error: how; its words are scrubbed of secrets already.
+        error: how.
         count: how many attempts of the fleet in a row.
+        config: has the secrets that must not be seen in it.
     """
-    texts = {name: getattr(error, name) for name in _TEXTS}
-    message = Exception.__str__(error)
+    texts = {name: getattr(error, name) for name in _FACTS}
+    texts["message"] = Exception.__str__(error)
+    # A token manager of somebody else's may have put anything there.
+    said = {name: _shown(text, config) for name, text in texts.items() if isinstance(text, str)}
+    status = error.status_code
     return json.dumps(
-        {"message": message, "count": count, "status_code": error.status_code, **texts}
+        {"count": count, "status_code": status if isinstance(status, int) else None, **said}
     )
 
 
-def read_failure_record(record: str, pause: float) -> tuple[TokenUnavailableError | None, int]:
+def read_failure_record(
+    record: str, pause: float, config: Config
+) -> tuple[TokenUnavailableError | None, int]:
     """Return what is to be raised of another process's failure, and the count.
 
     Args:
         record: what was found in a store; None and 0 where it is no such record.
         pause: seconds for which nobody is to try again.
+        config: has the secrets that must not be seen in it.
     """
-    fields = parse_object(record.encode(errors="replace")) or {}
+    fields = _fields_of(record)
     status, count = fields.get("status_code"), fields.get("count")
-    texts = {name: fields.get(name) for name in ("message", *_TEXTS)}
-    if not (isinstance(count, int) and isinstance(status, int | None)):
+    texts = {name: fields.get(name) for name in ("message", *_FACTS)}
+    if not _is_whole(count) or not (status is None or _is_whole(status)):
         return None, 0
     if not all(isinstance(text, str | None) for text in texts.values()):
         return None, 0
     # Whoever can write to the store can put any words there.
-    said = {name: scrub(text, ()) for name, text in texts.items() if text}
+    said = {name: _shown(text, config) for name, text in texts.items() if text}
     error = TokenUnavailableError(
-        f"another process of the fleet asked: {said.get('message')}",
+        f"the fleet's last attempt failed: {said.get('message')}",
         status_code=status,
         retry_after=pause or None,
         error=said.get("error"),
@@ -164,4 +174,16 @@ def read_failure_record(record: str, pause: float) -> tuple[TokenUnavailableErro
         request_id=said.get("request_id"),
     )
     error.next_step = said.get("next_step")
-    return error, count
+    return error, min(count, _MOST)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _shown(text: str, config: Config) -> str:
+    return scrub(text, client_secrets(config.client_id, config.client_secret))
+
+
+def _fields_of(record: str) -> dict[str, Any]:
+    return parse_object(record.encode(errors="replace")) or {}

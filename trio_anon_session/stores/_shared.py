@@ -10,18 +10,22 @@ How this works
     under the latest one, so that a process that was stopped, and comes back late, overwrites
     nothing.
 
+    What is dropped here, the store is told, and so are all sessions that use this manager.
+    What is dropped elsewhere is seen with the next look, which the store's news bring about.
+
     Whatever goes wrong with the store, the inner manager is asked directly.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import secrets
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import attrs
 import trio
@@ -30,9 +34,11 @@ from .._backoff import logger, normal_pause
 from .._config import Config
 from .._errors import TokenRequestError
 from .._manager import TokenSource
+from .._nursery import unwrapped
 from .._secrets import Unpicklable
 from .._session import is_mocked
-from .._token import TokenInfo, TokenState, state_at
+from .._token import TokenInfo, TokenState, check_options, is_given_again, state_at
+from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
 from ._protocol import StoredToken, StoreError
 from ._records import (
     ForeignRecordError,
@@ -45,32 +51,29 @@ from ._records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from types import TracebackType
 
     from .._token import TokenRequestOptions
-    from ._protocol import Look, TokenStore
-
-P = ParamSpec("P")
-T = TypeVar("T")
+    from ._protocol import Look, StoredFailure, TokenStore
 
 LEASE = 5.0
 """Seconds; a holder that dies delays the others by no more. One that lives renews it."""
-STORE_TIMEOUT = 2.0
-"""Seconds for one question to the store, after which it counts as down."""
 PACE = 0.5
 """Seconds between two looks of those who wait, where the store brings no news."""
 FAREWELL = 0.5
 """Seconds in which a cancelled attempt may give its lease back; else that runs out by itself."""
+QUIET = 300.0
+"""Seconds without news, after which they are listened for anew: a connection may be gone unseen."""
 _MOMENT = 0.05
-"""Seconds until the next look of who was told that somebody else was faster."""
+"""Seconds between two looks at the least."""
 _SPREAD = 0.1
 """Share of a token's stale window, over which those who took it over refresh it later."""
 _REMEMBERED = 10
 """Tokens, the last ones handed out, of which it is worth knowing that they are dead."""
 
-_DOWN = "the token store fails (%s): until it answers again, this process gets its own tokens"
 _NO_NEWS = "the token store brings no news (%s): it is looked at often instead"
+_STUCK = "the lease in the token store does not end (%s): this process gets its own token"
 _FOREIGN = "the token store holds another configuration's token (%s): this process gets its own"
 _GARBAGE = "what the token store holds is no token (%s), and is overwritten"
 
@@ -84,8 +87,19 @@ class ConfiguredTokenSource(TokenSource, Protocol):
         ...
 
 
-class _StoreFailedError(Exception):
-    """Tells that this has to do without the store. It has been said why."""
+class _Drop(NamedTuple):
+    """Is that a token was dropped: when, when its grant was sent, when its life is over."""
+
+    at: float
+    sent_at: float
+    ends_at: float
+
+
+@attrs.frozen
+class _Hidden:
+    """Is a text that is a secret: a traceback can show the locals of its frames."""
+
+    text: str = attrs.field(repr=False)
 
 
 class SharedTokenManager(Unpicklable):
@@ -113,6 +127,8 @@ class SharedTokenManager(Unpicklable):
         for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
             if not callable(getattr(manager, method, None)):
                 raise TypeError(f"manager: wants an async method {method}")
+        if isinstance(store, type):
+            raise TypeError("store: wants an object, and not its class")
         for method in _STORE_METHODS:
             if not callable(getattr(store, method, None)):
                 raise TypeError(f"store: wants a method {method}")
@@ -123,13 +139,17 @@ class SharedTokenManager(Unpicklable):
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         # By their marks. Kept as they were handed out: their jitter is drawn once.
         self._handed_out: dict[str, TokenInfo] = {}
-        # By their marks, those that were dropped: when that was, and when their life is over.
-        self._dropped: dict[str, tuple[float, float]] = {}
-        # The marks of which the store has not been told as yet.
-        self._undelivered: list[str] = []
+        # By their marks, those that were dropped, and of which the store has not been told as yet.
+        self._dropped: dict[str, _Drop] = {}
+        self._undelivered: set[str] = set()
         self._listeners: list[Callable[[str], object]] = []
         self._news = trio.Event()
-        self._said: set[str] = set()
+        # When the endpoint was asked last from here.
+        self._sent_at = -math.inf
+        # The fence of the failure that was met last, and when it was met.
+        self._failure_met = (0, -math.inf)
+        self._access = StoreAccess()
+        self._is_open = False
 
     def __repr__(self) -> str:
         return f"<SharedTokenManager of {self._manager!r} and {self._store!r}>"
@@ -140,8 +160,16 @@ class SharedTokenManager(Unpicklable):
         return self._config
 
     async def __aenter__(self) -> Self:
-        with suppress(_StoreFailedError):
-            await self._ask(self._store.open)
+        if self._is_open:
+            raise RuntimeError("this SharedTokenManager is open already: make one for each block")
+        self._is_open = True
+        try:
+            with suppress(StoreFailedError):
+                await self._access.ask(Doing.READING, self._store.open)
+        except BaseException:
+            with trio.move_on_after(FAREWELL, shield=True):
+                await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -157,8 +185,11 @@ class SharedTokenManager(Unpicklable):
 
         Cancellation: both are closed all the same.
         """
+        was_open, self._is_open = self._is_open, False
         try:
-            await self._store.aclose()
+            if was_open:
+                with trio.fail_after(STORE_TIMEOUT):
+                    await self._store.aclose()
         except Exception as error:
             logger.warning("closing the token store raised %s", type(error).__name__)
         finally:
@@ -191,9 +222,12 @@ class SharedTokenManager(Unpicklable):
         Cancellation: gives the lease back. The server may have made a token that nobody will
         use.
         """
-        with suppress(_StoreFailedError):
+        check_options(options)
+        with suppress(StoreFailedError):
             return await self._get_shared(options)
-        return self._hand_out(await self._manager.get_tokens_client_credentials_grant(options))
+        # A session counts the gap from its question, and an answer may have been waited for.
+        await trio.sleep_until(self._gap_ends_at())
+        return self._hand_out(await self._ask_endpoint(options))
 
     @trio.lowlevel.enable_ki_protection
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
@@ -208,12 +242,13 @@ class SharedTokenManager(Unpicklable):
 
         Cancellation: the token may live on at the server.
         """
-        await self.forget_token(token)
-        revoking = self._manager.revoke_tokens(token, options)
-        # A traceback can show the locals of its frames.
+        check_options(options)
+        hidden = _Hidden(token)
         del token
-        await revoking
+        await self.forget_token(hidden.text)
+        await self._manager.revoke_tokens(hidden.text, options)
 
+    @trio.lowlevel.enable_ki_protection
     async def forget_token(self, token: str) -> None:
         """Have no process hand the token out any more.
 
@@ -226,13 +261,14 @@ class SharedTokenManager(Unpicklable):
         del token
         if mark not in self._dropped:
             self._note_drop(mark)
-            self._undelivered.append(mark)
-        with suppress(_StoreFailedError):
+            self._undelivered.add(mark)
+        with suppress(StoreFailedError):
             await self._deliver_drops()
         await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def watch_drops(self, drop: Callable[[str], object]) -> None:
-        """Call ``drop`` with each token handed out here that another process reports dead.
+        """Call ``drop`` with each token handed out here that somebody else reports dead.
 
         Goes on for ever; a session runs it as one of its tasks, and gives it its ``invalidate``.
 
@@ -240,20 +276,17 @@ class SharedTokenManager(Unpicklable):
             drop: called with the token, between two checkpoints.
         """
         self._listeners.append(drop)
+        was_deaf = False
         try:
             while True:
-                try:
-                    async with self._store.listen(self._name) as wait_for_news:
-                        self._said.discard(_NO_NEWS)
-                        while True:
-                            await self._look_around()
-                            await wait_for_news()
-                except _StoreFailedError:
-                    pass
-                except Exception as error:
-                    self._say_once(_NO_NEWS, error)
-                    with suppress(_StoreFailedError):
-                        await self._look_around()
+                problem = await self._listen()
+                # A store that is down in all is said to be that, and no more. Neither is a lost
+                # connection, if the next one lasts.
+                is_deaf = problem is not None and await self._look_around()
+                if problem is not None and is_deaf and was_deaf:
+                    self._access.say_once(_NO_NEWS, problem)
+                was_deaf = is_deaf
+                del problem
                 await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         finally:
             self._listeners.remove(drop)
@@ -265,6 +298,7 @@ class SharedTokenManager(Unpicklable):
         # Longer than that, no attempt of another process takes.
         give_up_at = trio.current_time() + self._config.request_timeout + LEASE
         awaited: int | None = None
+        was_overtaken = False
         while trio.current_time() < give_up_at:
             # Before the look, so that no news is missed after it.
             news = self._news
@@ -274,105 +308,113 @@ class SharedTokenManager(Unpicklable):
             token = self._take_over(seen.token, asked_at)
             if token is not None:
                 return token
-            failures = self._raise_shared_failure(seen, awaited)
+            if awaited is None:
+                # An attempt that is under way counts, as for a getter that joins a round.
+                awaited = seen.version if seen.leased_for > 0 else seen.version + 1
+            failures, pause = self._meet_failure(seen.failure, awaited)
+            gap = self._gap_ends_at() - trio.current_time()
+            blocked_for = max(seen.leased_for, pause, gap)
             fence = None
-            if not seen.leased_for:
-                fence = await self._ask(
-                    self._store.claim, self._name, self._owner, seen.version, LEASE
+            if blocked_for <= 0:
+                fence = await self._access.ask(
+                    Doing.WRITING, self._store.claim, self._name, self._owner, seen.version, LEASE
                 )
             if fence is not None:
-                token = await self._grant(fence, failures, options)
-                if token is not None:
-                    return token
+                self._access.is_over(_STUCK)
+                answer, is_kept = await self._grant(fence, failures, options)
+                if not is_kept and was_overtaken:
+                    # No endpoint is asked again and again because a store keeps nothing.
+                    self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
+                if is_kept or was_overtaken:
+                    return self._hand_out(answer)
+                was_overtaken = True
                 continue
-            awaited = seen.version if seen.leased_for else None
-            pause = min(random.uniform(0.5, 1.0) * PACE, seen.leased_for) or _MOMENT
-            with trio.move_on_after(pause):
+            pause = min(random.uniform(0.5, 1.0) * PACE, blocked_for)
+            with trio.move_on_after(max(_MOMENT, pause)):
                 await news.wait()
-        self._say_once(_DOWN, StoreError("a lease does not end"))
-        raise _StoreFailedError
+        self._access.say_once(_STUCK, StoreError("it was waited for long enough"))
+        raise StoreFailedError
 
     async def _look(self) -> Look:
-        seen = await self._ask(self._store.look, self._name, tuple(self._handed_out))
-        for mark in seen.dead:
-            token = self._handed_out.get(mark)
+        seen = await self._access.ask(
+            Doing.READING, self._store.look, self._name, tuple(self._handed_out)
+        )
+        if not is_look(seen):
+            self._access.fails(Doing.READING, StoreError("its answer is none"))
+            raise StoreFailedError
+        self._access.works(Doing.READING)
+        for mark in seen.dead.intersection(self._handed_out):
             self._note_drop(mark)
-            if token is not None:
-                for drop in tuple(self._listeners):
-                    drop(token.access_token)
         return seen
 
-    async def _look_around(self) -> None:
-        """Look what others have done, and wake who waits here."""
-        await self._deliver_drops()
-        await self._look()
+    async def _listen(self) -> Exception | None:
+        """Look around with each piece of news, until that fails; return why no more come."""
+        try:
+            with unwrapped(), trio.fail_after(STORE_TIMEOUT) as limit:
+                async with self._store.listen(self._name) as wait_for_news:
+                    limit.deadline = math.inf
+                    try:
+                        while await self._look_around():
+                            # Also where the store says that there is news all the time.
+                            await trio.sleep(_MOMENT)
+                            with trio.move_on_after(QUIET) as quiet:
+                                await wait_for_news()
+                            if quiet.cancelled_caught:
+                                break
+                            self._access.is_over(_NO_NEWS)
+                    finally:
+                        limit.deadline = trio.current_time() + STORE_TIMEOUT
+        except Exception as error:
+            return error
+        return None
+
+    async def _look_around(self) -> bool:
+        """Look what others have done, and wake who waits here; False where that fails."""
+        try:
+            await self._deliver_drops()
+            await self._look()
+        except StoreFailedError:
+            return False
         self._news.set()
         self._news = trio.Event()
-
-    async def _ask(
-        self, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Return a store's answer.
-
-        Raises:
-            _StoreFailedError: there is none.
-        """
-        try:
-            with trio.fail_after(STORE_TIMEOUT):
-                answer = await question(*args, **kwargs)
-        except Exception as error:
-            self._say_once(_DOWN, error)
-        else:
-            if _DOWN in self._said:
-                self._said.discard(_DOWN)
-                logger.info("the token store answers again")
-            return answer
-        raise _StoreFailedError
-
-    def _say_once(self, trouble: str, error: Exception) -> None:
-        """Log what is wrong with the store, until it is over."""
-        if trouble in self._said:
-            return
-        self._said.add(trouble)
-        match error:
-            case StoreError():
-                said = str(error)
-            case trio.TooSlowError():
-                said = f"no answer within {STORE_TIMEOUT:g} s"
-            case _:
-                # No word of it: a store of somebody else's may show anything.
-                said = type(error).__name__
-        logger.warning(trouble, said)
+        return True
 
     async def _deliver_drops(self) -> None:
         """Tell the store of what was dropped here."""
         now = trio.current_time()
-        self._dropped = {
-            mark: (at, ends_at) for mark, (at, ends_at) in self._dropped.items() if ends_at > now
-        }
-        self._undelivered = [mark for mark in self._undelivered if mark in self._dropped]
-        while self._undelivered:
-            mark = self._undelivered[0]
-            _, ends_at = self._dropped[mark]
-            await self._ask(self._store.drop, self._name, mark, ends_at - now)
-            # Another task may have told of it meanwhile.
+        self._dropped = {mark: drop for mark, drop in self._dropped.items() if drop.ends_at > now}
+        self._undelivered &= self._dropped.keys()
+        for mark in tuple(self._undelivered):
+            # Another task may have told of it meanwhile, or the server that it lives.
             if mark in self._undelivered:
-                self._undelivered.remove(mark)
+                left = self._dropped[mark].ends_at - now
+                await self._access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
+                self._undelivered.discard(mark)
 
     # Tokens
 
     def _note_drop(self, mark: str) -> None:
+        token = self._handed_out.get(mark)
+        if token is not None:
+            # First: what is newer than this note is to be newer than theirs.
+            for drop in tuple(self._listeners):
+                drop(token.access_token)
+            self._handed_out.pop(mark, None)
         now = trio.current_time()
-        token = self._handed_out.pop(mark, None)
-        lifetime = self._config.default_lifetime
-        ends_at = now + lifetime if token is None else token.sent_at + token.lifetime
-        self._dropped[mark] = now, ends_at
+        if token is None:
+            self._dropped[mark] = _Drop(now, -math.inf, now + self._config.default_lifetime)
+        else:
+            self._dropped[mark] = _Drop(now, token.sent_at, token.sent_at + token.lifetime)
 
     def _take_over(self, stored: StoredToken | None, asked_at: float) -> TokenInfo | None:
         """Return a token that the store has, if it is an answer."""
-        if stored is None or stored.mark in self._dropped:
+        if stored is None:
             return None
-        sent_at = asked_at - stored.age
+        # The look took time. And nothing lies in the future, whatever a store says.
+        sent_at = asked_at - max(0.0, stored.age)
+        drop = self._dropped.get(stored.mark)
+        if drop is not None and not is_given_again(sent_at, drop.sent_at, drop.at):
+            return None
         known = self._handed_out.get(stored.mark)
         if known is None:
             token = self._read(stored, sent_at)
@@ -388,19 +430,19 @@ class SharedTokenManager(Unpicklable):
         return self._hand_out(token)
 
     def _read(self, stored: StoredToken, sent_at: float) -> TokenInfo | None:
+        is_foreign = False
+        token = None
         try:
             token = read_token_record(stored.record, sent_at, self._config)
         except ForeignRecordError:
-            self._say_once(_FOREIGN, StoreError("its grant asks for something else"))
-            foreign = True
-        else:
-            foreign = False
-        if foreign:
-            raise _StoreFailedError
-        if token is None:
-            self._say_once(_GARBAGE, StoreError("no token can be read from it"))
+            is_foreign = True
+        if is_foreign:
+            self._access.say_once(_FOREIGN, StoreError("its grant asks for something else"))
+            raise StoreFailedError
+        if token is None or mark_of(token.access_token) != stored.mark:
+            self._access.say_once(_GARBAGE, StoreError("no token can be read from it"))
             return None
-        self._said -= {_FOREIGN, _GARBAGE}
+        self._access.is_over(_FOREIGN, _GARBAGE, _STUCK)
         if self._config.refresh_jitter:
             return token
         # Who got the token is to refresh it first. The others find the new one then, or, where
@@ -408,67 +450,70 @@ class SharedTokenManager(Unpicklable):
         share = random.uniform(0.0, _SPREAD) * (token.expires_at - token.stale_at)
         return attrs.evolve(token, stale_at=token.stale_at + share)
 
-    def _hand_out(self, token: TokenInfo) -> TokenInfo:
-        if isinstance(token, TokenInfo):
-            mark = mark_of(token.access_token)
+    def _hand_out(self, answer: object) -> TokenInfo:
+        if isinstance(answer, TokenInfo):
+            mark = mark_of(answer.access_token)
             # A server that gives a token again says that it lives.
             self._dropped.pop(mark, None)
+            self._undelivered.discard(mark)
             self._handed_out.pop(mark, None)
-            self._handed_out[mark] = token
+            self._handed_out[mark] = answer
             while len(self._handed_out) > _REMEMBERED:
                 del self._handed_out[next(iter(self._handed_out))]
-        return token
+        return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
 
     # Grants
 
+    def _gap_ends_at(self) -> float:
+        return self._sent_at + self._config.min_refresh_interval
+
+    async def _ask_endpoint(self, options: TokenRequestOptions | None) -> object:
+        self._sent_at = trio.current_time()
+        return await self._manager.get_tokens_client_credentials_grant(options)
+
     async def _grant(
         self, fence: int, failures: int, options: TokenRequestOptions | None
-    ) -> TokenInfo | None:
-        """Ask the endpoint under a lease; None where the answer counts for nothing.
+    ) -> tuple[object, bool]:
+        """Ask the endpoint under a lease.
 
         Args:
             fence: the lease's.
             failures: how many attempts of the fleet have failed in a row.
             options: what to send along.
+
+        Returns:
+            The answer, and whether it is the fleet's: not if it is a token that counts for
+            nothing there, for the lease was lost meanwhile.
         """
-        is_released = False
+        wall = _wall_clock()
         try:
-            wall = _wall_clock()
-            outcome = await self._ask_endpoint(fence, options)
+            with unwrapped():
+                outcome = await self._ask_under_lease(fence, options)
+            is_kept = True
             if isinstance(outcome, TokenInfo):
                 age = max(trio.current_time() - outcome.sent_at, _wall_clock() - wall)
-                is_released = True
                 is_kept = await self._keep(fence, outcome, age)
-                return self._hand_out(outcome) if is_kept else None
-            failure, pause = None, 0.0
-            if isinstance(outcome, TokenRequestError) and outcome.retryable:
-                failure = failure_record(outcome, failures + 1)
-                if outcome.status_code is not None:
-                    # What the endpoint said holds for all of the fleet. That it could not be
-                    # reached may be this process's own trouble, and a rejection its own secret's.
-                    pause = _shortest_pause(self._config, failures + 1, outcome)
-            is_released = True
-            with suppress(_StoreFailedError):
-                await self._ask(self._store.release, self._name, fence, failure, pause)
-        finally:
-            if not is_released:
-                with trio.move_on_after(FAREWELL, shield=True), suppress(_StoreFailedError):
-                    await self._ask(self._store.release, self._name, fence)  # noqa: ASYNC102
+            else:
+                await self._tell_failure(fence, failures, outcome)
+        except BaseException:
+            with trio.move_on_after(FAREWELL, shield=True):
+                await self._release(fence)
+            raise
         if isinstance(outcome, BaseException):
             try:
                 raise outcome
             finally:
                 # A frame and an exception that hold each other are left to the collector.
                 del outcome
-        return outcome  # type: ignore[return-value]  # nonsense, of which a session makes an error
+        return outcome, is_kept
 
-    async def _ask_endpoint(self, fence: int, options: TokenRequestOptions | None) -> object:
+    async def _ask_under_lease(self, fence: int, options: TokenRequestOptions | None) -> object:
         """Return what the inner manager answers or raises, renewing the lease meanwhile."""
         outcome: object = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew, fence)
             try:
-                outcome = await self._manager.get_tokens_client_credentials_grant(options)
+                outcome = await self._ask_endpoint(options)
             except trio.Cancelled:
                 raise
             except BaseException as error:  # noqa: ASYNC103  # raised outside: here, in a group
@@ -480,33 +525,79 @@ class SharedTokenManager(Unpicklable):
         is_ours = True
         while is_ours:
             await trio.sleep(LEASE / 3)
-            with suppress(_StoreFailedError):
-                is_ours = await self._ask(self._store.renew, self._name, fence, LEASE)
+            with suppress(StoreFailedError):
+                is_ours = await self._access.ask(
+                    Doing.IN_PASSING, self._store.renew, self._name, fence, LEASE
+                )
 
     async def _keep(self, fence: int, token: TokenInfo, age: float) -> bool:
-        """Put a token into the store; False if it counts for nothing by now."""
-        record = token_record(token, self._config, self._owner)
-        stored = StoredToken(record, mark_of(token.access_token), token.lifetime, age)
+        """Put a token into the store; False if it counts for nothing there."""
+        # The record is no local, which a traceback could show.
+        stored = StoredToken(
+            token_record(token, self._config, self._owner),
+            mark_of(token.access_token),
+            token.lifetime,
+            age,
+        )
         try:
-            return await self._ask(self._store.put, self._name, fence, stored)
-        except _StoreFailedError:
+            is_kept = await self._access.ask(
+                Doing.WRITING, self._store.put, self._name, fence, stored
+            )
+        except StoreFailedError:
             # It is good, if for this process alone.
             return True
+        if is_kept:
+            self._access.works(Doing.WRITING)
+            self._access.is_over(_FOREIGN, _GARBAGE)
+        return is_kept
 
-    def _raise_shared_failure(self, seen: Look, awaited: int | None) -> int:
-        """Raise what another process was told, or return how often it went wrong in a row.
+    async def _tell_failure(self, fence: int, failures: int, outcome: object) -> None:
+        """End a lease, and tell the others why there is no token, if that concerns them."""
+        failure, pause = None, 0.0
+        if isinstance(outcome, TokenRequestError) and outcome.retryable:
+            failure = failure_record(outcome, failures + 1, self._config)
+            if outcome.status_code is not None:
+                # What the endpoint said holds for all of the fleet. That it could not be
+                # reached may be this process's own trouble, and a rejection its own secret's.
+                gap = self._gap_ends_at() - trio.current_time()
+                pause = max(gap, _shortest_pause(self._config, failures + 1, outcome))
+        await self._release(fence, failure, pause)
+
+    async def _release(self, fence: int, failure: str | None = None, pause: float = 0.0) -> None:
+        with suppress(StoreFailedError):
+            await self._access.ask(
+                Doing.IN_PASSING, self._store.release, self._name, fence, failure, pause
+            )
+
+    def _meet_failure(self, failure: StoredFailure | None, awaited: int) -> tuple[int, float]:
+        """Raise what another process was told, if it is an answer.
 
         Args:
-            seen: what the store has.
-            awaited: the fence of the lease for which this has waited.
+            failure: what the store has of one.
+            awaited: the fence of the first attempt whose outcome counts as that of this.
+
+        Returns:
+            How often it went wrong in a row, and seconds for which nobody is to try again.
         """
-        failure = seen.failure
         if failure is None:
-            return 0
-        error, count = read_failure_record(failure.record, failure.pause)
-        if error is not None and (failure.pause > 0 or failure.fence == awaited):
-            raise error
-        return count
+            return 0, 0.0
+        now, longest = trio.current_time(), self._config.max_retry_interval
+        if self._failure_met[0] != failure.fence:
+            self._failure_met = failure.fence, now
+        # No pause is longer, whatever a store says.
+        pause = min(failure.pause, longest) if now < self._failure_met[1] + longest else 0.0
+        error, count = read_failure_record(failure.record, pause, self._config)
+        if error is None:
+            return 0, 0.0
+        # One that is about to end is waited for: whoever is told to come again so soon comes
+        # too early once more.
+        if failure.fence >= awaited or pause > PACE:
+            try:
+                raise error
+            finally:
+                # As above.
+                del error
+        return count, pause
 
 
 _STORE_METHODS = (

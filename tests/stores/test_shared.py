@@ -1,0 +1,545 @@
+"""`SharedTokenManager`: taking a token over, its time, and the manager's own manners."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import assert_checkpoints
+
+from tests.helpers import FakeTokenManager, TwoClocks, make_config, run_virtually
+from trio_anon_session import (
+    AnonymousSession,
+    TokenInfo,
+    TokenManager,
+    TokenRequestError,
+    TokenState,
+)
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
+
+from .faulty import EVERYTHING, FaultyStore, get_all, make_source, open_fleet
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_anon_session.stores import StoredToken
+
+LOOP: list[object] = []
+LOOP.append(LOOP)
+
+
+# One token for all
+
+
+async def test_a_fleet_gets_one_token(autojump_clock: MockClock) -> None:
+    """However many ask at once, the endpoint is asked once, and all have its token."""
+    source = make_source(latency=0.3)
+    async with open_fleet(20, source, MemoryStore()) as sessions:
+        assert await get_all(sessions) == ["token-1"] * 20
+        assert source.sent == [0.0]
+        # The store has told the others, who were not to wait for their next look.
+        assert trio.current_time() == 0.3
+
+
+async def test_a_fleet_gets_one_token_for_each_life(autojump_clock: MockClock) -> None:
+    """For ten lives, whoever asks, no getter is held, and grants are as many as lives."""
+    source = make_source(lifetime=600.0, latency=0.5, stale_buffer=60.0, expired_buffer=10.0)
+    async with open_fleet(10, source, MemoryStore()) as sessions:
+        await get_all(sessions)
+        for _ in range(5395):
+            await trio.sleep(1.0)
+            for session in sessions:
+                session.get_access_token_nowait()
+        assert len(source.sent) == 10
+        assert source.most_in_flight == 1
+        assert [session.statistics().grants for session in sessions] == [10] * 10
+
+
+async def test_a_token_is_taken_over_with_what_remains_of_its_life(
+    autojump_clock: MockClock,
+) -> None:
+    """One that comes later gets the very token, sent as long ago as it was."""
+    source = make_source(latency=2.0)
+    store = MemoryStore()
+    async with open_fleet(2, source, store) as (first, second):
+        granted = await first.exchange_token("x")
+        await trio.sleep(1000.0)
+        taken = await second.exchange_token("x")
+        assert len(source.sent) == 1
+        assert taken.access_token == granted.access_token
+        assert taken.sent_at == pytest.approx(granted.sent_at)
+        assert taken.expires_at == pytest.approx(granted.expires_at)
+        assert (taken.lifetime, taken.token_type) == (granted.lifetime, granted.token_type)
+
+
+@pytest.mark.parametrize(
+    ("extra", "taken"),
+    [
+        ({"restricted_to": [{"scope": "a"}], "n": None}, True),
+        ({"thing": object()}, False),
+        ({"loop": LOOP}, False),
+        ({7: "seven", (7,): "no name of JSON's"}, False),
+    ],
+    ids=["JSON", "object", "loop", "key"],
+)
+async def test_what_a_token_is_taken_over_with(
+    autojump_clock: MockClock, extra: dict[Any, Any], taken: bool
+) -> None:
+    """Its type, scope and extras come along; extras that are not JSON stay behind."""
+    source = make_source()
+    source.outcomes = [
+        TokenInfo.from_answer(
+            "a-token", 100.0, 0.0, source.config, token_type="Bearer", scope="a b", extra=extra
+        )
+    ]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        assert await first.get_access_token() == "a-token"
+        token = await second.exchange_token("x")
+    assert (token.access_token, token.token_type, token.scope) == ("a-token", "Bearer", "a b")
+    assert dict(token.extra) == (extra if taken else {})
+
+
+async def test_those_who_took_a_token_over_refresh_later(autojump_clock: MockClock) -> None:
+    """Who got the token from the endpoint refreshes it first, and the others find the new one."""
+    source = make_source()
+    async with open_fleet(30, source, MemoryStore()) as sessions:
+        await get_all(sessions)
+        tokens = [session.token_info for session in sessions]
+        first, *others = sorted(token.stale_at for token in tokens if token is not None)
+        (window,) = {token.expires_at - first for token in tokens if token is not None}
+        assert first == 3600.0 - 600.0
+        assert all(first < other <= first + 0.1 * window for other in others)
+        # Not all at once.
+        assert max(others) - min(others) > 0.05 * window
+
+
+async def test_a_configured_jitter_is_the_only_one(autojump_clock: MockClock) -> None:
+    """With ``refresh_jitter``, each draws its own for a token, and nothing is added."""
+    source = make_source(refresh_jitter=0.001)
+    async with open_fleet(10, source, MemoryStore()) as sessions:
+        await get_all(sessions)
+        drawn = [session.token_info.stale_at for session in sessions if session.token_info]
+        assert all(3000.0 <= stale_at <= 3000.001 for stale_at in drawn)
+        assert len(set(drawn)) == 10
+
+
+@pytest.mark.parametrize("age", [3100.0, 3565.0])
+async def test_a_newcomer_takes_a_stale_token_and_refreshes_it(
+    autojump_clock: MockClock, age: float
+) -> None:
+    """Nobody is held while there is a token; the refresh goes on beside."""
+    source = make_source(refresh="on_request")
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await first.get_access_token()
+        await trio.sleep(age)
+        source.latency = 2.0
+        assert await second.get_access_token() == "token-1"
+        assert trio.current_time() == age
+        assert second.state is TokenState.STALE
+        await second.get_access_token()
+        await trio.sleep(3.5)
+        assert second.get_access_token_nowait() == "token-2"
+        assert await first.get_access_token() == "token-1"
+        await trio.sleep(1.0)
+        assert first.get_access_token_nowait() == "token-2"
+        assert len(source.sent) == 2
+
+
+async def test_an_expired_token_is_taken_over_by_nobody(autojump_clock: MockClock) -> None:
+    """Past its boundary a token that the server may still take is no answer."""
+    source = make_source(refresh="on_request")
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await first.get_access_token()
+        await trio.sleep(3600.0 - 30.0)
+        assert await second.get_access_token() == "token-2"
+
+
+@given(
+    lifetime=st.floats(2.0, 7200.0),
+    expired_buffer=st.floats(0.0, 60.0),
+    latency=st.floats(0.0, 20.0),
+    slow=st.tuples(*[st.floats(0.0, 1.9)] * 2),
+    slow_answers=st.tuples(*[st.floats(0.0, 1.9)] * 2),
+    share=st.floats(0.0, 1.1),
+)
+def test_nobody_is_handed_an_expired_token(
+    lifetime: float,
+    expired_buffer: float,
+    latency: float,
+    slow: tuple[float, float],
+    slow_answers: tuple[float, float],
+    share: float,
+) -> None:
+    """However slow endpoint and store are, a token lives no longer for who takes it over."""
+
+    async def main() -> None:
+        source = make_source(lifetime=lifetime, latency=latency, expired_buffer=expired_buffer)
+        store = MemoryStore()
+        stores = [FaultyStore(store), FaultyStore(store)]
+        for one, slow_one, slow_answer in zip(stores, slow, slow_answers, strict=True):
+            one.slow, one.slow_answers = slow_one, slow_answer
+        sent: dict[str, float] = {}
+        new_token = source.new_token
+
+        def noted(sent_at: float) -> TokenInfo:
+            token: TokenInfo = new_token(sent_at)
+            sent[token.access_token] = sent_at
+            return token
+
+        source.new_token = noted
+        async with (
+            SharedTokenManager(source, stores[0]) as granting,
+            SharedTokenManager(source, stores[1]) as taking,
+        ):
+            await granting.get_tokens_client_credentials_grant()
+            await trio.sleep(share * lifetime)
+            token = await taking.get_tokens_client_credentials_grant()
+            # But for the rounding of a difference of times.
+            assert token.sent_at <= sent[token.access_token] + 1e-6
+            assert token.lifetime == lifetime
+
+    run_virtually(main)
+
+
+def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After hours in which Trio's clock stood still, the same token is no answer."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        source = make_source(refresh="on_request")
+        async with SharedTokenManager(source, MemoryStore()) as manager:
+            async with AnonymousSession(source.config, manager) as session:
+                assert await session.get_access_token() == "token-1"
+                clock.suspend(3100.0)
+                # STALE by the wall clock alone: a new one, not the old one as if it were new.
+                assert await session.get_access_token() == "token-1"
+                await clock.advance(2.0)
+                assert await session.get_access_token() == "token-2"
+                await clock.advance(2.0)
+                clock.suspend(7200.0)
+                assert await session.get_access_token() == "token-3"
+
+    trio.run(main, clock=clock)
+
+
+def test_a_wall_clock_that_is_set_costs_no_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set back, it makes no token younger for those who take it over."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        source = make_source(refresh="on_request")
+        async with open_fleet(2, source, MemoryStore()) as (first, second):
+            await first.get_access_token()
+            await clock.advance(1000.0)
+            clock.set_wall(by=-86400.0)
+            await clock.advance(1000.0)
+            token = await second.exchange_token("x")
+            assert token.access_token == "token-1"
+            # What the machine's own clock says of it is nothing in this test.
+            assert token.sent_at <= trio.current_time()
+
+    trio.run(main, clock=clock)
+
+
+# The manager's own manners
+
+
+async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
+    """Each lets others run, also where it has nothing to do."""
+    source = make_source()
+    manager = SharedTokenManager(source, MemoryStore())
+    with assert_checkpoints():
+        await manager.__aenter__()
+    for _ in range(2):
+        with assert_checkpoints():
+            token = await manager.get_tokens_client_credentials_grant()
+    for _ in range(2):
+        with assert_checkpoints():
+            await manager.forget_token(token.access_token)
+    with assert_checkpoints():
+        await manager.revoke_tokens(token.access_token)
+    with assert_checkpoints():
+        await manager.aclose()
+    with assert_checkpoints():
+        await manager.aclose()
+
+
+@pytest.mark.parametrize(
+    ("manager", "store", "words"),
+    [
+        (object(), MemoryStore(), "manager: wants a token manager that has a Config"),
+        (None, MemoryStore(), "manager: wants"),
+        (make_config(), MemoryStore(), "manager: wants"),
+        (type("Half", (), {"config": make_config()})(), MemoryStore(), "manager: wants an async"),
+        (make_source(), None, "store: wants a method open"),
+        (make_source(), "redis://localhost", "store: wants a method"),
+        (make_source(), MemoryStore, "store: wants an object"),
+    ],
+)
+def test_what_is_no_manager_or_store_is_refused(manager: Any, store: Any, words: str) -> None:
+    """A mix-up of the two, or a class instead of an object, is a TypeError that says so."""
+    with pytest.raises(TypeError, match=words):
+        SharedTokenManager(manager, store)
+
+
+async def test_options_that_are_none_are_refused(autojump_clock: MockClock) -> None:
+    """Also where a token is at hand, so that the slip is not found on the day of a refresh."""
+    source = make_source()
+    nonsense: Any = {"ip": "192.0.2.1"}
+    async with SharedTokenManager(source, MemoryStore()) as manager:
+        await manager.get_tokens_client_credentials_grant()
+        with pytest.raises(TypeError, match="options: wants TokenRequestOptions"):
+            await manager.get_tokens_client_credentials_grant(nonsense)
+        with pytest.raises(TypeError, match="options: wants TokenRequestOptions"):
+            await manager.revoke_tokens("a-token", nonsense)
+        assert source.revoked == []
+
+
+async def test_it_is_entered_once_at_a_time(autojump_clock: MockClock) -> None:
+    """A second block in the first would close the store for both."""
+    store = FaultyStore()
+    async with SharedTokenManager(make_source(), store) as manager:
+        with pytest.raises(RuntimeError, match="open already"):
+            await manager.__aenter__()
+    assert [method for method, _ in store.asked] == ["open", "aclose"]
+
+
+def test_it_shows_what_it_is_made_of_and_no_more(autojump_clock: MockClock) -> None:
+    """The repr has those of manager and store."""
+    manager = SharedTokenManager(TokenManager(make_config()), MemoryStore())
+    assert repr(manager) == (
+        "<SharedTokenManager of <TokenManager for 'id' at https://api.box.com/oauth2/token> "
+        "and <MemoryStore of 0 entries>>"
+    )
+    assert manager.config == make_config()
+
+
+@pytest.mark.parametrize("copier", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_it_is_neither_pickled_nor_copied(copier: Any) -> None:
+    """It holds tokens, and a store that is open in one process."""
+    with pytest.raises(TypeError, match="SharedTokenManager cannot be pickled"):
+        copier(SharedTokenManager(make_source(), MemoryStore()))
+
+
+# The end
+
+
+class _Closing(FakeTokenManager):
+    """A token manager that notes when it is closed."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__(make_config())
+        self.closed_at: list[float] = []
+        self.error = error
+
+    async def aclose(self) -> None:
+        """Note it, though cancelled."""
+        self.closed_at.append(trio.current_time())
+        if self.error is not None:
+            raise self.error
+        await trio.lowlevel.checkpoint()
+
+
+async def test_leaving_closes_store_and_manager(autojump_clock: MockClock) -> None:
+    """Both, the store first, each once; and closing again does nothing."""
+    source, store = _Closing(), FaultyStore()
+    async with SharedTokenManager(source, store) as manager:
+        assert source.closed_at == []
+    assert source.closed_at == [0.0]
+    await manager.aclose()
+    assert store.times("aclose") == [0.0]
+
+
+async def test_one_that_was_never_opened_closes_its_manager_alone(
+    autojump_clock: MockClock,
+) -> None:
+    """A store that was not opened is not closed."""
+    source, store = _Closing(), FaultyStore()
+    await SharedTokenManager(source, store).aclose()
+    assert source.closed_at == [0.0]
+    assert store.asked == []
+
+
+async def test_a_store_that_fails_to_close_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The manager is closed all the same, and the block is left as it would be."""
+    source, store = _Closing(), FaultyStore()
+    store.fails = {"aclose"}
+    async with SharedTokenManager(source, store):
+        pass
+    assert source.closed_at == [0.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "closing the token store raised OSError"
+    ]
+
+
+async def test_promise_19_a_store_that_hangs_when_it_is_closed_is_left(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the two seconds that any question has, the manager is closed."""
+    source, store = _Closing(), FaultyStore()
+    store.hangs = {"aclose"}
+    async with SharedTokenManager(source, store):
+        pass
+    assert source.closed_at == [2.0]
+    assert "closing the token store raised TooSlowError" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+async def test_promise_20_what_closing_raises_comes_out_as_itself(
+    autojump_clock: MockClock, kind: type[BaseException]
+) -> None:
+    """Whatever the inner manager raises when it is closed, after the store was closed."""
+    source, store = _Closing(kind()), FaultyStore()
+    with pytest.raises(kind):
+        async with SharedTokenManager(source, store):
+            pass
+    assert store.times("aclose") == [0.0]
+    source, store = _Closing(), FaultyStore()
+    store.fails, store.error = {"aclose"}, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        async with SharedTokenManager(source, store):
+            pass
+    assert source.closed_at == [0.0]
+
+
+@pytest.mark.parametrize("hangs", [(), ("aclose",)])
+async def test_a_cancelled_block_closes_both(
+    autojump_clock: MockClock, hangs: tuple[str, ...]
+) -> None:
+    """At once, also beside a store that hangs."""
+    source, store = _Closing(), FaultyStore()
+    store.hangs = hangs
+    with trio.move_on_after(1.0) as scope:
+        async with SharedTokenManager(source, store):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert source.closed_at == [1.0]
+    assert store.times("aclose") == [1.0]
+    assert trio.current_time() == 1.0
+
+
+async def test_what_is_cancelled_while_it_opens_is_closed(autojump_clock: MockClock) -> None:
+    """There is no block that could be left."""
+    source, store = _Closing(), FaultyStore()
+    store.hangs = {"open"}
+    with trio.move_on_after(1.0) as scope:
+        async with SharedTokenManager(source, store):
+            raise AssertionError
+    assert scope.cancelled_caught
+    assert source.closed_at == [1.0]
+    assert [method for method, _ in store.asked] == ["open", "aclose"]
+
+
+async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock) -> None:
+    """Whatever is wrong with the store."""
+    store = FaultyStore()
+    store.fails = EVERYTHING
+    own = KeyError("own")
+    with pytest.raises(KeyError) as caught:
+        async with SharedTokenManager(make_source(), store):
+            raise own
+    assert caught.value is own
+
+
+# Managers of others
+
+
+async def test_a_foreign_manager_serves_too(autojump_clock: MockClock) -> None:
+    """All that it needs is a config, the two methods, and perhaps an ``aclose``."""
+    source = make_source()
+    store = MemoryStore()
+    async with open_fleet(2, source, store) as sessions:
+        assert await get_all(sessions) == ["token-1"] * 2
+
+
+@pytest.mark.parametrize("nonsense", [None, "a-token", 7, object()])
+async def test_a_foreign_manager_that_answers_nonsense(
+    autojump_clock: MockClock, nonsense: object
+) -> None:
+    """A session makes of it the error that it would have made, after one attempt."""
+    source = make_source(max_retries=0)
+    source.outcomes = [nonsense]
+    store = FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        with pytest.raises(TokenRequestError, match=f"answered with {type(nonsense).__name__}"):
+            await session.get_access_token()
+        assert len(source.sent) == 1
+        # Nothing was kept, and the lease is free.
+        assert store.times("put") == []
+        assert len(store.times("release")) == 1
+        await trio.sleep(10.0)
+        assert await session.get_access_token() == "token-1"
+
+
+async def test_a_token_of_any_life_can_be_shared(autojump_clock: MockClock) -> None:
+    """A foreign manager may say that a token lives for ever: the others take it for very long."""
+    source = make_source()
+    for lifetime in (float("inf"), 1e300, 7):
+        source.outcomes = [
+            TokenInfo.from_answer("a-token", lifetime, trio.current_time(), source.config)
+        ]
+        async with open_fleet(2, source, MemoryStore()) as sessions:
+            assert await get_all(sessions) == ["a-token"] * 2
+
+
+async def test_facts_of_a_foreign_token_that_are_nonsense_stay_behind(
+    autojump_clock: MockClock,
+) -> None:
+    """A scope that is no text is no reason not to share the token."""
+    source = make_source()
+    nonsense: Any = object()
+    source.outcomes = [
+        TokenInfo.from_answer(
+            "a-token", 60.0, 0.0, source.config, scope=nonsense, token_type=nonsense
+        )
+    ]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        assert await first.get_access_token() == "a-token"
+        taken = await second.exchange_token("x")
+        assert (taken.access_token, taken.scope, taken.token_type) == ("a-token", None, "bearer")
+
+
+async def test_a_caching_manager_s_token_is_as_old_as_it_is(autojump_clock: MockClock) -> None:
+    """An inner manager that answers from a cache says so by ``sent_at``, and the store keeps it."""
+    source = make_source()
+    await trio.sleep(500.0)
+    source.outcomes = [TokenInfo.from_answer("old", 3600.0, 100.0, source.config)]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await first.get_access_token()
+        await trio.sleep(100.0)
+        assert (await second.exchange_token("x")).sent_at == pytest.approx(100.0)
+
+
+def _put_by(store: MemoryStore) -> list[StoredToken]:
+    """Return the tokens that are put into a store from now on."""
+    seen: list[StoredToken] = []
+    put = store.put
+
+    async def noted(name: str, fence: int, token: StoredToken) -> bool:
+        seen.append(token)
+        return await put(name, fence, token)
+
+    store.put = noted  # type: ignore[method-assign]  # a fake, for this object
+    return seen
+
+
+async def test_a_store_is_given_no_secret_beside_the_token(autojump_clock: MockClock) -> None:
+    """The client's secret is in nothing that a store is given, and neither are other parameters."""
+    source = make_source(client_secret="s3cret", extra_params={"password": "pa55", "audience": "a"})
+    store = MemoryStore()
+    put = _put_by(store)
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+    (token,) = put
+    assert "token-1" in token.record
+    assert "s3cret" not in token.record
+    assert "pa55" not in token.record
+    assert "token-1" not in token.mark
+    assert "token-1" not in repr(token)

@@ -1,0 +1,119 @@
+"""Asking a store: with a limit, and saying once what is wrong with it."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, ParamSpec, TypeGuard, TypeVar
+
+import trio
+
+from .._backoff import logger
+from ._protocol import Look, StoredFailure, StoredToken, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+STORE_TIMEOUT = 2.0
+"""Seconds for one question to the store, after which it counts as down."""
+
+_DOWN = "the token store fails (%s): until it answers again, this process gets its own tokens"
+
+
+class StoreFailedError(Exception):
+    """Tells that this has to do without the store. It has been said why."""
+
+
+class Doing(enum.Enum):
+    """What a store is asked for: it may be able to do the one, and not the other."""
+
+    READING = "reading"
+    WRITING = "writing"
+    IN_PASSING = "in passing"
+    """What may fail without a word, for others find out by themselves."""
+
+
+class StoreAccess:
+    """Asks a store, and logs once what is wrong with it, until that is over.
+
+    A store that is full or read-only answers every look, and one that is down fails in all: of
+    either, there is one warning when it begins to fail, and one word when it no longer does.
+    """
+
+    def __init__(self) -> None:
+        self._failed: Doing | None = None
+        self._said: set[str] = set()
+
+    async def ask(
+        self, doing: Doing, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return a store's answer.
+
+        Raises:
+            StoreFailedError: there is none.
+        """
+        try:
+            with trio.fail_after(STORE_TIMEOUT):
+                return await question(*args, **kwargs)
+        except Exception as error:
+            self.fails(doing, error)
+        # Outside of the except block: an error of a store's may hold what it was asked to keep.
+        raise StoreFailedError
+
+    def fails(self, doing: Doing, error: Exception) -> None:
+        """Note that the store does not do this."""
+        if doing is Doing.IN_PASSING:
+            return
+        if self._failed is None:
+            logger.warning(_DOWN, _words(error))
+        # One that fails to be read fails in all, and when it is read again, that is over.
+        if self._failed is not Doing.READING:
+            self._failed = doing
+
+    def works(self, doing: Doing) -> None:
+        """Note that the store does this."""
+        if self._failed is doing:
+            self._failed = None
+            logger.info("the token store answers again")
+
+    def say_once(self, trouble: str, error: Exception) -> None:
+        """Log something else that is wrong with it."""
+        if trouble not in self._said:
+            self._said.add(trouble)
+            logger.warning(trouble, _words(error))
+
+    def is_over(self, *troubles: str) -> None:
+        """Note that these are over, so that they are said when they come again."""
+        self._said.difference_update(troubles)
+
+
+def _words(error: Exception) -> str:
+    match error:
+        case StoreError():
+            return str(error)
+        case trio.TooSlowError():
+            return f"no answer within {STORE_TIMEOUT:g} s"
+        case _:
+            # No word of it: a store of somebody else's may show anything.
+            return type(error).__name__
+
+
+def is_look(answer: object) -> TypeGuard[Look]:
+    """Tell whether a store has answered with what it has to answer."""
+    match answer:
+        case Look(
+            version=int(),
+            token=None | StoredToken(record=str(), mark=str()),
+            failure=None | StoredFailure(record=str(), fence=int()),
+            dead=frozenset(),
+        ):
+            durations: list[object] = [answer.leased_for]
+            if answer.token is not None:
+                durations.append(answer.token.age)
+            if answer.failure is not None:
+                durations.append(answer.failure.pause)
+            # None is less than nothing, but for a little that rounding makes.
+            return all(isinstance(each, int | float) and each > -1.0 for each in durations)
+    return False
