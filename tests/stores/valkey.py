@@ -112,7 +112,7 @@ class Valkey:
         return self.folder / "socket"
 
     def start(self, *more: str) -> None:
-        """Start it, and wait until it answers anything at all."""
+        """Start it, and wait until it answers, be it with an error."""
         listen = (
             ["--port", "0", "--tls-port", str(self.port)]
             if self._tls
@@ -125,14 +125,19 @@ class Valkey:
                 [*command, *self._options, *more], stdout=log, stderr=subprocess.STDOUT
             )
         give_up_at = time.monotonic() + PATIENCE
-        while not self._listens():
+        while not self._answers():
             if self._process.poll() is not None or time.monotonic() > give_up_at:
                 raise RuntimeError((self.folder / "log").read_text(errors="replace"))
             time.sleep(0.01)
 
-    def _listens(self) -> bool:
+    def _answers(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE).close()
+            if self._tls:
+                socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE).close()
+            else:
+                self.do("PING")
+        except ServerError:
+            return True
         except OSError:
             return False
         return True

@@ -38,6 +38,8 @@ from ._protocol import StoreError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
+    from coredis.patterns.pubsub import PubSub
+
     from ._address import Address
 
 CONNECT_TIMEOUT = 1.0
@@ -174,14 +176,10 @@ async def _hear(address: Address, channel: str, news: _News) -> None:
                     max_idle_seconds=IDLE,
                 ) as pubsub,
             ):
-                try:
-                    await pubsub.subscribe(channel)
-                except TimeoutError:
-                    problem = await _refusal_on(pubsub.connection) or "no subscription in time"
-                else:
-                    news.begun.set()
-                    async for _message in pubsub:
-                        news.tell()
+                await _begin(pubsub, channel)
+                news.begun.set()
+                async for _message in pubsub:
+                    news.tell()
     except Exception as error:
         problem = _words_of(error)
     except BaseException as error:  # noqa: ASYNC103  # raised below, without its group and frames
@@ -194,14 +192,25 @@ async def _hear(address: Address, channel: str, news: _News) -> None:
     news.end(f"{address}: {problem}")
 
 
-async def _refusal_on(connection: BaseConnection) -> str | None:
-    """Return what a server has said unasked: that is how it refuses a subscription."""
-    with trio.move_on_after(0):
-        async with aclosing(connection.streamed_messages) as messages:
+async def _begin(pubsub: PubSub[bytes], channel: str) -> None:
+    """Subscribe to a channel, or raise what the server says to that."""
+    refusal: RedisError | None = None
+
+    async def watch() -> None:
+        nonlocal refusal
+        # To coredis an error is no answer to a subscription, and it waits on.
+        async with aclosing(pubsub.connection.streamed_messages) as messages:
             async for message in messages:
                 if isinstance(message, RedisError):
-                    return _words_of(message)
-    return None
+                    refusal = message
+                    nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await pubsub.subscribe(channel)
+        nursery.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
 
 
 def _open_client(address: Address, **settings: Any) -> coredis.Redis[bytes]:
@@ -269,12 +278,20 @@ def _words_of(error: BaseException) -> str:
     if name in _CODES:
         return f"answers {_CODES[name]}"
     if name == "ResponseError":
-        # Redis 6 says at the end what went wrong in a script.
-        code = re.match(r"[A-Z]+\b", str(error)) or re.search(r"(?<=: -)[A-Z]+\b", str(error))
-        return f"answers {code.group() if code else 'ERR'}"
+        return f"answers {_code_in(str(error))}"
     # Of OpenSSL, about the certificate.
     said = getattr(error, "verify_message", None)
     return f"cannot be asked ({name}{f', {said}' if said else ''})"
+
+
+def _code_in(answer: str) -> str:
+    """Return the code of an error for which coredis has no class."""
+    # A script's user lacks a right; in the words of Redis 6, and of those after it.
+    if "can't run this command" in answer or answer.startswith("ACL failure"):
+        return "NOPERM"
+    # Redis 6 says where in a script it was first.
+    code = re.match(r"[A-Z]{3,}\b", answer) or re.search(r"(?<=: )-?[A-Z]{3,}\b", answer)
+    return code.group().removeprefix("-") if code else "ERR"
 
 
 def _without_group(error: BaseException) -> BaseException:

@@ -52,7 +52,7 @@ local function version()
     if known and #known < 16 and string.match(known, '^[1-9]%d*$') then return known end
     local now = redis.call('TIME')
     known = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-    redis.call('DEL', state)
+    if redis.call('EXISTS', state) == 1 then redis.call('DEL', state) end
     redis.call('HSET', state, 'version', known)
     outlive(0)
     return known

@@ -114,7 +114,7 @@ class RedisStore(Unpicklable):
         except (TypeError, ValueError):
             pass
         # Outside of the except block: the errors quote the answer.
-        raise StoreError(f"{self._address} gives an answer that makes no sense")
+        raise StoreError(f"{self._address}: gives an answer that makes no sense")
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
         """See :meth:`TokenStore.claim`."""

@@ -1,0 +1,38 @@
+"""A server that greets as Redis 6 does, and answers all else with the bytes that a test likes."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+GREETING = b"%3\r\n$5\r\nproto\r\n:3\r\n$7\r\nversion\r\n$5\r\n6.0.0\r\n$2\r\nid\r\n:1\r\n"
+
+
+@asynccontextmanager
+async def open_answering(*answers: bytes | None) -> AsyncIterator[int]:
+    """Serve on a port of 127.0.0.1 while the block lasts; the value is the port.
+
+    Args:
+        answers: what each thing that a client sends is answered with, in order, on every
+            connection; None hangs up, and after the end of them nothing more comes.
+    """
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            with suppress(trio.BrokenResourceError):
+                for answer in answers:
+                    if not await stream.receive_some() or answer is None:
+                        return
+                    await stream.send_all(answer)
+                await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
