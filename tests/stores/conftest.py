@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stores.places import FilePlace, MemoryPlace
+from tests.stores.places import FilePlace, MemoryPlace, ServerPlace
+from tests.stores.valkey import Valkey, run_valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.stores.places import Place
@@ -21,12 +22,18 @@ def _file(request: pytest.FixtureRequest, *, is_virtual: bool) -> FilePlace:
     return FilePlace(folder / "tokens.db", is_virtual=is_virtual)
 
 
+def _server(request: pytest.FixtureRequest, *, encryption_key: bytes | None) -> ServerPlace:
+    return ServerPlace(request.getfixturevalue("one_server"), encryption_key=encryption_key)
+
+
 PLACES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "memory": lambda request: MemoryPlace(),
     "sqlite-virtual": lambda request: _file(request, is_virtual=True),
     "sqlite": lambda request: _file(request, is_virtual=False),
+    "redis": lambda request: _server(request, encryption_key=None),
+    "redis-sealed": lambda request: _server(request, encryption_key=bytes(range(32))),
 }
-IN_REAL_TIME = ("sqlite",)
+IN_REAL_TIME = ("sqlite", "redis", "redis-sealed")
 
 
 @pytest.fixture(
@@ -44,3 +51,17 @@ def place(request: pytest.FixtureRequest) -> Place:
 def name() -> str:
     """Return a name that nobody else uses."""
     return secrets.token_hex(16)
+
+
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """Run a server for all tests that leave it as it was, but for names of their own."""
+    with run_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Valkey]:
+    """Run a server for this test alone."""
+    with run_valkey(tmp_path) as server:
+        yield server

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from trio_anon_session.stores import Look, MemoryStore, SQLiteStore
+from trio_anon_session.stores import Look, MemoryStore, RedisStore, SQLiteStore
 from trio_anon_session.testing import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from pathlib import Path
 
+    from tests.stores.valkey import Valkey
     from trio_anon_session.stores import TokenStore
 
 PATIENCE = 60.0
@@ -72,6 +73,24 @@ class FilePlace:
     def empty(self) -> None:
         """Lose all data."""
         self._path.unlink()
+
+
+class ServerPlace:
+    """Is a Valkey or Redis server."""
+
+    is_virtual = False
+
+    def __init__(self, server: Valkey, *, encryption_key: bytes | None) -> None:
+        self._server = server
+        self._encryption_key = encryption_key
+
+    def store(self) -> RedisStore:
+        """Return one more store on the same server."""
+        return RedisStore(self._server.url, encryption_key=self._encryption_key)
+
+    def empty(self) -> None:
+        """Lose all data."""
+        self._server.do("FLUSHALL")
 
 
 def in_its_time(async_test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

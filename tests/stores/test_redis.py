@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -24,21 +23,11 @@ from trio_anon_session.stores._lua import DAY
 
 from .valkey import Valkey, run_valkey
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.slow
 
 NAME = "0123abcd"
 MARK = "mark-1"
 TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Valkey]:
-    """Run a server for this test alone."""
-    with run_valkey(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

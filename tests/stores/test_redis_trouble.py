@@ -26,7 +26,7 @@ from .answering import GREETING, open_answering
 from .valkey import PATIENCE, ServerError, Valkey, run_valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
@@ -36,13 +36,6 @@ MARK = "mark-1"
 TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
 PASSWORD = "p@ss/word%?#"
 ENCODED = "p%40ss%2Fword%25%3F%23"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Valkey]:
-    """Run a server for this test alone."""
-    with run_valkey(tmp_path) as server:
-        yield server
 
 
 def with_user(server: Valkey, user: str) -> str:
