@@ -53,6 +53,7 @@ _LIST = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _PRUNE = "DELETE FROM trio_anon_session WHERE kept_until < ?"
 
 _SPOILT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_EFFECTIVE = os.access in os.supports_effective_ids
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("SQLiteStore")
@@ -203,6 +204,9 @@ class SQLiteStore:
         mode = os.stat(self._path).st_mode
         if not stat.S_ISREG(mode):
             raise _UnfitError("it is no file")
+        # SQLite would try, and leave a file beside it that nobody can write to later on.
+        if not os.access(self._path, os.R_OK | os.W_OK, effective_ids=_EFFECTIVE):
+            raise _UnfitError("this process may not read and write it")
         return os.name == "posix" and bool(mode & _OTHERS)
 
     def _make_private(self) -> None:
@@ -232,13 +236,6 @@ class _Turns:
         self._lock = threading.Lock()
         self._is_stuck = False
         self._forking = threading.local()
-        # Windows does not fork.
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self.before_fork,
-                after_in_parent=self.after_fork_in_parent,
-                after_in_child=self.after_fork_in_child,
-            )
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -269,6 +266,14 @@ class _Turns:
 
 
 _turns = _Turns()
+
+# Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_turns.before_fork,
+        after_in_parent=_turns.after_fork_in_parent,
+        after_in_child=_turns.after_fork_in_child,
+    )
 
 
 def _limiter_of_this_run() -> trio.CapacityLimiter:
