@@ -115,8 +115,8 @@ class TokenStore(Protocol):
             token: the token, with the age that it has by the caller's clock.
 
         Returns:
-            False, and nothing has changed, if the version is another one by now: somebody has
-            taken the lease over, or has dropped the token that was there.
+            False, and nothing has changed, if the version is another one by now. Somebody has
+            taken the lease over then, or has dropped the token that was there.
         """
         ...
 
