@@ -20,6 +20,7 @@ from blocking_api import look_up
 from trio_anon_session import AnonymousSession, AnonymousSessionError, Config, SessionClosedError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from trio_anon_session import SessionStatistics
@@ -58,11 +59,15 @@ class SessionThread:
         self._executor.shutdown()
         self._run.result()
 
+    def open_session(self) -> AbstractAsyncContextManager[AnonymousSession]:
+        """Return the session to enter, as in ``async with``; called in the thread of its run."""
+        return AnonymousSession(self._config)
+
     async def _keep_open(self) -> None:
         self._stop, self._is_open, self._calls = trio.Event(), True, 0
         self._nobody_calls = trio.Event()
         try:
-            async with AnonymousSession(self._config) as self._session:
+            async with self.open_session() as self._session:
                 self._ready.set_result(trio.lowlevel.current_trio_token())
                 await self._stop.wait()
         finally:
