@@ -1,0 +1,322 @@
+"""One token for a fleet of processes, shown on one machine.
+
+    pip install 'trio_anon_session[testing,redis]'
+    python fleet.py
+    python fleet.py --kill
+    python fleet.py --restart
+    python fleet.py --revoke
+
+Each starts the embedded token server on loopback, and a fleet of processes, in each of which
+many tasks ask for the token all the time: through a Valkey of its own, where there is a
+``valkey-server`` or a ``redis-server`` to start, then through a file of SQLite, then without a
+store. ``--store`` names others. It prints what came of it: the grants are those that the token
+server has counted.
+
+``--kill`` kills (SIGKILL) the process that holds the lease, once in the life of each token, and
+starts another one in its place. ``--restart`` restarts the Valkey, which forgets everything:
+while all processes have a token, and once more while one of them gets the next. ``--revoke``
+measures how long it takes until nobody hands out a token that one of them has dropped.
+
+It exits with 1 where a task got no token, or there were more grants than there may be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+from driving import Fleet, FleetError, Size
+from own_valkey import Valkey, find_server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DROPS = 5
+"""How often a token is revoked, and how often one is reported dead."""
+DROPS_LIFETIME = 600.0
+"""Seconds that tokens live meanwhile, so that nothing else ends one."""
+SLOW = 0.7
+"""Seconds until the endpoint answers, where something is to happen meanwhile."""
+DOWN = 1.0
+"""Seconds without a Valkey, where it is restarted."""
+LIMIT = 600.0
+"""Seconds; what no run may outlast, whatever goes wrong."""
+
+Act = Callable[[Fleet, int], Awaitable[None]]
+"""Is done in each life, by its number, when all processes have the token before."""
+
+
+@attrs.frozen
+class Way:
+    """Is one way to share a token.
+
+    Attributes:
+        name: what it is called in a table.
+        store: what the processes are told: ``redis://...``, ``sqlite:PATH`` or ``none``.
+        valkey: the server, where it is this program's own.
+    """
+
+    name: str
+    store: str
+    valkey: Valkey | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is a store."""
+        return self.store != "none"
+
+
+@attrs.frozen
+class Run:
+    """Is a run of a few lives, and what there may be of it.
+
+    Attributes:
+        name: what it is called in the table.
+        store: what the processes are told.
+        extra_grants: how many there may be besides one in each life.
+        delay: seconds until the token endpoint answers.
+        act: what is done in each life.
+    """
+
+    name: str
+    store: str
+    extra_grants: int = 0
+    delay: float = 0.0
+    act: Act | None = None
+
+
+async def run_lives(size: Size, lives: int, run: Run) -> Fleet:
+    """Have each process of a fleet see so many tokens, and return what the fleet has told."""
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            fleet = Fleet(nursery, size, run.store)
+            await fleet.start(run.delay)
+            for life in range(1, lives + 1):
+                if run.act is not None:
+                    await run.act(fleet, life)
+                await fleet.hear_until(partial(fleet.have_all_had, life))
+            await fleet.stop()
+    return fleet
+
+
+async def kill_holder(fleet: Fleet, _life: int) -> None:
+    """Kill the process that asks the endpoint for the next token, for all of them."""
+    await fleet.hear_until(fleet.is_asking)
+    assert fleet.holder is not None
+    await fleet.kill(fleet.holder)
+
+
+async def restart(
+    valkey: Valkey, in_life: int, while_asking: bool, fleet: Fleet, life: int
+) -> None:
+    """Restart a Valkey in one life, while nobody asks the endpoint, or while somebody does."""
+    if life != in_life:
+        return
+    if while_asking:
+        await fleet.hear_until(fleet.is_asking)
+    await valkey.stop()
+    await trio.sleep(DOWN)
+    await valkey.start()
+
+
+async def run_drops(size: Size, store: str) -> tuple[Fleet, dict[str, list[float]]]:
+    """Revoke tokens, and report others dead.
+
+    Returns:
+        The fleet, and for each of the two the seconds until the last other process handed the
+        token out for the last time.
+    """
+    took: dict[str, list[float]] = {"revoke": [], "invalidate": []}
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            fleet = Fleet(nursery, size, store)
+            await fleet.start()
+            await fleet.hear_until(partial(fleet.have_all_had, 1))
+            for number in range(DROPS * len(took)):
+                how = list(took)[number % len(took)]
+                worker = fleet.workers[number % len(fleet.workers)]
+                await worker.child.say(do=how)
+                await fleet.hear_until(partial(fleet.have_all_had, number + 2))
+                last = max(each.before_until for each in fleet.workers if each is not worker)
+                took[how].append(max(0.0, last - worker.dropped_at))
+            await fleet.stop()
+    return fleet, took
+
+
+# What is printed
+
+
+def print_cells(*cells: object) -> None:
+    """Print a line of a table, at once."""
+    first, *rest = map(str, cells)
+    print(first.ljust(26) + "".join(cell.rjust(10) for cell in rest), flush=True)
+
+
+def problems_of(name: str, fleet: Fleet, grants_at_most: int) -> list[str]:
+    """Return what is not as it should be, in words."""
+    problems = [f"a task got no token: {error}" for error in fleet.failed]
+    assert fleet.grants is not None
+    if fleet.grants > grants_at_most:
+        problems.append(f"{fleet.grants} grants, and not {grants_at_most} at the most")
+    if fleet.came_back:
+        problems.append("a process went back to a token that it had left")
+    return [f"{name}: {problem}" for problem in problems]
+
+
+def print_log(logs: Sequence[tuple[str, Fleet]]) -> None:
+    """Print what the processes have logged."""
+    for name, fleet in logs:
+        for message, count in fleet.logged.items():
+            print(f"{name}, {count} x: {message}")
+
+
+async def show_lives(size: Size, lives: int, runs: Sequence[Run]) -> list[str]:
+    """Do all runs, print what came of them, and return what is wrong, in words."""
+    problems, logs = [], []
+    print_cells("", "processes", "tasks", "lives", "kills", "grants", "gets", "failed", "held for")
+    for run in runs:
+        fleet = await run_lives(size, lives, run)
+        logs.append((run.name, fleet))
+        had = max(len(worker.tokens) for worker in fleet.workers)
+        print_cells(
+            run.name,
+            size.processes,
+            size.processes * size.tasks,
+            had,
+            fleet.kills,
+            fleet.grants,
+            f"{sum(worker.gets or 0 for worker in fleet.workers):,}",
+            len(fleet.failed),
+            f"{max(worker.longest_hold for worker in fleet.workers):.3f} s",
+        )
+        each = size.processes if run.store == "none" else 1
+        problems += problems_of(run.name, fleet, had * each + run.extra_grants)
+    print_log(logs)
+    return problems
+
+
+async def show_drops(size: Size, ways: Sequence[Way]) -> list[str]:
+    """Drop tokens in each way, print how long it took, and return what is wrong, in words."""
+    size = attrs.evolve(size, lifetime=DROPS_LIFETIME)
+    problems, logs = [], []
+    print_cells("", "dropped by", "times", "median", "longest")
+    for way in ways:
+        fleet, took = await run_drops(size, way.store)
+        logs.append((way.name, fleet))
+        for how, seconds in took.items():
+            median, longest = statistics.median(seconds), max(seconds)
+            print_cells(way.name, how, len(seconds), f"{median:.3f} s", f"{longest:.3f} s")
+        problems += problems_of(way.name, fleet, 1 + DROPS * len(took))
+    print_log(logs)
+    return problems
+
+
+# The command line
+
+
+async def find_ways(stores: Sequence[str], stack: AsyncExitStack) -> list[Way]:
+    """Return the ways that were asked for, and say which there are not.
+
+    Args:
+        stores: as on the command line.
+        stack: closes what was opened for them.
+    """
+    ways = []
+    for store in stores:
+        if store == "valkey":
+            program = find_server()
+            if program is None:
+                print("no valkey-server or redis-server on the PATH: there is no run with Valkey")
+            elif find_spec("coredis") is None:
+                print("coredis is not installed: there is no run with Valkey")
+            else:
+                valkey = await stack.enter_async_context(Valkey(program))
+                ways.append(Way("Valkey", valkey.url, valkey))
+        elif store == "sqlite":
+            folder = tempfile.mkdtemp()
+            stack.callback(shutil.rmtree, folder)
+            ways.append(Way("SQLite", f"sqlite:{Path(folder, 'tokens.db')}"))
+        elif store == "none":
+            ways.append(Way("no store", store))
+        else:
+            ways.append(Way(store.partition(":")[0], store))
+    return ways
+
+
+def plan(wishes: argparse.Namespace, ways: Sequence[Way]) -> list[Run]:
+    """Return the runs that were asked for."""
+    shared = [way for way in ways if way.is_shared]
+    if wishes.kill:
+        return [Run(way.name, way.store, wishes.lives, SLOW, kill_holder) for way in shared]
+    if not wishes.restart:
+        return [Run(way.name, way.store) for way in ways]
+    runs = []
+    for way in shared:
+        if way.valkey is not None:
+            act = partial(restart, way.valkey, wishes.lives // 2 + 1)
+            runs += [
+                Run(f"{way.name}, between grants", way.store, 0, SLOW, partial(act, False)),
+                # Each process may get one of its own, as long as nobody answers.
+                Run(
+                    f"{way.name}, during a grant",
+                    way.store,
+                    wishes.processes,
+                    SLOW,
+                    partial(act, True),
+                ),
+            ]
+    return runs
+
+
+async def main(wishes: argparse.Namespace) -> int:
+    """Do what the command line asks for, and return the exit code."""
+    size = Size(wishes.processes, wishes.tasks, wishes.lifetime)
+    async with AsyncExitStack() as stack:
+        ways = await find_ways(wishes.store or ["valkey", "sqlite", "none"], stack)
+        try:
+            if wishes.revoke:
+                problems = await show_drops(size, [way for way in ways if way.is_shared])
+            else:
+                problems = await show_lives(size, wishes.lives, plan(wishes, ways))
+        except* FleetError as errors:
+            problems = [str(error) for error in errors.exceptions]
+    for problem in problems:
+        print(f"WRONG: {problem}")
+    return 1 if problems else 0
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description="One token for a fleet of processes.")
+    parser.add_argument("--processes", type=int, default=8, help="2 or more")
+    parser.add_argument("--tasks", type=int, default=50, help="in each process")
+    parser.add_argument("--lives", type=int, default=5, help="tokens that each process sees")
+    parser.add_argument("--lifetime", type=float, default=6.0, help="seconds that a token lives")
+    parser.add_argument(
+        "--store",
+        action="append",
+        help="valkey or sqlite (own ones), redis://..., sqlite:PATH, or none; once or more often",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--kill", action="store_true", help="kill who holds the lease")
+    mode.add_argument("--restart", action="store_true", help="restart the program's own Valkey")
+    mode.add_argument("--revoke", action="store_true", help="drop tokens, and measure")
+    wishes = parser.parse_args(arguments)
+    if wishes.processes < 2:
+        parser.error("a fleet has 2 processes or more")
+    return wishes
+
+
+if __name__ == "__main__":
+    sys.exit(trio.run(main, parse()))

@@ -1,0 +1,96 @@
+"""Processes that are told what to do, and tell what they do, in lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+HERE = Path(__file__).parent
+
+
+@attrs.define
+class Lines:
+    """Reads lines of JSON from a stream."""
+
+    stream: trio.abc.ReceiveStream
+    _received: bytes = b""
+
+    async def read(self) -> dict[str, Any] | None:
+        """Return what the next line says, or None at the end."""
+        while b"\n" not in self._received:
+            chunk = await self.stream.receive_some()
+            if not chunk:
+                return None
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+def tell(**what: object) -> None:
+    """Write a line to whoever has started this process."""
+    print(json.dumps(what), flush=True)
+
+
+def commands() -> trio.lowlevel.FdStream:
+    """Return what this process is told to do; it ends when its parent does, however that ends."""
+    return trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
+
+
+@attrs.define(eq=False)
+class Child:
+    """Is a program of this folder in a process of its own.
+
+    Attributes:
+        process: the process.
+        told: what it tells.
+    """
+
+    process: trio.Process
+    told: Lines
+
+    async def say(self, **what: object) -> None:
+        """Tell it what to do."""
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(json.dumps(what).encode() + b"\n")
+
+    async def hang_up(self) -> None:
+        """Let it know that there is no more to do."""
+        assert self.process.stdin is not None
+        await self.process.stdin.aclose()
+
+
+@asynccontextmanager
+async def open_child(program: str, environ: Mapping[str, str]) -> AsyncIterator[Child]:
+    """Run a program of this folder while the block lasts.
+
+    Args:
+        program: the file.
+        environ: variables, besides those of this process.
+    """
+    process = await trio.lowlevel.open_process(
+        [sys.executable, str(HERE / program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environ},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    async with process.stdin, process.stdout:
+        try:
+            yield Child(process, Lines(process.stdout))
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
