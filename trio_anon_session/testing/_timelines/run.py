@@ -50,9 +50,10 @@ from .record import Breach
 from .referee import judge
 from .story import tell
 from .timeline import Get, Invalidate, Kill, Revoke, SetWall, Suspend, Timeline
+from .turns import Tripwire, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable
 
     from ..._config import Config
     from ..._events import Event
@@ -245,53 +246,6 @@ def _stopped(log: list[Entry]) -> Breach | None:
     return None
 
 
-class _Tripwire(trio.abc.Instrument):
-    """Stops a run in which tasks take turns without end and time stands still."""
-
-    def __init__(self, limit: int, stop: Callable[[str], None]) -> None:
-        self._limit = limit
-        self._stop = stop
-        self._steps = 0
-        self._now = -math.inf
-
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        """Begin anew whenever time has moved on."""
-        if trio.current_time() != self._now:
-            self._now = trio.current_time()
-            self._steps = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
-        """Count."""
-        self._steps += 1
-        if self._steps == self._limit:
-            self._stop("tasks take turns without end, and time stands still")
-
-
-class _Turns:
-    """Awaits a coroutine, and calls back when its task has its first turn again."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], on_turn: Callable[[], None]) -> None:
-        self._coroutine = coroutine
-        self._on_turn: Callable[[], None] | None = on_turn
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        inner = self._coroutine
-        step: Callable[[Any], Any] = inner.send
-        value: Any = None
-        while True:
-            try:
-                trap = step(value)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                step, value = inner.send, (yield trap)
-            except BaseException as error:  # noqa: ASYNC103  # goes on to the coroutine
-                step, value = inner.throw, error
-            if self._on_turn is not None:
-                self._on_turn()
-                self._on_turn = None
-
-
 @attrs.define(eq=False)
 class _Getter:
     """Is a getter's task: the number of its call, and what cancels it."""
@@ -311,7 +265,7 @@ class _Stage:
         self.clock: SuspendableClock | None = None
         getters = sum(action.count for action in timeline.actions if isinstance(action, Get))
         limit = STEPS_LIMIT * (getters + 10) if program is None else PROGRAM_STEPS_LIMIT
-        self.tripwire = _Tripwire(limit, self.stop)
+        self.tripwire = Tripwire(limit, self.stop)
         self._abort = trio.CancelScope()
         self._counts: Counter[str] = Counter()
         # Getters that are cancelled in the moment of a release.
@@ -512,11 +466,14 @@ class _Stage:
 
     async def _ask(self, session: AnonymousSession, ask: Ask, getter: _Getter) -> str | None:
         number = getter.number
+        has_decided = False
         self.note(Asked(number, ask))
 
         def decide() -> None:
-            if not getter.scope.cancel_called:
+            nonlocal has_decided
+            if not has_decided and not getter.scope.cancel_called:
                 self.note(Decided(number))
+            has_decided = True
 
         try:
             if ask == "nowait":
@@ -524,10 +481,10 @@ class _Stage:
                 self.note(Decided(number))
                 token = session.get_access_token_nowait()
             elif ask == "exchange":
-                info: TokenInfo = await _Turns(session.exchange_token("item_read"), decide)
+                info: TokenInfo = await Turns(session.exchange_token("item_read"), decide)
                 token = info.access_token
             else:
-                token = await _Turns(session.get_access_token(), decide)
+                token = await Turns(session.get_access_token(), decide)
         except trio.Cancelled:
             self.note(GaveUp(number))
             raise

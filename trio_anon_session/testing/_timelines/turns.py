@@ -1,0 +1,64 @@
+"""The turns that tasks take: counted, and looked at from outside."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+
+class Tripwire(trio.abc.Instrument):
+    """Stops a run in which tasks take turns without end and time stands still."""
+
+    def __init__(self, limit: int, stop: Callable[[str], None]) -> None:
+        self._limit = limit
+        self._stop = stop
+        self._steps = 0
+        self._now = -math.inf
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        """Begin anew whenever time has moved on."""
+        if trio.current_time() != self._now:
+            self._now = trio.current_time()
+            self._steps = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+        """Count."""
+        self._steps += 1
+        if self._steps == self._limit:
+            self._stop("tasks take turns without end, and time stands still")
+
+
+class Turns:
+    """Awaits a coroutine, and calls back before each turn of its task but the first.
+
+    A callback that returns an awaitable has the coroutine wait for that, and is called again.
+    """
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        before_turn: Callable[[], Coroutine[Any, Any, None] | None],
+    ) -> None:
+        self._coroutine = coroutine
+        self._before_turn = before_turn
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._coroutine
+        step: Callable[[Any], Any] = inner.send
+        value: Any = None
+        while True:
+            try:
+                trap = step(value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                step, value = inner.send, (yield trap)
+            except BaseException as error:  # noqa: ASYNC103  # goes on to the coroutine
+                step, value = inner.throw, error
+            while (wait := self._before_turn()) is not None:
+                yield from wait.__await__()
