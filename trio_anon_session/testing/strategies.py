@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 from hypothesis import strategies as st
 
+from ._timelines.draws import TICK, Strategy, among, lists_up_to, moments_about, seconds_up_to
 from ._timelines.log import Ask
 from ._timelines.run import (
     BrokenPromiseError,
@@ -80,14 +81,9 @@ __all__ = [
     "timelines",
 ]
 
-TICK = 2.0**-10
-"""Seconds; about a millisecond. Sums of such are exact, so that boundaries can be met."""
-
 _LIVES_AHEAD = 4
 _A_MINUTE = 60.0
 _FIELDS = frozenset(field.name for field in attrs.fields(Timeline))
-
-Strategy = st.SearchStrategy
 
 
 def lifetimes(stale_buffer: float = 600.0, expired_buffer: float = 30.0) -> Strategy[float]:
@@ -110,7 +106,7 @@ def lifetimes(stale_buffer: float = 600.0, expired_buffer: float = 30.0) -> Stra
 
 def buffers() -> Strategy[float]:
     """Draw buffers: none, short, long, longer than most lives."""
-    return st.one_of(st.sampled_from([0.0, 1.0, 30.0, 600.0, 3600.0]), _seconds(1000))
+    return st.one_of(st.sampled_from([0.0, 1.0, 30.0, 600.0, 3600.0]), seconds_up_to(1000))
 
 
 def latencies(
@@ -126,7 +122,7 @@ def latencies(
     edges = [request_timeout, lifetime, lifetime / 4 * 3, min(stale_buffer, lifetime / 2)]
     around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK)]
     quick = st.sampled_from([0.0, 1.0, TICK, 0.5])
-    return _among(quick, quick, st.sampled_from(around), _seconds(10))
+    return among(quick, quick, st.sampled_from(around), seconds_up_to(10))
 
 
 def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
@@ -136,12 +132,12 @@ def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
         latency: of the answers.
     """
     latency = latencies() if latency is None else latency
-    lifetime = _among(st.none(), st.none(), lifetimes())
+    lifetime = among(st.none(), st.none(), lifetimes())
     good = st.builds(Answer, latency=latency, lifetime=lifetime)
     failure = _failures(latency)
     crash = st.builds(Answer, kind=st.just("crash"), latency=latency)
     # A run is over after a crash: few of them.
-    return _among(*[good] * 6, *[failure] * 5, crash)
+    return among(*[good] * 6, *[failure] * 5, crash)
 
 
 def _failures(latency: Strategy[float]) -> Strategy[Answer]:
@@ -149,24 +145,18 @@ def _failures(latency: Strategy[float]) -> Strategy[Answer]:
         Answer,
         kind=st.sampled_from(["unavailable", "rate limited"]),
         latency=latency,
-        retry_after=st.one_of(st.sampled_from([0.0, 1.0, 5.0, 600.0]), _seconds(100)),
+        retry_after=st.one_of(st.sampled_from([0.0, 1.0, 5.0, 600.0]), seconds_up_to(100)),
     )
     passing = st.builds(Answer, kind=st.sampled_from(PASSING_KINDS), latency=latency)
     lasting = st.builds(Answer, kind=st.sampled_from(["rejected", "refused"]), latency=latency)
-    return _among(told_to_wait, passing, passing, lasting)
+    return among(told_to_wait, passing, passing, lasting)
 
 
 def _answer_lists(answer: Strategy[Answer]) -> Strategy[tuple[Answer, ...]]:
     # Most things can happen only after a first token.
-    after_a_good_one = _lists(answer, 4).map(lambda rest: (Answer(), *rest))
+    after_a_good_one = lists_up_to(answer, 4).map(lambda rest: (Answer(), *rest))
     none: Strategy[tuple[Answer, ...]] = st.just(())
-    return st.one_of(none, _lists(answer, 5).map(tuple), after_a_good_one)
-
-
-def _lists(element: Strategy[Any], most: int) -> Strategy[list[Any]]:
-    """Draw a list: a short one, as Hypothesis likes them, or a longer one, where more can meet."""
-    short = st.lists(element, max_size=most)
-    return st.one_of(short, st.lists(element, min_size=most // 2, max_size=most))
+    return st.one_of(none, lists_up_to(answer, 5).map(tuple), after_a_good_one)
 
 
 def seeds() -> Strategy[int]:
@@ -193,21 +183,6 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
     # What cannot be is told here, by its name, and not when something is drawn.
     Timeline(**values)
     return _timelines(actions=actions, faults=faults, fields=fields)
-
-
-def _among(*strategies: Strategy[Any]) -> Strategy[Any]:
-    """Draw from one of them; one that is named twice comes twice as often.
-
-    ``one_of`` takes each once only.
-    """
-    return st.integers(0, len(strategies) - 1).flatmap(strategies.__getitem__)
-
-
-def _seconds(most: int) -> Strategy[float]:
-    """Draw whole seconds, or ticks."""
-    return st.one_of(
-        st.integers(0, most).map(float), st.integers(0, most * 1024).map(lambda n: n * TICK)
-    )
 
 
 _SETTINGS: dict[str, Strategy[Any]] = {
@@ -269,19 +244,19 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
         # Enough of a session for a program to be tested on.
         answer, last = st.one_of(good, failure), good
     settle("answers", _answer_lists(answer))
-    settle("then", _among(st.just(Answer()), st.just(Answer()), answer, last))
+    settle("then", among(st.just(Answer()), st.just(Answer()), answer, last))
     if not actions:
         for name in fields.keys() - drawn.keys():
             settle(name, st.nothing())
         return Timeline(**drawn)
     start = draw(st.sampled_from([0.0, 0.0, 1.0]))
     edges = [edge for edge in _edges(drawn, start) if edge <= _horizon(drawn)]
-    moment = _moments(edges)
+    moment = moments_about(edges)
     # What happens in the same moment is what races are made of.
     meetings = st.sampled_from(draw(st.lists(moment, min_size=1, max_size=3)))
-    moment = _among(meetings, meetings, moment)
+    moment = among(meetings, meetings, moment)
     late = st.just(edges[-1] + 60.0)
-    settle("leaves_at", _among(moment.map(lambda at: at + TICK), moment, late, late, late))
+    settle("leaves_at", among(moment.map(lambda at: at + TICK), moment, late, late, late))
     settle("actions", _actions(start, moment, lifetime))
     settle("revocations", _REVOCATIONS if faults else st.just(()))
     return Timeline(**drawn)
@@ -317,20 +292,12 @@ def _edges(drawn: dict[str, Any], start: float) -> list[float]:
     return sorted(set(edges))
 
 
-def _moments(edges: list[float]) -> Strategy[float]:
-    """Draw moments: on the edges, beside them, anywhere."""
-    step = st.sampled_from([TICK, -TICK, 1.0, -1.0, 60.0])
-    beside = st.builds(lambda edge, by: max(0.0, edge + by), st.sampled_from(edges), step)
-    edge = st.sampled_from(edges)
-    return _among(edge, edge, beside, _seconds(int(edges[-1]) + 60))
-
-
 def _actions(
     start: float, moment: Strategy[float], lifetime: float
 ) -> Strategy[tuple[Action, ...]]:
-    passes = _among(st.just(0), st.just(0), st.integers(0, 40))
+    passes = among(st.just(0), st.just(0), st.integers(0, 40))
     when = {"at": moment, "passes": passes}
-    gives_up = _among(
+    gives_up = among(
         st.none(),
         st.none(),
         st.just(0.0),
@@ -359,15 +326,15 @@ def _actions(
         Get,
         at=st.just(start),
         count=st.sampled_from([1, 2, 20]),
-        gives_up=_among(stays, stays, stays, stays, gives_up),
+        gives_up=among(stays, stays, stays, stays, gives_up),
     ).map(lambda get: (get,))
 
     def list_of(*kinds: Strategy[Any]) -> Strategy[tuple[Action, ...]]:
-        more = _lists(_among(*kinds), 12).map(tuple)
+        more = lists_up_to(among(*kinds), 12).map(tuple)
         return st.builds(lambda one, more: one + more, first, more)
 
     # The wall clock moves in few of them: those run under another clock.
-    return _among(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
+    return among(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
 
 
 # Never as long as the timeout: a refusal in that very moment may be either.

@@ -3,6 +3,7 @@
 ============  =============================================================
 ``timeline``  `Timeline` and what it is made of: data, and nothing else
 ``run``       `run_timeline`: plays it, and writes the log
+``draws``     what strategies are made of
 ``log``       what was seen, entry by entry
 ``turns``     the turns that tasks take
 ``referee``   reads the log, and finds the first broken promise

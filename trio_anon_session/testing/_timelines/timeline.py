@@ -48,7 +48,7 @@ PASSING_KINDS: tuple[AnswerKind, ...] = (
 _CLIENT = Client()
 
 
-class _BriefRepr:
+class BriefRepr:
     """Shows only what differs from the default, so that examples can be read and pasted."""
 
     __slots__ = ()
@@ -141,7 +141,7 @@ def _are_all(kind: Any, wants: str) -> Callable[[object, attrs.Attribute[Any], o
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class Answer(_BriefRepr):
+class Answer(BriefRepr):
     """Is what one token request, or one revocation, meets.
 
     Attributes:
@@ -190,7 +190,7 @@ class Answer(_BriefRepr):
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class Moment(_BriefRepr):
+class Moment(BriefRepr):
     """Is a point in time, to the scheduler's pass.
 
     Attributes:
@@ -284,7 +284,7 @@ def _as_actions(value: Iterable[Action]) -> tuple[Action, ...]:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class Timeline(_BriefRepr):
+class Timeline(BriefRepr):
     """Is everything that happens to a session in one run, and the session's settings.
 
     Plain data: two that are equal run alike, to the order in which tasks take turns.
