@@ -1,6 +1,6 @@
-"""Draws ``fleet.svg``: three processes that share a token, and what their store has meanwhile.
+"""Draws ``sharing.svg``: three processes that share a token, and what their store has meanwhile.
 
-    python docs/pictures/fleet.py
+    python docs/pictures/sharing.py
 
 Two fleets run in virtual time, over a `MemoryStore`, with the default buffers and a server that
 takes two seconds to grant a token of an hour. They are looked at again and again, and what is
