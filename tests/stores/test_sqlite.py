@@ -36,7 +36,8 @@ from trio_anon_session.stores import (
     _clock,
     _sqlite,
 )
-from trio_anon_session.stores._shared import PACE, STORE_TIMEOUT
+from trio_anon_session.stores._access import STORE_TIMEOUT
+from trio_anon_session.stores._shared import PACE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
