@@ -9,11 +9,11 @@ import json
 import re
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from types import ModuleType
 
 P = ParamSpec("P")
@@ -208,6 +208,31 @@ def without_locals(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
+        except BaseException as error:  # noqa: ASYNC103  # raised below
+            problem = error.with_traceback(None)
+        del args, kwargs
+        problem.__context__ = None
+        try:
+            raise problem
+        finally:
+            # A frame and an exception that hold each other are left to the collector.
+            del problem
+
+    return call
+
+
+def async_without_locals(
+    function: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Make an async function whose errors show none of its frames, as `without_locals` does.
+
+    That holds for cancellations and interrupts too.
+    """
+
+    @functools.wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await function(*args, **kwargs)
         except BaseException as error:  # noqa: ASYNC103  # raised below
             problem = error.with_traceback(None)
         del args, kwargs

@@ -8,27 +8,29 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 GREETING = b"%3\r\n$5\r\nproto\r\n:3\r\n$7\r\nversion\r\n$5\r\n6.0.0\r\n$2\r\nid\r\n:1\r\n"
 
 
 @asynccontextmanager
-async def open_answering(*answers: bytes | None) -> AsyncIterator[int]:
+async def open_answering(*answers: bytes | Callable[[bytes], bytes] | None) -> AsyncIterator[int]:
     """Serve on a port of 127.0.0.1 while the block lasts; the value is the port.
 
     Args:
         answers: what each thing that a client sends is answered with, in order, on every
-            connection; None hangs up, and after the end of them nothing more comes.
+            connection; a function makes it of what was sent. None hangs up, and after the
+            end of them nothing more comes.
     """
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
             with suppress(trio.BrokenResourceError):
                 for answer in answers:
-                    if not await stream.receive_some() or answer is None:
+                    sent = bytes(await stream.receive_some())
+                    if not sent or answer is None:
                         return
-                    await stream.send_all(answer)
+                    await stream.send_all(answer if isinstance(answer, bytes) else answer(sent))
                 await stream.receive_some()
 
     async with trio.open_nursery() as nursery:

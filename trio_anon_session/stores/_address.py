@@ -64,7 +64,6 @@ class Address:
             ConfigError: it is none; no part of it is shown, for it may be the password's.
         """
         parts = _split(url)
-        options = _read_options(parts)
         where: dict[str, str | int] = {"host": "", "port": 0}
         if parts.scheme == "unix":
             if parts.hostname or not parts.path.strip("/"):
@@ -74,6 +73,7 @@ class Address:
             if not parts.hostname:
                 raise ConfigError("url", f"wants a host, {_ENCODED}")
             where |= {"host": unquote(parts.hostname), "port": _port_of(parts)}
+        options = _read_options(parts)
         return cls(
             **where,  # type: ignore[arg-type]  # each is of its own type
             db=_db_of(parts, options),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .._secrets import Unpicklable, with_quiet_init
+from .._secrets import Unpicklable, async_without_locals, with_quiet_init
 from . import _lua
 from ._address import Address
 from ._entry import KEPT_AFTERWARDS
@@ -95,6 +95,7 @@ class RedisStore(Unpicklable):
         """See :meth:`TokenStore.aclose`."""
         await trio.lowlevel.checkpoint()
 
+    @async_without_locals
     async def look(self, name: str, marks: Collection[str] = ()) -> Look:
         """See :meth:`TokenStore.look`."""
         marks = tuple(marks)
@@ -113,7 +114,7 @@ class RedisStore(Unpicklable):
             )
         except (TypeError, ValueError):
             pass
-        # Outside of the except block: the errors quote the answer.
+        # Outside of the except block: the error quotes the answer.
         raise StoreError(f"{self._address}: gives an answer that makes no sense")
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
@@ -125,6 +126,7 @@ class RedisStore(Unpicklable):
         """See :meth:`TokenStore.renew`."""
         return await self._ask(_lua.RENEW, name, (), fence, max(1, _milliseconds(seconds))) == 1
 
+    @async_without_locals
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
         """See :meth:`TokenStore.put`."""
         left = _milliseconds(token.lifetime - token.age)
@@ -132,6 +134,7 @@ class RedisStore(Unpicklable):
         about = record, token.mark, repr(float(token.lifetime)), left, _channel(name)
         return await self._ask(_lua.PUT, name, (token.mark,), fence, *about) == 1
 
+    @async_without_locals
     async def release(
         self, name: str, fence: int, failure: str | None = None, pause: float = 0.0
     ) -> None:

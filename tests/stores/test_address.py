@@ -1,0 +1,145 @@
+"""Addresses of servers: what a URL says, and that a wrong one is shown to nobody."""
+
+from __future__ import annotations
+
+import ssl
+import traceback
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers import traceback_with_locals
+from trio_anon_session import ConfigError
+from trio_anon_session.stores import RedisStore
+from trio_anon_session.stores._address import Address
+
+PASSWORD = "h4nd0ver"
+
+GOOD = {
+    "redis://cache": Address("cache", 6379),
+    "redis://cache/": Address("cache", 6379),
+    "redis://cache:7000/2": Address("cache", 7000, db=2),
+    "redis://cache?db=2": Address("cache", 6379, db=2),
+    "redis://127.0.0.1:1": Address("127.0.0.1", 1),
+    "redis://[::1]:7000": Address("::1", 7000),
+    "redis://:word@cache": Address("cache", 6379, password="word"),
+    "redis://me:word@cache": Address("cache", 6379, username="me", password="word"),
+    "redis://me@cache": Address("cache", 6379, username="me"),
+    "redis://m%40e:w%3Ao%2Frd@cache": Address("cache", 6379, username="m@e", password="w:o/rd"),
+    "redis://cache?client_name=my%20fleet": Address("cache", 6379, client_name="my fleet"),
+    "unix:///run/valkey.sock": Address("", 0, "/run/valkey.sock"),
+    "unix:///run/a%20b?db=3": Address("", 0, "/run/a b", db=3),
+    "unix://me:word@/run/s": Address("", 0, "/run/s", username="me", password="word"),
+}
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_an_address_is_what_its_url_says(url: str) -> None:
+    """Host, port, path, database, user and password are taken from the URL."""
+    assert Address.from_url(url) == GOOD[url]
+
+
+def test_tls_checks_certificate_and_name() -> None:
+    """With ``rediss`` both are checked, unless the URL says in so many words that they are not."""
+    tls = Address.from_url("rediss://cache").tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert tls.minimum_version >= ssl.TLSVersion.TLSv1_2
+    tls = Address.from_url("rediss://cache?ssl_cert_reqs=required&ssl_check_hostname=True").tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
+    tls = Address.from_url("rediss://cache?ssl_check_hostname=no").tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, False)
+    tls = Address.from_url("rediss://cache?ssl_cert_reqs=none").tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_NONE, False)
+    assert Address.from_url("redis://cache").tls is None
+
+
+ENCODED = "with special characters in user and password percent-encoded"
+SCHEMES = f"wants redis://, rediss:// (with TLS) or unix:// and an address, {ENCODED}"
+HOST = f"wants a host, {ENCODED}"
+PORT = f"wants a port from 1 to 65535, {ENCODED}"
+DB = f"wants the number of a database, as /0 or as db=0, once, {ENCODED}"
+PATH = "wants the socket's path, as in unix:///run/valkey.sock"
+OPTIONS = "takes the options db, client_name, each once; those of TLS want rediss://"
+TLS_OPTIONS = (
+    "takes the options db, client_name, ssl_ca_certs, ssl_certfile, ssl_keyfile, "
+    "ssl_check_hostname, ssl_cert_reqs, each once"
+)
+TLS = "ssl_cert_reqs wants required or none, ssl_check_hostname true or false"
+
+BAD: dict[object, str] = {
+    None: "wants a str, not NoneType",
+    b"redis://cache": "wants a str, not bytes",
+    "": SCHEMES,
+    "cache:6379": SCHEMES,
+    f"http://:{PASSWORD}@cache": SCHEMES,
+    f"redis-sentinel://:{PASSWORD}@cache": SCHEMES,
+    f"redis://:{PASSWORD}@[cache": SCHEMES,
+    f"redis://:{PASSWORD}@[cache]": SCHEMES,
+    f"redis://:{PASSWORD}@cache\n": SCHEMES,
+    f"redis://:{PASSWORD} x@cache": SCHEMES,
+    f"redis://:x#{PASSWORD}@cache": SCHEMES,
+    f"redis://:{PASSWORD}\u212a\u2100@cache": SCHEMES,
+    f"redis://:{PASSWORD}@": HOST,
+    f"redis://:x?{PASSWORD}@cache": HOST,
+    "redis:///0": HOST,
+    "redis:cache": HOST,
+    f"redis://x:{PASSWORD}/x@cache": PORT,
+    f"redis://:{PASSWORD}@cache:0": PORT,
+    f"redis://:{PASSWORD}@cache:65536": PORT,
+    f"redis://:{PASSWORD}@cache:-1": PORT,
+    f"redis://:{PASSWORD}@cache/x": DB,
+    f"redis://:{PASSWORD}@cache/-1": DB,
+    f"redis://:{PASSWORD}@cache/1/2": DB,
+    f"redis://:{PASSWORD}@cache//1": DB,
+    f"redis://:{PASSWORD}@cache/1?db=1": DB,
+    f"redis://:{PASSWORD}@cache/{'1' * 5000}": DB,
+    f"redis://:{PASSWORD}@cache?db=": DB,
+    f"redis://:{PASSWORD}@cache?db=\u0663": DB,
+    f"unix://:{PASSWORD}@": PATH,
+    f"unix://:{PASSWORD}@/": PATH,
+    f"unix://:{PASSWORD}@host/run/s": PATH,
+    f"redis://cache?password={PASSWORD}": OPTIONS,
+    f"redis://cache?{PASSWORD}": OPTIONS,
+    f"redis://:{PASSWORD}@cache?db=1&db=2": OPTIONS,
+    f"redis://:{PASSWORD}@cache?ssl_cert_reqs=none": OPTIONS,
+    f"unix://:{PASSWORD}@/run/s?ssl_cert_reqs=none": OPTIONS,
+    f"rediss://:{PASSWORD}@cache?stream_timeout=1": TLS_OPTIONS,
+    f"rediss://:{PASSWORD}@cache?ssl_cert_reqs=optional": TLS,
+    f"rediss://:{PASSWORD}@cache?ssl_check_hostname=maybe": TLS,
+    f"rediss://:{PASSWORD}@cache?ssl_keyfile=k": "ssl_keyfile wants an ssl_certfile beside it",
+}
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_a_wrong_url_is_told_what_it_wants(url: object) -> None:
+    """Each slip is told what would be right, and shows nothing of the URL, nor of its frames."""
+    with pytest.raises(ConfigError) as caught:
+        RedisStore(url)  # type: ignore[arg-type]  # some are no text
+    assert caught.value.field == "url"
+    assert caught.value.wants == BAD[url]
+    assert PASSWORD not in "".join(traceback_with_locals(caught.value))
+    assert caught.value.__context__ is None
+
+
+PASSWORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map("Q7q{}q7Q".format)
+
+
+@given(PASSWORDS)
+def test_any_password_is_taken_as_it_is_and_shown_nowhere(password: str) -> None:
+    """Percent-encoded, any text is a password; as it is, it is one or is refused, unseen."""
+    address = Address.from_url(f"redis://me:{quote(password, safe='')}@cache")
+    assert address == Address("cache", 6379, username="me", password=password)
+    assert "Q7q" not in f"{address!r} {address}"
+    shown = []
+    try:
+        shown += [repr(RedisStore(f"redis://me:{password}@cache"))]
+        assert shown == ["<RedisStore at cache:6379>"]
+    except ConfigError as error:
+        shown += traceback.format_exception_only(error) + traceback_with_locals(error)
+    assert "Q7q" not in "".join(shown)

@@ -1,0 +1,448 @@
+"""Sealed records: who opens them, what lies in the server, and that nothing else shows a secret."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import logging
+import pickle
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers import FakeTokenManager, make_config, traceback_with_locals
+from tests.ports import closed_port
+from trio_anon_session import AnonymousSession, ConfigError, TokenInfo
+from trio_anon_session.stores import (
+    MemoryStore,
+    RedisStore,
+    SharedTokenManager,
+    StoredToken,
+    StoreError,
+    TokenStore,
+)
+from trio_anon_session.stores._sealing import Sealing, is_sealed
+from trio_anon_session.stores._shared import STORE_TIMEOUT
+
+from .answering import GREETING, open_answering
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from trio.testing import MockClock
+
+    from .valkey import Valkey
+
+FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
+NAME = "0123abcd"
+MARK = "mark-1"
+TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
+RECORDS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+# Keys
+
+
+@given(st.binary(min_size=32, max_size=32), RECORDS)
+def test_a_key_may_be_spelt_in_several_ways(key: bytes, record: str) -> None:
+    """Bytes, and base64 in either alphabet, with or without its padding, are the same key."""
+    sealed = Sealing(key).seal(record, NAME, "token")
+    for text in (base64.b64encode(key), base64.urlsafe_b64encode(key)):
+        for spelling in (text, text.decode(), text.decode().rstrip("="), f"{text.decode()}\n"):
+            assert Sealing(spelling).open(sealed, NAME, "token") == record
+            assert Sealing([THIRD, spelling]).open(sealed, NAME, "token") == record
+
+
+NO_KEYS: list[object] = [
+    *("", b"", [], (), "passwordpassword", b"k3y" * 10, b"k3y" * 11 + b"k", "k3y " * 8),
+    *(bytes(31), bytes(33), base64.b64encode(bytes(31)), base64.b64encode(bytes(33))),
+    *("ü" * 32, "k3y!" * 11, 32, {FIRST}, [FIRST, "k3y"], [FIRST, None], [[FIRST]]),
+]
+
+
+@pytest.mark.parametrize("keys", NO_KEYS, ids=range(len(NO_KEYS)))
+def test_what_is_no_key_is_told_and_not_shown(keys: object) -> None:
+    """Neither the error nor its frames show what was given."""
+    with pytest.raises(ConfigError) as caught:
+        RedisStore("redis://cache", encryption_key=keys)  # type: ignore[arg-type]  # some are none
+    assert caught.value.field == "encryption_key"
+    shown = "".join(traceback_with_locals(caught.value))
+    assert "k3y" not in shown
+    assert repr(FIRST)[2:-1] not in shown
+    assert caught.value.__context__ is None
+
+
+def test_no_key_is_shown_or_written_down() -> None:
+    """The repr tells how many keys there are, and a pickle is refused."""
+    sealing = Sealing([FIRST, SECOND])
+    assert repr(sealing) == "<Sealing with 2 keys>"
+    for write in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            write(sealing)
+
+
+# What opens
+
+
+@given(RECORDS, st.lists(st.sampled_from([FIRST, SECOND, THIRD]), min_size=1, unique=True))
+def test_the_first_key_seals_and_all_open(record: str, keys: list[bytes]) -> None:
+    """A record opens with each list of keys in which the first one of its sealer is."""
+    sealed = Sealing(keys).seal(record, NAME, "token")
+    assert is_sealed(sealed)
+    for others in ([keys[0]], [THIRD, SECOND, FIRST], keys):
+        assert Sealing(others).open(sealed, NAME, "token") == record
+    rest = [key for key in (FIRST, SECOND, THIRD) if key != keys[0]]
+    with pytest.raises(StoreError):
+        Sealing(rest).open(sealed, NAME, "token")
+
+
+def test_no_two_sealed_records_are_the_same() -> None:
+    """From two sealed records nobody sees that the same was sealed twice."""
+    sealing = Sealing(FIRST)
+    assert len({sealing.seal("the record", NAME, "token") for _ in range(100)}) == 100
+
+
+WRONG = re.escape("what is kept cannot be opened with the encryption keys given")
+
+
+@given(st.data())
+def test_a_record_that_was_changed_does_not_open(data: st.DataObject) -> None:
+    """Whatever character of a sealed record is another one, or is missing, it does not open."""
+    sealing = Sealing([FIRST, SECOND])
+    sealed = sealing.seal("the record", NAME, "token")
+    place = data.draw(st.integers(0, len(sealed) - 1))
+    other = data.draw(st.text(max_size=2).filter(lambda text: text != sealed[place]))
+    changed = sealed[:place] + other + sealed[place + 1 :]
+    try:
+        opened = sealing.open(changed, NAME, "token")
+    except StoreError as error:
+        shown = str(error), error.__context__
+        assert shown == ("what is kept cannot be opened with the encryption keys given", None)
+    else:
+        # Base64 has bits to spare in its last character.
+        assert opened == "the record"
+        assert place == len(sealed.rstrip("=")) - 1
+
+
+@given(RECORDS)
+def test_what_was_never_sealed_does_not_open(record: str) -> None:
+    """Plain records are not taken where there is a key, nor is anything that begins alike."""
+    for text in (record, f"sealed1.{record}", f"sealed1.{record}.{record}"):
+        with pytest.raises(StoreError, match=WRONG):
+            Sealing(FIRST).open(text, NAME, "token")
+
+
+@pytest.mark.parametrize("place", [("other", "token"), (NAME, "failure"), ("", f"{NAME}token")])
+def test_a_record_opens_in_its_place_alone(place: tuple[str, str]) -> None:
+    """Moved to another name, or from a failure to a token, a record does not open."""
+    sealing = Sealing(FIRST)
+    sealed = sealing.seal("the record", NAME, "token")
+    with pytest.raises(StoreError, match=WRONG):
+        sealing.open(sealed, *place)
+
+
+# With a server
+
+
+async def put(store: RedisStore, token: StoredToken = TOKEN) -> int:
+    """Put a token there, and return the fence under which it was."""
+    seen = await store.look(NAME)
+    fence = await store.claim(NAME, "me", seen.version, 5.0)
+    assert fence is not None
+    assert await store.put(NAME, fence, token)
+    return fence
+
+
+async def fail(store: RedisStore) -> None:
+    """Leave a failure there."""
+    seen = await store.look(NAME)
+    fence = await store.claim(NAME, "me", seen.version, 5.0)
+    assert fence is not None
+    await store.release(NAME, fence, "the failure", 3.0)
+
+
+@pytest.mark.slow
+async def test_a_record_that_was_moved_does_not_open(server: Valkey) -> None:
+    """Who can write to the server cannot give one name the token of another."""
+    store = RedisStore(server.url, encryption_key=FIRST)
+    await put(store)
+    await fail(store)
+    server.do("RENAME", f"tas:{{{NAME}}}:token", "tas:{other}:token")
+    with pytest.raises(StoreError, match=WRONG):
+        await store.look("other")
+    failure = server.do("HGET", f"tas:{{{NAME}}}:failure", "record")
+    server.do("HSET", "tas:{other}:token", "record", failure)
+    server.do("RENAME", "tas:{other}:token", f"tas:{{{NAME}}}:token")
+    with pytest.raises(StoreError, match=WRONG):
+        await store.look(NAME)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leave", [put, fail])
+async def test_keys_are_changed_one_after_the_other(server: Valkey, leave: object) -> None:
+    """Who has the new key behind the old one opens what is sealed with either."""
+    old, both, new, new_alone = (
+        RedisStore(server.url, encryption_key=keys)
+        for keys in (FIRST, [FIRST, SECOND], [SECOND, FIRST], SECOND)
+    )
+    for writer in (old, both):
+        await leave(writer)  # type: ignore[operator]  # one of the two above
+        for reader in (old, both, new):
+            await reader.look(NAME)
+        with pytest.raises(StoreError, match=WRONG):
+            await new_alone.look(NAME)
+    server.do("FLUSHALL")
+    await leave(new)  # type: ignore[operator]  # likewise
+    for reader in (both, new, new_alone):
+        await reader.look(NAME)
+    with pytest.raises(StoreError, match=WRONG):
+        await old.look(NAME)
+
+
+@pytest.mark.slow
+async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
+    server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those who cannot read what is there say why, get their own tokens, and leave it there."""
+
+    def shared(number: int, store: RedisStore) -> SharedTokenManager:
+        manager = FakeTokenManager(make_config())
+        manager.granted = 100 * number
+        return SharedTokenManager(manager, store)
+
+    key = f"tas:{{{shared(0, RedisStore(server.url))._name}}}:token"
+    plain = [RedisStore(server.url) for _ in range(2)]
+    sealed = [RedisStore(server.url, encryption_key=FIRST) for _ in range(2)]
+    stranger = RedisStore(server.url, encryption_key=SECOND)
+    for own, others, problem in (
+        (plain, [*sealed, stranger], "cannot be opened with the encryption keys given"),
+        (sealed, [*plain], "is sealed, and there is no encryption key here"),
+        (sealed, [stranger], "cannot be opened with the encryption keys given"),
+    ):
+        server.do("FLUSHALL")
+        caplog.clear()
+        managers = [shared(number, store) for number, store in enumerate([*own, *others])]
+        tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
+        kept = server.do("HGET", key, "record")
+        tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
+        assert server.do("HGET", key, "record") == kept
+        texts = [token.access_token for token in tokens]
+        assert texts[0] == texts[1] == "token-1"
+        assert len(set(texts)) == 1 + len(others)
+        assert len(caplog.records) == len(others)
+        for record in caplog.records:
+            assert f"the token store fails (what is kept {problem})" in record.getMessage()
+
+
+# Leaks
+
+PASSWORD = "Pw9canaryPasswordX4"
+ACCESS_TOKEN = "Vw3canaryTokenZ5"
+KEY = b"Ek5canaryKeyH2" + bytes(18)
+# As it is, in base64 wherever it begins, and in hexadecimal digits.
+CANARIES = [
+    form
+    for canary in (PASSWORD, ACCESS_TOKEN, "Ek5canaryKeyH2")
+    for form in (
+        canary,
+        canary.encode().hex(),
+        *(base64.b64encode(bytes(shift) + canary.encode()).decode()[4:-4] for shift in range(3)),
+    )
+]
+
+
+class CanaryManager(FakeTokenManager):
+    """Grants tokens that are recognized."""
+
+    def new_token(self, sent_at: float) -> TokenInfo:
+        """Return a token that nobody has seen yet."""
+        self.granted += 1
+        text = f"{ACCESS_TOKEN}-{self.granted}"
+        return TokenInfo.from_answer(text, self.lifetime, sent_at, self.config)
+
+
+def canaries_in(text: str) -> list[str]:
+    """Return what was found in a text that should not be there."""
+    return [canary for canary in CANARIES if canary in text]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [None, KEY, [KEY, FIRST]])
+async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | None) -> None:
+    """With a key, the server has no token, in none of its keys; without, it is there to read."""
+    shared = SharedTokenManager(
+        CanaryManager(make_config()), RedisStore(server.url, encryption_key=keys)
+    )
+    token = await shared.get_tokens_client_credentials_grant()
+    assert len(server.key_names()) == 2
+    assert token.access_token.startswith(ACCESS_TOKEN)
+    held = server.all_that_it_holds().decode("latin-1")
+    assert canaries_in(held) == ([ACCESS_TOKEN] if keys is None else [])
+    await shared.forget_token(token.access_token)
+    assert canaries_in(server.all_that_it_holds().decode("latin-1")) == []
+
+
+class Hunt:
+    """Looks for secrets in all that a store shows while everything goes wrong."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        for name in ("coredis", "anyio", "trio", "trio_anon_session"):
+            caplog.set_level(logging.DEBUG, logger=name)
+        self._caplog = caplog
+        self.errors = 0
+
+    async def use(self, store: TokenStore) -> None:
+        """Do everything with a store, and look at what it says to that."""
+        config = make_config(min_refresh_interval=0.01)
+        shared = SharedTokenManager(CanaryManager(config), store)
+        assert canaries_in(f"{store!r} {shared!r} {vars(store)!r}") == []
+        async with AnonymousSession(config, shared) as session:
+            # What a store may take that hangs, and some more.
+            with trio.move_on_after(STORE_TIMEOUT + 0.5):
+                token = await session.get_access_token()
+                await trio.sleep(0.1)
+                session.invalidate(token)
+                await session.get_access_token()
+
+        async def listen() -> None:
+            async with store.listen(NAME) as wait_for_news:
+                await wait_for_news()
+
+        asks: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.look(NAME),
+            lambda: store.claim(NAME, "me", 1, 5.0),
+            lambda: store.put(NAME, 1, StoredToken(ACCESS_TOKEN, MARK, 3600.0, 0.0)),
+            lambda: store.release(NAME, 1, "failure", 1.0),
+            lambda: store.drop(NAME, MARK, 60.0),
+            listen,
+        ]
+        for ask in asks:
+            with trio.move_on_after(0.1):
+                shown = []
+                try:
+                    await ask()
+                except Exception as error:
+                    self.errors += 1
+                    shown = traceback_with_locals(error)
+                except trio.Cancelled as error:
+                    shown = traceback_with_locals(error)
+                    raise
+                finally:
+                    assert canaries_in("".join(shown)) == []
+
+    def check_log(self) -> int:
+        """Look at the log, and return the number of its records."""
+        shown = logging.Formatter("%(name)s %(message)s %(args)s")
+        for record in self._caplog.records:
+            assert canaries_in(shown.format(record)) == []
+            assert record.name != "coredis"
+        return len(self._caplog.records)
+
+
+@asynccontextmanager
+async def nobody() -> AsyncIterator[int]:
+    """Hold a port on which nobody listens."""
+    with closed_port() as port:
+        yield port
+
+
+PEERS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
+    "nobody": nobody,
+    "hangs up": lambda: open_answering(None),
+    "hangs": open_answering,
+    "hangs later": lambda: open_answering(GREETING),
+    "breaks off": lambda: open_answering(GREETING, None),
+    "hangs in an answer": lambda: open_answering(GREETING, b"$100\r\nx"),
+    "talks nonsense": lambda: open_answering(b"HTTP/1.1 200 OK\r\n\r\n"),
+    "answers nonsense": lambda: open_answering(GREETING, b"*1\r\n+OK\r\n"),
+    "echoes": lambda: open_answering(echo, echo),
+    "echoes later": lambda: open_answering(GREETING, echo),
+    "echoes in a bulk": lambda: open_answering(
+        GREETING, lambda sent: b"$%d\r\n" % len(sent) + sent
+    ),
+}
+
+
+def echo(sent: bytes) -> bytes:
+    """Answer with an error that quotes what was sent, as servers do for an unknown command."""
+    return b"-ERR unknown command, with args beginning with: %s\r\n" % b" ".join(sent.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", PEERS)
+async def test_no_peer_makes_a_store_show_a_secret(
+    peer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is at the other end, no error, log or frame shows password, token or key."""
+    hunt = Hunt(caplog)
+    async with PEERS[peer]() as port:
+        for keys in (None, KEY):
+            url = f"redis://me:{PASSWORD}@127.0.0.1:{port}"
+            await hunt.use(RedisStore(url, encryption_key=keys))
+    assert hunt.errors or "hangs" in peer or "echoes in" in peer
+    assert hunt.check_log()
+
+
+def refuse(server: Valkey) -> None:
+    server.do("CONFIG", "SET", "requirepass", "another")
+
+
+def forbid(server: Valkey) -> None:
+    server.do("ACL", "SETUSER", "default", f">{PASSWORD}", "-@all")
+
+
+def fill(server: Valkey) -> None:
+    server.do("CONFIG", "SET", "requirepass", PASSWORD, "maxmemory", "1")
+
+
+def take_nothing(server: Valkey) -> None:
+    server.do("REPLICAOF", "127.0.0.1", "1")
+    server.do("CONFIG", "SET", "requirepass", PASSWORD)
+
+
+def hang(server: Valkey) -> None:
+    server.pause()
+
+
+def work(server: Valkey) -> None:
+    server.do("CONFIG", "SET", "requirepass", PASSWORD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [refuse, forbid, fill, take_nothing, hang, work])
+async def test_no_trouble_of_a_server_makes_a_store_show_a_secret(
+    server: Valkey, spoil: Callable[[Valkey], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In whatever state a server is, no error, log or frame shows password, token or key."""
+    hunt = Hunt(caplog)
+    spoil(server)
+    url = server.url.replace("//", f"//:{PASSWORD}@")
+    for keys in (None, KEY):
+        await hunt.use(RedisStore(url, encryption_key=keys))
+    assert (hunt.errors > 0) is (spoil not in (hang, work))
+    assert hunt.check_log()
+
+
+async def test_who_is_cancelled_while_a_token_is_kept_shows_none(autojump_clock: MockClock) -> None:
+    """A cancellation in the middle of a put comes out without a frame that has the token."""
+
+    class HangingStore(MemoryStore):
+        async def put(self, name: str, fence: int, token: StoredToken) -> bool:
+            await trio.sleep_forever()
+            return False
+
+    shared = SharedTokenManager(CanaryManager(make_config()), HangingStore())
+    with trio.move_on_after(1.0):
+        try:
+            await shared.get_tokens_client_credentials_grant()
+        except trio.Cancelled as error:
+            shown = traceback_with_locals(error)
+            raise
+    assert canaries_in("".join(shown)) == []
