@@ -113,13 +113,17 @@ class Rules:
     async def take(self, step: Step) -> tuple[object, object]:
         """Take a step, and return what the store and the rules answer."""
         now, store, entry = Moment(self.now, self.now), self.store, self.entry
+        server = self.server
         fence, seconds = self.fences[step.who], step.seconds
         match step.does:
             case "pass":
                 self.now += seconds
-                for key in self.server.key_names():
-                    left = self.server.do("PTTL", key) - int(seconds * 1000)
-                    self.server.do("PEXPIRE", key, left)
+                state = f"tas:{{{NAME}}}:state"
+                if server.do("HEXISTS", state, "claimed"):
+                    server.do("HINCRBY", state, "claimed", -int(seconds * 1000))
+                for key in server.key_names():
+                    left = server.do("PTTL", key) - int(seconds * 1000)
+                    server.do("PEXPIRE", key, left)
             case "claim":
                 seen = await store.look(NAME)
                 got = await store.claim(NAME, str(step.who), seen.version, seconds)
@@ -254,6 +258,30 @@ async def test_a_token_lives_as_long_as_its_key(store: RedisStore, server: Valke
     assert token is not None
     assert 3000.0 <= token.age < 3060.0
     assert attrs.evolve(token, age=10.0) == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("claimed_ago", "age"), [(0, 10), (1000, 1000), (-1000, 10), (5000, 5000), (None, 10)]
+)
+async def test_a_token_is_as_old_as_its_lease(
+    store: RedisStore, server: Valkey, claimed_ago: int | None, age: float
+) -> None:
+    """However long a put was on its way, the token has lived since its lease was claimed."""
+    seen = await store.look(NAME)
+    fence = await store.claim(NAME, "me", seen.version, 5.0)
+    assert fence is not None
+    state = f"tas:{{{NAME}}}:state"
+    if claimed_ago is None:
+        server.do("HSET", state, "claimed", "nan")
+    else:
+        server.do("HINCRBY", state, "claimed", -claimed_ago * 1000)
+    assert await store.put(NAME, fence, TOKEN)
+    token = (await store.look(NAME)).token
+    if age > TOKEN.lifetime:
+        assert token is None
+    else:
+        assert token is not None
+        assert age <= token.age < age + 60
 
 
 @pytest.mark.parametrize("age", [3600.0, 1e9, math.inf])

@@ -26,8 +26,8 @@ from trio_anon_session.stores import (
     StoreError,
     TokenStore,
 )
+from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._sealing import Sealing, is_sealed
-from trio_anon_session.stores._shared import STORE_TIMEOUT
 
 from .answering import GREETING, open_answering
 

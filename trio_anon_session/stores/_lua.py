@@ -6,7 +6,8 @@ How this works
     ==========  ======  ====================================================================
     key         type    holds
     ==========  ======  ====================================================================
-    state       hash    ``version``, and ``owner`` until what was claimed last is put or released
+    state       hash    ``version``; ``owner`` and ``claimed``, a time in milliseconds, until
+                        what was claimed last is put or released
     token       hash    ``record``, ``mark``, ``lifetime``; lives as long as the token
     lease       string  nothing; lives as long as the lease
     failure     hash    ``record``, ``fence``; lives as long as it is remembered
@@ -14,9 +15,9 @@ How this works
     ==========  ======  ====================================================================
 
     The server's clock is the only one: a token's age is its lifetime without what is left of
-    its key's life. Every key ends by itself, and ``state`` a day after all others, which is
-    long enough: without one, the version is the time in milliseconds, and so more than any
-    before.
+    its key's life, and at least the time since its lease was claimed. Every key ends by
+    itself, and ``state`` a day after all others, which is long enough: without one, the
+    version is the time in milliseconds, and so more than any before.
 
     What is of another type, or makes no sense, is somebody else's, and makes way.
 
@@ -47,11 +48,15 @@ local function outlive(milliseconds)
     end
 end
 
+local function now()
+    local time = redis.call('TIME')
+    return string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+end
+
 local function version()
     local known = redis.call('HGET', state, 'version')
     if known and #known < 16 and string.match(known, '^[1-9]%d*$') then return known end
-    local now = redis.call('TIME')
-    known = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+    known = now()
     if redis.call('EXISTS', state) == 1 then redis.call('DEL', state) end
     redis.call('HSET', state, 'version', known)
     outlive(0)
@@ -87,7 +92,7 @@ CLAIM = (
 local owner, seen, milliseconds = unpack(ARGV)
 if version() ~= seen or redis.call('PTTL', lease) > 0 then return false end
 local fence = redis.call('HINCRBY', state, 'version', 1)
-redis.call('HSET', state, 'owner', owner)
+redis.call('HSET', state, 'owner', owner, 'claimed', now())
 redis.call('SET', lease, '', 'PX', milliseconds)
 outlive(milliseconds)
 return fence
@@ -108,13 +113,15 @@ return 1
 PUT = (
     _COMMON
     + """
-local fence, record, mark, lifetime, milliseconds, channel = unpack(ARGV)
+local fence, record, mark, lifetime, life, age, channel = unpack(ARGV)
 if not holds_lease(fence) then return 0 end
-redis.call('HDEL', state, 'owner')
+local claimed = string.match(redis.call('HGET', state, 'claimed') or '', '^%d+$')
+local left = life - math.max(age, claimed and now() - claimed or 0)
+redis.call('HDEL', state, 'owner', 'claimed')
 redis.call('DEL', lease, failure, token, KEYS[5])
 redis.call('HSET', token, 'record', record, 'mark', mark, 'lifetime', lifetime)
-redis.call('PEXPIRE', token, milliseconds)
-outlive(milliseconds)
+redis.call('PEXPIRE', token, string.format('%.0f', left))
+outlive(left)
 tell(channel)
 return 1
 """
@@ -125,7 +132,7 @@ RELEASE = (
     + """
 local fence, milliseconds, channel, record = unpack(ARGV)
 if not holds_lease(fence) then return 0 end
-redis.call('HDEL', state, 'owner')
+redis.call('HDEL', state, 'owner', 'claimed')
 redis.call('DEL', lease)
 if record then
     redis.call('DEL', failure)
@@ -147,7 +154,7 @@ if redis.call('HGET', token, 'mark') == mark then
     redis.call('DEL', token, lease)
     version()
     redis.call('HINCRBY', state, 'version', 1)
-    redis.call('HDEL', state, 'owner')
+    redis.call('HDEL', state, 'owner', 'claimed')
 end
 redis.call('SET', KEYS[5], '', 'PX', milliseconds)
 outlive(milliseconds)

@@ -129,9 +129,14 @@ class RedisStore(Unpicklable):
     @async_without_locals
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
         """See :meth:`TokenStore.put`."""
-        left = _milliseconds(token.lifetime - token.age)
         record = self._seal(token.record, name, "token")
-        about = record, token.mark, repr(float(token.lifetime)), left, _channel(name)
+        # Rounded in such a way that no token seems to live longer.
+        times = (
+            repr(float(token.lifetime)),
+            _milliseconds(token.lifetime),
+            _milliseconds(token.age) + 1,
+        )
+        about = record, token.mark, *times, _channel(name)
         return await self._ask(_lua.PUT, name, (token.mark,), fence, *about) == 1
 
     @async_without_locals
@@ -209,5 +214,5 @@ def _text(found: bytes) -> str:
 
 
 def _milliseconds(seconds: float) -> int:
-    """Return whole milliseconds; rounded down, so that no token seems to live longer."""
+    """Return whole milliseconds, rounded down."""
     return int(min(max(seconds, 0.0), _LONGEST) * 1000)
