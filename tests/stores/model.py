@@ -101,7 +101,7 @@ class Model:
         self.leases = [0]
         self.token: tuple[str, float, float] | None = None
         self.owner: str | None = None
-        self.leased_until = -math.inf
+        self.leased_until = self.claimed_at = -math.inf
         self.failure: tuple[str, int, float] | None = None
         self.dead: dict[str, float] = {}
 
@@ -115,7 +115,7 @@ class Model:
             return None
         self.version += 1
         self.leases.append(self.version)
-        self.owner, self.leased_until = owner, self.now + seconds
+        self.owner, self.leased_until, self.claimed_at = owner, self.now + seconds, self.now
         return self.version
 
     def renew(self, fence: int, seconds: float) -> bool:
@@ -129,7 +129,7 @@ class Model:
         """Keep a token."""
         if fence != self.version or self.owner is None:
             return False
-        self.token = mark, lifetime, self.now - age
+        self.token = mark, lifetime, min(self.now - age, self.claimed_at)
         self._end_lease()
         self.failure = None
         self.dead.pop(mark, None)

@@ -280,6 +280,27 @@ async def test_a_token_grows_older(place: Place, name: str) -> None:
 
 
 @in_its_time
+async def test_a_token_is_no_younger_than_its_lease(place: Place, name: str) -> None:
+    """However long a token was on its way to the store, it is not taken for younger than it is."""
+    store = place.store()
+    fence = await claimed(store, name)
+    claimed_by = trio.current_time()
+    await trio.sleep(SHORT)
+    assert await store.renew(name, fence, LONG)
+    await trio.sleep(SHORT)
+    assert await store.put(name, fence, StoredToken("record", "mark", LONG, SHORT))
+    asked = trio.current_time()
+    seen = await store.look(name)
+    assert seen.token is not None
+    assert seen.token.age >= asked - claimed_by - ROUNDING
+    fence = await claimed(store, name)
+    assert await store.put(name, fence, StoredToken("record", "mark", LONG, 2 * LONG / 3))
+    seen = await store.look(name)
+    assert seen.token is not None
+    assert seen.token.age >= 2 * LONG / 3 - ROUNDING
+
+
+@in_its_time
 async def test_a_token_at_the_end_of_its_life(place: Place, name: str) -> None:
     """A token is there until its life is over, and not longer."""
     store = place.store()
