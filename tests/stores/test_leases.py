@@ -1,0 +1,508 @@
+"""Leases: who asks the endpoint, what becomes of one who dies or is late, and of one cancelled."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from tests.cancellation.everywhere import (
+    Operation,
+    Seen,
+    Strike,
+    cancel_everywhere,
+    living_tasks,
+    settle,
+)
+from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from trio_anon_session import AnonymousSession, TokenInfo
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
+from trio_anon_session.stores._records import name_of
+from trio_anon_session.stores._shared import FAREWELL, LEASE
+
+from .faulty import EVERYTHING, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_anon_session.stores import Look
+
+
+async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Look:
+    """Return what a store has of a source's token."""
+    return await store.look(name_of(source.config))
+
+
+# Held for as long as it takes
+
+
+async def test_a_lease_lasts_as_long_as_its_grant(autojump_clock: MockClock) -> None:
+    """An endpoint that takes six times as long as a lease is asked by one process all the same."""
+    source = make_source(latency=29.0)
+    async with open_fleet(5, source, MemoryStore()) as sessions:
+        assert await get_all(sessions) == ["token-1"] * 5
+        assert source.sent == [0.0]
+        assert trio.current_time() == 29.0
+
+
+async def test_a_lease_says_whose_it_is(autojump_clock: MockClock) -> None:
+    """Whoever looks into the store sees who is asking the endpoint."""
+    source, store = make_source(latency=2.0), MemoryStore()
+    async with open_fleet(1, source, store) as sessions, trio.open_nursery() as nursery:
+        start_getters(nursery, sessions[0], 1)
+        await trio.sleep(1.0)
+        seen = await look(store, source)
+        assert seen.owner is not None
+        host, pid, mark = seen.owner.split("/")
+        assert host
+        assert pid.isdigit()
+        assert len(mark) == 8
+
+
+async def test_one_that_waits_is_no_longer_than_its_news(autojump_clock: MockClock) -> None:
+    """Also with no session to listen for it, as in a command, it looks twice a second at least."""
+    source, store = make_source(latency=3.2), MemoryStore()
+    async with (
+        SharedTokenManager(source, store) as first,
+        SharedTokenManager(source, store) as second,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(first.get_tokens_client_credentials_grant)
+        await wait_all_tasks_blocked()
+        token = await second.get_tokens_client_credentials_grant()
+        assert token.access_token == "token-1"
+        assert 3.2 <= trio.current_time() <= 3.2 + 0.5
+
+
+# One that dies
+
+
+@pytest.mark.parametrize("renewed", [0, 1, 2])
+async def test_a_holder_that_dies_delays_the_others_by_a_lease(
+    autojump_clock: MockClock, renewed: int
+) -> None:
+    """Killed in the middle of its grant, it is waited for until its lease runs out, no longer."""
+    source, store = make_source(latency=20.0), MemoryStore()
+    dying = FaultyStore(store)
+    async with open_fleet(3, source, [dying, FaultyStore(store), FaultyStore(store)]) as sessions:
+        async with trio.open_nursery() as nursery:
+            start_getters(nursery, sessions[0], 1)
+            await trio.sleep(1.0 + renewed * LEASE / 3)
+            # A dead process says nothing more: neither that it lives, nor that it has a token.
+            dying.hangs = EVERYTHING
+            last_sign_at = renewed * LEASE / 3
+            source.latency = 0.1
+            died_at = trio.current_time()
+            assert await get_all(sessions[1:]) == ["token-1"] * 2
+            assert trio.current_time() - last_sign_at <= LEASE + 0.1 + 0.5
+            assert trio.current_time() - died_at <= LEASE + 0.1 + 0.5
+            assert len(source.sent) == 2
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_late_holder_overwrites_nothing(autojump_clock: MockClock) -> None:
+    """One that comes back with a token after its lease takes the newer one over from the store."""
+    source, store = make_source(latency=20.0), MemoryStore()
+    stopped = FaultyStore(store)
+    async with open_fleet(2, source, [stopped, FaultyStore(store)]) as (late, other):
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, late, 1)
+            await trio.sleep(1.0)
+            stopped.hangs = EVERYTHING
+            source.latency = 0.1
+            assert await other.get_access_token() == "token-1"
+            stopped.hangs = ()
+        assert getter.token == "token-1"
+        seen = await look(store, source)
+        assert seen.token is not None
+        assert "token-1" in seen.token.record
+        assert len(source.sent) == 2
+
+
+async def test_a_holder_whose_lease_nobody_has_taken_keeps_it(autojump_clock: MockClock) -> None:
+    """A lease that could not be renewed counts until somebody else wants it."""
+    source = make_source(latency=20.0)
+    store = FaultyStore()
+    store.fails = {"renew"}
+    async with open_fleet(2, source, store) as (first, second):
+        assert await first.get_access_token() == "token-1"
+        assert await second.get_access_token() == "token-1"
+        assert source.sent == [0.0]
+
+
+# One that is overtaken
+
+
+class _Overtaken(FaultyStore):
+    """Keeps nothing, as if each token came too late."""
+
+    def __init__(self, times: float = math.inf) -> None:
+        super().__init__()
+        self.times_left = times
+
+    async def put(self, name: str, fence: int, token: object) -> bool:
+        if self.times_left:
+            self.times_left -= 1
+            await self._ask("put", trio.lowlevel.checkpoint)
+            await self.release(name, fence)
+            return False
+        return await super().put(name, fence, token)  # type: ignore[arg-type]  # as it came
+
+
+async def test_one_that_was_overtaken_asks_once_more(autojump_clock: MockClock) -> None:
+    """Where there is no newer token, it gets another one, no sooner than grants may follow."""
+    source, store = make_source(min_refresh_interval=7.0), _Overtaken(1)
+    async with open_fleet(1, source, store) as (session,):
+        assert await session.get_access_token() == "token-2"
+        assert source.sent == pytest.approx([0.0, 7.0], abs=0.5)
+
+
+async def test_promise_07_a_store_that_keeps_nothing_brings_no_hot_loop(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second token counts, whatever the store says of it; and that is said once."""
+    caplog.set_level(logging.INFO)
+    source, store = make_source(lifetime=60.0), _Overtaken()
+    async with open_fleet(1, source, store) as (session,):
+        assert await session.get_access_token() == "token-2"
+        await trio.sleep(300.0)
+        assert session.get_access_token_nowait()
+        assert min(b - a for a, b in zip(source.sent, source.sent[1:], strict=False)) >= 1.0
+        assert len(source.sent) <= 2 * (1 + 300.0 / 30.0)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "it keeps no token" in caplog.text
+        store.times_left = 0
+        await trio.sleep(60.0)
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_promise_07_the_gap_is_kept_between_what_is_sent(autojump_clock: MockClock) -> None:
+    """Who has waited for another's lease, and then asked, does not ask again at once."""
+    source, store = make_source(latency=20.0, refresh="on_request"), MemoryStore()
+    dying = FaultyStore(store)
+    async with open_fleet(2, source, [dying, FaultyStore(store)]) as (first, second):
+        async with trio.open_nursery() as nursery:
+            start_getters(nursery, first, 1)
+            await trio.sleep(1.0)
+            dying.hangs = EVERYTHING
+            source.latency = 0.0
+            # Since it asked, the gap is long over, and since it sent, it is not.
+            second.invalidate(await second.get_access_token())
+            sent_at = source.sent[-1]
+            assert sent_at > 4.0
+            await second.get_access_token()
+            assert source.sent[-1] - sent_at >= 1.0
+            nursery.cancel_scope.cancel()
+
+
+@given(
+    drops=st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 3.0)), max_size=12),
+    latency=st.floats(0.0, 3.0),
+    gives_the_same=st.booleans(),
+)
+def test_promise_07_each_process_keeps_its_gap(
+    drops: list[tuple[int, float]], latency: float, gives_the_same: bool
+) -> None:
+    """Whatever tokens are reported dead, and if the server gives the same again and again."""
+
+    async def main() -> None:
+        kind = GivesTheSame if gives_the_same else FakeTokenManager
+        config = make_config(refresh="on_request")
+        sources = [kind(config, latency=latency) for _ in range(4)]
+        store = MemoryStore()
+        for number, source in enumerate(sources):
+            source.granted = 1000 * number
+        sessions = []
+        async with trio.open_nursery() as nursery:
+            for source in sources:
+                ready = trio.Event()
+
+                async def keep(
+                    source: FakeTokenManager = source, ready: trio.Event = ready
+                ) -> None:
+                    async with (
+                        SharedTokenManager(source, store) as manager,
+                        AnonymousSession(config, manager) as session,
+                    ):
+                        sessions.append(session)
+                        ready.set()
+                        await trio.sleep_forever()
+
+                nursery.start_soon(keep)
+                await ready.wait()
+            for who, pause in drops:
+                await trio.sleep(pause)
+                sessions[who].invalidate(await sessions[who].get_access_token())
+            tokens = await get_all(sessions)
+            await trio.sleep(5.0)
+            assert [session.get_access_token_nowait() for session in sessions] == tokens
+            assert all(session.statistics().failures == 0 for session in sessions)
+            nursery.cancel_scope.cancel()
+        for source in sources:
+            gaps = [b - a for a, b in zip(source.sent, source.sent[1:], strict=False)]
+            assert min(gaps, default=1.0) >= 1.0 - 1e-9
+
+    run_virtually(main)
+
+
+# A store that lies about leases
+
+
+async def test_a_lease_that_never_ends_is_waited_for_no_longer_than_an_attempt(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the endpoint is asked directly, and that is said once."""
+    source, store = make_source(request_timeout=10.0), FaultyStore()
+    config = source.config
+    async with open_fleet(1, source, store) as (session,):
+        seen = await store.look(name_of(config))
+        assert await store.claim(name_of(config), "somebody", seen.version, 1e9) is not None
+        assert await session.get_access_token() == "token-1"
+        assert 10.0 + LEASE <= trio.current_time() <= 10.0 + LEASE + 1.0
+        await trio.sleep(3600.0)
+        assert len(source.sent) == 2
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "lease in the token store does not end" in caplog.text
+        # No hot loop of looks meanwhile.
+        assert len(store.times("look")) < 500
+
+
+async def test_a_store_that_gives_nobody_the_lease(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A free lease that nobody gets is waited for as long, at a pace, and is said once."""
+    source, store = make_source(request_timeout=10.0), FaultyStore()
+    store.lies = {"claim": None}
+    async with open_fleet(1, source, store) as (session,):
+        assert await session.get_access_token() == "token-1"
+        assert len(store.times("claim")) <= 15.0 / 0.05 + 1
+        await trio.sleep(3600.0)
+        assert session.get_access_token_nowait() == "token-2"
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        # It comes back by itself, and a second time is said again.
+        store.lies = {}
+        await trio.sleep(3000.0)
+        assert session.get_access_token_nowait() == "token-3"
+        seen = await look(store, source)
+        assert seen.token is not None
+        store.lies = {"claim": None}
+        await trio.sleep(3000.0)
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+# One that is cancelled
+
+
+def test_a_holder_that_is_cancelled_gives_the_lease_back() -> None:
+    """Wherever it is cancelled, the next one need not wait for it, and no task is left."""
+
+    async def play(strike: Strike) -> Seen:
+        source, store = make_source(latency=2.0), MemoryStore()
+        operation = Operation(strike)
+        async with (
+            SharedTokenManager(source, store) as cancelled,
+            SharedTokenManager(source, store) as other,
+        ):
+            tasks = living_tasks()
+
+            async def get() -> str:
+                return (await cancelled.get_tokens_client_credentials_grant()).access_token
+
+            await operation.run(get)
+            await settle()
+            assert living_tasks() == tasks
+            seen = await look(store, source)
+            assert seen.leased_for == 0
+            began_at = trio.current_time()
+            token = await other.get_tokens_client_credentials_grant()
+            assert trio.current_time() - began_at in (0.0, 2.0)
+            assert source.most_in_flight == 1
+            # In the moment in which the token is there, it may be kept, or lost.
+            if seen.token is not None:
+                assert token.access_token == "token-1"
+            return Seen(operation, {"sent": len(source.sent), "is kept": seen.token is not None})
+
+    def check(seen: Seen, usual: Seen) -> None:
+        sent = seen.facts["sent"]
+        assert isinstance(sent, int)
+        assert sent in (1, 2)
+        if not seen.operation.was_cancelled:
+            assert seen.facts == usual.facts
+            assert seen.operation.result == "token-1"
+
+    cancel_everywhere(play, check, at_least=4)
+
+
+def test_a_waiter_that_is_cancelled_takes_nothing_along() -> None:
+    """Wherever it is cancelled, it leaves at once, and the one for whom it waited goes on."""
+
+    async def play(strike: Strike) -> Seen:
+        source, store = make_source(latency=2.0), MemoryStore()
+        operation = Operation(strike)
+        tokens: list[TokenInfo] = []
+
+        async def grant() -> None:
+            tokens.append(await holding.get_tokens_client_credentials_grant())
+
+        async def wait() -> str:
+            return (await waiting.get_tokens_client_credentials_grant()).access_token
+
+        async with (
+            SharedTokenManager(source, store) as holding,
+            SharedTokenManager(source, store) as waiting,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(grant)
+            await settle()
+            await operation.run(wait)
+            await trio.sleep_until(10.0)
+            assert (await look(store, source)).leased_for == 0
+        return Seen(operation, {"sent": source.sent, "got": [t.access_token for t in tokens]})
+
+    def check(seen: Seen, usual: Seen) -> None:
+        assert seen.facts == usual.facts
+        if not seen.operation.was_cancelled:
+            assert seen.operation.result == "token-1"
+
+    cancel_everywhere(play, check, at_least=6)
+
+
+def test_promise_09_a_getter_that_is_cancelled_keeps_no_lease_from_its_grant() -> None:
+    """The grant is the session's: whoever leaves, the others and the fleet get its token."""
+
+    async def play(strike: Strike) -> Seen:
+        source, store = make_source(latency=2.0), MemoryStore()
+        operation = Operation(strike)
+        async with open_fleet(2, source, store) as (first, second):
+            await trio.sleep(10.0)
+            async with trio.open_nursery() as nursery:
+
+                async def be_cancelled() -> None:
+                    await operation.run(first.get_access_token)
+
+                nursery.start_soon(be_cancelled)
+                (getter,) = start_getters(nursery, second, 1)
+            assert getter.token == "token-1"
+            assert getter.ended_at - getter.began_at <= 2.5
+        return Seen(operation, {"sent": len(source.sent)})
+
+    def check(seen: Seen, usual: Seen) -> None:
+        assert seen.facts == usual.facts == {"sent": 1}
+
+    cancel_everywhere(play, check, at_least=4)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
+    autojump_clock: MockClock, holds: bool
+) -> None:
+    """No longer than it takes to try to give a lease back; no task survives."""
+    source, store = make_source(latency=math.inf), FaultyStore()
+    tasks = living_tasks()
+    async with SharedTokenManager(source, store) as manager:
+        async with AnonymousSession(source.config, manager) as session:
+            if not holds:
+                store.hangs = EVERYTHING
+            with trio.move_on_after(1.0):
+                await session.get_access_token()
+            store.hangs = EVERYTHING
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at == (FAREWELL if holds else 0.0)
+        assert living_tasks() == tasks
+        store.hangs = ()
+
+
+async def test_promise_19_a_session_is_left_at_once_beside_an_endpoint_that_hangs(
+    autojump_clock: MockClock,
+) -> None:
+    """The lease is given back, so that the others lose no time."""
+    source, store = make_source(latency=math.inf), MemoryStore()
+    async with open_fleet(1, source, store) as (session,):
+        with trio.move_on_after(1.0):
+            await session.get_access_token()
+        left_at = trio.current_time()
+    assert trio.current_time() == left_at
+    assert (await look(store, source)).leased_for == 0
+
+
+# What comes out
+
+
+class _OwnError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", [_OwnError, KeyboardInterrupt, SystemExit])
+async def test_promise_14_a_crash_of_the_inner_manager_comes_out_as_itself(
+    autojump_clock: MockClock, kind: type[BaseException]
+) -> None:
+    """Bare, from the manager and from the session, and the lease is free."""
+    source, store = make_source(), MemoryStore()
+    crash = kind()
+    async with SharedTokenManager(source, store) as manager:
+        source.outcomes = [crash]
+        with pytest.raises(kind) as caught:
+            await manager.get_tokens_client_credentials_grant()
+        assert caught.value is crash
+        assert caught.value.__context__ is None
+        source.outcomes = [crash]
+        with pytest.raises(kind) as caught:
+            async with AnonymousSession(source.config, manager) as session:
+                await session.get_access_token()
+        assert caught.value is crash
+    assert (await look(store, source)).leased_for == 0
+
+
+@pytest.mark.parametrize("method", ["look", "claim", "renew", "put", "release", "drop", "listen"])
+async def test_promise_20_a_crash_of_the_store_comes_out_as_itself(
+    autojump_clock: MockClock, method: str
+) -> None:
+    """Whatever is no ``Exception`` is none of this library's business, and ends the session."""
+    source, store = make_source(latency=2.0), FaultyStore()
+    crash = store.error = _OwnError()
+    if method == "release":
+        source.outcomes = [ValueError()]
+    with pytest.raises(_OwnError) as caught:
+        async with open_fleet(1, source, store) as (session,):
+            await trio.sleep(1.0)
+            store.fails = {method}
+            if method == "listen":
+                store.cut()
+            token = await session.get_access_token()
+            session.invalidate(token)
+            await trio.sleep(5.0)
+    assert caught.value is crash
+
+
+async def test_promise_20_an_interrupt_while_a_lease_is_renewed_comes_out_as_itself(
+    autojump_clock: MockClock,
+) -> None:
+    """Not in a group, and without anything of ours for its context."""
+    source, store = make_source(latency=10.0), FaultyStore()
+    crash = store.error = KeyboardInterrupt()
+    store.fails = {"renew"}
+    async with SharedTokenManager(source, store) as manager:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            await manager.get_tokens_client_credentials_grant()
+        assert caught.value is crash
+        assert caught.value.__context__ is None
+        assert (await look(store, source)).leased_for == 0
+
+
+async def test_promise_20_a_cancellation_comes_out_as_itself(autojump_clock: MockClock) -> None:
+    """Who catches it around a manager of its own sees one Cancelled, and no group."""
+    source, store = make_source(latency=10.0), MemoryStore()
+    async with SharedTokenManager(source, store) as manager:
+        with trio.move_on_after(1.0) as scope:
+            try:
+                await manager.get_tokens_client_credentials_grant()
+            except BaseException as error:
+                assert type(error) is trio.Cancelled  # noqa: PT017  # it must go on, too
+                raise
+        assert scope.cancelled_caught
