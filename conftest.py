@@ -54,7 +54,7 @@ pytest_collect_file = SybilCollection(
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the machine's own settings out of every test."""
     for name in tuple(os.environ):
-        if name.startswith("BOX_") or name.lower().endswith("_proxy"):
+        if name.startswith(("BOX_", "TRIO_ANON_SESSION_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

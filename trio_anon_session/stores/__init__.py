@@ -4,6 +4,7 @@
 ``_shared``     `SharedTokenManager`: look, lease, grant, put
 ``_protocol``   `TokenStore`: what a store is asked, and what it answers
 ``_records``    what lies in a store, and under which name
+``_status``     `StoreStatus`: what there is, made fit to show
 ``_entry``      how what is kept under a name changes: pure functions
 ``_clock``      a machine's time
 ``_memory``     `MemoryStore`, for one Trio run
@@ -21,6 +22,7 @@ from ._protocol import Look, StoredFailure, StoredToken, StoreError, TokenStore
 from ._redis import RedisStore
 from ._shared import ConfiguredTokenSource, SharedTokenManager
 from ._sqlite import SQLiteStore
+from ._status import StoreStatus
 
 __all__ = [
     "ConfiguredTokenSource",
@@ -30,6 +32,7 @@ __all__ = [
     "SQLiteStore",
     "SharedTokenManager",
     "StoreError",
+    "StoreStatus",
     "StoredFailure",
     "StoredToken",
     "TokenStore",

@@ -44,7 +44,21 @@ class StoreAccess:
 
     def __init__(self) -> None:
         self._failed: Doing | None = None
-        self._said: set[str] = set()
+        self._why = ""
+        # How it was said, by what it was about.
+        self._said: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the store, as it was logged; None where nothing is."""
+        if self._failed is not None:
+            return _DOWN % self._why
+        return next(iter(self._said.values()), None)
+
+    @property
+    def why(self) -> str:
+        """Why the store fails, in words that may be shown; nothing where it does not."""
+        return self._why if self._failed is not None else ""
 
     async def ask(
         self, doing: Doing, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -67,7 +81,8 @@ class StoreAccess:
         if doing is Doing.IN_PASSING:
             return
         if self._failed is None:
-            logger.warning(_DOWN, _words(error))
+            self._why = _words(error)
+            logger.warning(_DOWN, self._why)
         # One that fails to be read fails in all, and when it is read again, that is over.
         if self._failed is not Doing.READING:
             self._failed = doing
@@ -81,12 +96,14 @@ class StoreAccess:
     def say_once(self, trouble: str, error: Exception) -> None:
         """Log something else that is wrong with it."""
         if trouble not in self._said:
-            self._said.add(trouble)
-            logger.warning(trouble, _words(error))
+            words = _words(error)
+            self._said[trouble] = trouble % words
+            logger.warning(trouble, words)
 
     def is_over(self, *troubles: str) -> None:
         """Note that these are over, so that they are said when they come again."""
-        self._said.difference_update(troubles)
+        for trouble in troubles:
+            self._said.pop(trouble, None)
 
 
 def _words(error: Exception) -> str:

@@ -123,6 +123,8 @@ def owner_in(record: str) -> str | None:
     return owner if isinstance(owner, str) else None
 
 
+OF_THE_FLEET = "the fleet's last attempt failed: "
+"""How the message of another process's failure begins."""
 _FACTS = ("error", "error_description", "request_id", "next_step")
 _MOST = 1000
 """Attempts that are counted. The pauses stop growing long before."""
@@ -166,7 +168,7 @@ def read_failure_record(
     # Whoever can write to the store can put any words there.
     said = {name: _shown(text, config) for name, text in texts.items() if text}
     error = TokenUnavailableError(
-        f"the fleet's last attempt failed: {said.get('message')}",
+        f"{OF_THE_FLEET}{said.get('message')}",
         status_code=status,
         retry_after=pause or None,
         error=said.get("error"),

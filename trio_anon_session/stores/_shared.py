@@ -49,6 +49,7 @@ from ._records import (
     read_token_record,
     token_record,
 )
+from ._status import StoreStatus, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +159,16 @@ class SharedTokenManager(Unpicklable):
     def config(self) -> Config:
         """The inner manager's config."""
         return self._config
+
+    @property
+    def owner(self) -> str:
+        """By what name this manager is known in the store: host, process id, a random part."""
+        return self._owner
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the store, as the log has it; None where nothing is."""
+        return self._access.trouble
 
     async def __aenter__(self) -> Self:
         if self._is_open:
@@ -290,6 +301,18 @@ class SharedTokenManager(Unpicklable):
                 await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         finally:
             self._listeners.remove(drop)
+
+    async def look_at_store(self) -> StoreStatus:
+        """Return what is in the store now, to be shown.
+
+        Raises:
+            StoreError: the store does not answer; the words may be shown.
+
+        Cancellation: changes nothing.
+        """
+        with suppress(StoreFailedError):
+            return status_of(await self._look(), self._config)
+        raise StoreError(self._access.why)
 
     # The store
 
