@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import sys
 
+_EXTRAS = {
+    **dict.fromkeys(("click", "rich", "hypercorn"), "cli"),
+    **dict.fromkeys(("coredis", "cryptography"), "cli,redis"),
+}
+"""What may not be there, and what it comes with."""
+
 
 def main() -> None:
     """Run the command, or say which extra it lacks."""
@@ -12,10 +18,12 @@ def main() -> None:
         from ._cli import cli
 
         cli(prog_name="trio-anon-session")
-    except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich", "hypercorn"}:
+    except ImportError as error:
+        extras = _EXTRAS.get(error.name or "")
+        if extras is None:
             raise
-        sys.exit(f"trio-anon-session: needs {error.name}: pip install 'trio_anon_session[cli]'")
+        wants = f"pip install 'trio_anon_session[{extras}]'"
+        sys.exit(f"trio-anon-session: needs {error.name}: {wants}")
 
 
 if __name__ == "__main__":

@@ -226,7 +226,8 @@ def test_show_config_of_what_is_not_given() -> None:
         "https://api.box.com/oauth2/token",
         "default, from api_root_url",
     ]
-    assert [line.split()[0] for line in shown] == [setting.name for setting in SETTINGS]
+    names = [setting.name for setting in SETTINGS]
+    assert [line.split()[0] for line in shown] == [*names, "store", "store_key"]
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 ===============  =============================================================
 ``_ending``      how a run ends: exit codes, one line for an error, interrupts
 ``_settings``    where each setting comes from: flags, environment, file
+``_store``       which store tokens are shared in, and what seals them there
 ``_flags``       the flags that several subcommands have, ``--show-config``
 ``_tokens``      ``token`` and ``revoke``
 ``_watch``       ``watch``
 ``_view``        a session on the terminal, for ``watch`` and ``demo``
+``_fleet``       those who share its token, for ``watch``
 ``_doctor``      ``doctor``
 ``_checks``      what ``doctor`` looks at: one function for each check
 ``_demo``        ``demo``

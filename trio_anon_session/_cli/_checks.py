@@ -11,6 +11,7 @@ import ssl
 import time
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,12 +25,14 @@ from .._errors import ConfigError, TokenRequestError
 from .._manager import TokenManager, _make_client
 from .._secrets import Secrets, client_secrets, fingerprint
 from .._token import TokenInfo
+from ..stores import SharedTokenManager, StoredToken, StoreError
 from ._ending import FAILED, MISCONFIGURED, UNAVAILABLE, exit_code_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from .._config import Config
+    from ..stores import TokenStore
     from ._flags import Source
     from ._settings import Settings
 
@@ -40,6 +43,12 @@ _EXPIRY_WARNING = 14 * _DAY
 _SKEW_LIMIT = 60.0
 _PARTING_TIME = 2.0
 """Seconds that somebody who wants to leave waits for a revocation."""
+_PROBE_LIFE, _PROBE_AGE, _PROBE_LATENESS = 60.0, 10.0, 1.0
+"""Seconds: of what a store is tried out with, and by which its clock may be wrong."""
+_STORE_ADVICE = {
+    "sqlite": "Check that its directory is there, and that this user may write there.",
+    "redis": "Check host, port, user and password, and that the user may run scripts there.",
+}
 _QUOTES = ("'", '"')
 _WITHOUT_REVOCATION = (
     "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at all; "
@@ -79,7 +88,9 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
         url: something protected to call with the token.
         say: is called with each check.
     """
-    names = ["configuration", "name", "connection", "grant", "lifetime", "clock"]
+    has_store = source.has_store
+    names = ["configuration", *(["store"] if has_store else [])]
+    names += ["name", "connection", "grant", "lifetime", "clock"]
     names += ["resource"] if url is not None else []
     names += ["revocation"]
     names += ["dead token"] if url is not None else []
@@ -102,6 +113,12 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
     if not report(check) or config is None:
         skip_the_rest("there is no configuration to try")
         return
+    if has_store:
+        check = await check_store(source, config)
+        # Whatever else is wrong with a store, a token can be had without it.
+        if not report(check) and check.exit_code == MISCONFIGURED:
+            skip_the_rest("the configuration is to be mended first")
+            return
     try:
         client = _make_client()
     except Exception as error:
@@ -195,6 +212,68 @@ def _oddly_pasted(settings: Settings) -> list[str]:
         if text != text.strip() or text.startswith(_QUOTES) or text.endswith(_QUOTES):
             odd.append(f"{name} ({given.source})")
     return odd
+
+
+async def check_store(source: Source, config: Config) -> Check:
+    """Check that a store can be opened, written and read, and that time passes there."""
+    name = "store"
+    try:
+        settings = source.store_settings()
+        assert settings is not None
+        store, place = settings.make(), settings.place
+    except ConfigError as error:
+        return Check(name, "failed", str(error), None, MISCONFIGURED)
+    except ImportError as error:
+        return Check(name, "failed", str(error))
+    problem = None
+    limit = config.request_timeout
+    # Closed when this is done; its manager asks nobody for a token.
+    async with SharedTokenManager(TokenManager(config), store) as manager:
+        began_at = trio.current_time()
+        try:
+            with trio.fail_after(limit):
+                await _try_out(store, manager.owner)
+                took = trio.current_time() - began_at
+                status = await manager.look_at_store()
+        except trio.TooSlowError:
+            problem = f"no answer within {limit:g} s"
+        except StoreError as error:
+            problem = str(error)
+    if problem is not None:
+        found = f"{place.shown} cannot be used: {problem}"
+        return Check(name, "failed", found, _STORE_ADVICE[place.kind])
+    held = (
+        f"token {status.fingerprint}, {status.age:.0f} s old"
+        if status.fingerprint is not None
+        else "no token of this configuration"
+    )
+    found = f"{place.shown} answers, after {took:.2f} s; it has {held}"
+    trouble = place.exposure
+    if trouble is not None:
+        return Check(name, "warning", f"{found}; {trouble[0]}", trouble[1])
+    return Check(name, "ok", found)
+
+
+async def _try_out(store: TokenStore, owner: str) -> None:
+    """Keep something in a store for a moment, under a name of its own.
+
+    Raises:
+        StoreError: it was not kept as it should be.
+    """
+    name = mark = token_hex(16)
+    fence = await store.claim(name, owner, (await store.look(name)).version, _PROBE_LIFE)
+    put_at = trio.current_time()
+    probe = StoredToken("{}", mark, _PROBE_LIFE, _PROBE_AGE)
+    if fence is None or not await store.put(name, fence, probe):
+        raise StoreError("it takes nothing")
+    back = (await store.look(name)).token
+    passed = trio.current_time() - put_at
+    await store.drop(name, mark, 1.0)
+    if back is None or back.mark != mark:
+        raise StoreError("what was put there is not found there")
+    gone = back.age - _PROBE_AGE
+    if abs(gone - passed) > _PROBE_LATENESS:
+        raise StoreError(f"its clock has gone {gone:.1f} s on in {passed:.1f} s")
 
 
 def proxy_for(url: httpx.URL) -> httpx.URL | None:

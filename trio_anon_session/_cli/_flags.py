@@ -15,11 +15,13 @@ import click
 from .._errors import ConfigError
 from ._ending import ConfigurationOption
 from ._settings import SETTINGS, Settings, resolve
+from ._store import STORE, STORE_KEY, StoreSettings, resolve_store, store_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .._config import Config
+    from ..stores import TokenStore
     from ._settings import Setting
 
 _ORDER = """
@@ -46,6 +48,8 @@ class Source:
     secret_file: Path | None
     box_json: Path | None
     defaults: Mapping[str, Any]
+    store: str | None = attrs.field(default=None, repr=False)
+    store_key_file: Path | None = None
 
     def settings(self) -> Settings:
         """Read what there is to read.
@@ -67,6 +71,28 @@ class Source:
             ConfigError: something is missing or wrong.
         """
         return self.settings().config()
+
+    def store_settings(self) -> StoreSettings | None:
+        """Read which store there is, if any, and its keys.
+
+        Raises:
+            ConfigError: something is missing or wrong.
+        """
+        return resolve_store(self.store, self.store_key_file, os.environ)
+
+    def make_store(self) -> TokenStore | None:
+        """Return the store, if there is one.
+
+        Raises:
+            ConfigError: something is missing or wrong.
+        """
+        settings = self.store_settings()
+        return settings.make() if settings is not None else None
+
+    @property
+    def has_store(self) -> bool:
+        """Whether a store was named, or a key for one."""
+        return any((self.store is not None, self.store_key_file, os.environ.get(STORE)))
 
     @property
     def reads_stdin(self) -> bool:
@@ -91,9 +117,11 @@ def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Call
                 flags={name: value for name, value in flags.items() if value is not None},
                 box_json=values.pop("box_json"),
                 defaults=defaults,
+                store=values.pop("store"),
+                store_key_file=values.pop("store_key_file"),
             )
             if values.pop("show_config"):
-                _show(source.settings())
+                _show(source)
             else:
                 function(source, **values)
 
@@ -110,6 +138,22 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
     options = [_option(setting, defaults) for setting in SETTINGS]
     box_json = {"type": path, "help": "The settings file of Box's developer console."}
     options.insert(2, click.option("--box-json", cls=ConfigurationOption, **box_json))
+    options += [
+        click.option(
+            "--store",
+            cls=ConfigurationOption,
+            metavar="STORE",
+            help="Where the token is shared: a file of this machine, or redis://HOST, "
+            f"rediss://HOST, unix://SOCKET; with a password, by {STORE} alone.",
+        ),
+        click.option(
+            "--store-key-file",
+            cls=ConfigurationOption,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="A file with the key that seals the token in Redis, and older keys below it; "
+            f"or by {STORE_KEY}.",
+        ),
+    ]
     shown = "Show each setting and where it comes from, and end."
     show = click.option("--show-config", cls=ConfigurationOption, is_flag=True, help=shown)
     return [*options, show]
@@ -178,10 +222,12 @@ def _read_secret(path: Path) -> str:
     return secret
 
 
-def _show(settings: Settings) -> None:
-    rows = settings.rows()
+def _show(source: Source) -> None:
+    settings, store = source.settings(), source.store_settings()
+    rows = [*settings.rows(), *store_rows(store, settings.secrets())]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, value, source in rows:
-        click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+    for name, value, where in rows:
+        click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {where}")
     # Shown first, so that what is wrong can be seen.
     settings.config()
+    source.make_store()

@@ -155,9 +155,10 @@ class Settings:
             # Names alone, as in the config's repr: a value may be another scheme's password.
             value = " ".join(f"{field}={HIDDEN}" for field in value)
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        return self._secrets().scrub(text, limit=None)
+        return self.secrets().scrub(text, limit=None)
 
-    def _secrets(self) -> Secrets:
+    def secrets(self) -> Secrets:
+        """Return what must not be shown of them."""
         secret = self.given.get("client_secret")
         if secret is None:
             return Secrets()

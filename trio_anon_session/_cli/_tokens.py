@@ -26,6 +26,8 @@ from ._flags import Source, takes_configuration, with_order
 if TYPE_CHECKING:
     from .._config import Config
     from .._events import Event
+    from .._manager import TokenSource
+    from ..stores import SharedTokenManager, TokenStore
 
 _HEADER = re.compile(r"^(authorization:\s*)?(bearer(\s+|$))?", re.IGNORECASE)
 _WANTED = "trio-anon-session token | trio-anon-session revoke"
@@ -36,6 +38,9 @@ _WANTED = "trio-anon-session token | trio-anon-session revoke"
     epilog=EXIT_CODES,
     help=with_order(
         """Print a valid access token.
+
+    With --store it is the token of all who share that store: a new one is got where
+    there is none, or where its end is nearer than --expired-buffer.
 
     \b
     Example:
@@ -50,7 +55,11 @@ def token(source: Source, as_json: bool, header: bool) -> None:
     """Print a valid access token."""
     if as_json and header:
         refuse("--json and --header are two formats: give one of them")
-    info, left = trio.run(_get_token, source.config())
+    config, store = source.config(), source.make_store()
+    if store is None:
+        info, left = trio.run(_get_token, config)
+    else:
+        info, left = trio.run(_get_shared_token, config, store)
     if as_json:
         click.echo(json.dumps(_as_object(info, left)))
     elif header:
@@ -59,11 +68,34 @@ def token(source: Source, as_json: bool, header: bool) -> None:
         click.echo(info.access_token)
 
 
-async def _get_token(config: Config) -> tuple[TokenInfo, float]:
+async def _get_shared_token(config: Config, store: TokenStore) -> tuple[TokenInfo, float]:
+    """Return the token of a store, which is not refreshed before it has to be.
+
+    A refresh in the background would be broken off, when the token has been printed.
+    """
+    from ..stores import SharedTokenManager
+
+    config = config.replace(stale_buffer=0.0, refresh_jitter=0.0)
+    async with SharedTokenManager(TokenManager(config), store) as manager:
+        try:
+            return await _get_token(config, _WithoutNews(manager))
+        finally:
+            _say_trouble(manager)
+
+
+class _WithoutNews:
+    """Is a shared token manager for a run that ends before there can be any news."""
+
+    def __init__(self, manager: SharedTokenManager) -> None:
+        self.get_tokens_client_credentials_grant = manager.get_tokens_client_credentials_grant
+        self.revoke_tokens = manager.revoke_tokens
+
+
+async def _get_token(config: Config, manager: TokenSource | None = None) -> tuple[TokenInfo, float]:
     """Return a token, and the seconds of its life that are left."""
     is_seen = sys.stderr is not None and sys.stderr.isatty()
     observers = [_tell_failure] if is_seen else []
-    async with AnonymousSession(config, observers=observers) as session:
+    async with AnonymousSession(config, manager, observers=observers) as session:
         await session.get_access_token()
         info = session.token_info
         assert info is not None
@@ -100,7 +132,8 @@ class _Revoke(Subcommand):
 
     It may be the token alone, the line of 'token --header', or the object of
     'token --json'. It is revoked at the configured server, in the name of the
-    configured client, which should be the one that got it.
+    configured client, which should be the one that got it. With --store, those who
+    share it there stop handing it out.
 
     \b
     Example:
@@ -116,7 +149,7 @@ class _Revoke(Subcommand):
 @takes_configuration(max_retries=2)
 def revoke(source: Source, token_file: Path) -> None:
     """Revoke a token."""
-    config = source.config()
+    config, store = source.config(), source.make_store()
     is_stdin = os.fspath(token_file) == "-"
     if is_stdin and source.reads_stdin:
         refuse("secret and token cannot both come by standard input")
@@ -125,10 +158,16 @@ def revoke(source: Source, token_file: Path) -> None:
         refuse(f"wants a token on standard input: {_WANTED}")
     with click.open_file(os.fspath(token_file), "rb") as file:
         access_token = read_token(file.read())
-    trio.run(_revoke, config, access_token)
+    told = ""
+    if store is None:
+        trio.run(_revoke, config, access_token)
+    elif trio.run(_revoke_shared, config, access_token, store):
+        told = "; those who share it have been told"
+    else:
+        told = "; those who share it have not been told"
     # RFC 7009 §2.2: a server says the same of a token that it has never seen.
     mark = fingerprint(access_token)
-    click.echo(f"token {mark} is revoked, or the server does not know it as this client's")
+    click.echo(f"token {mark} is revoked, or the server does not know it as this client's{told}")
 
 
 def read_token(content: bytes) -> str:
@@ -152,8 +191,30 @@ def read_token(content: bytes) -> str:
 
 
 async def _revoke(config: Config, access_token: str) -> None:
-    info = TokenInfo.from_answer(access_token, 1.0, trio.current_time(), config)
     async with TokenManager(config) as manager:
-        revocation = Revocation(info)
-        await revocation.run(manager, config)
-        await revocation.wait()
+        await _revoke_by(manager, config, access_token)
+
+
+async def _revoke_shared(config: Config, access_token: str, store: TokenStore) -> bool:
+    """Revoke a token, and return whether those who share it know."""
+    from ..stores import SharedTokenManager
+
+    async with SharedTokenManager(TokenManager(config), store) as manager:
+        try:
+            await _revoke_by(manager, config, access_token)
+        finally:
+            _say_trouble(manager)
+        return manager.trouble is None
+
+
+async def _revoke_by(manager: TokenSource, config: Config, access_token: str) -> None:
+    info = TokenInfo.from_answer(access_token, 1.0, trio.current_time(), config)
+    revocation = Revocation(info)
+    await revocation.run(manager, config)
+    await revocation.wait()
+
+
+def _say_trouble(manager: SharedTokenManager) -> None:
+    """Say what is wrong with the store; the run goes on without it."""
+    if manager.trouble is not None:
+        say_error(manager.trouble)

@@ -24,8 +24,9 @@ from .._token import TokenState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from .._events import Event
+    from .._events import Event, SessionStatistics
     from .._session import AnonymousSession
+    from ._fleet import Fleet
 
 BAR_WIDTH = 56
 _LABELS_WIDTH = 24
@@ -90,6 +91,7 @@ class View:
         every: seconds between two plain lines, where nothing happens.
         shows_trouble: whether the panel has room for all that a failure says, and what to do.
         requests: how many there were, by what became of them.
+        fleet: what is seen of a store, where the token is shared.
         events: the last things that happened, in words.
     """
 
@@ -98,6 +100,7 @@ class View:
     every: float = 1.0
     shows_trouble: bool = False
     requests: Callable[[], Mapping[str, int]] = dict
+    fleet: Fleet | None = None
     events: deque[str] = attrs.field(factory=lambda: deque(maxlen=_EVENTS_SHOWN))
     _session: AnonymousSession | None = None
     _trouble: str = ""
@@ -132,7 +135,7 @@ class View:
                 said = _said(event)
                 # The first of several says what to do, and the others do not again.
                 self._trouble = self._trouble if self._trouble.startswith(said) else said
-        told = tell(event)
+        told = tell(event) if self.fleet is None else self.fleet.tell(event)
         if told is not None:
             self.say(told)
 
@@ -143,14 +146,22 @@ class View:
         figures = {
             **{name: f"{n}" for name, n in self.requests().items()},
             "held": f"{seen.getters_held}",
-            "grants": f"{seen.grants}",
+            **{name: f"{n}" for name, n in self.grants(seen).items()},
             "failures survived": f"{seen.failures}",
         }
         told = ", ".join(f"{name} {figure}" for name, figure in figures.items())
-        return (
+        line = (
             f"{now - self.began_at:5.1f} s  {seen.state.name:<7} "
             f"[{age_bar(self.session, now, 32)}]  {told}"
         )
+        return line if self.fleet is None else f"{line}\n{'':<9}{self.fleet.line()}"
+
+    def grants(self, seen: SessionStatistics) -> dict[str, int]:
+        """Return how many tokens were got, by where from."""
+        if self.fleet is None:
+            return {"grants": seen.grants}
+        taken_over = self.fleet.taken_over
+        return {"grants": seen.grants - taken_over, "taken over": taken_over}
 
     def panel(
         self, width: int = BAR_WIDTH + _LABELS_WIDTH, events_shown: int = _EVENTS_SHOWN
@@ -169,8 +180,10 @@ class View:
             grid.add_row("requests", ", ".join(f"{n} {name}" for name, n in requests.items()))
         held = f"{seen.getters_held} held now, {seen.getters_held_total} in all"
         grid.add_row("getters", held)
-        grants = f"{seen.grants} grants, {seen.failures} failures survived"
-        grid.add_row("token endpoint", grants)
+        grants = ", ".join(f"{n} {name}" for name, n in self.grants(seen).items())
+        grid.add_row("token endpoint", f"{grants}, {seen.failures} failures survived")
+        for name, text in self.fleet.rows().items() if self.fleet is not None else ():
+            grid.add_row(name, Text(text))
         if self.shows_trouble and self._trouble:
             grid.add_row("last failure", Text(self._trouble, style="red"))
         of = f" of {self.seconds:g}" if self.seconds is not None else ""

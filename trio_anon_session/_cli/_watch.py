@@ -8,14 +8,17 @@ import click
 import trio
 
 from .._errors import CredentialsRejectedError, TokenRequestError
+from .._manager import TokenManager
 from .._session import AnonymousSession
 from .._token import TokenState
-from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Seconds, Subcommand
+from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Seconds, Subcommand, refuse
 from ._flags import Source, takes_configuration, with_order
 
 if TYPE_CHECKING:
     from .._config import Config
     from .._manager import TokenSource
+    from ..stores import TokenStore
+    from ._fleet import Fleet
     from ._view import View
 
 _ASK_EVERY = 1.0
@@ -32,6 +35,8 @@ _ASK_EVERY = 1.0
     thing that happens, and one every ten seconds.
     It asks for the token once a second, as a program would.
     The exit code is 0 if there is a usable token at the end, also after Ctrl-C.
+    With --store it is one of those who share the token there, and shows what the
+    others do.
 
     \b
     Example:
@@ -51,7 +56,36 @@ _ASK_EVERY = 1.0
 def watch(source: Source, seconds: float | None, every: float, revoke_on_exit: bool) -> None:
     """Keep a session, and show it."""
     config = source.config().replace(revoke_on_exit=revoke_on_exit)
-    raise SystemExit(trio.run(run_watch, config, seconds, every))
+    settings = source.store_settings()
+    if settings is None:
+        raise SystemExit(trio.run(run_watch, config, seconds, every))
+    if revoke_on_exit:
+        refuse(
+            "--revoke-on-exit would end the token of all who share the store; to want that: "
+            "trio-anon-session token | trio-anon-session revoke, each with the store"
+        )
+    raise SystemExit(
+        trio.run(watch_fleet, config, seconds, every, settings.make(), settings.shown())
+    )
+
+
+async def watch_fleet(
+    config: Config, seconds: float | None, every: float, store: TokenStore, place: str
+) -> int:
+    """Show a session whose token is shared, as `run_watch` does.
+
+    Args:
+        config: its settings.
+        seconds: how long; None until Ctrl-C.
+        every: seconds between two lines, where there is no terminal.
+        store: where it is shared.
+        place: where that is, as it is shown.
+    """
+    from ..stores import SharedTokenManager
+    from ._fleet import Fleet
+
+    async with SharedTokenManager(TokenManager(config), store) as manager:
+        return await run_watch(config, seconds, every, manager, Fleet(manager, place))
 
 
 async def run_watch(
@@ -59,6 +93,7 @@ async def run_watch(
     seconds: float | None,
     every: float,
     token_manager: TokenSource | None = None,
+    fleet: Fleet | None = None,
 ) -> int:
     """Show a session, and return the exit code.
 
@@ -67,23 +102,27 @@ async def run_watch(
         seconds: how long; None until Ctrl-C.
         every: seconds between two lines, where there is no terminal.
         token_manager: the session's, if not its own.
+        fleet: what is seen of a store, if the token is shared.
     """
     from ._view import View, make_console
 
     console = make_console()
-    view = View(trio.current_time(), seconds, every, shows_trouble=True)
+    view = View(trio.current_time(), seconds, every, shows_trouble=True, fleet=fleet)
     async with AnonymousSession(config, token_manager, observers=[view.observe]) as session:
         view.session = session
         asker = _Asker(session, view)
         view.say(f"client {config.client_id!r} at {config.token_url}")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(asker.ask)
+            if fleet is not None:
+                nursery.start_soon(fleet.follow, view.say)
             await view.show(console)
             nursery.cancel_scope.cancel()
         seen = session.statistics()
         watched = trio.current_time() - view.began_at
+    got = ", ".join(f"{n} {name}" for name, n in view.grants(seen).items())
     click.echo(
-        f"watched for {watched:.1f} s: {seen.grants} grants, {seen.failures} failures; "
+        f"watched for {watched:.1f} s: {got}, {seen.failures} failures; "
         f"the token was {seen.state.name} at the end"
     )
     if seen.state in (TokenState.FRESH, TokenState.STALE):

@@ -1,0 +1,298 @@
+"""``watch`` of a shared token: what is told of the store, and of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import socket
+from typing import TYPE_CHECKING
+
+import attrs
+import httpx
+import trio
+from rich.console import Console
+
+from tests.helpers import FakeTokenManager
+from trio_anon_session import AnonymousSession, TokenInfo, TokenManager
+from trio_anon_session._cli._fleet import Fleet
+from trio_anon_session._cli._view import View
+from trio_anon_session._cli._watch import run_watch
+from trio_anon_session._secrets import fingerprint
+from trio_anon_session.stores import MemoryStore, SharedTokenManager, StoredToken, StoreError
+from trio_anon_session.stores._records import mark_of, name_of, token_record
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio.testing import MockClock
+
+    from trio_anon_session import Config
+
+SELF = f"{socket.gethostname()}/{os.getpid()}"
+
+
+@attrs.frozen
+class Other:
+    """Is what another process does meanwhile, and what it does it with."""
+
+    session: AnonymousSession
+    store: Store
+    config: Config
+
+
+class Store(MemoryStore):
+    """Is down as long as it is told to be."""
+
+    is_down = False
+
+    async def _do(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+        if self.is_down:
+            raise StoreError("nobody is there")
+        return await super()._do(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+
+
+def watch(
+    server: TokenServer,
+    seconds: float,
+    other: Callable[[Other], Awaitable[None]],
+    *,
+    head_start: float = 0.0,
+) -> tuple[int, list[str]]:
+    """Watch beside what another does, and return the exit code and the lines.
+
+    Args:
+        server: the token server of both.
+        seconds: how long it is watched.
+        other: what the other one does.
+        head_start: seconds after which watching begins.
+    """
+
+    @virtual_time
+    async def run() -> int:
+        config, store = server.config(), Store()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+
+            def member() -> SharedTokenManager:
+                return SharedTokenManager(TokenManager(config, http_client=client), store)
+
+            async def run_other() -> None:
+                async with member() as manager, AnonymousSession(config, manager) as session:
+                    await other(Other(session, store, config))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_other)
+                await trio.sleep(head_start)
+                async with member() as manager:
+                    code = await run_watch(config, seconds, 10.0, manager, Fleet(manager, "here"))
+                nursery.cancel_scope.cancel()
+        return code
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = run()
+    return code, printed.getvalue().splitlines()
+
+
+def news(lines: list[str]) -> list[str]:
+    """Return what happened, without when, and without the state of affairs."""
+    return [line[9:] for line in lines if line[9:10] in "+-~!"]
+
+
+async def do_nothing(other: Other) -> None:
+    """Have no part in it."""
+
+
+async def keep_a_token(other: Other) -> None:
+    """Be a program with a session that is used."""
+    while True:
+        await other.session.get_access_token()
+        await trio.sleep(0.5)
+
+
+def test_alone() -> None:
+    """Where nobody else shares the token, it is the watcher's own."""
+    server = TokenServer(lifetime=3600.0)
+    code, lines = watch(server, 15.0, do_nothing)
+    (token,) = map(fingerprint, server.tokens)
+    assert code == 0
+    assert lines == [
+        "  0.0 s  client 'test-client' at http://localhost/oauth2/token",
+        f"  0.0 s  EMPTY   [{'·' * 32}]  held 0, grants 0, taken over 0, failures survived 0",
+        "         store here",
+        f"  0.0 s  + token {token} after 0.00 s, good for 3570.0 s",
+        f" 10.0 s  FRESH   [█{'·' * 25}S{'·' * 4}E]  "
+        "held 0, grants 1, taken over 0, failures survived 0",
+        f"         store here; shared token {token}, 10.0 s old, got by {SELF} (this process); "
+        "lease free",
+        "watched for 15.0 s: 1 grants, 0 taken over, 0 failures; the token was FRESH at the end",
+    ]
+
+
+def test_a_token_taken_over() -> None:
+    """A token that another process got is told as that, and is no grant."""
+    server = TokenServer(lifetime=3600.0)
+    code, lines = watch(server, 5.0, keep_a_token, head_start=100.0)
+    (token,) = map(fingerprint, server.tokens)
+    assert (code, server.grants) == (0, 1)
+    assert news(lines) == [f"+ token {token} taken over from {SELF}, good for 3470.0 s"]
+    assert "0 grants, 1 taken over, 0 failures" in lines[-1]
+
+
+def test_from_life_to_life() -> None:
+    """Each token is told once as new in the store, and once as taken over."""
+    server = TokenServer(lifetime=60.0)
+    _, lines = watch(server, 100.0, keep_a_token, head_start=5.0)
+    tokens = [fingerprint(token) for token in server.tokens]
+    assert len(tokens) == server.grants == 4
+    told = news(lines)
+    for token in tokens:
+        came = [line for line in told if line.startswith(f"~ {SELF} got token {token}, ")]
+        had = [line for line in told if line.startswith(f"+ token {token} taken over from {SELF}")]
+        assert len(came) <= 1
+        assert len(had) == 1
+    assert len(told) > len(tokens)
+    assert "which lives for 60 s" in next(line for line in told if line.startswith("~"))
+
+
+def test_dropped_elsewhere() -> None:
+    """A token that another process reports dead is told as dropped, and a new one comes."""
+    server = TokenServer(lifetime=3600.0)
+
+    async def report(other: Other) -> None:
+        token = await other.session.get_access_token()
+        await trio.sleep(5)
+        other.session.invalidate(token)
+        # The session tells the store while it is open.
+        await trio.sleep(1)
+
+    _, lines = watch(server, 10.0, report, head_start=1.0)
+    dead, new = map(fingerprint, server.tokens)
+    told = news(lines)
+    assert told[1] == f"- token {dead} was reported dead elsewhere, and dropped"
+    assert told[2].startswith(f"+ token {new} after 0.0")
+    assert len(told) == 3
+
+
+def test_gone_from_the_store() -> None:
+    """A token that comes and goes while the watcher has another one is told of, too."""
+    server = TokenServer(lifetime=3600.0)
+    owner = "elsewhere/1/2345"
+
+    async def renew_and_drop(other: Other) -> None:
+        await trio.sleep(5)
+        store, name = other.store, name_of(other.config)
+        fence = await store.claim(name, owner, (await store.look(name)).version, 5.0)
+        assert fence is not None
+        await trio.sleep(2)
+        new = TokenInfo.from_answer("new", 60.0, trio.current_time(), other.config)
+        record = token_record(new, other.config, owner)
+        assert await store.put(name, fence, StoredToken(record, mark_of("new"), 60.0, 0.0))
+        await trio.sleep(2)
+        await store.drop(name, mark_of("new"), 60.0)
+
+    _, lines = watch(server, 20.0, renew_and_drop)
+    token = fingerprint("new")
+    assert news(lines)[1:] == [
+        "~ elsewhere/1 asks the token endpoint",
+        f"~ elsewhere/1 got token {token}, which lives for 60 s",
+        f"- token {token} is no longer in the store",
+    ]
+
+
+def test_a_lease() -> None:
+    """Who asks the endpoint is told, and how long the lease is good for."""
+    server = TokenServer(FaultPlan(token=[Fault(delay=12.0)]), lifetime=3600.0)
+
+    async def ask(other: Other) -> None:
+        await other.session.get_access_token()
+
+    _, lines = watch(server, 14.0, ask, head_start=0.1)
+    (token,) = map(fingerprint, server.tokens)
+    assert news(lines)[0].startswith(f"+ token {token} taken over from {SELF}")
+    assert re.search(rf"; lease {SELF}, for [1-5]\.\d s more$", "\n".join(lines), re.MULTILINE)
+
+
+def test_a_pause() -> None:
+    """How long nobody asks after a failure, and why, is told."""
+    faults = FaultPlan(token=[Fault(), Fault.rate_limited("20")])
+    server = TokenServer(faults, lifetime=3600.0)
+
+    async def report(other: Other) -> None:
+        token = await other.session.get_access_token()
+        await trio.sleep(5)
+        other.session.invalidate(token)
+        with contextlib.suppress(Exception):
+            await other.session.get_access_token()
+
+    _, lines = watch(server, 30.0, report, head_start=1.0)
+    assert any(
+        re.match(r"! nobody asks the token endpoint for (20\.0|19\.\d) s: .*status 429", line)
+        for line in news(lines)
+    )
+    assert re.search(r"; pause 1\d\.\d s more: .*status 429", "\n".join(lines))
+
+
+def test_a_store_that_is_down_for_a_while() -> None:
+    """That a store fails is told once, and when it is well again; there is a token all the time."""
+    server = TokenServer(lifetime=60.0)
+
+    async def break_down(other: Other) -> None:
+        await trio.sleep(5)
+        other.store.is_down = True
+        await trio.sleep(60)
+        other.store.is_down = False
+
+    code, lines = watch(server, 100.0, break_down)
+    told = [line for line in news(lines) if "+ token" not in line]
+    assert code == 0
+    assert told[0].startswith("! the token store fails (nobody is there)")
+    assert told[-1] == "~ all is well with the token store"
+    assert len([line for line in told if line.startswith("! the token store fails")]) == 1
+    assert re.search(r"store here; trouble the token store fails", "\n".join(lines))
+    assert "1 taken over" not in lines[-1]
+
+
+async def test_the_panel(autojump_clock: MockClock) -> None:
+    """The panel has a row for each thing that is known of the store."""
+    server = TokenServer()
+    config = server.config()
+    store = Store()
+    inner = FakeTokenManager(config, latency=1.0)
+    manager = SharedTokenManager(inner, store)
+    other = SharedTokenManager(FakeTokenManager(config), store)
+    token = await other.get_tokens_client_credentials_grant()
+    await trio.sleep(3)
+    fleet = Fleet(manager, "here")
+    view = View(0.0, fleet=fleet)
+    view.session = AnonymousSession(config, manager)
+
+    def drawn() -> str:
+        console = Console(width=100, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(view.panel(100))
+        return " ".join(capture.get().replace("│", " ").split())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fleet.follow, view.say)
+        await trio.sleep(1)
+        shown = drawn()
+        mark = fingerprint(token.access_token)
+        assert "store here" in shown
+        assert f"shared token {mark}, 4.0 s old, got by {SELF} lease free" in shown
+        assert "0 grants, 0 taken over, 0 failures survived" in shown
+        await other.forget_token(token.access_token)
+        nursery.start_soon(manager.get_tokens_client_credentials_grant)
+        await trio.sleep(0.8)
+        shown = drawn()
+        assert re.search(
+            rf"shared token none lease {SELF} \(this process\), for 4\.\d s more", shown
+        )
+        store.is_down = True
+        await trio.sleep(1)
+        shown = drawn()
+        assert "shared token" not in shown
+        assert "trouble the token store fails (nobody is there)" in shown
+        nursery.cancel_scope.cancel()
