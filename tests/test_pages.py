@@ -89,3 +89,11 @@ def test_tests_that_pages_name(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`(test_\w+)`", text))
     assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
+
+
+def test_the_user_of_the_server_is_the_one_that_is_tested() -> None:
+    """The page makes the user that the docstring makes, which other tests try out."""
+    page = (DOCS / "how-to" / "fleet.md").read_text()
+    docstring = tas.stores.RedisStore.__doc__ or ""
+    made = [re.findall(r"^ +(ACL SETUSER .*)$", text, re.MULTILINE) for text in (page, docstring)]
+    assert made[0] == made[1] != []
