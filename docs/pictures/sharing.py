@@ -163,7 +163,7 @@ async def _open_session(
         SharedTokenManager(TokenManager(config, http_client=client), store) as manager,
         AnonymousSession(config, manager) as session,
     ):
-        yield session, manager._owner
+        yield session, manager.owner
 
 
 Seen = dict[str, tuple[str, float]]

@@ -162,7 +162,7 @@ class SharedTokenManager(Unpicklable):
 
     @property
     def owner(self) -> str:
-        """By what name this manager is known in the store: host, process id, a random part."""
+        """The name of this manager in the store, made of host, process id and a random part."""
         return self._owner
 
     @property
