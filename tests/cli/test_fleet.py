@@ -153,6 +153,8 @@ def test_from_life_to_life() -> None:
         had = [line for line in told if line.startswith(f"+ token {token} taken over from {SELF}")]
         assert len(came) <= 1
         assert len(had) == 1
+        # What the session has already is no news.
+        assert not came or told.index(came[0]) < told.index(had[0])
     assert len(told) > len(tokens)
     assert "which lives for 60 s" in next(line for line in told if line.startswith("~"))
 
@@ -202,6 +204,36 @@ def test_gone_from_the_store() -> None:
     ]
 
 
+def test_a_token_that_ends_by_itself() -> None:
+    """A token whose life is over is not told as lost; its age, and a lease, run on meanwhile."""
+
+    @virtual_time
+    async def look() -> tuple[list[str], dict[str, str], dict[str, str]]:
+        config, store = TokenServer().config(), Store()
+        manager = SharedTokenManager(FakeTokenManager(config), store)
+        other = SharedTokenManager(FakeTokenManager(config, lifetime=10.2), store)
+        await other.get_tokens_client_credentials_grant()
+        said: list[str] = []
+        fleet = Fleet(manager, "here")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fleet.follow, said.append)
+            await trio.sleep(1.3)
+            between_looks = fleet.rows()
+            await trio.sleep(20)
+            name = name_of(config)
+            assert await store.claim(name, "elsewhere/1/2", (await store.look(name)).version, 5.0)
+            await trio.sleep(1.4)
+            leased = fleet.rows()
+            nursery.cancel_scope.cancel()
+        return said, between_looks, leased
+
+    said, between_looks, leased = look()
+    assert said == ["~ elsewhere/1 asks the token endpoint"]
+    assert ", 1.3 s old, got by " in between_looks["shared token"]
+    assert leased["shared token"] == "none"
+    assert leased["lease"] == "elsewhere/1, for 3.6 s more"
+
+
 def test_a_lease() -> None:
     """Who asks the endpoint is told, and how long the lease is good for."""
     server = TokenServer(FaultPlan(token=[Fault(delay=12.0)]), lifetime=3600.0)
@@ -211,7 +243,8 @@ def test_a_lease() -> None:
 
     _, lines = watch(server, 14.0, ask, head_start=0.1)
     (token,) = map(fingerprint, server.tokens)
-    assert news(lines)[0].startswith(f"+ token {token} taken over from {SELF}")
+    (told,) = news(lines)
+    assert told.startswith(f"+ token {token} taken over from {SELF}")
     assert re.search(rf"; lease {SELF}, for [1-5]\.\d s more$", "\n".join(lines), re.MULTILINE)
 
 

@@ -70,6 +70,7 @@ DOWN = "/nonexistent/tokens.db"
         ("sqlite:///var/lib/tokens", Place("sqlite", "/var/lib/tokens")),
         ("sqlite:redis://x", Place("sqlite", "redis:/x")),
         ("sqlite:~/tokens.db", Place("sqlite", str(Path("~/tokens.db").expanduser()))),
+        ("~nobody-of-this-name/x", Place("sqlite", "~nobody-of-this-name/x")),
         ("redis://localhost", Place("redis", "redis://localhost")),
         ("rediss://user:pass@[::1]:7000/3", Place("redis", "rediss://user:pass@[::1]:7000/3")),
         ("unix:///run/valkey.sock?db=2", Place("redis", "unix:///run/valkey.sock?db=2")),
@@ -376,7 +377,8 @@ def test_what_another_process_was_told(served: Served, place: Path) -> None:
     served.server.faults = FaultPlan(token_then=Fault.rate_limited("60"))
     args = ["token", "--store", place, "--max-retries", 0]
     assert invoke(*args, environ=served.environ).exit_code == 4
-    assert_failed(invoke(*args, environ=served.environ), 4, "another process", "status 429")
+    again = invoke(*args, environ=served.environ)
+    assert_failed(again, 4, "the fleet's last attempt", "status 429")
     assert len(served.server.token_requests()) == 1
 
 
@@ -468,7 +470,12 @@ def test_doctor_and_who_else_may_write(place: Path) -> None:
         check = trio.run(check_store, make_source(place), make_config())
     finally:
         place.parent.chmod(0o700)
+    place.parent.chmod(0o1777)
+    # As /tmp is.
+    assert trio.run(check_store, make_source(place), make_config()).verdict == "ok"
+    place.parent.chmod(0o700)
     assert check.verdict == "warning"
+    assert "it has no token of this configuration; others may replace it" in check.found
     assert f"they can write to {place.parent}" in check.found
     assert check.advice is not None
     assert "700" in check.advice

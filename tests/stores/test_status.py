@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.helpers import FakeTokenManager, make_config
-from trio_anon_session import TokenUnavailableError
+from trio_anon_session import TokenInfo, TokenUnavailableError
 from trio_anon_session._secrets import fingerprint
 from trio_anon_session.stores import (
     MemoryStore,
@@ -18,7 +18,7 @@ from trio_anon_session.stores import (
     StoreError,
     StoreStatus,
 )
-from trio_anon_session.stores._records import name_of
+from trio_anon_session.stores._records import mark_of, name_of, token_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,6 +99,18 @@ async def test_what_is_no_token(autojump_clock: MockClock, record: str) -> None:
     fence = await store.claim(name, "x", (await store.look(name)).version, 5.0)
     assert fence is not None
     assert await store.put(name, fence, StoredToken(record, "mark", 100.0, 0.0))
+    manager, _ = member(store)
+    assert await manager.look_at_store() == StoreStatus()
+
+
+async def test_a_token_under_another_mark(autojump_clock: MockClock) -> None:
+    """A token that lies under another one's mark is garbage, as it is to who asks for it."""
+    store, name = MemoryStore(), name_of(CONFIG)
+    fence = await store.claim(name, "x", (await store.look(name)).version, 5.0)
+    assert fence is not None
+    info = TokenInfo.from_answer("t", 100.0, trio.current_time(), CONFIG)
+    record = token_record(info, CONFIG, "x")
+    assert await store.put(name, fence, StoredToken(record, mark_of("another"), 100.0, 0.0))
     manager, _ = member(store)
     assert await manager.look_at_store() == StoreStatus()
 

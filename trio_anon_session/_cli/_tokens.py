@@ -69,13 +69,9 @@ def token(source: Source, as_json: bool, header: bool) -> None:
 
 
 async def _get_shared_token(config: Config, store: TokenStore) -> tuple[TokenInfo, float]:
-    """Return the token of a store, which is not refreshed before it has to be.
-
-    A refresh in the background would be broken off, when the token has been printed.
-    """
+    """Return the token of a store; a STALE one will do, and the run is over before its refresh."""
     from ..stores import SharedTokenManager
 
-    config = config.replace(stale_buffer=0.0, refresh_jitter=0.0)
     async with SharedTokenManager(TokenManager(config), store) as manager:
         try:
             return await _get_token(config, _WithoutNews(manager))
