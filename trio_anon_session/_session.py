@@ -91,12 +91,13 @@ class _Grant:
 
     # Written out, as all classes are that nobody sees: attrs takes 0.2 to 0.5 % of an import of
     # this package to make one.
-    __slots__ = ("discarded", "options", "revoked")
+    __slots__ = ("discarded", "options", "revoked_at")
 
     def __init__(self, options: TokenRequestOptions | None) -> None:
         self.options = options
         self.discarded = False
-        self.revoked = False
+        # A token is revoked if its grant was sent before; a shared one may be newer.
+        self.revoked_at = -math.inf
 
 
 @final
@@ -460,7 +461,8 @@ class AnonymousSession(Unpicklable):
         self._check_open()
         check_options(options)
         if self._grant is not None:
-            self._grant.discarded = self._grant.revoked = True
+            self._grant.discarded = True
+            self._grant.revoked_at = self._now()
         if self._token is not None:
             self._start_revocation(self._token, options)
             self._drop_token(self._token)
@@ -722,8 +724,8 @@ class AnonymousSession(Unpicklable):
         """Change the facts by what came of an attempt."""
         self._grant = None
         problem = self._problem_with(answer, wall_offset)
-        is_doomed = grant.revoked or (self._closed and self._config.revoke_on_exit)
-        if is_doomed and isinstance(answer, TokenInfo):
+        ends_now = self._closed and self._config.revoke_on_exit
+        if isinstance(answer, TokenInfo) and (ends_now or answer.sent_at <= grant.revoked_at):
             self._start_revocation(answer, grant.options)
         if self._closed:
             # It came in the very moment in which the session ended.

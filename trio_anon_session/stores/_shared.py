@@ -143,6 +143,10 @@ class SharedTokenManager(Unpicklable):
         # By their marks, those that were dropped, and of which the store has not been told as yet.
         self._dropped: dict[str, _Drop] = {}
         self._undelivered: set[str] = set()
+        self._deliver_at = -math.inf
+        self._delivering = trio.Lock()
+        # Where news are waited for.
+        self._waits: set[trio.CancelScope] = set()
         self._listeners: list[Callable[[str], object]] = []
         self._news = trio.Event()
         # When the endpoint was asked last from here.
@@ -273,8 +277,13 @@ class SharedTokenManager(Unpicklable):
         if mark not in self._dropped:
             self._note_drop(mark)
             self._undelivered.add(mark)
-        with suppress(StoreFailedError):
+        try:
             await self._deliver_drops()
+        finally:
+            if self._undelivered:
+                # Whoever listens is to try again soon.
+                for wait in self._waits:
+                    wait.cancel()
         await trio.lowlevel.checkpoint()
 
     @trio.lowlevel.enable_ki_protection
@@ -380,11 +389,16 @@ class SharedTokenManager(Unpicklable):
                         while await self._look_around():
                             # Also where the store says that there is news all the time.
                             await trio.sleep(_MOMENT)
-                            with trio.move_on_after(QUIET) as quiet:
-                                await wait_for_news()
-                            if quiet.cancelled_caught:
+                            with trio.move_on_after(PACE if self._undelivered else QUIET) as wait:
+                                self._waits.add(wait)
+                                try:
+                                    await wait_for_news()
+                                finally:
+                                    self._waits.remove(wait)
+                            if not wait.cancelled_caught:
+                                self._access.is_over(_NO_NEWS)
+                            elif not self._undelivered:
                                 break
-                            self._access.is_over(_NO_NEWS)
                     finally:
                         limit.deadline = trio.current_time() + STORE_TIMEOUT
         except Exception as error:
@@ -393,8 +407,8 @@ class SharedTokenManager(Unpicklable):
 
     async def _look_around(self) -> bool:
         """Look what others have done, and wake who waits here; False where that fails."""
+        await self._deliver_drops()
         try:
-            await self._deliver_drops()
             await self._look()
         except StoreFailedError:
             return False
@@ -403,16 +417,27 @@ class SharedTokenManager(Unpicklable):
         return True
 
     async def _deliver_drops(self) -> None:
-        """Tell the store of what was dropped here."""
+        """Tell the store of what was dropped here, unless that has failed a moment ago."""
+        # Once: a second word, that comes late, could end what has been got meanwhile.
+        async with self._delivering:
+            await self._deliver_now()
+
+    async def _deliver_now(self) -> None:
         now = trio.current_time()
         self._dropped = {mark: drop for mark, drop in self._dropped.items() if drop.ends_at > now}
         self._undelivered &= self._dropped.keys()
-        for mark in tuple(self._undelivered):
-            # Another task may have told of it meanwhile, or the server that it lives.
-            if mark in self._undelivered:
-                left = self._dropped[mark].ends_at - now
+        for mark in tuple(self._undelivered) if now >= self._deliver_at else ():
+            # The server may have said meanwhile that it lives.
+            if mark not in self._undelivered:
+                continue
+            left = self._dropped[mark].ends_at - now
+            try:
                 await self._access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
-                self._undelivered.discard(mark)
+            except StoreFailedError:
+                # A store that is read-only can be looked at all the same.
+                self._deliver_at = trio.current_time() + PACE
+                return
+            self._undelivered.discard(mark)
 
     # Tokens
 

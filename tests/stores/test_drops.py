@@ -1,0 +1,604 @@
+"""Tokens that are dropped: forgotten, revoked, and heard of by the other processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from tests.cancellation.everywhere import Operation, Seen, Strike, cancel_everywhere, settle
+from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from trio_anon_session import AnonymousSession, RevocationError, TokenInfo, TokenState
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
+from trio_anon_session.stores._records import mark_of, name_of
+from trio_anon_session.stores._shared import QUIET
+
+from .faulty import EVERYTHING, WRITES, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_anon_session.stores import Look
+
+
+async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Look:
+    """Return what a store has of a source's first token."""
+    return await store.look(name_of(source.config), [mark_of("token-1")])
+
+
+# Reaching the others
+
+
+async def test_a_drop_reaches_all_at_once(autojump_clock: MockClock) -> None:
+    """Where the store brings news, no process hands a dead token out any longer."""
+    source, store = make_source(), MemoryStore()
+    async with open_fleet(20, source, store) as sessions:
+        (dead,) = set(await get_all(sessions))
+        await trio.sleep(100.0)
+        sessions[7].invalidate(dead)
+        await trio.sleep(0.01)
+        assert {session.state for session in sessions} == {TokenState.EMPTY}
+        # One grant for all of them.
+        assert await get_all(sessions) == ["token-2"] * 20
+        assert len(source.sent) == 2
+        assert [session.statistics().invalidations for session in sessions] == [1] * 20
+
+
+async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
+    autojump_clock: MockClock,
+) -> None:
+    """Where the store cannot be listened to, it is looked at often instead."""
+    source, store = make_source(), FaultyStore()
+    store.fails = {"listen"}
+    async with open_fleet(5, source, store) as sessions:
+        dead, *_ = await get_all(sessions)
+        for _ in range(10):
+            await trio.sleep(10.3)
+            dead = await sessions[0].get_access_token()
+            sessions[0].invalidate(dead)
+            await trio.sleep(0.99)
+            assert {session.state for session in sessions} == {TokenState.EMPTY}
+            await get_all(sessions)
+        assert len(source.sent) == 11
+
+
+@pytest.mark.parametrize("how", ["invalidate", "revoke"])
+async def test_a_drop_while_another_is_refreshing(autojump_clock: MockClock, how: str) -> None:
+    """What comes of a refresh that was begun before is kept for nobody, and handed out nowhere."""
+    source, store = make_source(latency=5.0), MemoryStore()
+    async with open_fleet(2, source, store) as (first, second):
+        await get_all([first, second])
+        await trio.sleep(2996.0)
+        # The one that granted is refreshing.
+        assert source.in_flight == 1
+        refreshing, other = first, second
+        if how == "invalidate":
+            other.invalidate("token-1")
+        else:
+            await other.revoke_tokens()
+        await trio.sleep(0.1)
+        async with trio.open_nursery() as nursery:
+            getters = start_getters(nursery, refreshing, 1) + start_getters(nursery, other, 1)
+        assert [getter.token for getter in getters] == ["token-3"] * 2
+        seen = await look(store, source)
+        assert seen.token is not None
+        assert seen.token.mark == mark_of("token-3")
+        assert len(source.sent) == 3
+
+
+async def test_promise_18_a_revoke_spares_what_another_process_got_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    """The answer for which it was waiting is revoked only if it was granted before."""
+    source, store = make_source(latency=5.0, refresh="on_request"), MemoryStore()
+    stores = [FaultyStore(store), FaultyStore(store)]
+    async with open_fleet(2, source, stores) as (first, second):
+        async with trio.open_nursery() as nursery:
+            start_getters(nursery, first, 1)
+            await trio.sleep(1.0)
+            # It has lost its lease to the other one, and does not know yet.
+            stores[0].hangs = {"renew"}
+            await trio.sleep(3.0)
+            await first.revoke_tokens()
+            seen = await look(store, source)
+            await store.release(name_of(source.config), seen.version)
+            await trio.sleep(0.5)
+            start_getters(nursery, second, 1)
+        assert source.sent == [0.0, 4.5]
+        assert await second.get_access_token() == "token-2"
+        assert await first.get_access_token() == "token-2"
+        assert len(source.sent) == 2
+        assert "token-2" not in source.revoked
+
+
+async def test_a_drop_of_another_token_changes_nothing(autojump_clock: MockClock) -> None:
+    """A process that has a token of its own drops that one alone."""
+    source, store = make_source(refresh="on_request"), MemoryStore()
+    cut_off = FaultyStore(store)
+    async with open_fleet(2, source, [FaultyStore(store), cut_off]) as (first, second):
+        await first.get_access_token()
+        cut_off.fails = EVERYTHING
+        own = await second.get_access_token()
+        assert own == "token-2"
+        cut_off.fails = ()
+        second.invalidate(own)
+        await trio.sleep(1.0)
+        assert first.get_access_token_nowait() == "token-1"
+        # And goes on with the fleet's.
+        assert await second.get_access_token() == "token-1"
+        assert len(source.sent) == 2
+
+
+async def test_a_drop_is_heard_of_while_a_token_is_asked_for(autojump_clock: MockClock) -> None:
+    """Also where news fail to come: each look asks for those that were handed out here."""
+    source, store = make_source(refresh="on_request"), MemoryStore()
+    async with (
+        SharedTokenManager(source, store) as first,
+        SharedTokenManager(source, store) as second,
+    ):
+        token = await first.get_tokens_client_credentials_grant()
+        await second.get_tokens_client_credentials_grant()
+        await first.forget_token(token.access_token)
+        await trio.sleep(1.0)
+        new = await second.get_tokens_client_credentials_grant()
+        assert new.access_token == "token-2"
+        assert (await first.get_tokens_client_credentials_grant()).access_token == "token-2"
+
+
+async def test_a_connection_that_brings_no_news_any_more_is_made_anew(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A listener that was lost hears again within a second, and nobody is told."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(2, source, store) as (first, second):
+        await get_all([first, second])
+        await trio.sleep(10.0)
+        store.cut()
+        await trio.sleep(1.0)
+        first.invalidate("token-1")
+        await trio.sleep(0.2)
+        assert second.state is TokenState.EMPTY
+    assert not caplog.records
+
+
+async def test_a_connection_that_is_gone_unseen_is_made_anew(autojump_clock: MockClock) -> None:
+    """A listener that hears nothing for minutes begins again, and looks."""
+    source, store = make_source(), MemoryStore()
+    deaf = FaultyStore(store)
+    async with open_fleet(2, source, [FaultyStore(store), deaf]) as (first, second):
+        await get_all([first, second])
+        await trio.sleep(10.0)
+        store._listeners.pop()  # what a router does that forgets a connection
+        store._listeners.append(type(store._listeners[0])("another name"))
+        first.invalidate("token-1")
+        await trio.sleep(QUIET + 1.0)
+        assert second.state is TokenState.EMPTY
+        first.invalidate(await first.get_access_token())
+        await trio.sleep(0.2)
+        assert second.state is TokenState.EMPTY
+
+
+# Sessions on the same manager
+
+
+@pytest.mark.parametrize("how", ["invalidate", "revoke"])
+async def test_sessions_on_one_manager_hear_of_each_other(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """They share a token as sessions of two managers do."""
+    source = make_source()
+    async with (
+        SharedTokenManager(source, MemoryStore()) as manager,
+        AnonymousSession(source.config, manager) as first,
+        AnonymousSession(source.config, manager) as second,
+    ):
+        assert await get_all([first, second]) == ["token-1"] * 2
+        await trio.sleep(10.0)
+        if how == "invalidate":
+            first.invalidate("token-1")
+        else:
+            await first.revoke_tokens()
+        await wait_all_tasks_blocked()
+        assert second.state is TokenState.EMPTY
+        assert await get_all([first, second]) == ["token-2"] * 2
+        assert source.sent == pytest.approx([0.0, 10.0], abs=1.1)
+
+
+async def test_sessions_on_one_manager_hear_of_each_other_without_the_store(
+    autojump_clock: MockClock,
+) -> None:
+    """A drop that the store cannot be told of concerns this process at once."""
+    source, store = make_source(), FaultyStore()
+    async with (
+        SharedTokenManager(source, store) as manager,
+        AnonymousSession(source.config, manager) as first,
+        AnonymousSession(source.config, manager) as second,
+    ):
+        await get_all([first, second])
+        store.fails = EVERYTHING
+        first.invalidate("token-1")
+        await wait_all_tasks_blocked()
+        assert second.state is TokenState.EMPTY
+
+
+async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockClock) -> None:
+    """The manager does not hold on to sessions."""
+    source = make_source()
+    async with SharedTokenManager(source, MemoryStore()) as manager:
+        async with AnonymousSession(source.config, manager) as session:
+            token = await session.get_access_token()
+        assert manager._listeners == []
+        await manager.forget_token(token)
+
+
+# A server that gives the same token again
+
+
+async def test_promise_17_a_token_that_is_given_again_is_the_fleets_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Its server says that it lives: one grant, and all take it over."""
+    source = GivesTheSame(make_config(), latency=0.2)
+    async with open_fleet(10, source, MemoryStore()) as sessions:
+        await get_all(sessions)
+        for number in range(1, 4):
+            await trio.sleep(50.0)
+            sessions[number].invalidate("token-1")
+            await trio.sleep(0.1)
+            assert {session.state for session in sessions} == {TokenState.EMPTY}
+            assert await get_all(sessions) == ["token-1"] * 10
+            assert len(source.sent) == 1 + number
+            assert {session.statistics().failures for session in sessions} == {0}
+            # A late asker, too: for the same token, long after it was given again.
+            await trio.sleep(20.0)
+            assert await get_all(sessions) == ["token-1"] * 10
+
+
+async def test_promise_17_a_late_asker_takes_a_token_that_was_given_again(
+    autojump_clock: MockClock,
+) -> None:
+    """It was granted anew after the drop, if long before this one asks."""
+    source = GivesTheSame(make_config(), latency=0.2)
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await get_all([first, second])
+        await trio.sleep(50.0)
+        first.invalidate("token-1")
+        await first.get_access_token()
+        await trio.sleep(100.0)
+        assert second.state is TokenState.EMPTY
+        assert await second.get_access_token() == "token-1"
+        assert trio.current_time() == pytest.approx(150.4)
+        assert second.statistics().failures == 0
+        assert len(source.sent) == 2
+
+
+async def test_promise_17_a_token_that_is_given_again_serves_both_sessions_of_a_manager(
+    autojump_clock: MockClock,
+) -> None:
+    """Also the one that has not asked for it."""
+    source = GivesTheSame(make_config())
+    async with (
+        SharedTokenManager(source, MemoryStore()) as manager,
+        AnonymousSession(source.config, manager) as first,
+        AnonymousSession(source.config, manager) as second,
+    ):
+        await get_all([first, second])
+        await trio.sleep(50.0)
+        first.invalidate("token-1")
+        assert await first.get_access_token() == "token-1"
+        await trio.sleep(50.0)
+        assert await second.get_access_token() == "token-1"
+        assert second.statistics().failures == 0
+
+
+async def test_promise_17_the_old_copy_of_a_dropped_token_is_taken_by_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    """While the drop is on its way to the store, the token is still there, and no answer."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        await trio.sleep(10.0)
+        store.lies = {"drop": None}
+        session.invalidate("token-1")
+        assert await session.get_access_token() == "token-2"
+        assert (await look(store, source)).dead == frozenset()
+
+
+# While the store is down
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+async def test_a_drop_is_delivered_when_the_store_is_back(
+    autojump_clock: MockClock, is_cut: bool
+) -> None:
+    """What was forgotten is told then, and the others hear of it, if news came all the time too."""
+    source, store = make_source(), MemoryStore()
+    cut_off = FaultyStore(store)
+    async with open_fleet(2, source, [cut_off, FaultyStore(store)]) as (first, second):
+        await get_all([first, second])
+        await trio.sleep(10.0)
+        cut_off.fails = EVERYTHING
+        if is_cut:
+            cut_off.cut()
+        first.invalidate("token-1")
+        assert await first.get_access_token() == "token-2"
+        await trio.sleep(60.0)
+        assert second.get_access_token_nowait() == "token-1"
+        cut_off.fails = ()
+        await trio.sleep(1.0)
+        assert second.state is TokenState.EMPTY
+        assert (await look(store, source)).dead == {mark_of("token-1")}
+        # Once.
+        told = len(cut_off.times("drop"))
+        assert 60 <= told <= 250
+        await trio.sleep(100.0)
+        first.invalidate("token-2")
+        await trio.sleep(1.0)
+        assert len(cut_off.times("drop")) == told + 1
+
+
+async def test_a_drop_is_told_of_while_its_token_lives(autojump_clock: MockClock) -> None:
+    """What nobody can use any more is not told, and nothing piles up beside a dead store."""
+    source, store = make_source(lifetime=20.0), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        store.fails = EVERYTHING
+        for _ in range(100):
+            session.invalidate(await session.get_access_token())
+        store.fails = ()
+        await trio.sleep(1.0)
+        told = len(store.times("drop"))
+        store.asked.clear()
+        await trio.sleep(100.0)
+        assert len(store.times("drop")) == 0
+        assert told
+
+
+async def test_the_store_is_told_how_long_a_token_would_have_lived(
+    autojump_clock: MockClock,
+) -> None:
+    """It need not remember it any longer; of one that nobody knows, a usual life."""
+    source, store = make_source(lifetime=500.0, default_lifetime=77.0), MemoryStore()
+    told: list[float] = []
+    drop = store.drop
+
+    async def noted(name: str, mark: str, seconds: float) -> None:
+        told.append(seconds)
+        await drop(name, mark, seconds)
+
+    store.drop = noted  # type: ignore[method-assign]  # a fake, for this object
+    async with SharedTokenManager(source, store) as manager:
+        token = await manager.get_tokens_client_credentials_grant()
+        await trio.sleep(100.0)
+        for access_token in (token.access_token, token.access_token, "a stranger's"):
+            await manager.forget_token(access_token)
+    assert told == [400.0, 77.0]
+
+
+async def test_a_token_that_comes_back_before_its_drop_was_told_is_not_dropped(
+    autojump_clock: MockClock,
+) -> None:
+    """The server gave it again while the store was down: there is nothing more to tell."""
+    source, store = GivesTheSame(make_config()), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        store.fails = EVERYTHING
+        session.invalidate("token-1")
+        await trio.sleep(10.0)
+        assert await session.get_access_token() == "token-1"
+        told = len(store.times("drop"))
+        store.fails = ()
+        await trio.sleep(10.0)
+        assert len(store.times("drop")) == told
+        assert session.get_access_token_nowait() == "token-1"
+
+
+async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: MockClock) -> None:
+    """One of several drops that are being delivered is no drop any more: the rest goes on."""
+    source, store = make_source(), FaultyStore()
+    async with SharedTokenManager(source, store) as manager:
+        store.fails = {"drop"}
+        for name in "abcdefgh":
+            await manager.forget_token(name)
+        await trio.sleep(1.0)
+        store.fails, store.slow = (), 0.5
+        tokens = [
+            TokenInfo.from_answer(name, 3600.0, trio.current_time(), source.config)
+            for name in "abcdefgh"
+        ]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.forget_token, "i")
+            await trio.sleep(0.7)
+            for token in tokens:
+                manager._hand_out(token)
+        assert not manager._undelivered
+
+
+async def test_a_lying_store_s_dead_tokens_are_those_that_were_asked_about(
+    autojump_clock: MockClock,
+) -> None:
+    """Others say nothing here, and are not remembered."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        seen = await look(store, source)
+        lie = type(seen)(seen.version, dead=frozenset({"a", "b"}))
+        store.lies = {"look": lie}
+        store.cut()
+        await trio.sleep(2.0)
+        assert session.get_access_token_nowait() == "token-1"
+
+
+async def test_a_drop_that_cannot_be_told_keeps_nobody_from_looking(
+    autojump_clock: MockClock,
+) -> None:
+    """Beside a store that is read-only, a process takes over what others have got, and hears."""
+    source, store = make_source(), MemoryStore()
+    reading = FaultyStore(store)
+    async with open_fleet(2, source, [reading, FaultyStore(store)]) as (first, second):
+        await get_all([first, second])
+        reading.fails = WRITES
+        await trio.sleep(10.0)
+        first.invalidate("token-1")
+        second.invalidate("token-1")
+        assert await second.get_access_token() == "token-2"
+        assert await first.get_access_token() == "token-2"
+        await trio.sleep(10.0)
+        second.invalidate("token-2")
+        await trio.sleep(1.0)
+        assert first.state is TokenState.EMPTY
+        assert len(source.sent) == 2
+
+
+# Revoking
+
+
+async def test_promise_18_a_revoke_reaches_all_and_is_sent_once(autojump_clock: MockClock) -> None:
+    """No process hands the token out, before the server has been asked to end it."""
+    source, store = make_source(), MemoryStore()
+    source.revoke_latency = 30.0
+    async with open_fleet(5, source, store) as sessions, trio.open_nursery() as nursery:
+        await get_all(sessions)
+        nursery.start_soon(sessions[0].revoke_tokens)
+        await trio.sleep(0.2)
+        assert {session.state for session in sessions} == {TokenState.EMPTY}
+        assert await get_all(sessions) == ["token-2"] * 5
+        assert source.revoked == ["token-1"]
+    assert source.revoked == ["token-1"]
+
+
+@pytest.mark.parametrize("trouble", ["fails", "hangs"])
+async def test_promise_18_a_revoke_beside_a_store_that_is_down(
+    autojump_clock: MockClock, trouble: str
+) -> None:
+    """The server is asked all the same; two seconds later at most, and the token is forgotten."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        token = await session.get_access_token()
+        setattr(store, trouble, EVERYTHING)
+        began_at = trio.current_time()
+        await session.revoke_tokens()
+        assert trio.current_time() - began_at == (2.0 if trouble == "hangs" else 0.0)
+        assert source.revoked == [token]
+        assert await session.get_access_token() == "token-2"
+
+
+async def test_promise_18_a_revocation_that_fails_forgets(autojump_clock: MockClock) -> None:
+    """The fleet does without the token, though the server would still take it."""
+    source = make_source(max_retries=0)
+    source.revoke_outcomes = [RevocationError("no", status_code=503)]
+    async with open_fleet(3, source, MemoryStore()) as sessions:
+        await get_all(sessions)
+        with pytest.raises(RevocationError):
+            await sessions[0].revoke_tokens()
+        await trio.sleep(0.1)
+        assert await get_all(sessions) == ["token-2"] * 3
+
+
+async def test_promise_19_revoke_on_exit_ends_the_fleets_token(autojump_clock: MockClock) -> None:
+    """Who wants that has a new one got by the others."""
+    source = make_source()
+    store = MemoryStore()
+    async with open_fleet(1, source, store) as (staying,):
+        await staying.get_access_token()
+        config = source.config.replace(revoke_on_exit=True)
+        async with SharedTokenManager(source, store) as manager:
+            async with AnonymousSession(config, manager) as leaving:
+                await leaving.get_access_token()
+        assert source.revoked == ["token-1"]
+        await trio.sleep(0.1)
+        assert await staying.get_access_token() == "token-2"
+
+
+# Cancelled
+
+
+@pytest.mark.parametrize("what", ["forget", "revoke"])
+def test_a_drop_that_is_cancelled_is_told_later(what: str) -> None:
+    """Wherever it is cancelled, the token is forgotten here, and the store hears of it."""
+
+    async def play(strike: Strike) -> Seen:
+        source, store = make_source(), FaultyStore()
+        operation = Operation(strike)
+        async with SharedTokenManager(source, store) as manager:
+            token = await manager.get_tokens_client_credentials_grant()
+            store.slow = 0.5
+
+            async def drop() -> None:
+                if what == "forget":
+                    await manager.forget_token(token.access_token)
+                else:
+                    await manager.revoke_tokens(token.access_token)
+
+            await operation.run(drop)
+            await settle()
+            store.slow = 0.0
+            new = await manager.get_tokens_client_credentials_grant()
+            seen = await look(store, source)
+        return Seen(operation, {"new": new.access_token, "dead": len(seen.dead)})
+
+    def check(seen: Seen, usual: Seen) -> None:
+        if seen.operation.strike.moment == seen.operation.strike.nth == 0 and (
+            seen.operation.was_cancelled
+        ):
+            # Perhaps it had not begun.
+            return
+        assert seen.facts == usual.facts == {"new": "token-2", "dead": 1}
+
+    cancel_everywhere(play, check, at_least=2)
+
+
+# All of it together
+
+
+@given(
+    drops=st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["invalidate", "revoke"]), st.floats(0.0, 20.0)
+        ),
+        max_size=8,
+    ),
+    latency=st.floats(0.0, 3.0),
+    slow=st.floats(0.0, 0.3),
+    has_news=st.booleans(),
+)
+def test_promise_17_no_dead_token_is_handed_out_a_second_later(
+    drops: list[tuple[int, str, float]], latency: float, slow: float, has_news: bool
+) -> None:
+    """Whoever drops which token when: a second later, no process hands it out."""
+
+    async def main() -> None:
+        source = make_source(latency=latency)
+        store = FaultyStore()
+        store.slow = slow / 4
+        store.fails = () if has_news else {"listen"}
+        dead_at: dict[str, float] = {}
+
+        async def get_often(session: AnonymousSession) -> None:
+            while True:
+                token = await session.get_access_token()
+                assert trio.current_time() <= dead_at.get(token, 1e9) + 1.0
+                await trio.sleep(0.05)
+
+        async with open_fleet(4, source, store) as sessions, trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(get_often, session)
+            for who, how, pause in drops:
+                await trio.sleep(pause)
+                token = await sessions[who].get_access_token()
+                dead_at.setdefault(token, trio.current_time())
+                if how == "invalidate":
+                    sessions[who].invalidate(token)
+                else:
+                    nursery.start_soon(sessions[who].revoke_tokens)
+            await trio.sleep(10.0)
+            assert all(session.statistics().failures == 0 for session in sessions)
+            # One grant for each token that was dropped, and one that each drop may have spoilt.
+            assert len(source.sent) <= 1 + 2 * len(dead_at)
+            nursery.cancel_scope.cancel()
+
+    run_virtually(main)
