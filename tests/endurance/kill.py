@@ -15,10 +15,8 @@ than that needs more retries (``--max-retries``).
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import signal
-import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -30,6 +28,7 @@ import httpx
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.children import run_child
 from tests.ports import free_port
 from trio_anon_session import AnonymousSession, AnonymousSessionError, Granted, RefreshFailed
 from trio_anon_session.testing import TokenServer
@@ -37,6 +36,7 @@ from trio_anon_session.testing import TokenServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.children import Child
     from trio_anon_session import Event, SessionStatistics
 
 LIMIT = 600.0
@@ -46,61 +46,13 @@ NEVER = 3600.0
 CODE = Path(__file__).with_name("serving.py")
 
 
-@attrs.define
-class Child:
-    """Is a server in a process of its own.
-
-    Attributes:
-        process: the process.
-        asked: how many token requests it has told of.
-    """
-
-    process: trio.Process
-    asked: int = 0
-    _said: bytearray = attrs.field(factory=bytearray)
-
-    async def hear(self, word: str) -> Any:
-        """Listen until it tells of this, and return what it tells; None at its end."""
-        assert self.process.stdout is not None
-        while True:
-            line, newline, rest = self._said.partition(b"\n")
-            if newline:
-                self._said = rest
-                told = json.loads(line)
-                self.asked = told.get("asked", self.asked)
-                if word in told:
-                    return told[word]
-                continue
-            more = await self.process.stdout.receive_some()
-            if not more:
-                return None
-            self._said += more
-
-    async def end(self) -> Any:
-        """End it in good order, and return its books."""
-        self.process.send_signal(signal.SIGTERM)
-        return await self.hear("books")
-
-
 @asynccontextmanager
 async def serve(port: int, delay: float) -> AsyncIterator[Child]:
     """Serve in a process of its own while the block lasts, each grant after a delay."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, str(CODE), str(port), str(delay)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    async with process.stdout:
-        try:
-            child = Child(process)
-            if await child.hear("serves") is None:
-                raise RuntimeError(f"no server on port {port}; what it wrote to stderr says why")
-            yield child
-        finally:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
+    async with run_child(CODE, port, delay) as child:
+        if await child.hear("serves") is None:
+            raise RuntimeError(f"no server on port {port}; what it wrote to stderr says why")
+        yield child
 
 
 @attrs.define
@@ -213,7 +165,7 @@ async def outlast(getters: int, down: float, **settings: Any) -> Report:
             killed_at = trio.current_time()
             # To the end of what it said, for there may have been more.
             await server.hear("books")
-            report.asked_before = server.asked
+            report.asked_before = len(server.told["asked"])
 
     with trio.fail_after(LIMIT):
         async with (
@@ -230,7 +182,8 @@ async def outlast(getters: int, down: float, **settings: Any) -> Report:
                 async with httpx.AsyncClient(auth=session.auth()) as client:
                     response = await client.get(f"{config.api_root_url}/2.0/users/me")
                 report.status = response.status_code
-            report.books = await server.end()
+            server.process.send_signal(signal.SIGTERM)
+            report.books = await server.hear("books")
             report.statistics = session.statistics()
     return report
 

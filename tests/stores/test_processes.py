@@ -1,0 +1,502 @@
+"""Real processes that share a token: started at once, killed, stopped, cut off, and apart in time.
+
+The token server is in the test's own process, so that the test sees each request and decides when
+it is answered. What happens next waits for what has happened: for a request that has come in, or
+for a line that a process has written. A lease ends in real time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tests.children import Child, run_child
+from tests.stores.valkey import Valkey, run_valkey
+from tests.stores.working import open_store
+from trio_anon_session.stores._records import mark_of, name_of
+from trio_anon_session.testing import TokenServer, open_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+
+    from trio_anon_session.stores import Look
+
+    Message = MutableMapping[str, Any]
+
+pytestmark = pytest.mark.slow
+
+CODE = Path(__file__).with_name("working.py")
+LIMIT = 100.0
+"""Seconds; what no test may outlast, on however slow a machine."""
+HOUR = 3600.0
+ROUNDING = 0.01
+"""Seconds; more than stores and clocks round by."""
+SOON = 1.0
+"""Seconds of a lease, where a test is not about how long it is."""
+
+
+class SlowServer(TokenServer):
+    """A token server whose test sees each request come, and decides when answers go."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._gate = trio.Event()
+        self._gate.set()
+        self._arrived, self._arrivals = trio.open_memory_channel[None](1000)
+
+    def hold_answers(self) -> trio.Event:
+        """Answer no token request that comes from now on, until the event is set."""
+        self._gate = trio.Event()
+        return self._gate
+
+    def answer_at_once(self) -> None:
+        """Let the answers go to what comes from now on."""
+        self.hold_answers().set()
+
+    async def wait_for_request(self) -> None:
+        """Return when the next token request has come in and was judged."""
+        await self._arrivals.receive()
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Serve one ASGI connection."""
+        if scope.get("path") == "/oauth2/token":
+            gate = self._gate
+
+            async def send_later(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    self._arrived.send_nowait(None)
+                    await gate.wait()
+                await send(message)
+
+            await super().__call__(scope, receive, send_later)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+class Scene:
+    """Is a token server, a store, and the processes that a test has started."""
+
+    def __init__(
+        self, server: SlowServer, url: str, where: dict[str, str], stack: AsyncExitStack
+    ) -> None:
+        self.server = server
+        self.where = where
+        self._url = url
+        self._stack = stack
+        self._name = name_of(server.config(url))
+
+    def begin(
+        self,
+        *,
+        prefix: tuple[str, ...] = (),
+        where: dict[str, str] | None = None,
+        config: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Return a context in which there is one more process."""
+        return run_child(
+            CODE,
+            json.dumps(
+                {
+                    "store": where or self.where,
+                    "url": self._url,
+                    "config": config or {},
+                    **settings,
+                }
+            ),
+            prefix=prefix,
+        )
+
+    async def start(self, count: int = 1, **settings: Any) -> list[Child]:
+        """Start so many processes, and return them when all are ready."""
+        children: list[Child] = [
+            await self._stack.enter_async_context(self.begin(**settings)) for _ in range(count)
+        ]
+        for child in children:
+            assert await child.hear("ready") == child.process.pid
+        return children
+
+    async def look(self) -> Look:
+        """Look into the store."""
+        return await open_store(self.where).look(self._name)
+
+    async def has(self, token: str) -> bool:
+        """Whether this is the token that the store has."""
+        seen = await self.look()
+        return seen.token is not None and seen.token.mark == mark_of(token)
+
+    def ends_at(self, token: str) -> float:
+        """Return when the token server ends this token, on a clock that all processes share."""
+        left = self.server.tokens[token].left_at(trio.current_time())
+        return time.monotonic() + left
+
+    def is_good(self, token: str) -> bool:
+        """Whether the token server would take this token now."""
+        return self.server.tokens[token].verdict_at(trio.current_time()) == "good"
+
+
+@asynccontextmanager
+async def open_scene(where: dict[str, str], **settings: Any) -> AsyncIterator[Scene]:
+    """Serve tokens while the block lasts, and end all processes after it."""
+    with trio.fail_after(LIMIT):
+        server = SlowServer(**({"lifetime": HOUR} | settings))
+        async with open_loopback(server) as url, AsyncExitStack() as stack:
+            yield Scene(server, url, where, stack)
+
+
+async def ask(*children: Child) -> None:
+    """Have each of them get the token."""
+    for child in children:
+        await child.say(do="get")
+
+
+async def answer_of(child: Child) -> str:
+    """Return the token that a process has got; no getter fails."""
+    got = await child.hear("got")
+    assert "error" not in got
+    token: str = got["token"]
+    return token
+
+
+async def get(child: Child) -> str:
+    """Have a process get the token, and return it."""
+    await ask(child)
+    return await answer_of(child)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """Run a Valkey for this test alone."""
+    with run_valkey(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """Return where the token is shared."""
+    if request.param == "sqlite":
+        return {"path": str(tmp_path / "tokens.db")}
+    valkey: Valkey = request.getfixturevalue("valkey")
+    return {"url": valkey.url}
+
+
+async def test_eight_that_start_at_once(where: dict[str, str]) -> None:
+    """Eight processes that meet an empty store at the same moment send one grant."""
+    async with open_scene(where) as scene:
+        children = await scene.start(8)
+        await ask(*children)
+        tokens = {await answer_of(child) for child in children}
+        assert len(tokens) == 1
+        assert scene.server.grants == 1
+
+
+async def test_a_holder_that_is_killed(where: dict[str, str]) -> None:
+    """When the holder of the lease is killed, another one gets a token for all, at one more grant.
+
+    So it is once more when that one is killed, too.
+    """
+    async with open_scene(where) as scene:
+        server = scene.server
+        children = await scene.start(4)
+        answers = server.hold_answers()
+        waiting = list(children)
+        await ask(*waiting)
+        for _ in range(2):
+            await server.wait_for_request()
+            owner = (await scene.look()).owner
+            assert owner is not None
+            pid = int(owner.split("/")[1])
+            (holder,) = [child for child in waiting if child.process.pid == pid]
+            await holder.kill()
+            waiting.remove(holder)
+        await server.wait_for_request()
+        answers.set()
+        tokens = {await answer_of(child) for child in waiting}
+        assert len(waiting) == 2
+        assert len(tokens) == 1
+        assert server.grants == 3
+        assert await scene.has(tokens.pop())
+
+
+@pytest.mark.parametrize("answered", ["while it is stopped", "when it has woken"])
+async def test_a_holder_that_is_stopped(where: dict[str, str], answered: str) -> None:
+    """One that wakes after its lease does not overwrite the newer token, and takes it over."""
+    async with open_scene(where) as scene:
+        server = scene.server
+        holder, other = await scene.start(2)
+        late = server.hold_answers()
+        await ask(holder)
+        await server.wait_for_request()
+        await holder.pause()
+        if answered == "while it is stopped":
+            late.set()
+        server.answer_at_once()
+        newer = await get(other)
+        assert server.grants == 2
+        holder.resume()
+        late.set()
+        assert await answer_of(holder) == newer
+        assert await scene.has(newer)
+        assert server.grants == 2
+
+
+async def test_killed_at_any_moment(where: dict[str, str]) -> None:
+    """Processes that are killed wherever they are leave a store with which the others go on."""
+    async with open_scene(where) as scene:
+        (survivor,) = await scene.start(lease=SOON, config={"min_refresh_interval": 0.01})
+        for rounds in range(4):
+            (busy,) = await scene.start(lease=SOON, config={"min_refresh_interval": 0.01})
+            token = await get(busy)
+            for _ in range(rounds):
+                await busy.say(do="invalidate", token=token)
+                token = await get(busy)
+            # Whatever comes of this, it is in the middle of it.
+            await busy.say(do="invalidate", token=token)
+            await ask(busy)
+            await busy.kill()
+            token = await get(survivor)
+            await survivor.say(do="invalidate", token=token)
+            token = await get(survivor)
+            assert await scene.has(token)
+            assert scene.is_good(token)
+
+
+@pytest.mark.parametrize("how", ["revoke", "invalidate"])
+async def test_a_token_that_is_dropped(where: dict[str, str], how: str) -> None:
+    """All other processes drop a token that one of them has, and share the next."""
+    async with open_scene(where) as scene:
+        first, *others = await scene.start(3)
+        dead = await get(first)
+        for other in others:
+            assert await get(other) == dead
+        await first.say(do=how, token=dead)
+        for other in others:
+            assert await other.hear("dropped") is not None
+        tokens = {await get(child) for child in (first, *others)}
+        assert len(tokens) == 1
+        assert dead not in tokens
+        assert scene.server.grants == 2
+        if how == "revoke":
+            assert await first.hear("revoked")
+            assert not scene.is_good(dead)
+
+
+async def test_a_restart_between_two_grants(valkey: Valkey) -> None:
+    """A server that has forgotten everything costs no grant, and drops reach the others again."""
+    async with open_scene({"url": valkey.url}) as scene:
+        first, second = await scene.start(2)
+        old = await get(first)
+        assert await get(second) == old
+        valkey.stop()
+        assert await get(first) == await get(second) == old
+        valkey.start()
+        await first.say(do="invalidate", token=old)
+        new = await get(first)
+        assert await second.hear("dropped") is not None
+        assert await get(second) == new
+        assert scene.server.grants == 2
+
+
+async def test_a_restart_during_a_grant(valkey: Valkey) -> None:
+    """It costs no more than one grant for each process, no getter fails, and all is well again."""
+    async with open_scene({"url": valkey.url}) as scene:
+        server = scene.server
+        holder, other = await scene.start(2)
+        answers = server.hold_answers()
+        await ask(holder)
+        await server.wait_for_request()
+        await ask(other)
+        valkey.stop()
+        # Of the other one, which can wait for nobody now.
+        await server.wait_for_request()
+        valkey.start()
+        answers.set()
+        kept = await answer_of(holder)
+        alone = await answer_of(other)
+        assert scene.is_good(kept)
+        assert scene.is_good(alone)
+        assert server.grants <= 3
+        assert await scene.has(kept)
+        before = server.grants
+        (newcomer,) = await scene.start()
+        assert await get(newcomer) == kept
+        assert server.grants == before
+        failures = [said for said in other.told["logged"] if "the token store fails" in said]
+        assert len(failures) == 1
+
+
+async def test_a_store_that_hangs(where: dict[str, str], request: pytest.FixtureRequest) -> None:
+    """Each process gets a token of its own, says so once, and shares again when it is over."""
+    async with open_scene(where) as scene, AsyncExitStack() as stack:
+        children = await scene.start(2, store_timeout=2.0, config={"min_refresh_interval": 0.01})
+        old = await get(children[0])
+        assert await get(children[1]) == old
+        if "path" in where:
+            lock = json.dumps({"lock": where["path"]})
+            hanging = await stack.enter_async_context(run_child(CODE, lock))
+            assert await hanging.hear("locked")
+            await hanging.pause()
+        else:
+            valkey: Valkey = request.getfixturevalue("valkey")
+            valkey.pause()
+        for child in children:
+            await child.say(do="invalidate", token=old)
+        own = [await get(child) for child in children]
+        assert len({old, *own}) == 3
+        for child in children:
+            failures = [said for said in child.told["logged"] if "the token store fails" in said]
+            assert len(failures) == 1
+        if "path" in where:
+            await hanging.kill()
+        else:
+            valkey.resume()
+        for child, token in zip(children, own, strict=True):
+            await child.say(do="invalidate", token=token)
+        await ask(*children)
+        shared = {await answer_of(child) for child in children}
+        assert len(shared) == 1
+        assert await scene.has(shared.pop())
+        assert scene.server.grants == 4
+
+
+# Clocks that are set apart
+
+
+@pytest.mark.parametrize("wall", [-HOUR, HOUR])
+async def test_clocks_apart_beside_a_server(valkey: Valkey, wall: float) -> None:
+    """A token is taken over with what is left of its life by the server's clock, and no other."""
+    async with open_scene({"url": valkey.url}, lifetime=HOUR / 6) as scene:
+        (first,) = await scene.start()
+        (second,) = await scene.start(wall=wall)
+        (third,) = await scene.start(wall=-wall)
+        await ask(first)
+        got = await first.hear("got")
+        for other in (second, third):
+            await ask(other)
+            found = await other.hear("got")
+            assert found["token"] == got["token"]
+            assert found["ends_at"] <= scene.ends_at(found["token"]) + ROUNDING
+            assert found["ends_at"] > scene.ends_at(found["token"]) - LIMIT
+        assert scene.server.grants == 1
+
+
+@pytest.mark.parametrize(
+    ("wall", "grants"),
+    [
+        pytest.param(-HOUR, 1, id="set back"),
+        pytest.param(HOUR / 2, 1, id="set forward, within the token's life"),
+        pytest.param(HOUR, 2, id="set forward, past the token's life"),
+    ],
+)
+async def test_a_wall_clock_that_is_set_on_one_machine(
+    tmp_path: Path, wall: float, grants: int
+) -> None:
+    """Other times of day make no token live longer; they cost one more grant at the worst."""
+    async with open_scene({"path": str(tmp_path / "tokens.db")}) as scene:
+        (first,) = await scene.start()
+        (second,) = await scene.start(wall=wall)
+        await ask(first)
+        got = await first.hear("got")
+        await ask(second)
+        found = await second.hear("got")
+        assert (found["token"] == got["token"]) == (grants == 1)
+        assert scene.server.grants == grants
+        assert found["ends_at"] <= scene.ends_at(found["token"]) + ROUNDING
+
+
+@pytest.mark.parametrize("wall", [-HOUR, 0.0, HOUR])
+async def test_a_token_that_has_run_out(where: dict[str, str], wall: float) -> None:
+    """No process hands out a token that has run out, whatever its wall clock says."""
+    async with open_scene(where, lifetime=2.0) as scene:
+        (first,) = await scene.start(wall=-wall)
+        dead = await get(first)
+        await first.kill()
+        (second,) = await scene.start(wall=wall)
+        issued = scene.server.tokens[dead]
+        await trio.sleep_until(issued.issued_at + issued.lifetime)
+        assert not scene.is_good(dead)
+        await ask(second)
+        got = await second.hear("got")
+        assert got["token"] != dead
+        assert got["at"] < scene.ends_at(got["token"])
+
+
+# Stores that may be read alone
+
+
+async def test_a_file_that_may_be_read_alone(tmp_path: Path) -> None:
+    """A process that cannot write works beside those that can, and writes again when it may."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    file = folder / "tokens.db"
+    async with open_scene({"path": str(file)}) as scene:
+        (writer,) = await scene.start()
+        shared = await get(writer)
+        await writer.kill()
+        file.chmod(0o400)
+        folder.chmod(0o500)
+        (reader,) = await scene.start(prefix=without_privileges())
+        token = await get(reader)
+        assert token != shared
+        assert scene.is_good(token)
+        folder.chmod(0o700)
+        file.chmod(0o600)
+        assert await scene.has(shared)
+        await reader.say(do="invalidate", token=token)
+        assert await get(reader) == shared
+        assert scene.server.grants == 2
+        failures = [said for said in reader.told["logged"] if "the token store fails" in said]
+        assert len(failures) == 1
+
+
+def without_privileges() -> tuple[str, ...]:
+    """Return what starts a program that has to ask before it writes, as root need not."""
+    if os.geteuid() != 0:
+        return ()
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("root writes everywhere, and there is no setpriv (util-linux) to forbid it")
+    return setpriv, "--bounding-set=-dac_override"
+
+
+async def test_a_user_of_the_server_who_may_read_alone(valkey: Valkey) -> None:
+    """A process without the right to write shares what is there, and writes again when it may."""
+    rights = "on >pass ~* &* +@read +@connection +eval +time +subscribe"
+    valkey.do("ACL", "SETUSER", "reader", *rights.split())
+    reading = {"url": valkey.url.replace("://", "://reader:pass@")}
+    async with open_scene({"url": valkey.url}) as scene:
+        (writer,) = await scene.start()
+        (reader,) = await scene.start(where=reading)
+        shared = await get(writer)
+        assert await get(reader) == shared
+        await writer.say(do="invalidate", token=shared)
+        assert await reader.hear("dropped") is not None
+        # It finds none, and may take no lease.
+        own = await get(reader)
+        assert scene.is_good(own)
+        assert not await scene.has(own)
+        newer = await get(writer)
+        assert newer not in (shared, own)
+        assert await scene.has(newer)
+        valkey.do("ACL", "SETUSER", "reader", "+@all")
+        await reader.say(do="invalidate", token=own)
+        assert await get(reader) == newer
+        await reader.say(do="invalidate", token=newer)
+        last = await get(reader)
+        assert await scene.has(last)
+        assert scene.server.grants == 4
+        failures = [said for said in reader.told["logged"] if "the token store fails" in said]
+        assert len(failures) == 1

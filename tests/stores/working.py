@@ -1,0 +1,138 @@
+"""A process of a fleet, which does what it is told and tells what comes of it.
+
+    python tests/stores/working.py SETTINGS
+
+SETTINGS is JSON: ``store`` (`open_store`), ``url`` of the token server, ``config``; ``wall``, the
+seconds by which its wall clock is set apart; ``lease`` and ``store_timeout`` in seconds. It tells
+``ready``, does what each line on stdin says, and ends with stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import sys
+import time
+from typing import Any
+
+import trio
+
+from trio_anon_session import (
+    AnonymousSession,
+    AnonymousSessionError,
+    Event,
+    Invalidated,
+    TokenManager,
+)
+from trio_anon_session.stores import (
+    RedisStore,
+    SharedTokenManager,
+    SQLiteStore,
+    TokenStore,
+    _access,
+    _shared,
+)
+from trio_anon_session.testing import TokenServer
+
+PATIENT = 20.0
+"""Seconds for a store to answer, where a test is not about that: the machine may be busy."""
+
+
+def tell(**what: object) -> None:
+    """Write a line."""
+    print(json.dumps(what), flush=True)
+
+
+def open_store(where: dict[str, str]) -> TokenStore:
+    """Return the store at a ``path`` or at a ``url``."""
+    return SQLiteStore(where["path"]) if "path" in where else RedisStore(where["url"])
+
+
+def observe(event: Event) -> None:
+    """Tell of a token that was dropped, here or elsewhere."""
+    if isinstance(event, Invalidated):
+        tell(dropped=event.fingerprint)
+
+
+async def get(session: AnonymousSession) -> None:
+    """Get the token, and tell of it; times are those of a clock that all processes share."""
+    try:
+        token = await session.get_access_token()
+    except AnonymousSessionError as error:
+        tell(got={"error": str(error)})
+        return
+    at = time.monotonic()
+    info = session.token_info
+    assert info is not None
+    ends_in = info.sent_at + info.lifetime - trio.current_time()
+    tell(got={"token": token, "at": at, "ends_at": time.monotonic() + ends_in})
+
+
+async def main(settings: dict[str, Any]) -> None:
+    """Do what stdin says until its end."""
+    config = TokenServer().config(settings["url"], **settings["config"])
+    store = open_store(settings["store"])
+    said = b""
+    async with (
+        SharedTokenManager(TokenManager(config), store) as manager,
+        AnonymousSession(config, manager, observers=[observe]) as session,
+        trio.open_nursery() as nursery,
+        # Not sys.stdin, for which a thread would have to wait.
+        trio.lowlevel.FdStream(os.dup(0)) as stdin,
+    ):
+        tell(ready=os.getpid())
+        while chunk := await stdin.receive_some():
+            *lines, said = (said + chunk).split(b"\n")
+            for line in lines:
+                match json.loads(line):
+                    case {"do": "get"}:
+                        nursery.start_soon(get, session)
+                    case {"do": "invalidate", "token": token}:
+                        session.invalidate(token)
+                    case {"do": "revoke"}:
+                        await session.revoke_tokens()
+                        tell(revoked=True)
+        nursery.cancel_scope.cancel()
+
+
+class TellingHandler(logging.Handler):
+    """Tells what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell of one record."""
+        tell(logged=record.getMessage())
+
+
+def set_wall_clock(by: float) -> None:
+    """Have all of this process see another time of day."""
+    true_time = time.time
+    time.time = lambda: true_time() + by
+
+
+def set_limits(settings: dict[str, Any]) -> None:
+    """Have the package wait for as long as the test likes."""
+    for module in (_access, _shared):
+        vars(module)["STORE_TIMEOUT"] = settings.get("store_timeout", PATIENT)
+    vars(_shared)["LEASE"] = settings.get("lease", _shared.LEASE)
+
+
+def hold_the_lock(path: str) -> None:
+    """Begin to write into a file of SQLite, and come to no end."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    tell(locked=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    if "lock" in settings:
+        hold_the_lock(settings["lock"])
+    else:
+        logging.basicConfig(level=logging.INFO, handlers=[TellingHandler()])
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        set_wall_clock(settings.get("wall", 0.0))
+        set_limits(settings)
+        trio.run(main, settings)
