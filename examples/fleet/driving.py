@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 from processes import Child, open_child
+from worker import open_store
+
+from trio_anon_session import Config, TokenManager
+from trio_anon_session.stores import SharedTokenManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class FleetError(Exception):
-    """Tells that a process has ended that nobody has told to."""
+    """Tells that a process has ended by itself, or that the one to be killed is not there."""
 
 
 @attrs.frozen
@@ -66,10 +70,7 @@ class Fleet:
 
     Attributes:
         workers: those that live.
-        tokens: the fingerprints of all tokens that were handed out.
-        holder: who has asked the endpoint for the next one, until somebody hands that out.
-        sent: how many requests the workers were about to send.
-        arrived: how many have reached the token server.
+        asked: how many requests have come to the token server.
         grants: how many tokens that has made; None until it has ended.
         kills: how many workers were killed.
         failed: what was said to tasks that got no token.
@@ -79,9 +80,7 @@ class Fleet:
 
     def __init__(self, nursery: trio.Nursery, size: Size, store: str) -> None:
         self.workers: list[Worker] = []
-        self.tokens: set[str] = set()
-        self.holder: Worker | None = None
-        self.sent = self.arrived = self.kills = self.came_back = 0
+        self.asked = self.kills = self.came_back = 0
         self.grants: int | None = None
         self.failed: list[str] = []
         self.logged: Counter[str] = Counter()
@@ -90,24 +89,25 @@ class Fleet:
         config = {
             "stale_buffer": size.lifetime / 2,
             "expired_buffer": size.lifetime / 6,
-            "request_timeout": 2.0,
+            "request_timeout": 10.0,
             "retry_interval": 0.2,
             "min_refresh_interval": 0.1,
         }
-        self._settings = {"store": store, "tasks": size.tasks, "config": config}
+        self._settings: dict[str, Any] = {"store": store, "tasks": size.tasks, "config": config}
         self._server: Child | None = None
         self._environ: dict[str, str] = {}
         self._send, self._receive = trio.open_memory_channel[tuple[Child, dict[str, Any] | None]](
             math.inf
         )
 
-    async def start(self, delay: float = 0.0) -> None:
+    async def start(self, delay: float = 0.0, hanging: int = 0) -> None:
         """Start all processes, and let them begin when the last of them is ready.
 
         Args:
             delay: seconds until the token endpoint answers.
+            hanging: how many times it never does: to the first request, to the third, and so on.
         """
-        settings = {"lifetime": self._size.lifetime, "delay": delay}
+        settings = {"lifetime": self._size.lifetime, "delay": delay, "hanging": hanging}
         self._server = await self._nursery.start(self._run, "token_server.py", settings)
         await self.hear_until(lambda: bool(self._environ))
         for _ in range(self._size.processes):
@@ -133,11 +133,26 @@ class Fleet:
                 self._send.send_nowait((child, told))
             self._send.send_nowait((child, None))
 
+    async def wait_for_request(self) -> None:
+        """Return when the next request has come to the token server, which has yet to answer."""
+        before = self.asked
+        await self.hear_until(lambda: self.asked > before)
+
+    async def find_holder(self) -> Worker:
+        """Return the process that asks the token server for all, by what the store says."""
+        store = open_store(self._settings["store"])
+        assert store is not None
+        async with SharedTokenManager(TokenManager(Config.from_env(self._environ)), store) as fleet:
+            seen = await fleet.look_at_store()
+        if seen.leased_by is None:
+            raise FleetError("nobody has the lease")
+        _host, pid, _random = seen.leased_by.split("/")
+        return next(worker for worker in self.workers if worker.child.process.pid == int(pid))
+
     async def kill(self, worker: Worker) -> None:
         """Send SIGKILL to a worker, which cannot see it coming, and start another one."""
         worker.child.process.kill()
         self.workers.remove(worker)
-        self.holder = None
         self.kills += 1
         successor = await self._start_worker()
         successor.tokens = worker.tokens
@@ -160,10 +175,6 @@ class Fleet:
         """Whether each process has handed out so many tokens."""
         return all(len(worker.tokens) >= tokens for worker in self.workers)
 
-    def is_asking(self) -> bool:
-        """Whether one of them has asked the endpoint for the next token, and waits for it."""
-        return self.holder is not None and self.sent == self.arrived
-
     async def hear_until(self, is_so: Callable[[], bool]) -> None:
         """Listen to all processes until something is so."""
         while not is_so():
@@ -179,7 +190,7 @@ class Fleet:
             case {"serves": environ}:
                 self._environ = environ
             case {"asked": _}:
-                self.arrived += 1
+                self.asked += 1
             case {"grants": grants}:
                 self.grants = grants
             case None if self.grants is None:
@@ -189,9 +200,6 @@ class Fleet:
         match told:
             case {"ready": _}:
                 worker.is_ready = True
-            case {"asks": _}:
-                self.holder = worker
-                self.sent += 1
             case {"token": token, "before_until": until}:
                 worker.before_until = until
                 self._hear_of_token(worker, token)
@@ -207,9 +215,6 @@ class Fleet:
                 raise FleetError("a process of the fleet has ended; what it wrote says why")
 
     def _hear_of_token(self, worker: Worker, token: str) -> None:
-        if token not in self.tokens:
-            self.tokens.add(token)
-            self.holder = None
         # The last one is a killed worker's, in whose place another one has started.
         if token not in worker.tokens:
             worker.tokens.append(token)

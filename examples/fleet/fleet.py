@@ -39,6 +39,8 @@ import trio
 from driving import Fleet, FleetError, Size
 from own_valkey import Valkey, find_server
 
+from trio_anon_session.stores import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,7 +49,7 @@ DROPS = 5
 DROPS_LIFETIME = 600.0
 """Seconds that tokens live meanwhile, so that nothing else ends one."""
 SLOW = 0.7
-"""Seconds until the endpoint answers, where something is to happen meanwhile."""
+"""Seconds until the endpoint answers, where the Valkey is restarted meanwhile."""
 DOWN = 1.0
 """Seconds without a Valkey, where it is restarted."""
 LIMIT = 600.0
@@ -85,15 +87,17 @@ class Run:
         name: what it is called in the table.
         store: what the processes are told.
         extra_grants: how many there may be besides one in each life.
-        delay: seconds until the token endpoint answers.
         act: what is done in each life.
+        delay: seconds until the token endpoint answers.
+        hanging: how many times it never does: to the first request, to the third, and so on.
     """
 
     name: str
     store: str
     extra_grants: int = 0
-    delay: float = 0.0
     act: Act | None = None
+    delay: float = 0.0
+    hanging: int = 0
 
 
 async def run_lives(size: Size, lives: int, run: Run) -> Fleet:
@@ -101,7 +105,7 @@ async def run_lives(size: Size, lives: int, run: Run) -> Fleet:
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
             fleet = Fleet(nursery, size, run.store)
-            await fleet.start(run.delay)
+            await fleet.start(run.delay, run.hanging)
             for life in range(1, lives + 1):
                 if run.act is not None:
                     await run.act(fleet, life)
@@ -112,9 +116,8 @@ async def run_lives(size: Size, lives: int, run: Run) -> Fleet:
 
 async def kill_holder(fleet: Fleet, _life: int) -> None:
     """Kill the process that asks the endpoint for the next token, for all of them."""
-    await fleet.hear_until(fleet.is_asking)
-    assert fleet.holder is not None
-    await fleet.kill(fleet.holder)
+    await fleet.wait_for_request()
+    await fleet.kill(await fleet.find_holder())
 
 
 async def restart(
@@ -124,7 +127,7 @@ async def restart(
     if life != in_life:
         return
     if while_asking:
-        await fleet.hear_until(fleet.is_asking)
+        await fleet.wait_for_request()
     await valkey.stop()
     await trio.sleep(DOWN)
     await valkey.start()
@@ -258,7 +261,8 @@ def plan(wishes: argparse.Namespace, ways: Sequence[Way]) -> list[Run]:
     """Return the runs that were asked for."""
     shared = [way for way in ways if way.is_shared]
     if wishes.kill:
-        return [Run(way.name, way.store, wishes.lives, SLOW, kill_holder) for way in shared]
+        kills = wishes.lives
+        return [Run(way.name, way.store, kills, kill_holder, hanging=kills) for way in shared]
     if not wishes.restart:
         return [Run(way.name, way.store) for way in ways]
     runs = []
@@ -266,14 +270,14 @@ def plan(wishes: argparse.Namespace, ways: Sequence[Way]) -> list[Run]:
         if way.valkey is not None:
             act = partial(restart, way.valkey, wishes.lives // 2 + 1)
             runs += [
-                Run(f"{way.name}, between grants", way.store, 0, SLOW, partial(act, False)),
+                Run(f"{way.name}, between grants", way.store, 0, partial(act, False)),
                 # Each process may get one of its own, as long as nobody answers.
                 Run(
                     f"{way.name}, during a grant",
                     way.store,
                     wishes.processes,
-                    SLOW,
                     partial(act, True),
+                    delay=SLOW,
                 ),
             ]
     return runs
@@ -289,7 +293,7 @@ async def main(wishes: argparse.Namespace) -> int:
                 problems = await show_drops(size, [way for way in ways if way.is_shared])
             else:
                 problems = await show_lives(size, wishes.lives, plan(wishes, ways))
-        except* FleetError as errors:
+        except* (FleetError, StoreError) as errors:
             problems = [str(error) for error in errors.exceptions]
     for problem in problems:
         print(f"WRONG: {problem}")

@@ -45,8 +45,9 @@ async def main() -> None:
     async with commands() as stdin:
         told = Lines(stdin)
         settings = await told.read() or {}
-        slow = FaultPlan(token_then=Fault(delay=settings["delay"]))
-        server = TellingServer(slow, lifetime=settings["lifetime"])
+        hanging = [Fault.hang(), None] * settings["hanging"]
+        faults = FaultPlan(token=hanging, token_then=Fault(delay=settings["delay"]))
+        server = TellingServer(faults, lifetime=settings["lifetime"])
         config = server.config()
         async with open_loopback(server) as url:
             variables = {

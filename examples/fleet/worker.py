@@ -21,9 +21,7 @@ from trio_anon_session import (
     Config,
     Event,
     Granted,
-    TokenInfo,
     TokenManager,
-    TokenRequestOptions,
 )
 from trio_anon_session.stores import RedisStore, SharedTokenManager, SQLiteStore, TokenStore
 
@@ -37,17 +35,6 @@ def open_store(where: str) -> TokenStore | None:
     if kind == "none":
         return None
     return SQLiteStore(path) if kind == "sqlite" else RedisStore(where)
-
-
-class TellingManager(TokenManager):
-    """Tells of each token request before it is sent."""
-
-    async def get_tokens_client_credentials_grant(
-        self, options: TokenRequestOptions | None = None
-    ) -> TokenInfo:
-        """Ask the token endpoint for a token, once."""
-        tell(asks=os.getpid())
-        return await super().get_tokens_client_credentials_grant(options)
 
 
 @attrs.define
@@ -102,7 +89,7 @@ async def main() -> None:
         settings = await told.read() or {}
         config = Config.from_env().replace(**settings["config"])
         store = open_store(settings["store"])
-        manager: Any = TellingManager(config)
+        manager: Any = TokenManager(config)
         if store is not None:
             # All that a fleet takes: the session, and what uses it, stay as they are.
             manager = SharedTokenManager(manager, store)
