@@ -207,6 +207,18 @@ async def test_a_late_holder_may_put_until_another_claims(
     assert not await store.put(NAME, other, TOKEN)
 
 
+async def test_a_drop_gives_nobody_a_lease(store: RedisStore) -> None:
+    """The version that a drop makes is the fence of no lease, whoever held one before."""
+    fence = await put(store)
+    assert await store.claim(NAME, "late", fence, 5.0)
+    await store.drop(NAME, MARK, 60.0)
+    version = (await store.look(NAME)).version
+    assert not await store.renew(NAME, version, 5.0)
+    assert not await store.put(NAME, version, TOKEN)
+    await store.release(NAME, version, "a failure", 3.0)
+    assert await store.look(NAME) == Look(version)
+
+
 async def test_of_many_who_claim_at_once_one_does(store: RedisStore) -> None:
     """Of thirty who have seen the same version, one gets the lease."""
     seen = await store.look(NAME)

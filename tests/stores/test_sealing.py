@@ -288,6 +288,21 @@ async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | N
     assert canaries_in(server.all_that_it_holds().decode("latin-1")) == []
 
 
+@pytest.mark.slow
+async def test_a_look_that_fails_shows_nothing_of_what_it_found(server: Valkey) -> None:
+    """An error about what is kept comes without the frames that have read it."""
+    plain = RedisStore(server.url)
+    await put(plain, StoredToken(ACCESS_TOKEN, MARK, 3600.0, 0.0))
+    with pytest.raises(StoreError, match=WRONG) as caught:
+        await RedisStore(server.url, encryption_key=KEY).look(NAME)
+    assert canaries_in("".join(traceback_with_locals(caught.value))) == []
+    answer = b"*2\r\n+1\r\n+%s\r\n" % ACCESS_TOKEN.encode()
+    async with open_answering(GREETING, answer) as port:
+        with pytest.raises(StoreError, match="makes no sense") as caught:
+            await RedisStore(f"redis://127.0.0.1:{port}").look(NAME)
+    assert canaries_in("".join(traceback_with_locals(caught.value))) == []
+
+
 class Hunt:
     """Looks for secrets in all that a store shows while everything goes wrong."""
 
