@@ -196,6 +196,12 @@ async def test_the_files_are_their_owners_alone(
     assert modes == dict.fromkeys(["tokens.db", "tokens.db-wal", "tokens.db-shm"], 0o600)
 
 
+def test_the_file_is_made_for_its_owner(path: Path, readable_by_default: None) -> None:
+    """There is no moment in which others could open the file, before SQLite has it either."""
+    assert not SQLiteStore(path)._make_file()
+    assert mode_of(path) == 0o600
+
+
 async def test_a_file_that_goes_before_it_is_opened(
     path: Path, readable_by_default: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
