@@ -243,6 +243,10 @@ class _Closing(BaseConnection):
     async def run(self, **kwargs: Any) -> None:
         try:
             await super().run(**kwargs)
+        except RedisError as error:
+            # Some versions of Trio take its cause off, on the way to the task that waits.
+            error.add_note(_words_of(error))
+            raise
         finally:
             for buffer in vars(self).values():
                 if isinstance(buffer, MemoryObjectSendStream | MemoryObjectReceiveStream):
@@ -272,6 +276,9 @@ def _words_of(error: BaseException) -> str:
             error = error.__cause__
         else:
             break
+    notes = getattr(error, "__notes__", None)
+    if notes:
+        return str(notes[0])
     name = type(error).__name__
     if name in _LOST:
         return "the connection was lost"
