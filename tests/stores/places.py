@@ -114,8 +114,9 @@ async def wait_until(
     is_so: Callable[[Look], bool], store: TokenStore, name: str, marks: Collection[str] = ()
 ) -> Look:
     """Look until something is so, and return what was seen then."""
-    while True:
-        seen = await store.look(name, marks)
-        if is_so(seen):
-            return seen
-        await trio.sleep(STEP)
+    with trio.fail_after(PATIENCE):
+        while True:
+            seen = await store.look(name, marks)
+            if is_so(seen):
+                return seen
+            await trio.sleep(STEP)

@@ -190,6 +190,19 @@ def test_dead_marks_are_forgotten() -> None:
     assert list(entry.dead) == ["mark-97", "mark-98", "mark-99"]
 
 
+def test_a_lease_of_which_nobody_knows_the_age() -> None:
+    """A holder that outlasts the machine's clocks, as one that is moved, leaves an entry."""
+    before = Moment(NOW.wall - 60.0, 20.0)
+    entry = Entry.from_json(FULL.to_json())
+    assert entry.renew(before, 7, 5.0)
+    assert entry.look(before, ()).leased_for == 5.0
+    assert Entry.from_json(entry.to_json()) == entry
+    entry = Entry.from_json(FULL.to_json())
+    assert entry.put(before, 7, StoredToken("record", "mark", 10.0, 0.0))
+    assert entry.look(before, ("dead",)).token is None
+    assert Entry.from_json(entry.to_json()) == entry
+
+
 @pytest.mark.parametrize(
     ("wall", "since_boot", "passed"),
     [

@@ -7,6 +7,7 @@ at all, is a :class:`TokenStore` with these.
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -107,16 +108,18 @@ class Entry:
         """See :meth:`TokenStore.renew`."""
         if self.version != fence or self.lease is None:
             return False
-        life = self.lease.life
-        self.lease = attrs.evolve(self.lease, life=Span(life.began, life.passed(now) + seconds))
+        began, passed = self.lease.life.began, self.lease.life.passed(now)
+        if passed == math.inf:
+            began, passed = now, 0.0
+        self.lease = attrs.evolve(self.lease, life=Span(began, passed + seconds))
         return True
 
     def put(self, now: Moment, fence: int, token: StoredToken) -> bool:
         """See :meth:`TokenStore.put`."""
         if self.version != fence or self.lease is None:
             return False
-        # However long this was on its way.
-        age = max(token.age, self.lease.life.passed(now))
+        # However long this was on its way. Older than its life is dead, be it by how much it may.
+        age = min(max(token.age, self.lease.life.passed(now)), token.lifetime)
         sent = Moment(now.wall - age, now.since_boot - age)
         self.token = Token(token.record, token.mark, Span(sent, token.lifetime))
         self.lease = self.failure = None
