@@ -74,6 +74,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a disk be as slow as it likes, where processes are in each other's way."""
+    monkeypatch.setattr(_sqlite, "BUSY_TIMEOUT", PATIENCE / 2)
+
+
+@pytest.fixture
 def readable_by_default() -> Iterator[None]:
     """Let whatever does not ask for another mode make files that all may read and write."""
     before = os.umask(0)
@@ -931,7 +937,9 @@ def run_program(program: str, *args: object) -> str:
 
 CLAIMER = """
     import sys, trio
-    from trio_anon_session.stores import SQLiteStore
+    from trio_anon_session.stores import SQLiteStore, _sqlite
+
+    _sqlite.BUSY_TIMEOUT = 30.0
 
     async def main():
         print("ready", flush=True)
@@ -980,7 +988,7 @@ def processes(count: int) -> Iterator[Callable[[Path, object], list[str]]]:
 
 
 @pytest.mark.slow
-async def test_processes_that_claim_at_once(path: Path) -> None:
+async def test_processes_that_claim_at_once(path: Path, patient: None) -> None:
     """Of several processes that claim at once exactly one gets the lease, each time."""
     store, winners = SQLiteStore(path), list[str | None]()
     with processes(4) as ask:
@@ -1006,11 +1014,13 @@ def test_processes_that_make_the_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_process_that_is_killed_at_work(path: Path) -> None:
+async def test_a_process_that_is_killed_at_work(path: Path, patient: None) -> None:
     """A process that is killed while it writes leaves a file that works as before."""
     program = """
         import sys, trio
-        from trio_anon_session.stores import SQLiteStore, StoredToken
+        from trio_anon_session.stores import SQLiteStore, StoredToken, _sqlite
+
+        _sqlite.BUSY_TIMEOUT = 30.0
 
         async def main():
             store = SQLiteStore(sys.argv[1])
@@ -1053,8 +1063,9 @@ def test_processes_that_are_forked_while_a_thread_works(path: Path) -> None:
     """A process that is forked at any moment can use the store, and so can the other one."""
     program = """
         import os, sys, threading, trio, warnings
-        from trio_anon_session.stores import SQLiteStore
+        from trio_anon_session.stores import SQLiteStore, _sqlite
 
+        _sqlite.BUSY_TIMEOUT = 30.0
         # Python warns of a fork beside threads, which is what this is about.
         warnings.simplefilter("ignore", DeprecationWarning)
         store = SQLiteStore(sys.argv[1])
