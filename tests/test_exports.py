@@ -151,6 +151,7 @@ def test_names_of_the_states() -> None:
         "trio_anon_session",
         "trio_anon_session.httpx2",
         "trio_anon_session.otel",
+        "trio_anon_session.stores",
         "trio_anon_session.testing",
     ],
 )
@@ -171,6 +172,11 @@ def test_exports_are_sorted_and_there(module: str) -> None:
             ["_auth", "_config", "_errors", "_events", "_manager", "_session", "_states", "_token"],
             # Not of users' concern: the annotations of others name them.
             {"Facts", "MalformedAnswerError"},
+        ),
+        (
+            "trio_anon_session.stores",
+            ["_memory", "_protocol", "_redis", "_shared", "_sqlite"],
+            set(),
         ),
         ("trio_anon_session.testing", ["_faults", "_open", "_server"], set()),
     ],
