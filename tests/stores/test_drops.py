@@ -558,7 +558,7 @@ def test_a_drop_that_is_cancelled_is_told_later(what: str) -> None:
 @given(
     drops=st.lists(
         st.tuples(
-            st.integers(0, 3), st.sampled_from(["invalidate", "revoke"]), st.floats(0.0, 20.0)
+            st.integers(0, 3), st.sampled_from(["invalidate", "revoke"]), st.floats(0.0, 5.0)
         ),
         max_size=8,
     ),
@@ -582,7 +582,7 @@ def test_promise_17_no_dead_token_is_handed_out_a_second_later(
             while True:
                 token = await session.get_access_token()
                 assert trio.current_time() <= dead_at.get(token, 1e9) + 1.0
-                await trio.sleep(0.05)
+                await trio.sleep(0.1)
 
         async with open_fleet(4, source, store) as sessions, trio.open_nursery() as nursery:
             for session in sessions:

@@ -19,6 +19,9 @@ T = TypeVar("T")
 STORE_TIMEOUT = 2.0
 """Seconds for one question to the store, after which it counts as down."""
 
+_LONGEST = 1e12
+"""Seconds; no answer is about as many."""
+
 _DOWN = "the token store fails (%s): until it answers again, this process gets its own tokens"
 
 
@@ -132,5 +135,7 @@ def is_look(answer: object) -> TypeGuard[Look]:
             if answer.failure is not None:
                 durations.append(answer.failure.pause)
             # None is less than nothing, but for a little that rounding makes.
-            return all(isinstance(each, int | float) and each > -1.0 for each in durations)
+            return all(
+                isinstance(each, int | float) and -1.0 < each < _LONGEST for each in durations
+            )
     return False

@@ -352,7 +352,6 @@ class SharedTokenManager(Unpicklable):
                     Doing.WRITING, self._store.claim, self._name, self._owner, seen.version, LEASE
                 )
             if fence is not None:
-                self._access.is_over(_STUCK)
                 answer, is_kept = await self._grant(fence, failures, options)
                 if not is_kept and was_overtaken:
                     # No endpoint is asked again and again because a store keeps nothing.
@@ -491,6 +490,8 @@ class SharedTokenManager(Unpicklable):
             self._access.say_once(_GARBAGE, StoreError("no token can be read from it"))
             return None
         self._access.is_over(_FOREIGN, _GARBAGE, _STUCK)
+        # By others at least, it can be written to.
+        self._access.works(Doing.WRITING)
         if self._config.refresh_jitter:
             return token
         # Who got the token is to refresh it first. The others find the new one then, or, where
@@ -596,7 +597,7 @@ class SharedTokenManager(Unpicklable):
             return True
         if is_kept:
             self._access.works(Doing.WRITING)
-            self._access.is_over(_FOREIGN, _GARBAGE)
+            self._access.is_over(_FOREIGN, _GARBAGE, _STUCK)
         return is_kept
 
     async def _tell_failure(self, fence: int, failures: int, outcome: object) -> None:
