@@ -144,7 +144,7 @@ def failure_record(error: TokenRequestError, count: int, config: Config) -> str:
     said = {name: _shown(text, config) for name, text in texts.items() if isinstance(text, str)}
     status = error.status_code
     return json.dumps(
-        {"count": count, "status_code": status if isinstance(status, int) else None, **said}
+        {"count": count, "status_code": status if _is_whole(status) else None, **said}
     )
 
 

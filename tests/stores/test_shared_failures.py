@@ -1,0 +1,509 @@
+"""Attempts that fail: who hears of them, who waits, and who tries again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    Config,
+    CredentialsRejectedError,
+    MalformedTokenResponseError,
+    TokenInfo,
+    TokenRequestError,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session.stores import Look, MemoryStore, SharedTokenManager, StoredFailure
+from trio_anon_session.stores._records import failure_record, name_of, read_failure_record
+
+from .faulty import FaultyStore, get_all, make_source, open_fleet
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+def busy(retry_after: float | None = None) -> TokenUnavailableError:
+    """Return what an endpoint says that is busy."""
+    return TokenUnavailableError(
+        "the endpoint answered 503",
+        status_code=503,
+        error="temporarily_unavailable",
+        error_description="come again",
+        request_id="r-1",
+        retry_after=retry_after,
+    )
+
+
+async def get_error(session: AnonymousSession) -> TokenRequestError:
+    """Get a token, which there is not, and return the error."""
+    with pytest.raises(TokenRequestError) as caught:
+        await session.get_access_token()
+    return caught.value
+
+
+async def errors_of(sessions: list[AnonymousSession]) -> list[TokenRequestError]:
+    """Get a token from each at once, which there is not, and return their errors."""
+    errors: list[TokenRequestError] = []
+
+    async def get(session: AnonymousSession) -> None:
+        errors.append(await get_error(session))
+
+    async with trio.open_nursery() as nursery:
+        for session in sessions:
+            nursery.start_soon(get, session)
+    return errors
+
+
+# Shared
+
+
+async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: MockClock) -> None:
+    """Each gets an error of its own with the endpoint's facts, and nobody asks again for it."""
+    source = make_source(latency=1.0, max_retries=0)
+    source.outcomes = [busy()] * 10
+    async with open_fleet(10, source, MemoryStore()) as sessions:
+        errors = await errors_of(sessions)
+        assert source.sent == [0.0]
+        assert trio.current_time() == 1.0
+    (own,) = [error for error in errors if "fleet" not in str(error)]
+    others = [error for error in errors if error is not own]
+    assert len({id(error) for error in others}) == 9
+    for error in others:
+        assert type(error) is TokenUnavailableError
+        assert str(error) == "the fleet's last attempt failed: the endpoint answered 503"
+        assert (error.status_code, error.error) == (503, "temporarily_unavailable")
+        assert (error.error_description, error.request_id) == ("come again", "r-1")
+        assert error.retryable
+        assert error.retry_after is not None
+
+
+async def test_the_advice_comes_along(autojump_clock: MockClock) -> None:
+    """What to do about it is said to all."""
+    source = make_source(latency=1.0, max_retries=0)
+    error = busy()
+    error.next_step = "Wait."
+    source.outcomes = [error]
+    async with open_fleet(2, source, MemoryStore()) as sessions:
+        assert [str(error).endswith(". Wait.") for error in await errors_of(sessions)] == [True] * 2
+
+
+async def test_what_a_process_could_not_reach_is_told_to_those_who_waited_alone(
+    autojump_clock: MockClock,
+) -> None:
+    """Without an answer it may be the process's own network, and the next one tries at once."""
+    source = make_source(latency=1.0, max_retries=0)
+    source.outcomes = [TokenUnavailableError("no route to the endpoint")]
+    async with open_fleet(3, source, MemoryStore()) as (first, second, late):
+        assert len(await errors_of([first, second])) == 2
+        assert len(source.sent) == 1
+        assert await late.get_access_token() == "token-1"
+        assert source.sent == [0.0, 1.0]
+
+
+async def test_failures_that_follow_each_other_are_seen_by_all_who_waited(
+    autojump_clock: MockClock,
+) -> None:
+    """Also by one who looks again after the next attempt has failed as well."""
+    source, store = make_source(latency=0.1, max_retries=0), MemoryStore()
+    source.outcomes = [TokenUnavailableError("no route")] * 2
+    async with (
+        SharedTokenManager(source, store) as first,
+        SharedTokenManager(source, store) as second,
+        SharedTokenManager(source, store) as waiting,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def fail(manager: SharedTokenManager) -> None:
+            with pytest.raises(TokenUnavailableError):
+                await manager.get_tokens_client_credentials_grant()
+
+        nursery.start_soon(fail, first)
+        await wait_all_tasks_blocked()
+        # Nobody tells it of news: it looks a quarter of a second later at the earliest.
+        nursery.start_soon(fail, waiting)
+        await trio.sleep(0.101)
+        await fail(second)
+    assert len(source.sent) == 2
+
+
+async def test_rejected_credentials_are_nobody_elses_business(autojump_clock: MockClock) -> None:
+    """The secret of another process may be the right one: each is told by the endpoint itself."""
+    source = make_source(latency=0.5)
+    source.outcomes = [CredentialsRejectedError("no", status_code=401, error="invalid_client")]
+    async with open_fleet(3, source, MemoryStore()) as sessions, trio.open_nursery() as nursery:
+        getters = [start_getters(nursery, session, 1)[0] for session in sessions]
+    assert sorted(str(getter.token) for getter in getters) == ["None", "token-1", "token-1"]
+    (error,) = [getter.error for getter in getters if getter.error is not None]
+    assert type(error) is CredentialsRejectedError
+    assert len(source.sent) == 2
+
+
+async def test_rejected_credentials_leave_no_pause(autojump_clock: MockClock) -> None:
+    """A process with a wrong secret keeps nobody from a token, however often it tries."""
+    wrong, right = make_source(client_secret="wrong"), make_source(lifetime=100.0)
+    wrong.outcomes = [CredentialsRejectedError("no", status_code=401)] * 1000
+    store = MemoryStore()
+    async with open_fleet(1, wrong, store) as (bad,), open_fleet(1, right, store) as (good,):
+        await get_error(bad)
+        assert await good.get_access_token() == "token-1"
+        await trio.sleep(60.0)
+        # And it has the fleet's.
+        assert await bad.get_access_token() == "token-2"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        TokenRequestError("no such scope", retryable=False, status_code=400, error="invalid_scope"),
+        ValueError("not ours"),
+        OSError("not ours"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_would_not_pass_is_told_to_nobody(
+    autojump_clock: MockClock, refusal: Exception
+) -> None:
+    """Neither a refusal nor an error that is not ours leaves anything in the store."""
+    source, store = make_source(max_retries=0), MemoryStore()
+    source.outcomes = [refusal]
+    async with open_fleet(1, source, store) as (session,):
+        error = await get_error(session)
+        assert "fleet" not in str(error)
+        seen = await store.look(name_of(source.config))
+        assert seen.failure is None
+        assert seen.leased_for == 0
+
+
+async def test_a_malformed_answer_is_one(autojump_clock: MockClock) -> None:
+    """The endpoint did answer, and is left alone for the pause."""
+    source = make_source(max_retries=0)
+    source.outcomes = [MalformedTokenResponseError("no token in it", status_code=200)]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await get_error(first)
+        error = await get_error(second)
+        assert (type(error), error.status_code) == (TokenUnavailableError, 200)
+        assert len(source.sent) == 1
+
+
+# Pauses
+
+
+@pytest.mark.parametrize("retry_after", [3.0, 17.0, 1000.0])
+async def test_what_the_endpoint_asks_for_is_kept_by_all(
+    autojump_clock: MockClock, retry_after: float
+) -> None:
+    """A ``Retry-After``, within the longest pause there is: nobody tries before, and one after."""
+    source = make_source(latency=0.1, max_retry_interval=60.0, max_retries=3)
+    source.outcomes = [busy(retry_after)]
+    pause = min(retry_after, 60.0)
+    async with open_fleet(10, source, MemoryStore()) as sessions:
+        async with trio.open_nursery() as nursery:
+            getters = [start_getters(nursery, session, 1)[0] for session in sessions]
+            await trio.sleep(1.0)
+            # One that comes later, too.
+            source.outcomes = []
+        assert source.sent == pytest.approx([0.0, 0.1 + pause], abs=0.6)
+        assert source.sent[1] >= 0.1 + pause
+        assert {getter.token for getter in getters} == {"token-1"}
+        assert all(session.statistics().failures == 1 for session in sessions)
+
+
+async def test_one_that_comes_in_a_pause_is_told_at_once(autojump_clock: MockClock) -> None:
+    """Without asking anybody, and with the seconds that are left."""
+    source = make_source(max_retries=0)
+    source.outcomes = [busy(20.0)]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await get_error(first)
+        await trio.sleep(5.0)
+        error = await get_error(second)
+        assert trio.current_time() == 5.0
+        assert error.retry_after == 15.0
+        assert len(source.sent) == 1
+        await trio.sleep(15.0)
+        assert await second.get_access_token() == "token-1"
+
+
+async def test_promise_12_a_failing_fleet_sends_one_attempt_a_pause(
+    autojump_clock: MockClock,
+) -> None:
+    """However many processes and getters ask, and for however long the endpoint fails."""
+    source = make_source(latency=0.2, retry_interval=2.0, max_retry_interval=60.0, max_retries=3)
+    source.outcomes = [busy() for _ in range(10_000)]
+
+    async def ask_again_and_again(session: AnonymousSession) -> None:
+        while True:
+            with trio.move_on_after(1e9):
+                try:
+                    await session.get_access_token()
+                    return
+                except TokenUnavailableError:
+                    await trio.sleep(0.3)
+
+    async with open_fleet(20, source, MemoryStore()) as sessions:
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(ask_again_and_again, session)
+            await trio.sleep(1800.0)
+            assert source.most_in_flight == 1
+            # The n-th pause is a sixth of the doubled interval at the least; from the sixth on,
+            # of the longest.
+            for nth, (one, other) in enumerate(zip(source.sent, source.sent[1:], strict=False)):
+                assert other - one >= min(2.0 * 2.0**nth / 2, 60.0) / 3
+            assert 30 <= len(source.sent) <= 200
+            source.outcomes = []
+        assert len({session.get_access_token_nowait() for session in sessions}) == 1
+
+
+async def test_an_endpoint_that_asks_for_no_pause_is_given_one(autojump_clock: MockClock) -> None:
+    """``Retry-After: 0`` means the shortest distance of grants, for all the fleet together."""
+    source = make_source(latency=0.01, max_retries=5, min_refresh_interval=1.0)
+    source.outcomes = [busy(0.0) for _ in range(40)]
+    async with open_fleet(20, source, MemoryStore()) as sessions:
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                start_getters(nursery, session, 1)
+                # Not in step.
+                await trio.sleep(0.04)
+    gaps = [b - a for a, b in zip(source.sent, source.sent[1:], strict=False)]
+    assert min(gaps) >= 1.0 - 1e-9
+
+
+async def test_pauses_grow_with_the_fleets_failures(autojump_clock: MockClock) -> None:
+    """Processes that come and go do not each begin with the shortest."""
+    source, store = make_source(max_retries=0, max_retry_interval=600.0), MemoryStore()
+    pauses = []
+    for _ in range(8):
+        source.outcomes = [busy()]
+        async with open_fleet(1, source, store) as (session,):
+            await get_error(session)
+        seen = await store.look(name_of(source.config))
+        assert seen.failure is not None
+        pauses.append(seen.failure.pause)
+        await trio.sleep(seen.failure.pause)
+    for nth, pause in enumerate(pauses):
+        assert 2.0 * 2.0**nth / 6 <= pause + 0.4
+        assert pause <= max(1.0, 2.0 * 2.0**nth / 2)
+    # A token ends it.
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        source.outcomes = [busy()]
+        session.invalidate("token-1")
+        await get_error(session)
+    seen = await store.look(name_of(source.config))
+    assert seen.failure is not None
+    assert seen.failure.pause <= 1.0
+
+
+async def test_a_session_meets_its_own_pause_at_most_once(autojump_clock: MockClock) -> None:
+    """What a process has left for the others costs it no attempts of a round."""
+    source = make_source(latency=0.2, max_retries=5, max_retry_interval=20.0)
+    source.outcomes = [busy() for _ in range(5)]
+    async with open_fleet(1, source, MemoryStore()) as (session,):
+        assert await session.get_access_token() == "token-1"
+        assert len(source.sent) == 6
+
+
+async def test_promise_11_a_pause_is_no_matter_while_a_token_is_usable(
+    autojump_clock: MockClock,
+) -> None:
+    """No getter sees an error of the fleet's while there is a token."""
+    source = make_source(lifetime=600.0, stale_buffer=300.0, latency=0.1)
+    async with open_fleet(5, source, MemoryStore()) as sessions:
+        await get_all(sessions)
+        source.outcomes = [busy() for _ in range(10_000)]
+        while trio.current_time() < 569.0:
+            await trio.sleep(1.0)
+            for session in sessions:
+                assert session.get_access_token_nowait() == "token-1"
+        source.outcomes = []
+        await trio.sleep(60.0)
+        assert {session.state for session in sessions} == {TokenState.FRESH}
+
+
+async def test_what_one_process_cannot_reach_another_gets(autojump_clock: MockClock) -> None:
+    """One whose network is broken takes over what the others are given."""
+    broken, whole = make_source(), make_source(lifetime=600.0, latency=0.1)
+    broken.outcomes = [TokenUnavailableError("no route") for _ in range(10_000)]
+    broken.latency = 3.0
+    store = MemoryStore()
+    async with open_fleet(1, broken, store) as (ill,), open_fleet(3, whole, store) as others:
+        async with trio.open_nursery() as nursery:
+            getters = [start_getters(nursery, session, 1)[0] for session in [ill, *others]]
+        assert {getter.token for getter in getters} == {"token-1"}
+        for _ in range(3000):
+            await trio.sleep(1.0)
+            for session in [ill, *others]:
+                session.get_access_token_nowait()
+
+
+OUTCOMES = ("good", "busy", "asks", "no route", "rejected")
+
+
+# What is said of them
+
+
+async def test_a_failure_is_not_the_next_ones(autojump_clock: MockClock) -> None:
+    """One that comes when the pause is over makes an attempt of its own."""
+    source = make_source(max_retries=0)
+    source.outcomes = [busy(5.0)]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        await get_error(first)
+        await trio.sleep(5.0)
+        assert await second.get_access_token() == "token-1"
+
+
+_WORDS = st.text(max_size=20) | st.just("s3cret") | st.just("of s3cret!")
+
+
+class _OddError(TokenRequestError):
+    """An error of somebody else's, with anything in it."""
+
+
+@given(
+    facts=st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.one_of(st.none(), _WORDS, st.integers(), st.booleans(), st.floats())
+            for name in (
+                *("status_code", "error", "error_description", "request_id", "next_step"),
+                *("retry_after", "attempts"),
+            )
+        },
+    ),
+    words=_WORDS,
+    count=st.integers(0, 2000),
+)
+def test_any_error_can_be_told(facts: dict[str, Any], words: str, count: int) -> None:
+    """What a foreign manager's error holds is told if it is text, and without our secret."""
+    config = make_config(client_secret="s3cret")
+    error = _OddError(words)
+    vars(error).update(facts)
+    record = failure_record(error, count, config)
+    assert "s3cret" not in record
+    told, counted = read_failure_record(record, 3.0, config)
+    assert counted == min(count, 1000)
+    assert told is not None
+    assert "s3cret" not in str(told)
+    assert told.retry_after == 3.0
+    for name in ("error", "error_description", "request_id", "next_step"):
+        assert isinstance(getattr(told, name), str | None)
+
+
+@given(
+    record=st.one_of(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner),
+        ).map(json.dumps),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "count": st.integers() | st.booleans() | st.text(),
+                "status_code": st.none() | st.integers() | st.text(),
+                "message": st.none() | st.text() | st.integers(),
+                "error": st.none() | st.text() | st.lists(st.integers()),
+            },
+        ).map(json.dumps),
+    )
+)
+def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None:
+    """Whatever text is kept in a failure's place, nobody fails of it but in the usual way."""
+    told, count = read_failure_record(record, 1.0, make_config())
+    assert 0 <= count <= 1000
+    if told is not None:
+        assert str(told).isprintable()
+        assert told.retryable
+
+
+async def test_a_failure_that_is_garbage_is_none(autojump_clock: MockClock) -> None:
+    """A getter gets its token, and the count begins anew."""
+    for record in ("", "garbage", "{}", '{"count": true}', '{"count": -1}', '{"count": "3"}'):
+        source, store = make_source(max_retries=0), FaultyStore()
+        store.lies = {"look": Look(7, failure=StoredFailure(record, 7, 50.0)), "claim": 8}
+        store.lies["put"] = True
+        async with open_fleet(1, source, store) as (session,):
+            assert await session.get_access_token() == "token-1"
+
+
+async def test_a_failure_keeps_the_secret_of_a_careless_manager(autojump_clock: MockClock) -> None:
+    """What a foreign manager says of an attempt reaches the store without the client's secret."""
+    source, store = make_source(client_secret="s3cret", max_retries=0), MemoryStore()
+    source.outcomes = [
+        TokenUnavailableError("no: s3cret", status_code=503, error_description="for s3cret")
+    ]
+    async with open_fleet(2, source, store) as (first, second):
+        await get_error(first)
+        error = await get_error(second)
+        assert error.error_description == "for ***"
+        seen = await store.look(name_of(source.config))
+        assert seen.failure is not None
+        assert "s3cret" not in seen.failure.record
+
+
+@given(
+    outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=20),
+    latency=st.floats(0.0, 3.0),
+    comes=st.lists(st.floats(0.0, 60.0), min_size=1, max_size=10),
+)
+def test_whatever_fails_the_fleet_recovers(
+    outcomes: list[str], latency: float, comes: list[float]
+) -> None:
+    """After any failures, all have the same token soon, with one attempt at a time."""
+    kinds: dict[str, Any] = {
+        "good": None,
+        "busy": busy(),
+        "asks": busy(4.0),
+        "no route": TokenUnavailableError("no route"),
+        "rejected": CredentialsRejectedError("no", status_code=401),
+    }
+
+    async def main() -> None:
+        config = make_config(max_retries=2, max_retry_interval=20.0)
+        source = FakeTokenManager(config, latency=latency)
+        for outcome in outcomes:
+            source.outcomes.append(
+                kinds[outcome]
+                or TokenInfo.from_answer(f"t{len(source.outcomes)}", 30.0, 0.0, config)
+            )
+
+        async def come(session: AnonymousSession, at: float) -> None:
+            await trio.sleep_until(at)
+            while True:
+                try:
+                    await session.get_access_token()
+                    return
+                except TokenRequestError as error:
+                    await trio.sleep(max(0.1, error.retry_after or 0.1))
+
+        async with open_fleet(len(comes), source, MemoryStore()) as sessions:
+            async with trio.open_nursery() as nursery:
+                for session, at in zip(sessions, comes, strict=True):
+                    nursery.start_soon(come, session, at)
+            assert source.most_in_flight == 1
+            source.outcomes = []
+            await trio.sleep(200.0)
+            assert len(set(await get_all(sessions))) == 1
+            gaps = [b - a for a, b in zip(source.sent, source.sent[1:], strict=False)]
+            assert source.most_in_flight == 1
+            assert all(gap >= 0 for gap in gaps)
+
+    run_virtually(main)
+
+
+def test_a_shared_error_names_no_process() -> None:
+    """It is the fleet's: a session that meets what it has left itself is told the same."""
+    config = Config(client_id="id", client_secret="secret")
+    told, _ = read_failure_record(failure_record(busy(), 1, config), 0.0, config)
+    assert told is not None
+    assert str(told).startswith("the fleet's last attempt failed: ")
+    assert told.retry_after is None
