@@ -281,7 +281,8 @@ async def test_a_store_that_gives_nobody_the_lease(
     store.lies = {"claim": None}
     async with open_fleet(1, source, store) as (session,):
         assert await session.get_access_token() == "token-1"
-        assert len(store.times("claim")) <= 15.0 / 0.05 + 1
+        # The last one when that time is over: it may have been spent stopped.
+        assert len(store.times("claim")) <= 15.0 / 0.05 + 2
         await trio.sleep(3600.0)
         assert session.get_access_token_nowait() == "token-2"
         assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -327,16 +327,19 @@ class SharedTokenManager(Unpicklable):
 
     async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Return a token by way of the store."""
-        # Longer than that, no attempt of another process takes.
-        give_up_at = trio.current_time() + self._config.request_timeout + LEASE
-        awaited: int | None = None
+        version = awaited = None
+        give_up_at = math.inf
         was_overtaken = False
-        while trio.current_time() < give_up_at:
+        while True:
             # Before the look, so that no news is missed after it.
             news = self._news
             await self._deliver_drops()
             asked_at = trio.current_time()
             seen = await self._look()
+            if seen.version != version:
+                version = seen.version
+                # Longer than that, no lease lasts, and each that follows is another version.
+                give_up_at = trio.current_time() + self._config.request_timeout + LEASE
             token = self._take_over(seen.token, asked_at)
             if token is not None:
                 return token
@@ -360,6 +363,9 @@ class SharedTokenManager(Unpicklable):
                     return self._hand_out(answer)
                 was_overtaken = True
                 continue
+            # Not before a look and a claim: this process may have been stopped for so long.
+            if trio.current_time() >= give_up_at:
+                break
             pause = min(random.uniform(0.5, 1.0) * PACE, blocked_for)
             with trio.move_on_after(max(_MOMENT, pause)):
                 await news.wait()
