@@ -1,0 +1,129 @@
+"""Fleets of any kind keep what is claimed of them: drawn, and those that found something."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import example, given
+
+from trio_anon_session.testing._timelines.timeline import Answer, Get, Invalidate, Revoke
+from trio_anon_session.testing.strategies import TICK
+
+from .draws import fleets
+from .fleets import Act, Crash, EndpointTrouble, Fleet, Stop, StoreTrouble
+from .log import Asked, Got, Sent
+from .referee import LEASE, run_fleet
+from .run import play
+
+EVERYBODY = Act(who="all", what=Get(at=TICK))
+
+
+# Two in a row do not answer: one is stopped, and the endpoint lets the other one wait.
+@example(
+    Fleet(
+        joins=(0.0, 0.0, 0.0),
+        acts=(EVERYBODY, Act(who="holder", what=Stop(at=0.5, seconds=900.0))),
+        endpoint=(EndpointTrouble(at=1.0, seconds=60.0, answer=Answer(latency=30.0 + TICK)),),
+        latency=1.0,
+    )
+)
+# Who waits is stopped for longer than anybody waits.
+@example(
+    Fleet(
+        joins=(TICK, TICK, 2.0),
+        every=7.5,
+        acts=(
+            EVERYBODY,
+            Act(who="holder", what=Crash(at=1.5)),
+            Act(what=Stop(at=1.5, passes=39, seconds=90.0)),
+        ),
+        latency=1.0,
+        lifetime=60.0,
+        ends_at=166.0,
+    )
+)
+# The store takes no word of a dropped token, and has no news afterwards.
+@example(
+    Fleet(
+        acts=(EVERYBODY, Act(what=Revoke(at=8.0))),
+        store=(StoreTrouble(at=8.0, seconds=TICK, kind="hangs"),),
+    )
+)
+@example(
+    Fleet(
+        acts=(EVERYBODY, Act(what=Invalidate(at=8.0))),
+        store=(StoreTrouble(at=8.0, seconds=0.5, kind="read-only"),),
+    )
+)
+# A process waits for somebody else's attempt, and then makes its own.
+@example(
+    Fleet(
+        joins=(0.0, 0.0, 0.0),
+        acts=(
+            Act(who="all", what=Get(at=1.0, passes=29, count=2, gives_up=1.0)),
+            Act(who="all", what=Get(at=3.0)),
+        ),
+        endpoint=(
+            EndpointTrouble(
+                at=0.0, seconds=2.0, answer=Answer(kind="unavailable", retry_after=0.0)
+            ),
+        ),
+        store=(StoreTrouble(at=0.0, seconds=700.0, kind="read-only", who=(0,)),),
+        latency=0.5,
+        store_latency=TICK,
+        seed=2946,
+    )
+)
+@given(fleets())
+def test_a_fleet_keeps_every_claim(fleet: Fleet) -> None:
+    """Whatever fails, stops, dies or is dropped, the referee finds nothing."""
+    _, tally = run_fleet(fleet)
+    assert tally.grants <= tally.attempts
+
+
+@given(fleets(troubles=False))
+def test_a_fleet_without_trouble_makes_one_grant_in_a_life(fleet: Fleet) -> None:
+    """Grants are lives to the number, and no getter is held after its process's first token."""
+    played, tally = run_fleet(fleet)
+    lives = tally.lives + tally.under_way
+    assert tally.grants == tally.attempts == lives
+    sent = [entry.at for entry in played.log if isinstance(entry.what, Sent)]
+    # Until the first process finds a token STALE, and has looked and claimed.
+    longest = fleet.until_stale + fleet.refresh_jitter + 2 * fleet.store_latency
+    lasts = fleet.ends_at - sent[0]
+    assert math.ceil(lasts / (longest + TICK)) <= lives <= math.ceil(lasts / fleet.until_stale)
+    served_at: dict[int, float] = {}
+    asked = {entry.what.getter: entry.at for entry in played.log if isinstance(entry.what, Asked)}
+    for entry in played.log:
+        if isinstance(entry.what, Got):
+            asked_at = asked[entry.what.getter]
+            assert entry.at == asked_at or asked_at < served_at.setdefault(entry.who, entry.at)
+
+
+def test_a_killed_holder_delays_the_others_by_its_lease() -> None:
+    """Held getters get a token when the lease has ended, and no grant is made before."""
+    fleet = Fleet(
+        joins=(0.0,) * 5,
+        acts=(EVERYBODY, Act(who="holder", what=Crash(at=1.0))),
+        latency=2.0,
+        ends_at=60.0,
+    )
+    played, tally = run_fleet(fleet)
+    sent = [entry.at for entry in played.log if isinstance(entry.what, Sent)]
+    assert sent[1] == TICK + LEASE
+    assert {e.at for e in played.log if isinstance(e.what, Got)} == {TICK + LEASE + 2.0}
+    assert (tally.lives, tally.lost, tally.grants) == (1, 1, 2)
+
+
+def test_two_that_are_equal_run_alike() -> None:
+    """A fleet is all that its run depends on."""
+    fleet = Fleet(
+        joins=(0.0, 0.0, 1.0),
+        every=450.0,
+        acts=(EVERYBODY, Act(who="holder", what=Stop(at=3000.5, seconds=20.0))),
+        latency=1.0,
+        seed=7,
+    )
+    first, second = play(fleet), play(fleet)
+    assert first.log == second.log
+    assert first.questions == second.questions
