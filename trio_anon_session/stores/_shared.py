@@ -66,6 +66,8 @@ FAREWELL = 0.5
 """Seconds in which a cancelled attempt may give its lease back; else that runs out by itself."""
 QUIET = 300.0
 """Seconds without news, after which they are listened for anew: a connection may be gone unseen."""
+_TURNS = 3
+"""Attempts of others, one after another, of which nothing comes, and that are waited for."""
 _MOMENT = 0.05
 """Seconds between two looks at the least."""
 _SPREAD = 0.1
@@ -327,6 +329,9 @@ class SharedTokenManager(Unpicklable):
 
     async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Return a token by way of the store."""
+        # Longer than that, no attempt lasts; each that follows is another version.
+        patience = self._config.request_timeout + LEASE
+        last_at = trio.current_time() + _TURNS * patience
         version = awaited = None
         give_up_at = math.inf
         was_overtaken = False
@@ -338,8 +343,7 @@ class SharedTokenManager(Unpicklable):
             seen = await self._look()
             if seen.version != version:
                 version = seen.version
-                # Longer than that, no lease lasts, and each that follows is another version.
-                give_up_at = trio.current_time() + self._config.request_timeout + LEASE
+                give_up_at = min(trio.current_time() + patience, last_at)
             token = self._take_over(seen.token, asked_at)
             if token is not None:
                 return token
