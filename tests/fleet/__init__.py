@@ -8,5 +8,7 @@
 ``run``      `run_fleet`: plays a fleet in virtual time, and writes the log
 ``referee``  reads the log, and finds the first broken claim
 ``draws``    `fleets()`, which draws them
+``days``     the runs that are counted
+``page``     the tables of `docs/explanation/fleet.md`, made of that
 ===========  ==============================================================
 """

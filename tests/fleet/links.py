@@ -35,7 +35,7 @@ class Link:
         start: starts a task that is not the process's, and outlives it.
 
     Attributes:
-        questions: how many this process has asked.
+        questions: how many this process has asked, beside what it listened for.
         lease: the fence of the lease that this process knows to have; None for none.
         is_dead: whether the process is: nothing goes through any more.
     """
@@ -120,7 +120,6 @@ class Link:
     @asynccontextmanager
     async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """See `TokenStore`."""
-        self.questions += 1
         self._refuse()
         async with self._store.listen(name) as wait_for_news:
 
