@@ -309,7 +309,7 @@ class _Referee:
                     f"token {self.name(token)} overwrites {self.name(before.token)}, "
                     f"which is {before.issued_at - issued_at:g} s newer",
                 )
-            is_stale = issued_at >= before.issued_at + self.fleet.until_stale - self.ageing
+            is_stale = self._was_stale(before, issued_at)
             was_reported = any(token == before.token for _, _, token in self.reports)
             is_excused = was_reported or self._was_put_meanwhile(before, put.fence)
             if not is_stale and before.until == math.inf and not is_excused:
@@ -322,6 +322,11 @@ class _Referee:
         self._let_go(at)
         self.kept.append(_Kept(token, issued_at, at, who, put.fence))
         self.kept_under.add(put.fence)
+
+    def _was_stale(self, kept: _Kept, at: float) -> bool:
+        # It counts from the lease: its process may have been stopped between claim and request.
+        since = min(kept.issued_at, self.claims[kept.fence][0])
+        return at >= since + self.fleet.until_stale - self.ageing
 
     def _was_put_meanwhile(self, before: _Kept, fence: int) -> bool:
         """Tell whether a token was put late, between another process's look and its claim.
@@ -590,9 +595,7 @@ class _Referee:
         lives = instead = 0
         before: _Kept | None = None
         for one in self.kept:
-            is_life = before is None or one.issued_at >= (
-                before.issued_at + self.fleet.until_stale - self.ageing
-            )
+            is_life = before is None or self._was_stale(before, one.issued_at)
             lives, instead = lives + is_life, instead + (not is_life)
             before = one
         direct = sum(request.is_direct for request in self.requests)

@@ -236,15 +236,8 @@ class _Process:
             self.stage.note(self.number, what)
 
     async def run(self) -> None:
-        fleet = self.stage.fleet
-        await trio.sleep_until(fleet.joins[self.number])
-        self.stage._nursery.start_soon(self._run_behind_the_switch)
-
-    async def _run_behind_the_switch(self) -> None:
-        self.switch.enter()
-        # The first task that is behind it.
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run)
+        await trio.sleep_until(self.stage.fleet.joins[self.number])
+        self._start(self.stage._nursery, self._run)
 
     async def _run(self) -> None:
         config = self.stage.config
@@ -269,11 +262,11 @@ class _Process:
         match deed:
             case Get():
                 for _ in range(deed.count):
-                    self._start(self._get, deed)
+                    self._start(self._nursery, self._get, deed)
             case Invalidate():
-                self._start(self._invalidate, deed.age)
+                self._start(self._nursery, self._invalidate, deed.age)
             case Revoke():
-                self._start(self._revoke)
+                self._start(self._nursery, self._revoke)
             case Stop():
                 if not self.switch.is_off:
                     self.note(Stopped())
@@ -292,10 +285,13 @@ class _Process:
         self.note(Gone(in_order))
         self._is_gone = True
 
-    def _start(self, async_fn: Callable[..., Awaitable[None]], *args: object) -> None:
+    def _start(
+        self, nursery: trio.Nursery, async_fn: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """Start a task that is the process's."""
         context = copy_context()
         context.run(self.switch.enter)
-        context.run(self._nursery.start_soon, async_fn, *args)
+        context.run(nursery.start_soon, async_fn, *args)
 
     async def _resume_later(self, seconds: float) -> None:
         await trio.sleep(seconds)
