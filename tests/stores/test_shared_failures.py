@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +30,11 @@ from trio_anon_session.stores._records import failure_record, name_of, read_fail
 from .faulty import FaultyStore, get_all, make_source, open_fleet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trio.testing import MockClock
+
+    from trio_anon_session import TokenRequestOptions
 
 
 def busy(retry_after: float | None = None) -> TokenUnavailableError:
@@ -498,6 +504,51 @@ def test_whatever_fails_the_fleet_recovers(
             assert all(gap >= 0 for gap in gaps)
 
     run_virtually(main)
+
+
+class _OwnError(BaseException):
+    pass
+
+
+class _Failing(FakeTokenManager):
+    """Fails as told, and keeps nothing of it."""
+
+    make: Callable[[], BaseException] = _OwnError
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        await trio.lowlevel.checkpoint()
+        raise self.make()
+
+
+async def test_an_error_is_gone_with_the_last_who_holds_it(autojump_clock: MockClock) -> None:
+    """Neither a crash nor an own error nor one of the fleet is left to the garbage collector."""
+    source = _Failing(make_config())
+    gone: list[weakref.ref[BaseException]] = []
+
+    async def fail(manager: SharedTokenManager) -> None:
+        try:
+            await manager.get_tokens_client_credentials_grant()
+        except BaseException as error:
+            gone.append(weakref.ref(error))
+            if isinstance(error, trio.Cancelled):
+                raise
+
+    async with SharedTokenManager(source, MemoryStore()) as manager:
+        gc.collect()
+        gc.disable()
+        try:
+            await fail(manager)
+            source.make = lambda: busy(20.0)
+            await trio.sleep(1.0)
+            await fail(manager)
+            # In the pause.
+            await fail(manager)
+            await trio.lowlevel.checkpoint()
+            assert [ref() for ref in gone] == [None] * 3
+        finally:
+            gc.enable()
 
 
 def test_a_shared_error_names_no_process() -> None:

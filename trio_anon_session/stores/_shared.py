@@ -578,7 +578,11 @@ class SharedTokenManager(Unpicklable):
             except BaseException as error:  # noqa: ASYNC103  # raised outside: here, in a group
                 outcome = error
             nursery.cancel_scope.cancel()
-        return outcome
+        try:
+            return outcome
+        finally:
+            # As above.
+            del outcome
 
     async def _renew(self, fence: int) -> None:
         is_ours = True
