@@ -151,6 +151,7 @@ class SharedTokenManager(Unpicklable):
         self._waits: set[trio.CancelScope] = set()
         self._listeners: list[Callable[[str], object]] = []
         self._news = trio.Event()
+        self._looks_around = 0
         # When the endpoint was asked last from here.
         self._sent_at = -math.inf
         # The fence of the failure that was met last, and when it was met.
@@ -337,7 +338,7 @@ class SharedTokenManager(Unpicklable):
         was_overtaken = False
         while True:
             # Before the look, so that no news is missed after it.
-            news = self._news
+            news, looks_around = self._news, self._looks_around
             await self._deliver_drops()
             asked_at = trio.current_time()
             seen = await self._look()
@@ -346,6 +347,8 @@ class SharedTokenManager(Unpicklable):
                 give_up_at = min(trio.current_time() + patience, last_at)
             token = self._take_over(seen.token, asked_at)
             if token is not None:
+                if await self._was_dropped_meanwhile(token, looks_around):
+                    continue
                 return token
             if awaited is None:
                 # An attempt that is under way counts, as for a getter that joins a round.
@@ -364,7 +367,9 @@ class SharedTokenManager(Unpicklable):
                     # No endpoint is asked again and again because a store keeps nothing.
                     self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
                 if is_kept or was_overtaken:
-                    return self._hand_out(answer)
+                    token = self._hand_out(answer)
+                    if was_overtaken or not await self._was_dropped_meanwhile(token, looks_around):
+                        return token
                 was_overtaken = True
                 continue
             # Not before a look and a claim: this process may have been stopped for so long.
@@ -387,6 +392,20 @@ class SharedTokenManager(Unpicklable):
         for mark in seen.dead.intersection(self._handed_out):
             self._note_drop(mark)
         return seen
+
+    async def _was_dropped_meanwhile(self, token: TokenInfo, looks_around: int) -> bool:
+        """Tell whether a token was dropped while it was on its way here.
+
+        Args:
+            token: it; handed out, so that it is asked about from now on.
+            looks_around: how many had begun before. One that began since did not ask about it,
+                and what it was called for is no news any more.
+        """
+        if self._looks_around == looks_around or not isinstance(token, TokenInfo):
+            return False
+        with suppress(StoreFailedError):
+            await self._look()
+        return mark_of(token.access_token) not in self._handed_out
 
     async def _listen(self) -> Exception | None:
         """Look around with each piece of news, until that fails; return why no more come."""
@@ -416,6 +435,7 @@ class SharedTokenManager(Unpicklable):
 
     async def _look_around(self) -> bool:
         """Look what others have done, and wake who waits here; False where that fails."""
+        self._looks_around += 1
         await self._deliver_drops()
         try:
             await self._look()
