@@ -30,6 +30,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import trio_anon_session
 from tests.helpers import is_of_tests, run_virtually
+from tests.stores.faulty import FaultyStore
 from trio_anon_session import (
     AnonymousSession,
     Config,
@@ -38,6 +39,7 @@ from trio_anon_session import (
     TokenRequestOptions,
 )
 from trio_anon_session.otel import OpenTelemetryObserver
+from trio_anon_session.stores import SharedTokenManager
 
 from .canaries import (
     CLIENT_ID,
@@ -75,6 +77,7 @@ class Life:
         resource: how the API answers.
         auth_method: how the client authenticates.
         ends: how the session's life ends.
+        store: seconds that a store takes in which the token is shared; None where it is not.
     """
 
     secret: str
@@ -84,6 +87,7 @@ class Life:
     resource: Echo | None
     auth_method: str
     ends: str
+    store: float | None = None
 
 
 lives = st.builds(
@@ -95,6 +99,8 @@ lives = st.builds(
     resource=st.none() | echoes,
     auth_method=st.sampled_from(["client_secret_post", "client_secret_basic"]),
     ends=st.sampled_from(["return", "exception", "interrupt"]),
+    # With the one, a call is cancelled while the endpoint is asked, with the other, the store.
+    store=st.sampled_from([None, 0.0, 0.6]),
 )
 PLAIN = Life(
     secret=f"s3{SECRET_CORE}",
@@ -231,13 +237,13 @@ class WireTransport(httpx.AsyncHTTPTransport):
 def hunt(life: Life) -> Shown:
     """Live a life, and return all that was shown."""
     shown = Shown()
-    with _listening(shown):
+    with listening(shown):
         run_virtually(_live, life, shown)
     return shown
 
 
 @contextmanager
-def _listening(shown: Shown) -> Iterator[None]:
+def listening(shown: Shown) -> Iterator[None]:
     """Collect log records of all levels, and warnings."""
     streams = {name: io.StringIO() for name in LOGGERS}
     handlers = {name: logging.StreamHandler(stream) for name, stream in streams.items()}
@@ -299,11 +305,15 @@ async def _live(life: Life, shown: Shown) -> None:
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
     telemetry = OpenTelemetryObserver(meters, tracers)
+    store = FaultyStore()
+    store.slow = life.store or 0.0
     try:
         async with (
             httpx.AsyncClient(transport=WireTransport(answer_to)) as client,
-            TokenManager(config, http_client=client) as manager,
+            TokenManager(config, http_client=client) as own_manager,
+            SharedTokenManager(own_manager, store) as shared_manager,
         ):
+            manager = own_manager if life.store is None else shared_manager
             await _ask_directly(manager, life, shown)
             grants = 0
             session = AnonymousSession(config, manager, observers=[events.append, telemetry])
@@ -315,6 +325,8 @@ async def _live(life: Life, shown: Shown) -> None:
                 if life.ends == "interrupt":
                     raise KeyboardInterrupt
             shown.look_at("a closed session", session)
+            if life.store is not None:
+                await _ask_another(own_manager, store, shown)
             try:
                 await client.get(f"{ROOT}/2.0/files/1", auth=session.auth())
             except httpx.RequestError as error:
@@ -347,22 +359,47 @@ def _misconfigure(secret: str, shown: Shown) -> None:
         shown.look_at_error("an error of options", error)
 
 
-async def _ask_directly(manager: TokenManager, life: Life, shown: Shown) -> None:
+async def _ask_another(own_manager: TokenManager, store: FaultyStore, shown: Shown) -> None:
+    """Take over, as another process, what one has put into the store, and meet a crash of it."""
+    async with (
+        SharedTokenManager(own_manager, store) as granting,
+        SharedTokenManager(own_manager, store) as manager,
+    ):
+        try:
+            await granting.get_tokens_client_credentials_grant()
+            shown.look_at("a store", store.store)
+            token = await manager.get_tokens_client_credentials_grant()
+        except Exception as error:
+            shown.look_at_error("an error of the fleet", error)
+        else:
+            shown.look_at("a token of the fleet", token)
+            store.fails, store.error = {"drop"}, SystemExit()
+            try:
+                await manager.forget_token(token.access_token)
+            except SystemExit as error:
+                shown.look_at_error("a crash of a store", error)
+        shown.look_at("a manager of another process", manager)
+
+
+async def _ask_directly(
+    manager: TokenManager | SharedTokenManager, life: Life, shown: Shown
+) -> None:
     """Use the token manager without a session: cancelled half-way, and to the end."""
-    shown.look_at("a manager", manager)
+    name = "a manager" if isinstance(manager, TokenManager) else "a shared manager"
+    shown.look_at(name, manager)
     for limit in (0.5, 1e6):
         with trio.move_on_after(limit):
             try:
                 await manager.get_tokens_client_credentials_grant()
             except BaseException as error:
-                shown.look_at_error(_name_of(error, "a manager's grant"), error)
+                shown.look_at_error(_name_of(error, f"{name}'s grant"), error)
                 if not isinstance(error, Exception):
                     raise
         with trio.move_on_after(limit):
             try:
                 await manager.revoke_tokens(life.token)
             except BaseException as error:
-                shown.look_at_error(_name_of(error, "a manager's revocation"), error)
+                shown.look_at_error(_name_of(error, f"{name}'s revocation"), error)
                 if not isinstance(error, Exception):
                     raise
 

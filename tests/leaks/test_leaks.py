@@ -17,18 +17,22 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers import FakeTokenManager, make_config
+from tests.helpers import FakeTokenManager, make_config, run_virtually
+from tests.stores.faulty import FaultyStore
 from trio_anon_session import (
     AnonymousSession,
     Config,
     MalformedTokenResponseError,
     RevocationError,
+    TokenInfo,
     TokenManager,
     TokenRequestError,
 )
+from trio_anon_session.stores import Look, SharedTokenManager, StoredFailure, StoredToken
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
 
 from .canaries import (
+    CLIENT_ID,
     PLACES,
     SECRET_CORE,
     SPELLINGS,
@@ -37,7 +41,7 @@ from .canaries import (
     good_answer,
     leaks_in,
 )
-from .hunt import PLAIN, Life, Shown, WireTransport, find_leaks, hunt, lives
+from .hunt import PLAIN, Life, Shown, WireTransport, find_leaks, hunt, listening, lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,13 +95,23 @@ def test_the_hunt_looks_everywhere() -> None:
         PLAIN,
         attrs.evolve(PLAIN, grant=refusal, revocation=refusal, ends="exception"),
         attrs.evolve(PLAIN, resource=Echo("chunk", "raw", 401), ends="interrupt"),
+        attrs.evolve(PLAIN, store=0.0),
+        attrs.evolve(PLAIN, store=0.6, grant=refusal),
     ]
     filled = {sink for life in lives for sink, texts in hunt(life).texts.items() if any(texts)}
     for kind in SINKS:
         assert any(kind in sink for sink in filled), kind
     assert all(
         f"{what} of {thing}" in filled
-        for thing in ("a config", "a manager", "a session", "an auth", "a token", "statistics")
+        for thing in (
+            *("a config", "a manager", "a session", "an auth", "a token", "statistics"),
+            *(
+                "a shared manager",
+                "a manager of another process",
+                "a token of the fleet",
+                "a store",
+            ),
+        )
         for what in ("repr", "str", "pprint", "attributes")
     )
 
@@ -122,6 +136,9 @@ SINKS = (
     "locals of an error of invalidate",
     "locals of a cancellation of a manager's grant",
     "locals of a cancellation of a manager's revocation",
+    "locals of a cancellation of a shared manager's grant",
+    "locals of a cancellation of a shared manager's revocation",
+    "locals of a crash of a store",
     "locals of an error of a manager's grant",
     "locals of an error of a manager's revocation",
     "locals of a getter's error",
@@ -137,6 +154,56 @@ SINKS = (
     "copy.copy of a config",
     "repr of the body's exception",
 )
+
+
+@pytest.mark.parametrize("method", ["open", "look", "claim", "renew", "put", "release", "drop"])
+async def test_promise_21_a_crash_of_a_store_shows_nothing_of_ours(
+    method: str, autojump_clock: MockClock
+) -> None:
+    """Whatever a store raises comes out with our frames, in which there is no token."""
+    source = FakeTokenManager(make_config(client_secret=SECRET_CORE), latency=3.0)
+    store = FaultyStore()
+    if method == "release":
+        source.outcomes = [OSError()]
+    else:
+        source.outcomes = [TokenInfo.from_answer(TOKEN_CORE, 3600.0, 0.0, source.config)]
+    store.fails, store.error = {method}, SystemExit()
+    with pytest.raises(SystemExit) as caught:
+        async with SharedTokenManager(source, store) as manager:
+            await manager.get_tokens_client_credentials_grant()
+            await manager.revoke_tokens(TOKEN_CORE)
+    shown = Shown()
+    shown.look_at_error("a crash", caught.value)
+    assert find_leaks(shown, leaks_in) == {}
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert "ask" in frames
+
+
+@given(record=st.text() | st.sampled_from(["{}", "[]"]), mark=st.text(max_size=3))
+def test_promise_21_what_a_store_holds_is_not_shown(record: str, mark: str) -> None:
+    """Neither garbage nor a failure that others left, in whatever form, shows what is in it."""
+    echoes = [spell(SECRET_CORE) for spell in SPELLINGS.values()]
+    failure = json.dumps(
+        {"count": 1, "status_code": 503, "message": record, "error_description": " ".join(echoes)}
+    )
+    stored = StoredToken(f"{record}{TOKEN_CORE}", mark, 3600.0, 1.0)
+    shown = Shown()
+
+    async def main() -> None:
+        source = FakeTokenManager(make_config(client_id=CLIENT_ID, client_secret=SECRET_CORE))
+        store = FaultyStore()
+        store.lies = {"look": Look(7, token=stored, failure=StoredFailure(failure, 7, 30.0))}
+        async with SharedTokenManager(source, store) as manager:
+            try:
+                await manager.get_tokens_client_credentials_grant()
+            except TokenRequestError as error:
+                shown.look_at_error("an error of the fleet", error)
+            shown.look_at("a manager", manager)
+
+    with listening(shown):
+        run_virtually(main)
+    assert "repr of an error of the fleet" in shown.texts
+    assert find_leaks(shown, leaks_in) == {}
 
 
 # Beside the hunt
