@@ -1,11 +1,13 @@
-"""Plant bugs in the core, one at a time, and see how soon a drawn timeline finds each.
+"""Plant bugs, one at a time, and see how soon each is found.
 
     python -m tests.planted [--picture] [NUMBER ...]
 
-There is one bug at least for each promise that a timeline can break, 1 to 20. Each is
-looked for in a process of its own, for a minute at most, with nothing but what
-``timelines()`` draws: none of the explicit examples of the tests. The source is not
-written to. With ``--picture`` the timeline that found a bug is made small, and drawn.
+There is one bug at least for each promise that a timeline can break, 1 to 20. Those of the
+core are looked for with nothing but what ``timelines()`` draws: none of the explicit examples
+of the tests. Those of the shared token manager are for the tests in `FLEET_TESTS`, which stop
+at the first that fails. Each is looked for in a process of its own, for a minute at most.
+The source is not written to. With ``--picture`` the timeline that found a bug is made small,
+and drawn.
 
 Exit code 1 if a bug is not found.
 """
@@ -22,6 +24,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
+import pytest
 
 from tests.drawing import draw_each
 from tests.mutation.loading import ROOT, load_from, source_path
@@ -35,8 +38,14 @@ BATCH = 25
 """Timelines of each seed."""
 
 
+FLEET_TESTS = (
+    *("tests/stores/test_shared.py", "tests/stores/test_leases.py", "tests/stores/test_drops.py"),
+    *("tests/stores/test_shared_failures.py", "tests/stores/test_degrading.py"),
+)
+
+
 class Bug(NamedTuple):
-    """Is one change of one module of the core."""
+    """Is one change of one module."""
 
     promise: int
     what: str
@@ -53,7 +62,10 @@ class Bug(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Is what came of a search: None and "None" where nothing was found."""
+    """Is what came of a search: None and "None" where nothing was found.
+
+    An example is a timeline, or a test.
+    """
 
     examples: int
     promise: int | None
@@ -290,12 +302,112 @@ BUGS = (
         "        return group.exceptions[0]",
         "        return group",
     ),
+    Bug(
+        1,
+        "a token is as young as the look that finds it",
+        "stores.shared",
+        "sent_at = asked_at - max(0.0, stored.age)",
+        "sent_at = asked_at",
+    ),
+    Bug(
+        5,
+        "a token that was handed out here grows no older in a suspend",
+        "stores.shared",
+        "token = _moved(known, min(0.0, sent_at - known.sent_at))",
+        "token = known",
+    ),
+    Bug(
+        7,
+        "the gap is not kept by who has waited for others",
+        "stores.shared",
+        "blocked_for = max(seen.leased_for, pause, gap)",
+        "blocked_for = max(seen.leased_for, pause)",
+    ),
+    Bug(
+        7,
+        "a store that keeps nothing is asked again and again",
+        "stores.shared",
+        "if is_kept or was_overtaken:",
+        "if is_kept:",
+    ),
+    Bug(
+        8,
+        "a lease is not renewed while its grant takes long",
+        "stores.shared",
+        "            nursery.start_soon(self._renew, fence)\n",
+        "",
+    ),
+    Bug(
+        9,
+        "who is cancelled keeps the lease",
+        "stores.shared",
+        "            with trio.move_on_after(FAREWELL, shield=True):\n"
+        "                await self._release(fence)\n"
+        "            raise",
+        "            raise",
+    ),
+    Bug(
+        11,
+        "nonsense from a store reaches the getters",
+        "stores.shared",
+        "if not is_look(seen):",
+        "if seen is None:",
+    ),
+    Bug(
+        12,
+        "a pause is kept by the process alone that met the failure",
+        "stores.shared",
+        "if failure.fence >= awaited or pause > PACE:",
+        "pause = 0.0\n        if failure.fence >= awaited:",
+    ),
+    Bug(
+        13,
+        "a rejection is told to the others",
+        "stores.shared",
+        "if isinstance(outcome, TokenRequestError) and outcome.retryable:",
+        "if isinstance(outcome, TokenRequestError):",
+    ),
+    Bug(
+        17,
+        "sessions on the same manager are not told of a drop",
+        "stores.shared",
+        "            for drop in tuple(self._listeners):\n",
+        "            for drop in tuple(self._listeners)[:1]:\n",
+    ),
+    Bug(
+        17,
+        "what the store could not be told is forgotten",
+        "stores.shared",
+        "                self._deliver_at = trio.current_time() + PACE\n                return\n",
+        "                pass\n",
+    ),
+    Bug(
+        18,
+        "a revoked token is left to the others",
+        "stores.shared",
+        "        await self.forget_token(hidden.text)\n",
+        "",
+    ),
+    Bug(
+        19,
+        "closing waits for the store",
+        "stores.shared",
+        "                with trio.fail_after(STORE_TIMEOUT):\n"
+        "                    await self._store.aclose()",
+        "                await self._store.aclose()",
+    ),
+    Bug(
+        20,
+        "a cancellation comes out of the manager in a group",
+        "stores.shared",
+        "            with unwrapped():\n                outcome = await",
+        "            if True:\n                outcome = await",
+    ),
 )
 
 
 def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromiseError | None]:
     """Return how many timelines were run, and the breach that one of them found."""
-    load_from(bug.module, bug.source())
     logging.disable(logging.CRITICAL)
     # Not before the bug is there.
     from trio_anon_session.testing.strategies import BrokenPromiseError, run_timeline, timelines
@@ -323,6 +435,30 @@ def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromis
         if time.monotonic() - began > LIMIT:
             return examples, None
     raise AssertionError
+
+
+class _Count:
+    """Counts the tests that pytest runs, and notes the one that fails."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failed: str | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.count += report.when == "call"
+        if report.failed:
+            self.failed = report.nodeid
+
+
+def search_with_tests(bug: Bug) -> Found:
+    """Run the tests until one fails."""
+    seen = _Count()
+    words = ["-o", "addopts=", "-x", "-m", "not slow"]
+    words += ["-p", "no:cacheprovider", "-p", "no:terminal"]
+    # Hypothesis is there already, for the timelines.
+    words += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    pytest.main([*words, *FLEET_TESTS], plugins=[seen])
+    return Found(seen.count, None if seen.failed is None else bug.promise, str(seen.failed))
 
 
 def search_here(number: int, first_seed: int = 0, *, small: bool = False) -> Found:
@@ -358,9 +494,15 @@ def main() -> int:
     numbers = options.numbers or range(1, len(BUGS) + 1)
     if options.here:
         (number,) = numbers
-        examples, broken = search(BUGS[number - 1], options.first_seed, small=options.picture)
-        promise = None if broken is None else broken.promise
-        json.dump([examples, promise, str(broken)], sys.stdout)
+        bug = BUGS[number - 1]
+        load_from(bug.module, bug.source())
+        if bug.module.startswith("stores."):
+            found = search_with_tests(bug)
+        else:
+            examples, broken = search(bug, options.first_seed, small=options.picture)
+            promise = None if broken is None else broken.promise
+            found = Found(examples, promise, str(broken))
+        json.dump(found, sys.stdout)
         return 0
     print(f"{'':>3}  {'promise':>7}  {'bug':<60}  {'broke':>8}  {'examples':>8}  {'time':>7}")
     results = [try_one(number, options.first_seed, picture=options.picture) for number in numbers]

@@ -19,14 +19,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def source_path(module: str) -> Path:
-    """Return the file of a module of the core, named as in ``_session``, without the dash."""
-    return ROOT / PACKAGE / f"_{module}.py"
+    """Return the file of a module, named without the dash of ``_session``: ``stores.shared``."""
+    *packages, name = module.split(".")
+    return ROOT.joinpath(PACKAGE, *packages, f"_{name}.py")
 
 
 def load_from(module: str, source: str) -> None:
-    """Let a module of the core, not imported as yet, be imported from this source."""
-    path = str(source_path(module))
-    sys.meta_path.insert(0, _Finder(f"{PACKAGE}._{module}", path, source))
+    """Let a module, not imported as yet, be imported from this source."""
+    path = source_path(module)
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    sys.meta_path.insert(0, _Finder(name, str(path), source))
 
 
 class _Source(importlib.machinery.SourceFileLoader):

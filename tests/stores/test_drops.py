@@ -66,6 +66,23 @@ async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
         assert len(source.sent) == 11
 
 
+async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
+    autojump_clock: MockClock,
+) -> None:
+    """A token that was dropped while the store's answer was on its way is not kept till STALE."""
+    source, memory = make_source(), MemoryStore()
+    stores = [FaultyStore(memory) for _ in range(2)]
+    async with open_fleet(2, source, stores) as (first, second):
+        dead = await first.get_access_token()
+        await trio.sleep(5.0)
+        stores[1].slow_answers = 0.6
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, second, 1)
+            await trio.sleep(0.1)
+            first.invalidate(dead)
+        assert getter.token == second.get_access_token_nowait() == "token-2"
+
+
 @pytest.mark.parametrize("how", ["invalidate", "revoke"])
 async def test_a_drop_while_another_is_refreshing(autojump_clock: MockClock, how: str) -> None:
     """What comes of a refresh that was begun before is kept for nobody, and handed out nowhere."""
