@@ -389,14 +389,6 @@ BUGS = (
         "",
     ),
     Bug(
-        19,
-        "closing waits for the store",
-        "stores.shared",
-        "                with trio.fail_after(STORE_TIMEOUT):\n"
-        "                    await self._store.aclose()",
-        "                await self._store.aclose()",
-    ),
-    Bug(
         20,
         "a cancellation comes out of the manager in a group",
         "stores.shared",
