@@ -148,6 +148,8 @@ def _tls_of(options: dict[str, str]) -> ssl.SSLContext:
         )
     try:
         tls = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+        # Some builds of Python leave it to OpenSSL's configuration.
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
         if certfile:
             # Without a password, an encrypted key would have OpenSSL ask for one on the terminal.
             tls.load_cert_chain(certfile, keyfile, password="")
