@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import unicodedata
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -427,7 +428,11 @@ def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None
     told, count = read_failure_record(record, 1.0, make_config())
     assert 0 <= count <= 1000
     if told is not None:
-        assert str(told).isprintable()
+        # Nothing that forges a line of a log, or that a terminal obeys. Letters that this Python
+        # does not know yet may come.
+        assert not any(
+            unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in str(told)
+        )
         assert told.retryable
 
 
