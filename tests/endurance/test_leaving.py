@@ -202,12 +202,13 @@ def test_nothing_survives_the_block(while_: While, way: Way) -> None:
         async with listener:
             endpoint = Endpoint(listener)
             gc.collect()
-            files, threads, objects = open_files(), threading.enumerate(), alive()
+            files, threads, objects = open_files(), set(threading.enumerate()), alive()
             tasks = trio.lowlevel.current_statistics().tasks_living
             remains = await use_and_leave(endpoint, while_, way)
             await endpoint.see_end()
             assert trio.lowlevel.current_statistics().tasks_living == tasks
-            assert threading.enumerate() == threads
+            # A worker that an earlier test left idle may end at any moment.
+            assert set(threading.enumerate()) <= threads
             assert open_files() == files
             # No circle either, that would wait for the collector.
             assert [what for ref in remains if (what := ref()) is not None] == []

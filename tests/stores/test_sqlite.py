@@ -664,7 +664,7 @@ async def test_a_file_without_a_log(path: Path, clock: object) -> None:
 async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object) -> None:
     """In virtual time the clock does not jump while a file is worked on."""
     store = SQLiteStore(path)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.sleep, 1000.0)
         await wait_all_tasks_blocked()
@@ -672,7 +672,8 @@ async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object
             await kept(store)
         assert trio.current_time() == 0.0
         nursery.cancel_scope.cancel()
-    assert threading.active_count() == threads
+    # A worker that an earlier test left idle may end at any moment.
+    assert set(threading.enumerate()) <= threads
 
 
 async def test_it_is_time_to_look(path: Path, autojump_clock: object) -> None:
