@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,20 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def free_port() -> int:
-    """Return a port that nobody has now, for a server that comes, or goes and comes again.
+@contextmanager
+def server_port() -> Iterator[int]:
+    """Keep a port while the block lasts for a server that comes, or goes and comes again.
 
     None of those that systems give to clients: there, an attempt to reach a server that is
-    not there could be given that very port, and reach itself; and while the server is away,
-    anybody else's connection could take it.
+    not there could be given that very port, and reach itself.
     """
     for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe:
+        with socket.socket() as held:
             try:
-                probe.bind(("127.0.0.1", port))
+                held.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            if sys.platform == "linux":
+                # There, who has said this may share a port with others who say it, as servers
+                # do, until one of them listens. Said before, it would be shared already.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                held.close()
+            yield port
+            return
     raise RuntimeError("no free port between 20,000 and 30,000")
 
 

@@ -26,12 +26,17 @@ class Valkey:
 
     Attributes:
         program: which is run.
-        port: where it listens.
     """
 
     program: str
-    port: int = attrs.field(factory=lambda: _free_port())
+    _held: socket.socket = attrs.field(factory=lambda: _hold_port(), repr=False)
     _process: trio.Process | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self._held.getsockname()[1]
+        return port
 
     @property
     def url(self) -> str:
@@ -67,7 +72,11 @@ class Valkey:
             await self._process.wait()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            self._held.close()
+            raise
         return self
 
     async def __aexit__(
@@ -76,17 +85,25 @@ class Valkey:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Shielded within, and short.
-        await self.stop()  # noqa: ASYNC102
+        with self._held:
+            # Shielded within, and short.
+            await self.stop()  # noqa: ASYNC102
 
 
-def _free_port() -> int:
-    """Return a port that nobody has, and that no client is given while the server is away."""
+def _hold_port() -> socket.socket:
+    """Return a socket that keeps a port for the server, also while that is away.
+
+    No port that systems give to clients: one that looks for the server could get it, and would
+    reach itself.
+    """
     for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        # On Linux, whoever says this may share a port with others who do, until one listens.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return held
     raise RuntimeError("no free port between 20,000 and 30,000")

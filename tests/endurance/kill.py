@@ -29,7 +29,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.children import run_child
-from tests.ports import free_port
+from tests.ports import server_port
 from trio_anon_session import AnonymousSession, AnonymousSessionError, Granted, RefreshFailed
 from trio_anon_session.testing import TokenServer
 
@@ -133,8 +133,12 @@ async def outlast(getters: int, down: float, **settings: Any) -> Report:
         down: seconds until the new one is started.
         **settings: of the session's config.
     """
+    with server_port() as port:
+        return await _outlast(port, getters, down, **settings)
+
+
+async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Report:
     report = Report(getters)
-    port = free_port()
     config = TokenServer().config(f"http://127.0.0.1:{port}", **settings)
     killed_at = trio.current_time()
 

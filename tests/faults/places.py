@@ -14,7 +14,7 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
-from tests.ports import free_port
+from tests.ports import server_port
 from trio_anon_session.testing import FaultPlan, TokenServer
 
 from .wire import NO_WIRE, NOBODY_KNOWS, MemoryNetwork, WireServer, memory_client
@@ -121,7 +121,7 @@ class _Resolver(trio.abc.HostnameResolver):
 
 
 class _OnSockets(Place):
-    def __init__(self, row: Row, nursery: trio.Nursery) -> None:
+    def __init__(self, row: Row, port: int, nursery: trio.Nursery) -> None:
         super().__init__(row)
         self._nursery = nursery
         self._serving: tuple[trio.CancelScope, trio.Event] | None = None
@@ -129,7 +129,7 @@ class _OnSockets(Place):
         if row.wire.name_is_unknown:
             trio.socket.set_custom_hostname_resolver(self._resolver)
         self.connections_elsewhere = 0
-        self.port = free_port()
+        self.port = port
         self.client = httpx.AsyncClient(verify=_client_context(), trust_env=False)
 
     async def begin_attempt(self, *, is_faulty: bool) -> None:
@@ -205,15 +205,16 @@ class _OnSockets(Place):
 @asynccontextmanager
 async def open_on_sockets(row: Row) -> AsyncIterator[Place]:
     """Open a place on loopback sockets."""
-    async with trio.open_nursery() as nursery:
-        place = _OnSockets(row, nursery)
-        elsewhere = await _listen(0)
-        await nursery.start(trio.serve_listeners, place.serve_elsewhere, [elsewhere])
-        place.wire.elsewhere = b"127.0.0.1:%d" % elsewhere.socket.getsockname()[1]
-        await place.start()
-        async with place.client:
-            yield place
-        nursery.cancel_scope.cancel()
+    with server_port() as port:
+        async with trio.open_nursery() as nursery:
+            place = _OnSockets(row, port, nursery)
+            elsewhere = await _listen(0)
+            await nursery.start(trio.serve_listeners, place.serve_elsewhere, [elsewhere])
+            place.wire.elsewhere = b"127.0.0.1:%d" % elsewhere.socket.getsockname()[1]
+            await place.start()
+            async with place.client:
+                yield place
+            nursery.cancel_scope.cancel()
 
 
 async def _listen(port: int) -> trio.SocketListener:

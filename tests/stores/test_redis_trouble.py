@@ -17,7 +17,7 @@ import trio
 import trustme
 
 from tests.helpers import FakeTokenManager, make_config
-from tests.ports import closed_port, free_port
+from tests.ports import closed_port, server_port
 from trio_anon_session import ConfigError
 from trio_anon_session.stores import RedisStore, SharedTokenManager, StoredToken, StoreError
 from trio_anon_session.stores._coredis import _without_group
@@ -114,9 +114,11 @@ async def test_a_password_is_sent_as_it_is_meant(server: Valkey, user: str) -> N
 
 async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
     """All keys of a name are in one slot of a cluster, and are told to it beforehand."""
-    # Its other port would be one of those that systems give to clients.
-    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-    with run_valkey(tmp_path, *options) as server:
+    with (
+        # By itself, its other port would be one of those that systems give to clients.
+        server_port() as other,
+        run_valkey(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(other)) as server,
+    ):
         store = RedisStore(server.url)
         assert await refusal(store.look(NAME)) == "answers CLUSTERDOWN"
         with server.connect() as connection:

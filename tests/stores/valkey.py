@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.ports import free_port
+from tests.ports import server_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,9 +93,9 @@ class Valkey:
         folder: where it works; nothing is saved there by itself.
     """
 
-    def __init__(self, folder: Path, *options: str, tls: bool = False) -> None:
+    def __init__(self, folder: Path, port: int, *options: str, tls: bool = False) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = port
         self._options = options
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
@@ -190,9 +190,10 @@ class Valkey:
 @contextmanager
 def run_valkey(folder: Path, *options: str, tls: bool = False) -> Iterator[Valkey]:
     """Run a server while the block lasts."""
-    server = Valkey(folder, *options, tls=tls)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    with server_port() as port:
+        server = Valkey(folder, port, *options, tls=tls)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 
-from tests.ports import free_port
+from tests.ports import server_port
 from trio_anon_session import (
     AnonymousSession,
     Closed,
@@ -205,8 +205,7 @@ async def test_revoked_token_is_replaced_over_a_socket() -> None:
 @pytest.mark.slow
 async def test_port_can_be_chosen() -> None:
     """A port that is given is the one served."""
-    port = free_port()
-    with trio.fail_after(REAL_LIMIT):
+    with server_port() as port, trio.fail_after(REAL_LIMIT):
         async with open_loopback(TokenServer(), port=port) as url:
             assert url == f"http://127.0.0.1:{port}"
             async with httpx.AsyncClient() as client:
@@ -218,8 +217,7 @@ async def test_port_can_be_chosen() -> None:
 @pytest.mark.slow
 async def test_port_in_use_is_an_error() -> None:
     """A port in use fails as the socket does, leaves nothing, and can be served later."""
-    with trio.fail_after(REAL_LIMIT):
-        port = free_port()
+    with server_port() as port, trio.fail_after(REAL_LIMIT):
         with socket.create_server(("127.0.0.1", port)):
             tasks_before = trio.lowlevel.current_statistics().tasks_living
             with pytest.raises(OSError, match="Address already in use") as caught:
