@@ -307,7 +307,8 @@ class Config(Value, UnpicklableValue):
             happens.
         default_lifetime: seconds that a token lives whose answer names no lifetime.
         revoke_on_exit: whether leaving the block revokes the token.
-        shutdown_timeout: seconds that this revocation may take.
+        shutdown_timeout: seconds that this revocation may take; and so long may a shared token
+            manager take to hear of a token that was dropped just before the end.
 
     Raises:
         ConfigError: naming the field and what it wants.

@@ -289,6 +289,9 @@ class AnonymousSession(Unpicklable):
         # Not awaited: what an observer raises ends up with the block, as a task's crash does.
         except BaseException as error:  # noqa: ASYNC103
             crash = error if crash is None else crash
+        # Who drops a token and leaves has others to think of, who may be handing it out.
+        with trio.CancelScope(shield=True):
+            await self._forget_shared_tokens(self._config.shutdown_timeout)
         if self._config.revoke_on_exit:
             raised = await self._revoke_on_exit()
             crash = raised if crash is None else crash
@@ -704,7 +707,7 @@ class AnonymousSession(Unpicklable):
             was_busy = self._forgetting.locked()
             async with self._forgetting:
                 if not was_busy:
-                    await self._forget_shared_tokens()
+                    await self._forget_shared_tokens(self._config.request_timeout)
         if grant.discarded or self._closed:
             # Nothing has been sent for it: whoever still wants a token gets a new grant.
             self._grant = None
@@ -738,16 +741,16 @@ class AnonymousSession(Unpicklable):
 
     async def _forget_at_once(self, lock: trio.Lock) -> None:
         async with lock:
-            await self._forget_shared_tokens()
+            await self._forget_shared_tokens(self._config.request_timeout)
 
-    async def _forget_shared_tokens(self) -> None:
+    async def _forget_shared_tokens(self, seconds: float) -> None:
         """Tell a shared token manager of dropped tokens: it is not to answer with them."""
         # A dead one is refused without that. Else these would pile up beside a store that is
         # down, and so would the calls.
         self._to_forget = _living(self._to_forget, self._now())
         # One that fails or hangs is tried again before the next grant. Until then, an answer
         # with that token is refused. One limit for all: getters may be held meanwhile.
-        with trio.move_on_after(self._config.request_timeout) as limit:
+        with trio.move_on_after(seconds) as limit:
             for token in tuple(self._to_forget):
                 # Last in the line for the next time, so that it keeps none from its turn.
                 self._to_forget.remove(token)
@@ -758,7 +761,7 @@ class AnonymousSession(Unpicklable):
                 except Exception as error:
                     logger.warning("forget_token raised %s", type(error).__name__)
         if limit.cancelled_caught:
-            logger.warning("forget_token did not end within request_timeout")
+            logger.warning("forget_token did not end within %g s", seconds)
 
     async def _watch_drops(self) -> None:
         """Hear from a shared token manager which tokens others have dropped."""

@@ -387,7 +387,7 @@ async def test_promise_17_a_forget_that_hangs_holds_nobody_for_ever(
         start = trio.current_time()
         assert await session.get_access_token() == "token-2"
         assert trio.current_time() - start == 5.0
-        assert "did not end within request_timeout" in caplog.text
+        assert "forget_token did not end within 5 s" in caplog.text
         manager.forget_latency = 0.0
         session.invalidate("token-2")
         await session.get_access_token()
@@ -416,7 +416,8 @@ async def test_promise_17_a_forget_that_hangs_for_one_token_keeps_none_from_its_
     async with AnonymousSession(manager.config, manager) as session:
         for _ in range(4):
             session.invalidate(await session.get_access_token())
-    assert manager.forgotten == ["token-2"]
+        assert manager.forgotten == ["token-2"]
+    assert manager.forgotten == ["token-2", "token-3"]
 
 
 async def test_promise_17_a_store_that_stays_down_is_told_of_living_tokens_alone(

@@ -14,6 +14,7 @@ from tests.cancellation.everywhere import Operation, Seen, Strike, cancel_everyw
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
 from trio_anon_session import AnonymousSession, RevocationError, TokenInfo, TokenState
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
+from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._records import mark_of, name_of
 from trio_anon_session.stores._shared import QUIET
 
@@ -64,6 +65,40 @@ async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
             assert {session.state for session in sessions} == {TokenState.EMPTY}
             await get_all(sessions)
         assert len(source.sent) == 11
+
+
+async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    """Who drops a token and leaves the block in the same moment, or is cancelled, has said so."""
+    source, store = make_source(), FaultyStore()
+    store.slow = 0.1
+    async with SharedTokenManager(source, store) as manager:
+        async with AnonymousSession(source.config, manager) as other:
+            for number in range(1, 4):
+                async with open_fleet(1, source, store) as (leaver,):
+                    dead = await leaver.get_access_token()
+                    assert await other.get_access_token() == dead == f"token-{number}"
+                    with trio.CancelScope() as scope:
+                        leaver.invalidate(dead)
+                        if number == 2:
+                            scope.cancel()
+                            await trio.lowlevel.checkpoint()
+                await trio.sleep(1.0)
+                assert other.state is TokenState.EMPTY
+
+
+async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
+    autojump_clock: MockClock,
+) -> None:
+    """Who drops a token and leaves the block waits for no store for long."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        session.invalidate(await session.get_access_token())
+        store.hangs = EVERYTHING
+        left_at = trio.current_time()
+    # To be told, and to close the store.
+    assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT
 
 
 async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
