@@ -338,6 +338,13 @@ BUGS = (
         "",
     ),
     Bug(
+        8,
+        "a store that is restarted has no time to come back",
+        "stores.shared",
+        "            if not self._can_wait_for_store():\n",
+        "            if True:\n",
+    ),
+    Bug(
         9,
         "who is cancelled keeps the lease",
         "stores.shared",

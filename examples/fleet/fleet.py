@@ -50,8 +50,12 @@ DROPS_LIFETIME = 600.0
 """Seconds that tokens live meanwhile, so that nothing else ends one."""
 SLOW = 0.7
 """Seconds until the endpoint answers, where the Valkey is restarted meanwhile."""
-DOWN = 1.0
+DOWN = 0.5
 """Seconds without a Valkey, where it is restarted."""
+LIFETIME = 6.0
+"""Seconds that tokens live, where nothing else is said."""
+LIFETIME_OF_A_RESTART = 12.0
+"""Seconds that they live, where the Valkey is restarted: for the rest of one, it is waited for."""
 LIMIT = 600.0
 """Seconds; what no run may outlast, whatever goes wrong."""
 
@@ -271,14 +275,8 @@ def plan(wishes: argparse.Namespace, ways: Sequence[Way]) -> list[Run]:
             act = partial(restart, way.valkey, wishes.lives // 2 + 1)
             runs += [
                 Run(f"{way.name}, between grants", way.store, 0, partial(act, False)),
-                # Each process may get one of its own, as long as nobody answers.
-                Run(
-                    f"{way.name}, during a grant",
-                    way.store,
-                    wishes.processes,
-                    partial(act, True),
-                    delay=SLOW,
-                ),
+                # What comes of that grant is for one process alone.
+                Run(f"{way.name}, during a grant", way.store, 1, partial(act, True), delay=SLOW),
             ]
     return runs
 
@@ -306,7 +304,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=8, help="2 or more")
     parser.add_argument("--tasks", type=int, default=50, help="in each process")
     parser.add_argument("--lives", type=int, default=5, help="tokens that each process sees")
-    parser.add_argument("--lifetime", type=float, default=6.0, help="seconds that a token lives")
+    parser.add_argument(
+        "--lifetime",
+        type=float,
+        help=f"seconds a token lives; {LIFETIME:g}, or {LIFETIME_OF_A_RESTART:g} for --restart",
+    )
     parser.add_argument(
         "--store",
         action="append",
@@ -317,6 +319,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     mode.add_argument("--restart", action="store_true", help="restart the program's own Valkey")
     mode.add_argument("--revoke", action="store_true", help="drop tokens, and measure")
     wishes = parser.parse_args(arguments)
+    if wishes.lifetime is None:
+        wishes.lifetime = LIFETIME_OF_A_RESTART if wishes.restart else LIFETIME
     if wishes.processes < 2:
         parser.error("a fleet has 2 processes or more")
     return wishes

@@ -65,6 +65,8 @@ NEARLY = 1e-6
 """Seconds; sums are no more exact than floats are."""
 LEASE = 5.0
 """Seconds; a holder that dies delays the others by no more."""
+GRACE = 5.0
+"""Seconds that a store has to come back, while there is a usable token."""
 RENEWED = LEASE / 3
 """Seconds between two renewals of a lease."""
 A_QUESTION = 2.0
@@ -170,6 +172,7 @@ class _Request:
 class _Process:
     joined_at: float = math.inf
     gone_at: float = math.inf
+    left_in_order: bool = False
     stops: list[tuple[float, float]] = attrs.field(factory=list)
     hands: list[_Hands] = attrs.field(factory=list)
     unanswered: list[float] = attrs.field(factory=list)
@@ -248,7 +251,7 @@ class _Referee:
             case Joined():
                 process.joined_at = at
             case Gone():
-                process.gone_at = at
+                process.gone_at, process.left_in_order = at, what.in_order
             case Stopped():
                 process.stops.append((at, math.inf))
             case Resumed():
@@ -399,6 +402,23 @@ class _Referee:
         if not is_excused and not process.stopped_within(at - A_QUESTION, at):
             text = f"process {request.who} goes past a store that is well"
             self.broken("direct grants", at, text)
+        if is_excused and not process.stopped_within(at - GRACE - A_QUESTION, at):
+            self._judge_patience(request.who, at)
+
+    def _judge_patience(self, who: int, at: float) -> None:
+        """While there is a usable token, a store has time to come back."""
+        held = [hands for hands in self.processes[who].hands if hands.since < at < hands.until]
+        # It may be failing still, for all that the process knows.
+        failed_at = min(trouble.at for trouble in self.fleet.troubles_of(who))
+        for hands in held:
+            left = self._issued_at(hands.token) + self.fleet.until_expired - at
+            if at - failed_at < min(GRACE, left / 2) - NEARLY:
+                self.broken(
+                    "direct grants",
+                    at,
+                    f"process {who} has token {self.name(hands.token)} for {left:g} s more, and "
+                    f"goes past a store that was well {at - failed_at:g} s ago",
+                )
 
     def _judge_loss(self, request: _Request) -> None:
         assert request.fence is not None
@@ -448,8 +468,7 @@ class _Referee:
             )
             for who, process in enumerate(self.processes):
                 limit = self._settled_at((by, who), at)
-                if self.processes[by].gone_at <= limit:
-                    # It may have taken the word along.
+                if self._took_along(by, at, limit):
                     limit = math.inf if told_at == math.inf else self._settled_at((who,), told_at)
                 if any(at <= lost_at <= limit for lost_at in self.flushes):
                     continue
@@ -461,6 +480,15 @@ class _Referee:
                             f"process {who} has token {self.name(token)} in its hands, which "
                             f"process {by} has dropped at {at:g} s",
                         )
+
+    def _took_along(self, who: int, reported_at: float, until: float) -> bool:
+        """Tell whether a process may have ended before it had told the store of a drop."""
+        process = self.processes[who]
+        if process.gone_at > until:
+            return False
+        # One that leaves in order tells it first, but only once.
+        told_by = process.gone_at + A_QUESTION + self._on_the_way
+        return not process.left_in_order or self._store_trouble(who, reported_at, told_by) > 0
 
     def _judge_hands(self) -> None:
         kept = {one.token: one for one in self.kept}

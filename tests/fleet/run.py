@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -219,7 +220,12 @@ class _Process:
         fleet = stage.fleet
         self.switch = Switch()
         self.link = Link(
-            stage.store, fleet.troubles_of(number), fleet.store_latency, self.note, stage.start
+            stage.store,
+            fleet.troubles_of(number),
+            fleet.store_latency,
+            # Also of one that leaves: it is no more when it has been killed.
+            partial(stage.note, number),
+            stage.start,
         )
         self.session: AnonymousSession | None = None
         self._holds: str | None = None
@@ -350,13 +356,17 @@ class _Process:
     def _report(self, token: str) -> None:
         assert self.session is not None
         if self._holds == token:
-            self.note(Reported(token))
+            self._note_report(token)
         self.session.invalidate(token)
+
+    def _note_report(self, token: str) -> None:
+        # Also in the moment in which it leaves.
+        self.stage.note(self.number, Reported(token))
 
     async def _revoke(self) -> None:
         assert self.session is not None
         if self._holds is not None:
-            self.note(Reported(self._holds))
+            self._note_report(self._holds)
         with suppress(AnonymousSessionError):
             await self.session.revoke_tokens()
 

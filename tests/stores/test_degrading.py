@@ -24,6 +24,7 @@ from trio_anon_session.stores import (
     StoreError,
 )
 from trio_anon_session.stores._records import mark_of, name_of, token_record
+from trio_anon_session.stores._shared import GRACE, PACE
 
 from .faulty import EVERYTHING, READS, WRITES, FaultyStore, get_all, make_source, open_fleet
 
@@ -333,7 +334,7 @@ async def test_a_store_that_is_flushed(
 async def test_a_store_that_is_restarted_while_it_holds_a_lease(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody waits for a lease that was lost, and at most one grant is made twice."""
+    """Nobody waits for a lease that was lost: while there is no token, each asks for itself."""
     source = make_source(latency=3.0)
     stores = [FaultyStore() for _ in range(4)]
     for store in stores:
@@ -350,7 +351,78 @@ async def test_a_store_that_is_restarted_while_it_holds_a_lease(
             strike(stores, None)
         assert all(getter.ended_at <= 3.0 + 3.0 + 1.0 for getter in getters)
         await trio.sleep(10.0)
-    assert levels(caplog) == ["WARNING"] * 3 + ["INFO"] * 3 or "WARNING" in levels(caplog)
+    assert levels(caplog) == ["WARNING"] * 4 + ["INFO"] * 4
+    assert len(source.sent) == 4
+
+
+@given(
+    count=st.integers(2, 6),
+    latency=st.floats(0.0, 30.0),
+    begins=st.floats(0.0, 1.0),
+    seconds=st.floats(0.0, GRACE - PACE),
+    how=st.sampled_from(["down", "hung", "read-only"]),
+    is_flushed=st.booleans(),
+)
+def test_a_restart_costs_one_grant_where_a_token_is_usable(
+    count: int, latency: float, begins: float, seconds: float, how: str, is_flushed: bool
+) -> None:
+    """Whatever the moment of the grant, those who wait for it wait for the store, too."""
+
+    async def main() -> None:
+        source, memory = make_source(latency=latency), MemoryStore()
+        stores = [FaultyStore(memory) for _ in range(count)]
+        async with open_fleet(count, source, stores) as sessions:
+            await get_all(sessions)
+            await trio.sleep_until(source.sent[0] + 3000.0 + begins * latency)
+            strike(stores, how)
+            if is_flushed:
+                memory._entries.clear()
+            await trio.sleep(seconds)
+            strike(stores, None)
+            # Some refresh later than others.
+            for _ in range(120):
+                await trio.sleep(1.0)
+                for session in sessions:
+                    session.get_access_token_nowait()
+            assert len({session.get_access_token_nowait() for session in sessions}) <= 2
+        assert len(source.sent) <= 2 + 1
+
+    run_virtually(main)
+
+
+async def test_a_store_that_does_not_come_back_is_waited_for_once(
+    autojump_clock: MockClock,
+) -> None:
+    """When it has failed for long, a process whose token is STALE asks at once."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        await trio.sleep(2999.0)
+        strike([store], "down")
+        await trio.sleep(1.0 + GRACE + PACE)
+        assert source.sent == [0.0, pytest.approx(2999.0 + GRACE, abs=2 * PACE)]
+        await trio.sleep_until(source.sent[1] + 3000.1)
+        assert source.sent[2:] == [source.sent[1] + 3000.0]
+        # Nobody waits for anything where there is no token.
+        session.invalidate(await session.get_access_token())
+        asked_at = trio.current_time()
+        await session.get_access_token()
+        assert trio.current_time() <= asked_at + 1.0
+
+
+@pytest.mark.parametrize("lifetime", [4.0, 8.0, 20.0])
+async def test_a_store_is_not_waited_for_until_the_token_is_expired(
+    autojump_clock: MockClock, lifetime: float
+) -> None:
+    """Half of what is left of a short life is for the endpoint."""
+    source, store = make_source(lifetime=lifetime, latency=lifetime / 10), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        strike([store], "down")
+        for _ in range(100):
+            await trio.sleep(lifetime / 50)
+            session.get_access_token_nowait()
+    assert len(source.sent) <= 6
 
 
 # Garbage

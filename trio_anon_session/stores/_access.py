@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import TYPE_CHECKING, ParamSpec, TypeGuard, TypeVar
 
 import trio
@@ -43,9 +44,13 @@ class StoreAccess:
 
     A store that is full or read-only answers every look, and one that is down fails in all: of
     either, there is one warning when it begins to fail, and one word when it no longer does.
+
+    Attributes:
+        failed_at: when the store began to fail; long ago where it does not.
     """
 
     def __init__(self) -> None:
+        self.failed_at = -math.inf
         self._failed: Doing | None = None
         self._why = ""
         # How it was said, by what it was about.
@@ -84,6 +89,7 @@ class StoreAccess:
         if doing is Doing.IN_PASSING:
             return
         if self._failed is None:
+            self.failed_at = trio.current_time()
             self._why = _words(error)
             logger.warning(_DOWN, self._why)
         # One that fails to be read fails in all, and when it is read again, that is over.
@@ -94,6 +100,7 @@ class StoreAccess:
         """Note that the store does this."""
         if self._failed is doing:
             self._failed = None
+            self.failed_at = -math.inf
             logger.info("the token store answers again")
 
     def say_once(self, trouble: str, error: Exception) -> None:

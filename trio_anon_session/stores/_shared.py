@@ -13,7 +13,8 @@ How this works
     What is dropped here, the store is told, and so are all sessions that use this manager.
     What is dropped elsewhere is seen with the next look, which the store's news bring about.
 
-    Whatever goes wrong with the store, the inner manager is asked directly.
+    Whatever goes wrong with the store, the inner manager is asked directly: at once where
+    somebody may be waiting, and else when the store has had a moment to come back.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 
 LEASE = 5.0
 """Seconds; a holder that dies delays the others by no more. One that lives renews it."""
+GRACE = 5.0
+"""Seconds in which a store that fails may come back, while the token that is there is usable."""
 PACE = 0.5
 """Seconds between two looks of those who wait, where the store brings no news."""
 FAREWELL = 0.5
@@ -241,8 +244,12 @@ class SharedTokenManager(Unpicklable):
         use.
         """
         check_options(options)
-        with suppress(StoreFailedError):
-            return await self._get_shared(options)
+        while True:
+            with suppress(StoreFailedError):
+                return await self._get_shared(options)
+            if not self._can_wait_for_store():
+                break
+            await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         # A session counts the gap from its question, and an answer may have been waited for.
         await trio.sleep_until(self._gap_ends_at())
         return self._hand_out(await self._ask_endpoint(options))
@@ -380,6 +387,17 @@ class SharedTokenManager(Unpicklable):
                 await news.wait()
         self._access.say_once(_STUCK, StoreError("it was waited for long enough"))
         raise StoreFailedError
+
+    def _can_wait_for_store(self) -> bool:
+        """Tell whether a store that fails may be back before anybody here needs a token.
+
+        When one is restarted in the middle of a grant, all who waited for that grant would
+        ask the endpoint else.
+        """
+        now = trio.current_time()
+        ours = next(reversed(self._handed_out.values()), None)
+        left = 0.0 if ours is None else ours.expires_at - now
+        return now - self._access.failed_at < min(GRACE, left / 2)
 
     async def _look(self) -> Look:
         seen = await self._access.ask(
