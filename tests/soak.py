@@ -1,12 +1,13 @@
-"""Long runs: many timelines, and simulated years of a token's life.
+"""Long runs: many timelines, many fleets, and simulated years of a token's life.
 
-    python -m tests.soak --timelines 100000 --years 20 --state soak.json
+    python -m tests.soak --timelines 100000 --fleets 100000 --years 20 --state soak.json
 
-Two kinds of work, each from a seed that is printed, so that any of it can be run again
-(``--first-seed N``): batches of drawn timelines, and single timelines of a month each, with
-hundreds of grants, getters and faults (``--timelines 0 --first-seed N``). With ``--state``, a file,
-what was done is noted there, and a second call goes on where the first one ended. A broken
-promise ends the run with its picture, and exit code 1.
+Three kinds of work, each from a seed that is printed, so that any of it can be run again
+(``--first-seed N``, with 0 of what it is not about): batches of drawn timelines, batches of drawn
+fleets, and single timelines of a month each, with hundreds of grants, getters and faults. With
+``--state``, a file, what was done is noted there, and a second call goes on where the first one
+ended. A broken promise ends the run with its picture, and a broken claim of a fleet with its log;
+either with exit code 1.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tests.drawing import draw_each
+from tests.fleet.draws import fleets
+from tests.fleet.referee import BrokenClaimError, run_fleet
 from trio_anon_session.testing.strategies import (
     PASSING_KINDS,
     Action,
@@ -40,6 +43,9 @@ from trio_anon_session.testing.strategies import (
     timelines,
 )
 
+if TYPE_CHECKING:
+    from tests.fleet.fleets import Fleet
+
 BATCH = 50
 MONTH = 30 * 86400.0
 YEAR = 365 * 86400.0
@@ -51,9 +57,11 @@ class Progress:
 
     path: Path | None = None
     timelines: int = 0
+    fleets: int = 0
     simulated: float = 0.0
     grants: int = 0
     next_batch: int = 0
+    next_fleets: int = 0
     next_month: int = 0
 
     @classmethod
@@ -61,7 +69,7 @@ class Progress:
         """Go on from a file, if there is one."""
         if path is not None and path.exists():
             return cls(path, **json.loads(path.read_text()))
-        return cls(path, next_batch=first_seed, next_month=first_seed)
+        return cls(path, next_batch=first_seed, next_fleets=first_seed, next_month=first_seed)
 
     def add(self, timeline: Timeline) -> None:
         """Run one, and count it."""
@@ -69,6 +77,12 @@ class Progress:
         self.timelines += 1
         self.simulated += outcome.story.ends_at
         self.grants += outcome.server.grants
+
+    def add_fleet(self, fleet: Fleet) -> None:
+        """Run one, and count it."""
+        _, tally = run_fleet(fleet)
+        self.fleets += 1
+        self.grants += tally.grants
 
     def save(self) -> None:
         """Note how far it has come."""
@@ -86,6 +100,16 @@ def run_batch(progress: Progress, number: int, count: int = BATCH) -> None:
         progress.add(attrs.evolve(timeline, seed=timeline.seed + 1))
 
     draw_each(timelines(), run, seed=number, count=count, shrink=True)
+
+
+def run_fleets(progress: Progress, number: int, count: int = BATCH) -> None:
+    """Run so many drawn fleets, each in two orders of tasks."""
+
+    def run(fleet: Fleet) -> None:
+        progress.add_fleet(fleet)
+        progress.add_fleet(attrs.evolve(fleet, seed=fleet.seed + 1))
+
+    draw_each(fleets(), run, seed=number, count=count, shrink=True)
 
 
 def month(number: int) -> Timeline:
@@ -136,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until both goals are reached, or a promise is broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--timelines", type=int, default=2000, help="how many to draw")
+    parser.add_argument("--fleets", type=int, default=400, help="how many to draw")
     parser.add_argument("--years", type=float, default=0.5, help="how many to simulate")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--state", type=Path, help="a file: go on from there")
@@ -149,8 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
         years = progress.simulated / YEAR
         seconds = time.monotonic() - began
         print(
-            f"{what}: {progress.timelines} timelines, {years:.2f} years, "
-            f"{progress.grants} grants; {seconds:.0f} s",
+            f"{what}: {progress.timelines} timelines, {progress.fleets} fleets, "
+            f"{years:.2f} years, {progress.grants} grants; {seconds:.0f} s",
             flush=True,
         )
         progress.save()
@@ -162,6 +187,11 @@ def main(arguments: list[str] | None = None) -> int:
             run_batch(progress, progress.next_batch)
             progress.next_batch += 1
             report(what)
+        while progress.fleets < goals.fleets:
+            what = f"fleets of seed {progress.next_fleets}"
+            run_fleets(progress, progress.next_fleets)
+            progress.next_fleets += 1
+            report(what)
         while progress.simulated < goals.years * YEAR:
             what = f"month of seed {progress.next_month}"
             progress.add(month(progress.next_month))
@@ -171,6 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{what}: {broken}")
         if goals.svg is not None:
             goals.svg.write_text(broken.outcome.svg())
+        return 1
+    except BrokenClaimError as broken_claim:
+        print(f"{what}: {broken_claim}")
         return 1
     except BaseException:
         print(f"{what}: ended by what follows", flush=True)
