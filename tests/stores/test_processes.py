@@ -236,7 +236,7 @@ async def test_a_holder_that_is_stopped(where: dict[str, str], answered: str) ->
     """One that wakes after its lease does not overwrite the newer token, and takes it over."""
     async with open_scene(where) as scene:
         server = scene.server
-        holder, other = await scene.start(2)
+        holder, other = await scene.start(2, lease=SOON)
         late = server.hold_answers()
         await ask(holder)
         await server.wait_for_request()
