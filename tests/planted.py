@@ -377,16 +377,16 @@ BUGS = (
     Bug(
         17,
         "sessions on the same manager are not told of a drop",
-        "stores.shared",
-        "            for drop in tuple(self._listeners):\n",
-        "            for drop in tuple(self._listeners)[:1]:\n",
+        "stores.known",
+        "            for listener in tuple(self.listeners):\n",
+        "            for listener in tuple(self.listeners)[:1]:\n",
     ),
     Bug(
         17,
         "what the store could not be told is forgotten",
         "stores.shared",
-        "                self._deliver_at = trio.current_time() + PACE\n                return\n",
-        "                pass\n",
+        "                self._deliver_at = trio.current_time() + PACE\n            else:\n    ",
+        "                pass\n            finally:\n    ",
     ),
     Bug(
         18,

@@ -355,6 +355,7 @@ async def test_a_store_that_is_restarted_while_it_holds_a_lease(
     assert len(source.sent) == 4
 
 
+@example(count=6, latency=20.0, begins=0.5, seconds=1.0, how="down", is_flushed=True)
 @given(
     count=st.integers(2, 6),
     latency=st.floats(0.0, 30.0),

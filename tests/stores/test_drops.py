@@ -283,7 +283,7 @@ async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockCl
     async with SharedTokenManager(source, MemoryStore()) as manager:
         async with AnonymousSession(source.config, manager) as session:
             token = await session.get_access_token()
-        assert manager._listeners == []
+        assert manager._known.listeners == []
         await manager.forget_token(token)
 
 
@@ -467,7 +467,7 @@ async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: 
             await trio.sleep(0.7)
             for token in tokens:
                 manager._hand_out(token)
-        assert not manager._undelivered
+        assert not manager._known.untold
 
 
 async def test_a_lying_store_s_dead_tokens_are_those_that_were_asked_about(

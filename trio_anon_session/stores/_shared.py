@@ -26,7 +26,7 @@ import secrets
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 import trio
@@ -38,8 +38,9 @@ from .._manager import TokenSource
 from .._nursery import unwrapped
 from .._secrets import Unpicklable
 from .._session import is_mocked
-from .._token import TokenInfo, TokenState, check_options, is_given_again, state_at
+from .._token import TokenInfo, TokenState, check_options, state_at
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
+from ._known import KnownTokens
 from ._protocol import StoredToken, StoreError
 from ._records import (
     ForeignRecordError,
@@ -75,8 +76,6 @@ _MOMENT = 0.05
 """Seconds between two looks at the least."""
 _SPREAD = 0.1
 """Share of a token's stale window, over which those who took it over refresh it later."""
-_REMEMBERED = 10
-"""Tokens, the last ones handed out, of which it is worth knowing that they are dead."""
 
 _NO_NEWS = "the token store brings no news (%s): it is looked at often instead"
 _STUCK = "the lease in the token store does not end (%s): this process gets its own token"
@@ -91,14 +90,6 @@ class ConfiguredTokenSource(TokenSource, Protocol):
     def config(self) -> Config:
         """The config."""
         ...
-
-
-class _Drop(NamedTuple):
-    """Is that a token was dropped: when, when its grant was sent, when its life is over."""
-
-    at: float
-    sent_at: float
-    ends_at: float
 
 
 @attrs.frozen
@@ -143,16 +134,11 @@ class SharedTokenManager(Unpicklable):
         self._config = config
         self._name = name_of(config)
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        # By their marks. Kept as they were handed out: their jitter is drawn once.
-        self._handed_out: dict[str, TokenInfo] = {}
-        # By their marks, those that were dropped, and of which the store has not been told as yet.
-        self._dropped: dict[str, _Drop] = {}
-        self._undelivered: set[str] = set()
+        self._known = KnownTokens(config.default_lifetime)
         self._deliver_at = -math.inf
         self._delivering = trio.Lock()
         # Where news are waited for.
         self._waits: set[trio.CancelScope] = set()
-        self._listeners: list[Callable[[str], object]] = []
         self._news = trio.Event()
         self._looks_around = 0
         # When the endpoint was asked last from here.
@@ -284,13 +270,11 @@ class SharedTokenManager(Unpicklable):
         """
         mark = mark_of(token)
         del token
-        if mark not in self._dropped:
-            self._note_drop(mark)
-            self._undelivered.add(mark)
+        self._known.drop_here(mark)
         try:
             await self._deliver_drops()
         finally:
-            if self._undelivered:
+            if self._known.untold:
                 # Whoever listens is to try again soon.
                 for wait in self._waits:
                     wait.cancel()
@@ -305,7 +289,7 @@ class SharedTokenManager(Unpicklable):
         Args:
             drop: called with the token, between two checkpoints.
         """
-        self._listeners.append(drop)
+        self._known.listeners.append(drop)
         was_deaf = False
         try:
             while True:
@@ -319,7 +303,7 @@ class SharedTokenManager(Unpicklable):
                 del problem
                 await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         finally:
-            self._listeners.remove(drop)
+            self._known.listeners.remove(drop)
 
     async def look_at_store(self) -> StoreStatus:
         """Return what is in the store now, to be shown.
@@ -395,20 +379,19 @@ class SharedTokenManager(Unpicklable):
         ask the endpoint else.
         """
         now = trio.current_time()
-        ours = next(reversed(self._handed_out.values()), None)
+        ours = self._known.last
         left = 0.0 if ours is None else ours.expires_at - now
         return now - self._access.failed_at < min(GRACE, left / 2)
 
     async def _look(self) -> Look:
         seen = await self._access.ask(
-            Doing.READING, self._store.look, self._name, tuple(self._handed_out)
+            Doing.READING, self._store.look, self._name, self._known.marks
         )
         if not is_look(seen):
             self._access.fails(Doing.READING, StoreError("its answer is none"))
             raise StoreFailedError
         self._access.works(Doing.READING)
-        for mark in seen.dead.intersection(self._handed_out):
-            self._note_drop(mark)
+        self._known.drop(seen.dead)
         return seen
 
     async def _was_dropped_meanwhile(self, token: TokenInfo, looks_around: int) -> bool:
@@ -423,7 +406,7 @@ class SharedTokenManager(Unpicklable):
             return False
         with suppress(StoreFailedError):
             await self._look()
-        return mark_of(token.access_token) not in self._handed_out
+        return self._known.get(mark_of(token.access_token)) is None
 
     async def _listen(self) -> Exception | None:
         """Look around with each piece of news, until that fails; return why no more come."""
@@ -435,7 +418,7 @@ class SharedTokenManager(Unpicklable):
                         while await self._look_around():
                             # Also where the store says that there is news all the time.
                             await trio.sleep(_MOMENT)
-                            with trio.move_on_after(PACE if self._undelivered else QUIET) as wait:
+                            with trio.move_on_after(PACE if self._known.untold else QUIET) as wait:
                                 self._waits.add(wait)
                                 try:
                                     await wait_for_news()
@@ -443,7 +426,7 @@ class SharedTokenManager(Unpicklable):
                                     self._waits.remove(wait)
                             if not wait.cancelled_caught:
                                 self._access.is_over(_NO_NEWS)
-                            elif not self._undelivered:
+                            elif not self._known.untold:
                                 break
                     finally:
                         limit.deadline = trio.current_time() + STORE_TIMEOUT
@@ -470,36 +453,23 @@ class SharedTokenManager(Unpicklable):
             await self._deliver_now()
 
     async def _deliver_now(self) -> None:
-        now = trio.current_time()
-        self._dropped = {mark: drop for mark, drop in self._dropped.items() if drop.ends_at > now}
-        self._undelivered &= self._dropped.keys()
-        for mark in tuple(self._undelivered) if now >= self._deliver_at else ():
+        self._known.forget_the_old()
+        for mark in tuple(self._known.untold):
+            if trio.current_time() < self._deliver_at:
+                return
             # The server may have said meanwhile that it lives.
-            if mark not in self._undelivered:
+            if mark not in self._known.untold:
                 continue
-            left = self._dropped[mark].ends_at - now
+            left = self._known.left_of(mark)
             try:
                 await self._access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
             except StoreFailedError:
                 # A store that is read-only can be looked at all the same.
                 self._deliver_at = trio.current_time() + PACE
-                return
-            self._undelivered.discard(mark)
+            else:
+                self._known.was_told(mark)
 
     # Tokens
-
-    def _note_drop(self, mark: str) -> None:
-        token = self._handed_out.get(mark)
-        if token is not None:
-            # First: what is newer than this note is to be newer than theirs.
-            for drop in tuple(self._listeners):
-                drop(token.access_token)
-            self._handed_out.pop(mark, None)
-        now = trio.current_time()
-        if token is None:
-            self._dropped[mark] = _Drop(now, -math.inf, now + self._config.default_lifetime)
-        else:
-            self._dropped[mark] = _Drop(now, token.sent_at, token.sent_at + token.lifetime)
 
     def _take_over(self, stored: StoredToken | None, asked_at: float) -> TokenInfo | None:
         """Return a token that the store has, if it is an answer."""
@@ -507,10 +477,9 @@ class SharedTokenManager(Unpicklable):
             return None
         # The look took time. And nothing lies in the future, whatever a store says.
         sent_at = asked_at - max(0.0, stored.age)
-        drop = self._dropped.get(stored.mark)
-        if drop is not None and not is_given_again(sent_at, drop.sent_at, drop.at):
+        if self._known.is_dropped(stored.mark, sent_at):
             return None
-        known = self._handed_out.get(stored.mark)
+        known = self._known.get(stored.mark)
         if known is None:
             token = self._read(stored, sent_at)
         else:
@@ -549,14 +518,8 @@ class SharedTokenManager(Unpicklable):
 
     def _hand_out(self, answer: object) -> TokenInfo:
         if isinstance(answer, TokenInfo):
-            mark = mark_of(answer.access_token)
-            # A server that gives a token again says that it lives.
-            self._dropped.pop(mark, None)
-            self._undelivered.discard(mark)
-            self._handed_out.pop(mark, None)
-            self._handed_out[mark] = answer
-            while len(self._handed_out) > _REMEMBERED:
-                del self._handed_out[next(iter(self._handed_out))]
+            # A server that gives a dropped token again says that it lives.
+            self._known.hand_out(answer)
         return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
 
     # Grants
