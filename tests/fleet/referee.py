@@ -598,10 +598,11 @@ class _Referee:
                     f"getter {number} of process {who} gets {get.outcome.error!r}",
                 )
             for hands in process.hands:
-                # In the moment in which it comes, or goes, somebody may come too late for it.
+                # In the moment in which it comes, or goes, somebody may come too late for it; and
+                # it looks older, and goes sooner, by the time that the store took to tell of it.
                 beside = min(hands.until, ended_at) - max(hands.since, get.asked_at)
                 beside -= process.stopped_within(max(hands.since, get.asked_at), ended_at)
-                if beside > NEARLY:
+                if beside > self.ageing:
                     self.broken(
                         "no getter is held",
                         ended_at,
