@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import coredis
@@ -26,13 +26,15 @@ from .answering import GREETING, open_answering
 from .valkey import PATIENCE, ServerError, Valkey, run_valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
 NAME = "0123abcd"
 MARK = "mark-1"
+SLOTS = 16384
+"""Of a cluster."""
 TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
 PASSWORD = "p@ss/word%?#"
 ENCODED = "p%40ss%2Fword%25%3F%23"
@@ -43,23 +45,23 @@ def with_user(server: Valkey, user: str) -> str:
     return server.url.replace("//", f"//{user}@")
 
 
-async def round_trip(store: RedisStore) -> None:
+async def round_trip(store: RedisStore, name: str = NAME) -> None:
     """Do all that a fleet does, and hear of it."""
-    async with store.listen(NAME) as wait_for_news:
-        seen = await store.look(NAME, [MARK])
-        fence = await store.claim(NAME, "me", seen.version, 5.0)
+    async with store.listen(name) as wait_for_news:
+        seen = await store.look(name, [MARK])
+        fence = await store.claim(name, "me", seen.version, 5.0)
         assert fence is not None
-        assert await store.renew(NAME, fence, 5.0)
-        assert await store.put(NAME, fence, TOKEN)
-        with trio.fail_after(1.0):
+        assert await store.renew(name, fence, 5.0)
+        assert await store.put(name, fence, TOKEN)
+        with trio.fail_after(PATIENCE):
             await wait_for_news()
-        await store.drop(NAME, MARK, 60.0)
-        seen = await store.look(NAME, [MARK])
+        await store.drop(name, MARK, 60.0)
+        seen = await store.look(name, [MARK])
         assert seen.dead == {MARK}
-        fence = await store.claim(NAME, "me", seen.version, 5.0)
+        fence = await store.claim(name, "me", seen.version, 5.0)
         assert fence is not None
-        await store.release(NAME, fence, "a failure", 3.0)
-        assert (await store.look(NAME)).failure is not None
+        await store.release(name, fence, "a failure", 3.0)
+        assert (await store.look(name)).failure is not None
 
 
 async def refusal(asked: Awaitable[object]) -> str:
@@ -122,11 +124,103 @@ async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
         store = RedisStore(server.url)
         assert await refusal(store.look(NAME)) == "answers CLUSTERDOWN"
         with server.connect() as connection:
-            connection.do("CLUSTER", "ADDSLOTS", *range(16384))
+            connection.do("CLUSTER", "ADDSLOTS", *range(SLOTS))
             while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # no server tells of it
                 await trio.sleep(0.01)
         await round_trip(store)
         await round_trip(RedisStore(server.url))
+
+
+@contextmanager
+def run_cluster(folder: Path) -> Iterator[tuple[Valkey, Valkey]]:
+    """Run two servers that have half of the slots each."""
+    with ExitStack() as stack:
+        servers, buses = [], []
+        for nth in range(2):
+            bus = stack.enter_context(server_port())
+            place = folder / str(nth)
+            place.mkdir()
+            options = "--cluster-enabled", "yes", "--cluster-port", str(bus)
+            servers.append(stack.enter_context(run_valkey(place, *options)))
+            buses.append(bus)
+        first, second = servers
+        first.do("CLUSTER", "ADDSLOTS", *range(SLOTS // 2))
+        second.do("CLUSTER", "ADDSLOTS", *range(SLOTS // 2, SLOTS))
+        first.do("CLUSTER", "MEET", "127.0.0.1", second.port, buses[1])
+        yield first, second
+
+
+async def is_whole(*servers: Valkey) -> None:
+    """Wait until the servers of a cluster know of each other."""
+    for server in servers:
+        with server.connect() as connection:
+            while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # no server tells of it
+                await trio.sleep(0.01)
+
+
+def slot_of(server: Valkey, store_name: str) -> int:
+    """Return the slot of a name's keys."""
+    slot: int = server.do("CLUSTER", "KEYSLOT", f"tas:{{{store_name}}}:token")
+    return slot
+
+
+async def test_servers_of_a_cluster(tmp_path: Path) -> None:
+    """Whichever of them the URL names, the one that has the keys is asked, also once they move."""
+    with run_cluster(tmp_path) as (first, second):
+        await is_whole(first, second)
+        slots = {name: slot_of(first, name) for name in map(str, range(100))}
+        near = next(name for name, slot in slots.items() if slot < SLOTS // 2)
+        far = next(name for name, slot in slots.items() if slot >= SLOTS // 2)
+        store = RedisStore(first.url)
+        for name in (near, far):
+            await round_trip(store, name)
+            await round_trip(RedisStore(second.url), name)
+            async with store.listen(name) as wait_for_news:
+                await RedisStore(second.url).drop(name, "a mark", 60.0)
+                with trio.fail_after(PATIENCE):
+                    await wait_for_news()
+            assert (await store.look(name, ["a mark"])).dead == {"a mark"}
+        assert [len(server.key_names()) > 0 for server in (first, second)] == [True, True]
+        # As after a failover: another one has the slot, and nothing of what was in it.
+        second.do("FLUSHALL")
+        first_id = first.do("CLUSTER", "MYID")
+        for server in (first, second):
+            server.do("CLUSTER", "SETSLOT", slots[far], "NODE", first_id)
+        await round_trip(store, far)
+        assert second.key_names() == []
+        second.stop()
+        await round_trip(store, far)
+
+
+async def test_a_server_that_is_gone_is_asked_no_longer(tmp_path: Path) -> None:
+    """When the server that had the keys does not answer, the one of the URL says who has them."""
+    with run_valkey(tmp_path) as heir:
+        where = [0, heir.port]
+
+        def redirect(_: bytes) -> bytes:
+            return b"-MOVED 3999 127.0.0.1:%d\r\n" % where[0]
+
+        async with open_answering(GREETING, redirect) as port:
+            store = RedisStore(f"redis://127.0.0.1:{port}")
+            with closed_port() as where[0]:
+                assert "ConnectionRefused" in await refusal(store.look(NAME))
+            where[0] = heir.port
+            assert (await store.look(NAME)).token is None
+            heir.stop()
+            with closed_port() as where[0]:
+                assert "ConnectionRefused" in await refusal(store.look(NAME))
+            heir.start()
+            where[0] = heir.port
+            assert (await store.look(NAME)).token is None
+
+
+async def test_servers_that_send_each_other_round(caplog: pytest.LogCaptureFixture) -> None:
+    """Who is sent from server to server, or to the same one, gives up."""
+    caplog.set_level(logging.DEBUG)
+    async with open_answering(GREETING, lambda _: b"-MOVED 3999 :%d\r\n" % port) as port:
+        store = RedisStore(f"redis://:{ENCODED}@127.0.0.1:{port}")
+        assert await refusal(store.look(NAME)) == "answers MOVED"
+    assert not caplog.records
 
 
 # TLS
@@ -336,7 +430,6 @@ async def test_a_server_that_is_loading(tmp_path: Path) -> None:
 
 
 ANSWERS = {
-    "-MOVED 3999 10.0.0.1:6381\r\n": "answers MOVED",
     "-ASK 3999 10.0.0.1:6381\r\n": "answers ASK",
     "-CLUSTERDOWN Hash slot not served\r\n": "answers CLUSTERDOWN",
     "-TRYAGAIN Multiple keys request during rehashing of slot\r\n": "answers TRYAGAIN",
@@ -488,6 +581,9 @@ async def test_a_restart_in_the_middle(server: Valkey, caplog: pytest.LogCapture
     assert tokens[0].access_token == tokens[1].access_token
     server.stop()
     for _ in range(3):
+        for one, token in zip(shared, tokens, strict=True):
+            # Who has a usable token would give the server a moment to come back.
+            await one.forget_token(token.access_token)
         tokens = [await one.get_tokens_client_credentials_grant() for one in shared]
         assert tokens[0].access_token != tokens[1].access_token
     said = [record.getMessage() for record in caplog.records]

@@ -18,6 +18,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import coredis
 import trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -28,7 +29,7 @@ from coredis.connection import (
     UnixDomainSocketConnection,
     UnixDomainSocketLocation,
 )
-from coredis.exceptions import RedisError
+from coredis.exceptions import MovedError, RedisError
 from coredis.pool import ConnectionPool
 from coredis.retry import NoRetryPolicy
 
@@ -68,6 +69,19 @@ _CODES = {
 
 _LOST = ("BrokenResourceError", "ClosedResourceError", "EndOfStream")
 
+
+class ElsewhereError(Exception):
+    """Tells that another server of a cluster has the keys.
+
+    Attributes:
+        address: where that is.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        super().__init__()
+
+
 _is_ours: ContextVar[bool] = ContextVar("is_ours", default=False)
 
 
@@ -80,9 +94,11 @@ async def ask(
     kept for that long has to be watched, and tried out, and made again by then.
 
     Raises:
+        ElsewhereError: it says that another one has the keys.
         StoreError: there is no answer, or it is an error.
     """
     problem: str | None = None
+    elsewhere: Address | None = None
     answer: object = None
     interrupt: BaseException | None = None
     try:
@@ -90,6 +106,8 @@ async def ask(
             async with _open_client(address) as client:
                 try:
                     answer = await client.eval(script, keys, args)
+                except MovedError as error:
+                    elsewhere = _moved(address, error)
                 except Exception as error:
                     problem = _words_of(error)
     except Exception as error:
@@ -106,7 +124,16 @@ async def ask(
         # A cancellation that meets coredis while it greets the server comes out as an error.
         await trio.lowlevel.checkpoint_if_cancelled()
         raise StoreError(f"{address}: {problem}")
+    if elsewhere is not None:
+        raise ElsewhereError(elsewhere)
     return answer
+
+
+def _moved(address: Address, error: MovedError) -> Address:
+    """Return where a server of a cluster says that the keys are."""
+    # Without a host, it is the one that has said so.
+    host = error.host or address.host or "127.0.0.1"
+    return attrs.evolve(address, path=None, host=host, port=error.port)
 
 
 @asynccontextmanager

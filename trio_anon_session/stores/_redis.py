@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ._sealing import Key
 
+_TURNS = 3
+"""Servers of a cluster that are asked, one after the other, where the keys are."""
 _LONGEST = 2.0**31
 """Seconds; nothing is kept for longer, and no token lives longer."""
 
@@ -33,8 +35,10 @@ class RedisStore(Unpicklable):
     Without an encryption key, whoever can read the server's memory, its dumps or its network
     can read the token. With one, the server and what lies between see nothing of it.
 
-    All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. A
-    user of the server who may do what is needed and nothing else is made by
+    All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. Of a
+    cluster, the URL names any server, and the one that has the slot is found and asked.
+
+    A user of the server who may do what is needed and nothing else is made by
 
     .. code-block:: text
 
@@ -82,6 +86,8 @@ class RedisStore(Unpicklable):
                 name=missing,
             )
         self._server = _coredis
+        # By the names whose keys are on another server of a cluster.
+        self._elsewhere: dict[str, Address] = {}
 
     def __repr__(self) -> str:
         sealed = "" if self._sealing is None else ", sealed"
@@ -160,10 +166,20 @@ class RedisStore(Unpicklable):
     async def _ask(
         self, script: str, name: str, marks: Collection[str], *args: str | int
     ) -> object:
-        keys = *_lua.KEYS, *(f"dead:{mark}" for mark in marks)
-        return await self._server.ask(
-            self._address, script, [f"{_prefix(name)}{key}" for key in keys], args
-        )
+        parts = *_lua.KEYS, *(f"dead:{mark}" for mark in marks)
+        keys = [f"{_prefix(name)}{part}" for part in parts]
+        # If that one does not answer, the one of the URL is asked again where the keys are.
+        address = self._elsewhere.pop(name, self._address)
+        for _ in range(_TURNS):
+            try:
+                answer = await self._server.ask(address, script, keys, args)
+            except self._server.ElsewhereError as error:
+                address = error.address
+            else:
+                if address != self._address:
+                    self._elsewhere[name] = address
+                return answer
+        raise StoreError(f"{address}: answers MOVED")
 
     def _read_token(
         self, name: str, record: bytes | None, mark: bytes | None, lifetime: bytes | None, left: int
