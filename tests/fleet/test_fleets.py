@@ -55,6 +55,19 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         store=(StoreTrouble(at=8.0, seconds=0.5, kind="read-only"),),
     )
 )
+# Nor is it reached by what listens: what it takes no word of is told again in time.
+@example(
+    Fleet(
+        every=450.0,
+        acts=(EVERYBODY, *[Act(who="all", what=Get(at=6057.0))] * 3, Act(what=Revoke(at=6057.0))),
+        store=(
+            StoreTrouble(at=6057.0, seconds=TICK, kind="slow", latency=8.0, who=(0,)),
+            *[StoreTrouble(at=6057.0, seconds=TICK)] * 2,
+        ),
+        latency=TICK,
+        ends_at=15571.0,
+    )
+)
 # A process waits for somebody else's attempt, and then makes its own.
 @example(
     Fleet(

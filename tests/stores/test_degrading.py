@@ -13,7 +13,13 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from tests.helpers import (
+    FakeTokenManager,
+    TwoClocks,
+    make_config,
+    run_virtually,
+    start_getters,
+)
 from trio_anon_session import AnonymousSession, TokenState
 from trio_anon_session.stores import (
     Look,
@@ -409,6 +415,57 @@ async def test_a_store_that_does_not_come_back_is_waited_for_once(
         asked_at = trio.current_time()
         await session.get_access_token()
         assert trio.current_time() <= asked_at + 1.0
+
+
+async def test_nobody_waits_for_a_store_whose_token_was_dropped(autojump_clock: MockClock) -> None:
+    """The one before it, which may live still, is nobody's any more."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        await trio.sleep(3010.0)
+        strike([store], "down")
+        session.invalidate(session.get_access_token_nowait())
+        asked_at = trio.current_time()
+        assert await session.get_access_token() == "token-3"
+        assert trio.current_time() <= asked_at + 1.0
+
+
+async def test_a_session_without_a_token_waits_for_no_store(autojump_clock: MockClock) -> None:
+    """Also where another one of the same manager has one."""
+    source, store = make_source(), FaultyStore()
+    async with (
+        SharedTokenManager(source, store) as manager,
+        AnonymousSession(source.config, manager) as first,
+    ):
+        await first.get_access_token()
+        await trio.sleep(100.0)
+        strike([store], "down")
+        async with AnonymousSession(source.config, manager) as second:
+            await second.get_access_token()
+            assert trio.current_time() <= 101.0
+
+
+@pytest.mark.parametrize("asleep_at", [1000.0, 3010.0])
+def test_nobody_waits_for_a_store_after_a_suspend(
+    monkeypatch: pytest.MonkeyPatch, asleep_at: float
+) -> None:
+    """The token that Trio's clock takes for a good one has expired."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        source, store = make_source(refresh="on_request"), FaultyStore()
+        async with open_fleet(1, source, store) as (session,):
+            await session.get_access_token()
+            await clock.advance(asleep_at)
+            clock.suspend(7200.0)
+            strike([store], "down")
+            async with trio.open_nursery() as nursery:
+                (getter,) = start_getters(nursery, session, 1)
+                await clock.advance(1.0)
+                assert getter.token == "token-2"
+                nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=clock)
 
 
 @pytest.mark.parametrize("lifetime", [4.0, 8.0, 20.0])

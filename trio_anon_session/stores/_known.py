@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from .._token import is_given_again
+from .._token import TokenState, is_given_again, state_at
+from ._clock import Moment
 from ._records import mark_of
 
 if TYPE_CHECKING:
@@ -42,19 +43,27 @@ class KnownTokens:
         self._longest = longest
         # Kept as they were handed out: their jitter is drawn once.
         self._handed_out: dict[str, TokenInfo] = {}
+        # The last one, unless it was dropped, and the time on the wall less Trio's then.
+        self._last: tuple[TokenInfo, float] | None = None
         self._dropped: dict[str, _Drop] = {}
         self.untold: list[str] = []
         self.listeners: list[Callable[[str], object]] = []
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Those of the tokens handed out, the last one last."""
+        """Those of the tokens handed out."""
         return tuple(self._handed_out)
 
-    @property
-    def last(self) -> TokenInfo | None:
-        """The token that was handed out last, unless it was dropped."""
-        return next(reversed(self._handed_out.values()), None)
+    def stale_for(self) -> float:
+        """Return the seconds for which the last one is usable still, if it is STALE, and else 0.
+
+        Nobody who has one that is FRESH asks for another: who asks has none.
+        """
+        if self._last is None:
+            return 0.0
+        token, wall_offset = self._last
+        aged = max(trio.current_time(), Moment.now().wall - wall_offset)
+        return token.expires_at - aged if state_at(token, aged) is TokenState.STALE else 0.0
 
     def get(self, mark: str) -> TokenInfo | None:
         """Return a token as it was handed out."""
@@ -67,6 +76,7 @@ class KnownTokens:
         self.was_told(mark)
         self._handed_out.pop(mark, None)
         self._handed_out[mark] = token
+        self._last = token, Moment.now().wall - trio.current_time()
         while len(self._handed_out) > _REMEMBERED:
             del self._handed_out[next(iter(self._handed_out))]
 
@@ -89,6 +99,8 @@ class KnownTokens:
             for listener in tuple(self.listeners):
                 listener(token.access_token)
             self._handed_out.pop(mark, None)
+            if self._last is not None and self._last[0] is token:
+                self._last = None
         now = trio.current_time()
         if token is None:
             self._dropped[mark] = _Drop(now, -math.inf, now + self._longest)

@@ -24,7 +24,6 @@ import os
 import random
 import secrets
 import socket
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -37,9 +36,9 @@ from .._errors import TokenRequestError
 from .._manager import TokenSource
 from .._nursery import unwrapped
 from .._secrets import Unpicklable
-from .._session import is_mocked
 from .._token import TokenInfo, TokenState, check_options, state_at
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
+from ._clock import Moment
 from ._known import KnownTokens
 from ._protocol import StoredToken, StoreError
 from ._records import (
@@ -378,10 +377,8 @@ class SharedTokenManager(Unpicklable):
         When one is restarted in the middle of a grant, all who waited for that grant would
         ask the endpoint else.
         """
-        now = trio.current_time()
-        ours = self._known.last
-        left = 0.0 if ours is None else ours.expires_at - now
-        return now - self._access.failed_at < min(GRACE, left / 2)
+        failing_for = trio.current_time() - self._access.failed_at
+        return failing_for < min(GRACE, self._known.stale_for() / 2)
 
     async def _look(self) -> Look:
         seen = await self._access.ask(
@@ -418,7 +415,7 @@ class SharedTokenManager(Unpicklable):
                         while await self._look_around():
                             # Also where the store says that there is news all the time.
                             await trio.sleep(_MOMENT)
-                            with trio.move_on_after(PACE if self._known.untold else QUIET) as wait:
+                            with trio.move_on_at(self._listen_until()) as wait:
                                 self._waits.add(wait)
                                 try:
                                     await wait_for_news()
@@ -433,6 +430,10 @@ class SharedTokenManager(Unpicklable):
         except Exception as error:
             return error
         return None
+
+    def _listen_until(self) -> float:
+        """Return when it is time to look around without news."""
+        return self._deliver_at if self._known.untold else trio.current_time() + QUIET
 
     async def _look_around(self) -> bool:
         """Look what others have done, and wake who waits here; False where that fails."""
@@ -545,13 +546,13 @@ class SharedTokenManager(Unpicklable):
             The answer, and whether it is the fleet's: not if it is a token that counts for
             nothing there, for the lease was lost meanwhile.
         """
-        wall = _wall_clock()
+        began = Moment.now()
         try:
             with unwrapped():
                 outcome = await self._ask_under_lease(fence, options)
             is_kept = True
             if isinstance(outcome, TokenInfo):
-                age = max(trio.current_time() - outcome.sent_at, _wall_clock() - wall)
+                age = max(trio.current_time() - outcome.sent_at, Moment.now().wall - began.wall)
                 is_kept = await self._keep(fence, outcome, age)
             else:
                 await self._tell_failure(fence, failures, outcome)
@@ -690,9 +691,3 @@ def _moved(token: TokenInfo, seconds: float) -> TokenInfo:
     """Return a token whose life began so much later."""
     times = {name: getattr(token, name) + seconds for name in ("sent_at", "stale_at", "expires_at")}
     return attrs.evolve(token, **times)
-
-
-def _wall_clock() -> float:
-    """Return the time on the wall; in virtual time there is only Trio's."""
-    clock = trio.lowlevel.current_clock()
-    return clock.current_time() if is_mocked(clock) else time.time()
