@@ -483,6 +483,22 @@ async def test_a_store_is_not_waited_for_until_the_token_is_expired(
     assert len(source.sent) <= 6
 
 
+@pytest.mark.parametrize("trouble", ["down", "hung", "hung where it is written to", "too slow"])
+@pytest.mark.parametrize("lifetime", [16.0, 20.0, 24.0, 40.0, 60.0])
+async def test_a_store_that_hangs_is_not_waited_for_until_the_token_is_expired(
+    autojump_clock: MockClock, trouble: str, lifetime: float
+) -> None:
+    """To find out that it gives no answer takes two seconds of a short life each time."""
+    # A quarter of the life is the stale window.
+    source, store = make_source(lifetime=lifetime, latency=lifetime / 10), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        strike([store], trouble)
+        for _ in range(100):
+            await trio.sleep(lifetime / 50)
+            session.get_access_token_nowait()
+
+
 # Garbage
 
 

@@ -47,10 +47,12 @@ class StoreAccess:
 
     Attributes:
         failed_at: when the store began to fail; long ago where it does not.
+        took: seconds that it took the last question to fail.
     """
 
     def __init__(self) -> None:
         self.failed_at = -math.inf
+        self.took = 0.0
         self._failed: Doing | None = None
         self._why = ""
         # How it was said, by what it was about.
@@ -76,10 +78,12 @@ class StoreAccess:
         Raises:
             StoreFailedError: there is none.
         """
+        asked_at = trio.current_time()
         try:
             with trio.fail_after(STORE_TIMEOUT):
                 return await question(*args, **kwargs)
         except Exception as error:
+            self.took = trio.current_time() - asked_at
             self.fails(doing, error)
         # Outside of the except block: an error of a store's may hold what it was asked to keep.
         raise StoreFailedError

@@ -377,8 +377,9 @@ class SharedTokenManager(Unpicklable):
         When one is restarted in the middle of a grant, all who waited for that grant would
         ask the endpoint else.
         """
-        failing_for = trio.current_time() - self._access.failed_at
-        return failing_for < min(GRACE, self._known.stale_for() / 2)
+        waited, left = trio.current_time() - self._access.failed_at, self._known.stale_for()
+        # Half of what was left is for the endpoint, also if the next try fails as late as this.
+        return waited < GRACE and waited + PACE + self._access.took < (waited + left) / 2
 
     async def _look(self) -> Look:
         seen = await self._access.ask(
