@@ -499,6 +499,29 @@ async def test_a_store_that_hangs_is_not_waited_for_until_the_token_is_expired(
             session.get_access_token_nowait()
 
 
+async def test_a_store_that_comes_and_goes_is_waited_for_no_longer(
+    autojump_clock: MockClock,
+) -> None:
+    """One that is read-only, and of which every other look fails, has not just begun to."""
+
+    class Flapping(FaultyStore):
+        looks: float = math.nan
+
+        async def look(self, name: str, marks: Collection[str] = ()) -> Look:
+            self.looks += 1
+            if self.looks % 2 == 1:
+                raise OSError("comes and goes")
+            return await super().look(name, marks)
+
+    source, store = make_source(), Flapping()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        await trio.sleep(2999.0)
+        store.looks, store.fails = 0, WRITES
+        await trio.sleep(1.0 + GRACE + 2 * PACE)
+        assert len(source.sent) == 2
+
+
 # Garbage
 
 

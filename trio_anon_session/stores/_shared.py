@@ -229,10 +229,13 @@ class SharedTokenManager(Unpicklable):
         use.
         """
         check_options(options)
+        failed_at = math.inf
         while True:
             with suppress(StoreFailedError):
                 return await self._get_shared(options)
-            if not self._can_wait_for_store():
+            # One that comes and goes is waited for no longer than one that is down.
+            failed_at = min(failed_at, self._access.failed_at)
+            if not self._can_wait_for_store(failed_at):
                 break
             await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         # A session counts the gap from its question, and an answer may have been waited for.
@@ -371,13 +374,13 @@ class SharedTokenManager(Unpicklable):
         self._access.say_once(_STUCK, StoreError("it was waited for long enough"))
         raise StoreFailedError
 
-    def _can_wait_for_store(self) -> bool:
-        """Tell whether a store that fails may be back before anybody here needs a token.
+    def _can_wait_for_store(self, failed_at: float) -> bool:
+        """Tell whether a store that began to fail then may be back before a token is needed here.
 
         When one is restarted in the middle of a grant, all who waited for that grant would
         ask the endpoint else.
         """
-        waited, left = trio.current_time() - self._access.failed_at, self._known.stale_for()
+        waited, left = trio.current_time() - failed_at, self._known.stale_for()
         # Half of what was left is for the endpoint, also if the next try fails as late as this.
         return waited < GRACE and waited + PACE + self._access.took < (waited + left) / 2
 
