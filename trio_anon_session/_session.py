@@ -289,9 +289,13 @@ class AnonymousSession(Unpicklable):
         # Not awaited: what an observer raises ends up with the block, as a task's crash does.
         except BaseException as error:  # noqa: ASYNC103
             crash = error if crash is None else crash
-        # Who drops a token and leaves has others to think of, who may be handing it out.
-        with trio.CancelScope(shield=True):
-            await self._forget_shared_tokens(self._config.shutdown_timeout)
+        try:
+            # Who drops a token and leaves has others to think of, who may be handing it out.
+            with trio.CancelScope(shield=True):
+                await self._forget_shared_tokens(self._config.shutdown_timeout)
+        # As above: it keeps no token from being revoked. Shielded, so that it is no cancellation.
+        except BaseException as error:  # noqa: ASYNC103
+            crash = error if crash is None else crash
         if self._config.revoke_on_exit:
             raised = await self._revoke_on_exit()
             crash = raised if crash is None else crash

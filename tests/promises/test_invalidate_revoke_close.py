@@ -220,7 +220,7 @@ class _SharedTokenManager(FakeTokenManager):
         super().__init__(config)
         self.forgotten: list[str] = []
         self.shared: TokenInfo | None = None
-        self.forget_error: Exception | None = None
+        self.forget_error: BaseException | None = None
         self.forget_latency = 0.0
         self.forget_hangs_for: str | None = None
 
@@ -418,6 +418,32 @@ async def test_promise_17_a_forget_that_hangs_for_one_token_keeps_none_from_its_
             session.invalidate(await session.get_access_token())
         assert manager.forgotten == ["token-2"]
     assert manager.forgotten == ["token-2", "token-3"]
+
+
+@pytest.mark.parametrize("has_own", [True, False])
+async def test_promise_20_a_forget_at_the_end_takes_no_other_exceptions_place(
+    autojump_clock: MockClock, has_own: bool
+) -> None:
+    """What is no error of a manager's comes out, but for the block's own; and the rest is done."""
+
+    class Crash(BaseException):
+        pass
+
+    config = make_config(revoke_on_exit=True)
+    manager = _SharedTokenManager(config)
+    crash, own = Crash(), ValueError("of the block")
+    with pytest.raises((Crash, ValueError)) as caught:
+        async with AnonymousSession(config, manager) as session:
+            await session.get_access_token()
+            manager.forget_error = crash
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await session.revoke_tokens()
+            if has_own:
+                raise own
+    assert caught.value is (own if has_own else crash)
+    # Perhaps the block was left before it had been begun.
+    assert set(manager.revoked) == {"token-1"}
 
 
 async def test_promise_17_a_store_that_stays_down_is_told_of_living_tokens_alone(
