@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,13 @@ from trio_anon_session import (
     TokenRequestError,
     TokenState,
 )
-from trio_anon_session.stores import MemoryStore, SharedTokenManager
+from trio_anon_session.stores import MemoryStore, SharedTokenManager, SQLiteStore
 
 from .faulty import EVERYTHING, FaultyStore, get_all, make_source, open_fleet
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trio.testing import MockClock
 
     from trio_anon_session.stores import StoredToken
@@ -204,6 +207,22 @@ def test_nobody_is_handed_an_expired_token(
             assert token.lifetime == lifetime
 
     run_virtually(main)
+
+
+@pytest.mark.parametrize("lifetime", [math.inf, 1e300, 2.0**32])
+async def test_a_token_that_never_ends_is_shared(
+    autojump_clock: MockClock, lifetime: float, tmp_path: Path
+) -> None:
+    """A store keeps numbers for which there is room: of a longer life, the longest there is."""
+    source, store = make_source(lifetime=lifetime), SQLiteStore(tmp_path / "tokens.db")
+    async with open_fleet(3, source, store) as sessions:
+        for number in (1, 2):
+            for session in sessions:
+                assert await session.get_access_token() == f"token-{number}"
+            sessions[number].invalidate(f"token-{number}")
+            await trio.sleep(2.0)
+            assert {session.state for session in sessions} == {TokenState.EMPTY}
+    assert len(source.sent) == 2
 
 
 def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:

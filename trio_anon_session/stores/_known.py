@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from .._token import TokenState, is_given_again, state_at
+from .._token import LIFETIME_LIMIT, TokenState, is_given_again, state_at
 from ._clock import Moment
 from ._records import mark_of
 
@@ -120,7 +120,9 @@ class KnownTokens:
 
     def left_of(self, mark: str) -> float:
         """Return the seconds for which a dropped token would have lived."""
-        return self._dropped[mark].ends_at - trio.current_time()
+        left = self._dropped[mark].ends_at - trio.current_time()
+        # No store has room for an endless life, or nearly so.
+        return min(left, LIFETIME_LIMIT)
 
     def was_told(self, mark: str) -> None:
         """Note that the store need not be told of a token, or not any more."""

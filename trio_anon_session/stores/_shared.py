@@ -36,7 +36,7 @@ from .._errors import TokenRequestError
 from .._manager import TokenSource
 from .._nursery import unwrapped
 from .._secrets import Unpicklable
-from .._token import TokenInfo, TokenState, check_options, state_at
+from .._token import LIFETIME_LIMIT, TokenInfo, TokenState, check_options, state_at
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
 from ._clock import Moment
 from ._known import KnownTokens
@@ -605,7 +605,8 @@ class SharedTokenManager(Unpicklable):
         stored = StoredToken(
             token_record(token, self._config, self._owner),
             mark_of(token.access_token),
-            token.lifetime,
+            # No store has room for one that is endless, or nearly so.
+            min(token.lifetime, LIFETIME_LIMIT),
             age,
         )
         try:
