@@ -20,6 +20,8 @@ from trio_anon_session.stores import (
 )
 from trio_anon_session.stores._records import mark_of, name_of, token_record
 
+from .faulty import EVERYTHING, WRITES, FaultyStore, make_source
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -151,3 +153,17 @@ async def test_trouble(autojump_clock: MockClock) -> None:
             "the token store brings no news (tells nothing): it is looked at often instead"
         )
         nursery.cancel_scope.cancel()
+
+
+async def test_a_store_that_was_full_and_is_down(autojump_clock: MockClock) -> None:
+    """Who looks is told why that fails, and not what was wrong before."""
+    source, store = make_source(), FaultyStore()
+    store.fails, store.error = WRITES, StoreError("is full")
+    async with SharedTokenManager(source, store) as manager:
+        await manager.get_tokens_client_credentials_grant()
+        assert manager.trouble is not None
+        assert "is full" in manager.trouble
+        store.fails, store.error = EVERYTHING, StoreError("refuses")
+        with pytest.raises(StoreError, match=r"^refuses$"):
+            await manager.look_at_store()
+        assert "refuses" in manager.trouble

@@ -60,7 +60,7 @@ class StoreAccess:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the store, as it was logged; None where nothing is."""
+        """What is wrong with the store, in the words of the log; None where nothing is."""
         if self._failed is not None:
             return _DOWN % self._why
         return next(iter(self._said.values()), None)
@@ -92,13 +92,13 @@ class StoreAccess:
         """Note that the store does not do this."""
         if doing is Doing.IN_PASSING:
             return
-        if self._failed is None:
-            self.failed_at = trio.current_time()
-            self._why = _words(error)
-            logger.warning(_DOWN, self._why)
+        is_news = self._failed is None
         # One that fails to be read fails in all, and when it is read again, that is over.
         if self._failed is not Doing.READING:
-            self._failed = doing
+            self._failed, self._why = doing, _words(error)
+        if is_news:
+            self.failed_at = trio.current_time()
+            logger.warning(_DOWN, self._why)
 
     def works(self, doing: Doing) -> None:
         """Note that the store does this."""

@@ -162,7 +162,7 @@ class SharedTokenManager(Unpicklable):
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the store, as the log has it; None where nothing is."""
+        """What is wrong with the store, in the words of the log; None where nothing is."""
         return self._access.trouble
 
     async def __aenter__(self) -> Self:
