@@ -719,6 +719,8 @@ def _lies() -> Iterator[object]:
         yield nonsense
     for nonsense in (None, "1", 1.5, object()):
         yield Look(nonsense)
+    for nonsense in (7, b"owner", object()):
+        yield Look(1, owner=nonsense)
     for nonsense in ("x", 7, object()):
         yield Look(1, token=nonsense)
         yield Look(1, failure=nonsense)
@@ -726,6 +728,7 @@ def _lies() -> Iterator[object]:
     for nonsense in (None, "x", math.nan, -7.0, math.inf, 10**400, object()):
         yield Look(1, leased_for=nonsense)
         yield Look(1, token=attrs.evolve(token, age=nonsense))
+        yield Look(1, token=attrs.evolve(token, lifetime=nonsense))
         yield Look(1, failure=attrs.evolve(failure, pause=nonsense))
     for nonsense in (None, 7, b"record", object()):
         yield Look(1, token=attrs.evolve(token, record=nonsense))

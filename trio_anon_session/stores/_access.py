@@ -136,13 +136,14 @@ def is_look(answer: object) -> TypeGuard[Look]:
     match answer:
         case Look(
             version=int(),
+            owner=None | str(),
             token=None | StoredToken(record=str(), mark=str()),
             failure=None | StoredFailure(record=str(), fence=int()),
             dead=frozenset(),
         ):
             durations: list[object] = [answer.leased_for]
             if answer.token is not None:
-                durations.append(answer.token.age)
+                durations += answer.token.age, answer.token.lifetime
             if answer.failure is not None:
                 durations.append(answer.failure.pause)
             # None is less than nothing, but for a little that rounding makes.
