@@ -563,3 +563,13 @@ def test_a_shared_error_names_no_process() -> None:
     assert told is not None
     assert str(told).startswith("the fleet's last attempt failed: ")
     assert told.retry_after is None
+
+
+async def test_a_failure_without_words(autojump_clock: MockClock) -> None:
+    """Of an error that says nothing, the others hear that, and not that it says None."""
+    source = make_source(max_retries=0)
+    source.outcomes = [TokenUnavailableError("", status_code=503)]
+    async with open_fleet(2, source, MemoryStore()) as (first, second):
+        assert str(await get_error(first)) == ""
+        told = await get_error(second)
+        assert str(told) == "the fleet's last attempt failed: it is not said how"

@@ -168,7 +168,7 @@ def read_failure_record(
     # Whoever can write to the store can put any words there.
     said = {name: _shown(text, config) for name, text in texts.items() if text}
     error = TokenUnavailableError(
-        f"{OF_THE_FLEET}{said.get('message')}",
+        f"{OF_THE_FLEET}{said.get('message', 'it is not said how')}",
         status_code=status,
         retry_after=pause or None,
         error=said.get("error"),
