@@ -410,6 +410,26 @@ async def test_a_drop_is_told_of_while_its_token_lives(autojump_clock: MockClock
         assert told
 
 
+async def test_a_getter_does_not_wait_until_a_slow_store_has_been_told_of_all(
+    autojump_clock: MockClock,
+) -> None:
+    """After an outage in which many tokens died, it is told of them one by one meanwhile."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        store.fails = EVERYTHING
+        for _ in range(40):
+            session.invalidate(await session.get_access_token())
+        store.fails, store.slow = (), 1.0
+        asked_at = trio.current_time()
+        await session.get_access_token()
+        assert trio.current_time() <= asked_at + 5 * STORE_TIMEOUT
+        await trio.sleep(100.0)
+        assert len(store.times("drop")) >= 40
+        told = len(store.times("drop"))
+        await trio.sleep(100.0)
+        assert len(store.times("drop")) == told
+
+
 async def test_the_store_is_told_how_long_a_token_would_have_lived(
     autojump_clock: MockClock,
 ) -> None:

@@ -459,8 +459,10 @@ class SharedTokenManager(Unpicklable):
 
     async def _deliver_now(self) -> None:
         self._known.forget_the_old()
+        # The others can wait for the next look, and a getter that is held cannot.
+        give_up_at = trio.current_time() + STORE_TIMEOUT
         for mark in tuple(self._known.untold):
-            if trio.current_time() < self._deliver_at:
+            if not self._deliver_at <= trio.current_time() < give_up_at:
                 return
             # The server may have said meanwhile that it lives.
             if mark not in self._known.untold:
