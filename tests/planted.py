@@ -341,7 +341,7 @@ BUGS = (
         8,
         "a store that is restarted has no time to come back",
         "stores.shared",
-        "            if not self._can_wait_for_store():\n",
+        "            if not self._can_wait_for_store(failed_at):\n",
         "            if True:\n",
     ),
     Bug(

@@ -409,15 +409,17 @@ class _Referee:
         """While there is a usable token, a store has time to come back."""
         held = [hands for hands in self.processes[who].hands if hands.since < at < hands.until]
         # It may be failing still, for all that the process knows.
-        failed_at = min(trouble.at for trouble in self.fleet.troubles_of(who))
+        waited = at - min(trouble.at for trouble in self.fleet.troubles_of(who))
         for hands in held:
             left = self._issued_at(hands.token) + self.fleet.until_expired - at
-            if at - failed_at < min(GRACE, left / 2) - NEARLY:
+            # The next try takes a while, too, and leaves half of it to the endpoint.
+            could_wait = waited + PACE + A_QUESTION < (waited + left) / 2 - self.ageing
+            if waited < GRACE - NEARLY and could_wait:
                 self.broken(
                     "direct grants",
                     at,
                     f"process {who} has token {self.name(hands.token)} for {left:g} s more, and "
-                    f"goes past a store that was well {at - failed_at:g} s ago",
+                    f"goes past a store that was well {waited:g} s ago",
                 )
 
     def _judge_loss(self, request: _Request) -> None:
