@@ -99,7 +99,10 @@ class TokenStore(Protocol):
         ...
 
     async def renew(self, name: str, fence: int, seconds: float) -> bool:
-        """Make a lease last for so many seconds from now; False if it is somebody else's."""
+        """Make a lease last for so many seconds from now; False if it has ended.
+
+        One whose time is over has not ended, as long as nobody else has taken it.
+        """
         ...
 
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
@@ -115,15 +118,16 @@ class TokenStore(Protocol):
             token: the token, with the age that it has by the caller's clock.
 
         Returns:
-            False, and nothing has changed, if the version is another one by now. Somebody has
-            taken the lease over then, or has dropped the token that was there.
+            False, and nothing has changed, if the lease has ended: it has brought a token or
+            was released, or the version is another one by now. Somebody has taken the lease
+            over then, or has dropped the token that was there.
         """
         ...
 
     async def release(
         self, name: str, fence: int, failure: str | None = None, pause: float = 0.0
     ) -> None:
-        """End a lease under which no token came; nothing happens if it is somebody else's.
+        """End a lease under which no token came; nothing happens if it has ended before.
 
         Args:
             name: whose token it was about.
