@@ -26,8 +26,9 @@ from trio_anon_session._cli._checks import check_store
 from trio_anon_session._cli._flags import Source
 from trio_anon_session._cli._store import STORE, STORE_KEY, Place, StoreSettings, resolve_store
 from trio_anon_session._secrets import fingerprint
-from trio_anon_session.stores import MemoryStore, SQLiteStore, StoredToken
+from trio_anon_session.stores import MemoryStore, SQLiteStore, StoredToken, StoreError
 from trio_anon_session.stores._records import mark_of, name_of, token_record
+from trio_anon_session.stores._sealing import NO_KEY, WRONG_KEYS
 from trio_anon_session.testing import Fault, FaultPlan
 
 from .running import (
@@ -532,6 +533,35 @@ def test_doctor_and_a_store_that_does_not_keep_its_word(
     check = run_virtually(check_store, make_source("tokens.db"), config)
     assert check.verdict == "failed"
     assert re.fullmatch(f"sqlite:tokens.db cannot be used: {words}", check.found)
+
+
+class SealedStore(MemoryStore):
+    """A store in which others keep what cannot be opened here."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+        self.looks = 0
+
+    async def look(self, name: str, marks: Collection[str] = ()) -> Look:
+        self.looks += 1
+        # What is put there to try it out is found again.
+        if self.looks > 2:
+            raise StoreError(self.words)
+        return await super().look(name, marks)
+
+
+@pytest.mark.parametrize("words", [NO_KEY, WRONG_KEYS])
+def test_doctor_and_a_store_that_others_seal(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """It is the key that has to be looked at, and neither host nor password."""
+    monkeypatch.setattr(StoreSettings, "make", lambda self: SealedStore(words))
+    check = run_virtually(check_store, make_source("redis://127.0.0.1"), make_config())
+    assert (check.verdict, check.found) == (
+        "failed",
+        f"redis://127.0.0.1 cannot be used: {words}",
+    )
+    assert check.advice is not None
+    assert check.advice.startswith(f"Give the key with which the others seal, in {STORE_KEY}")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from .._manager import TokenManager, _make_client
 from .._secrets import Secrets, client_secrets, fingerprint
 from .._token import TokenInfo
 from ..stores import SharedTokenManager, StoredToken, StoreError
+from ..stores._sealing import NO_KEY, WRONG_KEYS
 from ._ending import FAILED, MISCONFIGURED, UNAVAILABLE, exit_code_of
+from ._store import STORE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,9 +48,18 @@ _PARTING_TIME = 2.0
 _PROBE_LIFE, _PROBE_AGE, _PROBE_LATENESS = 60.0, 10.0, 1.0
 """Seconds: of what a store is tried out with, and by which its clock may be wrong."""
 _STORE_ADVICE = {
-    "sqlite": "Check that its directory is there, and that this user may write there.",
-    "redis": "Check host, port, user and password, and that the user may run scripts there.",
+    "sqlite": (
+        "Check that its directory is there, that this user may write there, and that the path is "
+        "that of no other file."
+    ),
+    "redis": (
+        "Check host, port, database, user and password, and that the user may run scripts there."
+    ),
 }
+_KEY_ADVICE = (
+    f"Give the key with which the others seal, in {STORE_KEY} or by --store-key-file; where they "
+    "seal nothing, give none, or take another database."
+)
 _QUOTES = ("'", '"')
 _WITHOUT_REVOCATION = (
     "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at all; "
@@ -241,7 +252,8 @@ async def check_store(source: Source, config: Config) -> Check:
             problem = str(error)
     if problem is not None:
         found = f"{place.shown} cannot be used: {problem}"
-        return Check(name, "failed", found, _STORE_ADVICE[place.kind])
+        is_sealed = problem in (NO_KEY, WRONG_KEYS)
+        return Check(name, "failed", found, _KEY_ADVICE if is_sealed else _STORE_ADVICE[place.kind])
     held = (
         f"token {status.fingerprint}, {status.age:.0f} s old"
         if status.fingerprint is not None

@@ -12,7 +12,7 @@ from . import _lua
 from ._address import Address
 from ._entry import KEPT_AFTERWARDS
 from ._protocol import Look, StoredFailure, StoredToken, StoreError
-from ._sealing import Sealing, is_sealed
+from ._sealing import NO_KEY, Sealing, is_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -212,7 +212,7 @@ class RedisStore(Unpicklable):
         if is_sealed(record):
             # Taken for garbage, it would be overwritten by each who has no key, in turns with
             # those who have one.
-            raise StoreError("what is kept is sealed, and there is no encryption key here")
+            raise StoreError(NO_KEY)
         return record
 
 

@@ -22,6 +22,8 @@ Key = str | bytes
 _PREFIX = "sealed1."
 _KEY_LENGTH = 32
 _NONCE_LENGTH = 12
+NO_KEY = "what is kept is sealed, and there is no encryption key here"
+WRONG_KEYS = "what is kept cannot be opened with the encryption keys given"
 _WANTS = "wants 32 random bytes, or the same as text in base64, or a list of those"
 
 
@@ -80,7 +82,7 @@ class Sealing(Unpicklable):
             except Exception:  # noqa: S110
                 # Whatever it is, it does not open. Raised outside, without the record.
                 pass
-        raise StoreError("what is kept cannot be opened with the encryption keys given")
+        raise StoreError(WRONG_KEYS)
 
 
 def _place(name: str, purpose: str) -> bytes:
