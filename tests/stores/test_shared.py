@@ -295,9 +295,9 @@ async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
         (None, MemoryStore(), "manager: wants"),
         (make_config(), MemoryStore(), "manager: wants"),
         (type("Half", (), {"config": make_config()})(), MemoryStore(), "manager: wants an async"),
-        (make_source(), None, "store: wants a method open"),
-        (make_source(), "redis://localhost", "store: wants a method"),
-        (make_source(), MemoryStore, "store: wants an object"),
+        (make_source(), None, "store: wants a store, such as .*; NoneType has no method open"),
+        (make_source(), "redis://localhost", "store: wants a store, such as .*; str has no"),
+        (make_source(), MemoryStore, r"store: wants an object, .*: MemoryStore\(\.\.\.\)$"),
     ],
 )
 def test_what_is_no_manager_or_store_is_refused(manager: Any, store: Any, words: str) -> None:

@@ -124,10 +124,14 @@ class SharedTokenManager(Unpicklable):
             if not callable(getattr(manager, method, None)):
                 raise TypeError(f"manager: wants an async method {method}")
         if isinstance(store, type):
-            raise TypeError("store: wants an object, and not its class")
+            raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
         for method in _STORE_METHODS:
             if not callable(getattr(store, method, None)):
-                raise TypeError(f"store: wants a method {method}")
+                # No repr of it: a URL has a password in it.
+                raise TypeError(
+                    "store: wants a store, such as SQLiteStore('tokens.db'); "
+                    f"{type(store).__name__} has no method {method}"
+                )
         self._manager = manager
         self._store = store
         self._config = config
