@@ -129,6 +129,17 @@ def test_what_is_no_path(wrong: Any) -> None:
         SQLiteStore(wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["sqlite:tokens.db", "sqlite:///tokens.db", "file:tokens.db?mode=rw", "rediss://:hush@host/0"],
+)
+def test_a_url_is_no_path(wrong: str) -> None:
+    """What the command takes is not quietly made a file of that name, which nobody shares."""
+    with pytest.raises(ValueError, match="wants a path, and no URL") as caught:
+        SQLiteStore(wrong)
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("wrong", ["", ":memory:"])
 def test_a_path_without_a_file(wrong: str) -> None:
     """SQLite's names of databases that no other process can open lead to MemoryStore."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import stat
 import threading
@@ -52,6 +53,8 @@ _WRITE = "INSERT OR REPLACE INTO trio_anon_session VALUES (?, ?, ?)"
 _LIST = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _PRUNE = "DELETE FROM trio_anon_session WHERE kept_until < ?"
 
+# As the command takes them, SQLite itself, or other stores. A file of such a name is nobody's wish.
+_URL = re.compile(r"(sqlite|file):|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SPOILT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _EFFECTIVE = os.access in os.supports_effective_ids
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -76,7 +79,7 @@ class SQLiteStore:
 
     Raises:
         TypeError: the path is none.
-        ValueError: no file can have this path.
+        ValueError: the path is a URL, or one that no file can have.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -328,6 +331,9 @@ def _checked(path: str | os.PathLike[str]) -> str:
         raise TypeError(f"path: wants a str or an os.PathLike of one, not {type(path).__name__}")
     if given in ("", ":memory:"):
         raise ValueError("path: wants a file, as other processes need one; else use MemoryStore()")
+    if _URL.match(given):
+        # Not quoted: there may be a password in it.
+        raise ValueError("path: wants a path, and no URL; of sqlite:PATH, the PATH")
     if "\0" in given:
         raise ValueError("path: wants no NUL in it")
     return os.path.abspath(given)
