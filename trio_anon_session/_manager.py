@@ -343,7 +343,9 @@ class TokenManager(Unpicklable):
         """Return the answer, or why there is none."""
         await trio.lowlevel.checkpoint()
         if self._closed:
-            return _NoAnswer("the token manager is closed")
+            return _NoAnswer(
+                "the token manager is closed; use it, and sessions that have it, inside its block"
+            )
         if self._client is None:
             try:
                 self._client = _make_client()
