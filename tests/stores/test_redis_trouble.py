@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import coredis
 import pytest
@@ -499,6 +499,25 @@ async def test_a_greeting_that_is_none(
         assert await refusal(store.look(NAME)) == said
         assert await refusal(listening(store)) == said
     assert caplog.records == []
+
+
+class Nameless(trio.abc.HostnameResolver):
+    """Knows no host."""
+
+    async def getaddrinfo(self, *args: object, **kwargs: object) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, *args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError
+
+
+async def test_a_name_that_nobody_knows() -> None:
+    """A slip in the host's name is told as one, and not as the name of a C function."""
+    trio.socket.set_custom_hostname_resolver(Nameless())
+    store = RedisStore("redis://valkey.example")
+    assert await refusal(store.look(NAME)) == "the host's name cannot be looked up"
+    assert await refusal(listening(store)) == "the host's name cannot be looked up"
 
 
 async def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:

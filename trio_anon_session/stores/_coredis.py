@@ -309,6 +309,8 @@ def _words_of(error: BaseException) -> str:
     name = type(error).__name__
     if name in _LOST:
         return "the connection was lost"
+    if name == "gaierror":
+        return "the host's name cannot be looked up"
     if name in _CODES:
         return f"answers {_CODES[name]}"
     if name == "ResponseError":
