@@ -109,7 +109,8 @@ class AnonymousSession(Unpicklable):
     Args:
         config: the settings.
         token_manager: what grants and revokes; without one the session makes a
-            :class:`TokenManager` of its own, and closes it.
+            :class:`TokenManager` of its own, and closes it. A manager grants by the config that
+            it was made with, and the session keeps time by its own: give both the same.
         observers: plain callables that receive the frozen objects of
             :data:`trio_anon_session.Event`, all in the order in which it happened, each
             between two checkpoints. One that raises is logged and changes nothing; what is
