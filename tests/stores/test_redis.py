@@ -272,6 +272,15 @@ async def test_a_token_lives_as_long_as_its_key(store: RedisStore, server: Valke
     assert attrs.evolve(token, age=10.0) == TOKEN
 
 
+async def test_a_token_with_more_life_left_than_it_had(store: RedisStore, server: Valkey) -> None:
+    """A server whose clock was set back does not know how old it is, and it makes way."""
+    await put(store)
+    server.do("PEXPIRE", f"tas:{{{NAME}}}:token", 3_601_000)
+    seen = await store.look(NAME)
+    assert seen.token is None
+    assert await store.claim(NAME, "me", seen.version, 5.0) is not None
+
+
 @pytest.mark.parametrize(
     ("claimed_ago", "age"), [(0, 10), (1000, 1000), (-1000, 10), (5000, 5000), (None, 10)]
 )

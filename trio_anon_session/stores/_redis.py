@@ -190,10 +190,11 @@ class RedisStore(Unpicklable):
             seconds = float(lifetime)
         except ValueError:
             return None
-        if not 0 < seconds < math.inf:
+        # One that has more life left than it ever had is from before the clock was set back.
+        if not left / 1000 <= seconds < math.inf:
             return None
         opened = self._open(_text(record), name, "token")
-        return StoredToken(opened, _text(mark), seconds, max(0.0, seconds - left / 1000))
+        return StoredToken(opened, _text(mark), seconds, seconds - left / 1000)
 
     def _read_failure(
         self, name: str, record: bytes | None, fence: bytes | None, left: int
