@@ -469,6 +469,30 @@ async def test_a_token_that_comes_back_before_its_drop_was_told_is_not_dropped(
         assert session.get_access_token_nowait() == "token-1"
 
 
+async def test_a_token_that_was_given_again_before_it_was_dropped_is_told_of(
+    autojump_clock: MockClock,
+) -> None:
+    """What the server said in answer to an older question says nothing about the drop."""
+    source, store = make_source(latency=5.0, refresh="on_request"), MemoryStore()
+    cut_off = FaultyStore(store)
+    async with open_fleet(2, source, [cut_off, FaultyStore(store)]) as (first, second):
+        # Who got it finds it STALE first.
+        for session in (first, second):
+            await session.get_access_token()
+        await trio.sleep_until(3000.0)
+        # The server gives it once more.
+        source.granted = 0
+        assert await first.get_access_token() == "token-1"
+        await trio.sleep(2.0)
+        cut_off.fails = EVERYTHING
+        first.invalidate("token-1")
+        assert await first.get_access_token() == "token-2"
+        assert len(source.sent) == 3
+        cut_off.fails = ()
+        await trio.sleep(1.0)
+        assert second.state is TokenState.EMPTY
+
+
 async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: MockClock) -> None:
     """One of several drops that are being delivered is no drop any more: the rest goes on."""
     source, store = make_source(), FaultyStore()

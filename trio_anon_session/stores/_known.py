@@ -70,10 +70,12 @@ class KnownTokens:
         return self._handed_out.get(mark)
 
     def hand_out(self, token: TokenInfo) -> None:
-        """Note that a token is handed out, which is no longer dropped then."""
+        """Note that a token is handed out."""
         mark = mark_of(token.access_token)
-        self._dropped.pop(mark, None)
-        self.was_told(mark)
+        if not self.is_dropped(mark, token.sent_at):
+            # The server says that it lives.
+            self._dropped.pop(mark, None)
+            self.was_told(mark)
         self._handed_out.pop(mark, None)
         self._handed_out[mark] = token
         self._last = token, Moment.now().wall - trio.current_time()
