@@ -1299,10 +1299,14 @@ class TestLifeCycle:
         client = own() if given else None
         async with TokenManager(config(), http_client=client) as manager:
             await manager.get_tokens_client_credentials_grant()
-        with pytest.raises(TokenUnavailableError, match=r"manager is closed; use it.* inside its"):
+        closed = r"manager is closed; use it.* inside its"
+        with pytest.raises(TokenRequestError, match=closed) as granting:
             await manager.get_tokens_client_credentials_grant()
-        with pytest.raises(RevocationError, match=r"manager is closed; use it.* inside its"):
+        with pytest.raises(RevocationError, match=closed) as revoking:
             await manager.revoke_tokens(TOKEN)
+        # It will not be open again, and nobody is to wait for that.
+        assert not granting.value.retryable
+        assert not revoking.value.retryable
         assert len(own.endpoint.requests) == 1
         assert len(own.made) == 1
         if client is not None:

@@ -18,11 +18,13 @@ from trio.testing import Sequencer, wait_all_tasks_blocked
 
 from trio_anon_session import (
     AnonymousSession,
+    ConfigError,
     SessionAuth,
     SessionClosedError,
     SessionStatistics,
     TokenInfo,
     TokenManager,
+    TokenRequestError,
     TokenState,
     TokenUnavailableError,
 )
@@ -460,6 +462,40 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
             await trio.sleep(3000.0)
     assert manager.revoked == []
     assert set(manager.options) == {None}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("client_id", "another"),
+        ("token_url", "https://auth.invalid/token"),
+        ("api_root_url", "https://api.invalid"),
+        ("scope", "item_read"),
+        ("extra_params", {"audience": "https://api.invalid"}),
+    ],
+)
+def test_a_manager_for_other_tokens(field: str, value: object) -> None:
+    """A session hands out nobody else's tokens; its own settings may be other than a manager's."""
+    config = make_config()
+    manager = TokenManager(config.replace(**{field: value}))
+    told = "token_url" if field == "api_root_url" else field
+    with pytest.raises(ConfigError, match=rf"^{told}: .* both the same config$") as caught:
+        AnonymousSession(config, manager)
+    assert "another" not in str(caught.value)
+    own = config.replace(client_secret="new", refresh="on_request")
+    AnonymousSession(own, TokenManager(config))
+
+
+async def test_a_manager_whose_block_was_left(autojump_clock: MockClock) -> None:
+    """A session that outlives its manager says so at once, and tries nothing again."""
+    config = make_config()
+    async with TokenManager(config) as manager:
+        pass
+    async with AnonymousSession(config, manager) as session:
+        with pytest.raises(TokenRequestError, match="the token manager is closed"):
+            await session.get_access_token()
+        assert session.statistics().failures == 1
+    assert trio.current_time() == 0.0
 
 
 @pytest.mark.filterwarnings("error")

@@ -261,6 +261,16 @@ _CHECKS: dict[str, _Check] = {
 }
 """What each setting has to be."""
 
+WHOSE_TOKEN = (
+    "token_url",
+    "client_id",
+    "scope",
+    "box_subject_type",
+    "box_subject_id",
+    "extra_params",
+)
+"""The settings on which it depends whose token is granted, and what it is good for."""
+
 
 @with_quiet_init
 @attrs.frozen(kw_only=True, eq=False, repr=False)

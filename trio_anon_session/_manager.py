@@ -408,7 +408,13 @@ class TokenManager(Unpicklable):
         self, answer: _Answer | _NoAnswer, sent_at: float
     ) -> TokenInfo | TokenRequestError:
         if isinstance(answer, _NoAnswer):
-            return TokenUnavailableError(f"no token: {answer.reason}")
+            said = f"no token: {answer.reason}"
+            # A manager that is closed will not be open again.
+            return (
+                TokenRequestError(said, retryable=False)
+                if self._closed
+                else TokenUnavailableError(said)
+            )
         fields = parse_object(answer.body)
         if not 200 <= answer.status < 300 or (
             fields and "access_token" not in fields and isinstance(fields.get("error"), str)
@@ -448,7 +454,9 @@ class TokenManager(Unpicklable):
         self, answer: _Answer | _NoAnswer, secrets: Secrets
     ) -> RevocationError | None:
         if isinstance(answer, _NoAnswer):
-            return RevocationError(f"the token could not be revoked: {answer.reason}")
+            return RevocationError(
+                f"the token could not be revoked: {answer.reason}", retryable=not self._closed
+            )
         # RFC 7009 §2.2: the body of a 200 means nothing.
         if 200 <= answer.status < 300:
             return None

@@ -46,8 +46,8 @@ import trio
 from trio.lowlevel import checkpoint, current_clock
 
 from ._backoff import Rounds, logger
-from ._config import Config
-from ._errors import SessionClosedError, TokenUnavailableError
+from ._config import WHOSE_TOKEN, Config
+from ._errors import ConfigError, SessionClosedError, TokenUnavailableError
 from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle
 from ._revocation import Revocation
@@ -118,6 +118,7 @@ class AnonymousSession(Unpicklable):
 
     Raises:
         TypeError: an argument is not what it has to be, or an observer is async.
+        ConfigError: the token manager has a :class:`Config` that asks for other tokens.
     """
 
     # A dict for so many would take 1.6 KB a session, and make a hit 5 % slower.
@@ -170,6 +171,14 @@ class AnonymousSession(Unpicklable):
         for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
             if token_manager is not None and not callable(getattr(token_manager, method, None)):
                 raise TypeError(f"token_manager: wants an async method {method}")
+        granting = getattr(token_manager, "config", None)
+        for field in WHOSE_TOKEN if isinstance(granting, Config) else ():
+            if getattr(config, field) != getattr(granting, field):
+                raise ConfigError(
+                    field,
+                    "wants what the token manager's config has, whose tokens are handed out: give "
+                    "both the same config",
+                )
         self._config = config
         self._manager = TokenManager(config) if token_manager is None else token_manager
         self._owns_manager = token_manager is None

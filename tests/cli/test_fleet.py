@@ -212,7 +212,8 @@ def test_a_token_that_ends_by_itself() -> None:
         config, store = TokenServer().config(), Store()
         manager = SharedTokenManager(FakeTokenManager(config), store)
         other = SharedTokenManager(FakeTokenManager(config, lifetime=10.2), store)
-        await other.get_tokens_client_credentials_grant()
+        async with other:
+            await other.get_tokens_client_credentials_grant()
         said: list[str] = []
         fleet = Fleet(manager, "here")
         async with trio.open_nursery() as nursery:
@@ -296,7 +297,8 @@ async def test_the_panel(autojump_clock: MockClock) -> None:
     inner = FakeTokenManager(config, latency=1.0)
     manager = SharedTokenManager(inner, store)
     other = SharedTokenManager(FakeTokenManager(config), store)
-    token = await other.get_tokens_client_credentials_grant()
+    async with other:
+        token = await other.get_tokens_client_credentials_grant()
     await trio.sleep(3)
     fleet = Fleet(manager, "here")
     view = View(0.0, fleet=fleet)
@@ -308,7 +310,7 @@ async def test_the_panel(autojump_clock: MockClock) -> None:
             console.print(view.panel(100))
         return " ".join(capture.get().replace("│", " ").split())
 
-    async with trio.open_nursery() as nursery:
+    async with manager, trio.open_nursery() as nursery:
         nursery.start_soon(fleet.follow, view.say)
         await trio.sleep(1)
         shown = drawn()

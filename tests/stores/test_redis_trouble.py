@@ -600,40 +600,48 @@ async def test_a_restart_in_the_middle(server: Valkey, caplog: pytest.LogCapture
     managers = [FakeTokenManager(make_config()) for _ in range(2)]
     for number, manager in enumerate(managers):
         manager.granted = 100 * number
-    shared = [SharedTokenManager(manager, RedisStore(server.url)) for manager in managers]
-    tokens = [await one.get_tokens_client_credentials_grant() for one in shared]
-    assert tokens[0].access_token == tokens[1].access_token
-    server.stop()
-    for _ in range(3):
+    async with (
+        SharedTokenManager(managers[0], RedisStore(server.url)) as first,
+        SharedTokenManager(managers[1], RedisStore(server.url)) as second,
+    ):
+        shared = [first, second]
         tokens = [await one.get_tokens_client_credentials_grant() for one in shared]
-        assert tokens[0].access_token != tokens[1].access_token
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert set(said) == {
-        f"the token store fails (127.0.0.1:{server.port}: cannot be asked "
-        "(ConnectionRefusedError)): until it answers again, this process gets its own tokens"
-    }
-    server.start()
-    caplog.clear()
-    caplog.set_level(logging.INFO)
-    tokens = [await one.get_tokens_client_credentials_grant() for one in shared]
-    assert tokens[0].access_token == tokens[1].access_token
-    assert [record.getMessage() for record in caplog.records] == [
-        "the token store answers again"
-    ] * 2
+        assert tokens[0].access_token == tokens[1].access_token
+        server.stop()
+        for _ in range(3):
+            tokens = [await one.get_tokens_client_credentials_grant() for one in shared]
+            assert tokens[0].access_token != tokens[1].access_token
+        said = [record.getMessage() for record in caplog.records]
+        assert len(said) == 2
+        assert set(said) == {
+            f"the token store fails (127.0.0.1:{server.port}: cannot be asked "
+            "(ConnectionRefusedError)): until it answers again, this process gets its own tokens"
+        }
+        server.start()
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        tokens = [await one.get_tokens_client_credentials_grant() for one in shared]
+        assert tokens[0].access_token == tokens[1].access_token
+        assert [record.getMessage() for record in caplog.records] == [
+            "the token store answers again"
+        ] * 2
 
 
 async def test_a_server_that_hangs_costs_a_getter_two_seconds(server: Valkey) -> None:
     """A getter is served while the server hangs, and the token is shared once it goes on."""
-    shared = SharedTokenManager(FakeTokenManager(make_config()), RedisStore(server.url))
-    server.pause()
-    with trio.fail_after(PATIENCE):
+    async with (
+        SharedTokenManager(FakeTokenManager(make_config()), RedisStore(server.url)) as shared,
+        SharedTokenManager(FakeTokenManager(make_config()), RedisStore(server.url)) as other,
+    ):
+        server.pause()
+        with trio.fail_after(PATIENCE):
+            token = await shared.get_tokens_client_credentials_grant()
+        assert token.access_token == "token-1"
+        server.resume()
         token = await shared.get_tokens_client_credentials_grant()
-    assert token.access_token == "token-1"
-    server.resume()
-    token = await shared.get_tokens_client_credentials_grant()
-    other = SharedTokenManager(FakeTokenManager(make_config()), RedisStore(server.url))
-    assert (await other.get_tokens_client_credentials_grant()).access_token == token.access_token
+        assert (
+            await other.get_tokens_client_credentials_grant()
+        ).access_token == token.access_token
 
 
 # Interrupts

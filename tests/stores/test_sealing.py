@@ -7,7 +7,7 @@ import copy
 import logging
 import pickle
 import re
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -227,10 +227,14 @@ async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
     ):
         server.do("FLUSHALL")
         caplog.clear()
-        managers = [shared(number, store) for number, store in enumerate([*own, *others])]
-        tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
-        kept = server.do("HGET", key, "record")
-        tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
+        async with AsyncExitStack() as stack:
+            managers = [
+                await stack.enter_async_context(shared(number, store))
+                for number, store in enumerate([*own, *others])
+            ]
+            tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
+            kept = server.do("HGET", key, "record")
+            tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
         assert server.do("HGET", key, "record") == kept
         texts = [token.access_token for token in tokens]
         assert texts[0] == texts[1] == "token-1"
@@ -276,15 +280,14 @@ def canaries_in(text: str) -> list[str]:
 @pytest.mark.parametrize("keys", [None, KEY, [KEY, FIRST]])
 async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | None) -> None:
     """With a key, the server has no token, in none of its keys; without, it is there to read."""
-    shared = SharedTokenManager(
-        CanaryManager(make_config()), RedisStore(server.url, encryption_key=keys)
-    )
-    token = await shared.get_tokens_client_credentials_grant()
-    assert len(server.key_names()) == 2
-    assert token.access_token.startswith(ACCESS_TOKEN)
-    held = server.all_that_it_holds().decode("latin-1")
-    assert canaries_in(held) == ([ACCESS_TOKEN] if keys is None else [])
-    await shared.forget_token(token.access_token)
+    store = RedisStore(server.url, encryption_key=keys)
+    async with SharedTokenManager(CanaryManager(make_config()), store) as shared:
+        token = await shared.get_tokens_client_credentials_grant()
+        assert len(server.key_names()) == 2
+        assert token.access_token.startswith(ACCESS_TOKEN)
+        held = server.all_that_it_holds().decode("latin-1")
+        assert canaries_in(held) == ([ACCESS_TOKEN] if keys is None else [])
+        await shared.forget_token(token.access_token)
     assert canaries_in(server.all_that_it_holds().decode("latin-1")) == []
 
 
@@ -318,7 +321,7 @@ class Hunt:
         config = make_config(min_refresh_interval=0.01)
         shared = SharedTokenManager(CanaryManager(config), store)
         assert canaries_in(f"{store!r} {shared!r} {vars(store)!r}") == []
-        async with AnonymousSession(config, shared) as session:
+        async with shared, AnonymousSession(config, shared) as session:
             # What a store may take that hangs, and some more.
             with trio.move_on_after(STORE_TIMEOUT + 0.5):
                 token = await session.get_access_token()
@@ -453,11 +456,11 @@ async def test_who_is_cancelled_while_a_token_is_kept_shows_none(autojump_clock:
             await trio.sleep_forever()
             return False
 
-    shared = SharedTokenManager(CanaryManager(make_config()), HangingStore())
-    with trio.move_on_after(1.0):
-        try:
-            await shared.get_tokens_client_credentials_grant()
-        except trio.Cancelled as error:
-            shown = traceback_with_locals(error)
-            raise
+    async with SharedTokenManager(CanaryManager(make_config()), HangingStore()) as shared:
+        with trio.move_on_after(1.0):
+            try:
+                await shared.get_tokens_client_credentials_grant()
+            except trio.Cancelled as error:
+                shown = traceback_with_locals(error)
+                raise
     assert canaries_in("".join(shown)) == []

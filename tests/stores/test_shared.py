@@ -319,6 +319,16 @@ async def test_options_that_are_none_are_refused(autojump_clock: MockClock) -> N
         assert source.revoked == []
 
 
+async def test_one_that_was_not_opened_says_so(autojump_clock: MockClock) -> None:
+    """Who forgets the block is told to write one, and who has left it."""
+    manager = SharedTokenManager(make_source(), MemoryStore())
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match=r"write 'async with SharedTokenManager\("):
+            await manager.get_tokens_client_credentials_grant()
+        async with manager:
+            await manager.get_tokens_client_credentials_grant()
+
+
 async def test_it_is_entered_once_at_a_time(autojump_clock: MockClock) -> None:
     """A second block in the first would close the store for both."""
     store = FaultyStore()

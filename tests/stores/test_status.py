@@ -62,7 +62,8 @@ async def test_a_token_and_who_got_it(autojump_clock: MockClock) -> None:
     """All see whose the token is and how old, and nobody sees the token."""
     store = MemoryStore()
     (one, _), (other, _) = member(store), member(store)
-    token = await one.get_tokens_client_credentials_grant()
+    async with one:
+        token = await one.get_tokens_client_credentials_grant()
     await trio.sleep(7)
     seen = await other.look_at_store()
     assert seen == StoreStatus(
@@ -86,7 +87,7 @@ async def test_a_lease_and_a_pause(autojump_clock: MockClock) -> None:
         with pytest.raises(TokenUnavailableError):
             await one.get_tokens_client_credentials_grant()
 
-    async with trio.open_nursery() as nursery:
+    async with one, trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await trio.sleep(0.5)
         assert await other.look_at_store() == StoreStatus(leased_by=one.owner, leased_for=4.5)

@@ -24,6 +24,7 @@ import os
 import random
 import secrets
 import socket
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -102,7 +103,8 @@ class SharedTokenManager(Unpicklable):
     """Gets one token for all processes that use the same store.
 
     A token manager like any other: give it to a session. Use it with ``async with``, which
-    opens the store, and at the end closes the store and the inner manager.
+    opens the store, and at the end closes the store and the inner manager. Outside of that, it
+    warns.
 
     No store, no lease and no other process keeps a session from its token: what goes wrong with
     them is logged once, and the inner manager is asked directly until the store answers again.
@@ -233,6 +235,13 @@ class SharedTokenManager(Unpicklable):
         use.
         """
         check_options(options)
+        if not self._is_open:
+            warnings.warn(
+                "this SharedTokenManager is used outside of its block, and its store is not open: "
+                "write 'async with SharedTokenManager(...) as manager:'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         failed_at = math.inf
         while True:
             with suppress(StoreFailedError):
@@ -529,7 +538,6 @@ class SharedTokenManager(Unpicklable):
 
     def _hand_out(self, answer: object) -> TokenInfo:
         if isinstance(answer, TokenInfo):
-            # A server that gives a dropped token again says that it lives.
             self._known.hand_out(answer)
         return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
 
