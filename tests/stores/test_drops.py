@@ -347,6 +347,32 @@ async def test_promise_17_a_token_that_is_given_again_serves_both_sessions_of_a_
         assert second.statistics().failures == 0
 
 
+async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves_both_sessions(
+    autojump_clock: MockClock,
+) -> None:
+    """Where the store has not heard of the drop: the copy that it has is from before."""
+    source, store = GivesTheSame(make_config()), FaultyStore()
+    async with (
+        SharedTokenManager(source, store) as manager,
+        AnonymousSession(source.config, manager) as first,
+        AnonymousSession(source.config, manager) as second,
+    ):
+        await get_all([first, second])
+        await trio.sleep(50.0)
+        store.fails = EVERYTHING
+        first.invalidate("token-1")
+        assert await first.get_access_token() == "token-1"
+        store.fails = ()
+        await trio.sleep(50.0)
+        assert await second.get_access_token() == "token-1"
+        assert [session.statistics().failures for session in (first, second)] == [0, 0]
+        # It can be dropped once more.
+        first.invalidate("token-1")
+        await wait_all_tasks_blocked()
+        assert second.state is TokenState.EMPTY
+        assert await get_all([first, second]) == ["token-1"] * 2
+
+
 async def test_promise_17_the_old_copy_of_a_dropped_token_is_taken_by_nobody(
     autojump_clock: MockClock,
 ) -> None:
