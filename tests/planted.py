@@ -312,9 +312,9 @@ BUGS = (
     Bug(
         5,
         "a token that was handed out here grows no older in a suspend",
-        "stores.shared",
-        "token = _moved(known, min(0.0, sent_at - known.sent_at))",
-        "token = known",
+        "stores.known",
+        "slept = min(known.slept, max(0.0, known.token.sent_at - sent_at))",
+        "slept = 0.0",
     ),
     Bug(
         7,

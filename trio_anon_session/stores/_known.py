@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import attrs
 import trio
 
 from .._token import LIFETIME_LIMIT, TokenState, is_given_again, state_at
@@ -28,6 +29,18 @@ class _Drop(NamedTuple):
     ends_at: float
 
 
+class _Known(NamedTuple):
+    """Is a token that was handed out, and the time on the wall less Trio's then."""
+
+    token: TokenInfo
+    wall_offset: float
+
+    @property
+    def slept(self) -> float:
+        """The seconds for which Trio's clock has stood still since, as the wall clock has it."""
+        return max(0.0, _wall_offset() - self.wall_offset)
+
+
 class KnownTokens:
     """The tokens that one manager has handed out, and those that were dropped, by their marks.
 
@@ -42,9 +55,8 @@ class KnownTokens:
     def __init__(self, longest: float) -> None:
         self._longest = longest
         # Kept as they were handed out: their jitter is drawn once.
-        self._handed_out: dict[str, TokenInfo] = {}
-        # The last one, unless it was dropped, and the time on the wall less Trio's then.
-        self._last: tuple[TokenInfo, float] | None = None
+        self._handed_out: dict[str, _Known] = {}
+        self._last = ""
         self._dropped: dict[str, _Drop] = {}
         self.untold: list[str] = []
         self.listeners: list[Callable[[str], object]] = []
@@ -59,15 +71,29 @@ class KnownTokens:
 
         Nobody who has one that is FRESH asks for another: who asks has none.
         """
-        if self._last is None:
+        known = self._handed_out.get(self._last)
+        if known is None:
             return 0.0
-        token, wall_offset = self._last
-        aged = max(trio.current_time(), Moment.now().wall - wall_offset)
-        return token.expires_at - aged if state_at(token, aged) is TokenState.STALE else 0.0
+        now, token = trio.current_time() + known.slept, known.token
+        return token.expires_at - now if state_at(token, now) is TokenState.STALE else 0.0
 
-    def get(self, mark: str) -> TokenInfo | None:
-        """Return a token as it was handed out."""
-        return self._handed_out.get(mark)
+    def is_known(self, mark: str) -> bool:
+        """Tell whether a token was handed out, and not dropped since."""
+        return mark in self._handed_out
+
+    def get(self, mark: str, sent_at: float) -> TokenInfo | None:
+        """Return a token as it was handed out, or older: in a suspend, Trio's clock stood still.
+
+        Args:
+            mark: the token's.
+            sent_at: when it was sent, as the store says. That alone proves nothing: what the
+                store has may be a copy from before the server gave the token again.
+        """
+        known = self._handed_out.get(mark)
+        if known is None:
+            return None
+        slept = min(known.slept, max(0.0, known.token.sent_at - sent_at))
+        return _older(known.token, slept)
 
     def hand_out(self, token: TokenInfo) -> None:
         """Note that a token is handed out."""
@@ -77,8 +103,8 @@ class KnownTokens:
             self._dropped.pop(mark, None)
             self.was_told(mark)
         self._handed_out.pop(mark, None)
-        self._handed_out[mark] = token
-        self._last = token, Moment.now().wall - trio.current_time()
+        self._handed_out[mark] = _Known(token, _wall_offset())
+        self._last = mark
         while len(self._handed_out) > _REMEMBERED:
             del self._handed_out[next(iter(self._handed_out))]
 
@@ -90,23 +116,23 @@ class KnownTokens:
 
     def drop_here(self, mark: str) -> None:
         """Note that a token is dead, of which the store is to be told."""
-        if mark not in self._dropped:
+        if self.is_known(mark) or mark not in self._dropped:
             self._drop(mark)
+            self.was_told(mark)
             self.untold.append(mark)
 
     def _drop(self, mark: str) -> None:
-        token = self.get(mark)
-        if token is not None:
+        known = self._handed_out.get(mark)
+        if known is not None:
             # First: what is newer than this note is to be newer than theirs.
             for listener in tuple(self.listeners):
-                listener(token.access_token)
+                listener(known.token.access_token)
             self._handed_out.pop(mark, None)
-            if self._last is not None and self._last[0] is token:
-                self._last = None
         now = trio.current_time()
-        if token is None:
+        if known is None:
             self._dropped[mark] = _Drop(now, -math.inf, now + self._longest)
         else:
+            token = known.token
             self._dropped[mark] = _Drop(now, token.sent_at, token.sent_at + token.lifetime)
 
     def is_dropped(self, mark: str, sent_at: float) -> bool:
@@ -130,3 +156,13 @@ class KnownTokens:
         """Note that the store need not be told of a token, or not any more."""
         if mark in self.untold:
             self.untold.remove(mark)
+
+
+def _wall_offset() -> float:
+    return Moment.now().wall - trio.current_time()
+
+
+def _older(token: TokenInfo, seconds: float) -> TokenInfo:
+    """Return a token whose life began so much earlier."""
+    times = {name: getattr(token, name) - seconds for name in ("sent_at", "stale_at", "expires_at")}
+    return attrs.evolve(token, **times) if seconds else token

@@ -420,7 +420,7 @@ class SharedTokenManager(Unpicklable):
             return False
         with suppress(StoreFailedError):
             await self._look()
-        return self._known.get(mark_of(token.access_token)) is None
+        return not self._known.is_known(mark_of(token.access_token))
 
     async def _listen(self) -> Exception | None:
         """Look around with each piece of news, until that fails; return why no more come."""
@@ -499,12 +499,8 @@ class SharedTokenManager(Unpicklable):
         sent_at = asked_at - max(0.0, stored.age)
         if self._known.is_dropped(stored.mark, sent_at):
             return None
-        known = self._known.get(stored.mark)
-        if known is None:
-            token = self._read(stored, sent_at)
-        else:
-            # The store's clock has gone on while this machine was suspended.
-            token = _moved(known, min(0.0, sent_at - known.sent_at))
+        known = self._known.get(stored.mark, sent_at)
+        token = self._read(stored, sent_at) if known is None else known
         state = state_at(token, trio.current_time())
         if token is None or state is TokenState.EXPIRED:
             return None
@@ -704,9 +700,3 @@ def _shortest_pause(config: Config, failures: int, error: TokenRequestError) -> 
     """
     pause = normal_pause(config, failures, error)
     return pause if error.retry_after is not None else pause / 3
-
-
-def _moved(token: TokenInfo, seconds: float) -> TokenInfo:
-    """Return a token whose life began so much later."""
-    times = {name: getattr(token, name) + seconds for name in ("sent_at", "stale_at", "expires_at")}
-    return attrs.evolve(token, **times)
