@@ -92,6 +92,18 @@ async def test_nobody_stands_in_a_long_line_for_a_store_that_keeps_nothing(
     assert max(getter.ended_at for getter in getters) <= 3 * 15.0 + 2 * 2.0 + 3 * 1.0
 
 
+async def test_nobody_waits_for_the_lease_of_who_has_a_token_that_is_not_kept(
+    autojump_clock: MockClock,
+) -> None:
+    """Beside a store that is full, each asks for itself, and as soon as it can."""
+    source, memory = make_source(latency=0.5), MemoryStore()
+    stores = [FaultyStore(memory) for _ in range(6)]
+    strike(stores, "full")
+    async with open_fleet(6, source, stores) as sessions:
+        assert len(set(await get_all(sessions))) == 6
+        assert trio.current_time() <= 6 * (0.5 + PACE)
+
+
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("begins", ["before", "during the first grant", "in the middle"])
 async def test_no_trouble_of_the_store_reaches_a_getter(

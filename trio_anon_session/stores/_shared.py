@@ -67,7 +67,7 @@ GRACE = 5.0
 PACE = 0.5
 """Seconds between two looks of those who wait, where the store brings no news."""
 FAREWELL = 0.5
-"""Seconds in which a cancelled attempt may give its lease back; else that runs out by itself."""
+"""Seconds in which a lease may be given back of which nothing comes; else that runs out itself."""
 QUIET = 300.0
 """Seconds without news, after which they are listened for anew: a connection may be gone unseen."""
 _TURNS = 3
@@ -624,7 +624,9 @@ class SharedTokenManager(Unpicklable):
                 Doing.WRITING, self._store.put, self._name, fence, stored
             )
         except StoreFailedError:
-            # It is good, if for this process alone.
+            # It is good, if for this process alone. The others need not wait for the lease's end.
+            with trio.move_on_after(FAREWELL):
+                await self._release(fence)
             return True
         if is_kept:
             self._access.works(Doing.WRITING)
