@@ -29,6 +29,7 @@ from trio_anon_session.stores import (
     StoredToken,
     StoreError,
 )
+from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._records import mark_of, name_of, token_record
 from trio_anon_session.stores._shared import GRACE, PACE
 
@@ -221,6 +222,20 @@ async def test_a_store_that_hangs_is_said_to(
         # One question when it was opened, and one for this.
         assert trio.current_time() == 4.0
     assert "no answer within 2 s" in caplog.text
+
+
+async def test_a_store_that_hangs_costs_two_questions_after_a_drop(
+    autojump_clock: MockClock,
+) -> None:
+    """It may be read all the same, when it does not take the word of a dropped token."""
+    source, store = make_source(), FaultyStore()
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        await trio.sleep(10.0)
+        store.hangs = EVERYTHING
+        session.invalidate("token-1")
+        await session.get_access_token()
+        assert trio.current_time() == 10.0 + 2 * STORE_TIMEOUT
 
 
 async def test_a_store_that_is_down_is_not_stormed(autojump_clock: MockClock) -> None:
