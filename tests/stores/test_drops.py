@@ -16,7 +16,7 @@ from trio_anon_session import AnonymousSession, RevocationError, TokenInfo, Toke
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._records import mark_of, name_of
-from trio_anon_session.stores._shared import QUIET
+from trio_anon_session.stores._shared import FAREWELL, QUIET
 
 from .faulty import EVERYTHING, WRITES, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
 
@@ -88,6 +88,24 @@ async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(
                 assert other.state is TokenState.EMPTY
 
 
+async def test_promise_17_a_drop_that_failed_just_before_the_end_is_told_once_more(
+    autojump_clock: MockClock,
+) -> None:
+    """A store that was away for a moment hears of it when it is closed."""
+    source, store = make_source(), FaultyStore()
+    async with SharedTokenManager(source, store.store) as manager:
+        async with AnonymousSession(source.config, manager) as other:
+            async with open_fleet(1, source, store) as (leaver,):
+                dead = await leaver.get_access_token()
+                assert await other.get_access_token() == dead
+                store.fails = {"drop"}
+                leaver.invalidate(dead)
+                await trio.sleep(0.1)
+                store.fails = ()
+            await trio.sleep(0.1)
+            assert other.state is TokenState.EMPTY
+
+
 async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
     autojump_clock: MockClock,
 ) -> None:
@@ -97,8 +115,8 @@ async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
         session.invalidate(await session.get_access_token())
         store.hangs = EVERYTHING
         left_at = trio.current_time()
-    # To be told, and to close the store.
-    assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT
+    # To be told, twice, and to close the store.
+    assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT + FAREWELL
 
 
 async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(

@@ -200,8 +200,7 @@ class SharedTokenManager(Unpicklable):
         was_open, self._is_open = self._is_open, False
         try:
             if was_open:
-                with trio.fail_after(STORE_TIMEOUT):
-                    await self._store.aclose()
+                await self._close_store()
         except Exception as error:
             logger.warning("closing the token store raised %s", type(error).__name__)
         finally:
@@ -210,6 +209,17 @@ class SharedTokenManager(Unpicklable):
                 # It closes also when it is cancelled, and shields itself where it has to.
                 await close()  # noqa: ASYNC102
         await trio.lowlevel.checkpoint()
+
+    async def _close_store(self) -> None:
+        try:
+            # There is no later for what it has not taken a moment ago.
+            self._deliver_at = -math.inf
+            with trio.move_on_after(FAREWELL):
+                await self._deliver_drops()
+        finally:
+            with trio.fail_after(STORE_TIMEOUT):
+                # It closes also when it is cancelled.
+                await self._store.aclose()  # noqa: ASYNC102
 
     # What a session asks for
 
