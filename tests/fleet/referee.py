@@ -395,7 +395,9 @@ class _Referee:
     def _judge_direct(self, request: _Request) -> None:
         at = request.sent_at
         process = self.processes[request.who]
-        was_failed = any(abs(at - failed_at) <= NEARLY for failed_at in process.unanswered)
+        # It goes on when it has kept its distance from its last one.
+        since = at - MIN_REFRESH_INTERVAL - NEARLY
+        was_failed = any(since <= failed_at <= at + NEARLY for failed_at in process.unanswered)
         since = at - A_QUESTION - self.fleet.store_latency
         is_excused = was_failed and self._store_trouble(request.who, since, at) > 0
         # A question's time may be over when it goes on, and its answer old.
