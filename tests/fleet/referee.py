@@ -455,7 +455,10 @@ class _Referee:
         """Return when word of a drop has come to some processes, whatever failed them."""
         blocks: list[tuple[float, float]] = []
         for one in who:
-            blocks += [(t.at, t.ends_at + A_QUESTION) for t in self.fleet.troubles_of(one)]
+            for trouble in self.fleet.troubles_of(one):
+                # News on their way are late by no more than the way.
+                lasts = max(A_QUESTION, trouble.latency / 2)
+                blocks.append((trouble.at, trouble.ends_at + lasts))
             blocks += self.processes[one].stops
         blocks += [(at, at) for at in self.flushes]
         settled_at = since + SOON + self._on_the_way

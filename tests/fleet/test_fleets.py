@@ -68,6 +68,15 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         ends_at=15571.0,
     )
 )
+# News are late: they were on their way when that was slow.
+@example(
+    Fleet(
+        joins=(0.0, 0.0, 712.0),
+        every=450.0,
+        acts=(EVERYBODY, Act(what=Revoke(at=3570.0))),
+        store=(StoreTrouble(at=3570.0, seconds=TICK, kind="slow", latency=8.0, who=(2,)),),
+    )
+)
 # A process waits for somebody else's attempt, and then makes its own.
 @example(
     Fleet(
