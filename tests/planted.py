@@ -327,8 +327,8 @@ BUGS = (
         7,
         "a store that keeps nothing is asked again and again",
         "stores.shared",
-        "if is_kept or was_overtaken:",
-        "if is_kept:",
+        "            if was_overtaken:\n",
+        "            if was_overtaken and is_kept:\n",
     ),
     Bug(
         8,
@@ -385,8 +385,8 @@ BUGS = (
         17,
         "what the store could not be told is forgotten",
         "stores.shared",
-        "                self._deliver_at = trio.current_time() + PACE\n            else:\n    ",
-        "                pass\n            finally:\n    ",
+        "= trio.current_time() + PACE\n                else:\n",
+        "= 0.0\n                finally:\n",
     ),
     Bug(
         18,

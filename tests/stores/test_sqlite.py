@@ -37,7 +37,7 @@ from trio_anon_session.stores import (
     _sqlite,
 )
 from trio_anon_session.stores._access import STORE_TIMEOUT
-from trio_anon_session.stores._shared import PACE
+from trio_anon_session.stores._protocol import PACE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

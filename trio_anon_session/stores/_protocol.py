@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
+PACE = 0.5
+"""Seconds between two looks at a store that tells of no news."""
+
 
 @attrs.frozen
 class StoredToken:
@@ -153,6 +156,10 @@ class TokenStore(Protocol):
         the store has been lost.
         """
         ...
+
+
+STORE_METHODS = "open", "aclose", "look", "claim", "renew", "put", "release", "drop", "listen"
+"""What an object has to have to be one."""
 
 
 class StoreError(Exception):

@@ -41,7 +41,7 @@ from .._token import LIFETIME_LIMIT, TokenInfo, TokenState, check_options, state
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
 from ._clock import Moment
 from ._known import KnownTokens
-from ._protocol import StoredToken, StoreError
+from ._protocol import PACE, STORE_METHODS, StoredToken, StoreError
 from ._records import (
     ForeignRecordError,
     failure_record,
@@ -64,8 +64,6 @@ LEASE = 5.0
 """Seconds; a holder that dies delays the others by no more. One that lives renews it."""
 GRACE = 5.0
 """Seconds in which a store that fails may come back, while the token that is there is usable."""
-PACE = 0.5
-"""Seconds between two looks of those who wait, where the store brings no news."""
 FAREWELL = 0.5
 """Seconds in which a lease may be given back of which nothing comes; else that runs out itself."""
 QUIET = 300.0
@@ -127,7 +125,7 @@ class SharedTokenManager(Unpicklable):
                 raise TypeError(f"manager: wants an async method {method}")
         if isinstance(store, type):
             raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
-        for method in _STORE_METHODS:
+        for method in STORE_METHODS:
             if not callable(getattr(store, method, None)):
                 # No repr of it: a URL has a password in it.
                 raise TypeError(
@@ -372,30 +370,27 @@ class SharedTokenManager(Unpicklable):
             failures, pause = self._meet_failure(seen.failure, awaited)
             gap = self._gap_ends_at() - trio.current_time()
             blocked_for = max(seen.leased_for, pause, gap)
-            fence = None
-            if blocked_for <= 0:
-                fence = await self._access.ask(
-                    Doing.WRITING, self._store.claim, self._name, self._owner, seen.version, LEASE
-                )
-            if fence is not None:
-                answer, is_kept = await self._grant(fence, failures, options)
-                if not is_kept and was_overtaken:
-                    # No endpoint is asked again and again because a store keeps nothing.
-                    self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
-                if is_kept or was_overtaken:
-                    token = self._hand_out(answer)
-                    if was_overtaken or not await self._was_dropped_meanwhile(token, looks_around):
-                        return token
-                was_overtaken = True
+            fence = None if blocked_for > 0 else await self._claim(seen.version)
+            if fence is None:
+                # Not before a look and a claim: this process may have been stopped for so long.
+                if trio.current_time() >= give_up_at:
+                    self._access.say_once(_STUCK, StoreError("it was waited for long enough"))
+                    raise StoreFailedError
+                pause = min(random.uniform(0.5, 1.0) * PACE, blocked_for)
+                with trio.move_on_after(max(_MOMENT, pause)):
+                    await news.wait()
                 continue
-            # Not before a look and a claim: this process may have been stopped for so long.
-            if trio.current_time() >= give_up_at:
-                break
-            pause = min(random.uniform(0.5, 1.0) * PACE, blocked_for)
-            with trio.move_on_after(max(_MOMENT, pause)):
-                await news.wait()
-        self._access.say_once(_STUCK, StoreError("it was waited for long enough"))
-        raise StoreFailedError
+            answer, is_kept = await self._grant(fence, failures, options)
+            if was_overtaken:
+                # No endpoint is asked again and again because a store keeps nothing.
+                if not is_kept:
+                    self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
+                return self._hand_out(answer)
+            if is_kept:
+                token = self._hand_out(answer)
+                if not await self._was_dropped_meanwhile(token, looks_around):
+                    return token
+            was_overtaken = True
 
     def _can_wait_for_store(self, failed_at: float) -> bool:
         """Tell whether a store that began to fail then may be back before a token is needed here.
@@ -417,6 +412,11 @@ class SharedTokenManager(Unpicklable):
         self._access.works(Doing.READING)
         self._known.drop(seen.dead)
         return seen
+
+    async def _claim(self, version: int) -> int | None:
+        return await self._access.ask(
+            Doing.WRITING, self._store.claim, self._name, self._owner, version, LEASE
+        )
 
     async def _was_dropped_meanwhile(self, token: TokenInfo, looks_around: int) -> bool:
         """Tell whether a token was dropped while it was on its way here.
@@ -478,26 +478,23 @@ class SharedTokenManager(Unpicklable):
         """Tell the store of what was dropped here, unless that has failed a moment ago."""
         # Once: a second word, that comes late, could end what has been got meanwhile.
         async with self._delivering:
-            await self._deliver_now()
-
-    async def _deliver_now(self) -> None:
-        self._known.forget_the_old()
-        # The others can wait for the next look, and a getter that is held cannot.
-        give_up_at = trio.current_time() + STORE_TIMEOUT
-        for mark in tuple(self._known.untold):
-            if not self._deliver_at <= trio.current_time() < give_up_at:
-                return
-            # The server may have said meanwhile that it lives.
-            if mark not in self._known.untold:
-                continue
-            left = self._known.left_of(mark)
-            try:
-                await self._access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
-            except StoreFailedError:
-                # A store that is read-only can be looked at all the same.
-                self._deliver_at = trio.current_time() + PACE
-            else:
-                self._known.was_told(mark)
+            self._known.forget_the_old()
+            # The others can wait for the next look, and a getter that is held cannot.
+            give_up_at = trio.current_time() + STORE_TIMEOUT
+            for mark in tuple(self._known.untold):
+                if not self._deliver_at <= trio.current_time() < give_up_at:
+                    return
+                # The server may have said meanwhile that it lives.
+                if mark not in self._known.untold:
+                    continue
+                left = self._known.left_of(mark)
+                try:
+                    await self._access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
+                except StoreFailedError:
+                    # A store that is read-only can be looked at all the same.
+                    self._deliver_at = trio.current_time() + PACE
+                else:
+                    self._known.was_told(mark)
 
     # Tokens
 
@@ -690,19 +687,6 @@ class SharedTokenManager(Unpicklable):
                 # As above.
                 del error
         return count, pause
-
-
-_STORE_METHODS = (
-    "open",
-    "aclose",
-    "look",
-    "claim",
-    "renew",
-    "put",
-    "release",
-    "drop",
-    "listen",
-)
 
 
 def _shortest_pause(config: Config, failures: int, error: TokenRequestError) -> float:

@@ -26,8 +26,7 @@ import trio
 from .._session import is_mocked
 from ._clock import Moment
 from ._entry import Entry
-from ._protocol import StoreError
-from ._shared import PACE
+from ._protocol import PACE, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
