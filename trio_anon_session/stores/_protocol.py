@@ -121,9 +121,9 @@ class TokenStore(Protocol):
             token: the token, with the age that it has by the caller's clock.
 
         Returns:
-            False, and nothing has changed, if the lease has ended: it has brought a token or
-            was released, or the version is another one by now. Somebody has taken the lease
-            over then, or has dropped the token that was there.
+            False, and nothing has changed, if the lease has ended. It has brought a token or was
+            released then, or the version is another one by now, since somebody has taken the
+            lease over, or has dropped the token that was there.
         """
         ...
 
