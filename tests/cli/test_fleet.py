@@ -289,6 +289,34 @@ def test_a_store_that_is_down_for_a_while() -> None:
     assert "1 taken over" not in lines[-1]
 
 
+async def test_a_dropped_token_is_shown_no_longer(autojump_clock: MockClock) -> None:
+    """When it is said that it was dropped, it is not shown as there beside that."""
+    config, store = TokenServer().config(), Store()
+    source = FakeTokenManager(config)
+    async with (
+        SharedTokenManager(source, store) as manager,
+        SharedTokenManager(source, store) as other,
+    ):
+        fleet = Fleet(manager, "here")
+        async with (
+            AnonymousSession(config, manager, observers=[fleet.tell]) as session,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(fleet.follow, lambda _: None)
+            for _ in range(2):
+                token = await session.get_access_token()
+                await other.get_tokens_client_credentials_grant()
+                await trio.sleep(1.1)
+                assert fleet.rows()["shared token"].startswith(fingerprint(token))
+                await other.forget_token(token)
+                await trio.sleep(0.1)
+                assert fleet.rows()["shared token"] == "none"
+                # The same one again.
+                source.granted -= 1
+                await trio.sleep(1.0)
+            nursery.cancel_scope.cancel()
+
+
 async def test_the_panel(autojump_clock: MockClock) -> None:
     """The panel has a row for each thing that is known of the store."""
     server = TokenServer()

@@ -57,6 +57,7 @@ class Fleet:
             case Invalidated():
                 # Nothing here reports a token.
                 self._went.add(event.fingerprint)
+                self._is_news.set()
                 return f"- token {event.fingerprint} was reported dead elsewhere, and dropped"
         return tell(event)
 
@@ -100,6 +101,8 @@ class Fleet:
 
     def _tell_granted(self, event: Granted, seen: StoreStatus | None) -> str:
         self._came.add(event.fingerprint)
+        # A server may give one again.
+        self._went.discard(event.fingerprint)
         if (
             seen is None
             or seen.fingerprint != event.fingerprint
@@ -119,7 +122,8 @@ class Fleet:
         if seen is not None:
             age, left = seen.age + passed, seen.leased_for - passed
             rows["shared token"] = "none"
-            if seen.fingerprint is not None and age < seen.lifetime:
+            is_there = seen.fingerprint is not None and seen.fingerprint not in self._went
+            if is_there and age < seen.lifetime:
                 who = self._name(seen.granted_by)
                 rows["shared token"] = f"{seen.fingerprint}, {age:.1f} s old, got by {who}"
             rows["lease"] = "free"
