@@ -378,6 +378,8 @@ async def _ask_another(own_manager: TokenManager, store: FaultyStore, shown: Sho
                 await manager.forget_token(token.access_token)
             except SystemExit as error:
                 shown.look_at_error("a crash of a store", error)
+            # It would crash once more, when it is told at the end.
+            store.fails = ()
         shown.look_at("a manager of another process", manager)
 
 
