@@ -369,7 +369,9 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
         shared = {await answer_of(child) for child in children}
         assert len(shared) == 1
         assert await scene.has(shared.pop())
-        assert scene.server.grants == 4
+        # One for each of four tokens, and one that is lost where the second process's word of the
+        # first token comes in the middle of it: a drop ends what was begun before.
+        assert scene.server.grants in (4, 5)
 
 
 # Clocks that are set apart
