@@ -109,10 +109,10 @@ class Forsaken(MemoryStore):
 
     async def release(
         self,
-        name: str,  # noqa: ARG002  # as a store is asked, all four
-        fence: int,  # noqa: ARG002
-        failure: str | None = None,  # noqa: ARG002
-        pause: float = 0.0,  # noqa: ARG002
+        name: str,  # noqa: ARG002  # as a store is asked
+        fence: int,  # noqa: ARG002  # likewise
+        failure: str | None = None,  # noqa: ARG002  # likewise
+        pause: float = 0.0,  # noqa: ARG002  # likewise
     ) -> None:
         """Say nothing: there is nobody any more who could."""
         raise StoreError("killed")

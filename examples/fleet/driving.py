@@ -121,8 +121,7 @@ class Fleet:
         self.workers.append(Worker(child))
         return self.workers[-1]
 
-    # Started by nursery.start, and by no context manager.
-    async def _run(  # noqa: ASYNC114
+    async def _run(  # noqa: ASYNC114  # nursery.start starts it, and no context manager
         self, program: str, settings: dict[str, Any], *, task_status: trio.TaskStatus[Child]
     ) -> None:
         async with open_child(program, self._environ) as child:
