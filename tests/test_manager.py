@@ -744,7 +744,7 @@ class TestGrantAnswer:
             ({"box-request-id": "abc"}, b"<html>", "abc"),
             ({"BOX-REQUEST-ID": "abc"}, {"error": "x", "request_id": "def"}, "def"),
             ({"BOX-REQUEST-ID": "abc"}, {"error": "x", "request_id": 17}, "abc"),
-            ({}, {"error": "x", "request_id": "a\r\nb"}, "a b"),
+            ({}, {"error": "x", "request_id": "a\r\nb"}, "***"),
         ],
         ids=ascii,
     )
@@ -757,11 +757,11 @@ class TestGrantAnswer:
 
     async def test_controls_and_length(self) -> None:
         """The server's words cannot forge log lines, nor flood them."""
-        body = {"error": "a\r\nb", "error_description": "c\x1b[31m\r\n" + "d" * 100_000}
+        body = {"error": "a\r\nb", "error_description": "c\x1b[31m\r\n" + "d " * 100_000}
 
         error = await grant_error(says(400, body))
 
-        assert error.error == "a b"
+        assert error.error == "***"
         assert error.error_description is not None
         assert len(error.error_description) == 300
         assert str(error).isprintable()
@@ -1537,7 +1537,7 @@ class TestSecrets:
         body = {"access_token": TOKEN, "error": f"no {TOKEN}", "error_description": quote(TOKEN)}
         error = await grant_error(says(status, body, {"BOX-REQUEST-ID": TOKEN}))
         hunt(error)
-        assert error.error == "no ***"
+        assert error.error == "***"
 
     async def test_good_grant(self, caplog: pytest.LogCaptureFixture) -> None:
         """A good grant whose answer echoes the form shows no secret in its token."""

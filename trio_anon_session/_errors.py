@@ -92,6 +92,8 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
     next_step: str | None = None
     network_failure: NetworkFailure | None = None
     _is_cause: bool = False
+    # Whether its words are ours: those of another token manager may show anything.
+    _is_scrubbed: bool = False
 
     def __init__(
         self,

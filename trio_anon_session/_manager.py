@@ -31,6 +31,7 @@ from ._errors import (
     words_of,
 )
 from ._secrets import (
+    KNOWN_LIMIT,
     Secrets,
     Unpicklable,
     basic_credentials,
@@ -162,8 +163,8 @@ class TokenManager(Unpicklable):
         self._client = http_client
         self._owns_client = http_client is None
         self._closed = False
-        # Those that a server may know still, and show.
-        self._granted: tuple[TokenInfo, ...] = ()
+        # Those that a server may know still, and show, as far as they are compared.
+        self._granted: tuple[str, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -230,7 +231,8 @@ class TokenManager(Unpicklable):
         answer = await self._send(self._build_grant(options), self._secrets())
         outcome = self._judge_grant(answer, sent_at)
         if isinstance(outcome, TokenInfo):
-            self._granted = (*self._granted, outcome)[-_REMEMBERED:]
+            granted = outcome.access_token[:KNOWN_LIMIT]
+            self._granted = (*self._granted, granted)[-_REMEMBERED:]
         if isinstance(outcome, TokenRequestError):
             self._advise(outcome, answer)
             try:
@@ -367,7 +369,7 @@ class TokenManager(Unpicklable):
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
                 failure = kind_of(error)
-                said = secrets.scrub(_words_of(error))
+                said = secrets.quote(_words_of(error))
                 problem = f"could not be asked: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
@@ -474,12 +476,13 @@ class TokenManager(Unpicklable):
         """Say in an error what to do about it."""
         if isinstance(answer, _NoAnswer):
             error.network_failure = answer.failure
+        error._is_scrubbed = True
         error.next_step = next_step(error, self._config)
 
     def _secrets(self, fields: Mapping[str, Any] | None = None) -> Secrets:
         """Return what must not be seen in an answer: with the token that is in its fields."""
         config = self._config
-        tokens = [token.access_token for token in self._granted]
+        tokens = [*self._granted]
         if fields is not None and isinstance(fields.get("access_token"), str):
             tokens.append(fields["access_token"])
         return Secrets(*client_secrets(config.client_id, config.client_secret), *tokens)
@@ -601,27 +604,27 @@ def _is_passing(status: int, code: str | None) -> bool:
 
 def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
     def text(*names: str) -> str | None:
-        found = next((fields[name] for name in names if isinstance(fields.get(name), str)), None)
-        return secrets.scrub(found) if found is not None else None
+        return next((fields[name] for name in names if isinstance(fields.get(name), str)), None)
 
-    request_id = answer.headers.get("BOX-REQUEST-ID")
+    # Box has two shapes of error: OAuth's own, and its API's with `code`.
+    code, description = text("error", "code"), text("error_description", "message")
+    request_id = text("request_id") or answer.headers.get("BOX-REQUEST-ID")
     return {
         "status_code": answer.status,
-        # Box has two shapes of error: OAuth's own, and its API's with `code`.
-        "error": text("error", "code"),
-        "error_description": text("error_description", "message"),
+        "error": None if code is None else secrets.name(code),
+        "error_description": None if description is None else secrets.quote(description),
         "retry_after": parse_retry_after(
             answer.headers.get("Retry-After"), answer.headers.get("Date"), time.time()
         ),
-        "request_id": text("request_id")
-        or (secrets.scrub(request_id) if request_id is not None else None),
+        "request_id": None if request_id is None else secrets.name(request_id),
     }
 
 
 def _outline(answer: _Answer, secrets: Secrets) -> str:
     # No word of the body: what looks like a page may hold a token.
-    kind = secrets.scrub(answer.headers.get("Content-Type", "no content type"))
-    return f"status {answer.status}, {kind}, {len(answer.body)} bytes"
+    kind = answer.headers.get("Content-Type", "").partition(";")[0]
+    said = secrets.name(kind) if kind else "no content type"
+    return f"status {answer.status}, {said}, {len(answer.body)} bytes"
 
 
 def _summary(answer: _Answer, facts: Facts, secrets: Secrets) -> str:

@@ -121,7 +121,7 @@ class Reporter:
         if rounds.consecutive_failures > 1 and error.next_step:
             # Said once is enough in a log that has a line for each attempt.
             said = said.removesuffix(f". {error.next_step}")
-        self.last_error = f"{type(error).__name__}: {secrets.scrub(said, limit=WORDS_LIMIT)}"
+        self.last_error = f"{type(error).__name__}: {_shown(error, said, secrets)}"
         # A token manager of somebody else's may have put anything there.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None
@@ -152,7 +152,7 @@ class Reporter:
         if error is None:
             self.revocations += 1
         else:
-            said = secrets.scrub(words_of(error), limit=WORDS_LIMIT)
+            said = _shown(error, words_of(error), secrets)
             self.last_error = f"{type(error).__name__}: {said}"
         if self._is_heard(DEBUG if error is None else WARNING):
             self._tell(Revoked(fingerprint(token.access_token), said))
@@ -191,6 +191,11 @@ class Reporter:
                     logger.error(
                         "an observer raised %s on %s", type(error).__name__, type(event).__name__
                     )
+
+
+def _shown(error: TokenRequestError, said: str, secrets: Secrets) -> str:
+    scrub = secrets.hide if error._is_scrubbed else secrets.quote
+    return scrub(said, limit=WORDS_LIMIT)
 
 
 def _check_observer(observer: Observer) -> None:

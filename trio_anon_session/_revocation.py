@@ -93,10 +93,10 @@ def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> Revo
             attempts=attempts,
         )
     # The token manager may be somebody else's, and say anything.
-    said = secrets.scrub(words_of(as_cause(cause)))
+    said = secrets.quote(words_of(as_cause(cause)))
     error = RevocationError(f"the token could not be revoked: {said}")
     facts = {
-        name: secrets.scrub(value) if isinstance(value, str) else value
+        name: secrets.quote(value) if isinstance(value, str) else value
         for name, value in vars(cause).items()
     }
     error.__dict__.update(facts, attempts=attempts, _is_cause=False)

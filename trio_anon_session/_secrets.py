@@ -1,42 +1,51 @@
-"""What keeps secrets out of sight: scrubbing, fingerprints, no pickles, no locals."""
+"""What keeps secrets out of sight: scrubbing, fingerprints, no pickles, no locals.
+
+How scrubbing works
+    Text from outside is not decoded to see what is in it: there are too many encodings, and
+    some take long to undo. `Secrets.quote` keeps only words that are plainly harmless, and
+    hides all others. `Secrets.hide` is for sentences of our own, and hides the words in which
+    a known secret can be read. Both look at a bounded number of characters and take any text.
+"""
 
 from __future__ import annotations
 
 import base64
 import functools
 import hashlib
-import json
 import re
-import sys
 import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
-from urllib.parse import quote, quote_plus, unquote, unquote_plus
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
-    from types import ModuleType
+    from collections.abc import Callable, Coroutine, Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 HIDDEN = "***"
 _EXCERPT_LIMIT = 300
-# Patterns are compiled where they are used first, here and in other modules: `re` keeps them,
-# and an import of this package is 1 % slower with them.
+_READ_LIMIT = 1_500
+"""Characters of one text that are looked at. The rest is left out."""
+KNOWN_LIMIT = 1_024
+"""Characters of one secret that are compared. A longer one is a token, which has no spaces."""
+_RUN = 8
+"""Characters of a secret, in a row, that give it away."""
+
+# RFC 6749 §5.2 allows printable ASCII in an error. None of the characters with which text is
+# encoded is here (% \ & = +), and a word that is long, or has digits and is not short, may be
+# a token that is not known yet.
+_LETTERS = r"A-Za-z.,:;!?'\"()\[\]/_-"
+_HARMLESS = rf"[{_LETTERS}]{{1,40}}|[0-9{_LETTERS}]{{1,16}}|https?://[A-Za-z0-9.:-]{{1,80}}"
+# Codes, media types, and the names of requests, which are long and have digits.
+_NAME = r"[A-Za-z0-9._:/+-]{1,80}"
 _USERINFO = r"(?<=://)[^/?#\s]*@"
-# h11 quotes what it cannot read, and what follows in the line with it.
-_QUOTED_BYTES = r"(?s)bytearray\(b.*"
-# With those that turn the order of letters round, or are not seen: they forge lines, too.
-_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
-_CONTROLS = f"[{_UNSEEN}]+"
-_BLANKS = rf"[\s{_UNSEEN}\ufffd]+"
-_HEX = "[0-9a-fA-F]"
-_ESCAPE = (
-    rf"(?s)\\(?:u({_HEX}{{4}})|u\{{({_HEX}{{1,6}})\}}|U({_HEX}{{8}})"
-    rf"|x({_HEX}{{2}})|([0-7]{{3}})|(.))"
-)
-_READ_LIMIT = 20_000
-"""Characters; to look through more would keep the program waiting."""
+
+# What encodings and people change: these are not compared. Base64 has two alphabets, which
+# differ in the first four.
+_NOT_COMPARED = dict.fromkeys([*map(ord, "+-/_=\\\"'"), *range(0x21), 0x7F])
 
 
 def basic_credentials(client_id: str, client_secret: str) -> str:
@@ -54,12 +63,12 @@ def _base64(text: str) -> str:
 
 def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
     """Return a client's secret, and the credentials in which a server may echo it."""
-    pairs = [
+    return (
+        client_secret,
         basic_credentials(client_id, client_secret),
         _base64(f"{client_id}:{client_secret}"),
         _base64(f"{quote_plus(client_id)}:{quote_plus(client_secret)}"),
-    ]
-    return client_secret, *pairs, *(pair.rstrip("=") for pair in pairs)
+    )
 
 
 def fingerprint(token: str) -> str:
@@ -67,134 +76,13 @@ def fingerprint(token: str) -> str:
     return hashlib.sha256(token.encode(errors="backslashreplace")).hexdigest()[:8]
 
 
-def _spellings(secret: str) -> Iterable[str]:
-    """Yield the forms in which a secret is echoed most often."""
-    # JSON can say half of a surrogate pair, which UTF-8 cannot.
-    text = secret.encode(errors="replace").decode()
-    for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
-        yield encoded
-        yield re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), encoded)
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield repr(secret)[1:-1]
-    yield _html().escape(secret)
-    yield secret
-
-
-def _html() -> ModuleType:
-    # Its table of names makes an import of this package 1.3 % slower.
-    import html
-
-    return html
-
-
-def _unescaped_html(text: str) -> str:
-    unescaped: str = _html().unescape(text)
-    return unescaped
-
-
-def _unescaped(text: str) -> str:
-    """Undo the backslashes of JSON, Python, PHP, Go and C."""
-
-    def character(match: re.Match[str]) -> str:
-        *hexadecimal, octal, other = match.groups()
-        for digits in filter(None, hexadecimal):
-            return chr(min(int(digits, 16), sys.maxunicode))
-        if octal is not None:
-            return chr(int(octal, 8))
-        # A letter stands for a control, which is nothing here.
-        return "" if other in "abefnrtv0" else other
-
-    # Halves of a surrogate pair are put together.
-    halves = re.sub(_ESCAPE, character, text)
-    return halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _read_as_latin_1(text: str) -> str:
-    """Undo what httpx makes of a header's bytes where another header is no UTF-8."""
-    return text.encode("latin-1", "replace").decode(errors="replace")
-
-
-def _read_as_base64url(text: str) -> str:
-    """Undo the other alphabet of base64."""
-    return text.translate({ord("-"): "+", ord("_"): "/"})
-
-
-_READINGS = (
-    *(unquote, unquote_plus, _unescaped_html),
-    *(_unescaped, _read_as_latin_1, _read_as_base64url),
-)
-
-
-def _bare(text: str) -> str:
-    """Return a text without white space and controls, which may become others on the way."""
-    return re.sub(_BLANKS, "", unicodedata.normalize("NFC", text))
-
-
-def _found_in(text: str, secrets: Iterable[str]) -> list[str]:
-    """Return those secrets that somebody could read in a text, encoded twice as well."""
-    texts = {text}
-    for _ in range(2):
-        texts |= {read(one) for one in texts for read in _READINGS}
-    bare_texts = {_bare(one) for one in texts}
-    found = []
-    for secret in secrets:
-        bare = _bare(secret)
-        if bare and any(bare in one for one in bare_texts):
-            found.append(secret)
-    return found
-
-
-class Secrets:
-    """Texts that must not be seen.
-
-    In a thing whose repr shows none of them: a traceback can show the locals of its frames.
-    """
-
-    __slots__ = ("_texts",)
-
-    def __init__(self, *texts: str) -> None:
-        self._texts = texts
-        # Before anything is sent: once there are no files left to open, it would be too late.
-        _html()
-
-    def __repr__(self) -> str:
-        return f"<{len(self._texts)} secrets>"
-
-    def and_also(self, text: str) -> Secrets:
-        """Return these and one more."""
-        return Secrets(*self._texts, text)
-
-    def scrub(self, text: str, *, limit: int | None = _EXCERPT_LIMIT) -> str:
-        """Return text from outside made fit to show, as `scrub` does."""
-        return scrub(text, self._texts, limit=limit)
-
-
-def scrub(text: str, secrets: Iterable[str], *, limit: int | None = _EXCERPT_LIMIT) -> str:
-    """Return text from outside made fit to show: no secret, no control characters, not long.
-
-    Args:
-        text: what a server or a library said.
-        secrets: what must not be seen in it, each in plain form.
-        limit: how many characters of it are kept; None keeps them all.
-    """
-    is_cut = len(text) > _READ_LIMIT
-    text = text[:_READ_LIMIT]
-    found = _found_in(text, secrets)
-    if is_cut and (found or limit is None):
-        # There may be a half of one at the end.
-        return HIDDEN
-    spellings = {spelling for secret in found for spelling in _spellings(secret)}
-    # The longest first: a spelling may be part of another.
-    for spelling in sorted(spellings, key=len, reverse=True):
-        text = text.replace(spelling, HIDDEN)
-    if _found_in(text, found):
-        # In a form that is not often met: what stands around it is not worth the risk.
-        return HIDDEN
-    text = re.sub(_QUOTED_BYTES, HIDDEN, text)
-    text = re.sub(_USERINFO, f"{HIDDEN}@", text)
-    text = re.sub(_CONTROLS, " ", text).strip()
-    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+def _compared(text: str) -> str:
+    """Return what of a text is compared: no case, no accents, nothing that is not seen."""
+    if not text.isascii():
+        # One character at a time: to put a long run of accents in order takes its square.
+        parts = (part for each in text for part in unicodedata.normalize("NFD", each))
+        text = "".join(part for part in parts if unicodedata.category(part)[0] not in "CMZ")
+    return text.casefold().translate(_NOT_COMPARED)
 
 
 def without_locals(function: Callable[P, T]) -> Callable[P, T]:
@@ -251,6 +139,105 @@ def with_quiet_init(cls: type[T]) -> type[T]:
     # Not an assignment: that, type checkers forbid.
     setattr(cls, "__init__", without_locals(cls.__init__))  # noqa: B010
     return cls
+
+
+class Secrets:
+    """Texts that must not be seen.
+
+    In a thing whose repr shows none of them: a traceback can show the locals of its frames.
+    """
+
+    __slots__ = ("_known",)
+
+    @without_locals
+    def __init__(self, *texts: str) -> None:
+        known = (_compared(_plain(text)[:KNOWN_LIMIT]) for text in texts)
+        self._known = frozenset(filter(None, known))
+
+    def __repr__(self) -> str:
+        return f"<{len(self._known)} secrets>"
+
+    def and_also(self, text: str) -> Secrets:
+        """Return these and one more."""
+        more = Secrets(text)
+        more._known |= self._known
+        return more
+
+    @without_locals
+    def quote(self, text: str, *, limit: int = _EXCERPT_LIMIT) -> str:
+        """Return text from outside made fit to show: its harmless words, and not many.
+
+        Args:
+            text: what a server, a library or a program of somebody else's said.
+            limit: how many characters are kept.
+        """
+        words = _words(text)
+        shown = [word if re.fullmatch(_HARMLESS, word) else HIDDEN for word in words]
+        return _shortened(self._without_known(words, shown), limit)
+
+    @without_locals
+    def name(self, text: str) -> str:
+        """Return a code, a media type or an id from outside, hidden if it is not plainly one."""
+        text = _plain(text).strip()
+        return self._without_known([text], [text]) if re.fullmatch(_NAME, text) else HIDDEN
+
+    @without_locals
+    def hide(self, text: str, *, limit: int = _READ_LIMIT) -> str:
+        """Return a sentence of our own without the words in which one of these can be read.
+
+        Args:
+            text: the sentence.
+            limit: how many characters are kept.
+        """
+        words = _words(re.sub(_USERINFO, f"{HIDDEN}@", _plain(text)))
+        return _shortened(self._without_known(words, list(words)), limit)
+
+    def _without_known(self, words: list[str], shown: list[str]) -> str:
+        """Return one text of what is shown of some words, without parts of secrets."""
+        compared = [_compared(word) for word in words]
+        ends = list(accumulate(map(len, compared)))
+        for start, end in self._found_in("".join(compared)):
+            for nth in range(bisect_right(ends, start), bisect_right(ends, end - 1) + 1):
+                shown[nth] = HIDDEN
+        # Several hidden ones in a row say no more than one.
+        pairs = zip([None, *shown], shown, strict=False)
+        return " ".join(word for before, word in pairs if not before == word == HIDDEN)
+
+    def _found_in(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where in a text a secret stands, or ``_RUN`` characters of one."""
+        runs: dict[str, list[int]] = {}
+        for start in range(len(text) - _RUN + 1):
+            runs.setdefault(text[start : start + _RUN], []).append(start)
+        for known in self._known:
+            if len(known) < _RUN:
+                found = text.find(known)
+                while found >= 0:
+                    yield found, found + len(known)
+                    found = text.find(known, found + 1)
+                continue
+            for start in range(len(known) - _RUN + 1):
+                # Once each: a text and a secret of the same few letters meet everywhere.
+                for found in runs.pop(known[start : start + _RUN], ()):
+                    yield found, found + _RUN
+
+
+def _plain(text: str) -> str:
+    """Return a text as a plain `str`: a subclass of somebody else's may do anything."""
+    return str.__str__(text)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words at the beginning of a text; whatever is not seen separates them."""
+    text = _plain(text)
+    words = "".join(c if c.isprintable() else " " for c in text[:_READ_LIMIT]).split()
+    if len(text) > _READ_LIMIT:
+        # The last one may be half of a word.
+        words[-1:] = ["…"]
+    return words
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 class Unpicklable:

@@ -45,8 +45,12 @@ class _Scrubbing(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         secrets = _in_flight.get()
         if secrets is not None:
-            said = re.sub(_SAID, rf"\g<before> {HIDDEN}", record.getMessage())
-            record.msg, record.args = "%s", (secrets.scrub(said, limit=None),)
+            try:
+                said = secrets.hide(re.sub(_SAID, rf"\g<before> {HIDDEN}", record.getMessage()))
+            except Exception:
+                # A record that cannot be read must not end the request of which it tells.
+                said = HIDDEN
+            record.msg, record.args = "%s", (said,)
         return True
 
 

@@ -383,9 +383,9 @@ async def test_promise_21_a_token_that_is_refused_is_not_shown(autojump_clock: M
         httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
         TokenManager(server.config(), http_client=client) as manager,
     ):
-        with pytest.raises(MalformedTokenResponseError, match=r"text/\*\*\*") as caught:
+        with pytest.raises(MalformedTokenResponseError, match=r"status 200, \*\*\*") as caught:
             await manager.get_tokens_client_credentials_grant()
-    assert caught.value.request_id == "for ***"
+    assert caught.value.request_id == "***"
     assert not leaks_in(repr(vars(caught.value)))
 
 
@@ -430,7 +430,7 @@ async def test_promise_21_a_foreign_revocation_is_told_without_its_token(
     manager = Foreign(make_config(client_secret=SECRET_CORE))
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
-        with pytest.raises(RevocationError, match=r"no end of \*\*\*, \*\*\*") as caught:
+        with pytest.raises(RevocationError, match=r"no end of \*\*\*$") as caught:
             await session.revoke_tokens()
         assert caught.value.error_description == "said ***"
         await session.get_access_token()

@@ -136,9 +136,9 @@ async def test_promise_21_headers_that_echo_the_secret_are_not_shown(
     headers = {"Content-Type": "text/test-secret", "BOX-REQUEST-ID": "r-test-secret"}
     server = TokenServer(FaultPlan(token=[Fault(status=500, headers=headers, body=b"x")]))
     async with open_test_session(server, max_retries=0) as session:
-        with pytest.raises(TokenRequestError, match=r"text/\*\*\*") as caught:
+        with pytest.raises(TokenRequestError, match=r"status 500, \*\*\*, 1 bytes") as caught:
             await session.get_access_token()
-        assert caught.value.request_id == "r-***"
+        assert caught.value.request_id == "***"
         assert "test-secret" not in _everything_about(caught.value)
 
 

@@ -87,8 +87,8 @@ class Check:
 
     def scrubbed(self, secrets: Secrets) -> Check:
         """Return the same without a secret in it."""
-        advice = secrets.scrub(self.advice, limit=None) if self.advice is not None else None
-        return attrs.evolve(self, found=secrets.scrub(self.found, limit=None), advice=advice)
+        advice = secrets.hide(self.advice) if self.advice is not None else None
+        return attrs.evolve(self, found=secrets.hide(self.found), advice=advice)
 
 
 async def examine(source: Source, url: str | None, say: Callable[[Check], object]) -> None:

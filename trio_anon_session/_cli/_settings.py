@@ -155,7 +155,7 @@ class Settings:
             # Names alone, as in the config's repr: a value may be another scheme's password.
             value = " ".join(f"{field}={HIDDEN}" for field in value)
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        return self.secrets().scrub(text, limit=None)
+        return self.secrets().hide(text)
 
     def secrets(self) -> Secrets:
         """Return what must not be shown of them."""

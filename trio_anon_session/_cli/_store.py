@@ -191,7 +191,7 @@ def store_rows(settings: StoreSettings | None, secrets: Secrets) -> list[tuple[s
     """
     store = keys = (NOTHING, DEFAULT)
     if settings is not None:
-        store = (secrets.scrub(settings.shown(), limit=None), settings.store.source)
+        store = (secrets.hide(settings.shown()), settings.store.source)
         if settings.keys is not None:
             keys = (" ".join(HIDDEN for _ in settings.keys.value), settings.keys.source)
     return [("store", *store), ("store_key", *keys)]

@@ -7,10 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .._errors import TokenUnavailableError
-from .._secrets import client_secrets, scrub
+from .._secrets import Secrets, client_secrets
 from .._token import LIFETIME_LIMIT, TokenInfo, parse_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .._config import Config
     from .._errors import TokenRequestError
 
@@ -125,7 +127,8 @@ def owner_in(record: str) -> str | None:
 
 OF_THE_FLEET = "the fleet's last attempt failed: "
 """How the message of another process's failure begins."""
-_FACTS = ("error", "error_description", "request_id", "next_step")
+_NAMES = ("error", "request_id")
+_FACTS = (*_NAMES, "error_description", "next_step")
 _MOST = 1000
 """Attempts that are counted. The pauses stop growing long before."""
 
@@ -141,7 +144,7 @@ def failure_record(error: TokenRequestError, count: int, config: Config) -> str:
     texts = {name: getattr(error, name) for name in _FACTS}
     texts["message"] = Exception.__str__(error)
     # A token manager of somebody else's may have put anything there.
-    said = {name: _shown(text, config) for name, text in texts.items() if isinstance(text, str)}
+    said = _shown({name: text for name, text in texts.items() if isinstance(text, str)}, config)
     status = error.status_code
     return json.dumps(
         {"count": count, "status_code": status if _is_whole(status) else None, **said}
@@ -166,7 +169,7 @@ def read_failure_record(
     if not all(isinstance(text, str | None) for text in texts.values()):
         return None, 0
     # Whoever can write to the store can put any words there.
-    said = {name: _shown(text, config) for name, text in texts.items() if text}
+    said = _shown({name: text for name, text in texts.items() if text}, config)
     error = TokenUnavailableError(
         f"{OF_THE_FLEET}{said.get('message', 'it is not said how')}",
         status_code=status,
@@ -176,6 +179,7 @@ def read_failure_record(
         request_id=said.get("request_id"),
     )
     error.next_step = said.get("next_step")
+    error._is_scrubbed = True
     return error, min(count, _MOST)
 
 
@@ -183,8 +187,12 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _shown(text: str, config: Config) -> str:
-    return scrub(text, client_secrets(config.client_id, config.client_secret))
+def _shown(texts: Mapping[str, str], config: Config) -> dict[str, str]:
+    secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
+    return {
+        name: secrets.name(text) if name in _NAMES else secrets.quote(text)
+        for name, text in texts.items()
+    }
 
 
 def _fields_of(record: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._secrets import fingerprint, scrub
+from .._secrets import Secrets, fingerprint
 from ._records import (
     OF_THE_FLEET,
     ForeignRecordError,
@@ -20,9 +20,6 @@ from ._records import (
 if TYPE_CHECKING:
     from .._config import Config
     from ._protocol import Look
-
-_OWNER_LIMIT = 100
-"""Characters of what a store says of an owner."""
 
 
 @attrs.frozen
@@ -83,4 +80,4 @@ def status_of(seen: Look, config: Config) -> StoreStatus:
 
 def _plain(owner: str | None) -> str | None:
     """Return an owner made fit to show: whoever can write to a store can put any words there."""
-    return scrub(owner, (), limit=_OWNER_LIMIT) if owner is not None else None
+    return Secrets().name(owner) if owner is not None else None
