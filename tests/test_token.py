@@ -632,12 +632,22 @@ class TestParseObject:
             b'{"expires_in": ' + b"9" * 5000 + b"}",
             b"\x00",
             b"\x1f\x8b\x08\x00",
+            # More values than any token answer has, which take long to read.
+            b'{"a": [' + b"0," * 10_000 + b"0]}",
+            b'{"a": [' + b"[]," * 5_001 + b"0]}",
+            b'{"a": [' + b"{}," * 350_000 + b"0]}",
         ],
         ids=lambda body: ascii(body[:25]),
     )
     def test_no_object(self, body: bytes) -> None:
         """What holds no object is None, and never an error that would hold the body."""
         assert parse_object(body) is None
+
+    def test_many_values(self) -> None:
+        """Ten thousand values are read."""
+        fields = parse_object(b'{"a": [' + b"0," * 9_998 + b"0]}")
+        assert fields is not None
+        assert len(fields["a"]) == 9_999
 
     @given(st.binary())
     def test_any_bytes(self, body: bytes) -> None:
