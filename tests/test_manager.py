@@ -920,7 +920,7 @@ class TestBody:
 
         assert type(error) is TokenUnavailableError
         assert error.retryable
-        assert f"sent a body that is no {encoding}" in str(error)
+        assert f"sent a body that is not {encoding}" in str(error)
         assert error.__context__ is None
         assert stream.closed
 

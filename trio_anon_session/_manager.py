@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 import warnings
-import zlib
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -30,6 +29,7 @@ from ._errors import (
     TokenUnavailableError,
     words_of,
 )
+from ._reading import read_body, read_headers
 from ._secrets import (
     KNOWN_LIMIT,
     Secrets,
@@ -58,11 +58,7 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 10
 """Tokens, the last ones, that are scrubbed from what a server says."""
-BODY_LIMIT = 2**20
-"""Bytes of a decoded body; golang/oauth2 has the same limit."""
 
-_CHAIN_LIMIT = 10
-_ZLIB_PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
 _PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
 
@@ -72,7 +68,7 @@ class _Answer:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: httpx.Headers, body: bytes) -> None:
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
@@ -395,16 +391,18 @@ class TokenManager(Unpicklable):
             _restore_cookies(jar, before, lambda each: _is_for(each, request.url.host))
             raise
         try:
-            # The client's user may be getting cookies from the same host at the same time.
-            lines = response.headers.get_list("Set-Cookie")
-            names = {line.partition("=")[0].strip() for line in lines}
-            _restore_cookies(jar, before, lambda each: each.name in names)
-            body, refusal = await _read(response)
+            if list(jar) != before:
+                # The client's user may be getting cookies from the same host at the same time.
+                lines = response.headers.get_list("Set-Cookie")
+                names = {line.partition("=")[0].strip() for line in lines}
+                _restore_cookies(jar, before, lambda each: each.name in names)
+            headers = read_headers(response)
+            body = await read_body(response, headers.get("content-encoding", ""))
         finally:
             await response.aclose()
             # The two hold each other, and the form: it would be left to the collector.
             del response.stream
-        return refusal or _Answer(response.status_code, response.headers, body)
+        return body.refusal or _Answer(response.status_code, headers, bytes(body.content))
 
     def _judge_grant(
         self, answer: _Answer | _NoAnswer, sent_at: float
@@ -500,8 +498,10 @@ def _no_revocation_endpoint() -> RevocationError:
 
 def _make_client() -> httpx.AsyncClient:
     """Return a client that honours the proxy variables, as far as they keep a secret."""
-    # No timeout: the manager's own limit holds for all of a request.
-    settings: dict[str, Any] = {"timeout": None}
+    settings: dict[str, Any] = {
+        # None: the manager's own limit holds for all of a request.
+        "timeout": None,
+    }
     proxies = getproxies()
     proxy = proxies.get("http") or proxies.get("all")
     if proxy:
@@ -540,7 +540,8 @@ def _restore_cookies(
 
     The client has kept the new ones, and has lost those that they replaced or ended.
     """
-    for cookie in [each for each in jar if each not in before and is_meant(each)]:
+    kept = set(map(id, before))
+    for cookie in [each for each in jar if id(each) not in kept and is_meant(each)]:
         jar.clear(cookie.domain, cookie.path, cookie.name)
     left = {(cookie.domain, cookie.path, cookie.name) for cookie in jar}
     for cookie in before:
@@ -551,33 +552,6 @@ def _restore_cookies(
 def _is_for(cookie: Cookie, host: str) -> bool:
     # A name without a dot has one in the jar.
     return f".{host}".endswith(cookie.domain.removesuffix(".local"))
-
-
-async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
-    """Return a body, unpacked, and in words why it is refused, or None."""
-    body = bytearray()
-    refusal: str | None = None
-    # A response that a fake transport has made whole is unpacked already.
-    is_raw = not response.is_stream_consumed
-    packing = response.headers.get("Content-Encoding", "").strip().lower()
-    # Unpacked here, since httpx would unfold a bomb before anybody could count it.
-    unpacker = zlib.decompressobj(wbits=47) if is_raw and packing in _ZLIB_PACKINGS else None
-    # To stop early, the scope is cancelled: that ends httpx's generators at their next read,
-    # where a `break` would leave them to the garbage collector, and Trio warns of those.
-    with trio.CancelScope() as scope:
-        async for chunk in response.aiter_raw() if is_raw else response.aiter_bytes():
-            if refusal is not None:
-                continue
-            try:
-                left = BODY_LIMIT + 1 - len(body)
-                body += unpacker.decompress(chunk, left) if unpacker is not None else chunk
-            except zlib.error:
-                refusal = f"sent a body that is no {packing}"
-            if len(body) > BODY_LIMIT:
-                refusal = f"sent more than {BODY_LIMIT} bytes"
-            if refusal is not None:
-                scope.cancel()
-    return bytes(body), refusal
 
 
 def _words_of(error: BaseException) -> str:
@@ -608,13 +582,13 @@ def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
 
     # Box has two shapes of error: OAuth's own, and its API's with `code`.
     code, description = text("error", "code"), text("error_description", "message")
-    request_id = text("request_id") or answer.headers.get("BOX-REQUEST-ID")
+    request_id = text("request_id") or answer.headers.get("box-request-id")
     return {
         "status_code": answer.status,
         "error": None if code is None else secrets.name(code),
         "error_description": None if description is None else secrets.quote(description),
         "retry_after": parse_retry_after(
-            answer.headers.get("Retry-After"), answer.headers.get("Date"), time.time()
+            answer.headers.get("retry-after"), answer.headers.get("date"), time.time()
         ),
         "request_id": None if request_id is None else secrets.name(request_id),
     }
@@ -622,7 +596,7 @@ def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
 
 def _outline(answer: _Answer, secrets: Secrets) -> str:
     # No word of the body: what looks like a page may hold a token.
-    kind = answer.headers.get("Content-Type", "").partition(";")[0]
+    kind = answer.headers.get("content-type", "").partition(";")[0]
     said = secrets.name(kind) if kind else "no content type"
     return f"status {answer.status}, {said}, {len(answer.body)} bytes"
 
