@@ -7,6 +7,7 @@ import copy
 import gc
 import gzip
 import html
+import itertools
 import json
 import logging
 import math
@@ -43,6 +44,7 @@ from trio_anon_session import (
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
 
 from .helpers import run_virtually
+from .wire import listening, read_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -267,6 +269,7 @@ class TestGrantRequest:
             "host": "api.box.com",
             "accept": "application/json",
             "accept-encoding": "identity",
+            "connection": "close",
             "content-type": "application/x-www-form-urlencoded",
             "content-length": str(len(request.content)),
             "user-agent": f"trio_anon_session/{__version__}",
@@ -409,6 +412,43 @@ class TestGivenClient:
             ]
         assert all("Cookie" not in request.headers for request in endpoint.requests)
 
+    @pytest.mark.parametrize("how", ["raises", "crashes", "hangs", "is refused"])
+    @pytest.mark.parametrize("call", ["grant", "revoke"])
+    async def test_cookies_of_a_failed_attempt_are_not_kept(
+        self, call: str, how: str, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        """Cookies are dropped as well where a hook of the client's ends the attempt."""
+
+        class CrashError(BaseException):
+            pass
+
+        async def hook(response: httpx.Response) -> None:
+            await trio.lowlevel.checkpoint()
+            if how == "raises":
+                raise OSError
+            if how == "crashes":
+                raise CrashError
+            if how == "is refused":
+                response.raise_for_status()
+            await trio.sleep_forever()
+
+        endpoint = Endpoint(says(500, None, {"Set-Cookie": "bv=2; Max-Age=3600"}))
+        async with httpx.AsyncClient(
+            transport=endpoint, event_hooks={"response": [hook]}
+        ) as client:
+            client.cookies.set("bv", "of-the-user", domain="api.box.com")
+            client.cookies.set("sid", "of-the-user", domain="example.com")
+            manager = TokenManager(config(), http_client=client)
+            with pytest.raises((TokenRequestError, CrashError)):
+                if call == "grant":
+                    await manager.get_tokens_client_credentials_grant()
+                else:
+                    await manager.revoke_tokens(TOKEN)
+            assert {(cookie.name, cookie.value) for cookie in client.cookies.jar} == {
+                ("bv", "of-the-user"),
+                ("sid", "of-the-user"),
+            }
+
     async def test_a_client_that_takes_no_cookies(self) -> None:
         """An answer's cookies that the client has refused by itself are no problem."""
         refusing = CookieJar(DefaultCookiePolicy(allowed_domains=()))
@@ -416,6 +456,34 @@ class TestGivenClient:
         async with httpx.AsyncClient(transport=endpoint, cookies=refusing) as client:
             manager = TokenManager(config(), http_client=client)
             assert await manager.get_tokens_client_credentials_grant()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("owner", ["manager", "user"])
+async def test_an_answer_that_was_not_asked_for(owner: str) -> None:
+    """What a server sends after an answer, in the same packet, is no answer to the next request."""
+    granted = itertools.count(1)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            while await read_request(stream) is not None:
+                good = b'{"access_token": "token-%d"}' % next(granted)
+                planted = b'{"access_token": "planted"}'
+                await stream.send_all(
+                    b"".join(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                        for body in (good, planted)
+                    )
+                )
+
+    async with listening(serve) as port, httpx.AsyncClient() as client:
+        settings = config(api_root_url=f"http://127.0.0.1:{port}")
+        async with TokenManager(
+            settings, http_client=client if owner == "user" else None
+        ) as manager:
+            for number in (1, 2, 3):
+                token = await manager.get_tokens_client_credentials_grant()
+                assert token.access_token == f"token-{number}"
 
 
 class TestGrantAnswer:

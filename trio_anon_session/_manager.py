@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
+from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -50,7 +51,7 @@ from ._wire_logs import scrubbed_wire_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from http.cookiejar import Cookie, CookieJar
+    from http.cookiejar import Cookie
     from types import TracebackType
 
     from ._errors import Facts, NetworkFailure
@@ -310,6 +311,9 @@ class TokenManager(Unpicklable):
             "Accept": "application/json",
             # There is nothing to gain from packing 200 bytes, and no bomb to unpack.
             "Accept-Encoding": "identity",
+            # A given client may keep connections, and what a server sends after an answer
+            # would become the next one.
+            "Connection": "close",
             "Content-Type": "application/x-www-form-urlencoded",
             "User-Agent": f"trio_anon_session/{__version__}",
         }
@@ -386,8 +390,8 @@ class TokenManager(Unpicklable):
             response = await self._client.send(
                 request, stream=True, auth=None, follow_redirects=False
             )
-        except (httpx.RemoteProtocolError, httpx.HTTPStatusError):
-            # There was an answer, which httpx or a hook of the client's has refused.
+        except BaseException:
+            # There may have been an answer, which httpx has refused, or a hook of the client's.
             _restore_cookies(jar, before, lambda each: _is_for(each, request.url.host))
             raise
         try:
@@ -496,11 +500,21 @@ def _no_revocation_endpoint() -> RevocationError:
     return error
 
 
+class _NoCookies(CookieJar):
+    """A jar that takes nothing: 100 kB of cookies would take 0.2 s to read."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Leave the cookies of an answer where they are."""
+
+
 def _make_client() -> httpx.AsyncClient:
     """Return a client that honours the proxy variables, as far as they keep a secret."""
     settings: dict[str, Any] = {
         # None: the manager's own limit holds for all of a request.
         "timeout": None,
+        "cookies": _NoCookies(),
+        # What a server sends after an answer must not become the next one.
+        "limits": httpx.Limits(max_keepalive_connections=0),
     }
     proxies = getproxies()
     proxy = proxies.get("http") or proxies.get("all")
