@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Self
@@ -141,7 +142,7 @@ async def test_other_tasks_have_their_turn() -> None:
         response = httpx.Response(200, stream=stream)
         await read_body(response, "")
         await response.aclose()
-    steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(seen)]
     assert stream.pieces > PIECE_LIMIT
     assert max(steps) <= 2 * CHECKPOINT_INTERVAL
 

@@ -37,17 +37,29 @@ async def end_nursery(
         # It is not shown the block's exception, which it would wrap.
         await manager.__aexit__(None, None, None)
     except BaseExceptionGroup as group:
-        return group.exceptions[0]
+        return worst_of(*group.exceptions)
     return None
 
 
+def worst_of(*errors: BaseException | None) -> BaseException | None:
+    """Return the first crash that is not an `Exception`, or else the first error, if any.
+
+    A program that is interrupted or told to exit must not go on because something else failed
+    as well.
+    """
+    raised = [error for error in errors if error is not None]
+    crashes = (error for error in raised if not isinstance(error, Exception))
+    return next(crashes, raised[0] if raised else None)
+
+
 def settle(exc: BaseException | None, crash: BaseException | None) -> None:
-    """Decide at the end of ``__aexit__`` which exception comes out of the block, as itself.
+    """Decide at the end of ``__aexit__`` which exception leaves the block, without a group.
 
     Args:
         exc: the block's own. That it was cancelled, or met a closed session, does not
             count where a task crashed.
-        crash: the task's. Logged where the block has one of its own.
+        crash: the task's. It is logged where the block has an exception of its own, unless the
+            block's is an `Exception` and the task's is not: then that one leaves the block.
 
     Returns where nothing needs to be raised: the block's exception, if any, goes on.
     """
@@ -66,6 +78,9 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
         finally:
             # Being raised here has made the block's cancellation its context.
             crash.__context__ = context
+    if worst_of(own, crash) is crash:
+        # Python makes the block's exception its context.
+        raise crash
     logger.error("a background task raised %s as well", type(crash).__name__)
     if ended is not None:
         raise own
@@ -73,12 +88,13 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Let what was raised first in a nursery come out as itself; a cancellation counts least."""
+    """Raise what was raised first in a nursery, as `worst_of` judges, without the group."""
     error: BaseException | None = None
     try:
         yield
     except BaseExceptionGroup as group:
-        error = _first_in(group)
+        # A cancellation counts least, and follows the rules of Trio.
+        error = worst_of(*_leaves(group.split(trio.Cancelled)[1] or group))
     if error is not None:
         context = error.__context__
         try:
@@ -89,8 +105,9 @@ def unwrapped() -> Iterator[None]:
             del error
 
 
-def _first_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group.split(trio.Cancelled)[1] or group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

@@ -26,6 +26,11 @@ How this works
     first time or again, it wakes the task that keeps time, if that would sleep too long. One
     that leaves takes nothing along but itself.
 
+Ctrl-C
+    An interrupt may come between any two lines. In a task of the session it ends the session,
+    whose facts count no more. What a caller's task does to the facts, and whatever holds a lock
+    of the gate, is protected: there Trio raises ``KeyboardInterrupt`` at the next checkpoint.
+
 Two clocks
     Trio's clock stands still while a machine is suspended, the wall clock can be set. A
     token's age is the larger of what the two say has passed since its grant was sent.
@@ -43,13 +48,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVarTuple, final
 
 import trio
-from trio.lowlevel import checkpoint, current_clock
+from trio.lowlevel import checkpoint, current_clock, enable_ki_protection
 
 from ._backoff import Rounds, logger
 from ._config import WHOSE_TOKEN, Config
 from ._errors import ConfigError, SessionClosedError, TokenUnavailableError
 from ._manager import TokenManager, TokenSource
-from ._nursery import end_nursery, settle
+from ._nursery import end_nursery, settle, worst_of
 from ._revocation import Revocation
 from ._secrets import Secrets, Unpicklable, client_secrets
 from ._token import TokenInfo, TokenState, check_options, is_given_again, state_at
@@ -223,7 +228,7 @@ class AnonymousSession(Unpicklable):
         condition = "closed" if self._closed else "open" if self._entered else "not entered"
         return f"<AnonymousSession for {self._config.client_id!r}, {condition}>"
 
-    @trio.lowlevel.enable_ki_protection
+    @enable_ki_protection
     async def __aenter__(self) -> Self:
         clock = _clock_here()
         await checkpoint()
@@ -251,7 +256,7 @@ class AnonymousSession(Unpicklable):
         return self
 
     # Whatever is awaited here is shielded where it is, with a limit where it may take long.
-    @trio.lowlevel.enable_ki_protection
+    @enable_ki_protection
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -298,17 +303,16 @@ class AnonymousSession(Unpicklable):
             self._reporter.closed()
         # Not awaited: what an observer raises ends up with the block, as a task's crash does.
         except BaseException as error:  # noqa: ASYNC103
-            crash = error if crash is None else crash
+            crash = worst_of(crash, error)
         try:
             # Who drops a token and leaves has others to think of, who may be handing it out.
             with trio.CancelScope(shield=True):
                 await self._forget_shared_tokens(self._config.shutdown_timeout)
         # As above: it keeps no token from being revoked. Shielded, so that it is no cancellation.
         except BaseException as error:  # noqa: ASYNC103
-            crash = error if crash is None else crash
+            crash = worst_of(crash, error)
         if self._config.revoke_on_exit:
-            raised = await self._revoke_on_exit()
-            crash = raised if crash is None else crash
+            crash = worst_of(crash, await self._revoke_on_exit())
         return crash
 
     async def _serve(self, job: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
@@ -341,9 +345,12 @@ class AnonymousSession(Unpicklable):
                     await self._revoke(revocation)
                 except trio.Cancelled:
                     raise
+                except KeyboardInterrupt as interrupt:
+                    logger.warning("a token was not revoked on exit: the program was interrupted")
+                    return worst_of(crash, interrupt)
                 except BaseException as raised:
                     # Of an observer: it keeps no other token from being revoked.
-                    crash = raised if crash is None else crash
+                    crash = worst_of(crash, raised)
         if limit.cancelled_caught:
             logger.warning("a token was not revoked on exit: no end within shutdown_timeout")
         return crash
@@ -436,6 +443,7 @@ class AnonymousSession(Unpicklable):
         await checkpoint()
         return self._usable_token(options) or await self._hold(options)
 
+    @enable_ki_protection
     def invalidate(self, access_token: str) -> None:
         """Drop the current token, if it is this one: the API said that it is dead.
 
@@ -455,6 +463,7 @@ class AnonymousSession(Unpicklable):
             self._drop_token(token)
             self._reporter.invalidated(token, self.state)
 
+    @enable_ki_protection
     async def revoke_tokens(self, options: TokenRequestOptions | None = None) -> None:
         """Forget the token, then revoke it at the server (RFC 7009).
 
@@ -584,6 +593,8 @@ class AnonymousSession(Unpicklable):
         if self._due_at(now) < self._sleep.deadline:
             self._sleep.cancel()
 
+    # An interrupt between two lines would leave the lock taken, and hang all others.
+    @enable_ki_protection
     async def _hold(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Wait at the gate for a usable token, or for a round to fail."""
         self._check_open()
@@ -886,6 +897,7 @@ class AnonymousSession(Unpicklable):
 
     # The gate and the end
 
+    @enable_ki_protection
     async def _wake_held_getters(self) -> None:
         """Have all held getters look at the facts again, and return when they have."""
         gates = self._gates

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from typing import Any
 
 import httpx
 import pytest
@@ -49,8 +50,8 @@ class OwnClients:
         self._make = httpx.AsyncClient
         monkeypatch.setattr(httpx, "AsyncClient", self)
 
-    def __call__(self, timeout: None) -> httpx.AsyncClient:
-        client = self._make(transport=httpx.ASGITransport(self.server), timeout=timeout)
+    def __call__(self, **settings: Any) -> httpx.AsyncClient:
+        client = self._make(transport=httpx.ASGITransport(self.server), **settings)
         self.made.append(client)
         return client
 

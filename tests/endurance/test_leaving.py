@@ -72,7 +72,7 @@ class OwnError(Exception):
 
 
 class Endpoint:
-    """An endpoint whose answers the test gives by hand, on one connection.
+    """An endpoint whose answers the test gives by hand, on a connection for each request.
 
     Attributes:
         url: where it is.
@@ -102,12 +102,14 @@ class Endpoint:
         body = json.dumps(answer).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         await self._stream.send_all(head.encode() + b"\r\n\r\n" + body)
+        await self.see_end()
 
     async def see_end(self) -> None:
         """Wait until the other side closes the connection, and close it here."""
         assert self._stream is not None
         async with self._stream:
             assert await self._stream.receive_some() == b""
+        self._stream = None
 
 
 Remains = list["weakref.ref[Any]"]

@@ -424,7 +424,7 @@ async def test_promise_17_a_forget_that_hangs_for_one_token_keeps_none_from_its_
 async def test_promise_20_a_forget_at_the_end_takes_no_other_exceptions_place(
     autojump_clock: MockClock, has_own: bool
 ) -> None:
-    """What is no error of a manager's comes out, but for the block's own; and the rest is done."""
+    """A crash of a manager's wins over the block's exception, and the rest is done all the same."""
 
     class Crash(BaseException):
         pass
@@ -441,7 +441,8 @@ async def test_promise_20_a_forget_at_the_end_takes_no_other_exceptions_place(
                 await session.revoke_tokens()
             if has_own:
                 raise own
-    assert caught.value is (own if has_own else crash)
+    assert caught.value is crash
+    assert caught.value.__context__ is (own if has_own else None)
     # Perhaps the block was left before it had been begun.
     assert set(manager.revoked) == {"token-1"}
 

@@ -1,0 +1,305 @@
+"""Ctrl-C at any line of the session, and which exception leaves the block."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_anon_session
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    SessionClosedError,
+    TokenRequestError,
+    TokenState,
+)
+from trio_anon_session._nursery import end_nursery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PACKAGE = Path(trio_anon_session.__file__).parent
+MODULES = {
+    str(PACKAGE / f"_{name}.py")
+    for name in ("backoff", "nursery", "reporter", "revocation", "session", "states")
+}
+CTRL_C = signal.SIGINT
+
+
+class Exit(BaseException):
+    """A crash that is no `Exception`, as SystemExit is."""
+
+
+@pytest.fixture(autouse=True)
+def _interrupts() -> Iterator[None]:
+    # Shells start background jobs with it ignored, and then Trio leaves it so.
+    previous = signal.signal(CTRL_C, signal.default_int_handler)
+    yield
+    signal.signal(CTRL_C, previous)
+
+
+class Lines:
+    """Counts how often each line of the session is run, and presses Ctrl-C at one.
+
+    Args:
+        at: the line, and the how manieth time.
+
+    Attributes:
+        counts: how often each line was run.
+        pressed: whether Ctrl-C was pressed.
+    """
+
+    def __init__(self, at: tuple[object, int] | None = None) -> None:
+        self._at = at
+        self.counts: Counter[object] = Counter()
+        self.pressed = False
+
+    def __enter__(self) -> Self:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: Any, event: str, arg: object) -> Any:
+        if frame.f_code.co_filename not in MODULES:
+            return None
+        if event == "line":
+            line = frame.f_code.co_qualname, frame.f_lineno
+            self.counts[line] += 1
+            if (line, self.counts[line]) == self._at:
+                self.pressed = True
+                signal.raise_signal(CTRL_C)
+        return self._trace
+
+
+async def _get(session: AnonymousSession, ended: list[str]) -> None:
+    try:
+        await session.get_access_token()
+    except (SessionClosedError, TokenRequestError) as error:
+        ended.append(type(error).__name__)
+    else:
+        ended.append("token")
+
+
+async def _life(manager: FakeTokenManager) -> None:
+    """Use all that a session has, with getters in tasks outside of its block."""
+    ended: list[str] = []
+    failures = manager.outcomes
+    async with trio.open_nursery() as crowd:
+        async with AnonymousSession(manager.config, manager) as session:
+            for _ in range(3):
+                crowd.start_soon(_get, session, ended)
+            await session.get_access_token()
+            # STALE, and refreshed by a request that fails at first.
+            failures.append(OSError())
+            await trio.sleep(3001.0)
+            session.get_access_token_nowait()
+            await trio.sleep(100.0)
+            session.invalidate(await session.get_access_token())
+            crowd.start_soon(_get, session, ended)
+            await session.exchange_token("x")
+            await session.revoke_tokens()
+            crowd.start_soon(_get, session, ended)
+            await session.get_access_token()
+    assert len(ended) == 5
+
+
+def _live(lines: Lines, survivors: list[int]) -> None:
+    """Live a life, and note how many tasks are left of it."""
+
+    async def main() -> None:
+        manager = FakeTokenManager(make_config(revoke_on_exit=True), latency=1.0)
+        before = trio.lowlevel.current_statistics().tasks_living
+        # In virtual time, a hang takes no time.
+        with trio.fail_after(1e6):
+            try:
+                await _life(manager)
+            finally:
+                now = trio.lowlevel.current_statistics().tasks_living
+                survivors.append(now - before)
+
+    with lines:
+        trio.run(main, clock=MockClock(autojump_threshold=0.0))
+
+
+def test_an_interrupt_at_any_line_ends_the_program() -> None:
+    """Wherever Ctrl-C comes in, it leaves the program; nothing hangs, and no waiter is left."""
+    lines = Lines()
+    survivors: list[int] = []
+    _live(lines, survivors)
+    assert len(lines.counts) > 300
+    points = {(line, 1) for line in lines.counts}
+    # Where a lock of the gate is held, also when nobody comes after.
+    points |= {at for at in lines.counts.items() if {"_hold", "_wake_held_getters"} & names(at)}
+    for at in points:
+        interrupted = Lines(at)
+        try:
+            _live(interrupted, survivors)
+        except KeyboardInterrupt:
+            pass
+        except BaseExceptionGroup as group:
+            # Of the nursery around the block, which is the program's.
+            rest = group.split(KeyboardInterrupt)[1]
+            assert rest is None, at
+        else:
+            assert not interrupted.pressed, at
+    assert set(survivors) == {0}
+
+
+def names(at: tuple[Any, int]) -> set[str]:
+    """Return the name of the function in which a line is."""
+    return {at[0][0].rpartition(".")[2]}
+
+
+@pytest.mark.parametrize("call", ["invalidate", "revoke_tokens"])
+def test_a_program_that_goes_on_after_an_interrupt(call: str) -> None:
+    """A token is dropped whole or not at all: no grant begun before it brings another one."""
+
+    async def life(lines: Lines) -> None:
+        manager = FakeTokenManager(make_config(), latency=1.0)
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+            await trio.sleep(2999.0)
+            await trio.testing.wait_all_tasks_blocked()
+            # A refresh is under way.
+            await trio.sleep(0.5)
+            try:
+                with lines:
+                    if call == "invalidate":
+                        session.invalidate("token-1")
+                    else:
+                        await session.revoke_tokens()
+                await trio.lowlevel.checkpoint()
+            except KeyboardInterrupt:
+                pass
+            was_dropped = session.state is TokenState.EMPTY
+            await trio.sleep(2.0)
+            assert await session.get_access_token() == ("token-3" if was_dropped else "token-2")
+            was_revoked = was_dropped and call == "revoke_tokens"
+            # Late answers are revoked, too.
+            assert manager.revoked == (["token-1", "token-2"] if was_revoked else [])
+
+    lines = Lines()
+    trio.run(life, lines, clock=MockClock(autojump_threshold=0.0))
+    assert lines.counts
+    for line in lines.counts:
+        # In a task of the session, it ends the session.
+        with contextlib.suppress(KeyboardInterrupt):
+            trio.run(life, Lines((line, 1)), clock=MockClock(autojump_threshold=0.0))
+
+
+# Which exception wins
+
+
+def _nothing() -> None:
+    """Return."""
+
+
+def _raises(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def _interrupts_soon() -> None:
+    signal.raise_signal(CTRL_C)
+
+
+BODIES: dict[str, Callable[[], None]] = {
+    "returns": _nothing,
+    "ValueError": _raises(ValueError()),
+    "a group": _raises(ExceptionGroup("", [ValueError()])),
+    "SystemExit": _raises(SystemExit()),
+    "KeyboardInterrupt": _raises(KeyboardInterrupt()),
+}
+CRASHES: dict[str, Callable[[], None]] = {
+    "nothing": _nothing,
+    "OSError": _raises(OSError()),
+    "Exit": _raises(Exit()),
+    "Ctrl-C": _interrupts_soon,
+}
+PLACES = ("revoking", "an observer", "a grant that is cancelled")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("crash", CRASHES)
+@pytest.mark.parametrize("body", BODIES)
+def test_which_exception_leaves_the_block(body: str, crash: str, place: str) -> None:
+    """A crash that is no Exception wins over the block's Exception, and only over that."""
+
+    class Manager(FakeTokenManager):
+        async def get_tokens_client_credentials_grant(self, options: Any = None) -> Any:
+            try:
+                return await super().get_tokens_client_credentials_grant(options)
+            except trio.Cancelled:
+                if place == PLACES[2]:
+                    CRASHES[crash]()
+                raise
+
+        async def revoke_tokens(self, token: str, options: Any = None) -> None:
+            if place == PLACES[0]:
+                CRASHES[crash]()
+                await trio.sleep_forever()
+
+    def observer(event: object) -> None:
+        if place == PLACES[1] and type(event).__name__ == "Closed":
+            CRASHES[crash]()
+
+    async def main() -> None:
+        manager = Manager(make_config(revoke_on_exit=True), latency=1.0)
+        async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+            await session.get_access_token()
+            if place == PLACES[2]:
+                session.invalidate("token-1")
+                with trio.move_on_after(0.5):
+                    await session.get_access_token()
+            BODIES[body]()
+
+    ending: BaseException | None = None
+    try:
+        trio.run(main, clock=MockClock(autojump_threshold=0.0))
+    except BaseException as error:
+        ending = error
+    own = {"returns": None, "a group": ExceptionGroup}.get(body, getattr(_builtins(), body, None))
+    wins = {"Exit": Exit, "Ctrl-C": KeyboardInterrupt}.get(crash)
+    if wins is not None and (own is None or issubclass(own, Exception)):
+        assert type(ending) is wins
+        if own is not None and place != PLACES[2]:
+            assert type(ending.__context__) is own
+    else:
+        assert (None if ending is None else type(ending)) is own
+
+
+async def test_a_crash_wins_over_an_error_of_another_task() -> None:
+    """Of what the tasks of a nursery raise at its end, a crash counts before an Exception."""
+    crash = Exit()
+
+    async def fail(error: BaseException) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    manager = trio.open_nursery()
+    nursery = await manager.__aenter__()
+    for error in (OSError(), crash, ValueError()):
+        nursery.start_soon(fail, error)
+    await trio.testing.wait_all_tasks_blocked()
+    assert await end_nursery(manager, nursery) is crash
+
+
+def _builtins() -> Any:
+    import builtins
+
+    return builtins
