@@ -251,6 +251,7 @@ def test_which_exception_leaves_the_block(body: str, crash: str, place: str) -> 
             if place == PLACES[0]:
                 CRASHES[crash]()
                 await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()
 
     def observer(event: object) -> None:
         if place == PLACES[1] and type(event).__name__ == "Closed":
