@@ -136,7 +136,7 @@ def test_short_secrets_are_hidden_whole(secret: str) -> None:
 
 def test_several_secrets() -> None:
     """Each of several secrets is hidden, and several in a row look like one."""
-    known = Secrets("one-secret-word").and_also("other-secret-word")
+    known = Secrets("one-secret-word").and_also(Secrets("other-secret-word"))
     assert known.hide("a one-secret-word b other-secret-word one-secret-word") == "a *** b ***"
     assert repr(known) == "<2 secrets>"
 

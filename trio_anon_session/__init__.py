@@ -8,11 +8,13 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_errors``      the exception tree
 ``_config``      `Config`
 ``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
+``_dropped``     tokens that are not to be handed out again
 ``_backoff``     ``Retry-After``, pauses, rounds of attempts
 ``_events``      what a session tells: events, statistics
 ``_logging``     events as records of ``logging``
 ``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
 ``_advice``      what to do about an error of a token endpoint
+``_reading``     the body of an answer, within limits
 ``_manager``     `TokenManager`: one grant or revocation over httpx
 ``_revocation``  getting one token revoked, however often it takes
 ``_states``      the states, to wait for

@@ -32,7 +32,6 @@ from ._errors import (
 )
 from ._reading import read_body, read_headers
 from ._secrets import (
-    KNOWN_LIMIT,
     Secrets,
     Unpicklable,
     basic_credentials,
@@ -160,8 +159,8 @@ class TokenManager(Unpicklable):
         self._client = http_client
         self._owns_client = http_client is None
         self._closed = False
-        # Those that a server may know still, and show, as far as they are compared.
-        self._granted: tuple[str, ...] = ()
+        # The tokens that a server may know still, and show.
+        self._granted: tuple[Secrets, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -228,7 +227,7 @@ class TokenManager(Unpicklable):
         answer = await self._send(self._build_grant(options), self._secrets())
         outcome = self._judge_grant(answer, sent_at)
         if isinstance(outcome, TokenInfo):
-            granted = outcome.access_token[:KNOWN_LIMIT]
+            granted = Secrets(outcome.access_token)
             self._granted = (*self._granted, granted)[-_REMEMBERED:]
         if isinstance(outcome, TokenRequestError):
             self._advise(outcome, answer)
@@ -262,7 +261,7 @@ class TokenManager(Unpicklable):
         try:
             request = self._build_revocation(token, options)
         finally:
-            secrets = self._secrets().and_also(token)
+            secrets = self._secrets().and_also(Secrets(token))
             # As above.
             del token
         answer = await self._send(request, secrets)
@@ -484,10 +483,10 @@ class TokenManager(Unpicklable):
     def _secrets(self, fields: Mapping[str, Any] | None = None) -> Secrets:
         """Return what must not be seen in an answer: with the token that is in its fields."""
         config = self._config
-        tokens = [*self._granted]
+        secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
         if fields is not None and isinstance(fields.get("access_token"), str):
-            tokens.append(fields["access_token"])
-        return Secrets(*client_secrets(config.client_id, config.client_secret), *tokens)
+            secrets = secrets.and_also(Secrets(fields["access_token"]))
+        return secrets.and_also(*self._granted)
 
 
 def _no_revocation_endpoint() -> RevocationError:

@@ -29,7 +29,7 @@ HIDDEN = "***"
 _EXCERPT_LIMIT = 300
 _READ_LIMIT = 1_500
 """Characters of one text that are looked at. The rest is left out."""
-KNOWN_LIMIT = 1_024
+_KNOWN_LIMIT = 1_024
 """Characters of one secret that are compared. A longer one is a token, which has no spaces."""
 _RUN = 8
 """Characters of a secret, in a row, that give it away."""
@@ -73,7 +73,12 @@ def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
 
 def fingerprint(token: str) -> str:
     """Return a short one-way mark by which people can tell two tokens apart in a log."""
-    return hashlib.sha256(token.encode(errors="backslashreplace")).hexdigest()[:8]
+    return digest(token)[:8]
+
+
+def digest(token: str) -> str:
+    """Return a one-way mark of a token that no other token has."""
+    return hashlib.sha256(token.encode(errors="backslashreplace")).hexdigest()
 
 
 def _compared(text: str) -> str:
@@ -151,16 +156,16 @@ class Secrets:
 
     @without_locals
     def __init__(self, *texts: str) -> None:
-        known = (_compared(_plain(text)[:KNOWN_LIMIT]) for text in texts)
+        known = (_compared(_plain(text)[:_KNOWN_LIMIT]) for text in texts)
         self._known = frozenset(filter(None, known))
 
     def __repr__(self) -> str:
         return f"<{len(self._known)} secrets>"
 
-    def and_also(self, text: str) -> Secrets:
-        """Return these and one more."""
-        more = Secrets(text)
-        more._known |= self._known
+    def and_also(self, *others: Secrets) -> Secrets:
+        """Return these and others."""
+        more = Secrets()
+        more._known = self._known.union(*(other._known for other in others))
         return more
 
     @without_locals

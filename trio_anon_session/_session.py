@@ -52,12 +52,13 @@ from trio.lowlevel import checkpoint, current_clock, enable_ki_protection
 
 from ._backoff import Rounds, logger
 from ._config import WHOSE_TOKEN, Config
+from ._dropped import LIMIT, Drop, DroppedTokens
 from ._errors import ConfigError, SessionClosedError, TokenUnavailableError
 from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle, worst_of
 from ._revocation import Revocation
-from ._secrets import Secrets, Unpicklable, client_secrets
-from ._token import TokenInfo, TokenState, check_options, is_given_again, state_at
+from ._secrets import Secrets, Unpicklable, client_secrets, digest
+from ._token import TokenInfo, TokenState, check_options, state_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -80,6 +81,8 @@ PORTION = 64
 """Held getters that are woken at once at one gate; to wake 100,000 at once takes 30 ms."""
 LOOK_UP_INTERVAL = 60.0
 """Seconds; the longest sleep, after which a suspend is noticed at the latest."""
+_SCRUBBED = 10
+"""Tokens, the last ones dropped, that are scrubbed from the words of others."""
 _USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
 _sessions_around: ContextVar[tuple[weakref.ref[AnonymousSession], ...]] = ContextVar(
     "sessions_around", default=()
@@ -152,6 +155,7 @@ class AnonymousSession(Unpicklable):
         "_revoked",
         "_rounds",
         "_scopes",
+        "_scrubbed",
         "_sent_at",
         "_sleep",
         "_stale_options",
@@ -194,10 +198,12 @@ class AnonymousSession(Unpicklable):
         self._fresh_until = self._fresh_until_by_wall = -math.inf
         self._grant: _Grant | None = None
         self._revocations: list[Revocation] = []
-        self._revoked: list[TokenInfo] = []
-        # With the times at which that was.
-        self._dropped: list[tuple[TokenInfo, float]] = []
-        self._to_forget: list[TokenInfo] = []
+        self._dropped = DroppedTokens()
+        # Never to come back, also if the server gives them again.
+        self._revoked = DroppedTokens()
+        # The last ones, which are scrubbed from the words of others.
+        self._scrubbed: tuple[Secrets, ...] = ()
+        self._to_forget: tuple[TokenInfo, ...] = ()
         # So that no grant is sent while the manager is told; there where it wants to be told.
         self._forgetting: trio.Lock | None = None
         if hasattr(self._manager, "forget_token"):
@@ -776,17 +782,19 @@ class AnonymousSession(Unpicklable):
         # One that fails or hangs is tried again before the next grant. Until then, an answer
         # with that token is refused. One limit for all: getters may be held meanwhile.
         with trio.move_on_after(seconds) as limit:
-            for token in tuple(self._to_forget):
+            for token in self._to_forget:
                 # Last in the line for the next time, so that it keeps none from its turn.
-                self._to_forget.remove(token)
-                self._to_forget.append(token)
+                self._to_forget = (*self._without(token), token)
                 try:
                     await self._manager.forget_token(token.access_token)  # type: ignore[attr-defined]  # else there would be no lock
-                    self._to_forget.remove(token)
+                    self._to_forget = self._without(token)
                 except Exception as error:
                     logger.warning("forget_token raised %s", type(error).__name__)
         if limit.cancelled_caught:
             logger.warning("forget_token did not end within %g s", seconds)
+
+    def _without(self, token: TokenInfo) -> tuple[TokenInfo, ...]:
+        return tuple(other for other in self._to_forget if other is not token)
 
     async def _watch_drops(self) -> None:
         """Hear from a shared token manager which tokens others have dropped."""
@@ -813,12 +821,11 @@ class AnonymousSession(Unpicklable):
         now = max(self._now(), time.time() + wall_offset)
         if state_at(answer, now) is TokenState.EXPIRED:
             return TokenUnavailableError("the token had expired when it arrived")
-        if _has(self._revoked, answer):
+        name = digest(answer.access_token)
+        if self._revoked.get(name) is not None:
             return TokenUnavailableError("the token is one that was to be revoked")
-        for token, dropped_at in self._dropped:
-            is_new = is_given_again(answer.sent_at, token.sent_at, dropped_at)
-            if token.access_token == answer.access_token and not is_new:
-                return TokenUnavailableError("the shared token is one that was dropped")
+        if self._dropped.refuse(name, answer.sent_at):
+            return TokenUnavailableError("the shared token is one that was dropped")
         return None
 
     def _note_success(self, token: TokenInfo, wall_offset: float, grant: _Grant) -> None:
@@ -836,11 +843,7 @@ class AnonymousSession(Unpicklable):
         self._met_stale = False
         self._stale_options = None
         now = self._now()
-        self._dropped = [
-            (old, dropped_at)
-            for old, dropped_at in self._dropped
-            if _living([old], now) and not _has([token], old)
-        ]
+        self._dropped.forget(digest(token.access_token))
         self._reporter.granted(token, self.state, now=now, latency=now - self._sent_at)
 
     def _note_failure(self, cause: Exception) -> None:
@@ -852,11 +855,14 @@ class AnonymousSession(Unpicklable):
 
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
-        self._dropped.append((token, self._now()))
+        self._dropped.add(digest(token.access_token), _drop_of(token, self._now()))
+        self._scrub_from_now_on(token)
         if self._forgetting is not None:
-            self._to_forget.append(token)
-            # At once, for other processes may be handing it out.
-            self._nursery.start_soon(self._serve, self._forget_at_once, self._forgetting)
+            self._to_forget = (*self._to_forget, token)[-LIMIT:]
+            # At once, for other processes may be handing it out. One that waits for its turn
+            # takes all that have come by then.
+            if not self._forgetting.statistics().tasks_waiting:
+                self._nursery.start_soon(self._serve, self._forget_at_once, self._forgetting)
         self._let_go()
         if self._grant is not None:
             self._grant.discarded = True
@@ -866,8 +872,9 @@ class AnonymousSession(Unpicklable):
         self._fresh_until = -math.inf
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
-        # Never to come back, also if the server will not end it: until it ends by itself.
-        self._revoked = [*_living(self._revoked, self._now()), token]
+        # Never to come back, also if the server will not end it.
+        self._revoked.add(digest(token.access_token), _drop_of(token, self._now()))
+        self._scrub_from_now_on(token)
         if _has((known.token for known in self._revocations), token):
             # The server gave it again, and is being asked to end it already.
             return
@@ -885,15 +892,14 @@ class AnonymousSession(Unpicklable):
 
     def _secrets(self) -> Secrets:
         """Return what must not be seen in the words of others."""
-        dropped = (token for token, _ in self._dropped)
-        tokens = [*dropped, *self._revoked, *(known.token for known in self._revocations)]
-        if self._token is not None:
-            tokens.append(self._token)
         config = self._config
-        return Secrets(
-            *client_secrets(config.client_id, config.client_secret),
-            *{token.access_token for token in tokens},
-        )
+        secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
+        if self._token is not None:
+            secrets = secrets.and_also(Secrets(self._token.access_token))
+        return secrets.and_also(*self._scrubbed)
+
+    def _scrub_from_now_on(self, token: TokenInfo) -> None:
+        self._scrubbed = (*self._scrubbed, Secrets(token.access_token))[-_SCRUBBED:]
 
     # The gate and the end
 
@@ -959,9 +965,13 @@ def _refuse_asyncio() -> None:
         )
 
 
-def _living(tokens: Iterable[TokenInfo], now: float) -> list[TokenInfo]:
+def _drop_of(token: TokenInfo, now: float) -> Drop:
+    return Drop(now, token.sent_at, token.sent_at + token.lifetime)
+
+
+def _living(tokens: Iterable[TokenInfo], now: float) -> tuple[TokenInfo, ...]:
     """Return the tokens that the server may take still."""
-    return [token for token in tokens if token.sent_at + token.lifetime > now]
+    return tuple(token for token in tokens if token.sent_at + token.lifetime > now)
 
 
 def _has(tokens: Iterable[TokenInfo], wanted: TokenInfo) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import traceback_with_locals
+from trio_anon_session._dropped import LIMIT
 from trio_anon_session.stores import StoredToken, _clock
 from trio_anon_session.stores._clock import Moment, Span
 from trio_anon_session.stores._entry import KEPT_AFTERWARDS, Entry, Failure, Lease, Token
@@ -245,3 +246,15 @@ def test_a_moment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_clock, "_BOOT_CLOCK", -1)
     monkeypatch.setattr(time, "monotonic", lambda: 42.0)
     assert Moment.now() == (1_700_000_000.0, 42.0)
+
+
+def test_marks_are_bounded() -> None:
+    """An entry knows the last marks that were dropped, however many there were."""
+    now = Moment(1000.0, 1000.0)
+    entry = Entry.new(now)
+    marks = [str(number) for number in range(LIMIT + 5)]
+    for mark in [*marks, marks[10]]:
+        entry.drop(now, mark, 1e6)
+    known = entry.look(now, marks).dead
+    assert len(entry.to_json()) < 100 * LIMIT
+    assert known == {*marks[5:]}

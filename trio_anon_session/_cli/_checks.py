@@ -156,7 +156,7 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
             report(clock)
             skip_the_rest("there is no token")
             return
-        secrets = secrets.and_also(token.access_token)
+        secrets = secrets.and_also(Secrets(token.access_token))
         is_taken = False
         async with _revoked_if_broken_off(manager, token.access_token):
             report(check)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from .._dropped import LIMIT
 from ._clock import Moment, Span
 from ._protocol import Look, StoredFailure, StoredToken
 
@@ -136,8 +137,10 @@ class Entry:
 
     def drop(self, now: Moment, mark: str, seconds: float) -> None:
         """See :meth:`TokenStore.drop`."""
-        self.dead = {known: span for known, span in self.dead.items() if span.left(now) > 0}
-        self.dead[mark] = Span(now, seconds)
+        living = {known: span for known, span in self.dead.items() if span.left(now) > 0}
+        living.pop(mark, None)
+        # Who has one of those before has heard of it long ago.
+        self.dead = dict([*living.items(), (mark, Span(now, seconds))][-LIMIT:])
         # Nobody has a token whose life is over, and a lease is for the next one then.
         token = self._look_at_token(now)
         if token is not None and token.mark == mark:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 import trio
 
-from .._token import LIFETIME_LIMIT, TokenState, is_given_again, state_at
+from .._dropped import LIMIT, Drop, DroppedTokens
+from .._token import LIFETIME_LIMIT, TokenState, state_at
 from ._clock import Moment
 from ._records import mark_of
 
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 10
 """Tokens, the last ones handed out, of which it is worth knowing that they are dead."""
-
-
-class _Drop(NamedTuple):
-    """Is that a token was dropped: when, when its grant was sent, when its life is over."""
-
-    at: float
-    sent_at: float
-    ends_at: float
 
 
 class _Known(NamedTuple):
@@ -57,7 +50,7 @@ class KnownTokens:
         # Kept as they were handed out: their jitter is drawn once.
         self._handed_out: dict[str, _Known] = {}
         self._last = ""
-        self._dropped: dict[str, _Drop] = {}
+        self._dropped = DroppedTokens()
         self.untold: list[str] = []
         self.listeners: list[Callable[[str], object]] = []
 
@@ -100,7 +93,7 @@ class KnownTokens:
         mark = mark_of(token.access_token)
         if not self.is_dropped(mark, token.sent_at):
             # The server says that it lives.
-            self._dropped.pop(mark, None)
+            self._dropped.forget(mark)
             self.was_told(mark)
         self._handed_out.pop(mark, None)
         self._handed_out[mark] = _Known(token, _wall_offset())
@@ -116,10 +109,10 @@ class KnownTokens:
 
     def drop_here(self, mark: str) -> None:
         """Note that a token is dead, of which the store is to be told."""
-        if self.is_known(mark) or mark not in self._dropped:
+        if self.is_known(mark) or self._dropped.get(mark) is None:
             self._drop(mark)
             self.was_told(mark)
-            self.untold.append(mark)
+            self.untold = [*self.untold, mark][-LIMIT:]
 
     def _drop(self, mark: str) -> None:
         known = self._handed_out.get(mark)
@@ -130,25 +123,24 @@ class KnownTokens:
             self._handed_out.pop(mark, None)
         now = trio.current_time()
         if known is None:
-            self._dropped[mark] = _Drop(now, -math.inf, now + self._longest)
+            self._dropped.add(mark, Drop(now, -math.inf, now + self._longest))
         else:
             token = known.token
-            self._dropped[mark] = _Drop(now, token.sent_at, token.sent_at + token.lifetime)
+            self._dropped.add(mark, Drop(now, token.sent_at, token.sent_at + token.lifetime))
 
     def is_dropped(self, mark: str, sent_at: float) -> bool:
         """Tell whether a token is dead; not if its grant was sent after it had been dropped."""
-        drop = self._dropped.get(mark)
-        return drop is not None and not is_given_again(sent_at, drop.sent_at, drop.at)
+        return self._dropped.refuse(mark, sent_at)
 
     def forget_the_old(self) -> None:
         """Forget those dropped whose lives are over: nobody hands them out any more."""
-        now = trio.current_time()
-        self._dropped = {mark: drop for mark, drop in self._dropped.items() if drop.ends_at > now}
-        self.untold = [mark for mark in self.untold if mark in self._dropped]
+        self._dropped.forget_the_dead(trio.current_time())
+        self.untold = [mark for mark in self.untold if self._dropped.get(mark) is not None]
 
     def left_of(self, mark: str) -> float:
         """Return the seconds for which a dropped token would have lived."""
-        left = self._dropped[mark].ends_at - trio.current_time()
+        drop = self._dropped.get(mark)
+        left = 0.0 if drop is None else drop.ends_at - trio.current_time()
         # No store has room for an endless life, or nearly so.
         return min(left, LIFETIME_LIMIT)
 
