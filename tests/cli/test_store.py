@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import signal
 import socket
@@ -450,7 +451,7 @@ def test_doctor_with_a_store_that_is_down(served: Served) -> None:
     found = verdicts(result.stdout)
     assert found == {**dict.fromkeys(STEPS_WITH_STORE, "ok"), "store": "failed"}
     assert f"sqlite:{DOWN} cannot be used: {DOWN}: No such file" in result.stdout
-    assert "-> Check that its directory is there" in result.stdout
+    assert "-> Check that the directory exists" in result.stdout
 
 
 def test_doctor_with_no_such_store() -> None:
@@ -464,23 +465,54 @@ def test_doctor_with_no_such_store() -> None:
     assert verdicts(result.stdout) == {**skipped, "configuration": "ok", "store": "failed"}
 
 
-def test_doctor_and_who_else_may_write(place: Path) -> None:
-    """A directory in which others may replace the file is a warning, with what to do."""
+def open_directory(place: Path) -> str:
     place.parent.chmod(0o777)
-    try:
-        check = trio.run(check_store, make_source(place), make_config())
-    finally:
-        place.parent.chmod(0o700)
+    return f"{place.parent} must not be writable by other users, got mode 777; run: chmod go-w "
+
+
+def sticky_directory(place: Path) -> str:
     place.parent.chmod(0o1777)
-    # As /tmp is.
-    assert trio.run(check_store, make_source(place), make_config()).verdict == "ok"
-    place.parent.chmod(0o700)
-    assert check.verdict == "warning"
-    assert "it has no token of this configuration; others may replace it" in check.found
-    assert f"they can write to {place.parent}" in check.found
-    assert check.advice is not None
-    assert "700" in check.advice
-    assert trio.run(check_store, make_source(place), make_config()).verdict == "ok"
+    return f"{place.parent} must not be writable by other users, got mode 1777; keep the file in "
+
+
+def planted_log(place: Path) -> str:
+    os.mkfifo(f"{place}-wal")
+    return f"{place}-wal must be a regular file, got a FIFO; delete it, or use another path"
+
+
+def foreign_file(place: Path) -> str:
+    place.touch(0o600)
+    os.chown(place, 12345, 12345)
+    return f"the owner of {place} must be user 0, got user 12345; delete the file, or use another"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        open_directory,
+        sticky_directory,
+        planted_log,
+        pytest.param(
+            foreign_file,
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away"),
+        ),
+    ],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_doctor_and_files_that_others_can_replace(
+    served: Served, tmp_path: Path, spoil: Callable[[Path], str]
+) -> None:
+    """A refusal of the store is a failure, with the reason, what to do, and the exit code 1."""
+    place = tmp_path / "folder" / "tokens.db"
+    place.parent.mkdir(0o700)
+    said = spoil(place)
+    result = invoke("doctor", "--store", f"sqlite:{place}", environ=served.environ)
+    assert result.exit_code == 1
+    found = verdicts(result.stdout)
+    assert found == {**dict.fromkeys(STEPS_WITH_STORE, "ok"), "store": "failed"}
+    assert f"sqlite:{place} cannot be used: {place}: {said}" in result.stdout
+    assert "-> Check that the directory exists, that only this user can write" in result.stdout
 
 
 def make_source(store: object) -> Source:

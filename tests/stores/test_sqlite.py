@@ -34,6 +34,7 @@ from trio_anon_session.stores import (
     StoredToken,
     StoreError,
     _clock,
+    _files,
     _sqlite,
 )
 from trio_anon_session.stores._access import STORE_TIMEOUT
@@ -215,7 +216,7 @@ async def test_the_files_are_their_owners_alone(
 
 def test_the_file_is_made_for_its_owner(path: Path, readable_by_default: None) -> None:
     """There is no moment in which others could open the file, before SQLite has it either."""
-    assert not SQLiteStore(path)._make_file()
+    assert _files.prepare(str(path)) == (os.path.realpath(path), False)
     assert mode_of(path) == 0o600
 
 
@@ -223,14 +224,14 @@ async def test_a_file_that_goes_before_it_is_opened(
     path: Path, readable_by_default: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     """SQLite makes no file, which others could read."""
-    original = SQLiteStore._make_file
+    original = _files.prepare
 
-    def make_and_lose(store: SQLiteStore) -> bool:
-        may_be_read = original(store)
+    def prepare_and_lose(given: str) -> tuple[str, bool]:
+        prepared = original(given)
         os.unlink(path)
-        return may_be_read
+        return prepared
 
-    monkeypatch.setattr(SQLiteStore, "_make_file", make_and_lose)
+    monkeypatch.setattr(_files, "prepare", prepare_and_lose)
     with pytest.raises(StoreError, match="unable to open database file"):
         await SQLiteStore(path).look("name")
     assert os.listdir(path.parent) == []
@@ -279,7 +280,7 @@ async def test_a_link_to_a_file_that_others_may_read(
 async def test_a_file_that_cannot_be_taken_from_others(
     path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
-    """A file of somebody else's that others may read is not used."""
+    """A file is not used if other users can read it and its mode cannot be changed."""
     await kept(SQLiteStore(path))
     os.chmod(path, 0o644)
     before = files_in(path.parent)
@@ -289,7 +290,9 @@ async def test_a_file_that_cannot_be_taken_from_others(
 
     monkeypatch.setattr(os, "chmod", chmod)
     for method in METHODS.values():
-        with pytest.raises(StoreError, match="others may read it, and only its owner can change"):
+        with pytest.raises(
+            StoreError, match=r"other users can read .*tokens.db, and its mode cannot be"
+        ):
             await method(SQLiteStore(path))
     assert files_in(path.parent) == before
 
@@ -366,11 +369,11 @@ def other_columns(path: Path) -> Path:
 
 TROUBLES: dict[Callable[[Path], Path], str] = {
     missing_directory: "No such file or directory",
-    directory: "it is no file",
+    directory: "must be a regular file, got a directory",
     file_as_directory: "Not a directory",
     link_to_nothing: "No such file or directory",
     link_to_itself: "Too many levels of symbolic links",
-    pipe: "it is no file",
+    pipe: "must be a regular file, got a FIFO",
     text: "file is not a database; it can be deleted, if it is no file of something else",
     short_text: "file is not a database; it can be deleted, if it is no file of something else",
     truncated: "malformed; it can be deleted, if it is no file of something else",
@@ -414,7 +417,7 @@ async def test_a_file_that_serves_again(path: Path, clock: object) -> None:
     await kept(store)
     os.unlink(path)
     os.mkdir(path)
-    await assert_fails(store, "it is no file")
+    await assert_fails(store, "must be a regular file, got a directory")
     os.rmdir(path)
     await kept(store)
 
@@ -745,7 +748,7 @@ async def test_a_session_without_its_file(
                 await trio.sleep(5.0)
     said = [record.getMessage() for record in caplog.records if "store" in record.getMessage()]
     assert len(said) == 2
-    assert f"({path}: it is no file)" in said[0]
+    assert f"({path}: {path} must be a regular file, got a directory; " in said[0]
     assert said[1] == "the token store answers again"
     assert len(manager.sent) == 4
 
@@ -890,15 +893,15 @@ async def test_a_file_system_that_hangs(
 ) -> None:
     """A file system that hangs keeps one thread, nobody who is cancelled, and no other file."""
     hanging = threading.Event()
-    original = SQLiteStore._make_file
+    original = _files.prepare
 
-    def hang(store: SQLiteStore) -> bool:
+    def hang(given: str) -> tuple[str, bool]:
         hanging.wait(PATIENCE)
-        return original(store)
+        return original(given)
 
     store, threads = SQLiteStore(path), threading.active_count()
     with monkeypatch.context() as patch:
-        patch.setattr(SQLiteStore, "_make_file", hang)
+        patch.setattr(_files, "prepare", hang)
         for _ in range(5):
             with trio.move_on_after(0.02) as scope:
                 await store.look("name")

@@ -49,8 +49,8 @@ _PROBE_LIFE, _PROBE_AGE, _PROBE_LATENESS = 60.0, 10.0, 1.0
 """Seconds: of what a store is tried out with, and by which its clock may be wrong."""
 _STORE_ADVICE = {
     "sqlite": (
-        "Check that its directory is there, that this user may write there, and that the path is "
-        "that of no other file."
+        "Check that the directory exists, that only this user can write to it, and that the path "
+        "is not the path of some other file."
     ),
     "redis": (
         "Check host, port, database, user and password, and that the user may run scripts there."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -80,15 +78,9 @@ class Place(NamedTuple):
     @property
     def exposure(self) -> tuple[str, str] | None:
         """Who else may get at what is there, and what to do about it; None for nobody."""
-        if self.kind == "sqlite":
-            folder = Path(self.where).absolute().parent
-            mode = folder.stat().st_mode
-            # Where it is sticky, as of /tmp, each can replace files of their own alone.
-            if mode & 0o022 and not mode & stat.S_ISVTX and os.name == "posix":
-                return f"others may replace it: they can write to {folder}", (
-                    "Keep it in a directory of which the mode is 700."
-                )
-        elif self.where.lower().startswith("redis:") and not is_loopback(_host_of(self.where)):
+        # SQLiteStore itself refuses files that other users can read or replace.
+        is_plain = self.where.lower().startswith("redis:")
+        if self.kind == "redis" and is_plain and not is_loopback(_host_of(self.where)):
             return "what goes there can be read on the way", "Give a URL with rediss://, for TLS."
         return None
 

@@ -9,6 +9,7 @@
 ``_clock``      a machine's time
 ``_memory``     `MemoryStore`, for one Trio run
 ``_sqlite``     `SQLiteStore`, for the processes of one machine
+``_files``      checks that no other user can replace its files
 ``_redis``      `RedisStore`, for many machines
 ``_lua``        what a server does for it
 ``_coredis``    how it is asked

@@ -15,7 +15,6 @@ import os
 import random
 import re
 import sqlite3
-import stat
 import threading
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
@@ -24,8 +23,10 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from .._session import is_mocked
+from . import _files
 from ._clock import Moment
 from ._entry import Entry
+from ._files import UnfitError
 from ._protocol import PACE, StoreError
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ _PRUNE = "DELETE FROM trio_anon_session WHERE kept_until < ?"
 # As the command takes them, SQLite itself, or other stores. A file of such a name is nobody's wish.
 _URL = re.compile(r"(sqlite|file):|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SPOILT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_EFFECTIVE = os.access in os.supports_effective_ids
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("SQLiteStore")
 
@@ -64,12 +63,21 @@ _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("SQL
 class SQLiteStore:
     """Keeps tokens in a file, for the processes of one machine.
 
-    The file is made when it is needed, for its owner alone, and so are the two that SQLite puts
-    beside it. A file that others may read is taken from them, or is not used. It can be deleted
-    at any time: all go on with a new one.
+    The store creates the file when needed, with mode 0600. SQLite gives the files next to it
+    (``-wal``, ``-shm`` and ``-journal``) the same mode. If other users can read one of them, access
+    is removed; if that fails, the file is not used. You can delete the file at any time: all
+    processes continue with a new one.
 
-    It belongs into a directory in which nobody else can write, on a disk of this machine: the
-    locks of network file systems are not to be relied on.
+    On POSIX, each question first checks who else can read, change or replace the files. It fails
+    with a `StoreError`, and writes nothing, if one of these is not true:
+
+    - The file and those next to it belong to this user, and are regular files.
+    - Each directory and link on the path belongs to this user or to root.
+    - Only their owner can write to these directories. A sticky directory such as ``/tmp`` is
+      accepted above the file's own directory, but never as the directory of the file: other users
+      could create a file that SQLite is about to use.
+
+    Keep the file on a local disk: the locks of network file systems are not reliable.
 
     In virtual time no threads are used: the clock would jump while one works.
 
@@ -170,17 +178,17 @@ class SQLiteStore:
                 words += "; it can be deleted, if it is no file of something else"
         except OSError as error:
             words = error.strerror or type(error).__name__
-        except _UnfitError as error:
+        except UnfitError as error:
             words = str(error)
         # Outside of the except block: nothing that hangs on this one shows an entry.
         raise StoreError(f"{self._path}: {words}")
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        may_be_read = self._make_file()
+        path, is_exposed = _files.prepare(self._path)
         # A file that is deleted at this moment is not to be made by SQLite, which asks the umask
         # who may read it.
-        uri = f"{Path(self._path).as_uri()}?mode=rw"
+        uri = f"{Path(path).as_uri()}?mode=rw"
         with closing(
             sqlite3.connect(uri, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
         ) as connection:
@@ -188,42 +196,15 @@ class SQLiteStore:
             connection.execute("PRAGMA synchronous = NORMAL")
             tables = {name for (name,) in connection.execute(_LIST)}
             if tables and _TABLE not in tables:
-                raise _UnfitError("it is a database of something else")
-            if may_be_read:
-                self._make_private()
+                raise UnfitError("it is a database of something else")
+            if is_exposed:
+                _files.make_private(path)
             if not tables:
                 # Refused while another process does the same. All works without, but slower.
                 with suppress(sqlite3.OperationalError):
                     connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_CREATE)
             yield connection
-
-    def _make_file(self) -> bool:
-        """Make the file, if there is none, and return whether others may read it."""
-        # SQLite gives those beside it the mode of this one.
-        with suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        mode = os.stat(self._path).st_mode
-        if not stat.S_ISREG(mode):
-            raise _UnfitError("it is no file")
-        # SQLite would try, and leave a file beside it that nobody can write to later on.
-        if not os.access(self._path, os.R_OK | os.W_OK, effective_ids=_EFFECTIVE):
-            raise _UnfitError("this process may not read and write it")
-        return os.name == "posix" and bool(mode & _OTHERS)
-
-    def _make_private(self) -> None:
-        path = os.path.realpath(self._path)
-        try:
-            os.chmod(path, os.stat(path).st_mode & ~_OTHERS)
-        except PermissionError:
-            raise _UnfitError("others may read it, and only its owner can change that") from None
-        for beside in (f"{path}-wal", f"{path}-shm"):
-            with suppress(FileNotFoundError):
-                os.chmod(beside, 0o600)
-
-
-class _UnfitError(Exception):
-    """Tells why a file does not serve."""
 
 
 class _Turns:
@@ -244,10 +225,10 @@ class _Turns:
         """Wait for a turn, which lasts as long as the block."""
         lock = self._lock
         if not lock.acquire(timeout=BUSY_TIMEOUT):
-            raise _UnfitError("another thread does not come to an end with SQLite")
+            raise UnfitError("another thread does not come to an end with SQLite")
         try:
             if self._is_stuck:
-                raise _UnfitError("this process was forked while a thread was stuck in SQLite")
+                raise UnfitError("this process was forked while a thread was stuck in SQLite")
             yield
         finally:
             lock.release()

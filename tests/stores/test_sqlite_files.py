@@ -1,0 +1,524 @@
+"""SQLiteStore refuses files that another user can read, change or replace, and writes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.stores.places import PATIENCE
+from tests.stores.test_sqlite import METHODS, kept, mode_of, opened
+from trio_anon_session.stores import SQLiteStore, StoredToken, StoreError, _files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no modes and user ids")
+
+OTHER = 12345
+PARTS = ["", "-wal", "-shm", "-journal"]
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can give files to another user"
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a file may be made: in a directory of its own."""
+    folder = tmp_path / "above" / "folder"
+    folder.mkdir(0o700, parents=True)
+    return folder / "tokens.db"
+
+
+@pytest.fixture(params=["fresh", "in use"])
+async def place(path: Path, request: pytest.FixtureRequest) -> Path:
+    """Return a path at which there is no file yet, or one that has a token."""
+    if request.param == "in use":
+        await kept(SQLiteStore(path))
+    return path
+
+
+def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Return everything below a folder: what it is, whose, of when, and its content."""
+    found = dict[str, tuple[object, ...]]()
+    for file in (folder, *folder.rglob("*")):
+        status = file.lstat()
+        content: object = None
+        if stat.S_ISREG(status.st_mode):
+            content = file.read_bytes()
+        elif stat.S_ISLNK(status.st_mode):
+            content = os.readlink(file)
+        found[str(file)] = (status.st_mode, status.st_uid, status.st_mtime_ns, content)
+    return found
+
+
+async def assert_refused(path: Path, said: str, *, below: Path | None = None) -> None:
+    """See that each method fails with these words, soon, and leaves everything as it was."""
+    before = snapshot(below or path.parent.parent)
+    for method in METHODS.values():
+        with pytest.raises(StoreError) as caught, trio.fail_after(PATIENCE):
+            await method(SQLiteStore(path))
+        assert said in str(caught.value)
+        assert str(caught.value).startswith(f"{path}: ")
+    assert snapshot(below or path.parent.parent) == before
+
+
+# Types
+
+
+def make_file(file: Path, mode: int = 0o600) -> None:
+    file.touch()
+    file.chmod(mode)
+
+
+def make_directory(file: Path) -> None:
+    file.mkdir()
+
+
+def make_fifo(file: Path) -> None:
+    os.mkfifo(file, 0o600)
+
+
+def make_link(file: Path) -> None:
+    target = file.with_name("target")
+    make_file(target)
+    file.symlink_to(target)
+
+
+def make_broken_link(file: Path) -> None:
+    file.symlink_to(file.with_name("target"))
+
+
+KINDS: list[tuple[Callable[[Path], None], str]] = [
+    (make_directory, "directory"),
+    (make_fifo, "FIFO"),
+    (make_link, "symbolic link"),
+    (make_broken_link, "symbolic link"),
+]
+WRONG_KINDS = [
+    pytest.param(part, make, kind, id=f"{make.__name__}{part}")
+    for part in PARTS
+    for make, kind in KINDS
+    # A link to the database is followed.
+    if part or kind != "symbolic link"
+]
+
+
+@pytest.mark.parametrize(("part", "make", "kind"), WRONG_KINDS)
+async def test_a_file_of_the_wrong_kind(
+    place: Path, part: str, make: Callable[[Path], None], kind: str
+) -> None:
+    """Only a regular file is used; anything else is refused without opening it."""
+    file = Path(f"{place}{part}")
+    with suppress(FileNotFoundError):
+        os.unlink(file)
+    make(file)
+    await assert_refused(place, f"{file} must be a regular file, got a {kind}; delete it, or use")
+
+
+# Owners
+
+
+@pytest.fixture(params=["real", "as reported"])
+def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return what makes a file another user's: really, or in what the system reports of it.
+
+    Only root can do the former.
+    """
+    if request.param == "real":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files to another user")
+        return lambda file, user=OTHER: os.chown(file, user, user, follow_symlinks=False)
+    owners: dict[str, int] = {}
+
+    def reporting(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def report(file: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+            status = ask(file, *args, **kwargs)
+            user = owners.get(os.fspath(file)) if isinstance(file, str | Path) else None
+            return status if user is None else with_owner(status, user)
+
+        return report
+
+    monkeypatch.setattr(os, "stat", reporting(os.stat))
+    monkeypatch.setattr(os, "lstat", reporting(os.lstat))
+    return lambda file, user=OTHER: owners.update({str(file): user})
+
+
+def with_owner(status: os.stat_result, user: int) -> os.stat_result:
+    values = list(status)
+    values[stat.ST_UID] = user
+    return os.stat_result(values)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+async def test_a_file_of_another_user(
+    place: Path, part: str, mode: int, give: Callable[..., None]
+) -> None:
+    """A file of another user is refused, whatever its mode."""
+    file = Path(f"{place}{part}")
+    make_file(file, mode)
+    give(file)
+    said = f"the owner of {file} must be user {os.geteuid()}, got user {OTHER}; delete the file, or"
+    await assert_refused(place, said)
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_a_file_of_root(
+    place: Path, part: str, give: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of root is not this user's, though the directories may be root's."""
+    monkeypatch.setattr(os, "geteuid", lambda: OTHER)
+    for folder in (place.parent, *place.parent.parents):
+        give(folder, 0)
+    for file in place.parent.iterdir():
+        give(file, OTHER)
+    file = Path(f"{place}{part}")
+    make_file(file)
+    give(file, 0)
+    await assert_refused(place, f"the owner of {file} must be user {OTHER}, got user 0; delete")
+
+
+@pytest.mark.parametrize("above", [0, 1])
+async def test_a_directory_of_another_user(
+    place: Path, above: int, give: Callable[..., None]
+) -> None:
+    """The directory, and each one above it, must be this user's or root's."""
+    folder = place.parents[above]
+    give(folder)
+    owners = f"user {os.geteuid()} or root" if os.geteuid() else "root"
+    said = f"the owner of {folder} must be {owners}, got user {OTHER}; keep the file in a directory"
+    await assert_refused(place, said)
+
+
+async def test_a_link_of_another_user(
+    place: Path, tmp_path: Path, give: Callable[..., None]
+) -> None:
+    """Another user's link is refused, though it leads to a file of this user's."""
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    give(link)
+    await assert_refused(link, f"the owner of {link} must be ", below=tmp_path)
+
+
+users = st.sampled_from([0, 1000, OTHER])
+statuses = st.builds(
+    lambda kind, mode, user: os.stat_result((kind | mode, 0, 0, 1, user, 0, 0, 0, 0, 0)),
+    st.sampled_from([stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK]),
+    st.integers(0, 0o7777),
+    users,
+)
+
+
+def refusal_of(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except _files.UnfitError as error:
+        return str(error)
+    return None
+
+
+@given(status=statuses, user=users)
+def test_every_file(status: os.stat_result, user: int) -> None:
+    """A file is used if it is regular and this user's; it is exposed if others have any right."""
+    said = refusal_of(lambda: _files.check_file("/a/file", status, user))
+    is_regular = stat.filemode(status.st_mode)[0] == "-"
+    assert (said is None) == (is_regular and status.st_uid == user)
+    if said is None:
+        is_exposed = stat.filemode(status.st_mode)[4:] not in (
+            "------",
+            "--S---",
+            "-----T",
+            "--S--T",
+        )
+        assert _files.check_file("/a/file", status, user) == is_exposed
+    else:
+        assert "/a/file" in said
+
+
+@given(status=statuses, user=users, has_files=st.booleans())
+def test_every_directory(status: os.stat_result, user: int, has_files: bool) -> None:
+    """A directory is used if only this user and root can replace what matters in it."""
+    said = refusal_of(
+        lambda: _files.check_directory("/a/folder", status, user, has_files=has_files)
+    )
+    shown = stat.filemode(status.st_mode)
+    others_write = shown[0] != "l" and "w" in (shown[5], shown[8])
+    is_safe = not others_write or (shown[9] in "tT" and not has_files)
+    assert (said is None) == (status.st_uid in (0, user) and is_safe)
+    assert said is None or "/a/folder" in said
+
+
+# Directories
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o2775, 0o1770, 0o1777])
+async def test_a_directory_in_which_others_write(place: Path, mode: int) -> None:
+    """A directory in which others write is refused, sticky or not, before a file is made."""
+    os.chmod(place.parent, mode)
+    advice = f"run: chmod go-w {place.parent}" if mode < 0o1000 or mode == 0o2775 else "keep the"
+    said = f"{place.parent} must not be writable by other users, got mode {mode:o}; {advice}"
+    await assert_refused(place, said)
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o2775])
+async def test_a_directory_above_in_which_others_write(place: Path, mode: int) -> None:
+    """A directory in which others can replace the file's directory is refused."""
+    above = place.parent.parent
+    os.chmod(above, mode)
+    said = (
+        f"{above} must not be writable by other users, got mode {mode:o}; run: chmod go-w {above}"
+    )
+    await assert_refused(place, said)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o2755, 0o1777, 0o1770])
+async def test_a_directory_above_that_serves(place: Path, mode: int) -> None:
+    """Above the file's directory a sticky one serves, such as /tmp."""
+    os.chmod(place.parent.parent, mode)
+    await kept(SQLiteStore(place))
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o750, 0o2755, 0o1755])
+async def test_a_directory_that_serves(place: Path, mode: int) -> None:
+    """A directory that others can only read serves."""
+    os.chmod(place.parent, mode)
+    await kept(SQLiteStore(place))
+
+
+def test_advice_that_can_be_pasted() -> None:
+    """The command in the advice is quoted for a shell."""
+    status = os.stat_result((stat.S_IFDIR | 0o777, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+    with pytest.raises(_files.UnfitError, match=r"run: chmod go-w '/a b'$"):
+        _files.check_directory("/a b", status, 0, has_files=True)
+
+
+@contextmanager
+def as_user(user: int) -> Iterator[None]:
+    """Be another user, in no group of root's."""
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(user)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """Return a directory of root's that every user can search, as those of pytest are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@needs_root
+@pytest.mark.parametrize("sticky", [0, stat.S_ISVTX])
+@pytest.mark.parametrize("above", [0o755, 0o777])
+@pytest.mark.parametrize("mode", [0o700, 0o711, 0o755, 0o757, 0o773, 0o775, 0o777])
+async def test_what_another_user_can_do(
+    reachable: Path, mode: int, above: int, sticky: int
+) -> None:
+    """Where the store works, another user can neither add, rename nor delete a file."""
+    path = reachable / "above" / "folder" / "tokens.db"
+    os.makedirs(path.parent)
+    os.chmod(path.parent, mode | sticky)
+    os.chmod(path.parent.parent, above | sticky)
+    try:
+        await kept(SQLiteStore(path))
+    except StoreError:
+        works = False
+    else:
+        works = True
+    with as_user(OTHER):
+        done = [
+            succeeds(lambda: os.open(f"{path}-wal", os.O_CREAT | os.O_RDWR, 0o666)),
+            succeeds(lambda: os.rename(path, f"{path}.old")),
+            succeeds(lambda: os.unlink(path)),
+            succeeds(lambda: os.rename(path.parent, f"{path.parent}.old")),
+        ]
+    assert not (works and any(done))
+    assert works == (not mode & 0o022 and not (above & 0o022 and not sticky))
+
+
+def succeeds(attempt: Callable[[], object]) -> bool:
+    with suppress(PermissionError, FileNotFoundError):
+        result = attempt()
+        if isinstance(result, int):
+            os.close(result)
+        return True
+    return False
+
+
+@needs_root
+async def test_a_directory_of_root(reachable: Path) -> None:
+    """A user can keep the file in a directory of theirs below those of root."""
+    folder = reachable / "folder"
+    os.mkdir(folder, 0o700)
+    os.chown(folder, OTHER, OTHER)
+    with as_user(OTHER):
+        await kept(SQLiteStore(folder / "tokens.db"))
+    os.chown(folder, 0, 0)
+    os.chmod(folder, 0o755)
+    with as_user(OTHER):
+        # Root's directory is no reason to refuse it; SQLite cannot make its files there.
+        await assert_refused(folder / "tokens.db", "attempt to write a readonly", below=reachable)
+
+
+# Links
+
+
+@pytest.mark.parametrize("form", ["file", "directory", "relative", "chain"])
+async def test_links_are_followed(place: Path, tmp_path: Path, form: str) -> None:
+    """The checks are about the real file, and so is what SQLite puts next to it."""
+    (tmp_path / "links").mkdir(0o700)
+    link = tmp_path / "links" / "link"
+    given = link
+    if form == "file":
+        link.symlink_to(place)
+    elif form == "directory":
+        link.symlink_to(place.parent, target_is_directory=True)
+        given = link / place.name
+    elif form == "relative":
+        link.symlink_to(f".././links/../above//folder/{place.name}")
+    else:
+        (tmp_path / "links" / "next").symlink_to(place)
+        link.symlink_to("next")
+    make_file(place)
+    await kept(SQLiteStore(given))
+    assert (await SQLiteStore(place).look("name")).token is not None
+    os.mkfifo(f"{place}-wal")
+    await assert_refused(given, f"{place}-wal must be a regular file", below=tmp_path)
+    os.unlink(f"{place}-wal")
+    os.chmod(place.parent, 0o1777)
+    await assert_refused(given, f"{place.parent} must not be writable", below=tmp_path)
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+async def test_a_link_that_others_can_replace(place: Path, tmp_path: Path, which: str) -> None:
+    """Each directory in which a link stands is checked: who can write there can turn it."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir(0o700)
+    first, second = tmp_path / "first" / "link", tmp_path / "second" / "link"
+    first.symlink_to(second)
+    second.symlink_to(place)
+    make_file(place)
+    folder = tmp_path / which
+    os.chmod(folder, 0o777)
+    await assert_refused(first, f"{folder} must not be writable by other users", below=tmp_path)
+    # In a sticky directory, others cannot replace a link of this user's.
+    os.chmod(folder, 0o1777)
+    await kept(SQLiteStore(first))
+
+
+names = st.sampled_from(["a", "b", "c"])
+targets = st.lists(
+    st.one_of(names, st.sampled_from(["..", ".", "", "/ROOT"])), min_size=1, max_size=4
+).map("/".join)
+entries = st.dictionaries(
+    names, st.one_of(st.none(), st.just("file"), st.tuples(targets)), max_size=3
+)
+
+
+@given(
+    tree=st.dictionaries(st.sampled_from(["", "a", "a/b", "b"]), entries, max_size=4),
+    path=st.lists(names, min_size=1, max_size=4).map("/".join),
+)
+@example(tree={"": {"a": ("a",)}}, path="a")
+@example(tree={"": {"a": None, "b": ("a/../c",), "c": "file"}}, path="b")
+def test_every_path(tree: dict[str, dict[str, Any]], path: str) -> None:
+    """A path is resolved as the system does it, in all ways in which links go."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.path.realpath(folder)
+        for parent, children in tree.items():
+            for name, what in children.items():
+                here = os.path.join(root, parent, name)
+                with suppress(OSError):
+                    if what is None:
+                        os.mkdir(here, 0o700)
+                    elif what == "file":
+                        Path(here).touch(0o600)
+                    else:
+                        target = what[0].replace("/ROOT", root)
+                        os.symlink(target or ".", here)
+        given = f"{root}/{path}"
+        try:
+            expected = os.path.realpath(given, strict=True)
+        except OSError:
+            return
+        # A link may lead out of the folder by "..".
+        if expected.startswith(f"{root}/"):
+            assert _files._real_path(given, os.geteuid()) == expected
+
+
+def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
+    """A missing directory and a link to itself are the system's own errors."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    (tmp_path / "through").symlink_to("missing/../file")
+    for name, error in [
+        ("missing/tokens.db", FileNotFoundError),
+        ("through", FileNotFoundError),
+        ("file/tokens.db", NotADirectoryError),
+        ("loop", OSError),
+        ("loop/tokens.db", OSError),
+    ]:
+        with pytest.raises(error):
+            _files._real_path(str(tmp_path / name), os.geteuid())
+    assert _files._real_path("/", os.geteuid()) == "/"
+    assert _files._real_path(f"//{tmp_path}/new", os.geteuid()) == f"{tmp_path.resolve()}/new"
+
+
+# Modes of what is the user's own
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+@pytest.mark.parametrize("part", PARTS[:3])
+async def test_a_part_that_others_can_read(path: Path, part: str, mode: int) -> None:
+    """A file of this user's is made private, also if it is only one of those next to it."""
+    await kept(SQLiteStore(path))
+    file = Path(f"{path}{part}")
+    with opened(path) as connection:
+        connection.execute("SELECT * FROM trio_anon_session").fetchall()
+        os.chmod(file, mode)
+        await kept(SQLiteStore(path), token=StoredToken("new", "new", 3600.0, 0.0))
+        assert {mode_of(each) for each in path.parent.iterdir()} == {0o600}
+
+
+async def test_a_journal_that_others_can_read(path: Path) -> None:
+    """The same goes for the journal of a file that has no write-ahead log."""
+    await kept(SQLiteStore(path))
+    journal = Path(f"{path}-journal")
+    with opened(path) as connection:
+        connection.execute("PRAGMA journal_mode = PERSIST")
+        connection.execute("UPDATE trio_anon_session SET name = name")
+    os.chmod(journal, 0o644)
+    # Only a look: a change would delete the journal.
+    assert (await SQLiteStore(path).look("name")).token is not None
+    assert mode_of(journal) == 0o600
+
+
+async def test_modes_mean_nothing_on_windows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owners and modes are looked at on POSIX only; the type is looked at everywhere."""
+    monkeypatch.setattr(_files, "_IS_POSIX", False)
+    monkeypatch.setattr(os, "geteuid", None)
+    os.chmod(place.parent, 0o777)
+    await kept(SQLiteStore(place))
+    with suppress(FileNotFoundError):
+        os.unlink(place)
+    os.mkfifo(place)
+    await assert_refused(place, f"{place} must be a regular file, got a FIFO")
