@@ -478,7 +478,7 @@ async def test_answers_that_mean_a_dead_token(
         (401, [], b"no"),
         (401, challenges('Bearer error="insufficient_scope"'), b""),
         (401, challenges("Bearer error=invalid_request"), b""),
-        (401, challenges('DPoP error="use_dpop_nonce"'), b""),
+        (401, challenges('DPoP error="use_dpop_nonce"'), b"no"),
         (403, [], b""),
         (403, challenges('Bearer error="insufficient_scope"'), b""),
         (403, list(DEAD.items()), b""),

@@ -22,6 +22,7 @@ import httpx
 import trio
 
 from ._backoff import logger
+from ._challenges import means_dead_token
 from ._config import is_loopback
 from ._errors import AnonymousSessionError, ConfigError
 
@@ -48,9 +49,6 @@ _PACKED_SIZE = 512
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
 """Key of a request's extensions: the header that was set here, to tell it from a user's own."""
-
-# RFC 6750 §3: an auth-param of the challenge, its value quoted or not.
-_CHALLENGE_ERROR = r"""(?i)(?:^|[\s,])error\s*=\s*"?([^",\s]*)"""
 
 # What can be the name of a host, as httpx leaves it: a wildcard, for one, cannot.
 _HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
@@ -240,16 +238,16 @@ class TokenFlow:
     async def _says_dead_token(self, response: _Response) -> bool:
         """Return whether a 401 means that the token it was asked with is dead.
 
-        That is one with ``error="invalid_token"`` (RFC 6750 §3.1), or, as Box does, one
-        without any body or other error. A 401 that names another reason is about permission:
-        a new token would not help.
+        The error ``invalid_token`` in a Bearer challenge means that (RFC 6750 §3.1). Another
+        error in a Bearer challenge is about permission: a new token would not help. If no
+        Bearer challenge has an error, an empty body means a dead token, as Box answers.
         """
         # A redirect to elsewhere has taken the token off, or a hook has.
         if not _has_token(response.request):
             return False
-        error = re.search(_CHALLENGE_ERROR, response.headers.get("WWW-Authenticate", ""))
-        if error is not None:
-            return error[1] == "invalid_token"
+        is_dead = means_dead_token(response.headers.get("WWW-Authenticate", ""))
+        if is_dead is not None:
+            return is_dead
         return await self._is_empty(response)
 
     async def _is_empty(self, response: _Response) -> bool:

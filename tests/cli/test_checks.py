@@ -419,6 +419,11 @@ async def test_a_revocation_that_nobody_is_named_for(
             "failed",
             "audience",
         ),
+        (
+            Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="invalid_token"'}),
+            "failed",
+            "permissions",
+        ),
         (Fault(status=401), "failed", "permissions"),
         (Fault(status=403), "failed", "permissions"),
         (Fault(status=404), "warning", "Nothing is there"),
