@@ -5,8 +5,9 @@ How this works
     response. `TokenFlow` is the one such generator. It is given the library, a module, and uses
     what both of them export under the same names. A thin class for each makes it an ``Auth``.
 
-    Of an answer that may mean a dead token no more is read than is needed, for a body can be
-    huge, or never end. Who asked finds it whole, unless the request is sent again.
+    A body can be huge, never end, stall, or unpack to a gigabyte. So the flow reads no more of a
+    401 than it needs, never unpacks it, and waits at most a second for it. The caller gets the
+    whole body, unless the flow sends the request again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import contextlib
 import functools
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx
@@ -27,7 +30,7 @@ from ._config import is_loopback
 from ._errors import AnonymousSessionError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
+    from collections.abc import AsyncIterator, MutableMapping
     from types import ModuleType
 
     from ._session import AnonymousSession
@@ -37,14 +40,16 @@ NOT_REPLAYED = "trio_anon_session.not_replayed"
 """Key of a response's extensions: why a request with a dead token was not sent again."""
 
 LEFTOVER_SIZE = 64 * 1024
-"""Bytes; what is read at most of an answer whose request is sent again."""
+"""Bytes; the flow reads at most so much of an answer whose request it sends again."""
 LEFTOVER_TIME = 1.0
-"""Seconds; how long is waited for it at most."""
+"""Seconds; the flow waits at most so long for the first byte of a body, or for its rest."""
 
 _PIECES = 64
-"""How many pieces of a body are looked at: some may be empty."""
-_PACKED_SIZE = 512
-"""Bytes; no empty body is larger than this when it is compressed."""
+"""How many pieces to read at most in search of a byte, and between two checkpoints."""
+_LEAST_PIECE = 64
+"""Bytes; a smaller piece counts as so many, so that tiny pieces end at `LEFTOVER_SIZE` too."""
+_BUFFERED_PIECES = 16 * 1024
+"""More pieces than httpcore gets from a socket in one read: 64 KiB of one-byte chunks."""
 
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
@@ -93,6 +98,8 @@ class _Response(Protocol):
     def extensions(self) -> MutableMapping[str, Any]: ...
     @property
     def content(self) -> bytes: ...
+    @property
+    def num_bytes_downloaded(self) -> int: ...
     @property
     def is_closed(self) -> bool: ...
 
@@ -179,6 +186,7 @@ class TokenFlow:
         if not response.is_closed:
             await self._started(response).finish()
         if await self._set_token(request, sent):
+            _drop_packed(response)
             yield request
         else:
             _tell_not_replayed(request, response, "the new token is the same")
@@ -251,41 +259,30 @@ class TokenFlow:
         return await self._is_empty(response)
 
     async def _is_empty(self, response: _Response) -> bool:
-        """Return whether an answer has no body, and read no more of it than that takes."""
+        """Return whether an answer has no body, not even a compressed one."""
         if response.is_closed:
-            # Read by a transport or by a hook, which may have kept nothing.
+            # A transport or a hook has read it, and may have kept nothing.
             try:
-                return not response.content
+                return not response.content and not response.num_bytes_downloaded
             except self._http.ResponseNotRead:
                 return False
         headers = response.headers
-        is_packed = "Content-Encoding" in headers
         length = headers.get("Content-Length", "")
-        if length.isdecimal() and not is_packed and "Transfer-Encoding" not in headers:
+        if length.isdecimal() and "Transfer-Encoding" not in headers:
             return not length.strip("0")
         if response.request.method == "HEAD":
-            # What the body would be, nobody can tell.
+            # The answer to HEAD never has a body, and does not show whether GET would have one.
             return False
-        body = self._started(response)
         try:
-            await body.read_on(_PACKED_SIZE if is_packed else 0)
+            return not await self._started(response).has_bytes()
         except self._http.RequestError as error:
             error.request = response.request
             raise
-        if not body.is_whole:
-            return False
-        copy = self._http.Response(
-            401, headers=headers, stream=self._http.ByteStream(b"".join(body.pieces))
-        )
-        try:
-            return not copy.read()
-        except self._http.DecodingError:
-            return False
 
     def _started(self, response: _Response) -> StartedBody:
         if not isinstance(response.stream, StartedBody):
             kind = _with_base(StartedBody, self._http.AsyncByteStream)
-            response.stream = kind(response.stream, self._http.RequestError)
+            response.stream = kind(response.stream, self._http)
         body: StartedBody = response.stream
         return body
 
@@ -304,37 +301,44 @@ class TokenFlow:
 
 
 class StartedBody:
-    """A body of which the beginning may have been read already.
+    """A body whose beginning may have been read already.
 
     Made with a library's ``AsyncByteStream`` as a second base, see `_with_base`.
 
     Attributes:
-        pieces: what has been read.
-        is_whole: whether that is all of it.
+        pieces: what was read, and not yet given to the reader.
+        is_whole: whether the end has been read.
     """
 
-    def __init__(self, stream: Any, error: type[Exception]) -> None:
-        self.pieces: list[bytes] = []
+    def __init__(self, stream: Any, http: ModuleType) -> None:
+        self.pieces: deque[bytes] = deque()
         self.is_whole = False
         self._stream = stream
-        self._error = error
-        self._given = 0
+        self._http = http
         self._rest: AsyncIterator[bytes] | None = aiter(stream)
+        self._look: _Look | None = None
 
     @property
     def elapsed(self) -> Any:
-        """What httpx2 has a response read here: the time that all took."""
+        """The time that the whole response took, which httpx2 reads here."""
         return getattr(self._stream, "elapsed", None)
 
-    # No generator, which Trio would warn of where a reader stops half-way.
+    # Not a generator: Trio would warn about one that its reader does not finish.
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._given < len(self.pieces):
-            self._given += 1
-            return self.pieces[self._given - 1]
+        look, rest = self._look, self._rest
+        if look is not None and not self.pieces:
+            await look.done.wait()
+        if self.pieces:
+            return self.pieces.popleft()
+        if look is not None:
+            self._look = None
+            look.raise_problem()
         if self._rest is None:
+            if rest is not None and not self.is_whole:
+                raise self._http.ReadError("another task closed the response during this read")
             raise StopAsyncIteration
         try:
             return await anext(self._rest)
@@ -342,43 +346,132 @@ class StartedBody:
             self.is_whole = True
             raise
 
-    async def read_on(self, size: int) -> None:
-        """Read until there are more bytes than this, or all of them."""
+    async def has_bytes(self) -> bool:
+        """Return whether the body has any byte; after `LEFTOVER_TIME` assume that it has.
+
+        A read that is cancelled closes the connection. So a system task reads the first byte,
+        and goes on with that read after this method has returned.
+        """
         assert self._rest is not None
-        while sum(map(len, self.pieces)) <= size and len(self.pieces) < _PIECES:
-            try:
-                self.pieces.append(await anext(self._rest))
-            except StopAsyncIteration:
-                self.is_whole = True
-                return
+        self._look = look = _Look()
+        trio.lowlevel.spawn_system_task(
+            self._look_for_bytes, look, self._rest, context=copy_context()
+        )
+        with trio.move_on_after(LEFTOVER_TIME):
+            await look.done.wait()
+        look.is_wanted = False
+        look.raise_problem()
+        return not self.is_whole or any(self.pieces)
+
+    async def _look_for_bytes(self, look: _Look, rest: AsyncIterator[bytes]) -> None:
+        try:
+            with look.scope:
+                for _ in range(_PIECES):
+                    piece = await anext(rest)
+                    self.pieces.append(piece)
+                    if piece or not look.is_wanted:
+                        break
+        except StopAsyncIteration:
+            self.is_whole = True
+        except trio.Cancelled:
+            # The end of the run.
+            raise
+        except BaseException as error:
+            # It would crash Trio here, and it belongs to the reader of the body.
+            look.problem = error
+        finally:
+            look.done.set()
 
     async def finish(self) -> None:
-        """Free the connection; a short body is kept, and one that is not is dropped."""
+        """Free the connection: keep a short body, and drop one that is long, slow or broken."""
         if self._rest is None:
             return
-        # One that breaks has served its purpose, too.
-        with trio.move_on_after(LEFTOVER_TIME), contextlib.suppress(self._error):
-            await self.read_on(LEFTOVER_SIZE)
+        # A body that was looked at has no byte here, and its end was read.
+        if self._look is None:
+            with trio.move_on_after(LEFTOVER_TIME), contextlib.suppress(self._http.RequestError):
+                await self._read_rest(self._rest)
         if not self.is_whole:
             self.pieces.clear()
         await self.aclose()
+
+    async def _read_rest(self, rest: AsyncIterator[bytes]) -> None:
+        # A stream without checkpoints meets no cancellation: it needs a deadline of its own.
+        deadline = trio.current_time() + LEFTOVER_TIME
+        size = 0
+        while size <= LEFTOVER_SIZE and trio.current_time() < deadline:
+            try:
+                piece = await anext(rest)
+            except StopAsyncIteration:
+                self.is_whole = True
+                return
+            self.pieces.append(piece)
+            size += max(len(piece), _LEAST_PIECE)
+            if len(self.pieces) % _PIECES == 0:
+                await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         """Close the body and what is below it."""
         rest, self._rest = self._rest, None
         if rest is None:
             return
-        # In a finally: the reader's own cancellation, or an interrupt, comes up here as well.
+        # In a finally: the reader's own cancellation, or an interrupt, can be raised here as well.
         try:
+            if self._look is not None:
+                await self._look.stop()
             if not self.is_whole:
-                # These are generators, one in another, of which httpx 0.28 closes the outermost
-                # at best; Trio warns of the others. A cancellation ends them from the inside.
-                with trio.CancelScope() as scope, contextlib.suppress(Exception):
-                    scope.cancel()
-                    for _ in range(_PIECES):
-                        await anext(rest)
+                await _end(rest)
         finally:
             await self._stream.aclose()
+
+
+class _Look:
+    """The read of a body's first byte, in a task of its own.
+
+    Attributes:
+        scope: that of the task's read.
+        done: set when the task reads no more.
+        is_wanted: whether the flow still waits for a byte.
+        problem: what the read raised, until somebody receives it.
+    """
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
+        self.is_wanted = True
+        self.problem: BaseException | None = None
+
+    def raise_problem(self) -> None:
+        """Raise what the read raised, once."""
+        problem, self.problem = self.problem, None
+        try:
+            if problem is not None:
+                raise problem
+        finally:
+            del problem
+
+    async def stop(self) -> None:
+        """Cancel the read, and wait for its end; raise only what is not an Exception."""
+        self.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self.done.wait()
+        with contextlib.suppress(Exception):
+            self.raise_problem()
+
+
+async def _end(rest: AsyncIterator[bytes]) -> None:
+    """End the generators of a body that is not read to its end.
+
+    They are nested, and httpx 0.28 closes at most the outermost; Trio warns about the others.
+    A cancelled read ends them from the inside, once the pieces in their buffers are gone.
+    """
+    with trio.CancelScope() as scope, contextlib.suppress(Exception):
+        scope.cancel()
+        for number in range(1, _BUFFERED_PIECES):
+            await anext(rest)
+            if number % _PIECES == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        if isinstance(rest, AsyncGenerator):
+            await rest.aclose()
 
 
 @functools.cache
@@ -425,6 +518,12 @@ def _can_be_rewound(file: Any) -> bool:
     if getattr(file, "closed", True):
         return False
     return bool(getattr(file, "seekable", bool)())
+
+
+def _drop_packed(response: _Response) -> None:
+    """Drop a compressed body: httpx reads the first answer for the history, and unpacks it."""
+    if "Content-Encoding" in response.headers and isinstance(response.stream, StartedBody):
+        response.stream.pieces.clear()
 
 
 def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> None:

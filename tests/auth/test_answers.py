@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+MIB = 1024 * 1024
 DEAD_TOKEN: Any = {"WWW_Authenticate": DEAD["WWW-Authenticate"]}
 UNAUTHORIZED = b'{"code": "unauthorized"}'
 
@@ -107,15 +109,15 @@ async def test_nothing_is_read_where_the_headers_tell(
 
 async def test_one_piece_is_enough(http: ModuleType, autojump_clock: MockClock) -> None:
     """By its first piece a body is no empty one; the caller reads all of it."""
-    body = Body(http, UNAUTHORIZED, b"x", b"y", pause=5.0)
+    body = Body(http, UNAUTHORIZED, b"x", b"y", pause=0.5)
     recorder = Recorder(http, answer_with(http, body))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
-            assert (body.read, trio.current_time(), answer.is_closed) == (1, 5.0, False)
+            assert (body.read, trio.current_time(), answer.is_closed) == (1, 0.5, False)
             pieces = [piece async for piece in answer.aiter_raw()]
         assert session.statistics().invalidations == 0
 
-    assert (pieces, trio.current_time()) == ([UNAUTHORIZED, b"x", b"y"], 15.0)
+    assert (pieces, trio.current_time()) == ([UNAUTHORIZED, b"x", b"y"], 1.5)
     assert (body.read, body.closes) == (3, 1)
 
 
@@ -123,17 +125,17 @@ async def test_a_body_without_end_is_not_read_to_it(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """A body that never ends holds nobody who does not read it."""
-    body = Body(http, forever=b"x" * 1000, pause=5.0)
+    body = Body(http, forever=b"x" * 1000, pause=0.5)
     recorder = Recorder(http, answer_with(http, body))
     async with open_pair(http, TokenServer(), recorder) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             assert answer.status_code == 401
-    assert (body.read, body.closes, body.opened, trio.current_time()) == (1, 1, 0, 5.0)
+    assert (body.read, body.closes, body.opened, trio.current_time()) == (1, 1, 0, 0.5)
 
 
 async def test_pieces_of_nothing_end_somewhere(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A body of empty pieces that does not end is one that nobody waits for."""
-    body = Body(http, forever=b"", pause=0.1)
+    """A body of empty pieces that does not end counts as not empty after 64 pieces."""
+    body = Body(http, forever=b"", pause=0.01)
     recorder = Recorder(http, answer_with(http, body))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -180,55 +182,90 @@ async def test_a_length_beside_pieces_is_not(http: ModuleType, autojump_clock: M
     assert (answer.status_code, answer.content) == (401, UNAUTHORIZED)
 
 
-PACKED = {
-    "gzip": gzip.compress(b"", mtime=0),
-    "deflate": zlib.compress(b""),
-    "identity": b"",
-}
+NOTHING = gzip.compress(b"", mtime=0)
+BOMB = gzip.compress(gzip.compress(bytes(32 * MIB), mtime=0), mtime=0)
+"""A few hundred bytes that unpack to 32 MiB."""
 
 
-@pytest.mark.parametrize("coding", PACKED)
+@asynccontextmanager
+async def no_memory_used() -> AsyncIterator[None]:
+    """Check that the block has never allocated more than a MiB."""
+    tracemalloc.start()
+    try:
+        yield
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MIB
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [("gzip", NOTHING), ("deflate", zlib.compress(b"")), ("gzip, gzip", BOMB), ("odd", b"odd")],
+    ids=["gzip", "deflate", "bomb", "unknown"],
+)
 @pytest.mark.parametrize("has_length", [True, False])
-async def test_nothing_can_be_packed(
-    http: ModuleType, coding: str, has_length: bool, autojump_clock: MockClock
+async def test_a_packed_body_is_not_unpacked(
+    http: ModuleType, coding: str, packed: bytes, has_length: bool, autojump_clock: MockClock
 ) -> None:
-    """A body that is empty once it is unpacked is an empty one."""
-    packed = PACKED[coding]
+    """A compressed body with any byte is not empty; the caller gets it, and may unpack it."""
     headers: Any = {"content_encoding": coding}
     if has_length:
         headers["content_length"] = str(len(packed))
     body = Body(http, packed[:9], packed[9:])
     recorder = Recorder(http, answer_with(http, body, **headers))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
+        async with no_memory_used(), client.stream("GET", "/2.0/files/1") as answer:
+            assert answer.status_code == 401
+            assert b"".join([piece async for piece in answer.aiter_raw()]) == packed
+        assert session.statistics().invalidations == 0
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_an_empty_body_can_have_a_coding(
+    http: ModuleType, has_length: bool, autojump_clock: MockClock
+) -> None:
+    """A body without any byte is empty, whatever its coding."""
+    headers: Any = {"content_encoding": "gzip"}
+    if has_length:
+        headers["content_length"] = "0"
+    recorder = Recorder(http, answer_with(http, Body(http), **headers))
+    async with open_pair(http, TokenServer(), recorder) as (_, client):
         answer = await client.get("/2.0/files/1")
-        assert session.statistics().invalidations == 1
     assert (answer.status_code, answer.history[0].content) == (200, b"")
 
 
-@pytest.mark.parametrize(
-    ("coding", "packed", "unpacked"),
-    [
-        ("gzip", gzip.compress(UNAUTHORIZED, mtime=0), UNAUTHORIZED),
-        ("gzip", gzip.compress(bytes(range(256)) * 9), bytes(range(256)) * 9),
-        ("unheard-of", b"odd", b"odd"),
-    ],
-)
-async def test_something_can_be_packed_too(
-    http: ModuleType, coding: str, packed: bytes, unpacked: bytes, autojump_clock: MockClock
+async def test_a_packed_body_is_not_unpacked_for_the_history(
+    http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A body that is not empty when it is unpacked reaches the caller, unpacked."""
-    body = Body(http, *(packed[at : at + 40] for at in range(0, len(packed), 40)))
-    recorder = Recorder(http, answer_with(http, body, content_encoding=coding))
+    """If the request is sent again, the first answer loses a compressed body."""
+    body = Body(http, BOMB)
+    recorder = Recorder(http, answer_with(http, body, content_encoding="gzip, gzip", **DEAD_TOKEN))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
-        answer = await client.get("/2.0/files/1")
-        assert session.statistics().invalidations == 0
-    assert (answer.status_code, answer.content) == (401, unpacked)
+        await session.get_access_token()
+        await trio.sleep(10.0)
+        async with no_memory_used():
+            answer = await client.get("/2.0/files/1")
+    assert (answer.status_code, answer.history[0].content) == (200, b"")
+    assert (body.closes, body.opened) == (1, 0)
+
+
+async def test_a_packed_body_that_is_the_last_answer_is_whole(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """If there is no other token to send, the caller gets the compressed body of the 401."""
+    answer = answer_with(http, Body(http, NOTHING), content_encoding="gzip", **DEAD_TOKEN)
+    server = TokenServer(reuses_tokens=True)
+    async with open_pair(http, server, Recorder(http, answer)) as (_, client):
+        async with client.stream("GET", "/2.0/files/1") as answer:
+            assert answer.status_code == 401
+            assert [piece async for piece in answer.aiter_raw()] == [NOTHING]
 
 
 async def test_what_cannot_be_unpacked_is_for_the_caller(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A body that is not what its header says is no empty one."""
+    """A body that is not what its header says is not empty."""
     recorder = Recorder(
         http, then=lambda http: answer_with(http, Body(http, b"odd"), content_encoding="gzip")
     )
@@ -391,7 +428,7 @@ async def test_a_stream_that_is_not_read_leaves_nothing(
     http: ModuleType, reads: str, pieces: int, autojump_clock: MockClock
 ) -> None:
     """A 401 that was looked at may be left unread: no generator is left behind, none warned of."""
-    body = Body(http, *[UNAUTHORIZED] * pieces, pause=1.0)
+    body = Body(http, *[UNAUTHORIZED] * pieces, pause=0.5)
     recorder = Recorder(http, answer_with(http, body))
     async with open_pair(http, TokenServer(), recorder) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -407,7 +444,7 @@ async def test_a_stream_whose_reader_is_cancelled_leaves_nothing(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """A reader who is cancelled leaves a 401 that was looked at closed, and is cancelled still."""
-    body = Body(http, *[UNAUTHORIZED] * 3, pause=1.0)
+    body = Body(http, *[UNAUTHORIZED] * 3, pause=0.5)
     recorder = Recorder(http, answer_with(http, body))
     async with open_pair(http, TokenServer(), recorder) as (_, client):
         with trio.CancelScope() as scope:
@@ -437,6 +474,22 @@ async def test_a_hook_may_have_read_it(
         answer = await client.get("/2.0/files/1")
     assert len(recorder.sent) == sent
     assert answer.content == (content if sent == 1 else b"")
+
+
+async def test_a_hook_that_has_unpacked_it_changes_nothing(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """A compressed body that unpacks to nothing is not empty, also after a hook has read it."""
+
+    async def read(response: Any) -> None:
+        await response.aread()
+
+    body = Body(http, NOTHING)
+    recorder = Recorder(http, answer_with(http, body, content_encoding="gzip"))
+    async with open_pair(http, TokenServer(), recorder) as (_, client):
+        client.event_hooks = {"response": [read]}
+        answer = await client.get("/2.0/files/1")
+    assert (answer.status_code, answer.content, len(recorder.sent)) == (401, b"", 1)
 
 
 async def test_a_hook_may_have_kept_nothing(http: ModuleType, autojump_clock: MockClock) -> None:
