@@ -61,6 +61,22 @@ ENTERED_TWICE = PROGRAM.replace("print(await session.get_access_token())", "pass
 AFTER_THE_BLOCK = PROGRAM.replace("        print", "        pass\n    print")
 
 
+WITHOUT_TOKEN = """
+import os, sys
+import httpx
+import trio
+from trio_anon_session import AnonymousSession, Config
+
+async def main():
+    async with AnonymousSession(Config.from_env()) as session:
+        async with httpx.AsyncClient(auth=session.auth()) as client:
+            response = await client.get(os.environ["API_URL"] + "/2.0/files/1")
+            sys.exit(response.status_code == 401)
+
+trio.run(main)
+"""
+
+
 @asynccontextmanager
 async def nothing(folder: Path) -> AsyncIterator[Environment]:
     """Set no variable."""
@@ -78,6 +94,15 @@ async def token_server(folder: Path) -> AsyncIterator[Environment]:
     """Serve a token server that knows another secret."""
     async with open_loopback(TokenServer()) as url:
         yield CREDENTIALS | {"BOX_API_ROOT_URL": url, "BOX_CLIENT_ID": "test-client"}
+
+
+@asynccontextmanager
+async def other_server(folder: Path) -> AsyncIterator[Environment]:
+    """Serve an API, and set the token endpoint only."""
+    server = TokenServer()
+    async with open_loopback(server) as url:
+        yield CREDENTIALS | {"BOX_TOKEN_URL": f"{url}/oauth2/token", "API_URL": url}
+    assert (server.grants, len(server.presented)) == (0, 1)
 
 
 @asynccontextmanager
@@ -173,6 +198,7 @@ CASES = [
     Case("Without async with", NOT_ENTERED),
     Case("Opened twice", ENTERED_TWICE),
     Case("After the block", AFTER_THE_BLOCK),
+    Case("The API answers 401, and the request had no token", WITHOUT_TOKEN, other_server),
 ]
 
 
@@ -213,7 +239,8 @@ async def test_first_error(case: Case, tmp_path: Path) -> None:
     """The last line that a person sees is what the page shows of this slip."""
     [shown] = shown_on_page()[case.title]
     parts = map(re.escape, shown.split("..."))
-    first, *_, printed = await lines_of(case, tmp_path)
+    lines = await lines_of(case, tmp_path)
+    first, printed = lines[0], lines[-1]
     assert re.fullmatch(".*".join(parts), printed), printed
     if "endpoint rejected" in printed or "could not be asked" in printed:
         # Python prints the log's line, though nobody has set up a log.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class SessionAuth(httpx.Auth, Unpicklable):
     """Sends a session's token with the requests of an ``httpx.AsyncClient``.
 
-    A request to another origin than the allowed ones goes out as it is. A 401 that means
+    A request to another origin than the allowed ones goes out as it is: the log has a warning,
+    once per origin, and ``"trio_anon_session.token_not_sent"`` in the ``extensions`` of the
+    response says why. A 401 that means
     a dead token drops that token, and the request is sent once more with a new one,
     unless its body cannot be sent twice. The caller then has the 401, in whose ``extensions``
     ``"trio_anon_session.not_replayed"`` says why, as a record of the log does.

@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping
     from types import ModuleType
 
+    from ._config import Config
     from ._session import AnonymousSession
 
 UPLOAD_ORIGIN = "https://upload.box.com"
 NOT_REPLAYED = "trio_anon_session.not_replayed"
 """Key of a response's extensions: why a request with a dead token was not sent again."""
+TOKEN_NOT_SENT = "trio_anon_session.token_not_sent"
+"""Key of a response's extensions: why its request had no token."""
 
 LEFTOVER_SIZE = 64 * 1024
 """Bytes; the flow reads at most so much of an answer whose request it sends again."""
@@ -51,6 +54,12 @@ _LEAST_PIECE = 64
 _BUFFERED_PIECES = 16 * 1024
 """More pieces than httpcore gets from a socket in one read: 64 KiB of one-byte chunks."""
 
+_WARNED_ORIGINS = 100
+"""How many origins without a token an auth logs, and remembers, at most."""
+_LISTED_ORIGINS = 5
+_SHOWN_ORIGIN = 300
+"""Characters; a URL may have a host of any length."""
+
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
 """Key of a request's extensions: the header that was set here, to tell it from a user's own."""
@@ -60,7 +69,8 @@ _HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
-_Origin = tuple[str, str, int | None]
+Origin = tuple[str, str, int | None]
+"""Scheme, host and port."""
 
 
 class _URL(Protocol):
@@ -130,9 +140,10 @@ class TokenFlow:
     ) -> None:
         self._http = http
         self._session = session
+        self._has_default_origins = origins is None
+        self._warned: set[str] = set()
         if origins is None:
-            root = httpx.URL(session.config.api_root_url)
-            self._origins = frozenset({_origin(root), _origin(httpx.URL(UPLOAD_ORIGIN))})
+            self._origins = default_origins(session.config)
         elif isinstance(origins, str) or not isinstance(origins, Iterable):
             raise ConfigError(
                 "origins", f"wants a list of origins, not one {type(origins).__name__}"
@@ -163,10 +174,12 @@ class TokenFlow:
         """Set the token, and once more if it turns out to be dead."""
         url = request.url
         is_allowed = url.port is None and self._schemes.get(url.raw_host) == url.scheme
-        if not is_allowed and _origin(url) not in self._origins:
+        if not is_allowed and origin_of(url) not in self._origins:
             # Its user may have sent it before, to an allowed origin.
             _take_token_off(request)
-            yield request
+            reason = self._say_not_sent(request)
+            response = yield request
+            response.extensions[TOKEN_NOT_SENT] = reason
             return
         sent = _Sent()
         if not self._set_token_at_once(request, sent):
@@ -190,6 +203,28 @@ class TokenFlow:
             yield request
         else:
             _tell_not_replayed(request, response, "the new token is the same")
+
+    def _say_not_sent(self, request: _Request) -> str:
+        """Return why a request has no token, and log it once for each origin."""
+        origin = origin_of(request.url)
+        shown = shown_origin(origin)
+        if may_have_token(origin):
+            rule = f"SessionAuth sends the token only to {listed_origins(self._origins)}"
+            advice = (
+                f"If {shown} is to get the token, set api_root_url (BOX_API_ROOT_URL) to it, or "
+                "name it in session.auth(origins=[...])."
+                if self._has_default_origins
+                else f"If {shown} is to get the token, name it in session.auth(origins=[...])."
+            )
+        else:
+            rule = "SessionAuth sends the token only over https, or over http to a loopback host"
+            advice = "Use an https URL."
+        # With credentials of its own the request has what its user meant it to have.
+        is_new = shown not in self._warned and len(self._warned) < _WARNED_ORIGINS
+        if is_new and "Authorization" not in request.headers:
+            self._warned.add(shown)
+            _warn("no token for a request to %s: %s. %s", shown, rule, advice)
+        return f"{shown} is not an allowed origin: {rule}"
 
     def _set_token_at_once(self, request: _Request, sent: _Sent) -> bool:
         """Put the session's token on a request, and return whether there was one.
@@ -250,8 +285,11 @@ class TokenFlow:
         error in a Bearer challenge is about permission: a new token would not help. If no
         Bearer challenge has an error, an empty body means a dead token, as Box answers.
         """
-        # A redirect to elsewhere has taken the token off, or a hook has.
         if not _has_token(response.request):
+            response.extensions[TOKEN_NOT_SENT] = (
+                "the token was removed from the request later: by httpx, on a redirect to another "
+                "origin, or by an event hook"
+            )
             return False
         is_dead = means_dead_token(response.headers.get("WWW-Authenticate", ""))
         if is_dead is not None:
@@ -528,15 +566,18 @@ def _drop_packed(response: _Response) -> None:
 
 def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> None:
     response.extensions[NOT_REPLAYED] = reason
-    scheme, host, port = _origin(request.url)
-    logger.warning(
-        "%s to %s://%s:%s met a dead token, and is not sent again: %s",
+    _warn(
+        "%s to %s met a dead token, and is not sent again: %s",
         request.method,
-        scheme,
-        f"[{host}]" if ":" in host else host,
-        port,
+        shown_origin(origin_of(request.url)),
         reason,
     )
+
+
+def _warn(message: str, *args: object) -> None:
+    """Log at WARNING; a filter or a handler that raises does not fail the request."""
+    with contextlib.suppress(Exception):
+        logger.warning(message, *args, stacklevel=2)
 
 
 def _has_token(request: _Request) -> bool:
@@ -551,13 +592,45 @@ def _take_token_off(request: _Request) -> None:
     request.extensions.pop(_MARK, None)
 
 
-def _origin(url: _URL) -> _Origin:
+def origin_of(url: _URL) -> Origin:
+    """Return the origin of a URL, each in one spelling."""
     # httpx has made scheme and host lower-case, and an IDN host ASCII. It leaves an IPv6
     # address as it is spelt, and the default port of a scheme that is given in upper case.
     scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
     if port is None:
         port = _DEFAULT_PORTS.get(scheme)
     return scheme, _compressed(host) if ":" in host else host, port
+
+
+def default_origins(config: Config) -> frozenset[Origin]:
+    """Return where the token may go if a program names no origins."""
+    return frozenset(origin_of(httpx.URL(url)) for url in (config.api_root_url, UPLOAD_ORIGIN))
+
+
+def may_have_token(origin: Origin) -> bool:
+    """Return whether an origin can be an allowed one (RFC 6750 §5)."""
+    scheme, host, _port = origin
+    return bool(host) and (scheme == "https" or (scheme == "http" and is_loopback(host)))
+
+
+def shown_origin(origin: Origin) -> str:
+    """Return an origin as text, which can be named in ``origins=``."""
+    scheme, host, port = origin
+    if not scheme or not host:
+        return "a URL without a host"
+    text = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
+    if port is not None and port != _DEFAULT_PORTS.get(scheme):
+        text += f":{port}"
+    return text if len(text) <= _SHOWN_ORIGIN else f"{text[:_SHOWN_ORIGIN]}..."
+
+
+def listed_origins(origins: Iterable[Origin]) -> str:
+    """Return origins as a list in words."""
+    shown = sorted(map(shown_origin, origins))
+    if len(shown) > _LISTED_ORIGINS:
+        shown[_LISTED_ORIGINS:] = [f"{len(shown) - _LISTED_ORIGINS} more"]
+    *others, last = shown or ["no origin"]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _compressed(host: str) -> str:
@@ -575,7 +648,7 @@ def _is_on_trio() -> bool:
     return True
 
 
-def _allowed_origin(text: object, number: int) -> _Origin:
+def _allowed_origin(text: object, number: int) -> Origin:
     # The host is decoded when it is read, and that can fail, too.
     try:
         url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
@@ -598,4 +671,4 @@ def _allowed_origin(text: object, number: int) -> _Origin:
             "wants https origins, plain http for a loopback host alone (RFC 6750 §5); "
             f"number {number} is neither",
         )
-    return _origin(url)
+    return origin_of(url)

@@ -133,12 +133,12 @@ class Downloader:
             ask = self._client.stream("GET", url, headers=link.headers | bytes_wanted)
             response = await stack.enter_async_context(ask)
             if response.has_redirect_location:
-                # By hand: httpx would keep the token back, and send the BoxApi header along,
-                # with the password in it. The session's auth keeps the token back here.
+                # By hand: httpx would also send the BoxApi header, with the password in it.
+                # The URL is all that the other host needs, so this request has no auth.
                 elsewhere = response.url.join(response.headers["Location"])
                 if elsewhere.scheme != "https":
                     raise DownloadError("the file would come over plain http")
-                ask = self._client.stream("GET", elsewhere, headers=bytes_wanted)
+                ask = self._client.stream("GET", elsewhere, headers=bytes_wanted, auth=None)
                 response = await stack.enter_async_context(ask)
             if response.status_code == 416 and start:
                 return  # All of it is there; the SHA-1 tells.
