@@ -31,6 +31,7 @@ from trio_anon_session._cli._checks import (
     check_grant,
     check_lifetime,
     check_name,
+    check_origin,
     check_resource,
     check_revocation,
     examine,
@@ -96,6 +97,76 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
     assert check.verdict == "warning"
     assert check.found.startswith(f"{name} (flag ")
     assert SECRET not in check.found
+
+
+# Origin
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "verdict", "found"),
+    [
+        ("https://api.box.com/2.0/folders/0", {}, "ok", "sends the token to https://api.box.com"),
+        ("https://UPLOAD.box.com:443", {}, "ok", "sends the token to https://upload.box.com"),
+        (
+            "https://me:hunter2@api.example:8443/hunter2?hunter2",
+            {},
+            "warning",
+            "session.auth() sends no token to https://api.example:8443: it sends the token only to "
+            "https://api.box.com and https://upload.box.com",
+        ),
+        ("https://api.box.com", {"api_root_url": "https://a.example"}, "warning", "sends no token"),
+        ("http://127.0.0.1:8765/a", {}, "warning", "sends no token to http://127.0.0.1:8765"),
+        ("http://[::1]:1/a", {"api_root_url": "http://[::1]:1"}, "ok", "http://[::1]:1"),
+        ("http://api.box.com/hunter2", {}, "failed", "only over https"),
+        ("ftp://api.box.com", {}, "failed", "only over https"),
+        ("mailto:hunter2", {}, "failed", "only over https"),
+        ("hunter2", {}, "failed", "only over https"),
+        ("http://[", {}, "failed", "only over https"),
+        ("https://xn--0.example/x", {}, "failed", "only over https"),
+        ("", {}, "failed", "only over https"),
+    ],
+)
+def test_the_origin_of_a_url(url: str, settings: dict[str, Any], verdict: str, found: str) -> None:
+    """A URL whose origin gets no token from ``session.auth()`` is a warning, or a failure."""
+    check = check_origin(url, make_config(**settings))
+    assert (check.name, check.verdict) == ("origin", verdict)
+    assert found in check.found
+    assert "hunter2" not in f"{check.found} {check.advice}"
+    assert (check.advice is None) == (verdict == "ok")
+    if verdict == "warning":
+        assert "--api-root-url" in (check.advice or "")
+        assert "session.auth(origins=[...])" in (check.advice or "")
+
+
+@pytest.mark.slow
+async def test_the_origin_comes_before_the_token(served: Served) -> None:
+    """Whether a URL gets the token is said first; a warning does not keep the call from it."""
+    said: list[Check] = []
+    asked: list[int] = []
+
+    def say(check: Check) -> None:
+        said.append(check)
+        asked.append(served.server.grants)
+
+    flags = {"client_id": "id", "client_secret": SECRET, "token_url": f"{served.url}/oauth2/token"}
+    await examine(source(**flags), f"{served.url}/2.0/files/1", say)
+    by_name = {check.name: check.verdict for check in said}
+    assert (by_name["origin"], by_name["grant"], by_name["resource"]) == ("warning", "ok", "ok")
+    assert asked[[check.name for check in said].index("origin")] == 0
+
+
+@pytest.mark.slow
+async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
+    """All the rest is checked without the URL, and the exit code is that of a wrong setting."""
+    said: list[Check] = []
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url}
+    await examine(source(**flags), "http://api.example/a", said.append)
+    by_name = {check.name: check.verdict for check in said}
+    assert (by_name["origin"], by_name["grant"], by_name["revocation"]) == ("failed", "ok", "ok")
+    assert (by_name["resource"], by_name["dead token"]) == ("skipped", "skipped")
+    assert len(said) == len(by_name)
+    assert exit_code_of_all(said) == 2
+    assert not served.server.presented
 
 
 # Name
@@ -600,6 +671,7 @@ async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
     await examine(source(client_id="id", client_secret=SECRET), "https://x.example", said.append)
     assert {check.name: check.verdict for check in said} == {
         "configuration": "ok",
+        "origin": "warning",
         "name": "failed",
         **dict.fromkeys(["connection", "grant", "lifetime", "clock", "resource"], "skipped"),
         **dict.fromkeys(["revocation", "dead token"], "skipped"),

@@ -13,7 +13,7 @@ from trio_anon_session.testing import Fault, FaultPlan
 from .running import SECRET, Served, invoke, run_on_terminal
 
 STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
-STEPS_WITH_URL = [*STEPS[:6], "resource", "revocation", "dead token"]
+STEPS_WITH_URL = ["configuration", "origin", *STEPS[1:6], "resource", "revocation", "dead token"]
 
 
 def verdicts(output: str) -> dict[str, str]:

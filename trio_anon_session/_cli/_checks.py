@@ -23,6 +23,14 @@ from .._advice import BY_NETWORK_FAILURE, kind_of
 from .._challenges import means_dead_token
 from .._config import is_loopback, revokes_elsewhere
 from .._errors import ConfigError, TokenRequestError
+from .._flow import (
+    Origin,
+    default_origins,
+    listed_origins,
+    may_have_token,
+    origin_of,
+    shown_origin,
+)
 from .._manager import TokenManager, _make_client
 from .._secrets import Secrets, client_secrets, fingerprint
 from .._token import TokenInfo
@@ -101,7 +109,8 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
         say: is called with each check.
     """
     has_store = source.has_store
-    names = ["configuration", *(["store"] if has_store else [])]
+    names = ["configuration", *(["origin"] if url is not None else [])]
+    names += ["store"] if has_store else []
     names += ["name", "connection", "grant", "lifetime", "clock"]
     names += ["resource"] if url is not None else []
     names += ["revocation"]
@@ -125,6 +134,11 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
     if not report(check) or config is None:
         skip_the_rest("there is no configuration to try")
         return
+    if url is not None and not report(check_origin(url, config)):
+        # Everything else can be checked without the URL.
+        for name in ("resource", "dead token"):
+            report(Check(name, "skipped", "no token can be sent to --url"))
+        url = None
     if has_store:
         check = await check_store(source, config)
         # Whatever else is wrong with a store, a token can be had without it.
@@ -224,6 +238,38 @@ def _oddly_pasted(settings: Settings) -> list[str]:
         if text != text.strip() or text.startswith(_QUOTES) or text.endswith(_QUOTES):
             odd.append(f"{name} ({given.source})")
     return odd
+
+
+def check_origin(url: str, config: Config) -> Check:
+    """Check that ``session.auth()`` sends the token to a URL; nothing is asked of anybody."""
+    name = "origin"
+    origin = _origin_for_token(url)
+    if origin is None:
+        found = "a token is sent only over https, or over http to this machine"
+        return Check(name, "failed", found, "Check --url.", MISCONFIGURED)
+    shown, allowed = shown_origin(origin), default_origins(config)
+    if origin in allowed:
+        return Check(name, "ok", f"session.auth() sends the token to {shown}")
+    found = (
+        f"session.auth() sends no token to {shown}: it sends the token only to "
+        f"{listed_origins(allowed)}"
+    )
+    advice = (
+        f"Set api_root_url (--api-root-url, BOX_API_ROOT_URL) to {shown}, or name it in "
+        "session.auth(origins=[...])."
+    )
+    return Check(name, "warning", found, advice)
+
+
+def _origin_for_token(text: str) -> Origin | None:
+    """Return the origin of a URL, or None if no token can be sent there."""
+    try:
+        url = httpx.URL(text)
+        # The host is decoded when it is read, and that can fail, too.
+        found = origin_of(url) if url.host else None
+    except (httpx.InvalidURL, ValueError):
+        return None
+    return found if found is not None and may_have_token(found) else None
 
 
 async def check_store(source: Source, config: Config) -> Check:
@@ -579,22 +625,15 @@ async def _call(
     client: httpx.AsyncClient, text: str, access_token: str, limit: float
 ) -> tuple[int, bool] | str:
     """Return a status and whether it means a dead token, or in words why there is none."""
-    try:
-        url = httpx.URL(text)
-        # The host is decoded when it is read, and that can fail, too.
-        host = url.host
-        is_fit = url.scheme == "https" or (url.scheme == "http" and is_loopback(host))
-    except (httpx.InvalidURL, ValueError):
-        is_fit = False
-    if not is_fit:
-        return "a token goes by https alone, or by http to this machine"
+    if _origin_for_token(text) is None:
+        return "a token is sent only over https, or over http to this machine"
     # As the session's own httpx.Auth sends it; without the query in anything shown.
     headers = {"Authorization": f"Bearer {access_token}"}
     # The token alone is to open the door, and no cookie of the last call.
     client.cookies.clear()
     try:
         with trio.fail_after(limit):
-            async with client.stream("GET", url, headers=headers) as response:
+            async with client.stream("GET", text, headers=headers) as response:
                 challenge = response.headers.get("WWW-Authenticate", "")
                 return response.status_code, means_dead_token(challenge) is True
     except trio.TooSlowError:

@@ -31,9 +31,9 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bri
 
     Looks at the configuration, the host's name, the connection and its TLS, a grant,
     the token's lifetime against the buffers, the clock, and a revocation: the token
-    that it gets is revoked at the end. With --url, it calls something protected with
-    the token, before and after. The exit code is that of the first check that failed;
-    a warning is none.
+    that it gets is revoked at the end. With --url, it says whether session.auth() sends
+    the token there, and calls that URL with the token, before and after. The exit code
+    is that of the first check that failed; a warning is none.
 
     \b
     Example:
