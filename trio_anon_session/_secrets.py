@@ -16,14 +16,16 @@ import re
 import unicodedata
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
 
-P = ParamSpec("P")
 T = TypeVar("T")
+# The decorators return the type that they were given. A spelled-out type would differ from it:
+# type checkers do not agree on what an async function returns.
+FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
 HIDDEN = "***"
 _EXCERPT_LIMIT = 300
@@ -90,7 +92,7 @@ def _compared(text: str) -> str:
     return text.casefold().translate(_NOT_COMPARED)
 
 
-def without_locals(function: Callable[P, T]) -> Callable[P, T]:
+def without_locals(function: FunctionT) -> FunctionT:
     """Make a function whose errors show none of its frames.
 
     For what is given secrets, and may refuse them: those who report errors show the locals
@@ -98,7 +100,7 @@ def without_locals(function: Callable[P, T]) -> Callable[P, T]:
     """
 
     @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except BaseException as error:  # noqa: ASYNC103  # raised below
@@ -111,19 +113,17 @@ def without_locals(function: Callable[P, T]) -> Callable[P, T]:
             # A frame and an exception that hold each other are left to the collector.
             del problem
 
-    return call
+    return cast("FunctionT", call)
 
 
-def async_without_locals(
-    function: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
+def async_without_locals(function: FunctionT) -> FunctionT:
     """Make an async function whose errors show none of its frames, as `without_locals` does.
 
     That holds for cancellations and interrupts too.
     """
 
     @functools.wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return await function(*args, **kwargs)
         except BaseException as error:  # noqa: ASYNC103  # raised below
@@ -136,7 +136,7 @@ def async_without_locals(
             # A frame and an exception that hold each other are left to the collector.
             del problem
 
-    return call
+    return cast("FunctionT", call)
 
 
 def with_quiet_init(cls: type[T]) -> type[T]:
