@@ -152,6 +152,122 @@ async def test_a_predicate_that_raises_harms_its_caller_alone(autojump_clock: Mo
             nursery.cancel_scope.cancel()
 
 
+class InterruptError(BaseException):
+    """What ends a program, as an interrupt does."""
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt, SystemExit, InterruptError])
+@pytest.mark.parametrize("way", ["wait_value", "transitions"])
+async def test_an_exception_of_a_predicate_propagates_in_its_own_task(
+    autojump_clock: MockClock, way: str, kind: type[BaseException]
+) -> None:
+    """Whatever a predicate raises, only the waiting task gets it, and the session goes on."""
+    manager = make_manager()
+    raised = kind("of the predicate")
+    caught: list[BaseException] = []
+    calls: list[tuple[TokenState, ...]] = []
+
+    def bad(*states: TokenState) -> bool:
+        calls.append(states)
+        if states[0] is EMPTY:
+            return False
+        raise raised
+
+    async def wait_badly(view: StateView) -> None:
+        try:
+            if way == "wait_value":
+                await view.wait_value(bad)
+            else:
+                await anext(view.transitions(bad))
+        except BaseException as error:
+            caught.append(error)
+
+    async with AnonymousSession(manager.config, manager) as session:
+        good = Follower(session.states)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_badly, session.states)
+            nursery.start_soon(good.run)
+            await wait_all_tasks_blocked()
+            calls.clear()
+            assert await session.get_access_token() == "token-1"
+            await wait_all_tasks_blocked()
+            assert caught == [raised]
+            assert len(calls) == 1
+            await trio.sleep(3570.0)
+            assert await session.get_access_token() == "token-2"
+            assert [new for _, new, _ in good.seen] == [FRESH, STALE, EXPIRED, FRESH]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_predicate_that_raises_at_the_first_look(autojump_clock: MockClock) -> None:
+    """An interrupt of the first look propagates from ``wait_value``, which is a checkpoint."""
+    manager = make_manager()
+
+    def bad(state: TokenState) -> bool:
+        raise KeyboardInterrupt
+
+    async with AnonymousSession(manager.config, manager) as session:
+        with assert_checkpoints(), pytest.raises(KeyboardInterrupt):
+            await session.states.wait_value(bad)
+        assert await session.get_access_token() == "token-1"
+
+
+@pytest.mark.parametrize("way", ["wait_value", "transitions"])
+async def test_a_cancellation_hides_no_interrupt_of_a_predicate(
+    autojump_clock: MockClock, way: str
+) -> None:
+    """If the wait is cancelled at the same moment, the predicate's interrupt still propagates."""
+    manager = make_manager()
+    caught: list[BaseException] = []
+
+    def bad(*states: TokenState) -> bool:
+        if states[0] is FRESH:
+            return False
+        raise KeyboardInterrupt
+
+    async def wait_badly(view: StateView) -> None:
+        try:
+            if way == "wait_value":
+                await view.wait_value(bad)
+            else:
+                await anext(view.transitions(bad))
+        except BaseException as error:
+            caught.append(error)
+
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_badly, session.states)
+            await wait_all_tasks_blocked()
+            # The waiting task runs after both.
+            nursery.cancel_scope.cancel()
+            session.invalidate("token-1")
+    assert [type(error) for error in caught] == [KeyboardInterrupt]
+
+
+async def test_the_first_exception_of_a_predicate_counts() -> None:
+    """A predicate that has raised is not called again before its task runs."""
+    view = StateView(EMPTY)
+    raised: list[Exception] = []
+
+    def bad(state: TokenState) -> bool:
+        if state is EMPTY:
+            return False
+        raised.append(ValueError(state.name))
+        raise raised[-1]
+
+    async def wait_badly() -> None:
+        with pytest.raises(ValueError, match="FRESH"):
+            await view.wait_value(bad)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_badly)
+        await wait_all_tasks_blocked()
+        view._set(FRESH)
+        view._set(STALE)
+    assert len(raised) == 1
+
+
 async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -> None:
     """A waiter that leaves takes nothing along."""
     manager = make_manager()

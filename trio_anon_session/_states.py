@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class StateView:
     """Lets tasks follow the states of a session, as trio-util's ``AsyncValue`` does.
 
-    A predicate that raises does so in the task that waits, and harms nobody else.
+    If a predicate raises, the exception propagates in the task that waits with it, even a
+    ``KeyboardInterrupt`` or ``SystemExit``. The session and the other waiting tasks go on.
     """
 
     def __init__(self, initial: TokenState | None) -> None:
@@ -45,12 +46,15 @@ class StateView:
 
         Raises:
             SessionClosedError: the session is closed, or was while waiting.
+            BaseException: the predicate raised it.
 
         Cancellation: leaves nothing behind. Always a checkpoint.
         """
         wait = _Wait(value_or_predicate)
-        state: TokenState | None = await self._states.wait_value(wait.ends_with)
-        wait.raise_failure()
+        try:
+            state: TokenState | None = await self._states.wait_value(wait.ends_with)
+        finally:
+            wait.raise_failure()
         if state is None:
             raise SessionClosedError
         return state
@@ -67,7 +71,8 @@ class StateView:
 
         Changes that happen while the loop's body is busy are missed, as with
         ``AsyncValue.transitions``. The loop raises :class:`SessionClosedError` when the
-        session is closed. Each step is a checkpoint; breaking off leaves nothing behind.
+        session is closed, and what the predicate raised. Each step is a checkpoint; breaking
+        off leaves nothing behind.
         """
         return _Transitions(self._states, value_or_predicate)
 
@@ -92,8 +97,10 @@ class _Transitions:
             await trio.lowlevel.checkpoint()
             raise SessionClosedError
         wait = _Wait(self._wanted)
-        new, old = await self._states.wait_transition(wait.ends_with)
-        wait.raise_failure()
+        try:
+            new, old = await self._states.wait_transition(wait.ends_with)
+        finally:
+            wait.raise_failure()
         if new is None:
             raise SessionClosedError
         return new, old
@@ -104,19 +111,30 @@ class _Wait:
 
     def __init__(self, wanted: TokenState | Callable[..., bool] | None) -> None:
         self._wanted = wanted
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     def ends_with(self, *states: TokenState | None) -> bool:
+        if self._failure is not None:
+            # The waiting task has yet to run.
+            return True
         if states[0] is None or self._wanted is None:
             return True
         if isinstance(self._wanted, TokenState):
             return states[0] is self._wanted
         try:
             return bool(self._wanted(*states))
-        except Exception as error:
+        # Not only an Exception: the session's task runs the predicate, and would end with it.
+        except BaseException as error:  # noqa: ASYNC103  # raised in the waiting task
             self._failure = error
             return True
 
     def raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        """Raise what the predicate raised, also in place of a cancellation of the wait."""
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return
+        try:
+            raise failure
+        finally:
+            # A frame and an exception that hold each other are left to the collector.
+            del failure
