@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import time
@@ -24,7 +25,7 @@ from trio_anon_session import (
 from trio_anon_session._backoff import Rounds, normal_pause, parse_retry_after, retry_pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOW_UNIX = NOW.timestamp()
@@ -338,6 +339,24 @@ class TestRetryPause:
         assert problem.__name__ in record.getMessage()
         assert record.exc_info is None
         assert "hunter2" not in caplog.text
+
+    def test_a_coroutine_is_closed(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A plain strategy that returns a coroutine ends the round, and Python does not warn."""
+        coroutines: list[Coroutine[Any, Any, float]] = []
+
+        async def pause() -> float:
+            return 1.0
+
+        def strategy(attempt: int, error: TokenRequestError) -> Any:
+            coroutines.append(pause())
+            return coroutines[-1]
+
+        assert retry_pause(config(retry_strategy=strategy), 1, failed()) is None
+        (coroutine,) = coroutines
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+        (record,) = caplog.records
+        assert record.levelno == logging.ERROR
+        assert "retry_strategy returned a coroutine" in record.getMessage()
 
     @given(st.from_type(object) | st.floats() | st.integers())
     def test_any_strategy(self, chosen: Any) -> None:

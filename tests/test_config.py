@@ -20,6 +20,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.lazy import LAZY
 from trio_anon_session import Config, ConfigError, TokenRequestError
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def test_wrong_value(field: str, value: object) -> None:
         ("idle_timeout", 10**400, "or None; got int"),
         ("max_retries", -1, "int, 0 or more; got -1"),
         ("max_retries", -ENORMOUS, "int, 0 or more; got int"),
-        ("retry_strategy", 1, "callable .*; got int"),
+        ("retry_strategy", 1, "must be a plain callable .*, got int$"),
         ("revoke_on_exit", "yes", "True or False; got str"),
     ],
     ids=name_case,
@@ -284,6 +285,17 @@ def test_wrong_value(field: str, value: object) -> None:
 def test_wrong_value_is_told_what_is_wanted(field: str, value: object, wants: str) -> None:
     """Beside the field's name the error says what it wants, and what kind of thing it got."""
     assert re.search(wants, refused(**{field: value}).wants)
+
+
+@pytest.mark.parametrize(("strategy", "kind"), LAZY)
+def test_a_strategy_that_a_plain_call_does_not_run(strategy: Any, kind: str) -> None:
+    """A strategy that is async by mistake is refused, in words that say what it is."""
+    error = refused(retry_strategy=strategy)
+    assert str(error) == (
+        f"retry_strategy: must be a plain callable (attempt, error) -> seconds or None, got {kind}"
+    )
+    with pytest.raises(ConfigError, match=r"retry_strategy: .*got an? "):
+        make().replace(retry_strategy=strategy)
 
 
 def test_every_field_has_wrong_values() -> None:

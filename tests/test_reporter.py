@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import inspect
 import logging
 import random
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.helpers import FakeTokenManager, make_config, run_virtually
+from tests.lazy import LAZY, an_async_function
 from trio_anon_session import (
     AnonymousSession,
     AnonymousSessionError,
@@ -544,38 +545,51 @@ async def test_a_predicate_that_interrupts_keeps_nothing_from_observers(
 # What is no observer
 
 
-class AsyncCallable:
-    """An object whose call is async."""
-
-    async def __call__(self, event: Event) -> None:
-        """Do nothing."""
-
-
-async def an_async_function(event: Event) -> None:
-    """Do nothing."""
-
-
 @pytest.mark.parametrize(
     ("observer", "words"),
     [
-        (7, "wants callables; got int"),
-        (an_async_function, "one is async"),
-        (functools.partial(an_async_function), "one is async"),
-        (AsyncCallable(), "one is async"),
+        (7, "callables, not int"),
+        *((function, f"plain callables, not {kind}") for function, kind in LAZY),
     ],
 )
 def test_what_is_no_plain_callable_is_refused(observer: Any, words: str) -> None:
     """An observer that could never be told is refused when the session is made."""
-    with pytest.raises(TypeError, match=f"observers: .*{words}"):
+    with pytest.raises(TypeError, match=f"observers must be {words}"):
         AnonymousSession(make_config(), observers=[observer])
 
 
 @pytest.mark.parametrize("observers", [print, "a name", "", None, 7])
 def test_observers_that_are_no_iterable_of_callables(observers: Any) -> None:
     """One observer by itself, or a name, is refused in words that say what is wanted."""
-    words = f"observers: wants an iterable of callables; got {type(observers).__name__}"
+    words = f"observers must be an iterable of callables, not {type(observers).__name__}"
     with pytest.raises(TypeError, match=words):
         AnonymousSession(make_config(), observers=observers)
+
+
+async def test_an_observer_that_returns_a_coroutine(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The coroutine is closed and logged, the other observers hear of the event, and it lives."""
+    manager = FakeTokenManager(make_config())
+    heard: list[str] = []
+    coroutines: list[Any] = []
+
+    def send(event: Event) -> Any:
+        coroutines.append(an_async_function())
+        return coroutines[-1]
+
+    observers = [send, lambda event: heard.append(type(event).__name__)]
+    async with AnonymousSession(manager.config, manager, observers=observers) as session:
+        assert await session.get_access_token() == "token-1"
+    assert heard == ["StateChanged", "Granted", "Closed"]
+    assert {inspect.getcoroutinestate(each) for each in coroutines} == {inspect.CORO_CLOSED}
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (
+            logging.ERROR,
+            f"an observer returned a coroutine on {kind}: it must be a plain callable",
+        )
+        for kind in heard
+    ]
 
 
 # What must not be seen

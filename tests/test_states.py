@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import FakeTokenManager, TwoClocks, make_config, start_getters
+from tests.lazy import LAZY, an_async_function
 from trio_anon_session import (
     AnonymousSession,
     Granted,
@@ -266,6 +267,47 @@ async def test_the_first_exception_of_a_predicate_counts() -> None:
         view._set(FRESH)
         view._set(STALE)
     assert len(raised) == 1
+
+
+@pytest.mark.parametrize(("predicate", "kind"), LAZY)
+async def test_a_predicate_that_a_plain_call_does_not_run(predicate: Any, kind: str) -> None:
+    """A predicate that is async by mistake is refused by the call that gives it."""
+    view = StateView(EMPTY)
+    words = f"^value_or_predicate must be a plain callable, not {kind}$"
+    with pytest.raises(TypeError, match=words):
+        await view.wait_value(predicate)
+    with pytest.raises(TypeError, match=words):
+        view.transitions(predicate)
+
+
+@pytest.mark.parametrize("wanted", ["FRESH", 1, (FRESH,)])
+async def test_what_is_no_state_and_no_predicate(wanted: Any) -> None:
+    """A value that can never match is refused, in words that say what is expected."""
+    view, kind = StateView(EMPTY), type(wanted).__name__
+    words = f"^value_or_predicate must be a TokenState or a callable, not {kind}$"
+    with pytest.raises(TypeError, match=words):
+        await view.wait_value(wanted)
+    words = f"^value_or_predicate must be a TokenState, a callable or None, not {kind}$"
+    with pytest.raises(TypeError, match=words):
+        view.transitions(wanted)
+
+
+async def test_a_predicate_that_returns_a_coroutine(autojump_clock: MockClock) -> None:
+    """It raises TypeError in the waiting task, and Python does not warn of the coroutine."""
+    manager = make_manager()
+    wrong: Any = lambda *states: an_async_function()  # noqa: E731
+
+    async def iterate(view: StateView) -> None:
+        with pytest.raises(TypeError, match="must return a bool, not a coroutine"):
+            await anext(view.transitions(wrong))
+
+    async with AnonymousSession(manager.config, manager) as session:
+        with pytest.raises(TypeError, match="must return a bool, not a coroutine"):
+            await session.states.wait_value(wrong)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(iterate, session.states)
+            await wait_all_tasks_blocked()
+            assert await session.get_access_token() == "token-1"
 
 
 async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -> None:

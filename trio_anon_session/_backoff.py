@@ -10,6 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 
+from ._callables import discard_coroutine
 from ._errors import TokenRequestError, TokenUnavailableError, as_cause
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def retry_pause(config: Config, attempt: int, error: TokenRequestError) -> float
         logger.error("retry_strategy raised %s; the round is over", type(problem).__name__)
         return None
     if pause is None:
+        return None
+    if discard_coroutine(pause):
+        logger.error("retry_strategy returned a coroutine, not seconds; the round is over")
         return None
     if isinstance(pause, bool) or not isinstance(pause, int | float) or not 0.0 <= pause < math.inf:
         logger.error("retry_strategy returned no number of seconds; the round is over")

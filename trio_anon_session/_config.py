@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, get_args
 import attrs
 import httpx
 
+from ._callables import lazy_kind
 from ._errors import ConfigError, TokenRequestError
 from ._secrets import UnpicklableValue, with_quiet_init, without_locals
 from ._values import Value
@@ -216,11 +217,13 @@ def _check_count(field: str, value: object) -> None:
         raise ConfigError(field, f"wants an int, 0 or more; got {_shown(value)}")
 
 
-def _check_callable(field: str, value: object) -> None:
-    if value is not None and not callable(value):
+def _check_strategy(field: str, value: object) -> None:
+    if value is None:
+        return
+    got = lazy_kind(value) if callable(value) else _kind(value)
+    if got is not None:
         raise ConfigError(
-            field,
-            f"wants a callable (attempt, error) -> seconds or None; got {_kind(value)}",
+            field, f"must be a plain callable (attempt, error) -> seconds or None, got {got}"
         )
 
 
@@ -254,7 +257,7 @@ _CHECKS: dict[str, _Check] = {
     "refresh": _one_of(get_args(RefreshMode)),
     "idle_timeout": _seconds(zero=False, optional=True),
     "max_retries": _check_count,
-    "retry_strategy": _check_callable,
+    "retry_strategy": _check_strategy,
     "revoke_on_exit": _check_flag,
     **dict.fromkeys(_ZERO_OR_MORE, _seconds(zero=True)),
     **dict.fromkeys(_MORE_THAN_ZERO, _seconds(zero=False)),
@@ -310,7 +313,7 @@ class Config(Value, UnpicklableValue):
             to retry, and each is drawn from half to one and a half of it.
         max_retry_interval: seconds; no pause is longer, whatever ``Retry-After`` says.
         retry_strategy: ``(attempt, error) -> seconds or None`` in place of that schedule;
-            ``None`` gives the round up.
+            ``None`` gives the round up. A plain function: the session cannot await it.
         request_timeout: seconds that one attempt may take, from the first byte sent to the
             last read.
         min_refresh_interval: seconds between the sending of two grants at least, whatever

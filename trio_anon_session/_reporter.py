@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from inspect import iscoroutinefunction
 from logging import DEBUG, WARNING
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import enable_ki_protection
 
 from ._backoff import logger
+from ._callables import discard_coroutine, lazy_kind
 from ._errors import words_of
 from ._events import Closed, Granted, Invalidated, RefreshFailed, Revoked, StateChanged
 from ._logging import failure_level, log_event
@@ -59,12 +59,7 @@ class Reporter:
     )
 
     def __init__(self, observers: Iterable[Observer]) -> None:
-        if isinstance(observers, str) or not isinstance(observers, Iterable):
-            kind = type(observers).__name__
-            raise TypeError(f"observers: wants an iterable of callables; got {kind}")
-        self._observers = tuple(observers)
-        for observer in self._observers:
-            _check_observer(observer)
+        self._observers = checked_observers(observers)
         # What an observer does may be an event, too, and is told after the one that it is
         # being told of: all hear of all in the order in which it happened.
         self._to_tell: list[Event] = []
@@ -183,7 +178,7 @@ class Reporter:
     def _tell_all(self, event: Event) -> None:
         for observer in (log_event, *self._observers):
             try:
-                observer(event)
+                answer = observer(event)
             except Exception as error:
                 # Types alone: the words of others may show anything. And whoever reads the
                 # log may raise, too.
@@ -191,6 +186,13 @@ class Reporter:
                     logger.error(
                         "an observer raised %s on %s", type(error).__name__, type(event).__name__
                     )
+            else:
+                if discard_coroutine(answer):
+                    with contextlib.suppress(Exception):
+                        logger.error(
+                            "an observer returned a coroutine on %s: it must be a plain callable",
+                            type(event).__name__,
+                        )
 
 
 def _shown(error: TokenRequestError, said: str, secrets: Secrets) -> str:
@@ -198,11 +200,23 @@ def _shown(error: TokenRequestError, said: str, secrets: Secrets) -> str:
     return scrub(said, limit=WORDS_LIMIT)
 
 
-def _check_observer(observer: Observer) -> None:
-    if not callable(observer):
-        raise TypeError(f"observers: wants callables; got {type(observer).__name__}")
-    if iscoroutinefunction(observer) or iscoroutinefunction(type(observer).__call__):
-        raise TypeError(
-            "observers: wants plain functions, and one is async: let it send to a memory "
-            "channel with send_nowait, and receive from that in a task"
-        )
+def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    """Return observers that a session can call.
+
+    Raises:
+        TypeError: `observers` is not an iterable of plain callables.
+    """
+    if isinstance(observers, str) or not isinstance(observers, Iterable):
+        kind = type(observers).__name__
+        raise TypeError(f"observers must be an iterable of callables, not {kind}")
+    checked = tuple(observers)
+    for observer in checked:
+        if not callable(observer):
+            raise TypeError(f"observers must be callables, not {type(observer).__name__}")
+        kind = lazy_kind(observer)
+        if kind is not None:
+            raise TypeError(
+                f"observers must be plain callables, not {kind}: send the events to a memory "
+                "channel with send_nowait, and receive them in a task"
+            )
+    return checked

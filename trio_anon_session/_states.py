@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 import trio
 from trio_util import AsyncValue
 
+from ._callables import discard_coroutine, lazy_kind
 from ._errors import SessionClosedError
 from ._token import TokenState
 
@@ -46,10 +47,12 @@ class StateView:
 
         Raises:
             SessionClosedError: the session is closed, or was while waiting.
+            TypeError: `value_or_predicate` is neither a state nor a plain callable.
             BaseException: the predicate raised it.
 
         Cancellation: leaves nothing behind. Always a checkpoint.
         """
+        _check_wanted(value_or_predicate, "a TokenState or a callable")
         wait = _Wait(value_or_predicate)
         try:
             state: TokenState | None = await self._states.wait_value(wait.ends_with)
@@ -73,7 +76,12 @@ class StateView:
         ``AsyncValue.transitions``. The loop raises :class:`SessionClosedError` when the
         session is closed, and what the predicate raised. Each step is a checkpoint; breaking
         off leaves nothing behind.
+
+        Raises:
+            TypeError: `value_or_predicate` is neither a state, a plain callable nor None.
         """
+        if value_or_predicate is not None:
+            _check_wanted(value_or_predicate, "a TokenState, a callable or None")
         return _Transitions(self._states, value_or_predicate)
 
 
@@ -106,6 +114,16 @@ class _Transitions:
         return new, old
 
 
+def _check_wanted(wanted: object, expected: str) -> None:
+    if isinstance(wanted, TokenState):
+        return
+    if not callable(wanted):
+        raise TypeError(f"value_or_predicate must be {expected}, not {type(wanted).__name__}")
+    kind = lazy_kind(wanted)
+    if kind is not None:
+        raise TypeError(f"value_or_predicate must be a plain callable, not {kind}")
+
+
 class _Wait:
     """Asks a user's predicate where the states are set, and keeps what it raises from there."""
 
@@ -122,11 +140,14 @@ class _Wait:
         if isinstance(self._wanted, TokenState):
             return states[0] is self._wanted
         try:
-            return bool(self._wanted(*states))
+            answer = self._wanted(*states)
+            if discard_coroutine(answer):
+                self._failure = TypeError("the predicate must return a bool, not a coroutine")
+            return self._failure is not None or bool(answer)
         # Not only an Exception: the session's task runs the predicate, and would end with it.
         except BaseException as error:  # noqa: ASYNC103  # raised in the waiting task
             self._failure = error
-            return True
+        return True
 
     def raise_failure(self) -> None:
         """Raise what the predicate raised, also in place of a cancellation of the wait."""

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from tests.lazy import an_async_function
 from trio_anon_session import (
     AnonymousSession,
     CredentialsRejectedError,
@@ -494,13 +495,17 @@ async def test_promise_14_a_base_exception_ends_the_session_as_itself(
         lambda attempt, error: -1.0,
         lambda attempt, error: object(),
         lambda: 1.0,
+        lambda attempt, error: an_async_function(),
         lambda attempt, error: None,
     ],
-    ids=["raises", "str", "bool", "nan", "inf", "negative", "object", "signature", "none"],
+    ids=[
+        *("raises", "str", "bool", "nan", "inf", "negative"),
+        *("object", "signature", "coroutine", "none"),
+    ],
 )
 async def test_promise_15_a_bad_strategy_ends_the_round_and_harms_nobody(
     autojump_clock: MockClock,
-    strategy: Callable[..., float | None],
+    strategy: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
     request: pytest.FixtureRequest,
 ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
 from tests.helpers import FakeTokenManager, make_config
+from tests.lazy import an_async_function
 from trio_anon_session import TokenInfo, TokenUnavailableError
 from trio_anon_session._secrets import fingerprint
 from trio_anon_session.stores import (
@@ -154,6 +155,19 @@ async def test_trouble(autojump_clock: MockClock) -> None:
             "the token store brings no news (tells nothing): it is looked at often instead"
         )
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("drop", "kind"), [(1, "int"), (an_async_function, "an async function")], ids=["int", "async"]
+)
+async def test_what_no_drop_can_be_reported_to(
+    autojump_clock: MockClock, drop: Any, kind: str
+) -> None:
+    """A listener that a plain call does not run is refused before anything is listened to."""
+    manager, _ = member(MoodyStore())
+    with trio.fail_after(10.0):
+        with pytest.raises(TypeError, match=f"^drop must be a plain callable, not {kind}$"):
+            await manager.watch_drops(drop)
 
 
 async def test_a_store_that_was_full_and_is_down(autojump_clock: MockClock) -> None:

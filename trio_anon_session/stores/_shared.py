@@ -32,6 +32,7 @@ import attrs
 import trio
 
 from .._backoff import logger, normal_pause
+from .._callables import lazy_kind
 from .._config import Config
 from .._errors import TokenRequestError
 from .._manager import TokenSource
@@ -311,7 +312,13 @@ class SharedTokenManager(Unpicklable):
 
         Args:
             drop: called with the token, between two checkpoints.
+
+        Raises:
+            TypeError: `drop` is not a plain callable.
         """
+        kind = lazy_kind(drop) if callable(drop) else type(drop).__name__
+        if kind is not None:
+            raise TypeError(f"drop must be a plain callable, not {kind}")
         self._known.listeners.append(drop)
         was_deaf = False
         try:

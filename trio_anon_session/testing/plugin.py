@@ -15,13 +15,13 @@ settings from markers of their names.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import pytest
 
 from .._config import Config
 from .._errors import ConfigError
+from .._reporter import checked_observers
 from ._clocks import virtual_time
 from ._server import TokenServer
 
@@ -76,7 +76,7 @@ def session_settings(request: pytest.FixtureRequest, server: TokenServer) -> dic
     mistake = ""
     try:
         server.config(**{name: settings[name] for name in settings.keys() - {"observers"}})
-        _check_observers(settings.get("observers", ()))
+        checked_observers(settings.get("observers", ()))
     except (ConfigError, TypeError) as error:
         mistake = str(error)
     if mistake:
@@ -106,11 +106,6 @@ def check_test(request: pytest.FixtureRequest) -> None:
                 )
     if mistake:
         pytest.fail(mistake, pytrace=False)
-
-
-def _check_observers(observers: object) -> None:
-    if not isinstance(observers, Iterable) or not all(map(callable, observers)):
-        raise TypeError("observers: wants a list of callables")
 
 
 def _settings_of(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
