@@ -455,7 +455,7 @@ class TestRounds:
         assert (rounds.attempts, rounds.failed, rounds.consecutive_failures) == (1, 2, 2)
 
     def test_background_attempts(self) -> None:
-        """Attempts that go on with nobody waiting are told, each, to who comes after it."""
+        """Attempts that go on with nobody waiting count as the last one of the round."""
         rounds = Rounds(config(max_retries=0))
         rounds.fail(failed(8.0), 100.0, 101.0)
 
@@ -464,8 +464,9 @@ class TestRounds:
 
         assert rounds.failed == 2
         error = told(rounds, 120.0)
-        assert (error.retry_after, error.attempts) == (4.0, 2)
+        assert (error.retry_after, error.attempts) == (4.0, 1)
         assert error.__cause__ is second
+        assert rounds.consecutive_failures == 2
 
     def test_backoff_grows_over_rounds(self) -> None:
         """The pause after a round counts failures since the last success, over all rounds."""
@@ -600,7 +601,7 @@ class RoundsMachine(RuleBasedStateMachine):
 
         assert (error is cause) == isinstance(cause, TokenRequestError)
         self.cause = cause
-        self.since_opened += 1
+        self.since_opened = min(self.since_opened + 1, 1 + self.max_retries)
         self.since_success += 1
         goes_on = error.retryable and self.since_opened <= self.max_retries
         if not goes_on:

@@ -108,8 +108,12 @@ class Rounds:
     after that pause opens a new round. Attempts that are made with nobody waiting count as
     a round, too: once it has failed, whoever comes in the pause after one is told.
 
+    After a round has failed, the session retries in the background until a getter comes. Each
+    of these attempts counts as the last one of the round, so that no getter gets an error that
+    names more attempts than a round has.
+
     Attributes:
-        attempts: how many attempts of this round have failed.
+        attempts: how many attempts of this round have failed, at most ``1 + max_retries``.
         is_over: whether this round has failed.
         failed: how many rounds have failed so far.
         consecutive_failures: failed attempts since the last success.
@@ -177,7 +181,7 @@ class Rounds:
             # No word of it: what others raise may show anything.
             else TokenUnavailableError(f"the token manager raised {type(cause).__name__}")
         )
-        self.attempts += 1
+        self.attempts = min(self.attempts + 1, 1 + self._config.max_retries)
         self.consecutive_failures += 1
         self._failed_at = now
         pause = retry_pause(self._config, self.attempts, error)

@@ -73,7 +73,9 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         error_description: the server's words, scrubbed of secrets.
         retry_after: seconds; from :class:`~trio_anon_session.TokenManager` what the
             server asked for, from a getter the time until the session tries again.
-        attempts: how many requests were made before this was raised.
+        attempts: how many requests of the round failed, at most ``1 + max_retries``. After a
+            round has failed, the session retries in the background; each of these requests
+            counts as the last one of the round. From a token manager: 1.
         request_id: the server's name for the request.
         next_step: what to do about it, in a sentence, or None; ``str()`` ends with it.
         network_failure: what kept an answer from coming, where that is known: ``"name"``

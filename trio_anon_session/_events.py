@@ -70,8 +70,9 @@ class RefreshFailed:
 
     Attributes:
         error: the kind of failure and what was said, scrubbed.
-        attempt: how many attempts of the round have failed.
-        consecutive_failures: how many since the last success.
+        attempt: how many attempts of the round have failed, at most ``1 + max_retries``; an
+            attempt in the background after a failed round counts as the last one of it.
+        consecutive_failures: how many attempts have failed since the last success.
         retry_in: seconds until the next attempt may be sent.
         round_over: whether the held getters were told.
         latency: seconds from the sending of the grant.

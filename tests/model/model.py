@@ -378,7 +378,8 @@ class Model:
 
     def _fail(self, how: str, retry_after: float | None) -> None:
         self.failures += 1
-        self.attempts += 1
+        # No round has more.
+        self.attempts = min(self.attempts + 1, 1 + len(self.settings.pauses))
         self.failed_at = self.now
         self.consecutive_failures += 1
         self.reached[f"{how}, {self.state()}"] += 1

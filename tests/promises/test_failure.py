@@ -20,6 +20,7 @@ from tests.lazy import an_async_function
 from trio_anon_session import (
     AnonymousSession,
     CredentialsRejectedError,
+    RefreshFailed,
     SessionClosedError,
     TokenRequestError,
     TokenState,
@@ -353,6 +354,60 @@ async def test_promise_12_a_failed_round_without_a_pause_is_followed_by_nothing(
             await session.get_access_token()
         await trio.sleep(100.0)
         assert [at - start for at in manager.sent] == [0.0]
+
+
+@given(
+    max_retries=st.integers(0, 4),
+    failures=st.integers(1, 14),
+    kind=st.sampled_from(["transient", "rejected", "both"]),
+    way=st.sampled_from(["invalidate", "expire", "empty"]),
+)
+def test_promise_12_no_error_names_more_attempts_than_a_round_has(
+    max_retries: int, failures: int, kind: str, way: str
+) -> None:
+    """However often the background fails, getters and observers hear of one round at most."""
+    most = 1 + max_retries
+    events: list[RefreshFailed] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, RefreshFailed):
+            events.append(event)
+
+    def failure(number: int) -> TokenRequestError:
+        if kind == "rejected" or (kind == "both" and number % 3 == 2):
+            return CredentialsRejectedError("no", retry_after=10.0)
+        return TokenUnavailableError("down", retry_after=10.0)
+
+    async def main() -> None:
+        config = make_config(max_retries=max_retries)
+        manager = FakeTokenManager(config)
+        async with AnonymousSession(config, manager, observers=[note]) as session:
+            if way != "empty":
+                token = await session.get_access_token()
+                # STALE, and each refresh in the background fails.
+                manager.outcomes = [failure(number) for number in range(100)]
+                await trio.sleep(3000.0 + 10.0 * (failures - 1) + 1.0)
+                assert session.statistics().consecutive_failures == failures
+                if way == "invalidate":
+                    session.invalidate(token)
+                else:
+                    await trio.sleep(570.0)
+            else:
+                manager.outcomes = [failure(number) for number in range(100)]
+            for _ in range(3):
+                with pytest.raises(TokenRequestError) as caught:
+                    await session.get_access_token()
+                assert 1 <= caught.value.attempts <= most
+                assert caught.value.retry_after is not None
+                await trio.sleep(caught.value.retry_after)
+            assert session.statistics().consecutive_failures == len(events)
+        assert all(1 <= event.attempt <= most for event in events)
+        assert [event.consecutive_failures for event in events] == list(range(1, len(events) + 1))
+        # A round that fails by its number has all of its attempts.
+        if kind == "transient":
+            assert {event.attempt for event in events if event.round_over} == {most}
+
+    run_virtually(main)
 
 
 # 13

@@ -71,6 +71,16 @@ from trio_anon_session.testing.strategies import (
         leaves_at=140.0,
     )
 )
+# Ten attempts in the background, and a getter in the pause after them: a round has two.
+@example(
+    Timeline(
+        answers=[Answer()],
+        then=Answer(kind="unavailable", retry_after=60.0),
+        max_retries=1,
+        actions=[Get(at=0.0), Get(at=3571.0)],
+        leaves_at=3700.0,
+    )
+)
 # A nowait getter in a scope that is cancelled: it looks all the same, and keeps from parking.
 @example(
     Timeline(

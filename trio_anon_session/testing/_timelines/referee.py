@@ -684,7 +684,7 @@ class _Referee:
     def fail(self, kind: AnswerKind, cause: BaseException | None) -> None:
         """Count a failed attempt, and work out the pause after it."""
         self.failures += 1
-        self.attempts += 1
+        self.attempts = min(self.attempts + 1, 1 + self.timeline.max_retries)
         self.consecutive += 1
         self.failed_at = self.now
         asked = self.timeline.answer(self.last_number - 1).retry_after
