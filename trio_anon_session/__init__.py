@@ -6,13 +6,13 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_secrets``     scrubbing, fingerprints, no pickles, no locals
 ``_values``      equality, hash and repr of the frozen classes
 ``_callables``   callables that users give, and that are async by mistake
+``_logging``     records of ``logging``
 ``_errors``      the exception tree
 ``_config``      `Config`
 ``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
 ``_dropped``     tokens that are not to be handed out again
 ``_backoff``     ``Retry-After``, pauses, rounds of attempts
 ``_events``      what a session tells: events, statistics
-``_logging``     events as records of ``logging``
 ``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
 ``_advice``      what to do about an error of a token endpoint
 ``_reading``     the body of an answer, within limits

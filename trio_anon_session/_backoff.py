@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from logging import ERROR
 from typing import TYPE_CHECKING, NoReturn
 
 from ._callables import discard_coroutine
 from ._errors import TokenRequestError, TokenUnavailableError, as_cause
+from ._logging import log
+from ._logging import logger as logger
 
 if TYPE_CHECKING:
     from ._config import Config
-
-logger = logging.getLogger("trio_anon_session")
 
 _SECONDS = r"[0-9]+(\.[0-9]*)?"
 # 2**1024 does not fit a float; long before that the cap holds.
@@ -87,15 +87,15 @@ def retry_pause(config: Config, attempt: int, error: TokenRequestError) -> float
         pause = config.retry_strategy(attempt, error)
     except Exception as problem:
         # Its type alone: the message is not ours, and may show anything.
-        logger.error("retry_strategy raised %s; the round is over", type(problem).__name__)
+        log(ERROR, "retry_strategy raised %s; the round is over", type(problem).__name__)
         return None
     if pause is None:
         return None
     if discard_coroutine(pause):
-        logger.error("retry_strategy returned a coroutine, not seconds; the round is over")
+        log(ERROR, "retry_strategy returned a coroutine, not seconds; the round is over")
         return None
     if isinstance(pause, bool) or not isinstance(pause, int | float) or not 0.0 <= pause < math.inf:
-        logger.error("retry_strategy returned no number of seconds; the round is over")
+        log(ERROR, "retry_strategy returned no number of seconds; the round is over")
         return None
     return float(min(pause, config.max_retry_interval))
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
-from logging import DEBUG, WARNING
+from logging import DEBUG, ERROR, WARNING
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import enable_ki_protection
 
-from ._backoff import logger
 from ._callables import discard_coroutine, lazy_kind
 from ._errors import words_of
 from ._events import Closed, Granted, Invalidated, RefreshFailed, Revoked, StateChanged
-from ._logging import failure_level, log_event
+from ._logging import log, logger
 from ._secrets import fingerprint
 from ._token import TokenState
 
@@ -120,7 +118,7 @@ class Reporter:
         # A token manager of somebody else's may have put anything there.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None
-        if self._is_heard(failure_level(retryable=retryable)):
+        if self._is_heard(_failure_level(retryable=retryable)):
             self._tell(
                 RefreshFailed(
                     error=self.last_error,
@@ -176,23 +174,25 @@ class Reporter:
             self._is_telling = False
 
     def _tell_all(self, event: Event) -> None:
-        for observer in (log_event, *self._observers):
+        _log_event(event)
+        for observer in self._observers:
             try:
                 answer = observer(event)
             except Exception as error:
-                # Types alone: the words of others may show anything. And whoever reads the
-                # log may raise, too.
-                with contextlib.suppress(Exception):
-                    logger.error(
-                        "an observer raised %s on %s", type(error).__name__, type(event).__name__
-                    )
+                # Types alone: the words of others may show anything.
+                log(
+                    ERROR,
+                    "an observer raised %s on %s",
+                    type(error).__name__,
+                    type(event).__name__,
+                )
             else:
                 if discard_coroutine(answer):
-                    with contextlib.suppress(Exception):
-                        logger.error(
-                            "an observer returned a coroutine on %s: it must be a plain callable",
-                            type(event).__name__,
-                        )
+                    log(
+                        ERROR,
+                        "an observer returned a coroutine on %s: it must be a plain callable",
+                        type(event).__name__,
+                    )
 
 
 def _shown(error: TokenRequestError, said: str, secrets: Secrets) -> str:
@@ -220,3 +220,41 @@ def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
                 "channel with send_nowait, and receive them in a task"
             )
     return checked
+
+
+def _failure_level(*, retryable: bool) -> int:
+    """Return the level of a failure: ERROR where a retry does not help."""
+    return WARNING if retryable else ERROR
+
+
+def _log_event(event: Event) -> None:
+    """Write one record of an event.
+
+    Success is logged at DEBUG, and nothing at INFO: a session that works is quiet.
+    """
+    match event:
+        case Granted():
+            log(
+                DEBUG,
+                "token %s came after %.2f s, and is good for %.1f s",
+                event.fingerprint,
+                event.latency,
+                event.expires_in,
+            )
+        case RefreshFailed():
+            log(
+                _failure_level(retryable=event.retryable),
+                "no new token; next attempt in %.1f s at the earliest: %s",
+                event.retry_in,
+                event.error,
+            )
+        case Invalidated():
+            log(DEBUG, "token %s was reported dead, and is dropped", event.fingerprint)
+        case Revoked(error=None):
+            log(DEBUG, "token %s was revoked", event.fingerprint)
+        case Revoked():
+            log(WARNING, "%s", event.error)
+        case StateChanged():
+            log(DEBUG, "the session is %s, and was %s", event.new.name, event.old.name)
+        case Closed():
+            log(DEBUG, "the session is closed")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING, ParamSpec, TypeGuard, TypeVar
 
 import trio
 
-from .._backoff import logger
+from .._logging import log
 from ._protocol import Look, StoredFailure, StoredToken, StoreError
 
 if TYPE_CHECKING:
@@ -98,21 +99,21 @@ class StoreAccess:
             self._failed, self._why = doing, _words(error)
         if is_news:
             self.failed_at = trio.current_time()
-            logger.warning(_DOWN, self._why)
+            log(WARNING, _DOWN, self._why)
 
     def works(self, doing: Doing) -> None:
         """Note that the store does this."""
         if self._failed is doing:
             self._failed = None
             self.failed_at = -math.inf
-            logger.info("the token store answers again")
+            log(INFO, "the token store answers again")
 
     def say_once(self, trouble: str, error: Exception) -> None:
         """Log something else that is wrong with it."""
         if trouble not in self._said:
             words = _words(error)
             self._said[trouble] = trouble % words
-            logger.warning(trouble, words)
+            log(WARNING, trouble, words)
 
     def is_over(self, *troubles: str) -> None:
         """Note that these are over, so that they are said when they come again."""

@@ -26,15 +26,17 @@ import secrets
 import socket
 import warnings
 from contextlib import suppress
+from logging import WARNING
 from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 import trio
 
-from .._backoff import logger, normal_pause
+from .._backoff import normal_pause
 from .._callables import lazy_kind
 from .._config import Config
 from .._errors import TokenRequestError
+from .._logging import log
 from .._manager import TokenSource
 from .._nursery import unwrapped
 from .._secrets import Unpicklable
@@ -201,7 +203,7 @@ class SharedTokenManager(Unpicklable):
             if was_open:
                 await self._close_store()
         except Exception as error:
-            logger.warning("closing the token store raised %s", type(error).__name__)
+            log(WARNING, "closing the token store raised %s", type(error).__name__)
         finally:
             close = getattr(self._manager, "aclose", None)
             if close is not None:
