@@ -1,19 +1,33 @@
-"""``serve``: what it prints, and how it ends."""
+"""``serve``: what it prints, how it ends, and that what it keeps is bounded."""
 
 from __future__ import annotations
 
+import gc
+import math
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
+import trio
+
+from trio_anon_session._cli._scene import make_server as make_server_of_demo
+from trio_anon_session._cli._serve import KEEP_TOKENS, make_server
+from trio_anon_session.testing import Client, TokenServer, open_loopback
+from trio_anon_session.testing import _server as server_module
 
 from .running import LIMIT, invoke, run_python, running
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable, MutableMapping
+
+    from trio.testing import MockClock
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
@@ -67,3 +81,148 @@ def test_serve_on_a_port_in_use() -> None:
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"trio-anon-session: port {port}: ")
     assert "in use" in line
+
+
+# What it keeps
+
+MIB = 2**20
+KIB = 2**10
+CLIENT = Client()
+GRANT = {
+    "grant_type": "client_credentials",
+    "client_id": CLIENT.client_id,
+    "client_secret": CLIENT.client_secret,
+}
+EXCHANGE = GRANT | {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+}
+SERVERS: list[Callable[[], TokenServer]] = [
+    lambda: make_server(CLIENT, 3600.0),
+    lambda: make_server_of_demo(3600.0),
+]
+"""Those of the commands, which any program on the machine can ask."""
+
+
+def kept_bytes(server: TokenServer) -> int:
+    """Return the size of all that a server keeps."""
+    seen: dict[int, int] = {}
+    todo: list[object] = [vars(server)]
+    while todo:
+        one = todo.pop()
+        if id(one) not in seen and not isinstance(one, type | ModuleType | FunctionType):
+            seen[id(one)] = sys.getsizeof(one)
+            todo += gc.get_referents(one)
+    return sum(seen.values())
+
+
+async def request(
+    server: TokenServer,
+    path: str,
+    body: bytes = b"",
+    *,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    query: bytes = b"",
+) -> int:
+    """Send one request to a server in process, and return the status."""
+    statuses: list[int] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    form = (b"content-type", b"application/x-www-form-urlencoded")
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": query,
+        "headers": [form, *(headers or [])],
+    }
+    await server(scope, receive, send)
+    return statuses[0]
+
+
+async def grant(server: TokenServer, scope: str) -> str:
+    """Have a token granted and exchanged, and return the first."""
+    assert (
+        await request(server, "/oauth2/token", urlencode(GRANT | {"scope": scope}).encode()) == 200
+    )
+    token = list(server.tokens)[-1]
+    form = EXCHANGE | {"scope": scope, "subject_token": token}
+    assert await request(server, "/oauth2/token", urlencode(form).encode()) == 200
+    return token
+
+
+async def attack(server: TokenServer, number: int) -> None:
+    """Send what takes most room: many fields, long headers, queries, tokens, paths and bodies."""
+    mark = f"{number:08}".encode()
+    fields = b"&".join(b"%d=%s" % (each, mark) for each in range(4_000))
+    headers = [(b"x-%d-%s" % (each, mark), b"v" * 8) for each in range(2_000)]
+    long_token = [(b"authorization", b"Bearer " + mark * 2_000)]
+    for path in ("/oauth2/token", "/oauth2/revoke"):
+        await request(server, path, fields, headers=headers, query=mark * 2_000)
+        await request(server, path, mark * 20_000, query=mark * 2_000)
+    await request(server, "/2.0/" + mark.decode() * 2_000, headers=[*headers, *long_token])
+    await request(server, "/" + mark.decode() * 2_000, fields, headers=headers)
+
+
+@pytest.mark.parametrize("make", SERVERS, ids=["serve", "demo"])
+async def test_hostile_requests_leave_nothing_behind(
+    make: Callable[[], TokenServer], autojump_clock: MockClock
+) -> None:
+    """A server of a command keeps nothing of a request but the token that it issued."""
+    server = make()
+    await attack(server, 0)
+    before = kept_bytes(server)
+    for number in range(1, 20):
+        await attack(server, number)
+    assert kept_bytes(server) - before < 1 * KIB
+
+
+@pytest.mark.parametrize("make", SERVERS, ids=["serve", "demo"])
+async def test_the_most_that_a_server_keeps(
+    make: Callable[[], TokenServer], autojump_clock: MockClock
+) -> None:
+    """However many tokens are asked for, with the longest scopes, 20 MiB are not exceeded."""
+    server = make()
+    # Four bytes for each character: the widest makes all of a str as wide.
+    widest = "a" * 4092 + "\N{GRINNING FACE}"
+    for _ in range(KEEP_TOKENS // 2 + 10):
+        await grant(server, widest)
+    assert len(server.tokens) == KEEP_TOKENS
+    most = kept_bytes(server)
+    assert most < 20 * MIB
+    for _ in range(50):
+        await grant(server, widest)
+    assert kept_bytes(server) <= most + 1 * KIB
+
+
+@pytest.mark.slow
+async def test_a_body_without_end_on_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never stops sending gets 413, and the server closes the connection."""
+    monkeypatch.setattr(server_module, "DRAIN_LIMIT", 256 * KIB)
+    monkeypatch.setattr(server_module, "DRAIN_TIME", math.inf)
+    piece = b"%x\r\n%s\r\n" % (16 * KIB, b"x" * 16 * KIB)
+    async with open_loopback(make_server(CLIENT, None)) as url:
+        stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+        answer = b""
+        with trio.fail_after(20.0):
+            async with stream, trio.open_nursery() as nursery:
+
+                async def send_for_ever() -> None:
+                    head = b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked"
+                    try:
+                        await stream.send_all(head + b"\r\n\r\n")
+                        while True:
+                            await stream.send_all(piece)
+                    except trio.BrokenResourceError:
+                        pass
+
+                nursery.start_soon(send_for_ever)
+                answer = await stream.receive_some(64 * KIB)
+    assert answer.startswith(b"HTTP/1.1 413")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import string
+import tracemalloc
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, quote_plus, urlencode
@@ -21,11 +22,12 @@ from trio_anon_session.testing import (
     SeenRequest,
     TokenServer,
 )
+from trio_anon_session.testing._server import DRAIN_LIMIT, DRAIN_TIME
 
 from . import GRANT, ask_for_token, open_raw_client, show
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, MutableMapping
 
     from trio.testing import MockClock
 
@@ -181,6 +183,132 @@ async def test_body_size_is_capped(
     assert server.grants == (status == 200)
     if status != 200:
         assert said(answer)[0] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("path", "small"),
+    [("/oauth2/token", 400), ("/oauth2/revoke", 400), ("/2.0/files/1", 401), ("/other", 404)],
+)
+@pytest.mark.parametrize("pieces", [1, 40])
+async def test_a_large_body_is_refused_everywhere(
+    path: str, small: int, pieces: int, autojump_clock: MockClock
+) -> None:
+    """Whatever the path, a body over 64 KiB is answered with 413, and none of it is kept."""
+    server = TokenServer()
+
+    async def body(size: int) -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            yield b"a=b&" * (size // pieces // 4)
+
+    async with open_raw_client(server) as client:
+        below = await client.post(path, content=body(BODY_LIMIT), headers=FORM)
+        above = await client.post(path, content=body(2 * BODY_LIMIT), headers=FORM)
+
+    assert (below.status_code, above.status_code) == (small, 413)
+    assert [request.fields for request in server.requests][1:] in ([], [()])
+    assert server.grants == 0
+
+
+async def test_a_fault_goes_before_the_size_of_a_body(autojump_clock: MockClock) -> None:
+    """A planned answer comes in its turn, whatever the size of the body."""
+    down = Fault.server_error(503)
+    server = TokenServer(FaultPlan(token=[down], resource=[down]))
+    async with open_raw_client(server) as client:
+        statuses = [
+            (await client.post(path, content=b"x" * 10**6, headers=FORM)).status_code
+            for path in ["/oauth2/token", "/2.0/files/1"] * 2
+        ]
+
+    assert statuses == [503, 503, 413, 413]
+
+
+async def test_a_body_without_end_is_refused(autojump_clock: MockClock) -> None:
+    """The server reads on for 16 MiB, keeps nothing of it, and answers."""
+    given = 0
+    answers: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal given
+        await trio.lowlevel.checkpoint()
+        given += 2**20
+        assert given < 10 * DRAIN_LIMIT
+        return {"type": "http.request", "body": bytes(2**20), "more_body": True}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        answers.append(message.get("status", 0))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/oauth2/token",
+        "query_string": b"",
+        "headers": [],
+    }
+    tracemalloc.start()
+    try:
+        await TokenServer()(scope, receive, send)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert answers == [413, 0]
+    assert given <= DRAIN_LIMIT + 3 * 2**20
+    # Two pieces at most, the one that came and the next.
+    assert peak < 3 * 2**20
+
+
+async def test_a_slow_body_without_end_is_refused(autojump_clock: MockClock) -> None:
+    """The server waits for ten seconds for the rest of a body that is refused already."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * (BODY_LIMIT + 1)
+        while True:
+            await trio.sleep(1.0)
+            yield b"x"
+
+    async with open_raw_client(TokenServer()) as client:
+        start = trio.current_time()
+        with trio.fail_after(60.0):
+            answer = await client.post("/oauth2/token", content=body(), headers=FORM)
+
+    assert answer.status_code == 413
+    assert trio.current_time() - start == DRAIN_TIME
+
+
+async def test_a_slow_small_body_is_waited_for(autojump_clock: MockClock) -> None:
+    """A body that is not too large may take as long as it likes."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield urlencode(GRANT).encode()
+        await trio.sleep(600.0)
+        yield b"&x=y"
+
+    async with open_raw_client(TokenServer()) as client:
+        answer = await client.post("/oauth2/token", content=body(), headers=FORM)
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(("length", "status"), [(4096, 200), (4097, 400)])
+@pytest.mark.parametrize("word", ["a", "é"])
+async def test_a_long_scope_is_refused(
+    word: str, length: int, status: int, autojump_clock: MockClock
+) -> None:
+    """A token keeps its scope, so that one of more than 4 KiB is an ``invalid_scope``."""
+    scope = word * (length // len(word.encode())) + "a" * (length % len(word.encode()))
+    server = TokenServer()
+    async with open_raw_client(server) as client:
+        token = await ask_for_token(client)
+        answers = [
+            await client.post("/oauth2/token", data=form)
+            for form in (GRANT | {"scope": scope}, exchange(token, scope=scope))
+        ]
+
+    assert [answer.status_code for answer in answers] == [status, status]
+    if status == 400:
+        assert {said(answer)[0] for answer in answers} == {"invalid_scope"}
+        assert len(server.tokens) == 1
 
 
 @pytest.mark.parametrize("name", [*GRANT, "scope", "box_subject_type", "anything"])
@@ -1070,6 +1198,17 @@ async def test_books_can_be_kept_short(autojump_clock: MockClock) -> None:
     assert (len(server.requests), len(server.presented), list(server.tokens)) == (2, 2, tokens[3:])
     assert verdicts == ["unknown", "unknown", "unknown", "good", "good"]
     assert (server.grants, server.verdicts) == (5, {"unknown": 3, "good": 2})
+
+
+async def test_tokens_can_be_kept_without_requests(autojump_clock: MockClock) -> None:
+    """``keep_tokens`` is about issued tokens only, and ``keep`` about the rest."""
+    server = TokenServer(keep=0, keep_tokens=2)
+    async with open_raw_client(server) as client:
+        tokens = [await ask_for_token(client) for _ in range(3)]
+        statuses = [(await show(client, token)).status_code for token in tokens]
+
+    assert (len(server.requests), len(server.presented), list(server.tokens)) == (0, 0, tokens[1:])
+    assert statuses == [401, 200, 200]
 
 
 def test_no_repr_shows_a_secret() -> None:

@@ -85,7 +85,8 @@ async def run_demo(seconds: float, workers: int, lifetime: float) -> int:
 
 def make_server(lifetime: float) -> TokenServer:
     """Return the server of the demonstration."""
-    return TokenServer(lifetime=lifetime, resource_latency=0.01, keep=1000)
+    # Other programs can reach it too, and only its counters are shown.
+    return TokenServer(lifetime=lifetime, resource_latency=0.01, keep=0, keep_tokens=1000)
 
 
 @asynccontextmanager

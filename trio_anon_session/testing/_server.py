@@ -33,6 +33,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_LIMIT = 64 * 1024
+"""Bytes; a request with a larger body is refused with 413."""
+DRAIN_LIMIT = 16 * 1024 * 1024
+"""Bytes of a refused body that are read at most, so that its sender gets to the answer."""
+DRAIN_TIME = 10.0
+"""Seconds that this may take."""
+SCOPE_LIMIT = 4096
+"""Bytes; a longer scope is refused, for a token keeps its scope."""
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -192,7 +199,11 @@ class TokenServer:
         reuses_tokens: answer with the live token that is there, and what is left of it.
         single_token: a new token ends the client's older ones.
         seed: of the tokens and the lifetimes that are drawn.
-        keep: how many entries of each book are kept; None keeps all.
+        keep: how many requests, and how many presented tokens, are kept; None keeps all.
+        keep_tokens: how many issued tokens are kept; by default as many as `keep`. The server
+            does not know older ones any more.
+
+    A request body may have 64 KiB; a larger one is answered with 413, and none of it is kept.
 
     Attributes:
         requests: what was asked of the token and revocation endpoints.
@@ -218,6 +229,7 @@ class TokenServer:
         single_token: bool = False,
         seed: int = 0,
         keep: int | None = None,
+        keep_tokens: int | None = None,
     ) -> None:
         if faults is not None and not isinstance(faults, FaultPlan):
             raise TypeError(f"faults: wants a FaultPlan; got {type(faults).__name__}")
@@ -239,7 +251,7 @@ class TokenServer:
         self.in_flight = 0
         self.most_in_flight = 0
         self.verdicts: Counter[Verdict] = Counter()
-        self._keep = keep
+        self._keep_tokens = keep if keep_tokens is None else keep_tokens
         self._random = random.Random(seed)
         self._date_offset: float | None = None
 
@@ -297,7 +309,7 @@ class TokenServer:
             return
         if scope["type"] != "http":
             raise NotImplementedError(f"no {scope['type']} here")
-        # To the end, whatever it is: a request left unread leaves a generator behind.
+        # Before anything else: a request left unread leaves a generator behind.
         body = await _read_body(receive)
         path: str = scope["path"]
         if path == "/oauth2/token":
@@ -312,9 +324,11 @@ class TokenServer:
         elif path.startswith("/2.0/"):
             await self._answer("resource", scope, body, send)
         else:
-            await self._send(_Answer(404), NO_FAULT, scope, send)
+            await self._send(_Answer(404 if body is not None else 413), NO_FAULT, scope, send)
 
-    async def _answer(self, endpoint: _Endpoint, scope: Scope, body: bytes, send: Send) -> None:
+    async def _answer(
+        self, endpoint: _Endpoint, scope: Scope, body: bytes | None, send: Send
+    ) -> None:
         fault = self._faults.fault_of(endpoint, self._counts[endpoint])
         self._counts[endpoint] += 1
         headers = httpx.Headers(scope["headers"])
@@ -322,6 +336,8 @@ class TokenServer:
         if endpoint == "resource":
             delay += self.resource_latency
             answer = _replaced(fault) or self._look_up(scope["path"], headers)
+            if body is None and not fault.replaces_answer:
+                answer = _Answer(413)
         else:
             answer = self._judge(endpoint, scope, headers, body, fault)
         await trio.sleep(delay)
@@ -332,10 +348,10 @@ class TokenServer:
         endpoint: Literal["token", "revoke"],
         scope: Scope,
         headers: httpx.Headers,
-        body: bytes,
+        body: bytes | None,
         fault: Fault,
     ) -> _Answer:
-        fields = parse_qsl(body.decode("latin-1"), keep_blank_values=True)
+        fields = parse_qsl((body or b"").decode("latin-1"), keep_blank_values=True)
         fields = [(name, value) for name, value in fields if value]
         self.requests.append(
             SeenRequest(
@@ -376,6 +392,7 @@ class TokenServer:
         scope = form.get("scope")
         if client.scopes is not None and scope and not client.scopes.issuperset(scope.split()):
             raise _RefusedError("invalid_scope", "An unsupported scope was requested.")
+        _check_length(scope)
         lifetime = fault.lifetime if fault.lifetime is not None else self.lifetime
         if lifetime is None:
             lifetime = float(self._random.randint(3600, 4250))
@@ -444,7 +461,7 @@ class TokenServer:
 
     def _enter(self, token: IssuedToken) -> IssuedToken:
         self.tokens[token.access_token] = token
-        if self._keep is not None and len(self.tokens) > self._keep:
+        if self._keep_tokens is not None and len(self.tokens) > self._keep_tokens:
             del self.tokens[next(iter(self.tokens))]
         return token
 
@@ -461,6 +478,7 @@ class TokenServer:
         left = parent.left_at(now)
         text = "1!" + "".join(self._random.choices(_ALPHANUMERICS, k=96))
         scope = form.get("scope")
+        _check_length(scope)
         self.grants += 1
         self._enter(IssuedToken(text, client.client_id, now, left, scope, is_downscoped=True))
         path, _, item_id = (resource or "").rpartition("/")
@@ -605,12 +623,17 @@ def _with_fields(answer: _Answer, fault: Fault) -> _Answer:
     return attrs.evolve(answer, body=f"{{{pairs}}}".encode())
 
 
-def _form(headers: httpx.Headers, body: bytes) -> dict[str, str]:
+def _check_length(scope: str | None) -> None:
+    if scope is not None and len(scope.encode(errors="replace")) > SCOPE_LIMIT:
+        raise _RefusedError("invalid_scope", "The scope is too long.")
+
+
+def _form(headers: httpx.Headers, body: bytes | None) -> dict[str, str]:
+    if body is None:
+        raise _RefusedError("invalid_request", "The body is too large", 413)
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise _RefusedError("invalid_request", "The body is not form-encoded")
-    if len(body) > BODY_LIMIT:
-        raise _RefusedError("invalid_request", "The body is too large", 413)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
@@ -635,14 +658,32 @@ def _basic(header: str) -> tuple[str | None, str | None]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes | None:
+    """Return the body of a request; None if it is over the limit, and then none of it is kept."""
     body = bytearray()
     while True:
         message = await receive()
-        # What is over the limit is read and dropped; one byte more tells that there was.
-        body += message.get("body", b"")[: BODY_LIMIT + 1 - len(body)]
+        part = message.get("body", b"")
+        if len(body) + len(part) > BODY_LIMIT:
+            body.clear()
+            if message.get("more_body", False):
+                del message, part
+                await _drain(receive)
+            return None
+        body += part
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def _drain(receive: Receive) -> None:
+    """Read the rest of a request and drop it, but not endlessly."""
+    size = 0
+    with trio.move_on_after(DRAIN_TIME):
+        while size <= DRAIN_LIMIT:
+            message = await receive()
+            size += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
 
 async def _live(receive: Receive, send: Send) -> None:
