@@ -265,6 +265,8 @@ class TokenManager(Unpicklable):
             # As above.
             del token
         answer = await self._send(request, secrets)
+        # The form, which the frames of an error would keep as long as that is kept.
+        del request
         problem = self._judge_revocation(answer, secrets)
         if problem is not None:
             self._advise(problem, answer)

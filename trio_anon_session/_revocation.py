@@ -46,7 +46,7 @@ class Revocation:
         """Ask until the token is gone, or until a round of attempts has failed."""
         try:
             for attempt in itertools.count(1):
-                cause = await self._ask(manager)
+                cause = await _ask(manager, self.token, self.options)
                 if cause is None:
                     self._succeeded = True
                     return
@@ -63,13 +63,6 @@ class Revocation:
         finally:
             self._ended.set()
 
-    async def _ask(self, manager: TokenSource) -> Exception | None:
-        try:
-            await manager.revoke_tokens(self.token.access_token, self.options)
-        except Exception as error:
-            return error
-        return None
-
     async def wait(self) -> None:
         """Wait for the end, and raise what there is to raise of it.
 
@@ -82,6 +75,17 @@ class Revocation:
             raise self.error.twin() from self._cause
         if not self._succeeded:
             raise SessionClosedError
+
+
+# No method: the frames of an error would hold the revocation, which holds the error.
+async def _ask(
+    manager: TokenSource, token: TokenInfo, options: TokenRequestOptions | None
+) -> Exception | None:
+    try:
+        await manager.revoke_tokens(token.access_token, options)
+    except Exception as error:
+        return error
+    return None
 
 
 def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> RevocationError:

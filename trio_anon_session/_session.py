@@ -44,16 +44,18 @@ import time
 import warnings
 import weakref
 from contextvars import ContextVar
+from logging import ERROR, WARNING
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVarTuple, final
 
 import trio
 from trio.lowlevel import checkpoint, current_clock, enable_ki_protection
 
-from ._backoff import Rounds, logger
+from ._backoff import Rounds
 from ._config import WHOSE_TOKEN, Config
 from ._dropped import LIMIT, Drop, DroppedTokens
 from ._errors import ConfigError, SessionClosedError, TokenUnavailableError
+from ._logging import log
 from ._manager import TokenManager, TokenSource
 from ._nursery import end_nursery, settle, worst_of
 from ._revocation import Revocation
@@ -303,7 +305,7 @@ class AnonymousSession(Unpicklable):
         del self._nursery_manager, self._nursery
         if isinstance(crash, Exception) and not broke_down:
             # Of a token manager that fails when it is cancelled.
-            logger.error("the end of the session made %s", type(crash).__name__)
+            log(ERROR, "the end of the session made %s", type(crash).__name__)
             crash = None
         try:
             self._reporter.closed()
@@ -352,13 +354,13 @@ class AnonymousSession(Unpicklable):
                 except trio.Cancelled:
                     raise
                 except KeyboardInterrupt as interrupt:
-                    logger.warning("a token was not revoked on exit: the program was interrupted")
+                    log(WARNING, "a token was not revoked on exit: the program was interrupted")
                     return worst_of(crash, interrupt)
                 except BaseException as raised:
                     # Of an observer: it keeps no other token from being revoked.
                     crash = worst_of(crash, raised)
         if limit.cancelled_caught:
-            logger.warning("a token was not revoked on exit: no end within shutdown_timeout")
+            log(WARNING, "a token was not revoked on exit: no end within shutdown_timeout")
         return crash
 
     # What users ask for
@@ -749,7 +751,7 @@ class AnonymousSession(Unpicklable):
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
         # Not a local here: an error's frames know this one, and the two would be left to the
         # garbage collector.
-        self._conclude(grant, await self._ask_for_token(grant), wall_offset)
+        self._conclude(grant, await _ask_for_token(self._manager, grant.options), wall_offset)
         if not self._closed:
             self._sleep.cancel()
             await self._wake_held_getters()
@@ -789,9 +791,9 @@ class AnonymousSession(Unpicklable):
                     await self._manager.forget_token(token.access_token)  # type: ignore[attr-defined]  # else there would be no lock
                     self._to_forget = self._without(token)
                 except Exception as error:
-                    logger.warning("forget_token raised %s", type(error).__name__)
+                    log(WARNING, "forget_token raised %s", type(error).__name__)
         if limit.cancelled_caught:
-            logger.warning("forget_token did not end within %g s", seconds)
+            log(WARNING, "forget_token did not end within %g s", seconds)
 
     def _without(self, token: TokenInfo) -> tuple[TokenInfo, ...]:
         return tuple(other for other in self._to_forget if other is not token)
@@ -801,14 +803,7 @@ class AnonymousSession(Unpicklable):
         try:
             await self._manager.watch_drops(self.invalidate)  # type: ignore[attr-defined]  # asked for before
         except Exception as error:
-            logger.warning("watch_drops raised %s", type(error).__name__)
-
-    async def _ask_for_token(self, grant: _Grant) -> object:
-        # Returned, not raised on: no frame is left that holds its own exception.
-        try:
-            return await self._manager.get_tokens_client_credentials_grant(grant.options)
-        except Exception as error:
-            return error
+            log(WARNING, "watch_drops raised %s", type(error).__name__)
 
     def _problem_with(self, answer: object, wall_offset: float) -> Exception | None:
         """Return what makes an answer a failed grant, or None if nothing does."""
@@ -963,6 +958,15 @@ def _refuse_asyncio() -> None:
             "this is asyncio, and an AnonymousSession works on Trio alone: start the program with "
             "trio.run(main), or with anyio.run(main, backend='trio')"
         )
+
+
+# No method: the frames of an error would hold the session, which holds the error.
+async def _ask_for_token(manager: TokenSource, options: TokenRequestOptions | None) -> object:
+    # Returned, not raised on: no frame is left that holds its own exception.
+    try:
+        return await manager.get_tokens_client_credentials_grant(options)
+    except Exception as error:
+        return error
 
 
 def _drop_of(token: TokenInfo, now: float) -> Drop:

@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import traceback
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -335,6 +336,56 @@ async def test_promise_21_the_form_ends_with_its_request(
             else:
                 await manager.revoke_tokens("t")
             assert requests() == before
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("owner", ["ours", "foreign"])
+@pytest.mark.parametrize("failing", ["grant", "revocation"])
+async def test_promise_21_a_failure_ends_with_its_session(
+    failing: str, owner: str, autojump_clock: MockClock
+) -> None:
+    """Session, token, form and errors of a failure are not left for the garbage collector."""
+
+    class Foreign(FakeTokenManager):
+        async def get_tokens_client_credentials_grant(self, options: object = None) -> TokenInfo:
+            if failing == "grant":
+                raise OSError
+            return await super().get_tokens_client_credentials_grant()
+
+        async def revoke_tokens(self, token: str, options: object = None) -> None:
+            raise TokenRequestError("no", retryable=False)
+
+    remains: list[weakref.ref[Any]] = []
+
+    async def live(session: AnonymousSession) -> None:
+        remains.append(weakref.ref(session))
+        async with session:
+            try:
+                await session.get_access_token()
+                remains.append(weakref.ref(session.token_info))
+                await session.revoke_tokens()
+            except TokenRequestError as error:
+                remains.append(weakref.ref(error))
+
+    refusal = Echo("error_description", "raw", 400).answer("no", "")
+
+    def answer_to(sent: bytes) -> bytes:
+        is_grant = sent.startswith(b"POST /oauth2/token")
+        return refusal if is_grant is (failing == "grant") else good_answer("t")
+
+    config = make_config(api_root_url="http://localhost", max_retries=0)
+    async with (
+        httpx.AsyncClient(transport=WireTransport(answer_to)) as client,
+        TokenManager(config, http_client=client) as own,
+    ):
+        gc.collect()
+        gc.disable()
+        try:
+            await live(AnonymousSession(config, own if owner == "ours" else Foreign(config)))
+            assert len(remains) >= 2
+            assert [what for ref in remains if (what := ref()) is not None] == []
+            assert not any(type(each) is httpx.Request for each in gc.get_objects())
         finally:
             gc.enable()
 
