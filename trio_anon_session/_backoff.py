@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NoReturn
 from ._callables import discard_coroutine
 from ._errors import TokenRequestError, TokenUnavailableError, as_cause
 from ._logging import log
-from ._logging import logger as logger
 
 if TYPE_CHECKING:
     from ._config import Config

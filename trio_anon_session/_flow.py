@@ -19,15 +19,16 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextvars import copy_context
+from logging import WARNING
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx
 import trio
 
-from ._backoff import logger
 from ._challenges import means_dead_token
 from ._config import is_loopback
 from ._errors import AnonymousSessionError, ConfigError
+from ._logging import log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping
@@ -223,7 +224,7 @@ class TokenFlow:
         is_new = shown not in self._warned and len(self._warned) < _WARNED_ORIGINS
         if is_new and "Authorization" not in request.headers:
             self._warned.add(shown)
-            _warn("no token for a request to %s: %s. %s", shown, rule, advice)
+            log(WARNING, "no token for a request to %s: %s. %s", shown, rule, advice)
         return f"{shown} is not an allowed origin: {rule}"
 
     def _set_token_at_once(self, request: _Request, sent: _Sent) -> bool:
@@ -566,18 +567,13 @@ def _drop_packed(response: _Response) -> None:
 
 def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> None:
     response.extensions[NOT_REPLAYED] = reason
-    _warn(
+    log(
+        WARNING,
         "%s to %s met a dead token, and is not sent again: %s",
         request.method,
         shown_origin(origin_of(request.url)),
         reason,
     )
-
-
-def _warn(message: str, *args: object) -> None:
-    """Log at WARNING; a filter or a handler that raises does not fail the request."""
-    with contextlib.suppress(Exception):
-        logger.warning(message, *args, stacklevel=2)
 
 
 def _has_token(request: _Request) -> bool:

@@ -8,12 +8,13 @@ raises in an ``ExceptionGroup``. `end_nursery` and `settle` end one so that it d
 from __future__ import annotations
 
 from contextlib import contextmanager
+from logging import ERROR
 from typing import TYPE_CHECKING
 
 import trio
 
-from ._backoff import logger
 from ._errors import SessionClosedError
+from ._logging import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
     if worst_of(own, crash) is crash:
         # Python makes the block's exception its context.
         raise crash
-    logger.error("a background task raised %s as well", type(crash).__name__)
+    log(ERROR, "a background task raised %s as well", type(crash).__name__)
     if ended is not None:
         raise own
 
