@@ -212,9 +212,10 @@ async def test_a_link_of_another_user(
 
 users = st.sampled_from([0, 1000, OTHER])
 statuses = st.builds(
-    lambda kind, mode, user: os.stat_result((kind | mode, 0, 0, 1, user, 0, 0, 0, 0, 0)),
+    lambda kind, mode, user, group: os.stat_result((kind | mode, 0, 0, 1, user, group, 0, 0, 0, 0)),
     st.sampled_from([stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK]),
     st.integers(0, 0o7777),
+    users,
     users,
 )
 
@@ -252,7 +253,8 @@ def test_every_directory(status: os.stat_result, user: int, has_files: bool) -> 
         lambda: _files.check_directory("/a/folder", status, user, has_files=has_files)
     )
     shown = stat.filemode(status.st_mode)
-    others_write = shown[0] != "l" and "w" in (shown[5], shown[8])
+    is_private_group = status.st_gid == status.st_uid == user
+    others_write = shown[0] != "l" and "w" in (shown[8], "-" if is_private_group else shown[5])
     is_safe = not others_write or (shown[9] in "tT" and not has_files)
     assert (said is None) == (status.st_uid in (0, user) and is_safe)
     assert said is None or "/a/folder" in said
@@ -261,9 +263,27 @@ def test_every_directory(status: os.stat_result, user: int, has_files: bool) -> 
 # Directories
 
 
+def give_to_a_group(folder: Path) -> None:
+    """Give a folder to a group in which there may be other users."""
+    if os.geteuid() == 0:
+        os.chown(folder, -1, OTHER)
+    elif folder.stat().st_gid == os.geteuid():
+        pytest.skip("only root can give a folder to another group")
+
+
+@pytest.mark.skipif(os.getegid() != os.geteuid(), reason="this user has no group of its own")
+@pytest.mark.parametrize("mode", [0o770, 0o775, 0o2775])
+async def test_a_directory_of_the_users_own_group(place: Path, mode: int) -> None:
+    """The group that has nobody else in it may write, as where the umask is 002."""
+    os.chmod(place.parent.parent, mode)
+    os.chmod(place.parent, mode)
+    await kept(SQLiteStore(place))
+
+
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o2775, 0o1770, 0o1777])
 async def test_a_directory_in_which_others_write(place: Path, mode: int) -> None:
     """A directory in which others write is refused, sticky or not, before a file is made."""
+    give_to_a_group(place.parent)
     os.chmod(place.parent, mode)
     advice = f"run: chmod go-w {place.parent}" if mode < 0o1000 or mode == 0o2775 else "keep the"
     said = f"{place.parent} must not be writable by other users, got mode {mode:o}; {advice}"
@@ -274,6 +294,7 @@ async def test_a_directory_in_which_others_write(place: Path, mode: int) -> None
 async def test_a_directory_above_in_which_others_write(place: Path, mode: int) -> None:
     """A directory in which others can replace the file's directory is refused."""
     above = place.parent.parent
+    give_to_a_group(above)
     os.chmod(above, mode)
     said = (
         f"{above} must not be writable by other users, got mode {mode:o}; run: chmod go-w {above}"
@@ -352,7 +373,8 @@ async def test_what_another_user_can_do(
             succeeds(lambda: os.rename(path.parent, f"{path.parent}.old")),
         ]
     assert not (works and any(done))
-    assert works == (not mode & 0o022 and not (above & 0o022 and not sticky))
+    # The group is root's own.
+    assert works == (not mode & 0o002 and not (above & 0o002 and not sticky))
 
 
 def succeeds(attempt: Callable[[], object]) -> bool:

@@ -134,8 +134,12 @@ def check_directory(path: str, status: os.stat_result, user: int, *, has_files: 
             "keep the file in a directory of mode 700 elsewhere"
         )
     mode = stat.S_IMODE(status.st_mode)
+    # Ubuntu and Fedora create directories with mode 775, whose group is the user's own: it has
+    # the user's number, and no other member.
+    is_private_group = status.st_uid == status.st_gid == user
+    writers = stat.S_IWOTH if is_private_group else _OTHERS_WRITE
     # The mode of a link means nothing.
-    if stat.S_ISLNK(status.st_mode) or not mode & _OTHERS_WRITE:
+    if stat.S_ISLNK(status.st_mode) or not mode & writers:
         return
     is_sticky = bool(mode & stat.S_ISVTX)
     if has_files or not is_sticky:
