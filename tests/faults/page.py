@@ -41,7 +41,7 @@ A test compares it with the outcome of runs of its own.
 - **On real sockets**, the same server listens on loopback, and nobody waits for long.
   A line that names both kinds had the same outcome on both.
 
-After each outage two more grants are made, on the connections that are there.
+After each outage two more grants are made.
 Each takes one request.
 """
 

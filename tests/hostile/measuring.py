@@ -15,8 +15,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST = 5.0
-"""Pieces of work that a step takes at the most; each takes 10 ms or so, as five would be 50 ms."""
+MOST = 2.5
+"""Pieces of work that a step takes at the most. One takes 10 to 20 ms, so these are some 50 ms."""
 
 
 def piece_of_work() -> float:

@@ -91,7 +91,7 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
 ODD_JSON = (
     b"[" * 50_000,
     b'{"a":' * 50_000,
-    b'{"a": [' + b"{}," * 300_000 + b"0]}",
+    b'{"a": [' + b"[]," * 300_000 + b"0]}",
     b'{"expires_in": ' + b"9" * 5_000 + b"}",
     b'{"access_token": "t", "expires_in": 1e999}',
     b"\xff\xfe" + '{"error": "x"}'.encode("utf-16-le"),
