@@ -58,7 +58,15 @@ class Text:
         return "".join(said)[:size]
 
 
-texts = st.builds(
+# Those that once broke scrubbing, or blocked it.
+ATTACKS = (
+    (("&#", 1), ("9", 5_000), (";", 1)),
+    (("a", 1), ("\u0301\u0323", 30_000)),
+    ((SECRET, 1), ("\u0301\u0323", 30_000), (TOKEN, 1)),
+    (("a ", 100_000),),
+    (("%", 1), (SECRET, 1)),
+)
+texts = st.builds(Text, st.sampled_from(ATTACKS), st.sampled_from(sorted(SPELLINGS))) | st.builds(
     Text,
     parts=st.lists(
         st.tuples(
