@@ -70,7 +70,10 @@ texts = st.builds(Text, st.sampled_from(ATTACKS), st.sampled_from(sorted(SPELLIN
     Text,
     parts=st.lists(
         st.tuples(
-            st.sampled_from(UNITS) | st.characters() | st.text(max_size=5),
+            st.sampled_from([SECRET, TOKEN])
+            | st.sampled_from(UNITS)
+            | st.characters()
+            | st.text(max_size=5),
             st.sampled_from([1, 1, 1, 2, 40, 5_000, 100_000]),
         ),
         min_size=1,
@@ -81,7 +84,7 @@ texts = st.builds(Text, st.sampled_from(ATTACKS), st.sampled_from(sorted(SPELLIN
 
 FIELDS = (
     *("access_token", "token_type", "expires_in", "scope", "error", "error_description"),
-    *("message", "code", "request_id", "error_uri", "refresh_token"),
+    *("message", "code", "request_id", "error_uri", "error_description", "error_description"),
 )
 HEADERS = (
     *("Content-Type", "BOX-REQUEST-ID", "Retry-After", "Date", "Set-Cookie", "Location"),
@@ -114,8 +117,8 @@ class Answer:
 
     Attributes:
         status: its status.
-        fields: the fields of its JSON body; a token answer has those of one, besides.
-        is_grant: whether a token is granted, too.
+        fields: fields of its JSON body, in addition to a token or an error.
+        is_grant: whether it grants a token.
         body: a body in place of that.
         headers: headers, the same one more than once perhaps.
         packing: how the body is packed; None where it is not.
@@ -138,7 +141,9 @@ class Answer:
 
     def raw(self, secret: str, token: str) -> bytes:
         """Return the bytes of the answer."""
-        fields: dict[str, object] = {"access_token": token} if self.is_grant else {}
+        fields: dict[str, object] = {"error": "invalid_scope"}
+        if self.is_grant:
+            fields = {"access_token": token}
         for name, value in self.fields:
             fields[name] = value.say(secret, token, 60_000) if isinstance(value, Text) else value
         body = json.dumps(fields).encode() if self.body is None else self.body
