@@ -233,8 +233,8 @@ BUGS = (
         14,
         "an exception that is not ours ends the session",
         "session",
-        "client_credentials_grant(grant.options)\n        except Exception as error:",
-        "client_credentials_grant(grant.options)\n        except TokenUnavailableError as error:",
+        "client_credentials_grant(options)\n    except Exception as error:",
+        "client_credentials_grant(options)\n    except TokenUnavailableError as error:",
     ),
     Bug(
         15,
@@ -268,7 +268,7 @@ BUGS = (
         18,
         "a revoked token comes back when the server gives it again",
         "session",
-        "if _has(self._revoked, answer):",
+        "if self._revoked.get(name) is not None:",
         "if False:",
     ),
     Bug(
@@ -284,9 +284,10 @@ BUGS = (
         19,
         "the end waits for the grant in flight",
         "session",
-        "self._conclude(grant, await self._ask_for_token(grant), wall_offset)",
+        "self._conclude(grant, await _ask_for_token(self._manager, grant.options), wall_offset)",
         "with trio.CancelScope(shield=True):\n"
-        "            self._conclude(grant, await self._ask_for_token(grant), wall_offset)",
+        "            answer = await _ask_for_token(self._manager, grant.options)\n"
+        "        self._conclude(grant, answer, wall_offset)",
     ),
     Bug(
         20,
@@ -299,7 +300,7 @@ BUGS = (
         20,
         "a crash comes out in a group",
         "nursery",
-        "        return group.exceptions[0]",
+        "        return worst_of(*group.exceptions)",
         "        return group",
     ),
     Bug(

@@ -68,7 +68,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     # Between letters, where they are not seen.
     **{
         f"U+{ord(mark):04X} between letters": _between(mark)
-        for mark in " \n\x00\u061c\u200b\u202e\u2060\u3164\ufe0f\ufeff\U000e0061"
+        for mark in " \n\x00\u061c\u200b\u202e\u2060\u1160\u3164\ufe0f\ufeff\U000e0061"
     },
 }
 encodings = st.sampled_from(sorted(ENCODINGS))
@@ -83,6 +83,7 @@ def _found(text: str) -> bool:
 @given(secrets, encodings, encodings, odd)
 @example(f"p@ss wo-{CORE}", "percent", "raw", "%")
 @example(f"de{CORE}", "a stray percent sign", "raw", "")
+@example(CORE, "U+3164 between letters", "U+0000 between letters", "")
 @example("c0" + CORE, "percent, all of it", "a stray percent sign", "")
 def test_quote_shows_no_secret_in_any_encoding(
     secret: str, first: str, second: str, around: str

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ._token import is_given_again
 
-LIMIT = 1_000
+LIMIT = 100
 """Tokens of which each is remembered. An API that refuses all of them costs one grant a second."""
 
 

@@ -48,6 +48,8 @@ _USERINFO = r"(?<=://)[^/?#\s]*@"
 # What encodings and people change: these are not compared. Base64 has two alphabets, which
 # differ in the first four.
 _NOT_COMPARED = dict.fromkeys([*map(ord, "+-/_=\\\"'"), *range(0x21), 0x7F])
+# Letters that are not seen: fillers of Hangul.
+_NOT_COMPARED |= dict.fromkeys([0x115F, 0x1160, 0x3164, 0xFFA0])
 
 
 def basic_credentials(client_id: str, client_secret: str) -> str:

@@ -749,8 +749,6 @@ class AnonymousSession(Unpicklable):
         # Both clocks before anything is sent: a suspend during the grant counts.
         self._sent_at = self._now()
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
-        # Not a local here: an error's frames know this one, and the two would be left to the
-        # garbage collector.
         self._conclude(grant, await _ask_for_token(self._manager, grant.options), wall_offset)
         if not self._closed:
             self._sleep.cancel()

@@ -577,7 +577,7 @@ BODIES = (
         UNAVAILABLE,
         answer(GOOD_BODY, Content_Encoding="gzip"),
         where=BOTH,
-        says="sent a body that is no gzip",
+        says="sent a body that is not gzip",
     ),
     Row(
         "gzip cut short",

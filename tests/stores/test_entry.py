@@ -13,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import traceback_with_locals
-from trio_anon_session._dropped import LIMIT
 from trio_anon_session.stores import StoredToken, _clock
 from trio_anon_session.stores._clock import Moment, Span
-from trio_anon_session.stores._entry import KEPT_AFTERWARDS, Entry, Failure, Lease, Token
+from trio_anon_session.stores._entry import (
+    KEPT_AFTERWARDS,
+    MARKS_LIMIT,
+    Entry,
+    Failure,
+    Lease,
+    Token,
+)
 
 NOW = Moment(1_700_000_000.0, 5000.0)
 
@@ -252,9 +258,9 @@ def test_marks_are_bounded() -> None:
     """An entry knows the last marks that were dropped, however many there were."""
     now = Moment(1000.0, 1000.0)
     entry = Entry.new(now)
-    marks = [str(number) for number in range(LIMIT + 5)]
+    marks = [str(number) for number in range(MARKS_LIMIT + 5)]
     for mark in [*marks, marks[10]]:
         entry.drop(now, mark, 1e6)
     known = entry.look(now, marks).dead
-    assert len(entry.to_json()) < 100 * LIMIT
+    assert len(entry.to_json()) < 100 * MARKS_LIMIT
     assert known == {*marks[5:]}

@@ -127,9 +127,7 @@ async def test_an_owner_that_is_no_name(autojump_clock: MockClock) -> None:
     assert await store.claim(name, "\x1b[31m" + "x" * 1000, seen.version, 5.0)
     manager, _ = member(store)
     owner = (await manager.look_at_store()).leased_by
-    assert owner is not None
-    assert owner.isprintable()
-    assert len(owner) == 100
+    assert owner == "***"
 
 
 async def test_trouble(autojump_clock: MockClock) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .._dropped import LIMIT
 from ._clock import Moment, Span
 from ._protocol import Look, StoredFailure, StoredToken
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 KEPT_AFTERWARDS = 600.0
 """Seconds for which a failure is remembered after its pause, so that the next one's is longer."""
+MARKS_LIMIT = 1_000
+"""Dropped tokens that an entry knows; the processes look within a second of each drop."""
 _UNCOUNTED = 2**53
 """No clock shows as many seconds, and no version is as large."""
 
@@ -140,7 +141,7 @@ class Entry:
         living = {known: span for known, span in self.dead.items() if span.left(now) > 0}
         living.pop(mark, None)
         # Who has one of those before has heard of it long ago.
-        self.dead = dict([*living.items(), (mark, Span(now, seconds))][-LIMIT:])
+        self.dead = dict([*living.items(), (mark, Span(now, seconds))][-MARKS_LIMIT:])
         # Nobody has a token whose life is over, and a lease is for the next one then.
         token = self._look_at_token(now)
         if token is not None and token.mark == mark:
