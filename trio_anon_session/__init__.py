@@ -23,6 +23,8 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_nursery``     the end of a nursery, without a group
 ``_session``     `AnonymousSession`: gate, refresh, life cycle
 ``_challenges``  the challenges of a ``WWW-Authenticate`` header
+``_origins``     where a token may go
+``_body``        a body of which the beginning was read already
 ``_flow``        what an auth does with a request and its answers, for httpx and httpx2
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
 ``httpx2``       its twin for clients of httpx2

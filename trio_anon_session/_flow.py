@@ -12,82 +12,53 @@ How this works
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import ipaddress
-import re
-from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextvars import copy_context
 from logging import WARNING
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import httpx
 import trio
 
+from ._body import StartedBody, with_base
 from ._challenges import means_dead_token
-from ._config import is_loopback
 from ._errors import AnonymousSessionError, ConfigError
 from ._logging import log
+from ._origins import (
+    DEFAULT_PORTS,
+    URL,
+    allowed_origin,
+    default_origins,
+    listed_origins,
+    may_have_token,
+    origin_of,
+    shown_origin,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, MutableMapping
+    from collections.abc import MutableMapping
     from types import ModuleType
 
-    from ._config import Config
     from ._session import AnonymousSession
 
-UPLOAD_ORIGIN = "https://upload.box.com"
 NOT_REPLAYED = "trio_anon_session.not_replayed"
 """Key of a response's extensions: why a request with a dead token was not sent again."""
 TOKEN_NOT_SENT = "trio_anon_session.token_not_sent"
 """Key of a response's extensions: why its request had no token."""
 
-LEFTOVER_SIZE = 64 * 1024
-"""Bytes; the flow reads at most so much of an answer whose request it sends again."""
-LEFTOVER_TIME = 1.0
-"""Seconds; the flow waits at most so long for the first byte of a body, or for its rest."""
-
-_PIECES = 64
-"""How many pieces to read at most in search of a byte, and between two checkpoints."""
-_LEAST_PIECE = 64
-"""Bytes; a smaller piece counts as so many, so that tiny pieces end at `LEFTOVER_SIZE` too."""
-_BUFFERED_PIECES = 16 * 1024
-"""More pieces than httpcore gets from a socket in one read: 64 KiB of one-byte chunks."""
 
 _WARNED_ORIGINS = 100
 """How many origins without a token an auth logs, and remembers, at most."""
-_LISTED_ORIGINS = 5
-_SHOWN_ORIGIN = 300
-"""Characters; a URL may have a host of any length."""
 
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
 """Key of a request's extensions: the header that was set here, to tell it from a user's own."""
-
-# What can be the name of a host, as httpx leaves it: a wildcard, for one, cannot.
-_HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
-
-_DEFAULT_PORTS = {"https": 443, "http": 80}
-
-Origin = tuple[str, str, int | None]
-"""Scheme, host and port."""
-
-
-class _URL(Protocol):
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def raw_host(self) -> bytes: ...
-    @property
-    def port(self) -> int | None: ...
 
 
 class _Request(Protocol):
     @property
     def method(self) -> str: ...
     @property
-    def url(self) -> _URL: ...
+    def url(self) -> URL: ...
     @property
     def headers(self) -> MutableMapping[str, str]: ...
     @property
@@ -151,14 +122,14 @@ class TokenFlow:
             )
         else:
             self._origins = frozenset(
-                _allowed_origin(text, number) for number, text in enumerate(origins, start=1)
+                allowed_origin(text, number) for number, text in enumerate(origins, start=1)
             )
         # Of those with the default port, as httpx spells nearly all: to look there first saves a
         # request 1 %.
         self._schemes = {
             host.encode("ascii"): scheme
             for scheme, host, port in self._origins
-            if port == _DEFAULT_PORTS[scheme]
+            if port == DEFAULT_PORTS[scheme]
         }
 
     def __repr__(self) -> str:
@@ -320,7 +291,7 @@ class TokenFlow:
 
     def _started(self, response: _Response) -> StartedBody:
         if not isinstance(response.stream, StartedBody):
-            kind = _with_base(StartedBody, self._http.AsyncByteStream)
+            kind = with_base(StartedBody, self._http.AsyncByteStream)
             response.stream = kind(response.stream, self._http)
         body: StartedBody = response.stream
         return body
@@ -337,186 +308,6 @@ class TokenFlow:
             for field in getattr(request.stream, "fields", [None])
         ]
         return all(isinstance(part, bytes | str) or _can_be_rewound(part) for part in parts)
-
-
-class StartedBody:
-    """A body whose beginning may have been read already.
-
-    Made with a library's ``AsyncByteStream`` as a second base, see `_with_base`.
-
-    Attributes:
-        pieces: what was read, and not yet given to the reader.
-        is_whole: whether the end has been read.
-    """
-
-    def __init__(self, stream: Any, http: ModuleType) -> None:
-        self.pieces: deque[bytes] = deque()
-        self.is_whole = False
-        self._stream = stream
-        self._http = http
-        self._rest: AsyncIterator[bytes] | None = aiter(stream)
-        self._look: _Look | None = None
-
-    @property
-    def elapsed(self) -> Any:
-        """The time that the whole response took, which httpx2 reads here."""
-        return getattr(self._stream, "elapsed", None)
-
-    # Not a generator: Trio would warn about one that its reader does not finish.
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        look, rest = self._look, self._rest
-        if look is not None and not self.pieces:
-            await look.done.wait()
-        if self.pieces:
-            return self.pieces.popleft()
-        if look is not None:
-            self._look = None
-            look.raise_problem()
-        if self._rest is None:
-            if rest is not None and not self.is_whole:
-                raise self._http.ReadError("another task closed the response during this read")
-            raise StopAsyncIteration
-        try:
-            return await anext(self._rest)
-        except StopAsyncIteration:
-            self.is_whole = True
-            raise
-
-    async def has_bytes(self) -> bool:
-        """Return whether the body has any byte; after `LEFTOVER_TIME` assume that it has.
-
-        A read that is cancelled closes the connection. So a system task reads the first byte,
-        and goes on with that read after this method has returned.
-        """
-        assert self._rest is not None
-        self._look = look = _Look()
-        trio.lowlevel.spawn_system_task(
-            self._look_for_bytes, look, self._rest, context=copy_context()
-        )
-        with trio.move_on_after(LEFTOVER_TIME):
-            await look.done.wait()
-        look.is_wanted = False
-        look.raise_problem()
-        return not self.is_whole or any(self.pieces)
-
-    async def _look_for_bytes(self, look: _Look, rest: AsyncIterator[bytes]) -> None:
-        try:
-            with look.scope:
-                for _ in range(_PIECES):
-                    piece = await anext(rest)
-                    self.pieces.append(piece)
-                    if piece or not look.is_wanted:
-                        break
-        except StopAsyncIteration:
-            self.is_whole = True
-        except trio.Cancelled:
-            # The end of the run.
-            raise
-        except BaseException as error:
-            # It would crash Trio here, and it belongs to the reader of the body.
-            look.problem = error
-        finally:
-            look.done.set()
-
-    async def finish(self) -> None:
-        """Free the connection: keep a short body, and drop one that is long, slow or broken."""
-        if self._rest is None:
-            return
-        # A body that was looked at has no byte here, and its end was read.
-        if self._look is None:
-            with trio.move_on_after(LEFTOVER_TIME), contextlib.suppress(self._http.RequestError):
-                await self._read_rest(self._rest)
-        if not self.is_whole:
-            self.pieces.clear()
-        await self.aclose()
-
-    async def _read_rest(self, rest: AsyncIterator[bytes]) -> None:
-        # A stream without checkpoints meets no cancellation: it needs a deadline of its own.
-        deadline = trio.current_time() + LEFTOVER_TIME
-        size = 0
-        while size <= LEFTOVER_SIZE and trio.current_time() < deadline:
-            try:
-                piece = await anext(rest)
-            except StopAsyncIteration:
-                self.is_whole = True
-                return
-            self.pieces.append(piece)
-            size += max(len(piece), _LEAST_PIECE)
-            if len(self.pieces) % _PIECES == 0:
-                await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        """Close the body and what is below it."""
-        rest, self._rest = self._rest, None
-        if rest is None:
-            return
-        # In a finally: the reader's own cancellation, or an interrupt, can be raised here as well.
-        try:
-            if self._look is not None:
-                await self._look.stop()
-            if not self.is_whole:
-                await _end(rest)
-        finally:
-            await self._stream.aclose()
-
-
-class _Look:
-    """The read of a body's first byte, in a task of its own.
-
-    Attributes:
-        scope: that of the task's read.
-        done: set when the task reads no more.
-        is_wanted: whether the flow still waits for a byte.
-        problem: what the read raised, until somebody receives it.
-    """
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.done = trio.Event()
-        self.is_wanted = True
-        self.problem: BaseException | None = None
-
-    def raise_problem(self) -> None:
-        """Raise what the read raised, once."""
-        problem, self.problem = self.problem, None
-        try:
-            if problem is not None:
-                raise problem
-        finally:
-            del problem
-
-    async def stop(self) -> None:
-        """Cancel the read, and wait for its end; raise only what is not an Exception."""
-        self.scope.cancel()
-        with trio.CancelScope(shield=True):
-            await self.done.wait()
-        with contextlib.suppress(Exception):
-            self.raise_problem()
-
-
-async def _end(rest: AsyncIterator[bytes]) -> None:
-    """End the generators of a body that is not read to its end.
-
-    They are nested, and httpx 0.28 closes at most the outermost; Trio warns about the others.
-    A cancelled read ends them from the inside, once the pieces in their buffers are gone.
-    """
-    with trio.CancelScope() as scope, contextlib.suppress(Exception):
-        scope.cancel()
-        for number in range(1, _BUFFERED_PIECES):
-            await anext(rest)
-            if number % _PIECES == 0:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-        if isinstance(rest, AsyncGenerator):
-            await rest.aclose()
-
-
-@functools.cache
-def _with_base(kind: type[Any], base: type[Any]) -> type[Any]:
-    """Return a class that is both, made once."""
-    return type(kind.__name__, (kind, base), {"__module__": kind.__module__})
 
 
 @functools.cache
@@ -588,83 +379,9 @@ def _take_token_off(request: _Request) -> None:
     request.extensions.pop(_MARK, None)
 
 
-def origin_of(url: _URL) -> Origin:
-    """Return the origin of a URL, each in one spelling."""
-    # httpx has made scheme and host lower-case, and an IDN host ASCII. It leaves an IPv6
-    # address as it is spelt, and the default port of a scheme that is given in upper case.
-    scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
-    if port is None:
-        port = _DEFAULT_PORTS.get(scheme)
-    return scheme, _compressed(host) if ":" in host else host, port
-
-
-def default_origins(config: Config) -> frozenset[Origin]:
-    """Return where the token may go if a program names no origins."""
-    return frozenset(origin_of(httpx.URL(url)) for url in (config.api_root_url, UPLOAD_ORIGIN))
-
-
-def may_have_token(origin: Origin) -> bool:
-    """Return whether an origin can be an allowed one (RFC 6750 §5)."""
-    scheme, host, _port = origin
-    return bool(host) and (scheme == "https" or (scheme == "http" and is_loopback(host)))
-
-
-def shown_origin(origin: Origin) -> str:
-    """Return an origin as text, which can be named in ``origins=``."""
-    scheme, host, port = origin
-    if not scheme or not host:
-        return "a URL without a host"
-    text = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
-    if port is not None and port != _DEFAULT_PORTS.get(scheme):
-        text += f":{port}"
-    return text if len(text) <= _SHOWN_ORIGIN else f"{text[:_SHOWN_ORIGIN]}..."
-
-
-def listed_origins(origins: Iterable[Origin]) -> str:
-    """Return origins as a list in words."""
-    shown = sorted(map(shown_origin, origins))
-    if len(shown) > _LISTED_ORIGINS:
-        shown[_LISTED_ORIGINS:] = [f"{len(shown) - _LISTED_ORIGINS} more"]
-    *others, last = shown or ["no origin"]
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _compressed(host: str) -> str:
-    try:
-        return ipaddress.IPv6Address(host).compressed
-    except ValueError:
-        return host
-
-
 def _is_on_trio() -> bool:
     try:
         trio.lowlevel.current_clock()
     except RuntimeError:
         return False
     return True
-
-
-def _allowed_origin(text: object, number: int) -> Origin:
-    # The host is decoded when it is read, and that can fail, too.
-    try:
-        url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
-        host = url.host
-    except (httpx.InvalidURL, ValueError):
-        url, host = httpx.URL(), ""
-    is_host = ":" in host or re.fullmatch(_HOST, url.raw_host.decode("ascii"))
-    is_port = url.port is None or 0 < url.port < 2**16
-    has_more = url.userinfo or url.path != "/" or url.query or url.fragment
-    # The origin is not shown: there may be a password in it.
-    if not is_host or not is_port or has_more:
-        raise ConfigError(
-            "origins",
-            "wants origins such as 'https://api.box.com', each by its full name; "
-            f"number {number} is none",
-        )
-    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
-        raise ConfigError(
-            "origins",
-            "wants https origins, plain http for a loopback host alone (RFC 6750 §5); "
-            f"number {number} is neither",
-        )
-    return origin_of(url)

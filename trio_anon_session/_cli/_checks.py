@@ -23,7 +23,8 @@ from .._advice import BY_NETWORK_FAILURE, kind_of
 from .._challenges import means_dead_token
 from .._config import is_loopback, revokes_elsewhere
 from .._errors import ConfigError, TokenRequestError
-from .._flow import (
+from .._manager import TokenManager, _make_client
+from .._origins import (
     Origin,
     default_origins,
     listed_origins,
@@ -31,7 +32,6 @@ from .._flow import (
     origin_of,
     shown_origin,
 )
-from .._manager import TokenManager, _make_client
 from .._secrets import Secrets, client_secrets, fingerprint
 from .._token import TokenInfo
 from ..stores import SharedTokenManager, StoredToken, StoreError

@@ -1,0 +1,111 @@
+"""Origins: where a token may go, how they are compared, and how they are shown."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+
+from ._config import is_loopback
+from ._errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._config import Config
+
+UPLOAD_ORIGIN = "https://upload.box.com"
+Origin = tuple[str, str, int | None]
+"""Scheme, host and port."""
+DEFAULT_PORTS = {"https": 443, "http": 80}
+_LISTED_ORIGINS = 5
+_SHOWN_ORIGIN = 300
+"""Characters; a URL may have a host of any length."""
+
+# What can be the name of a host, as httpx leaves it: a wildcard, for one, cannot.
+_HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
+
+
+class URL(Protocol):
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def raw_host(self) -> bytes: ...
+    @property
+    def port(self) -> int | None: ...
+
+
+def origin_of(url: URL) -> Origin:
+    """Return the origin of a URL, each in one spelling."""
+    # httpx has made scheme and host lower-case, and an IDN host ASCII. It leaves an IPv6
+    # address as it is spelt, and the default port of a scheme that is given in upper case.
+    scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
+    if port is None:
+        port = DEFAULT_PORTS.get(scheme)
+    return scheme, _compressed(host) if ":" in host else host, port
+
+
+def default_origins(config: Config) -> frozenset[Origin]:
+    """Return where the token may go if a program names no origins."""
+    return frozenset(origin_of(httpx.URL(url)) for url in (config.api_root_url, UPLOAD_ORIGIN))
+
+
+def may_have_token(origin: Origin) -> bool:
+    """Return whether an origin can be an allowed one (RFC 6750 §5)."""
+    scheme, host, _port = origin
+    return bool(host) and (scheme == "https" or (scheme == "http" and is_loopback(host)))
+
+
+def shown_origin(origin: Origin) -> str:
+    """Return an origin as text, which can be named in ``origins=``."""
+    scheme, host, port = origin
+    if not scheme or not host:
+        return "a URL without a host"
+    text = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
+    if port is not None and port != DEFAULT_PORTS.get(scheme):
+        text += f":{port}"
+    return text if len(text) <= _SHOWN_ORIGIN else f"{text[:_SHOWN_ORIGIN]}..."
+
+
+def listed_origins(origins: Iterable[Origin]) -> str:
+    """Return origins as a list in words."""
+    shown = sorted(map(shown_origin, origins))
+    if len(shown) > _LISTED_ORIGINS:
+        shown[_LISTED_ORIGINS:] = [f"{len(shown) - _LISTED_ORIGINS} more"]
+    *others, last = shown or ["no origin"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _compressed(host: str) -> str:
+    try:
+        return ipaddress.IPv6Address(host).compressed
+    except ValueError:
+        return host
+
+
+def allowed_origin(text: object, number: int) -> Origin:
+    # The host is decoded when it is read, and that can fail, too.
+    try:
+        url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
+        host = url.host
+    except (httpx.InvalidURL, ValueError):
+        url, host = httpx.URL(), ""
+    is_host = ":" in host or re.fullmatch(_HOST, url.raw_host.decode("ascii"))
+    is_port = url.port is None or 0 < url.port < 2**16
+    has_more = url.userinfo or url.path != "/" or url.query or url.fragment
+    # The origin is not shown: there may be a password in it.
+    if not is_host or not is_port or has_more:
+        raise ConfigError(
+            "origins",
+            "wants origins such as 'https://api.box.com', each by its full name; "
+            f"number {number} is none",
+        )
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
+        raise ConfigError(
+            "origins",
+            "wants https origins, plain http for a loopback host alone (RFC 6750 §5); "
+            f"number {number} is neither",
+        )
+    return origin_of(url)
