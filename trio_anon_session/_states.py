@@ -47,7 +47,7 @@ class StateView:
 
         Raises:
             SessionClosedError: the session is closed, or was while waiting.
-            TypeError: `value_or_predicate` is neither a state nor a plain callable.
+            TypeError: ``value_or_predicate`` is neither a state nor a plain callable.
             BaseException: the predicate raised it.
 
         Cancellation: leaves nothing behind. Always a checkpoint.
@@ -78,7 +78,7 @@ class StateView:
         off leaves nothing behind.
 
         Raises:
-            TypeError: `value_or_predicate` is neither a state, a plain callable nor None.
+            TypeError: ``value_or_predicate`` is neither a state, a plain callable nor None.
         """
         if value_or_predicate is not None:
             _check_wanted(value_or_predicate, "a TokenState, a callable or None")

@@ -316,7 +316,7 @@ class SharedTokenManager(Unpicklable):
             drop: called with the token, between two checkpoints.
 
         Raises:
-            TypeError: `drop` is not a plain callable.
+            TypeError: ``drop`` is not a plain callable.
         """
         kind = lazy_kind(drop) if callable(drop) else type(drop).__name__
         if kind is not None:

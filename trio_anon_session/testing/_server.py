@@ -200,7 +200,7 @@ class TokenServer:
         single_token: a new token ends the client's older ones.
         seed: of the tokens and the lifetimes that are drawn.
         keep: how many requests, and how many presented tokens, are kept; None keeps all.
-        keep_tokens: how many issued tokens are kept; by default as many as `keep`. The server
+        keep_tokens: how many issued tokens are kept; by default as many as ``keep``. The server
             does not know older ones any more.
 
     A request body may have 64 KiB; a larger one is answered with 413, and none of it is kept.
