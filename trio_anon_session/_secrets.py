@@ -29,9 +29,9 @@ FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
 HIDDEN = "***"
 _EXCERPT_LIMIT = 300
-_READ_LIMIT = 1_500
+_READ_LIMIT = 1_200
 """Characters of one text that are looked at. The rest is left out."""
-_KNOWN_LIMIT = 1_024
+_KNOWN_LIMIT = 512
 """Characters of one secret that are compared. A longer one is a token, which has no spaces."""
 _RUN = 8
 """Characters of a secret, in a row, that give it away."""
@@ -154,12 +154,16 @@ class Secrets:
     In a thing whose repr shows none of them: a traceback can show the locals of its frames.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_long")
 
     @without_locals
     def __init__(self, *texts: str) -> None:
-        known = (_compared(_plain(text)[:_KNOWN_LIMIT]) for text in texts)
-        self._known = frozenset(filter(None, known))
+        self._know(frozenset(_compared(_plain(text)[:_KNOWN_LIMIT]) for text in texts))
+
+    def _know(self, known: frozenset[str]) -> None:
+        self._known = known - {""}
+        # In one text, to look for a run of characters in all of them.
+        self._long = "\n".join(one for one in known if len(one) >= _RUN)
 
     def __repr__(self) -> str:
         return f"<{len(self._known)} secrets>"
@@ -167,7 +171,7 @@ class Secrets:
     def and_also(self, *others: Secrets) -> Secrets:
         """Return these and others."""
         more = Secrets()
-        more._known = self._known.union(*(other._known for other in others))
+        more._know(self._known.union(*(other._known for other in others)))
         return more
 
     @without_locals
@@ -212,20 +216,14 @@ class Secrets:
 
     def _found_in(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where in a text a secret stands, or ``_RUN`` characters of one."""
-        runs: dict[str, list[int]] = {}
         for start in range(len(text) - _RUN + 1):
-            runs.setdefault(text[start : start + _RUN], []).append(start)
+            if text[start : start + _RUN] in self._long:
+                yield start, start + _RUN
         for known in self._known:
-            if len(known) < _RUN:
-                found = text.find(known)
-                while found >= 0:
-                    yield found, found + len(known)
-                    found = text.find(known, found + 1)
-                continue
-            for start in range(len(known) - _RUN + 1):
-                # Once each: a text and a secret of the same few letters meet everywhere.
-                for found in runs.pop(known[start : start + _RUN], ()):
-                    yield found, found + _RUN
+            found = text.find(known) if len(known) < _RUN else -1
+            while found >= 0:
+                yield found, found + len(known)
+                found = text.find(known, found + 1)
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,6 +21,8 @@ from trio_anon_session.stores import SharedTokenManager
 from .peers import Answer, Lie, Network, Outcome, Transport, answers, lies, outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .measuring import Steps
 
 ROOT = "http://localhost"
@@ -89,7 +92,7 @@ def live(life: Life, steps: Steps | None = None) -> Cost:
     cost = Cost(is_foreign=bool(life.manager), is_looked_at=steps is None)
     network = Network(life.server, life.secret, TOKENS)
     instruments = [] if steps is None else [steps]
-    with listening(cost.shown) if cost.is_looked_at else contextlib.nullcontext():
+    with warnings.catch_warnings(), listening(cost.shown) if cost.is_looked_at else _quiet():
         trio.run(
             _live,
             life,
@@ -99,6 +102,14 @@ def live(life: Life, steps: Steps | None = None) -> Cost:
             instruments=instruments,
         )
     return cost
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # A network that has no end and makes no checkpoint is left in the middle of a read, and with
+    # it the generators of httpcore, of which Trio warns. No real network is like that.
+    warnings.simplefilter("ignore", ResourceWarning)
+    yield
 
 
 class _Manager(FakeTokenManager):
