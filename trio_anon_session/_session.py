@@ -451,7 +451,6 @@ class AnonymousSession(Unpicklable):
         await checkpoint()
         return self._usable_token(options) or await self._hold(options)
 
-    @enable_ki_protection
     def invalidate(self, access_token: str) -> None:
         """Drop the current token, if it is this one: the API said that it is dead.
 
@@ -846,6 +845,8 @@ class AnonymousSession(Unpicklable):
             error, self._rounds, self._secrets(), now=now, latency=now - self._sent_at
         )
 
+    # Not `invalidate`: older Trios put a frame around it, in whose locals the token would be.
+    @enable_ki_protection
     def _drop_token(self, token: TokenInfo) -> None:
         """Make sure that neither this token nor one asked for before now is handed out."""
         self._dropped.add(digest(token.access_token), _drop_of(token, self._now()))
