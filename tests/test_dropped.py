@@ -82,8 +82,8 @@ async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
     manager = FakeTokenManager(make_config(stale_buffer=0.0), lifetime=1e9)
     async with AnonymousSession(manager.config, manager) as session:
 
-        async def drop_all() -> None:
-            for _ in range(LIMIT):
+        async def drop(count: int) -> None:
+            for _ in range(count):
                 session.invalidate(await session.get_access_token())
             manager.sent.clear()
             manager.options.clear()
@@ -91,11 +91,11 @@ async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
 
         tracemalloc.start()
         try:
-            await drop_all()
+            await drop(LIMIT)
             before, _ = tracemalloc.get_traced_memory()
-            await drop_all()
+            await drop(10 * LIMIT)
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    # A digest and three times take some 300 bytes.
-    assert after - before < 50 * LIMIT
+    # A digest and three times take some 300 bytes; whoever counts branches takes some, too.
+    assert after - before < 10 * LIMIT * 100
