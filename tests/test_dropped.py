@@ -97,5 +97,5 @@ async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    # A digest and three times take some 300 bytes; whoever counts branches takes some, too.
+    # A digest and three times take some 300 bytes. Counting branches takes memory as well.
     assert after - before < 10 * LIMIT * 100
