@@ -139,7 +139,7 @@ def test_an_interrupt_at_any_line_ends_the_program() -> None:
     _live(lines, survivors)
     assert len(lines.counts) > 300
     points = {(line, 1) for line in lines.counts}
-    # Where a lock of the gate is held, also when nobody comes after.
+    # Also the last time, where a lock of the gate is taken and no task comes afterwards.
     points |= {at for at in lines.counts.items() if {"_hold", "_wake_held_getters"} & names(at)}
     for at in points:
         interrupted = Lines(at)

@@ -31,7 +31,7 @@ TOKENS = f"t0{TOKEN_CORE}"
 
 @attrs.frozen
 class Life:
-    """Is what the peers of a session say.
+    """What the peers of a session say.
 
     Attributes:
         secret: the client's secret.

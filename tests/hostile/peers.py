@@ -37,7 +37,7 @@ UNITS = (
 
 @attrs.frozen
 class Text:
-    """Is a text: units, each repeated, and an echo of what was sent in the middle.
+    """A text: units, each repeated, and an echo of what was sent in the middle.
 
     Attributes:
         parts: the units, and how often each is repeated.
@@ -113,7 +113,7 @@ ODD_JSON = (
 
 @attrs.frozen
 class Answer:
-    """Is one answer of a server.
+    """One answer of a server.
 
     Attributes:
         status: its status.
@@ -293,7 +293,7 @@ records = st.one_of(
 
 @attrs.frozen
 class Lie:
-    """Is what a store answers a look with.
+    """What a store answers a look with.
 
     Attributes:
         token: the record, the lifetime and the age of a token.
@@ -356,7 +356,7 @@ class SpeechlessError(TokenRequestError):
 
 @attrs.frozen
 class Outcome:
-    """Is what a token manager answers or raises.
+    """What a token manager answers or raises.
 
     Attributes:
         kind: what it does.

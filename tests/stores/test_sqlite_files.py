@@ -274,7 +274,7 @@ def give_to_a_group(folder: Path) -> None:
 @pytest.mark.skipif(os.getegid() != os.geteuid(), reason="this user has no group of its own")
 @pytest.mark.parametrize("mode", [0o770, 0o775, 0o2775])
 async def test_a_directory_of_the_users_own_group(place: Path, mode: int) -> None:
-    """The group that has nobody else in it may write, as where the umask is 002."""
+    """The user's own group may write, as with a umask of 002."""
     os.chmod(place.parent.parent, mode)
     os.chmod(place.parent, mode)
     await kept(SQLiteStore(place))
