@@ -2,14 +2,14 @@
 
 A nursery opened in ``__aenter__`` and closed in ``__aexit__`` would wrap whatever the block
 raises in an ``ExceptionGroup``. `end_nursery` and `settle` end one so that it does not;
-`unwrapped` is for one that is opened and closed in the same function.
+`unwrapped` is for one that is opened and closed in the same function, as in `outcome_of`.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from logging import ERROR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
@@ -17,9 +17,10 @@ from ._errors import SessionClosedError
 from ._logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
+Ts = TypeVarTuple("Ts")
 
 _ENDED = (trio.Cancelled, SessionClosedError)
 """What a block raises because the tasks that serve it have ended."""
@@ -104,6 +105,30 @@ def unwrapped() -> Iterator[None]:
             # Being raised here has made the group its context.
             error.__context__ = context
             del error
+
+
+async def outcome_of(call: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> object:
+    """Return what an async call returns, or the `Exception` that it raises.
+
+    The call runs in a task of its own. Since Python 3.12 the frames of a traceback hold the
+    frames that called them, with their locals: an error that an object keeps would hold that
+    object, and both would be left for the garbage collector, with every secret they know.
+    """
+    outcomes: list[object] = []
+    with unwrapped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_note_outcome, outcomes, call, *args)
+    # Taken out of the list, which the frames of the error hold.
+    return outcomes.pop()
+
+
+async def _note_outcome(
+    outcomes: list[object], call: Callable[[*Ts], Awaitable[object]], *args: *Ts
+) -> None:
+    try:
+        outcomes.append(await call(*args))
+    except Exception as error:
+        outcomes.append(error)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -15,6 +15,7 @@ from ._errors import (
     as_cause,
     words_of,
 )
+from ._nursery import outcome_of
 from ._secrets import Secrets, client_secrets
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Revocation:
         """Ask until the token is gone, or until a round of attempts has failed."""
         try:
             for attempt in itertools.count(1):
-                cause = await _ask(manager, self.token, self.options)
-                if cause is None:
+                cause = await outcome_of(_ask, manager, self.token, self.options)
+                if not isinstance(cause, Exception):
                     self._succeeded = True
                     return
                 secrets = Secrets(
@@ -77,15 +78,9 @@ class Revocation:
             raise SessionClosedError
 
 
-# No method: the frames of an error would hold the revocation, which holds the error.
-async def _ask(
-    manager: TokenSource, token: TokenInfo, options: TokenRequestOptions | None
-) -> Exception | None:
-    try:
-        await manager.revoke_tokens(token.access_token, options)
-    except Exception as error:
-        return error
-    return None
+# The frames of an error show their arguments: the token is in none of them.
+async def _ask(manager: TokenSource, token: TokenInfo, options: TokenRequestOptions | None) -> None:
+    await manager.revoke_tokens(token.access_token, options)
 
 
 def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> RevocationError:

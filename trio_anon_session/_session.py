@@ -57,7 +57,7 @@ from ._dropped import LIMIT, Drop, DroppedTokens
 from ._errors import ConfigError, SessionClosedError, TokenUnavailableError
 from ._logging import log
 from ._manager import TokenManager, TokenSource
-from ._nursery import end_nursery, settle, worst_of
+from ._nursery import end_nursery, outcome_of, settle, worst_of
 from ._revocation import Revocation
 from ._secrets import Secrets, Unpicklable, client_secrets, digest
 from ._token import TokenInfo, TokenState, check_options, state_at
@@ -748,7 +748,8 @@ class AnonymousSession(Unpicklable):
         # Both clocks before anything is sent: a suspend during the grant counts.
         self._sent_at = self._now()
         wall_offset = -math.inf if self._clock_is_mocked else self._sent_at - time.time()
-        self._conclude(grant, await _ask_for_token(self._manager, grant.options), wall_offset)
+        ask = self._manager.get_tokens_client_credentials_grant
+        self._conclude(grant, await outcome_of(ask, grant.options), wall_offset)
         if not self._closed:
             self._sleep.cancel()
             await self._wake_held_getters()
@@ -957,15 +958,6 @@ def _refuse_asyncio() -> None:
             "this is asyncio, and an AnonymousSession works on Trio alone: start the program with "
             "trio.run(main), or with anyio.run(main, backend='trio')"
         )
-
-
-# No method: the frames of an error would hold the session, which holds the error.
-async def _ask_for_token(manager: TokenSource, options: TokenRequestOptions | None) -> object:
-    # Returned, not raised on: no frame is left that holds its own exception.
-    try:
-        return await manager.get_tokens_client_credentials_grant(options)
-    except Exception as error:
-        return error
 
 
 def _drop_of(token: TokenInfo, now: float) -> Drop:
