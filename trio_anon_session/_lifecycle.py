@@ -1,0 +1,475 @@
+"""`Lifecycle`: the facts about one session's token, and every decision about them.
+
+This module is pure: no Trio call, no clock, no log record, no I/O. Each method of `Lifecycle` is
+one event. It receives the time, changes the facts before it returns, and returns what the session
+has to do. `AnonymousSession` does the waiting and sends the requests.
+
+The life of a token
+    What a token is good for is a function of the token and the time. Nothing stores it.
+
+    =======  ========================================  =====================================
+    state    a caller                                  a token request is due
+    =======  ========================================  =====================================
+    EMPTY    waits                                     while a caller waits
+    FRESH    gets the token                            when the token becomes STALE (eager)
+    STALE    gets the token                            once a caller got it, or now (eager)
+    EXPIRED  waits                                     while a caller waits, or now (eager)
+    =======  ========================================  =====================================
+
+    "Eager" means ``refresh="eager"``, unless no caller has asked for ``idle_timeout`` seconds. A
+    request is sent no earlier than ``min_refresh_interval`` after the last one, and no earlier
+    than the pause after a failure allows. There is one request at a time.
+
+The life of a token request
+    ``start_request`` decides to send it. ``send`` comes when its task runs, just before anything
+    is sent. ``conclude`` receives the answer. ``invalidate`` and ``revoke`` discard a request
+    that has begun: its token is never used, because it may have been granted before the call.
+
+The life of a waiting caller
+    ``take`` has returned None: there is no usable token. The caller calls ``join`` and then
+    ``look``, again and again, each time that the facts may have changed, until ``look`` returns
+    a token or raises. However that ends, it calls ``leave``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._dropped import Drop, DroppedTokens
+from ._errors import SessionClosedError, TokenUnavailableError
+from ._rounds import Failure, Rounds, Schedule
+from ._secrets import digest
+from ._token import TokenInfo, TokenState, state_at
+
+if TYPE_CHECKING:
+    from ._config import Config
+    from ._token import TokenRequestOptions
+
+LOOK_UP_INTERVAL = 60.0
+"""Seconds; the longest sleep. The session notices a suspend of the machine after that time."""
+
+
+class Moment(NamedTuple):
+    """The time of an event.
+
+    A token's age is the larger of what the two clocks say. Trio's clock stands still while the
+    machine is suspended, and the wall clock can be set.
+
+    Attributes:
+        now: seconds on Trio's clock.
+        wall: seconds on the wall clock; None in virtual time, where only Trio's clock counts.
+    """
+
+    now: float
+    wall: float | None
+
+
+class Request:
+    """One token request (RFC 6749 section 4.4.2), from the decision to send it to its answer.
+
+    Attributes:
+        options: what to send along.
+        sent_at: when it was sent, on Trio's clock.
+        wall_offset: Trio's clock minus the wall clock, then.
+        is_discarded: whether its token must not be used.
+        revoked_at: when a caller revoked the session's tokens during the request. A token that
+            was granted before is to be revoked too; a shared one may have been granted later.
+    """
+
+    __slots__ = ("is_discarded", "options", "revoked_at", "sent_at", "wall_offset")
+
+    def __init__(self, options: TokenRequestOptions | None) -> None:
+        self.options = options
+        self.sent_at = self.wall_offset = self.revoked_at = -math.inf
+        self.is_discarded = False
+
+
+class Caller:
+    """One caller that waits for a token.
+
+    Attributes:
+        number: how many callers came before this one.
+        options: what to send along, if this caller has waited longest when a request starts.
+        rounds_failed: how many rounds had failed when it came.
+    """
+
+    __slots__ = ("number", "options", "rounds_failed")
+
+    def __init__(self, number: int, options: TokenRequestOptions | None, failed: int) -> None:
+        self.number = number
+        self.options = options
+        self.rounds_failed = failed
+
+
+class Conclusion(NamedTuple):
+    """What the answer to a token request means.
+
+    Attributes:
+        token: the token that the request got, or None.
+        is_current: whether callers get that token from now on.
+        is_same: whether the session had that very token before.
+        failure: why there is no token, or None.
+        to_revoke: a token that the session has to revoke, or None.
+    """
+
+    token: TokenInfo | None = None
+    is_current: bool = False
+    is_same: bool = False
+    failure: Failure | None = None
+    to_revoke: TokenInfo | None = None
+
+
+class Lifecycle:
+    """Decides for one session.
+
+    Args:
+        config: the settings.
+        schedule: the pauses after failed attempts.
+
+    Attributes:
+        token: the session's token, usable or not.
+        request: the token request that has begun, or None.
+        is_closed: whether the session has ended.
+        asked_at: when a caller last asked for a token, on Trio's clock.
+        fresh_until: the token is FRESH before this time on Trio's clock ...
+        fresh_until_by_wall: ... and before this time on the wall clock. A caller that finds both
+            true may use the token without calling `take`, if it sets ``asked_at``.
+        rounds: the failed attempts.
+    """
+
+    __slots__ = (
+        "_being_revoked",
+        "_callers_total",
+        "_config",
+        "_dropped",
+        "_met_stale",
+        "_revoked",
+        "_sent_at",
+        "_stale_options",
+        "_waiting",
+        "_wall_offset",
+        "asked_at",
+        "fresh_until",
+        "fresh_until_by_wall",
+        "is_closed",
+        "request",
+        "rounds",
+        "token",
+    )
+
+    def __init__(self, config: Config, schedule: Schedule) -> None:
+        self._config = config
+        self.rounds = Rounds(config, schedule)
+        self.is_closed = False
+
+        self.token: TokenInfo | None = None
+        # The token's age on the wall clock counts from its request, as on Trio's clock.
+        self._wall_offset = -math.inf
+        self.fresh_until = self.fresh_until_by_wall = -math.inf
+        # Whether a caller got the token while it was STALE, and the options of the first one.
+        self._met_stale = False
+        self._stale_options: TokenRequestOptions | None = None
+
+        self.request: Request | None = None
+        self._sent_at = -math.inf
+
+        # In the order in which they came.
+        self._waiting: dict[Caller, None] = {}
+        self._callers_total = 0
+        self.asked_at = -math.inf
+
+        self._dropped = DroppedTokens()
+        # These never come back, even if the server grants them again.
+        self._revoked = DroppedTokens()
+        self._being_revoked: set[str] = set()
+
+    # Looks: they change nothing
+
+    def state(self, at: Moment) -> TokenState:
+        """Return what the token is good for."""
+        return state_at(self.token, self._aged(at))
+
+    def expires_in(self, at: Moment) -> float | None:
+        """Return the seconds until callers no longer get the token, or None without one."""
+        # Read once: `AnonymousSession.statistics` may be called in another thread.
+        token = self.token
+        return None if token is None else max(0.0, token.expires_at - self._aged(at))
+
+    def due_at(self, at: Moment) -> float:
+        """Return when to start the next token request, or infinity if none is wanted."""
+        if self.request is not None or self.is_closed:
+            return math.inf
+        is_eager = self._config.refresh == "eager" and not self.is_idle(at)
+        # After a failed round the waiting callers are about to leave with its error.
+        is_awaited = self._waiting and not self.rounds.is_over
+        wanted_at = math.inf
+        match self.state(at):
+            case TokenState.EMPTY if is_awaited:
+                wanted_at = at.now
+            case TokenState.FRESH if is_eager:
+                wanted_at = self._next_boundary(at)
+            case TokenState.STALE if is_eager or self._met_stale:
+                wanted_at = at.now
+            case TokenState.EXPIRED if is_eager or is_awaited:
+                wanted_at = at.now
+        return max(wanted_at, self._gap_ends_at(), self.rounds.retry_at)
+
+    def wake_at(self, at: Moment) -> float:
+        """Return until when the session may sleep if no event comes."""
+        return min(self.due_at(at), self._next_boundary(at), at.now + LOOK_UP_INTERVAL)
+
+    def is_idle(self, at: Moment) -> bool:
+        """Return whether no caller has asked for ``idle_timeout`` seconds."""
+        idle_timeout = self._config.idle_timeout
+        return idle_timeout is not None and at.now - self.asked_at >= idle_timeout
+
+    def callers_can_go(self, at: Moment) -> bool:
+        """Return whether callers wait although the token is usable.
+
+        That happens when a wall clock that ran ahead is set back.
+        """
+        return bool(self._waiting) and self._is_usable(at)
+
+    @property
+    def callers_waiting(self) -> int:
+        """How many callers wait now."""
+        return len(self._waiting)
+
+    @property
+    def callers_total(self) -> int:
+        """How many callers have ever waited."""
+        return self._callers_total
+
+    # Callers
+
+    def take(self, at: Moment, options: TokenRequestOptions | None = None) -> TokenInfo | None:
+        """Return the token if it is usable, FRESH or STALE.
+
+        A STALE token may make a request due: the session has to look at ``due_at``.
+
+        Args:
+            at: the time.
+            options: what to send along, if this caller is the first to get the STALE token.
+        """
+        token = self.token
+        if token is None:
+            return None
+        aged = self._aged(at)
+        if aged >= token.expires_at:
+            return None
+        self.asked_at = at.now
+        if aged >= token.stale_at and not self._met_stale:
+            self._met_stale = True
+            self._stale_options = options
+        return token
+
+    def miss(self, at: Moment) -> None:
+        """Record that a caller that does not wait found no usable token.
+
+        It keeps an eager session from becoming idle, but does not wake an idle one.
+        """
+        if not self.is_idle(at):
+            self.asked_at = at.now
+
+    def join(self, at: Moment, options: TokenRequestOptions | None = None) -> Caller:
+        """Add a caller that waits for a token.
+
+        Raises:
+            TokenRequestError: in the pause after a failed round.
+        """
+        # Even if it gets an error: from now on an idle session is awake.
+        self.asked_at = at.now
+        self.rounds.join(at.now, is_first=not self._waiting)
+        caller = Caller(self._callers_total, options, self.rounds.failed)
+        self._callers_total += 1
+        self._waiting[caller] = None
+        return caller
+
+    def look(self, caller: Caller, at: Moment) -> TokenInfo | None:
+        """Return the token for a waiting caller, or None if it has to wait on.
+
+        Raises:
+            SessionClosedError: the session has ended.
+            TokenRequestError: a round has failed since the caller came.
+        """
+        token = self.take(at)
+        if token is not None:
+            return token
+        if self.is_closed:
+            raise SessionClosedError
+        if self.rounds.failed != caller.rounds_failed:
+            self.rounds.raise_failure(at.now)
+        return None
+
+    def leave(self, caller: Caller) -> None:
+        """Remove a caller: it has a token or an error, or it was cancelled."""
+        del self._waiting[caller]
+
+    # Token requests
+
+    def start_request(self, at: Moment) -> Request | None:
+        """Begin a token request if one is due, and return it."""
+        if self.due_at(at) > at.now:
+            return None
+        # The options of one caller: the one that has waited longest, or else the first that got
+        # the token STALE. Callers that join later have no say.
+        first = next(iter(self._waiting), None)
+        self.request = Request(self._stale_options if first is None else first.options)
+        return self.request
+
+    def send(self, request: Request, at: Moment) -> bool:
+        """Note that a request is about to be sent; False if it is no longer wanted.
+
+        Without it, callers that still wait make another request due.
+        """
+        if request.is_discarded or self.is_closed:
+            self.request = None
+            return False
+        # Both clocks before anything is sent, so that a suspend during the request counts.
+        self._sent_at = request.sent_at = at.now
+        request.wall_offset = -math.inf if at.wall is None else at.now - at.wall
+        return True
+
+    def conclude(self, request: Request, answer: object, at: Moment) -> Conclusion:
+        """Receive the answer to a token request.
+
+        Args:
+            request: the request.
+            answer: what the token manager returned, or the `Exception` that it raised.
+            at: the time.
+        """
+        self.request = None
+        problem = self._problem_with(request, answer, at)
+        to_revoke = self._token_to_revoke(request, answer, at)
+        if self.is_closed:
+            # The answer came while the session was ending.
+            return Conclusion(to_revoke=to_revoke)
+        if problem is not None:
+            failure = self.rounds.fail(problem, at.now, self._gap_ends_at())
+            return Conclusion(failure=failure, to_revoke=to_revoke)
+        assert isinstance(answer, TokenInfo)
+        self.rounds.succeed()
+        if request.is_discarded:
+            return Conclusion(answer, to_revoke=to_revoke)
+        old = self.token
+        self.token = answer
+        self._wall_offset = request.wall_offset
+        self.fresh_until = answer.stale_at
+        self.fresh_until_by_wall = answer.stale_at - request.wall_offset
+        self._met_stale = False
+        self._stale_options = None
+        self._dropped.forget(digest(answer.access_token))
+        is_same = old is not None and old.access_token == answer.access_token
+        return Conclusion(answer, is_current=True, is_same=is_same, to_revoke=to_revoke)
+
+    # Ends
+
+    def invalidate(self, reported: TokenInfo, at: Moment) -> TokenInfo | None:
+        """Drop a token that was reported invalid, if it is the current one and usable.
+
+        A late report about another token changes nothing.
+
+        Returns:
+            The token, if it was dropped.
+        """
+        token = self.token
+        if token is None or token.access_token != reported.access_token:
+            return None
+        if not self._is_usable(at):
+            return None
+        self._drop(token, at)
+        return token
+
+    def revoke(self, at: Moment) -> TokenInfo | None:
+        """Drop the token, and return it: the session has to revoke it at the server."""
+        if self.request is not None:
+            self.request.is_discarded = True
+            self.request.revoked_at = at.now
+        token = self.token
+        if token is not None:
+            self._note_revocation(token, at)
+            self._drop(token, at)
+        return token
+
+    def revoked(self, token: TokenInfo) -> None:
+        """Note that the revocation of a token has ended, successful or not."""
+        self._being_revoked.discard(digest(token.access_token))
+
+    def close(self, at: Moment) -> TokenInfo | None:
+        """End the session. Return a token if the session has to revoke it."""
+        token = self.token if self._config.revoke_on_exit else None
+        if token is not None:
+            self._note_revocation(token, at)
+        self.is_closed = True
+        self._let_go()
+        return token
+
+    # What the events have in common
+
+    def _aged(self, at: Moment) -> float:
+        """Return the time on Trio's clock, by the clock that makes the token older."""
+        return at.now if at.wall is None else max(at.now, at.wall + self._wall_offset)
+
+    def _is_usable(self, at: Moment) -> bool:
+        return self.token is not None and self._aged(at) < self.token.expires_at
+
+    def _next_boundary(self, at: Moment) -> float:
+        """Return when, on Trio's clock, time alone brings the next state."""
+        token, aged = self.token, self._aged(at)
+        if token is None or aged >= token.expires_at:
+            return math.inf
+        boundary = token.stale_at if aged < token.stale_at else token.expires_at
+        return boundary - (aged - at.now)
+
+    def _gap_ends_at(self) -> float:
+        return self._sent_at + self._config.min_refresh_interval
+
+    def _problem_with(self, request: Request, answer: object, at: Moment) -> Exception | None:
+        """Return what makes an answer a failed attempt, or None if nothing does."""
+        if isinstance(answer, Exception):
+            return answer
+        if not isinstance(answer, TokenInfo):
+            return TokenUnavailableError(
+                f"the token manager answered with {type(answer).__name__}, not TokenInfo"
+            )
+        aged = at.now if at.wall is None else max(at.now, at.wall + request.wall_offset)
+        if aged >= answer.expires_at:
+            return TokenUnavailableError("the token had expired when it arrived")
+        name = digest(answer.access_token)
+        if self._revoked.get(name) is not None:
+            return TokenUnavailableError("the token is one that was to be revoked")
+        if self._dropped.refuse(name, answer.sent_at):
+            return TokenUnavailableError("the shared token is one that was dropped")
+        return None
+
+    def _token_to_revoke(self, request: Request, answer: object, at: Moment) -> TokenInfo | None:
+        """Return the token of an answer if it came too late for `revoke`, or for the end."""
+        ends_now = self.is_closed and self._config.revoke_on_exit
+        if not isinstance(answer, TokenInfo):
+            return None
+        if not ends_now and answer.sent_at > request.revoked_at:
+            return None
+        # The server may have granted a token again that the session is revoking.
+        is_under_way = digest(answer.access_token) in self._being_revoked
+        self._note_revocation(answer, at)
+        return None if is_under_way else answer
+
+    def _note_revocation(self, token: TokenInfo, at: Moment) -> None:
+        self._revoked.add(digest(token.access_token), _drop_of(token, at))
+        self._being_revoked.add(digest(token.access_token))
+
+    def _drop(self, token: TokenInfo, at: Moment) -> None:
+        """Make sure that no caller gets this token, nor one that was requested before now."""
+        self._dropped.add(digest(token.access_token), _drop_of(token, at))
+        self._let_go()
+        if self.request is not None:
+            self.request.is_discarded = True
+
+    def _let_go(self) -> None:
+        self.token = None
+        self.fresh_until = -math.inf
+
+
+def _drop_of(token: TokenInfo, at: Moment) -> Drop:
+    return Drop(at.now, token.sent_at, token.sent_at + token.lifetime)
