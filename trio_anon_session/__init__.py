@@ -48,7 +48,7 @@ from ._errors import (
     TokenRequestError,
     TokenUnavailableError,
 )
-from ._manager import TokenManager, TokenSource
+from ._manager import SharedTokenSource, TokenManager, TokenSource
 from ._session import AnonymousSession
 from ._token import TokenInfo, TokenRequestOptions, TokenState
 from ._version import __version__
@@ -71,6 +71,7 @@ __all__ = [
     "SessionAuth",
     "SessionClosedError",
     "SessionStatistics",
+    "SharedTokenSource",
     "StateChanged",
     "StateView",
     "TokenInfo",

@@ -219,6 +219,11 @@ class Lifecycle:
         """Return until when the session may sleep if no event comes."""
         return min(self.due_at(at), self._next_boundary(at), at.now + LOOK_UP_INTERVAL)
 
+    def request_in(self, at: Moment) -> float | None:
+        """Return the seconds until the next token request, 0 during one, or None."""
+        due_at = at.now if self.request is not None else self.due_at(at)
+        return max(0.0, due_at - at.now) if due_at < math.inf else None
+
     def is_idle(self, at: Moment) -> bool:
         """Return whether no caller has asked for ``idle_timeout`` seconds."""
         idle_timeout = self._config.idle_timeout

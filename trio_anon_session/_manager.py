@@ -12,7 +12,7 @@ import re
 import time
 import warnings
 from http.cookiejar import CookieJar
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 from urllib.parse import urlencode
 from urllib.request import getproxies
 
@@ -115,12 +115,10 @@ class _Once:
 
 
 class TokenSource(Protocol):
-    """Is what a session asks of a token manager.
+    """What a session needs of a token manager.
 
-    A manager that also has ``async forget_token(token)`` is told of a dropped token at once,
-    and has been told before the next grant. One that has ``async watch_drops(drop)`` is given
-    the session's ``invalidate``, to call it with each token that somebody else has dropped,
-    for as long as the session is open.
+    A manager that shares its tokens with other sessions has more: see
+    :class:`SharedTokenSource`.
     """
 
     async def get_tokens_client_credentials_grant(
@@ -131,6 +129,34 @@ class TokenSource(Protocol):
 
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
         """Make one attempt to revoke a token."""
+        ...
+
+
+@runtime_checkable
+class SharedTokenSource(TokenSource, Protocol):
+    """A token manager that hands the same token to several sessions.
+
+    When one session drops a token, because it was reported invalid or is being revoked, the
+    manager must not return that token again, and the other sessions must stop using it. A session
+    treats each manager that has the methods ``drop`` and ``on_drop`` as a shared one.
+    """
+
+    def drop(self, token: TokenInfo) -> None:
+        """Take note that a session has dropped a token. It must not wait.
+
+        The session calls this in its own Trio task. After that, a token is accepted if it is
+        another one, or if its ``sent_at`` is later than this call.
+        """
+        ...
+
+    def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
+        """Register a listener, and return a callable that removes it.
+
+        A session registers one listener when it is entered, and removes it when it ends. The
+        manager calls the listener in the session's Trio run with each token that it has handed
+        out and that another session or process has dropped. The listener does not wait. It
+        ignores a token that its session does not use.
+        """
         ...
 
 

@@ -1,17 +1,19 @@
-"""The end of a nursery: no group, and the block's own exception.
+"""Nurseries whose exceptions come without a group.
 
 A nursery opened in ``__aenter__`` and closed in ``__aexit__`` would wrap whatever the block
-raises in an ``ExceptionGroup``. `end_nursery` and `settle` end one so that it does not;
-`unwrapped` is for one that is opened and closed in the same function, as in `outcome_of`.
+raises in an ``ExceptionGroup``. `Background`, `end_nursery` and `settle` end one so that it does
+not. `unwrapped` is for one that is opened and closed in the same function, as in `outcome_of`.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from logging import ERROR
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._errors import SessionClosedError
 from ._logging import log
@@ -24,6 +26,86 @@ Ts = TypeVarTuple("Ts")
 
 _ENDED = (trio.Cancelled, SessionClosedError)
 """What a block raises because the tasks that serve it have ended."""
+
+
+class Background:
+    """The tasks that serve an ``async with`` block.
+
+    What cancels the block does not cancel them: they end when the block is left, so that the
+    block's own cleanup can still use what they provide. If one of them crashes, the block is
+    cancelled.
+    """
+
+    __slots__ = ("_first", "_is_cancelled", "_manager", "_outer", "_tasks")
+
+    def __init__(self) -> None:
+        # One nursery inside the other: the outer one reports a crash to the block, and the inner
+        # one is shielded.
+        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._outer: trio.Nursery | None = None
+        self._tasks: trio.Nursery | None = None
+        # What was started before the inner one was open.
+        self._first: list[Callable[[], object]] = []
+        self._is_cancelled = False
+
+    async def open(self, at_end: Callable[[], Awaitable[object]]) -> None:
+        """Begin. This is no checkpoint: an interrupt here would leave a nursery open.
+
+        Args:
+            at_end: called once, when the tasks have ended, whatever the reason is. It is called
+                before a crash cancels the block. It must be short, and shield itself.
+        """
+        self._manager = trio.open_nursery(strict_exception_groups=True)
+        self._outer = await self._manager.__aenter__()
+        self._outer.start_soon(self._run, at_end)
+
+    def start_soon(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Start a task."""
+        if self._tasks is None:
+            self._first.append(partial(self.start_soon, task, *args))
+        else:
+            self._tasks.start_soon(task, *args)
+
+    def cancel(self) -> None:
+        """Cancel all tasks."""
+        self._is_cancelled = True
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+
+    async def close(self) -> BaseException | None:
+        """Cancel all tasks, wait for their end, and return what one of them raised, if any."""
+        self.cancel()
+        assert self._manager is not None
+        assert self._outer is not None
+        crash = await end_nursery(self._manager, self._outer)
+        # Nurseries know tasks, whose contexts know what is open in them. In such a circle all of
+        # that, secrets too, would be left to the garbage collector.
+        self._manager = self._outer = self._tasks = None
+        self._first.clear()
+        return crash
+
+    @enable_ki_protection
+    async def _run(self, at_end: Callable[[], Awaitable[object]]) -> None:
+        crash: BaseException | None = None
+        try:
+            async with trio.open_nursery(strict_exception_groups=True) as self._tasks:
+                self._tasks.cancel_scope.shield = True
+                if self._is_cancelled:
+                    self._tasks.cancel_scope.cancel()
+                for start in self._first:
+                    start()
+                await trio.sleep_forever()
+        except BaseExceptionGroup as group:
+            # A group among these is the task's own.
+            crash = worst_of(*group.exceptions)
+        finally:
+            await at_end()  # noqa: ASYNC102  # shields itself
+        if crash is not None:
+            try:
+                raise crash
+            finally:
+                # A frame and an exception that hold each other are left to the collector.
+                del crash
 
 
 async def end_nursery(

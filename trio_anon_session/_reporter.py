@@ -1,7 +1,11 @@
-"""`Reporter`: what happens in a session is counted, logged, and told to those who follow it."""
+"""`Reporter`: counts and logs what a session has decided, and notifies its observers.
+
+It decides nothing: a session without a reporter would do the same.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from logging import DEBUG, ERROR, WARNING
 from typing import TYPE_CHECKING
@@ -10,67 +14,115 @@ from trio.lowlevel import enable_ki_protection
 
 from ._callables import discard_coroutine, lazy_kind
 from ._errors import words_of
-from ._events import Closed, Granted, Invalidated, RefreshFailed, Revoked, StateChanged
+from ._events import (
+    Closed,
+    Granted,
+    Invalidated,
+    RefreshFailed,
+    Revoked,
+    SessionStatistics,
+    StateChanged,
+)
 from ._logging import log, logger
-from ._secrets import fingerprint
+from ._secrets import Secrets, client_secrets, fingerprint
+from ._states import StateView
 from ._token import TokenState
 
 if TYPE_CHECKING:
-    from ._backoff import Rounds
+    from ._config import Config
     from ._errors import RevocationError, TokenRequestError
     from ._events import Event, Observer
-    from ._secrets import Secrets
-    from ._states import StateView
+    from ._rounds import Failure
     from ._token import TokenInfo
 
 WORDS_LIMIT = 1000
 """Characters that are kept of what an error says."""
+_TOKENS = 10
+"""Tokens, the last ones, that are scrubbed from errors."""
 
 
 class Reporter:
-    """Tells of a session. Events are built only where somebody listens.
+    """Reports on one session. It builds an event only if something listens.
 
-    Attributes:
-        grants: token requests that brought a token.
-        failures: token requests that did not.
-        held_total: getters that were ever held.
-        invalidations: tokens that were reported dead.
-        revocations: tokens revoked at the server.
-        same_token_answers: grants that brought the token that was already there.
-        last_error: kind and text of the last failure.
-        states: the view of those who wait for states; None while nobody does.
+    Args:
+        config: whose secrets are kept out of every report.
+        observers: the callables to notify.
     """
 
     __slots__ = (
+        "_client",
+        "_failures",
+        "_grants",
+        "_invalidations",
         "_is_telling",
+        "_last_error",
         "_observers",
+        "_revocations",
+        "_same_token_answers",
         "_state",
         "_to_tell",
-        "failures",
-        "grants",
-        "held_total",
-        "invalidations",
-        "last_error",
-        "revocations",
-        "same_token_answers",
-        "states",
+        "_tokens",
+        "_view",
     )
 
-    def __init__(self, observers: Iterable[Observer]) -> None:
+    def __init__(self, config: Config, observers: Iterable[Observer]) -> None:
         self._observers = checked_observers(observers)
-        # What an observer does may be an event, too, and is told after the one that it is
-        # being told of: all hear of all in the order in which it happened.
+        self._client = Secrets(*client_secrets(config.client_id, config.client_secret))
+        # The last tokens: a server may quote one in an error.
+        self._tokens: deque[Secrets] = deque(maxlen=_TOKENS)
+        # An observer may cause an event. It is reported after the current one, so that all
+        # observers get all events in the order in which they happened.
         self._to_tell: list[Event] = []
         self._is_telling = False
         self._state = TokenState.EMPTY
-        self.grants = 0
-        self.failures = 0
-        self.held_total = 0
-        self.invalidations = 0
-        self.revocations = 0
-        self.same_token_answers = 0
-        self.last_error: str | None = None
-        self.states: StateView | None = None
+        # Made when it is first asked for.
+        self._view: StateView | None = None
+        self._grants = 0
+        self._failures = 0
+        self._invalidations = 0
+        self._revocations = 0
+        self._same_token_answers = 0
+        self._last_error: str | None = None
+
+    def view(self, state: TokenState | None) -> StateView:
+        """Return the view that callers wait on.
+
+        Args:
+            state: the state now, or None for a closed session.
+        """
+        if self._view is None:
+            self._view = StateView(state)
+        return self._view
+
+    def statistics(
+        self,
+        *,
+        consecutive_failures: int,
+        callers_waiting: int,
+        callers_total: int,
+        state: TokenState,
+        expires_in: float | None,
+        next_refresh_in: float | None,
+    ) -> SessionStatistics:
+        """Return the counts so far, with these facts of the session."""
+        return SessionStatistics(
+            grants=self._grants,
+            failures=self._failures,
+            consecutive_failures=consecutive_failures,
+            getters_held=callers_waiting,
+            getters_held_total=callers_total,
+            invalidations=self._invalidations,
+            revocations=self._revocations,
+            same_token_answers=self._same_token_answers,
+            last_error=self._last_error,
+            state=state,
+            expires_in=expires_in,
+            next_refresh_in=next_refresh_in,
+        )
+
+    def keep_secret(self, token: TokenInfo) -> None:
+        """Keep a token out of the reports from now on."""
+        self._tokens.append(Secrets(token.access_token))
 
     def state_is(self, new: TokenState, *facts: Event) -> None:
         """Tell of the state, if it is not the one that was told last, and of what changed it."""
@@ -81,13 +133,21 @@ class Reporter:
         self._to_tell.extend(facts)
         try:
             # The view may have been made since, and have seen more.
-            if self.states is not None and self.states.value is not new:
-                self.states._set(new)
+            if self._view is not None and self._view.value is not new:
+                self._view._set(new)
         finally:
             self._tell()
 
-    def granted(self, token: TokenInfo, new: TokenState, *, now: float, latency: float) -> None:
-        """Tell of a token that getters now get, and of the state that it brought."""
+    def discarded(self) -> None:
+        """Report a token that the session does not use: it was dropped during the request."""
+        self._grants += 1
+
+    def granted(
+        self, token: TokenInfo, new: TokenState, *, is_same: bool, now: float, latency: float
+    ) -> None:
+        """Report a token that callers get from now on, and the state that it brings."""
+        self._grants += 1
+        self._same_token_answers += is_same
         facts = []
         if self._is_heard(DEBUG):
             told = Granted(
@@ -99,33 +159,26 @@ class Reporter:
             facts.append(told)
         self.state_is(new, *facts)
 
-    def failed(
-        self,
-        error: TokenRequestError,
-        rounds: Rounds,
-        secrets: Secrets,
-        *,
-        now: float,
-        latency: float,
-    ) -> None:
-        """Tell of an attempt that brought no token."""
-        self.failures += 1
+    def failed(self, failure: Failure, *, now: float, latency: float) -> None:
+        """Report an attempt that got no token."""
+        self._failures += 1
+        error = failure.error
         said = words_of(error)
-        if rounds.consecutive_failures > 1 and error.next_step:
-            # Said once is enough in a log that has a line for each attempt.
+        if failure.consecutive_failures > 1 and error.next_step:
+            # One record with the advice is enough: the log has a record for each attempt.
             said = said.removesuffix(f". {error.next_step}")
-        self.last_error = f"{type(error).__name__}: {_shown(error, said, secrets)}"
-        # A token manager of somebody else's may have put anything there.
+        self._last_error = f"{type(error).__name__}: {self._shown(error, said)}"
+        # A foreign token manager may have put anything there.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None
         if self._is_heard(_failure_level(retryable=retryable)):
             self._tell(
                 RefreshFailed(
-                    error=self.last_error,
-                    attempt=rounds.attempts,
-                    consecutive_failures=rounds.consecutive_failures,
-                    retry_in=rounds.retry_at - now,
-                    round_over=rounds.is_over,
+                    error=self._last_error,
+                    attempt=failure.attempts,
+                    consecutive_failures=failure.consecutive_failures,
+                    retry_in=failure.retry_at - now,
+                    round_over=failure.round_over,
                     latency=latency,
                     kind=type(error).__name__,
                     retryable=retryable,
@@ -134,21 +187,26 @@ class Reporter:
             )
 
     def invalidated(self, token: TokenInfo, new: TokenState) -> None:
-        """Tell of a token that was reported dead, and of the state without it."""
-        self.invalidations += 1
+        """Report a token that was reported invalid, and the state without it."""
+        self._invalidations += 1
         facts = [Invalidated(fingerprint(token.access_token))] if self._is_heard(DEBUG) else []
         self.state_is(new, *facts)
 
-    def revoked(self, token: TokenInfo, error: RevocationError | None, secrets: Secrets) -> None:
-        """Tell how a revocation ended."""
+    def revoked(self, token: TokenInfo, error: RevocationError | None) -> None:
+        """Report how a revocation ended."""
         said = None
         if error is None:
-            self.revocations += 1
+            self._revocations += 1
         else:
-            said = _shown(error, words_of(error), secrets)
-            self.last_error = f"{type(error).__name__}: {said}"
+            said = self._shown(error, words_of(error))
+            self._last_error = f"{type(error).__name__}: {said}"
         if self._is_heard(DEBUG if error is None else WARNING):
             self._tell(Revoked(fingerprint(token.access_token), said))
+
+    def closing(self) -> None:
+        """Report to callers that wait for a state that the session ends."""
+        if self._view is not None:
+            self._view._set(None)
 
     # An interrupt from the keyboard waits until the block is left.
     @enable_ki_protection
@@ -156,6 +214,11 @@ class Reporter:
         """Tell of the end."""
         if self._is_heard(DEBUG):
             self._tell(Closed())
+
+    def _shown(self, error: TokenRequestError, said: str) -> str:
+        secrets = self._client.and_also(*self._tokens)
+        scrub = secrets.hide if error._is_scrubbed else secrets.quote
+        return scrub(said, limit=WORDS_LIMIT)
 
     def _is_heard(self, level: int) -> bool:
         return bool(self._observers) or logger.isEnabledFor(level)
@@ -193,11 +256,6 @@ class Reporter:
                         "an observer returned a coroutine on %s: it must be a plain callable",
                         type(event).__name__,
                     )
-
-
-def _shown(error: TokenRequestError, said: str, secrets: Secrets) -> str:
-    scrub = secrets.hide if error._is_scrubbed else secrets.quote
-    return scrub(said, limit=WORDS_LIMIT)
 
 
 def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._backoff import retry_pause
+from ._backoff import RetrySchedule
 from ._errors import (
     RevocationError,
     SessionClosedError,
@@ -45,6 +45,7 @@ class Revocation:
 
     async def run(self, manager: TokenSource, config: Config) -> None:
         """Ask until the token is gone, or until a round of attempts has failed."""
+        schedule = RetrySchedule(config)
         try:
             for attempt in itertools.count(1):
                 cause = await outcome_of(_ask, manager, self.token, self.options)
@@ -56,7 +57,7 @@ class Revocation:
                     self.token.access_token,
                 )
                 error = _revocation_error(cause, attempt, secrets)
-                pause = retry_pause(config, attempt, error)
+                pause = schedule.next_pause(attempt, error)
                 if pause is None:
                     self.error, self._cause = error, as_cause(cause)
                     return

@@ -225,14 +225,14 @@ class _Looks:
         kept = [
             (there, its)
             for there, its in self._watched
-            if (other := there()) is not None and other is not session and not other._closed
+            if (other := there()) is not None and other is not session and not other.is_closed
         ]
         self._watched = (*kept, (weakref.ref(session), attributes))
 
     def _look(self) -> Iterator[tuple[SessionStatistics, dict[str, AttributeValue]]]:
         for there, attributes in self._watched:
             session = there()
-            if session is not None and not session._closed:
+            if session is not None and not session.is_closed:
                 yield session.statistics(), attributes
 
     def _look_at(

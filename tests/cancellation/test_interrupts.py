@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(trio_anon_session.__file__).parent
 MODULES = {
     str(PACKAGE / f"_{name}.py")
-    for name in ("backoff", "nursery", "reporter", "revocation", "session", "states")
+    for name in (
+        *("backoff", "gate", "lifecycle", "misuse", "nursery", "reporter", "revocation"),
+        *("rounds", "session", "states"),
+    )
 }
 CTRL_C = signal.SIGINT
 
@@ -140,7 +143,7 @@ def test_an_interrupt_at_any_line_ends_the_program() -> None:
     assert len(lines.counts) > 300
     points = {(line, 1) for line in lines.counts}
     # Also the last time, where a lock of the gate is taken and no task comes afterwards.
-    points |= {at for at in lines.counts.items() if {"_hold", "_wake_held_getters"} & names(at)}
+    points |= {at for at in lines.counts.items() if {"wait_for", "wake_all", "_wait_for_token"} & names(at)}
     for at in points:
         interrupted = Lines(at)
         try:

@@ -1113,7 +1113,8 @@ async def test_promise_20_an_interrupt_waits_until_the_block_is_left(
     async with AnonymousSession(manager.config, manager, observers=[look]):
         assert not trio.lowlevel.currently_ki_protected()
     trio.lowlevel.remove_instrument(instrument)
-    assert protected == [True, True]
+    assert len(protected) > 1
+    assert all(protected)
 
 
 async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:

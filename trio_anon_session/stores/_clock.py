@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import trio
 
-from .._session import is_mocked
+from .._clocks import is_mocked
 
 # Goes on while the machine is suspended, and cannot be set. Where there is none, as on
 # Windows and macOS, the other one does without the first or can do both.

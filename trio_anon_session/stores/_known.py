@@ -52,7 +52,7 @@ class KnownTokens:
         self._last = ""
         self._dropped = DroppedTokens()
         self.untold: list[str] = []
-        self.listeners: list[Callable[[str], object]] = []
+        self.listeners: list[Callable[[TokenInfo], object]] = []
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ class KnownTokens:
         if known is not None:
             # First: what is newer than this note is to be newer than theirs.
             for listener in tuple(self.listeners):
-                listener(known.token.access_token)
+                listener(known.token)
             self._handed_out.pop(mark, None)
         now = trio.current_time()
         if known is None:

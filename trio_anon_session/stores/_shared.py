@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING, Protocol, Self
 import attrs
 import trio
 
-from .._backoff import normal_pause
+from .._backoff import RetrySchedule
 from .._callables import lazy_kind
 from .._config import Config
 from .._errors import TokenRequestError
 from .._logging import log
 from .._manager import TokenSource
-from .._nursery import unwrapped
+from .._nursery import Background, settle, unwrapped
 from .._secrets import Unpicklable
 from .._token import LIFETIME_LIMIT, TokenInfo, TokenState, check_options, state_at
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
@@ -153,6 +153,9 @@ class SharedTokenManager(Unpicklable):
         self._failure_met = (0, -math.inf)
         self._access = StoreAccess()
         self._is_open = False
+        self._background = Background()
+        # Of the task that listens for news, while there are listeners.
+        self._watch = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<SharedTokenManager of {self._manager!r} and {self._store!r}>"
@@ -183,6 +186,8 @@ class SharedTokenManager(Unpicklable):
             with trio.move_on_after(FAREWELL, shield=True):
                 await self.aclose()
             raise
+        await self._background.open(trio.lowlevel.checkpoint)
+        self._watch_if_wanted()
         return self
 
     async def __aexit__(
@@ -191,7 +196,11 @@ class SharedTokenManager(Unpicklable):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        try:
+            crash = await self._background.close()  # noqa: ASYNC102  # shielded within
+        finally:
+            await self.aclose()  # noqa: ASYNC102  # closes also when it is cancelled
+        settle(exc, crash)
 
     async def aclose(self) -> None:
         """Close the store, and the inner manager.
@@ -282,60 +291,53 @@ class SharedTokenManager(Unpicklable):
         check_options(options)
         hidden = _Hidden(token)
         del token
-        await self.forget_token(hidden.text)
+        self._known.drop_here(mark_of(hidden.text))
+        await self._deliver_now()
         await self._manager.revoke_tokens(hidden.text, options)
 
     @trio.lowlevel.enable_ki_protection
-    async def forget_token(self, token: str) -> None:
-        """Have no process hand the token out any more.
+    def drop(self, token: TokenInfo) -> None:
+        """Make sure that no process hands the token out any more.
 
-        Raises nothing where the store is down: it is told later, and until then the others do
-        not know.
-
-        Cancellation: it is forgotten here, and the store is told later.
-        """
-        mark = mark_of(token)
-        del token
-        self._known.drop_here(mark)
-        try:
-            await self._deliver_drops()
-        finally:
-            if self._known.untold:
-                # Whoever listens is to try again soon.
-                for wait in self._waits:
-                    wait.cancel()
-        await trio.lowlevel.checkpoint()
-
-    @trio.lowlevel.enable_ki_protection
-    async def watch_drops(self, drop: Callable[[str], object]) -> None:
-        """Call ``drop`` with each token handed out here that somebody else reports dead.
-
-        Goes on for ever; a session runs it as one of its tasks, and gives it its ``invalidate``.
+        The store is told in the background. Where it is down, it is told later, and until then the
+        other processes do not know.
 
         Args:
-            drop: called with the token, between two checkpoints.
+            token: the token.
+        """
+        self._known.drop_here(mark_of(token.access_token))
+        # A delivery that has yet to begin takes this one along.
+        if self._is_open and not self._delivering.statistics().tasks_waiting:
+            self._background.start_soon(self._deliver_now)
+
+    @trio.lowlevel.enable_ki_protection
+    def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
+        """Call ``listener`` with each token handed out here that somebody drops.
+
+        Args:
+            listener: called with the token, between two checkpoints.
+
+        Returns:
+            A callable that ends this.
 
         Raises:
-            TypeError: ``drop`` is not a plain callable.
+            TypeError: ``listener`` is not a plain callable.
         """
-        kind = lazy_kind(drop) if callable(drop) else type(drop).__name__
+        kind = lazy_kind(listener) if callable(listener) else type(listener).__name__
         if kind is not None:
-            raise TypeError(f"drop must be a plain callable, not {kind}")
-        self._known.listeners.append(drop)
-        was_deaf = False
-        try:
-            while True:
-                problem = await self._listen()
-                # A store that is down in all is said to be that, and no more. Neither is a lost
-                # connection, if the next one lasts.
-                is_deaf = problem is not None and await self._look_around()
-                if problem is not None and is_deaf and was_deaf:
-                    self._access.say_once(_NO_NEWS, problem)
-                was_deaf = is_deaf
-                del problem
-                await trio.sleep(random.uniform(0.5, 1.0) * PACE)
-        finally:
-            self._known.listeners.remove(drop)
+            raise TypeError(f"listener must be a plain callable, not {kind}")
+        listeners = self._known.listeners
+        listeners.append(listener)
+        if self._is_open and len(listeners) == 1:
+            self._watch_if_wanted()
+
+        def stop() -> None:
+            if listener in listeners:
+                listeners.remove(listener)
+            if not listeners:
+                self._watch.cancel()
+
+        return stop
 
     async def look_at_store(self) -> StoreStatus:
         """Return what is in the store now, to be shown.
@@ -350,6 +352,36 @@ class SharedTokenManager(Unpicklable):
         raise StoreError(self._access.why)
 
     # The store
+
+    def _watch_if_wanted(self) -> None:
+        if self._known.listeners:
+            self._watch = trio.CancelScope()
+            self._background.start_soon(self._watch_drops, self._watch)
+
+    async def _watch_drops(self, scope: trio.CancelScope) -> None:
+        """Look around with each piece of news, for as long as there are listeners."""
+        was_deaf = False
+        with scope:
+            while True:
+                problem = await self._listen()
+                # A store that is down in all is said to be that, and no more. Neither is a lost
+                # connection, if the next one lasts.
+                is_deaf = problem is not None and await self._look_around()
+                if problem is not None and is_deaf and was_deaf:
+                    self._access.say_once(_NO_NEWS, problem)
+                was_deaf = is_deaf
+                del problem
+                await trio.sleep(random.uniform(0.5, 1.0) * PACE)
+
+    async def _deliver_now(self) -> None:
+        try:
+            await self._deliver_drops()
+        finally:
+            if self._known.untold:
+                # Whoever listens is to try again soon.
+                for wait in self._waits:
+                    wait.cancel()
+        await trio.lowlevel.checkpoint()
 
     async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Return a token by way of the store."""
@@ -703,5 +735,5 @@ def _shortest_pause(config: Config, failures: int, error: TokenRequestError) -> 
 
     No more than its session's own pause: else that would meet what it has left itself.
     """
-    pause = normal_pause(config, failures, error)
+    pause = RetrySchedule(config).background_pause(failures, error)
     return pause if error.retry_after is not None else pause / 3

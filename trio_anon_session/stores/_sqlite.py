@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from .._session import is_mocked
+from .._clocks import is_mocked
 from . import _files
 from ._clock import Moment
 from ._entry import Entry

@@ -1,0 +1,104 @@
+"""`Gate` and `Alarm`: where callers wait for a token, and where the session sleeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+CONDITIONS = 8
+"""Conditions over which callers are spread.
+
+A lock lets one task pass each time that Trio runs a batch of tasks. To release 10,000 callers
+takes 2.1 times as long as with a bare event from one, 1.85 from four, 1.8 from eight, and no less
+from more.
+"""
+PORTION = 64
+"""Callers that are woken together at one condition; to wake 100,000 together takes 30 ms."""
+
+
+class Gate:
+    """Callers wait here until the facts change.
+
+    It is made of a few conditions. No task holds their locks across I/O, so a caller that is
+    cancelled waits for its turn at a lock at most.
+    """
+
+    __slots__ = ("_conditions", "_inside")
+
+    def __init__(self) -> None:
+        # Only while callers wait: a program may have thousands of sessions.
+        self._conditions: tuple[trio.Condition, ...] = ()
+        self._inside = 0
+
+    # An interrupt between two lines would leave a lock taken, and every other task would hang.
+    @enable_ki_protection
+    async def wait_for(self, number: int, look: Callable[[], T | None]) -> T:
+        """Wait until a look finds something, and return that.
+
+        Args:
+            number: a number of the caller's own; callers are spread over the conditions by it.
+            look: called first, and each time that `wake_all` was; returns None to wait on.
+        """
+        if not self._inside:
+            self._conditions = tuple(trio.Condition() for _ in range(CONDITIONS))
+        self._inside += 1
+        condition = self._conditions[number % CONDITIONS]
+        try:
+            await condition.acquire()
+            try:
+                while (found := look()) is None:
+                    await condition.wait()
+                return found
+            finally:
+                condition.release()
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._conditions = ()
+
+    @enable_ki_protection
+    async def wake_all(self) -> None:
+        """Let every waiting caller look again, and return when all have."""
+        conditions = self._conditions
+        # Shielded: a lock is held for a moment only, and no caller must be left behind.
+        with trio.CancelScope(shield=True):
+            longest = max((each.statistics().tasks_waiting for each in conditions), default=0)
+            for _ in range(0, longest, PORTION):
+                # In the queue for a lock, this stands behind the callers that were woken before.
+                for condition in conditions:
+                    async with condition:
+                        condition.notify(PORTION)
+            for condition in conditions:
+                async with condition:
+                    pass
+
+
+class Alarm:
+    """Wakes the session's task."""
+
+    __slots__ = ("_sleep",)
+
+    def __init__(self) -> None:
+        self._sleep = trio.CancelScope()
+
+    async def sleep_until(self, time: float) -> None:
+        """Sleep until a time of Trio's clock, or until the alarm rings."""
+        self._sleep = trio.CancelScope(deadline=time)
+        with self._sleep:
+            await trio.sleep_forever()
+
+    def ring(self) -> None:
+        """Wake the task if it sleeps. If it does not, it looks at the facts before it sleeps."""
+        self._sleep.cancel()
+
+    def ring_for(self, time: float) -> None:
+        """Wake the task if it would sleep longer than until this time."""
+        if time < self._sleep.deadline:
+            self._sleep.cancel()
