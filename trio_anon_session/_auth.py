@@ -12,7 +12,7 @@ from ._secrets import Unpicklable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
 
-    from ._session import AnonymousSession
+    from ._flow import Session
 
 
 class SessionAuth(httpx.Auth, Unpicklable):
@@ -36,7 +36,7 @@ class SessionAuth(httpx.Auth, Unpicklable):
     A client of httpx2 takes :class:`trio_anon_session.httpx2.SessionAuth`.
 
     Args:
-        session: an open session.
+        session: an open :class:`AnonymousSession`.
         origins: where the token may go, as ``scheme://host[:port]``; by default the
             config's API root and ``https://upload.box.com``.
 
@@ -44,7 +44,7 @@ class SessionAuth(httpx.Auth, Unpicklable):
         ConfigError: for an origin that is none, or is not https.
     """
 
-    def __init__(self, session: AnonymousSession, *, origins: Iterable[str] | None = None) -> None:
+    def __init__(self, session: Session, *, origins: Iterable[str] | None = None) -> None:
         self._flow = TokenFlow(httpx, session, origins)
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from types import ModuleType
 
-    from ._session import AnonymousSession
+    from ._config import Config
 
 NOT_REPLAYED = "trio_anon_session.not_replayed"
 """Key of a response's extensions: why a request with a dead token was not sent again."""
@@ -52,6 +52,30 @@ _WARNED_ORIGINS = 100
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
 """Key of a request's extensions: the header that was set here, to tell it from a user's own."""
+
+
+class Session(Protocol):
+    """What an auth needs of an `AnonymousSession`.
+
+    `AnonymousSession.auth` returns an auth, so importing that class here would be a cycle.
+    """
+
+    @property
+    def config(self) -> Config:
+        """The settings; they give the default origins."""
+        ...
+
+    def get_access_token_nowait(self) -> str:
+        """Return a usable token, or raise `trio.WouldBlock`."""
+        ...
+
+    async def get_access_token(self) -> str:
+        """Return a usable token; wait for it if there is none."""
+        ...
+
+    def invalidate(self, access_token: str) -> None:
+        """Drop this token, so that no caller gets it again."""
+        ...
 
 
 class _Request(Protocol):
@@ -107,9 +131,7 @@ class TokenFlow:
         ConfigError: for an origin that is none, or is not https.
     """
 
-    def __init__(
-        self, http: ModuleType, session: AnonymousSession, origins: Iterable[str] | None
-    ) -> None:
+    def __init__(self, http: ModuleType, session: Session, origins: Iterable[str] | None) -> None:
         self._http = http
         self._session = session
         self._has_default_origins = origins is None

@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
 
-    from ._session import AnonymousSession
+    from ._flow import Session
 
 __all__ = ["SessionAuth"]
 
@@ -41,7 +41,7 @@ class SessionAuth(httpx2.Auth, Unpicklable):
     ``httpx2.RequestError``.
 
     Args:
-        session: an open session.
+        session: an open :class:`~trio_anon_session.AnonymousSession`.
         origins: where the token may go, as ``scheme://host[:port]``; by default the
             config's API root and ``https://upload.box.com``.
 
@@ -49,7 +49,7 @@ class SessionAuth(httpx2.Auth, Unpicklable):
         ConfigError: for an origin that is none, or is not https.
     """
 
-    def __init__(self, session: AnonymousSession, *, origins: Iterable[str] | None = None) -> None:
+    def __init__(self, session: Session, *, origins: Iterable[str] | None = None) -> None:
         self._flow = TokenFlow(httpx2, session, origins)
 
     def __repr__(self) -> str:
