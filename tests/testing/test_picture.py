@@ -14,7 +14,6 @@ from trio_anon_session.testing._timelines.picture import (
     GLYPHS,
     NARROWEST,
     Picture,
-    draw_svg,
     draw_text,
     lay_out,
 )
@@ -26,6 +25,7 @@ from trio_anon_session.testing._timelines.record import (
     Story,
     TokenLife,
 )
+from trio_anon_session.testing._timelines.svg import draw_svg
 
 if TYPE_CHECKING:
     from collections.abc import Callable

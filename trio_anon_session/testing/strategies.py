@@ -26,7 +26,6 @@ import attrs
 from hypothesis import strategies as st
 
 from ._timelines.draws import TICK, Strategy, among, lists_up_to, moments_about, seconds_up_to
-from ._timelines.log import Ask
 from ._timelines.run import (
     BrokenPromiseError,
     BrokenTimelineError,
@@ -41,6 +40,7 @@ from ._timelines.timeline import (
     PASSING_KINDS,
     Action,
     Answer,
+    Ask,
     Get,
     Invalidate,
     Kill,

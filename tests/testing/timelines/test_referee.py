@@ -49,9 +49,10 @@ from trio_anon_session.testing._timelines.log import (
     Stopped,
 )
 from trio_anon_session.testing._timelines.names import token_names
-from trio_anon_session.testing._timelines.picture import draw_svg, draw_text
+from trio_anon_session.testing._timelines.picture import draw_text
 from trio_anon_session.testing._timelines.referee import judge
 from trio_anon_session.testing._timelines.story import tell
+from trio_anon_session.testing._timelines.svg import draw_svg
 from trio_anon_session.testing.strategies import (
     Answer,
     Get,
@@ -68,7 +69,8 @@ from trio_anon_session.testing.strategies import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trio_anon_session.testing._timelines.log import Ask, Happening
+    from trio_anon_session.testing._timelines.log import Happening
+    from trio_anon_session.testing._timelines.timeline import Ask
 
 Log = tuple[Entry, ...]
 

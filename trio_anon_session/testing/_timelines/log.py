@@ -9,9 +9,7 @@ import attrs
 if TYPE_CHECKING:
     from ..._events import SessionStatistics
     from ..._token import TokenInfo
-    from .timeline import Answer, AnswerKind
-
-Ask = Literal["get", "nowait", "exchange", "use"]
+    from .timeline import Answer, AnswerKind, Ask
 
 
 @attrs.frozen

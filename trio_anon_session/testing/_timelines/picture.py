@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from .svg import CELL, EDGE, render_svg
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -117,16 +115,6 @@ def draw_text(story: Story, *, width: int = 100) -> str:
         *_legend_text(picture),
     ]
     return "\n".join(line.rstrip() for line in canvas)
-
-
-def draw_svg(story: Story, *, width: int = 960) -> str:
-    """Draw the same picture as SVG, self-contained, for light and dark pages.
-
-    Args:
-        story: what happened.
-        width: of the drawing, in pixels; a narrower one than 40 characters is scaled down.
-    """
-    return render_svg(lay_out(story, cells=(width - 2 * EDGE) // CELL), width=width)
 
 
 # What both drawings show, in cells

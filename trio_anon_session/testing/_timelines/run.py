@@ -45,10 +45,11 @@ from .log import (
     WallSet,
 )
 from .names import token_names
-from .picture import draw_svg, draw_text
+from .picture import draw_text
 from .record import Breach
 from .referee import judge
 from .story import tell
+from .svg import draw_svg
 from .timeline import Get, Invalidate, Kill, Revoke, SetWall, Suspend, Timeline
 from .turns import Tripwire, Turns
 
@@ -59,9 +60,9 @@ if TYPE_CHECKING:
     from ..._events import Event
     from ..._token import TokenInfo, TokenRequestOptions
     from .._server import Receive, Scope, Send, TokenServer
-    from .log import Ask, Happening
+    from .log import Happening
     from .record import Story
-    from .timeline import Action, Answer
+    from .timeline import Action, Answer, Ask
 
 STEPS_LIMIT = 2000
 """Steps of tasks at one moment of time, for each getter and for the rest, before it is

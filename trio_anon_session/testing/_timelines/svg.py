@@ -6,10 +6,13 @@ import textwrap
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+from .picture import lay_out
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .picture import Kind, Picture, Row
+    from .record import Story
 
 # In pixels: a cell, a row, and the margin around the whole.
 CELL = 8
@@ -64,8 +67,14 @@ STYLE = """
 """
 
 
-def render_svg(picture: Picture, *, width: int) -> str:
-    """Draw a laid out picture as SVG."""
+def draw_svg(story: Story, *, width: int = 960) -> str:
+    """Draw the picture of a timeline as SVG, self-contained, for light and dark pages.
+
+    Args:
+        story: what happened.
+        width: of the drawing, in pixels; a narrower one than 40 characters is scaled down.
+    """
+    picture = lay_out(story, cells=(width - 2 * EDGE) // CELL)
     heading = picture.heading_lines
     top = EDGE + LINE * len(heading)
     axis = top + LINE * (1 + max((tick.level for tick in picture.ticks), default=0)) + 12

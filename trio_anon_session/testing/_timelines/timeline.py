@@ -11,13 +11,13 @@ import attrs
 from ..._config import Config
 from .._faults import Fault, FaultPlan
 from .._server import Client, TokenServer
-from .log import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..._errors import TokenRequestError
 
+Ask = Literal["get", "nowait", "exchange", "use"]
 AnswerKind = Literal[
     "token",
     "unavailable",
