@@ -32,7 +32,8 @@ from trio_anon_session import (
 )
 from trio_anon_session._cli import cli
 from trio_anon_session._cli._scene import Scene, cause_trouble, work
-from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar, tell
+from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar
+from trio_anon_session._cli._wording import tell
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
 if TYPE_CHECKING:

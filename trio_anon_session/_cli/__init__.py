@@ -5,10 +5,11 @@
 ``_settings``    where each setting comes from: flags, environment, file
 ``_store``       which store tokens are shared in, and what seals them there
 ``_flags``       the flags that several subcommands have, ``--show-config``
+``_wording``     events in words
 ``_tokens``      ``token`` and ``revoke``
 ``_watch``       ``watch``
-``_view``        a session on the terminal, for ``watch`` and ``demo``
 ``_fleet``       those who share its token, for ``watch``
+``_view``        a session on the terminal, for ``watch`` and ``demo``
 ``_doctor``      ``doctor``
 ``_checks``      what ``doctor`` looks at: one function for each check
 ``_demo``        ``demo``

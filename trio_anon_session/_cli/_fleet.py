@@ -8,7 +8,7 @@ import trio
 
 from .._events import Granted, Invalidated
 from ..stores import StoreError, StoreStatus
-from ._view import tell
+from ._wording import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable

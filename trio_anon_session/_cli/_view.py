@@ -18,8 +18,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .._events import Granted, Invalidated, RefreshFailed, Revoked, StateChanged
+from .._events import Granted, RefreshFailed
 from .._token import TokenState
+from ._wording import failure_text, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -53,31 +54,6 @@ def age_bar(session: AnonymousSession, now: float, width: int = BAR_WIDTH) -> st
     cells[place(token.stale_at)] = "S"
     cells[place(token.expires_at)] = "E"
     return "".join(cells)
-
-
-def tell(event: Event) -> str | None:
-    """Return an event in words, or None if it is no news."""
-    match event:
-        case Granted():
-            return (
-                f"+ token {event.fingerprint} after {event.latency:.2f} s, "
-                f"good for {event.expires_in:.1f} s"
-            )
-        case RefreshFailed():
-            return f"! attempt failed, next in {event.retry_in:.2f} s: {_said(event)}"
-        case Invalidated():
-            return f"- token {event.fingerprint} was reported dead, and dropped"
-        case Revoked(error=None):
-            return f"- token {event.fingerprint} was revoked"
-        case Revoked():
-            return f"! token {event.fingerprint} was not revoked: {event.error}"
-        case StateChanged(new=TokenState.EXPIRED):
-            return "- the token has expired; getters are held"
-    return None
-
-
-def _said(event: RefreshFailed) -> str:
-    return event.error.removeprefix(f"{event.kind}: ")
 
 
 @attrs.define
@@ -132,7 +108,7 @@ class View:
             case Granted():
                 self._trouble = ""
             case RefreshFailed():
-                said = _said(event)
+                said = failure_text(event)
                 # The first of several says what to do, and the others do not again.
                 self._trouble = self._trouble if self._trouble.startswith(said) else said
         told = tell(event) if self.fleet is None else self.fleet.tell(event)
