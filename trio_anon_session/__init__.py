@@ -5,6 +5,7 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ===============  ========================================================
 ``_secrets``     scrubbing, fingerprints, no pickles, no locals
 ``_values``      equality, hash and repr of the frozen classes
+``_clocks``      whether time is virtual
 ``_callables``   callables that users give, and that are async by mistake
 ``_logging``     records of ``logging``
 ``_errors``      the exception tree

@@ -1,4 +1,4 @@
-"""Clocks: whether time is virtual."""
+"""Trio's clocks: real time and virtual time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def is_mocked(clock: trio.abc.Clock) -> bool:
-    """Return whether time is virtual, so that no other clock goes along with it."""
-    # A program that has not imported trio.testing has no MockClock. To import it here would
-    # double the time that such a program takes to start.
+    """Return whether a clock's time is virtual, so that no other clock advances with it."""
+    # A program that never imported trio.testing has no MockClock, and importing that module here
+    # would double the time that the program takes to start.
     testing = sys.modules.get("trio.testing")
     return testing is not None and isinstance(clock, testing.MockClock)
