@@ -1,8 +1,10 @@
 """One OAuth 2.0 client-credentials token, kept alive for every task of a Trio program.
 
-A map of the package, from the bottom up; imports run one way, upwards only:
+A map of the package, from the bottom up. A module imports only modules above it in this table;
+``lint-imports`` checks this:
 
 ===============  ========================================================
+``_version``     the version
 ``_secrets``     scrubbing, fingerprints, no pickles, no locals
 ``_values``      equality, hash and repr of the frozen classes
 ``_clocks``      whether time is virtual
@@ -12,23 +14,25 @@ A map of the package, from the bottom up; imports run one way, upwards only:
 ``_config``      `Config`
 ``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
 ``_dropped``     tokens that are not to be handed out again
+``_rounds``      failed attempts, counted into rounds: pure, times are passed in
+``_lifecycle``   the facts of a session and every decision about them: pure, too
 ``_backoff``     ``Retry-After``, pauses, rounds of attempts
 ``_events``      what a session tells: events, statistics
 ``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
 ``_advice``      what to do about an error of a token endpoint
 ``_reading``     the body of an answer, within limits
 ``_manager``     `TokenManager`: one grant or revocation over httpx
+``_nursery``     the end of a nursery, without a group
 ``_revocation``  getting one token revoked, however often it takes
 ``_states``      the states, to wait for
 ``_reporter``    counting, logging, telling
-``_nursery``     the end of a nursery, without a group
-``_session``     `AnonymousSession`: gate, refresh, life cycle
 ``_challenges``  the challenges of a ``WWW-Authenticate`` header
 ``_origins``     where a token may go
 ``_body``        a body of which the beginning was read already
 ``_flow``        what an auth does with a request and its answers, for httpx and httpx2
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
-``httpx2``       its twin for clients of httpx2
+``_session``     `AnonymousSession`: gate, refresh, life cycle
+``httpx2``       `SessionAuth` for clients of httpx2
 ``otel``         `OpenTelemetryObserver`: events as metrics and spans
 ``stores``       one token for a fleet, with a map of its own
 ``testing``      the embedded token server and what belongs to it
