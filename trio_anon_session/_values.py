@@ -1,4 +1,4 @@
-"""`Value`: equality, hash and repr of the frozen classes that come with the package."""
+"""`Value`: equality, hash and repr of the frozen classes of the core."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import attrs
 
 
 class Value:
-    """A base for frozen attrs classes: equal where all facts are, and shown with them.
+    """Compare, hash and show a frozen attrs class by its fields, as attrs itself does.
 
-    attrs would write these three methods for each class, and compile them: of an import of
-    trio and httpx with this package, that would be 1 %, and a quarter of the package's share.
+    attrs would generate and compile these methods for each class. The package's ``__init__``
+    says what this saves.
     """
 
     __slots__ = ()
