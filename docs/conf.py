@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     # Variables of types.
     (r"py:class", "P|T"),
     # Private: told of where they are held, or spelt out in a signature.
-    (r"py:class", "AnswerKind|Entry|Key|Leaving|NetworkFailure|Story"),
+    (r"py:class", "AnswerKind|Entry|Key|Leaving|NetworkFailure|Session|Story"),
 ]
 myst_heading_anchors = 3
 
