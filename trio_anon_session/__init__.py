@@ -16,13 +16,15 @@ A map of the package, from the bottom up. A module imports only modules above it
 ``_dropped``     tokens that are not to be handed out again
 ``_rounds``      failed attempts, counted into rounds: pure, times are passed in
 ``_lifecycle``   the facts of a session and every decision about them: pure, too
-``_backoff``     ``Retry-After``, pauses, rounds of attempts
+``_backoff``     ``Retry-After``, and the pauses after failed attempts
 ``_events``      what a session tells: events, statistics
 ``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
 ``_advice``      what to do about an error of a token endpoint
 ``_reading``     the body of an answer, within limits
-``_manager``     `TokenManager`: one grant or revocation over httpx
-``_nursery``     the end of a nursery, without a group
+``_manager``     `TokenManager`: one token request or revocation over httpx
+``_nursery``     background tasks of a block; exceptions without a group
+``_gate``        where callers wait for a token, and where the session sleeps
+``_misuse``      checks that a session is made of the right parts, and used in the right place
 ``_revocation``  getting one token revoked, however often it takes
 ``_states``      the states, to wait for
 ``_reporter``    counting, logging, telling
@@ -31,7 +33,7 @@ A map of the package, from the bottom up. A module imports only modules above it
 ``_body``        a body of which the beginning was read already
 ``_flow``        what an auth does with a request and its answers, for httpx and httpx2
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
-``_session``     `AnonymousSession`: gate, refresh, life cycle
+``_session``     `AnonymousSession`: tasks, waiting, and the effects of decisions
 ``httpx2``       `SessionAuth` for clients of httpx2
 ``otel``         `OpenTelemetryObserver`: events as metrics and spans
 ``stores``       one token for a fleet, with a map of its own
@@ -109,8 +111,8 @@ if TYPE_CHECKING:
 # `import trio_anon_session` may take 1.05 times as long as `import trio, httpx`
 # (python -m benchmarks imports), and takes 1.045 times as long. These measures save, in per cent
 # of `import trio, httpx`, counted in instructions:
-#   3.6  for the events, whose methods attrs generates: imported late, here and in _session
-#   2.2  for trio-util, which StateView needs: imported late, here and in _session
+#   3.6  for the events, whose methods attrs generates: imported late, with _reporter, in _session
+#   2.2  for trio-util, which StateView needs: imported late, here and in _reporter
 #   1.0  for SessionAuth: imported late, here and in _session
 #   1.1  for _values.Value, instead of the methods that attrs generates
 #   0.7  for the table of checks in _config, instead of validators of attrs

@@ -25,7 +25,6 @@ from ._events import (
 )
 from ._logging import log, logger
 from ._secrets import Secrets, client_secrets, fingerprint
-from ._states import StateView
 from ._token import TokenState
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from ._errors import RevocationError, TokenRequestError
     from ._events import Event, Observer
     from ._rounds import Failure
+    from ._states import StateView
     from ._token import TokenInfo
 
 WORDS_LIMIT = 1000
@@ -91,6 +91,9 @@ class Reporter:
             state: the state now, or None for a closed session.
         """
         if self._view is None:
+            # Late, for a fast import: see __init__.py.
+            from ._states import StateView
+
             self._view = StateView(state)
         return self._view
 

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, NoReturn, Self, final
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection
 
-from ._auth import SessionAuth
 from ._backoff import RetrySchedule
 from ._clocks import is_mocked
 from ._errors import SessionClosedError
@@ -47,7 +46,6 @@ from ._misuse import (
     refuse_unopened,
 )
 from ._nursery import Background, settle, worst_of
-from ._reporter import Reporter
 from ._revocation import Revocation
 from ._secrets import Unpicklable
 from ._token import TokenInfo, TokenState, check_options
@@ -56,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from ._auth import SessionAuth
     from ._config import Config
     from ._events import Observer, SessionStatistics
     from ._lifecycle import Caller
@@ -111,6 +110,9 @@ class AnonymousSession(Unpicklable):
         *,
         observers: Iterable[Observer] = (),
     ) -> None:
+        # Late, for a fast import: see __init__.py.
+        from ._reporter import Reporter
+
         check_parts(config, token_manager)
         self._config = config
         self._manager = TokenManager(config) if token_manager is None else token_manager
@@ -399,6 +401,9 @@ class AnonymousSession(Unpicklable):
         Args:
             origins: as for :class:`SessionAuth`.
         """
+        # Late, for a fast import: see __init__.py.
+        from ._auth import SessionAuth
+
         return SessionAuth(self, origins=origins)
 
     # Callers
