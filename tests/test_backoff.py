@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from trio_anon_session import (
     Config,
@@ -22,10 +21,11 @@ from trio_anon_session import (
     TokenRequestError,
     TokenUnavailableError,
 )
-from trio_anon_session._backoff import Rounds, normal_pause, parse_retry_after, retry_pause
+from trio_anon_session._backoff import RetrySchedule, parse_retry_after
+from trio_anon_session._rounds import Rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOW_UNIX = NOW.timestamp()
@@ -187,9 +187,8 @@ class TestNormalPause:
     )
     def test_bounds(self, attempt: int, interval: float, cap: float) -> None:
         """The interval doubles, is jittered from half to one and a half, and is capped."""
-        pause = normal_pause(
-            config(retry_interval=interval, max_retry_interval=cap), attempt, failed()
-        )
+        limits = config(retry_interval=interval, max_retry_interval=cap)
+        pause = RetrySchedule(limits).background_pause(attempt, failed())
         doubled = interval * 2 ** (attempt - 1)
         assert min(doubled * 0.5, cap) <= pause <= min(doubled * 1.5, cap)
 
@@ -199,7 +198,7 @@ class TestNormalPause:
     )
     def test_defaults(self, attempt: int, least: float, most: float) -> None:
         """With the defaults the pauses are those of Box's SDK, up to a minute."""
-        pauses = [normal_pause(config(), attempt, failed()) for _ in range(200)]
+        pauses = [RetrySchedule(config()).background_pause(attempt, failed()) for _ in range(200)]
         assert least <= min(pauses) <= max(pauses) <= most
         if least < most:
             assert len(set(pauses)) > 50
@@ -207,38 +206,41 @@ class TestNormalPause:
     @pytest.mark.parametrize("attempt", [61, 1024, 1025, 10**6, 10**30, 10**400])
     def test_huge_attempts(self, attempt: int) -> None:
         """After any number of failures the pause is the longest one."""
-        assert normal_pause(config(), attempt, failed()) == 60.0
+        assert RetrySchedule(config()).background_pause(attempt, failed()) == 60.0
 
     @given(st.floats(0, 1e300), st.floats(1e-3, 1e6), st.integers(1, 10**6))
     def test_retry_after(self, asked: float, cap: float, attempt: int) -> None:
         """What the server asked for is taken as it is, up to the cap."""
         limits = config(max_retry_interval=cap)
-        assert normal_pause(limits, attempt, failed(asked)) == min(asked, cap)
+        assert RetrySchedule(limits).background_pause(attempt, failed(asked)) == min(asked, cap)
 
     @pytest.mark.parametrize("asked", [math.inf, 10**400, 61])
     def test_huge_retry_after(self, asked: Any) -> None:
         """However long the server asks for, the cap holds."""
-        assert normal_pause(config(), 1, failed(asked)) == 60.0
+        assert RetrySchedule(config()).background_pause(1, failed(asked)) == 60.0
 
     @pytest.mark.parametrize("asked", [None, math.nan, -1.0, -math.inf, "5", [5], object()])
     def test_nonsense_retry_after(self, asked: Any) -> None:
         """What a strange token manager put there instead of seconds is passed over."""
-        assert 1.0 <= normal_pause(config(), 1, failed(asked)) <= 3.0
+        assert 1.0 <= RetrySchedule(config()).background_pause(1, failed(asked)) <= 3.0
 
 
 class TestRetryPause:
     def test_normal_schedule(self) -> None:
         """Without a strategy the normal schedule holds."""
-        assert 1.0 <= (retry_pause(config(), 1, failed()) or 0.0) <= 3.0
-        assert retry_pause(config(), 1, failed(7.0)) == 7.0
-        assert retry_pause(config(), 1, failed(0.0)) == 0.0
+        assert 1.0 <= (RetrySchedule(config()).next_pause(1, failed()) or 0.0) <= 3.0
+        assert RetrySchedule(config()).next_pause(1, failed(7.0)) == 7.0
+        assert RetrySchedule(config()).next_pause(1, failed(0.0)) == 0.0
 
     @pytest.mark.parametrize("max_retries", [0, 1, 5])
     @pytest.mark.parametrize("strategy", [None, lambda attempt, error: 1.0], ids=["none", "one"])
     def test_max_retries(self, max_retries: int, strategy: Any) -> None:
         """After the last retry the round is over, with a strategy too."""
         limits = config(max_retries=max_retries, retry_strategy=strategy)
-        pauses = [retry_pause(limits, attempt, failed()) for attempt in range(1, max_retries + 3)]
+        pauses = [
+            RetrySchedule(limits).next_pause(attempt, failed())
+            for attempt in range(1, max_retries + 3)
+        ]
         assert [pause is None for pause in pauses] == [False] * max_retries + [True] * 2
 
     @pytest.mark.parametrize(
@@ -254,8 +256,8 @@ class TestRetryPause:
             asked.append(attempt)
             return 1.0
 
-        assert retry_pause(config(), 1, error) is None
-        assert retry_pause(config(retry_strategy=strategy), 1, error) is None
+        assert RetrySchedule(config()).next_pause(1, error) is None
+        assert RetrySchedule(config(retry_strategy=strategy)).next_pause(1, error) is None
         assert asked == []
 
     @pytest.mark.parametrize(
@@ -281,7 +283,7 @@ class TestRetryPause:
     ) -> None:
         """A strategy's seconds hold up to the cap, and its None ends the round quietly."""
         limits = config(retry_strategy=lambda attempt, error: chosen)
-        assert retry_pause(limits, 1, failed(7.0)) == pause
+        assert RetrySchedule(limits).next_pause(1, failed(7.0)) == pause
         assert caplog.records == []
 
     def test_strategy_is_told(self) -> None:
@@ -294,8 +296,8 @@ class TestRetryPause:
 
         limits = config(retry_strategy=strategy)
         first, second = failed(), MalformedTokenResponseError("what?")
-        retry_pause(limits, 1, first)
-        retry_pause(limits, 2, second)
+        RetrySchedule(limits).next_pause(1, first)
+        RetrySchedule(limits).next_pause(2, second)
         assert told == [(1, first), (2, second)]
         assert told[1][1] is second
 
@@ -321,7 +323,7 @@ class TestRetryPause:
     def test_nonsense(self, nonsense: Any, caplog: pytest.LogCaptureFixture) -> None:
         """A strategy that returns no number of seconds ends the round, and is logged."""
         limits = config(retry_strategy=lambda attempt, error: nonsense)
-        assert retry_pause(limits, 1, failed()) is None
+        assert RetrySchedule(limits).next_pause(1, failed()) is None
         (record,) = caplog.records
         assert (record.name, record.levelno) == ("trio_anon_session", logging.ERROR)
         assert "retry_strategy" in record.getMessage()
@@ -333,7 +335,7 @@ class TestRetryPause:
         def strategy(attempt: int, error: TokenRequestError) -> float:
             raise problem("client_secret=hunter2")
 
-        assert retry_pause(config(retry_strategy=strategy), 1, failed()) is None
+        assert RetrySchedule(config(retry_strategy=strategy)).next_pause(1, failed()) is None
         (record,) = caplog.records
         assert record.levelno == logging.ERROR
         assert problem.__name__ in record.getMessage()
@@ -351,7 +353,7 @@ class TestRetryPause:
             coroutines.append(pause())
             return coroutines[-1]
 
-        assert retry_pause(config(retry_strategy=strategy), 1, failed()) is None
+        assert RetrySchedule(config(retry_strategy=strategy)).next_pause(1, failed()) is None
         (coroutine,) = coroutines
         assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
         (record,) = caplog.records
@@ -361,8 +363,16 @@ class TestRetryPause:
     @given(st.from_type(object) | st.floats() | st.integers())
     def test_any_strategy(self, chosen: Any) -> None:
         """Whatever a strategy returns, the pause is None or within the limits."""
-        pause = retry_pause(config(retry_strategy=lambda attempt, error: chosen), 1, failed())
+        pause = RetrySchedule(config(retry_strategy=lambda attempt, error: chosen)).next_pause(
+            1, failed()
+        )
         assert pause is None or 0.0 <= pause <= 60.0
+
+
+def rounds_of(**changes: Any) -> Rounds:
+    """Return new rounds of a config with these settings."""
+    limits = config(**changes)
+    return Rounds(limits, RetrySchedule(limits))
 
 
 def told(rounds: Rounds, now: float, *, is_first: bool = True) -> TokenRequestError:
@@ -375,7 +385,7 @@ def told(rounds: Rounds, now: float, *, is_first: bool = True) -> TokenRequestEr
 class TestRounds:
     def test_new(self) -> None:
         """In the beginning nothing has failed, and anybody may join."""
-        rounds = Rounds(config())
+        rounds = rounds_of()
         rounds.join(-math.inf, is_first=True)
         rounds.join(0.0, is_first=False)
         assert (rounds.attempts, rounds.failed, rounds.consecutive_failures) == (0, 0, 0)
@@ -384,10 +394,10 @@ class TestRounds:
 
     def test_between_two_attempts(self) -> None:
         """Who comes between two attempts joins the round."""
-        rounds = Rounds(config())
+        rounds = rounds_of()
         error = failed(4.0)
 
-        assert rounds.fail(error, 100.0, 101.0) is error
+        assert rounds.fail(error, 100.0, 101.0).error is error
         rounds.join(101.0, is_first=False)
 
         assert not rounds.is_over
@@ -395,7 +405,7 @@ class TestRounds:
 
     def test_a_round_is_given_up(self) -> None:
         """Attempts that are long past are not taken off a getter's round."""
-        rounds = Rounds(config(max_retries=1, max_retry_interval=50.0))
+        rounds = rounds_of(max_retries=1, max_retry_interval=50.0)
         rounds.fail(failed(4.0), 100.0, 101.0)
 
         rounds.join(200.0, is_first=True)
@@ -411,7 +421,7 @@ class TestRounds:
     @pytest.mark.parametrize(("now", "is_first"), [(199.9, True), (1e6, False)])
     def test_a_round_goes_on(self, now: float, *, is_first: bool) -> None:
         """A round that all have left for a while, or that somebody waits for, goes on."""
-        rounds = Rounds(config(max_retries=1, max_retry_interval=50.0))
+        rounds = rounds_of(max_retries=1, max_retry_interval=50.0)
         rounds.fail(failed(4.0), 100.0, 101.0)
 
         rounds.join(now, is_first=is_first)
@@ -422,7 +432,7 @@ class TestRounds:
 
     def test_pause_after_the_round(self) -> None:
         """Who comes in the pause after a failed round is told at once, each by an own object."""
-        rounds = Rounds(config(max_retries=1))
+        rounds = rounds_of(max_retries=1)
         rounds.fail(failed(4.0), 100.0, 101.0)
         last = failed(8.0, status_code=503)
         rounds.fail(last, 104.0, 105.0)
@@ -443,7 +453,7 @@ class TestRounds:
 
     def test_after_the_pause(self) -> None:
         """The first one after the pause, at its very end, opens a new round."""
-        rounds = Rounds(config(max_retries=0))
+        rounds = rounds_of(max_retries=0)
         rounds.fail(failed(8.0), 100.0, 101.0)
         told(rounds, math.nextafter(108.0, 0.0))
 
@@ -456,7 +466,7 @@ class TestRounds:
 
     def test_background_attempts(self) -> None:
         """Attempts that go on with nobody waiting count as the last one of the round."""
-        rounds = Rounds(config(max_retries=0))
+        rounds = rounds_of(max_retries=0)
         rounds.fail(failed(8.0), 100.0, 101.0)
 
         second = failed(16.0)
@@ -470,7 +480,7 @@ class TestRounds:
 
     def test_backoff_grows_over_rounds(self) -> None:
         """The pause after a round counts failures since the last success, over all rounds."""
-        rounds = Rounds(config(max_retries=0, max_retry_interval=1e9))
+        rounds = rounds_of(max_retries=0, max_retry_interval=1e9)
         now = 0.0
         for number in range(12):
             rounds.join(now, is_first=True)
@@ -481,7 +491,7 @@ class TestRounds:
 
     def test_rejected(self) -> None:
         """Rejected credentials end a round at the first attempt."""
-        rounds = Rounds(config())
+        rounds = rounds_of()
         rounds.fail(CredentialsRejectedError("no", status_code=400), 100.0, 101.0)
         error = told(rounds, 100.5)
         assert type(error) is CredentialsRejectedError
@@ -490,7 +500,7 @@ class TestRounds:
 
     def test_not_before(self) -> None:
         """No attempt comes earlier than other reasons allow."""
-        rounds = Rounds(config(max_retries=1))
+        rounds = rounds_of(max_retries=1)
         rounds.fail(failed(0.0), 100.0, 101.0)
         assert rounds.retry_at == 101.0
         rounds.fail(failed(0.0), 101.0, 102.5)
@@ -500,9 +510,9 @@ class TestRounds:
     @pytest.mark.parametrize("cause", [RuntimeError("hunter2"), OSError(5, "hunter2"), KeyError()])
     def test_foreign_error(self, cause: Exception) -> None:
         """What a token manager should not raise counts as passing, its words are not shown."""
-        rounds = Rounds(config(max_retries=0))
+        rounds = rounds_of(max_retries=0)
 
-        error = rounds.fail(cause, 100.0, 101.0)
+        error = rounds.fail(cause, 100.0, 101.0).error
 
         assert type(error) is TokenUnavailableError
         assert error.retryable
@@ -514,7 +524,7 @@ class TestRounds:
 
     def test_success(self) -> None:
         """A success ends the round, the pause and the count."""
-        rounds = Rounds(config(max_retries=0))
+        rounds = rounds_of(max_retries=0)
         rounds.fail(failed(8.0), 100.0, 101.0)
 
         rounds.succeed()
@@ -529,7 +539,7 @@ class TestRounds:
 
     def test_strategy_gives_up(self) -> None:
         """A strategy's None ends the round; the pause after it is by the normal schedule."""
-        rounds = Rounds(config(retry_strategy=lambda attempt, error: None))
+        rounds = rounds_of(retry_strategy=lambda attempt, error: None)
         rounds.fail(failed(8.0), 100.0, 101.0)
         assert rounds.is_over
         assert rounds.retry_at == 108.0
@@ -542,121 +552,8 @@ class TestRounds:
                 super().__init__(f"{vault} is sealed", retryable=False)
                 self.vault = vault
 
-        rounds = Rounds(config())
+        rounds = rounds_of()
         rounds.fail(VaultError("main"), 100.0, 101.0)
         error = told(rounds, 100.0)
         assert isinstance(error, VaultError)
         assert (error.vault, str(error)) == ("main", "main is sealed")
-
-
-FAILURES: dict[str, Callable[[float | None], Exception]] = {
-    "transient": lambda asked: failed(asked),
-    "malformed": lambda asked: MalformedTokenResponseError("what?", retry_after=asked),
-    "rejected": lambda asked: CredentialsRejectedError("no", retry_after=asked),
-    "refused": lambda asked: TokenRequestError("no", retryable=False, retry_after=asked),
-    "foreign": lambda asked: RuntimeError("oops"),
-}
-
-
-class RoundsMachine(RuleBasedStateMachine):
-    """Runs `Rounds` beside a naive account of what getters have been promised."""
-
-    @initialize(max_retries=st.integers(0, 4), cap=st.sampled_from([1.0, 60.0]))
-    def begin(self, max_retries: int, cap: float) -> None:
-        """Start with nothing known."""
-        self.max_retries = max_retries
-        self.cap, self.failed_at = cap, -math.inf
-        self.rounds = Rounds(config(max_retries=max_retries, max_retry_interval=cap))
-        self.now = 0.0
-        # Failed attempts of the round, None once it is over.
-        self.in_round: int | None = 0
-        self.since_opened = 0
-        self.since_success = 0
-        self.rounds_failed = 0
-        self.cause: Exception | None = None
-        self.told: list[TokenRequestError] = []
-
-    @rule(seconds=st.floats(0.0, 100.0))
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-
-    @rule()
-    def pass_pause(self) -> None:
-        """Let time pass until the next attempt may be sent."""
-        self.now = max(self.now, self.rounds.retry_at)
-
-    @rule(
-        kind=st.sampled_from(sorted(FAILURES)),
-        asked=st.none() | st.floats(0.0, 200.0),
-        gap=st.floats(0.0, 2.0),
-    )
-    def fail(self, kind: str, asked: float | None, gap: float) -> None:
-        """Let an attempt fail as soon as it may be sent."""
-        self.pass_pause()
-        cause = FAILURES[kind](asked)
-
-        error = self.rounds.fail(cause, self.now, self.now + gap)
-        self.failed_at = self.now
-
-        assert (error is cause) == isinstance(cause, TokenRequestError)
-        self.cause = cause
-        self.since_opened = min(self.since_opened + 1, 1 + self.max_retries)
-        self.since_success += 1
-        goes_on = error.retryable and self.since_opened <= self.max_retries
-        if not goes_on:
-            self.in_round = None
-            self.rounds_failed += 1
-        else:
-            self.in_round = self.since_opened
-        pause = self.rounds.retry_at - self.now
-        assert gap - 1e-9 <= pause <= max(self.cap, gap) + 1e-9
-        if kind != "foreign" and asked is not None:
-            assert self.rounds.retry_at == max(self.now + min(asked, self.cap), self.now + gap)
-
-    @rule()
-    def succeed(self) -> None:
-        """Let an attempt bring a token."""
-        self.pass_pause()
-        self.rounds.succeed()
-        self.in_round = self.since_opened = self.since_success = 0
-
-    @rule(is_first=st.booleans())
-    def join(self, *, is_first: bool) -> None:
-        """Let a getter come, to others or alone."""
-        is_told = self.in_round is None and self.now < self.rounds.retry_at
-        if not is_told:
-            self.rounds.join(self.now, is_first=is_first)
-            given_up_at = self.failed_at + 2 * self.cap
-            if self.in_round is None or (is_first and self.now >= given_up_at):
-                self.in_round = self.since_opened = 0
-            return
-        error = told(self.rounds, self.now, is_first=is_first)
-        assert error.retry_after == self.rounds.retry_at - self.now
-        assert error.attempts == self.since_opened
-        assert error.__cause__ is self.cause
-        assert all(error is not other for other in self.told)
-        self.told.append(error)
-
-    @precondition(lambda self: self.cause is not None)
-    @rule()
-    def tell_held(self) -> None:
-        """Tell a held getter of the last failed round, if there was one."""
-        if self.in_round is not None:
-            return
-        with pytest.raises(TokenRequestError) as caught:
-            self.rounds.raise_failure(self.now)
-        assert caught.value.retry_after == max(0.0, self.rounds.retry_at - self.now)
-        assert caught.value.__cause__ is self.cause
-
-    @invariant()
-    def agrees(self) -> None:
-        """The counts are those of the account."""
-        assert self.rounds.is_over == (self.in_round is None)
-        assert self.rounds.attempts == self.since_opened
-        assert self.rounds.consecutive_failures == self.since_success
-        assert self.rounds.failed == self.rounds_failed
-        assert not math.isnan(self.rounds.retry_at)
-
-
-TestRoundsMachine = RoundsMachine.TestCase

@@ -217,7 +217,9 @@ class Lifecycle:
 
     def wake_at(self, at: Moment) -> float:
         """Return until when the session may sleep if no event comes."""
-        return min(self.due_at(at), self._next_boundary(at), at.now + LOOK_UP_INTERVAL)
+        # No machine is suspended in virtual time.
+        look_up_at = math.inf if at.wall is None else at.now + LOOK_UP_INTERVAL
+        return min(self.due_at(at), self._next_boundary(at), look_up_at)
 
     def request_in(self, at: Moment) -> float | None:
         """Return the seconds until the next token request, 0 during one, or None."""

@@ -510,18 +510,19 @@ class AnonymousSession(Unpicklable):
 
     # Not `invalidate`: older Trios put a frame around it, in whose locals the token would be.
     @enable_ki_protection
-    def _invalidate(self, reported: TokenInfo) -> None:
+    def _invalidate(self, reported: TokenInfo, *, is_shared: bool = False) -> None:
         at = self._moment()
-        if self._lifecycle.invalidate(reported, at) is not None:
-            self._share_drop(reported)
-            self._reporter.invalidated(reported, self._lifecycle.state(at))
+        token = self._lifecycle.invalidate(reported, at)
+        if token is not None:
+            if not is_shared:
+                self._share_drop(token)
+            self._reporter.invalidated(token, self._lifecycle.state(at))
 
-    @enable_ki_protection
     def _hear_of_drop(self, dropped: TokenInfo) -> None:
         """Drop a token that another session has dropped, as a shared token manager reports."""
         if not self._lifecycle.is_closed:
             self._check_run()
-            self._invalidate(dropped)
+            self._invalidate(dropped, is_shared=True)
 
     def _share_drop(self, token: TokenInfo) -> None:
         """Let a shared token manager know that nobody is to get this token."""

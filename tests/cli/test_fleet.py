@@ -304,11 +304,11 @@ async def test_a_dropped_token_is_shown_no_longer(autojump_clock: MockClock) -> 
         ):
             nursery.start_soon(fleet.follow, lambda _: None)
             for _ in range(2):
-                token = await session.get_access_token()
+                token = await session.exchange_token("x")
                 await other.get_tokens_client_credentials_grant()
                 await trio.sleep(1.1)
-                assert fleet.rows()["shared token"].startswith(fingerprint(token))
-                await other.forget_token(token)
+                assert fleet.rows()["shared token"].startswith(fingerprint(token.access_token))
+                other.drop(token)
                 await trio.sleep(0.1)
                 assert fleet.rows()["shared token"] == "none"
                 # The same one again.
@@ -346,7 +346,8 @@ async def test_the_panel(autojump_clock: MockClock) -> None:
         assert "store here" in shown
         assert f"shared token {mark}, 4.0 s old, got by {SELF} lease free" in shown
         assert "0 grants, 0 taken over, 0 failures survived" in shown
-        await other.forget_token(token.access_token)
+        async with SharedTokenManager(FakeTokenManager(config), store) as third:
+            third.drop(token)
         nursery.start_soon(manager.get_tokens_client_credentials_grant)
         await trio.sleep(0.8)
         shown = drawn()

@@ -295,10 +295,13 @@ class Quick:
 class Shared(Quick):
     """One that shares its tokens by way of a store that is down."""
 
-    async def forget_token(self, token: str) -> None:
+    def drop(self, token: TokenInfo) -> None:
         """Fail."""
-        await trio.lowlevel.checkpoint()
         raise OSError("the store is down")
+
+    def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
+        """Have nothing to report."""
+        return lambda: None
 
 
 # The loads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import httpx
 import trio
 from trio.testing import MockClock
 
-from trio_anon_session import AnonymousSession, AnonymousSessionError, TokenManager, _session
+from trio_anon_session import AnonymousSession, AnonymousSessionError, TokenManager
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 from trio_anon_session.testing._clocks import seeded_schedule
@@ -42,7 +42,7 @@ from .log import (
 from .stopping import Stopper, Switch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from trio_anon_session import Config, Event, TokenInfo, TokenRequestOptions
     from trio_anon_session._manager import TokenSource
@@ -82,25 +82,10 @@ def play(fleet: Fleet) -> Played:
     instruments: list[trio.abc.Instrument] = [Tripwire(stage.steps_limit, stage.stop)]
     if any(isinstance(act.what, Stop | Crash) for act in fleet.acts):
         instruments.append(Stopper())
-    with seeded_schedule(fleet.seed), _no_looking_up():
+    with seeded_schedule(fleet.seed):
         trio.run(stage.run, clock=MockClock(autojump_threshold=0), instruments=instruments)
     questions = tuple(process.link.questions for process in stage.processes)
     return Played(fleet, tuple(stage.log), stage.server, questions)
-
-
-@contextmanager
-def _no_looking_up() -> Iterator[None]:
-    """Have sessions sleep for longer than a minute.
-
-    They look up to notice a suspend, of which there is none in virtual time. For 1,000 sessions
-    that is nine tenths of a day's work.
-    """
-    before = _session.LOOK_UP_INTERVAL
-    _session.LOOK_UP_INTERVAL = math.inf
-    try:
-        yield
-    finally:
-        _session.LOOK_UP_INTERVAL = before
 
 
 class _Stage:

@@ -361,26 +361,22 @@ def _misconfigure(secret: str, shown: Shown) -> None:
 
 async def _ask_another(own_manager: TokenManager, store: FaultyStore, shown: Shown) -> None:
     """Take over, as another process, what one has put into the store, and meet a crash of it."""
-    async with (
-        SharedTokenManager(own_manager, store) as granting,
-        SharedTokenManager(own_manager, store) as manager,
-    ):
+    async with SharedTokenManager(own_manager, store) as granting:
         try:
             await granting.get_tokens_client_credentials_grant()
             shown.look_at("a store", store.store)
-            token = await manager.get_tokens_client_credentials_grant()
+            async with SharedTokenManager(own_manager, store) as manager:
+                token = await manager.get_tokens_client_credentials_grant()
+                shown.look_at("a token of the fleet", token)
+                shown.look_at("a manager of another process", manager)
+                store.fails, store.error = {"drop"}, SystemExit()
+                manager.drop(token)
         except Exception as error:
             shown.look_at_error("an error of the fleet", error)
-        else:
-            shown.look_at("a token of the fleet", token)
-            store.fails, store.error = {"drop"}, SystemExit()
-            try:
-                await manager.forget_token(token.access_token)
-            except SystemExit as error:
-                shown.look_at_error("a crash of a store", error)
-            # It would crash once more, when it is told at the end.
-            store.fails = ()
-        shown.look_at("a manager of another process", manager)
+        except SystemExit as error:
+            shown.look_at_error("a crash of a store", error)
+        # It would crash once more, when it is told at the end.
+        store.fails = ()
 
 
 async def _ask_directly(

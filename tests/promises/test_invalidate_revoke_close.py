@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import signal
 import warnings
 from typing import TYPE_CHECKING, Literal
@@ -39,7 +38,7 @@ from trio_anon_session.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from trio_anon_session import TokenRequestOptions
 
@@ -214,27 +213,30 @@ class _Asked:
 
 
 class _SharedTokenManager(FakeTokenManager):
-    """A fake of a shared manager: it has a token from elsewhere until it is told to forget."""
+    """A fake of a shared manager: it returns a token of another process, if it has one."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.forgotten: list[str] = []
+        self.dropped: list[str] = []
         self.shared: TokenInfo | None = None
-        self.forget_error: BaseException | None = None
-        self.forget_latency = 0.0
-        self.forget_hangs_for: str | None = None
+        self.drop_error: Exception | None = None
+        self.listeners: list[Callable[[TokenInfo], object]] = []
 
-    async def forget_token(self, token: str) -> None:
-        """Note the token."""
-        await trio.sleep(math.inf if token == self.forget_hangs_for else self.forget_latency)
-        self.forgotten.append(token)
-        if self.forget_error is not None:
-            raise self.forget_error
+    def drop(self, token: TokenInfo) -> None:
+        """Record the token."""
+        self.dropped.append(token.access_token)
+        if self.drop_error is not None:
+            raise self.drop_error
+
+    def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
+        """Register the listener."""
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Return the shared token, if there is one, or grant."""
+        """Return the shared token, if there is one, or a new one."""
         own = await super().get_tokens_client_credentials_grant(options)
         return self.shared or own
 
@@ -252,7 +254,6 @@ async def test_promise_17_a_shared_token_is_new_if_it_is_a_different_one(
         session.invalidate("shared-1")
         with pytest.raises(TokenUnavailableError, match="dropped"):
             await session.get_access_token()
-        assert manager.forgotten == ["shared-1"]
         manager.shared = TokenInfo.from_answer("shared-2", 3600.0, 100.0, config)
         await trio.sleep(60.0)
         assert await session.get_access_token() == "shared-2"
@@ -313,153 +314,52 @@ async def test_promise_17_a_token_that_the_server_gave_again_to_another_process_
                 await session.get_access_token()
 
 
-async def test_promise_10_a_grant_that_is_dropped_before_it_is_sent_is_followed_by_another(
+async def test_promise_17_a_shared_manager_is_told_of_each_dropped_token(
     autojump_clock: MockClock,
 ) -> None:
-    """Whoever is held while a shared manager forgets does not wait for more than that."""
-    config = make_config(refresh="on_request")
-    manager = _SharedTokenManager(config)
-    manager.forget_latency = 5.0
-    async with AnonymousSession(config, manager) as session:
-        token = await session.get_access_token()
-        await trio.sleep(10.0)
-        session.invalidate(token)
-        with trio.move_on_after(60.0):
-            async with trio.open_nursery() as nursery:
-                (getter,) = start_getters(nursery, session, 1)
-                await trio.sleep(2.0)
-                await session.revoke_tokens()
-        assert getter.token == "token-2"
-        assert getter.ended_at - getter.began_at == 5.0
-        assert manager.sent == [0.0, 15.0]
-
-
-async def test_promise_17_a_shared_manager_is_told_at_once(autojump_clock: MockClock) -> None:
-    """Other processes do not go on with a dead token until somebody asks for one here."""
+    """It knows before ``invalidate`` returns, and before a revocation is sent."""
     manager = _SharedTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         session.invalidate(await session.get_access_token())
-        await wait_all_tasks_blocked()
-        assert manager.forgotten == ["token-1"]
-        session.invalidate(await session.get_access_token())
+        assert manager.dropped == ["token-1"]
+        session.invalidate("token-1")
         await session.get_access_token()
-        assert manager.forgotten == ["token-1", "token-2"]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await session.revoke_tokens()
+        assert manager.dropped == ["token-1", "token-2"]
 
 
-async def test_promise_17_a_forget_that_fails_is_repeated_and_stops_nothing(
+async def test_promise_17_a_token_that_another_session_dropped_is_dropped_here(
+    autojump_clock: MockClock,
+) -> None:
+    """A session listens to its shared manager while it is open, and reports nothing back."""
+    manager = _SharedTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        first = await session.exchange_token("x")
+        (listener,) = manager.listeners
+        listener(first)
+        assert session.state is TokenState.EMPTY
+        # Late: another token is current.
+        assert await session.get_access_token() == "token-2"
+        listener(first)
+        assert session.get_access_token_nowait() == "token-2"
+    assert manager.listeners == []
+    assert manager.dropped == []
+    listener(first)
+
+
+async def test_promise_14_a_drop_that_raises_stops_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A shared manager that cannot forget is told again before the next grant."""
+    """What a shared manager raises when it is told of a dropped token is logged."""
     manager = _SharedTokenManager(make_config())
-    async with AnonymousSession(manager.config, manager) as session:
-        session.invalidate(await session.get_access_token())
-        manager.forget_error = OSError("no store")
-        assert await session.get_access_token() == "token-2"
-        assert "forget_token raised OSError" in caplog.text
-        manager.forget_error = None
-        session.invalidate("token-2")
-        assert await session.get_access_token() == "token-3"
-        # At once, before the grant, and with the next one.
-        assert manager.forgotten == ["token-1", "token-1", "token-1", "token-2"]
-
-
-@pytest.mark.parametrize("kind", [FakeTokenManager, _SharedTokenManager])
-async def test_promise_17_a_forget_that_goes_well_is_not_talked_about(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, kind: type[FakeTokenManager]
-) -> None:
-    """Nothing is logged of a token that was forgotten, or that there was nobody to tell of."""
-    manager = kind(make_config())
+    manager.drop_error = OSError("no store")
     async with AnonymousSession(manager.config, manager) as session:
         session.invalidate(await session.get_access_token())
         assert await session.get_access_token() == "token-2"
-    assert not caplog.records
-
-
-async def test_promise_17_a_forget_that_hangs_holds_nobody_for_ever(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A shared manager has ``request_timeout`` to forget a token, and is told again later."""
-    config = make_config(request_timeout=5.0)
-    manager = _SharedTokenManager(config)
-    manager.forget_latency = 1e9
-    async with AnonymousSession(config, manager) as session:
-        session.invalidate(await session.get_access_token())
-        start = trio.current_time()
-        assert await session.get_access_token() == "token-2"
-        assert trio.current_time() - start == 5.0
-        assert "forget_token did not end within 5 s" in caplog.text
-        manager.forget_latency = 0.0
-        session.invalidate("token-2")
-        await session.get_access_token()
-        assert manager.forgotten == ["token-1", "token-2"]
-
-
-async def test_promise_17_forgets_that_hang_share_one_limit(autojump_clock: MockClock) -> None:
-    """However many tokens a shared manager was not able to forget, getters wait no longer."""
-    config = make_config(request_timeout=5.0)
-    manager = _SharedTokenManager(config)
-    manager.forget_latency = 1e9
-    async with AnonymousSession(config, manager) as session:
-        for _ in range(4):
-            start = trio.current_time()
-            session.invalidate(await session.get_access_token())
-            # The first one has nothing to wait for.
-            assert trio.current_time() - start in (0.0, 5.0)
-
-
-async def test_promise_17_a_forget_that_hangs_for_one_token_keeps_none_from_its_turn(
-    autojump_clock: MockClock,
-) -> None:
-    """A shared manager that hangs for an older token is told of the newer ones all the same."""
-    manager = _SharedTokenManager(make_config())
-    manager.forget_hangs_for = "token-1"
-    async with AnonymousSession(manager.config, manager) as session:
-        for _ in range(4):
-            session.invalidate(await session.get_access_token())
-        assert manager.forgotten == ["token-2"]
-    assert manager.forgotten == ["token-2", "token-3"]
-
-
-@pytest.mark.parametrize("has_own", [True, False])
-async def test_promise_20_a_forget_at_the_end_takes_no_other_exceptions_place(
-    autojump_clock: MockClock, has_own: bool
-) -> None:
-    """A crash of a manager's wins over the block's exception, and the rest is done all the same."""
-
-    class Crash(BaseException):
-        pass
-
-    config = make_config(revoke_on_exit=True)
-    manager = _SharedTokenManager(config)
-    crash, own = Crash(), ValueError("of the block")
-    with pytest.raises((Crash, ValueError)) as caught:
-        async with AnonymousSession(config, manager) as session:
-            await session.get_access_token()
-            manager.forget_error = crash
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await session.revoke_tokens()
-            if has_own:
-                raise own
-    assert caught.value is crash
-    assert caught.value.__context__ is (own if has_own else None)
-    # Perhaps the block was left before it had been begun.
-    assert set(manager.revoked) == {"token-1"}
-
-
-async def test_promise_17_a_store_that_stays_down_is_told_of_living_tokens_alone(
-    autojump_clock: MockClock,
-) -> None:
-    """What a shared manager could not forget is let go when the token's life is over."""
-    manager = _SharedTokenManager(make_config())
-    manager.lifetime = 10.0
-    manager.forget_error = OSError("no store")
-    async with AnonymousSession(manager.config, manager) as session:
-        for _ in range(100):
-            told = len(manager.forgotten)
-            session.invalidate(await session.get_access_token())
-            # At once, and before the grant.
-            assert len(manager.forgotten) - told < 2 * 10
+    assert "drop raised OSError" in caplog.text
+    assert "no store" not in caplog.text
 
 
 # 18

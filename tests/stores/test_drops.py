@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -212,7 +213,7 @@ async def test_a_drop_is_heard_of_while_a_token_is_asked_for(autojump_clock: Moc
     ):
         token = await first.get_tokens_client_credentials_grant()
         await second.get_tokens_client_credentials_grant()
-        await first.forget_token(token.access_token)
+        first.drop(token)
         await trio.sleep(1.0)
         new = await second.get_tokens_client_credentials_grant()
         assert new.access_token == "token-2"
@@ -300,9 +301,9 @@ async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockCl
     source = make_source()
     async with SharedTokenManager(source, MemoryStore()) as manager:
         async with AnonymousSession(source.config, manager) as session:
-            token = await session.get_access_token()
+            token = await session.exchange_token("x")
         assert manager._known.listeners == []
-        await manager.forget_token(token)
+        manager.drop(token)
 
 
 # A server that gives the same token again
@@ -490,8 +491,9 @@ async def test_the_store_is_told_how_long_a_token_would_have_lived(
     async with SharedTokenManager(source, store) as manager:
         token = await manager.get_tokens_client_credentials_grant()
         await trio.sleep(100.0)
-        for access_token in (token.access_token, token.access_token, "a stranger's"):
-            await manager.forget_token(access_token)
+        for each in (token, token, attrs.evolve(token, access_token="a-stranger's")):
+            manager.drop(each)
+            await wait_all_tasks_blocked()
     assert told == [400.0, 77.0]
 
 
@@ -541,20 +543,20 @@ async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: 
     """One of several drops that are being delivered is no drop any more: the rest goes on."""
     source, store = make_source(), FaultyStore()
     async with SharedTokenManager(source, store) as manager:
+
+        def named(name: str) -> TokenInfo:
+            return TokenInfo.from_answer(name, 3600.0, trio.current_time(), source.config)
+
         store.fails = {"drop"}
         for name in "abcdefgh":
-            await manager.forget_token(name)
+            manager.drop(named(name))
         await trio.sleep(1.0)
         store.fails, store.slow = (), 0.5
-        tokens = [
-            TokenInfo.from_answer(name, 3600.0, trio.current_time(), source.config)
-            for name in "abcdefgh"
-        ]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(manager.forget_token, "i")
-            await trio.sleep(0.7)
-            for token in tokens:
-                manager._hand_out(token)
+        manager.drop(named("i"))
+        await trio.sleep(0.7)
+        for name in "abcdefgh":
+            manager._hand_out(named(name))
+        await trio.sleep(10.0)
         assert not manager._known.untold
 
 
@@ -657,8 +659,7 @@ async def test_promise_19_revoke_on_exit_ends_the_fleets_token(autojump_clock: M
 # Cancelled
 
 
-@pytest.mark.parametrize("what", ["forget", "revoke"])
-def test_a_drop_that_is_cancelled_is_told_later(what: str) -> None:
+def test_a_revocation_that_is_cancelled_is_told_later() -> None:
     """Wherever it is cancelled, the token is forgotten here, and the store hears of it."""
 
     async def play(strike: Strike) -> Seen:
@@ -668,13 +669,10 @@ def test_a_drop_that_is_cancelled_is_told_later(what: str) -> None:
             token = await manager.get_tokens_client_credentials_grant()
             store.slow = 0.5
 
-            async def drop() -> None:
-                if what == "forget":
-                    await manager.forget_token(token.access_token)
-                else:
-                    await manager.revoke_tokens(token.access_token)
+            async def revoke() -> None:
+                await manager.revoke_tokens(token.access_token)
 
-            await operation.run(drop)
+            await operation.run(revoke)
             await settle()
             store.slow = 0.0
             new = await manager.get_tokens_client_credentials_grant()

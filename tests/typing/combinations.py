@@ -258,8 +258,11 @@ async def share(config: tas.Config, store: TokenStore) -> str:
         assert_type(await manager.look_at_store(), StoreStatus)
         assert_type(manager.config, tas.Config)
         assert_type(manager.trouble, str | None)
-        await manager.forget_token("token")
-        await manager.watch_drops(session.invalidate)
+        shared: tas.SharedTokenSource = manager
+        token = await session.exchange_token("scope")
+        stop = shared.on_drop(print)
+        shared.drop(token)
+        stop()
         return await session.get_access_token()
 
 
