@@ -76,9 +76,9 @@ BUGS = (
     Bug(
         1,
         "a getter gets a token in the moment of its expiry",
-        "session",
-        "if aged >= token.expires_at:\n            return None",
-        "if aged > token.expires_at:\n            return None",
+        "lifecycle",
+        "        if aged >= token.expires_at:\n            return None",
+        "        if aged > token.expires_at:\n            return None",
     ),
     Bug(
         1,
@@ -90,67 +90,73 @@ BUGS = (
     Bug(
         2,
         "a getter waits for the refresh of a STALE token",
-        "session",
-        "if aged >= token.expires_at:\n            return None",
-        "if aged >= token.expires_at or (aged >= token.stale_at and self._grant):\n"
+        "lifecycle",
+        "        if aged >= token.expires_at:\n            return None",
+        "        if aged >= token.expires_at or (aged >= token.stale_at and self.request):\n"
         "            return None",
     ),
     Bug(
         3,
         "an eager session waits for a getter to meet the token STALE",
-        "session",
+        "lifecycle",
         "case TokenState.STALE if is_eager or self._met_stale:",
         "case TokenState.STALE if self._met_stale:",
     ),
     Bug(
         3,
         "a session on request refreshes eagerly",
-        "session",
-        'is_eager = self._config.refresh == "eager" and not self._is_parked(now)',
-        "is_eager = not self._is_parked(now)",
+        "lifecycle",
+        'is_eager = self._config.refresh == "eager" and not self.is_idle(at)',
+        "is_eager = not self.is_idle(at)",
     ),
     Bug(
         4,
         "an eager session gives up when its token has EXPIRED",
-        "session",
+        "lifecycle",
         "case TokenState.EXPIRED if is_eager or is_awaited:",
         "case TokenState.EXPIRED if is_awaited:",
     ),
     Bug(
         4,
         "a hit does not count as use, and the session parks",
-        "session",
-        "        self._asked_at = now\n        if aged >= token.stale_at:",
-        "        if aged >= token.stale_at:",
+        "lifecycle",
+        "        self.asked_at = at.now\n        if aged >= token.stale_at",
+        "        if aged >= token.stale_at",
     ),
     Bug(
         5,
         "a getter does not look at the wall clock",
-        "session",
-        "aged = time.time() + self._wall_offset\n",
-        "aged = now\n",
+        "lifecycle",
+        "        token = self.token\n"
+        "        if token is None:\n"
+        "            return None\n"
+        "        aged = self._aged(at)\n",
+        "        token = self.token\n"
+        "        if token is None:\n"
+        "            return None\n"
+        "        aged = at.now\n",
     ),
     Bug(
         5,
         "the wall clock is read after the answer",
-        "session",
-        "        self._grant = None\n        problem = self._problem_with(answer, wall_offset)",
-        "        self._grant = None\n"
-        "        if not self._clock_is_mocked:\n"
-        "            wall_offset = trio.current_time() - time.time()\n"
-        "        problem = self._problem_with(answer, wall_offset)",
+        "lifecycle",
+        "        self.request = None\n        problem = self._problem_with(",
+        "        self.request = None\n"
+        "        if at.wall is not None:\n"
+        "            request.wall_offset = at.now - at.wall\n"
+        "        problem = self._problem_with(",
     ),
     Bug(
         6,
         "an answer that comes too late is taken",
-        "session",
-        "if state_at(answer, now) is TokenState.EXPIRED:",
-        "if False:",
+        "lifecycle",
+        "        if aged >= answer.expires_at:\n",
+        "        if False:\n",
     ),
     Bug(
         7,
         "grants keep no distance",
-        "session",
+        "lifecycle",
         "return self._sent_at + self._config.min_refresh_interval",
         "return self._sent_at",
     ),
@@ -164,42 +170,43 @@ BUGS = (
     Bug(
         8,
         "a grant is sent while one is in flight",
-        "session",
-        "        if self._grant is not None:\n            return math.inf\n",
-        "",
+        "lifecycle",
+        "if self.request is not None or self.is_closed:\n            return math.inf",
+        "if self.is_closed:\n            return math.inf",
     ),
     Bug(
         9,
         "a cancelled getter waits for the endpoint",
-        "session",
-        "                    await gate.wait()",
+        "gate",
+        "                    await condition.wait()",
         "                    with trio.CancelScope(shield=True):\n"
-        "                        await gate.wait()",
+        "                        await condition.wait()",
     ),
     Bug(
         9,
         "the last getter to leave takes the grant along",
-        "session",
-        "            del self._held[ticket]",
-        "            del self._held[ticket]\n"
-        "            if self._grant is not None and not self._held:\n"
-        "                self._grant.discarded = True",
+        "lifecycle",
+        "        del self._waiting[caller]",
+        "        del self._waiting[caller]\n"
+        "        if self.request is not None and not self._waiting:\n"
+        "            self.request.is_discarded = True",
     ),
     Bug(
         10,
         "a failure wakes nobody",
         "session",
-        "            self._sleep.cancel()\n            await self._wake_held_getters()",
-        "            self._sleep.cancel()\n"
-        "            if not self._rounds.consecutive_failures:\n"
-        "                await self._wake_held_getters()",
+        "            self._alarm.ring()\n"
+        "            self._background.start_soon(self._gate.wake_all)",
+        "            self._alarm.ring()\n"
+        "            if conclusion.failure is None:\n"
+        "                self._background.start_soon(self._gate.wake_all)",
     ),
     Bug(
         11,
         "a failed round ends the background refreshes",
-        "session",
+        "lifecycle",
         "case TokenState.STALE if is_eager or self._met_stale:",
-        "case TokenState.STALE if (is_eager or self._met_stale) and not self._rounds.is_over:",
+        "case TokenState.STALE if (is_eager or self._met_stale) and not self.rounds.is_over:",
     ),
     Bug(
         12,
@@ -218,7 +225,7 @@ BUGS = (
     Bug(
         12,
         "all getters get the same exception",
-        "backoff",
+        "rounds",
         "raise error.twin(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
         "error.retry_after, error.attempts = retry_after, attempts\n        raise error",
     ),
@@ -233,8 +240,8 @@ BUGS = (
         14,
         "an exception that is not ours ends the session",
         "session",
-        "client_credentials_grant(options)\n    except Exception as error:",
-        "client_credentials_grant(options)\n    except TokenUnavailableError as error:",
+        "            except Exception as error:\n                outcome = error",
+        "            except OSError as error:\n                outcome = error",
     ),
     Bug(
         15,
@@ -247,15 +254,17 @@ BUGS = (
         16,
         "a late report drops the token",
         "session",
-        "if token is not None and token.access_token != access_token:",
+        "if reported is not None and reported.access_token != access_token:",
         "if False:",
     ),
     Bug(
         17,
         "a grant begun before a report is taken",
-        "session",
-        "            self._grant.discarded = True\n\n    def _let_go",
-        "            pass\n\n    def _let_go",
+        "lifecycle",
+        "        self._let_go()\n"
+        "        if self.request is not None:\n"
+        "            self.request.is_discarded = True",
+        "        self._let_go()",
     ),
     Bug(
         18,
@@ -267,7 +276,7 @@ BUGS = (
     Bug(
         18,
         "a revoked token comes back when the server gives it again",
-        "session",
+        "lifecycle",
         "if self._revoked.get(name) is not None:",
         "if False:",
     ),
@@ -275,19 +284,18 @@ BUGS = (
         19,
         "the end leaves held getters where they are",
         "session",
-        "            self._shut()\n"
-        "            # Shielded within, and short: nobody holds the gate's lock across I/O.\n"
-        "            await self._wake_held_getters()",
-        "            self._shut()\n            await trio.sleep(0)",
+        "        self._shut()\n"
+        "        # Shielded within, and short: no task holds a lock of the gate across I/O.\n"
+        "        await self._gate.wake_all()",
+        "        self._shut()\n        await trio.lowlevel.checkpoint()",
     ),
     Bug(
         19,
         "the end waits for the grant in flight",
         "session",
-        "self._conclude(grant, await _ask_for_token(self._manager, grant.options), wall_offset)",
-        "with trio.CancelScope(shield=True):\n"
-        "            answer = await _ask_for_token(self._manager, grant.options)\n"
-        "        self._conclude(grant, answer, wall_offset)",
+        "                outcome = await manager.get_tokens_client_credentials_grant(options)",
+        "                with trio.CancelScope(shield=True):\n"
+        "                    outcome = await manager.get_tokens_client_credentials_grant(options)",
     ),
     Bug(
         20,
@@ -393,7 +401,7 @@ BUGS = (
         18,
         "a revoked token is left to the others",
         "stores.shared",
-        "        await self.forget_token(hidden.text)\n",
+        "        self._known.drop_here(mark_of(hidden.text))\n        await self._deliver_now()\n",
         "",
     ),
     Bug(
