@@ -99,8 +99,8 @@ BUGS = (
         3,
         "an eager session waits for a getter to meet the token STALE",
         "lifecycle",
-        "case TokenState.STALE if is_eager or self._met_stale:",
-        "case TokenState.STALE if self._met_stale:",
+        "case TokenState.STALE if is_eager or self.met_stale:",
+        "case TokenState.STALE if self.met_stale:",
     ),
     Bug(
         3,
@@ -205,8 +205,8 @@ BUGS = (
         11,
         "a failed round ends the background refreshes",
         "lifecycle",
-        "case TokenState.STALE if is_eager or self._met_stale:",
-        "case TokenState.STALE if (is_eager or self._met_stale) and not self.rounds.is_over:",
+        "case TokenState.STALE if is_eager or self.met_stale:",
+        "case TokenState.STALE if (is_eager or self.met_stale) and not self.rounds.is_over:",
     ),
     Bug(
         12,

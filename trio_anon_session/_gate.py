@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONDITIONS = 8
+CONDITIONS = 32
 """Conditions over which callers are spread.
 
 A lock lets one task pass each time that Trio runs a batch of tasks. To release 10,000 callers
@@ -42,19 +42,28 @@ class Gate:
     async def wait_for(self, number: int, look: Callable[[], T | None]) -> T:
         """Wait until a look finds something, and return that.
 
+        The caller has looked, and found nothing, since its last checkpoint.
+
         Args:
             number: a number of the caller's own; callers are spread over the conditions by it.
-            look: called first, and each time that `wake_all` was; returns None to wait on.
+            look: called each time that the facts may have changed; returns None to wait on.
         """
         if not self._inside:
             self._conditions = tuple(trio.Condition() for _ in range(CONDITIONS))
         self._inside += 1
         condition = self._conditions[number % CONDITIONS]
+        found: T | None = None
         try:
-            await condition.acquire()
             try:
-                while (found := look()) is None:
+                # No checkpoint: nothing has changed, and there is nothing to look at.
+                condition.acquire_nowait()
+            except trio.WouldBlock:
+                await condition.acquire()
+                found = look()
+            try:
+                while found is None:
                     await condition.wait()
+                    found = look()
                 return found
             finally:
                 condition.release()
@@ -83,22 +92,27 @@ class Gate:
 class Alarm:
     """Wakes the session's task."""
 
-    __slots__ = ("_sleep",)
+    __slots__ = ("_is_ringing", "_sleep")
 
     def __init__(self) -> None:
         self._sleep = trio.CancelScope()
+        self._is_ringing = False
 
     async def sleep_until(self, time: float) -> None:
         """Sleep until a time of Trio's clock, or until the alarm rings."""
         self._sleep = trio.CancelScope(deadline=time)
+        self._is_ringing = False
         with self._sleep:
             await trio.sleep_forever()
 
     def ring(self) -> None:
         """Wake the task if it sleeps. If it does not, it looks at the facts before it sleeps."""
-        self._sleep.cancel()
+        # Thousands of callers may ring before the task wakes.
+        if not self._is_ringing:
+            self._is_ringing = True
+            self._sleep.cancel()
 
     def ring_for(self, time: float) -> None:
         """Wake the task if it would sleep longer than until this time."""
         if time < self._sleep.deadline:
-            self._sleep.cancel()
+            self.ring()

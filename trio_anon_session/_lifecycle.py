@@ -135,6 +135,7 @@ class Lifecycle:
         fresh_until: the token is FRESH before this time on Trio's clock ...
         fresh_until_by_wall: ... and before this time on the wall clock. A caller that finds both
             true may use the token without calling `take`, if it sets ``asked_at``.
+        met_stale: whether a caller got the token while it was STALE.
         rounds: the failed attempts.
     """
 
@@ -143,7 +144,6 @@ class Lifecycle:
         "_callers_total",
         "_config",
         "_dropped",
-        "_met_stale",
         "_revoked",
         "_sent_at",
         "_stale_options",
@@ -153,6 +153,7 @@ class Lifecycle:
         "fresh_until",
         "fresh_until_by_wall",
         "is_closed",
+        "met_stale",
         "request",
         "rounds",
         "token",
@@ -167,8 +168,8 @@ class Lifecycle:
         # The token's age on the wall clock counts from its request, as on Trio's clock.
         self._wall_offset = -math.inf
         self.fresh_until = self.fresh_until_by_wall = -math.inf
-        # Whether a caller got the token while it was STALE, and the options of the first one.
-        self._met_stale = False
+        self.met_stale = False
+        # Of the first caller that got it STALE.
         self._stale_options: TokenRequestOptions | None = None
 
         self.request: Request | None = None
@@ -209,7 +210,7 @@ class Lifecycle:
                 wanted_at = at.now
             case TokenState.FRESH if is_eager:
                 wanted_at = self._next_boundary(at)
-            case TokenState.STALE if is_eager or self._met_stale:
+            case TokenState.STALE if is_eager or self.met_stale:
                 wanted_at = at.now
             case TokenState.EXPIRED if is_eager or is_awaited:
                 wanted_at = at.now
@@ -239,6 +240,11 @@ class Lifecycle:
         return bool(self._waiting) and self._is_usable(at)
 
     @property
+    def can_wait(self) -> bool:
+        """Whether `join` would not raise, whatever the time is."""
+        return not self.is_closed and not self.rounds.is_over
+
+    @property
     def callers_waiting(self) -> int:
         """How many callers wait now."""
         return len(self._waiting)
@@ -266,8 +272,8 @@ class Lifecycle:
         if aged >= token.expires_at:
             return None
         self.asked_at = at.now
-        if aged >= token.stale_at and not self._met_stale:
-            self._met_stale = True
+        if aged >= token.stale_at and not self.met_stale:
+            self.met_stale = True
             self._stale_options = options
         return token
 
@@ -283,8 +289,11 @@ class Lifecycle:
         """Add a caller that waits for a token.
 
         Raises:
+            SessionClosedError: the session has ended.
             TokenRequestError: in the pause after a failed round.
         """
+        if self.is_closed:
+            raise SessionClosedError
         # Even if it gets an error: from now on an idle session is awake.
         self.asked_at = at.now
         self.rounds.join(at.now, is_first=not self._waiting)
@@ -364,7 +373,7 @@ class Lifecycle:
         self._wall_offset = request.wall_offset
         self.fresh_until = answer.stale_at
         self.fresh_until_by_wall = answer.stale_at - request.wall_offset
-        self._met_stale = False
+        self.met_stale = False
         self._stale_options = None
         self._dropped.forget(digest(answer.access_token))
         is_same = old is not None and old.access_token == answer.access_token

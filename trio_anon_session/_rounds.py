@@ -107,11 +107,12 @@ class Rounds:
         Raises:
             TokenRequestError: in the pause after a failed round.
         """
-        if self.is_over and now < self.retry_at:
-            self.raise_failure(now)
-        abandoned_at = self._failed_at + 2 * self._config.max_retry_interval
-        if self.is_over or (is_first and now >= abandoned_at):
+        if self.is_over:
+            if now < self.retry_at:
+                self.raise_failure(now)
             self.is_over, self.attempts = False, 0
+        elif is_first and now >= self._failed_at + 2 * self._config.max_retry_interval:
+            self.attempts = 0
 
     def succeed(self) -> None:
         """Record that an attempt got a token."""

@@ -405,8 +405,10 @@ async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
 ) -> None:
     """No longer than it takes to try to give a lease back; no task survives."""
     source, store = make_source(latency=math.inf), FaultyStore()
-    tasks = living_tasks()
+    before = living_tasks()
     async with SharedTokenManager(source, store) as manager:
+        await wait_all_tasks_blocked()
+        tasks = living_tasks()
         async with AnonymousSession(source.config, manager) as session:
             if not holds:
                 store.hangs = EVERYTHING
@@ -415,8 +417,10 @@ async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
             store.hangs = EVERYTHING
             left_at = trio.current_time()
         assert trio.current_time() - left_at == (FAREWELL if holds else 0.0)
+        await wait_all_tasks_blocked()
         assert living_tasks() == tasks
         store.hangs = ()
+    assert living_tasks() == before
 
 
 async def test_promise_19_a_session_is_left_at_once_beside_an_endpoint_that_hangs(
