@@ -1,0 +1,90 @@
+"""The machine keeps its promises after every sequence of events."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lifecycle.bounds import MODES, Bounds, all_parts, parts_of, short_sleeps
+from tests.lifecycle.events import EVENTS
+from tests.lifecycle.search import Search
+from tests.lifecycle.snapshots import restore, take_snapshot
+from tests.lifecycle.timeline import draw
+from tests.lifecycle.world import World
+
+EVERY_RESULT = {
+    "tick": {""},
+    "wall": {"forward", "back"},
+    "timer": {"starts a request", "starts nothing"},
+    "send": {"sent", "not sent"},
+    "answer": {
+        *("a token", "the same token", "discarded", "after the end"),
+        *("failure: bad", "failure: rejected", "failure: expired"),
+    },
+    "get": {"a FRESH token", "a STALE token", "waits", "an error in the pause", "closed"},
+    "nowait": {"a FRESH token", "a STALE token", "no token"},
+    "look": {"a FRESH token", "a STALE token", "waits on", "the error of its round", "closed"},
+    "cancel": {""},
+    "late report": {"nothing"},
+    "invalidate": {"dropped", "nothing"},
+    "revoke": {"revokes", "nothing to revoke"},
+    "close": {"closed"},
+}
+"""What has to be reached in every mode."""
+OF_ALL_ANSWERS = {
+    "answer": {"failure: nonsense", "failure: foreign", "failure: dropped", "failure: revoked"},
+    "revoked": {""},
+}
+"""What has to be reached in a part with all answers, in addition."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_sequence_of_events_keeps_the_promises(mode: str) -> None:
+    reached: set[tuple[str, str]] = set()
+    has_all_answers = False
+    for bounds in parts_of(mode).values():
+        found = Search(bounds).run()
+        assert found.is_exhausted
+        assert found.transitions > found.states > 1000
+        reached |= found.results.keys()
+        has_all_answers |= bounds.all_answers
+    expected = {(event, result) for event, results in EVERY_RESULT.items() for result in results}
+    if has_all_answers:
+        expected |= {(event, result) for event, words in OF_ALL_ANSWERS.items() for result in words}
+    if MODES[mode].revoke_on_exit:
+        expected.add(("close", "closed, revokes"))
+    assert reached == expected
+
+
+def test_some_part_has_every_event() -> None:
+    assert {*EVERY_RESULT, *OF_ALL_ANSWERS} == {*EVENTS}
+    assert any(bounds.all_answers for bounds in all_parts().values())
+
+
+def test_a_snapshot_restores_every_slot() -> None:
+    bounds = Bounds("eager")
+    world = World(bounds, bounds.config())
+    start = take_snapshot(world)
+    path = (("get",), ("timer",), ("send",), ("answer", "new", "A", "sent"), ("revoke",))
+    with short_sleeps():
+        for event in path:
+            EVENTS[event[0]](world, *event[1:])
+    changed = take_snapshot(world)
+    assert changed != start
+    restore(start)
+    assert take_snapshot(world) == start
+    restore(changed)
+    assert take_snapshot(world) == changed
+
+
+def test_a_search_that_is_cut_short_is_not_exhausted() -> None:
+    assert not Search(Bounds("eager"), most_states=100).run().is_exhausted
+
+
+def test_a_timeline_has_a_line_for_each_event() -> None:
+    bounds = Bounds("on_request", wall=1.0)
+    path = (("get",), ("timer",), ("send",), ("wall", 1.0), ("answer", "new", "A", "sent"))
+    lines = draw(bounds, path).splitlines()
+    assert len(lines) == 1 + len(path)
+    assert "starts a request" in lines[2]
+    assert "set by +1" in lines[4]
+    assert "FRESH; A of 0" in lines[5]
