@@ -5,8 +5,8 @@ A key leaves out what makes no difference, so that there are finitely many:
 - Times count from now, and times of the wall clock from the wall clock's now. A time that lies
   further in the past than anything looks back counts as that far away.
 - A caller is its place among the waiting callers. Nothing but its place and its state counts.
-- Error objects, options and totals are never looked at again, except by the check of the event
-  that uses them.
+- Error objects, totals and the options of a caller are never looked at again, except by the
+  check of the event that uses them.
 - After the end, failed attempts and the session's sleep make no difference.
 - Dropped tokens are sorted, and named by their place.
 
@@ -67,7 +67,7 @@ TABLES: dict[type, dict[str, str]] = {
         "_met_stale": _PLAIN,
         "_revoked": _ELSEWHERE,
         "_sent_at": _ELSEWHERE,
-        "_stale_options": _IGNORED,
+        "_stale_options": _ELSEWHERE,
         "_waiting": _ELSEWHERE,
         "_wall_offset": _ELSEWHERE,
         "asked_at": _ELSEWHERE,
@@ -134,6 +134,8 @@ def key_of(world: World) -> bytes:
         key += _ROUNDS(rounds, now)
         past = facts.bounds.idle_timeout or 0.0
         key += (_since(machine.asked_at, now, past), _since(facts.asked_at, now, past))
+        # Which options makes no difference, but a broken machine may have others.
+        key.append(machine._stale_options is facts.stale_options)
         key.append(_since(machine._sent_at, now, facts.bounds.gap))
         key.append(world.is_rung or _since(world.sleeps_until, now, 0.0))
     token = machine.token
