@@ -64,7 +64,7 @@ TABLES: dict[type, dict[str, str]] = {
         "_callers_total": _IGNORED,
         "_config": _IGNORED,
         "_dropped": _ELSEWHERE,
-        "_met_stale": _PLAIN,
+        "met_stale": _PLAIN,
         "_revoked": _ELSEWHERE,
         "_sent_at": _ELSEWHERE,
         "_stale_options": _ELSEWHERE,
