@@ -261,10 +261,10 @@ BUGS = (
         17,
         "a grant begun before a report is taken",
         "lifecycle",
-        "        self._let_go()\n"
+        "        self._forget_token()\n"
         "        if self.request is not None:\n"
         "            self.request.is_discarded = True",
-        "        self._let_go()",
+        "        self._forget_token()",
     ),
     Bug(
         18,

@@ -1,34 +1,43 @@
 """`Lifecycle`: the facts about one session's token, and every decision about them.
 
 This module is pure: no Trio call, no clock, no log record, no I/O. Each method of `Lifecycle` is
-one event. It receives the time, changes the facts before it returns, and returns what the session
-has to do. `AnonymousSession` does the waiting and sends the requests.
+a question or an event. An event receives the time, changes the facts before it returns, and returns
+what the session has to do. `AnonymousSession` does the waiting and sends the requests.
 
 The life of a token
-    What a token is good for is a function of the token and the time. Nothing stores it.
+    What a token is good for is a function of the token and the time. Nothing stores it. EMPTY means
+    that there is no token: none was requested yet, or it was dropped.
 
-    =======  ========================================  =====================================
-    state    a caller                                  a token request is due
-    =======  ========================================  =====================================
-    EMPTY    waits                                     while a caller waits
-    FRESH    gets the token                            when the token becomes STALE (eager)
-    STALE    gets the token                            once a caller got it, or now (eager)
-    EXPIRED  waits                                     while a caller waits, or now (eager)
-    =======  ========================================  =====================================
+    =======  ================  =======================================================
+    state    a caller          a token request is due
+    =======  ================  =======================================================
+    EMPTY    waits             while a caller waits, in eager mode too
+    FRESH    gets the token    when the token becomes STALE (eager)
+    STALE    gets the token    now (eager), or once a caller got the STALE token
+    EXPIRED  waits             now (eager), or while a caller waits
+    =======  ================  =======================================================
 
-    "Eager" means ``refresh="eager"``, unless no caller has asked for ``idle_timeout`` seconds. A
-    request is sent no earlier than ``min_refresh_interval`` after the last one, and no earlier
-    than the pause after a failure allows. There is one request at a time.
+    "Eager" means ``refresh="eager"`` while some caller has asked in the last ``idle_timeout``
+    seconds. A request is sent no earlier than ``min_refresh_interval`` after the last one, and no
+    earlier than the pause after a failure allows. There is one request at a time.
 
 The life of a token request
-    ``start_request`` decides to send it. ``send`` comes when its task runs, just before anything
-    is sent. ``conclude`` receives the answer. ``invalidate`` and ``revoke`` discard a request
-    that has begun: its token is never used, because it may have been granted before the call.
+    ``start_request`` begins a request. A task of the session calls ``send`` just before it sends
+    anything, and ``conclude`` with the answer. The cancellation of a caller stops no request.
+    ``invalidate`` and ``revoke`` discard a request that has begun: its token is not used, because
+    it may have been granted before. A token manager may share tokens: its answer can be a token
+    that another process has requested, at another time.
+
+The life of a failure
+    A request without a usable token is a failed attempt. A round is a few attempts with pauses
+    between them (see `_rounds`). When the last attempt of a round fails, the round is over, and
+    each waiting caller gets its error. In the pause after it, ``join`` raises. A usable token wins
+    over a failure: while there is one, no caller gets an error.
 
 The life of a waiting caller
     ``take`` has returned None: there is no usable token. The caller calls ``join`` and then
-    ``look``, again and again, each time that the facts may have changed, until ``look`` returns
-    a token or raises. However that ends, it calls ``leave``.
+    ``look``, each time that the facts may have changed, until ``look`` returns a token or raises.
+    However that ends, it calls ``leave``.
 """
 
 from __future__ import annotations
@@ -47,7 +56,8 @@ if TYPE_CHECKING:
     from ._token import TokenRequestOptions
 
 LOOK_UP_INTERVAL = 60.0
-"""Seconds; the longest sleep. The session notices a suspend of the machine after that time."""
+"""Seconds; the longest sleep. No event reports a suspend or a wall clock that is set: the session
+looks at the clocks after that time at the latest."""
 
 
 class Moment(NamedTuple):
@@ -71,7 +81,7 @@ class Request:
     Attributes:
         options: what to send along.
         sent_at: when it was sent, on Trio's clock.
-        wall_offset: Trio's clock minus the wall clock, then.
+        wall_offset: at that moment, Trio's clock minus the wall clock.
         is_discarded: whether its token must not be used.
         revoked_at: when a caller revoked the session's tokens during the request. A token that
             was granted before is to be revoked too; a shared one may have been granted later.
@@ -108,7 +118,7 @@ class Conclusion(NamedTuple):
     Attributes:
         token: the token that the request got, or None.
         is_current: whether callers get that token from now on.
-        is_same: whether the session had that very token before.
+        is_same: whether the session had the same token before.
         failure: why there is no token, or None.
         to_revoke: a token that the session has to revoke, or None.
     """
@@ -132,9 +142,10 @@ class Lifecycle:
         request: the token request that has begun, or None.
         is_closed: whether the session has ended.
         asked_at: when a caller last asked for a token, on Trio's clock.
-        fresh_until: the token is FRESH before this time on Trio's clock ...
-        fresh_until_by_wall: ... and before this time on the wall clock. A caller that finds both
-            true may use the token without calling `take`, if it sets ``asked_at``.
+        fresh_until: a time on Trio's clock. The token is FRESH if Trio's clock is before this, and
+            the wall clock before ``fresh_until_by_wall``. Then a caller may use it without `take`,
+            if it sets ``asked_at``.
+        fresh_until_by_wall: a time on the wall clock.
         met_stale: whether a caller got the token while it was STALE.
         rounds: the failed attempts.
     """
@@ -169,23 +180,25 @@ class Lifecycle:
         self._wall_offset = -math.inf
         self.fresh_until = self.fresh_until_by_wall = -math.inf
         self.met_stale = False
-        # Of the first caller that got it STALE.
+        # The options of the first caller that got the token while it was STALE.
         self._stale_options: TokenRequestOptions | None = None
 
         self.request: Request | None = None
         self._sent_at = -math.inf
 
-        # In the order in which they came.
+        # The waiting callers, oldest first.
         self._waiting: dict[Caller, None] = {}
         self._callers_total = 0
         self.asked_at = -math.inf
 
+        # Refused if they were requested before the drop; accepted if the server grants them later.
         self._dropped = DroppedTokens()
-        # These never come back, even if the server grants them again.
+        # Always refused: they were revoked, or the session is trying to.
         self._revoked = DroppedTokens()
+        # Digests of tokens whose revocation has not ended.
         self._being_revoked: set[str] = set()
 
-    # Looks: they change nothing
+    # Questions: they change nothing
 
     def state(self, at: Moment) -> TokenState:
         """Return what the token is good for."""
@@ -217,7 +230,7 @@ class Lifecycle:
         return max(wanted_at, self._gap_ends_at(), self.rounds.retry_at)
 
     def wake_at(self, at: Moment) -> float:
-        """Return until when the session may sleep if no event comes."""
+        """Return the time at which the session must look again if no event comes."""
         # No machine is suspended in virtual time.
         look_up_at = math.inf if at.wall is None else at.now + LOOK_UP_INTERVAL
         return min(self.due_at(at), self._next_boundary(at), look_up_at)
@@ -235,13 +248,13 @@ class Lifecycle:
     def callers_can_go(self, at: Moment) -> bool:
         """Return whether callers wait although the token is usable.
 
-        That happens when a wall clock that ran ahead is set back.
+        That happens when the wall clock was ahead and someone sets it back.
         """
         return bool(self._waiting) and self._is_usable(at)
 
     @property
     def can_wait(self) -> bool:
-        """Whether `join` would not raise, whatever the time is."""
+        """Whether `join` accepts a caller at any time. If not, it may raise."""
         return not self.is_closed and not self.rounds.is_over
 
     @property
@@ -303,7 +316,7 @@ class Lifecycle:
         return caller
 
     def look(self, caller: Caller, at: Moment) -> TokenInfo | None:
-        """Return the token for a waiting caller, or None if it has to wait on.
+        """Return the token for a waiting caller, or None if it has to keep waiting.
 
         Raises:
             SessionClosedError: the session has ended.
@@ -329,15 +342,15 @@ class Lifecycle:
         if self.due_at(at) > at.now:
             return None
         # The options of one caller: the one that has waited longest, or else the first that got
-        # the token STALE. Callers that join later have no say.
+        # the token while it was STALE. The options of the others are not used.
         first = next(iter(self._waiting), None)
         self.request = Request(self._stale_options if first is None else first.options)
         return self.request
 
     def send(self, request: Request, at: Moment) -> bool:
-        """Note that a request is about to be sent; False if it is no longer wanted.
+        """Record that a request is about to be sent. Return False if it must not be sent.
 
-        Without it, callers that still wait make another request due.
+        Then the request is over, and if a caller still waits, another request is due.
         """
         if request.is_discarded or self.is_closed:
             self.request = None
@@ -356,6 +369,7 @@ class Lifecycle:
             at: the time.
         """
         self.request = None
+        # In this order: a token to revoke is refused from now on.
         problem = self._problem_with(request, answer, at)
         to_revoke = self._token_to_revoke(request, answer, at)
         if self.is_closed:
@@ -365,6 +379,7 @@ class Lifecycle:
             failure = self.rounds.fail(problem, at.now, self._gap_ends_at())
             return Conclusion(failure=failure, to_revoke=to_revoke)
         assert isinstance(answer, TokenInfo)
+        # The outcome of a discarded request counts as an attempt too.
         self.rounds.succeed()
         if request.is_discarded:
             return Conclusion(answer, to_revoke=to_revoke)
@@ -375,11 +390,12 @@ class Lifecycle:
         self.fresh_until_by_wall = answer.stale_at - request.wall_offset
         self.met_stale = False
         self._stale_options = None
+        # The server may have granted a dropped token again.
         self._dropped.forget(digest(answer.access_token))
         is_same = old is not None and old.access_token == answer.access_token
         return Conclusion(answer, is_current=True, is_same=is_same, to_revoke=to_revoke)
 
-    # Ends
+    # Invalidation, revocation, the end
 
     def invalidate(self, reported: TokenInfo, at: Moment) -> TokenInfo | None:
         """Drop a token that was reported invalid, if it is the current one and usable.
@@ -408,8 +424,8 @@ class Lifecycle:
             self._drop(token, at)
         return token
 
-    def revoked(self, token: TokenInfo) -> None:
-        """Note that the revocation of a token has ended, successful or not."""
+    def revocation_ended(self, token: TokenInfo) -> None:
+        """Record that the revocation of a token has ended, successful or not."""
         self._being_revoked.discard(digest(token.access_token))
 
     def close(self, at: Moment) -> TokenInfo | None:
@@ -418,20 +434,20 @@ class Lifecycle:
         if token is not None:
             self._note_revocation(token, at)
         self.is_closed = True
-        self._let_go()
+        self._forget_token()
         return token
 
     # What the events have in common
 
     def _aged(self, at: Moment) -> float:
-        """Return the time on Trio's clock, by the clock that makes the token older."""
+        """Return Trio's time, or the wall clock's time converted to Trio's, whichever is later."""
         return at.now if at.wall is None else max(at.now, at.wall + self._wall_offset)
 
     def _is_usable(self, at: Moment) -> bool:
         return self.token is not None and self._aged(at) < self.token.expires_at
 
     def _next_boundary(self, at: Moment) -> float:
-        """Return when, on Trio's clock, time alone brings the next state."""
+        """Return when the token becomes STALE or EXPIRED, on Trio's clock, if nothing happens."""
         token, aged = self.token, self._aged(at)
         if token is None or aged >= token.expires_at:
             return math.inf
@@ -460,7 +476,7 @@ class Lifecycle:
         return None
 
     def _token_to_revoke(self, request: Request, answer: object, at: Moment) -> TokenInfo | None:
-        """Return the token of an answer if it came too late for `revoke`, or for the end."""
+        """Return the token of an answer that arrived after `revoke` or `close`."""
         ends_now = self.is_closed and self._config.revoke_on_exit
         if not isinstance(answer, TokenInfo):
             return None
@@ -476,13 +492,13 @@ class Lifecycle:
         self._being_revoked.add(digest(token.access_token))
 
     def _drop(self, token: TokenInfo, at: Moment) -> None:
-        """Make sure that no caller gets this token, nor one that was requested before now."""
+        """Make sure that no caller gets this token, or the token of the request in flight."""
         self._dropped.add(digest(token.access_token), _drop_of(token, at))
-        self._let_go()
+        self._forget_token()
         if self.request is not None:
             self.request.is_discarded = True
 
-    def _let_go(self) -> None:
+    def _forget_token(self) -> None:
         self.token = None
         self.fresh_until = -math.inf
 

@@ -81,7 +81,6 @@ class Background:
         # Nurseries know tasks, whose contexts know what is open in them. In such a circle all of
         # that, secrets too, would be left to the garbage collector.
         self._manager = self._outer = self._tasks = None
-        self._first.clear()
         return crash
 
     @enable_ki_protection
@@ -94,6 +93,7 @@ class Background:
                     self._tasks.cancel_scope.cancel()
                 for start in self._first:
                     start()
+                self._first.clear()
                 await trio.sleep_forever()
         except BaseExceptionGroup as group:
             # A group among these is the task's own.

@@ -548,7 +548,7 @@ class AnonymousSession(Unpicklable):
     async def _revoke(self, revocation: Revocation) -> None:
         await revocation.run(self._manager, self._config)
         self._revocations.remove(revocation)
-        self._lifecycle.revoked(revocation.token)
+        self._lifecycle.revocation_ended(revocation.token)
         self._reporter.revoked(revocation.token, revocation.error)
 
     async def _shut_for_callers(self) -> None:
