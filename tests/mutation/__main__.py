@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CORE = (
-    *("session", "backoff", "token", "revocation", "reporter", "nursery", "states", "auth", "flow"),
+    *("lifecycle", "rounds", "session", "gate", "backoff", "token", "revocation", "reporter"),
+    *("nursery", "states", "auth", "flow"),
     *("advice", "manager", "config", "secrets", "errors", "events", "logging", "wire_logs"),
 )
 ACCEPTED = Path(__file__).with_name("survivors.md")
