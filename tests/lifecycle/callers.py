@@ -29,37 +29,64 @@ _machine_facts = attrgetter(*(slot for slot in Lifecycle.__slots__ if slot != "_
 _rounds_facts = attrgetter(*Rounds.__slots__)
 
 
-def get(world: World) -> str:
-    """Let a caller come that waits if it has to."""
-    facts, machine, at = world.facts, world.machine, world.at()
+def get(world: World, lock: str = "") -> str:
+    """Let a caller come that waits if it has to.
+
+    If the lock of the gate is taken, the caller looks again as soon as it has the lock.
+    """
+    facts, machine = world.facts, world.machine
     options = _next_options(world)
-    if _take(world, options):
+    # As in the session: a caller that finds no token and can wait takes no look before it waits.
+    # `AnonymousSession.exchange_token` always looks, and finds nothing here.
+    if not (machine.token is None and machine.can_wait) and _take(world, options):
         return f"a {facts.state().name} token"
+    world.is_rung = True
     if facts.is_closed:
+        _join_closed(world, options)
         return "closed"
     facts.asked_at = facts.now
     in_pause = facts.is_in_pause()
     try:
-        caller = machine.join(at, options)
+        caller = machine.join(world.at(), options)
     except TokenRequestError as error:
         if not in_pause:
             raise BrokenPromiseError(12, "a caller gets an error after the pause") from None
         check_error(world, error)
-        world.ring_for(machine.due_at(at))
         return "an error in the pause"
     if in_pause:
         raise BrokenPromiseError(12, "a caller waits in the pause after a failed round")
-    facts.come(caller, options)
-    world.ring_for(machine.due_at(at))
-    return "waits"
+    facts.come(caller, options, looks=bool(lock))
+    return "waits for the lock" if lock else "waits"
+
+
+def _join_closed(world: World, options: TokenRequestOptions | None) -> None:
+    """Let a caller try to wait in a session that has ended."""
+    machine = world.machine
+    before = _machine_facts(machine), _rounds_facts(machine.rounds)
+    try:
+        machine.join(world.at(), options)
+    except SessionClosedError:
+        if (_machine_facts(machine), _rounds_facts(machine.rounds)) != before:
+            raise BrokenPromiseError(19, "a caller changes a closed session") from None
+    else:
+        raise BrokenPromiseError(19, "a caller waits in a closed session")
 
 
 def nowait(world: World) -> str:
-    """Let a caller come that never waits."""
-    facts = world.facts
-    if _take(world, _next_options(world)):
+    """Let a caller come that never waits.
+
+    It takes the cached path, as `AnonymousSession.get_access_token` does. The callers of `get` do
+    not, as those of `exchange_token`.
+    """
+    facts, machine = world.facts, world.machine
+    if world.finds_fresh():
+        machine.asked_at = facts.now
+        _check_token(world, machine.token)
+        _record_use(world, None)
         return f"a {facts.state().name} token"
-    world.machine.miss(world.at())
+    if _take(world, None):
+        return f"a {facts.state().name} token"
+    machine.miss(world.at())
     if not facts.is_idle():
         facts.asked_at = facts.now
     return "no token"
@@ -71,13 +98,13 @@ def _next_options(world: World) -> TokenRequestOptions:
 
 
 def _take(world: World, options: TokenRequestOptions | None) -> TokenInfo | None:
-    facts, at = world.facts, world.at()
-    token = world.machine.take(at, options)
+    machine, at = world.machine, world.at()
+    token = machine.take(at, options)
     _check_token(world, token)
     if token is not None:
         _record_use(world, options)
-        if facts.state() is STALE:
-            world.ring_for(world.machine.due_at(at))
+    if machine.met_stale:
+        world.ring_for(machine.due_at(at))
     return token
 
 
@@ -120,7 +147,8 @@ def look(world: World, place: int) -> str:
     _check_token(world, token)
     if token is not None:
         _record_use(world, None)
-        world.ring_for(machine.due_at(at))
+        if machine.met_stale:
+            world.ring_for(machine.due_at(at))
         _leave(world, caller)
         return f"a {facts.state().name} token"
     if facts.is_closed or seat.round_failed:

@@ -28,6 +28,9 @@ def possible_events(world: World) -> list[Event]:
         found += [("revoked", name) for name in facts.under_way]
     if facts.usable() or len(facts.callers) < bounds.callers:
         found.append(("get",))
+        # Callers that were woken take the lock of the gate, one after the other.
+        if any(seat.looks for seat in facts.callers.values()) and facts.can_join():
+            found.append(("get", "lock"))
     if facts.is_closed:
         return found
     found += (("nowait",), ("close",))

@@ -28,7 +28,7 @@ class Seat(NamedTuple):
     """A waiting caller.
 
     Attributes:
-        looks: whether it was woken, and looks at the facts soon.
+        looks: whether it looks at the facts soon: it was woken, or waits for the gate's lock.
         round_failed: whether a round has failed since it came.
         options: what to send along.
     """
@@ -184,14 +184,41 @@ class Facts:
             case _:
                 return False
 
+    def request_in(self) -> float | None:
+        """Return the seconds until the next request, as it looks now; None if none is wanted."""
+        if self.request is not None:
+            return 0.0
+        if self.is_closed:
+            return None
+        earliest = max(0.0, self.sent_at + self.bounds.gap - self.now, self.retry_at - self.now)
+        is_eager = self.bounds.refresh == "eager" and not self.is_idle()
+        is_awaited = bool(self.callers) and not self.is_over
+        state = self.state()
+        if state is TokenState.FRESH and is_eager:
+            return max(earliest, STALE_AGE - self.age())
+        is_wanted = {
+            TokenState.EMPTY: is_awaited,
+            TokenState.FRESH: False,
+            TokenState.STALE: is_eager or self.met_stale,
+            TokenState.EXPIRED: is_eager or is_awaited,
+        }
+        return earliest if is_wanted[state] else None
+
     def must_look_by(self) -> float:
         """Return when the session has to look at the facts again, if nothing happens."""
+        # In virtual time only Trio's clock counts, and nothing is further away than this.
+        limit = EXPIRED_AGE + LONGEST_PAUSE if self.bounds.wall is None else LOOK_UP_INTERVAL
         state = self.state()
         later = 0.0
-        while (later := later + 1.0) < LOOK_UP_INTERVAL:
+        while (later := later + 1.0) < limit:
             if self.wants_request(later) or self.state(later) is not state:
-                break
-        return self.now + later
+                return self.now + later
+        return math.inf if self.bounds.wall is None else self.now + limit
+
+    def may_look_at(self) -> float:
+        """Return the earliest time at which the session has a reason to look at the facts."""
+        seconds = self.request_in()
+        return min(self.must_look_by(), math.inf if seconds is None else self.now + seconds)
 
     def expected_options(self) -> TokenRequestOptions | None:
         """Return what a request that starts now has to send along."""
@@ -226,13 +253,17 @@ class Facts:
         """Return whether a caller that comes gets the error of the last round."""
         return self.is_over and self.now < self.retry_at
 
-    def come(self, caller: Caller, options: TokenRequestOptions | None) -> None:
+    def can_join(self) -> bool:
+        """Return whether a caller that comes waits."""
+        return not (self.usable() or self.is_closed or self.is_in_pause())
+
+    def come(self, caller: Caller, options: TokenRequestOptions | None, *, looks: bool) -> None:
         """Record a caller that waits."""
         # A round that all callers have left goes on for a while.
         is_forgotten = not self.callers and self.now >= self.failed_at + 2 * LONGEST_PAUSE
         if self.is_over or is_forgotten:
             self.is_over, self.attempts = False, 0
-        self.callers[caller] = Seat(looks=True, round_failed=False, options=options)
+        self.callers[caller] = Seat(looks, round_failed=False, options=options)
 
     def wake_callers(self) -> None:
         """Record that every waiting caller looks at the facts soon."""
@@ -246,7 +277,7 @@ class BrokenPromiseError(Exception):
 
     Attributes:
         promise: its number in section 4 of the design. 0 is the machine's own contract: it raises
-            nothing unexpected, and a look changes nothing.
+            nothing unexpected, a look changes nothing, and what a look returns is right.
         words: what happened.
         path: the events that led there, set by the search.
         states: how many states the search had found, set by the search.

@@ -23,9 +23,7 @@ def check_looks(world: World) -> None:
     if machine.token is not facts.token:
         raise BrokenPromiseError(17, f"the machine has {machine.token}")
     # The cached path of a caller compares the time with these two, and calls nothing.
-    is_fresh = facts.now < machine.fresh_until and (
-        at.wall is None or at.wall < machine.fresh_until_by_wall
-    )
+    is_fresh = world.finds_fresh()
     if is_fresh != (state is TokenState.FRESH):
         raise BrokenPromiseError(1, f"the cached path finds the token fresh: {is_fresh}")
     left = None if facts.token is None else max(0.0, EXPIRED_AGE - facts.age())
@@ -37,6 +35,12 @@ def check_looks(world: World) -> None:
         raise BrokenPromiseError(10, f"callers_can_go is {machine.callers_can_go(at)}")
     if machine.callers_waiting != len(facts.callers):
         raise BrokenPromiseError(10, f"callers_waiting is {machine.callers_waiting}")
+    if machine.can_wait != (not facts.is_closed and not facts.is_over):
+        raise BrokenPromiseError(0, f"can_wait is {machine.can_wait}")
+    if machine.request_in(at) != facts.request_in():
+        raise BrokenPromiseError(
+            0, f"request_in is {machine.request_in(at)}, not {facts.request_in()}"
+        )
     is_due = machine.due_at(at) <= facts.now
     if is_due != facts.wants_request():
         raise wrong_start(facts, is_started=is_due)

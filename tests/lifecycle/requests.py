@@ -52,6 +52,12 @@ def timer(world: World) -> str:
             f"the session sleeps until {world.sleeps_until:g}, "
             f"but has to look at {facts.must_look_by():g}",
         )
+    if world.sleeps_until < facts.may_look_at():
+        raise BrokenPromiseError(
+            7,
+            f"the session sleeps until {world.sleeps_until:g}, "
+            f"and has nothing to do before {facts.may_look_at():g}",
+        )
     return "starts a request" if request is not None else "starts nothing"
 
 
@@ -81,8 +87,9 @@ def answer(world: World, kind: str, name: str = "", sent_at: str = "") -> str:
     returned = world.machine.conclude(request, answer, world.at())
     facts.request = None
     facts.is_sent = False
-    world.is_rung = True
-    facts.wake_callers()
+    if not facts.is_closed:
+        world.is_rung = True
+        facts.wake_callers()
     _check_revocation(world, answer, returned)
     if facts.is_closed:
         if returned[:-1] != (None, False, False, None):

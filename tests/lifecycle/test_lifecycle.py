@@ -20,7 +20,10 @@ EVERY_RESULT = {
         *("a token", "the same token", "discarded", "after the end"),
         *("failure: bad", "failure: rejected", "failure: expired"),
     },
-    "get": {"a FRESH token", "a STALE token", "waits", "an error in the pause", "closed"},
+    "get": {
+        *("a FRESH token", "a STALE token", "closed"),
+        *("waits", "waits for the lock", "an error in the pause"),
+    },
     "nowait": {"a FRESH token", "a STALE token", "no token"},
     "look": {"a FRESH token", "a STALE token", "waits on", "the error of its round", "closed"},
     "cancel": {""},

@@ -45,6 +45,8 @@ def _words(event: Event) -> str:
             return f"the wall clock is set by {step:+g}"
         case "answer", [kind, token, sent_at]:
             return f"answer: {kind} {token}, requested: {sent_at}"
+        case "get", ["lock"]:
+            return "get, while the gate's lock is taken"
         case (("look" | "cancel"), [place]):
             return f"{name} of waiting caller {place}"
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from tests.lifecycle.bounds import Doubling
@@ -35,6 +36,13 @@ class World:
         """Return the time as the machine gets it."""
         facts = self.facts
         return Moment(facts.now, None if facts.bounds.wall is None else facts.wall)
+
+    def finds_fresh(self) -> bool:
+        """Return whether a caller gets the token on the cached path, which calls nothing."""
+        facts, machine = self.facts, self.machine
+        # In virtual time the wall clock can show any time.
+        wall = sys.float_info.max if facts.bounds.wall is None else facts.wall
+        return facts.now < machine.fresh_until and wall < machine.fresh_until_by_wall
 
     def ring_for(self, due_at: float) -> None:
         """Wake the session's task if it would sleep past the next request."""
