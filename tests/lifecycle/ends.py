@@ -62,7 +62,7 @@ def revoke(world: World) -> str:
 def revoked(world: World, name: str) -> str:
     """Let a revocation end, successful or not."""
     facts = world.facts
-    world.machine.revoked(token_named(name, facts.gone[name].sent_at))
+    world.machine.revocation_ended(token_named(name, facts.gone[name].sent_at))
     facts.under_way.discard(name)
     return ""
 
