@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import itertools
 import json
 import logging
 import signal
@@ -58,16 +59,20 @@ def test_promise_21_nothing_leaks(life: Life) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
-    """Each place of an answer, in each spelling, as an answer to a grant and to a revocation."""
-    for number, spelling in enumerate(SPELLINGS, PLACES.index(place)):
-        echo = Echo(place, spelling, (200, 400)[number % 2])
+    """Each place of an answer shows each spelling, to a grant, a revocation or a request."""
+    spellings = itertools.cycle(SPELLINGS)
+    # Where to begin differs, so that each kind of answer meets each spelling.
+    for _ in range(PLACES.index(place)):
+        next(spellings)
+    for number in range(-(-len(SPELLINGS) // 3)):
+        status = (200, 400)[number % 2]
         life = attrs.evolve(
             PLAIN,
             secret=f" p@ss 'w/ö\"rd+%41&<\\>{SECRET_CORE}'ß ",
             token=f"tok/en+With~Odd%Chars=={TOKEN_CORE}",
-            grant=echo,
-            revocation=echo,
-            resource=echo,
+            grant=Echo(place, next(spellings), status),
+            revocation=Echo(place, next(spellings), status),
+            resource=Echo(place, next(spellings), status),
         )
         assert find_leaks(hunt(life), leaks_in) == {}
 
