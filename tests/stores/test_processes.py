@@ -210,7 +210,7 @@ async def test_a_holder_that_is_killed(where: dict[str, str]) -> None:
     """
     async with open_scene(where) as scene:
         server = scene.server
-        children = await scene.start(4)
+        children = await scene.start(4, lease=2 * SOON)
         answers = server.hold_answers()
         waiting = list(children)
         await ask(*waiting)

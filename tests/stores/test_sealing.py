@@ -25,8 +25,9 @@ from trio_anon_session.stores import (
     StoredToken,
     StoreError,
     TokenStore,
+    _access,
+    _shared,
 )
-from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._sealing import Sealing, is_sealed
 
 from .answering import GREETING, open_answering
@@ -306,6 +307,13 @@ async def test_a_look_that_fails_shows_nothing_of_what_it_found(server: Valkey) 
     assert canaries_in("".join(traceback_with_locals(caught.value))) == []
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less for a store that hangs."""
+    for module in (_access, _shared):
+        monkeypatch.setattr(module, "STORE_TIMEOUT", 0.5)
+
+
 class Hunt:
     """Looks for secrets in all that a store shows while everything goes wrong."""
 
@@ -323,7 +331,7 @@ class Hunt:
         assert canaries_in(f"{store!r} {shared!r} {vars(store)!r}") == []
         async with shared, AnonymousSession(config, shared) as session:
             # What a store may take that hangs, and some more.
-            with trio.move_on_after(STORE_TIMEOUT + 0.5):
+            with trio.move_on_after(_access.STORE_TIMEOUT + 0.5):
                 token = await session.get_access_token()
                 await trio.sleep(0.1)
                 session.invalidate(token)
@@ -394,6 +402,7 @@ def echo(sent: bytes) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("peer", PEERS)
 async def test_no_peer_makes_a_store_show_a_secret(
     peer: str, caplog: pytest.LogCaptureFixture
@@ -434,6 +443,7 @@ def work(server: Valkey) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("spoil", [refuse, forbid, fill, take_nothing, hang, work])
 async def test_no_trouble_of_a_server_makes_a_store_show_a_secret(
     server: Valkey, spoil: Callable[[Valkey], None], caplog: pytest.LogCaptureFixture
