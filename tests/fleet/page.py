@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "fleet.md"
 SIZES = (10, 100, 1000)
 _PLACE = re.compile(r"(<!-- fleet -->\n).*?(<!-- /fleet -->)", re.DOTALL)
-_SLOW = re.compile(r"1,000|the store (is down|hangs)|the endpoint hangs")
-"""Rows that take seconds, and up to a minute."""
+_SLOW = re.compile(r"1,000|\| 100 \||the store (is down|hangs)|the endpoint hangs")
+"""Rows that take some seconds, and up to a minute."""
 
 _DAY = """\
 A day of {hours:.0f} hours, tokens of an hour, the default buffers, and an endpoint that takes \
