@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LINKS = [f"https://app.box.com/s/{number}" for number in range(20)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(timeline=timelines(actions=False), seconds=st.integers(0, 60))
 def test_no_expired_token_is_presented(timeline: Timeline, seconds: int) -> None:
     """Whatever becomes of tokens, and however slow the disk is."""
