@@ -212,7 +212,7 @@ def test_timelines_come_to_something(drawn: Drawn, kind: str) -> None:
 
 def test_many_timelines_bring_tokens() -> None:
     """In one of five at least a getter gets one."""
-    drawn = [timeline for run in range(20) for timeline in sample(timelines(), 10, run=run)]
+    drawn = [timeline for run in range(10) for timeline in sample(timelines(), 5, run=run)]
     got = [any(g.kind == "token" for g in run_timeline(t).story.getters) for t in drawn]
 
     assert sum(got) >= len(got) / 5
