@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile(
-    "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci",
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("brief", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("brief", settings.get_profile("ci"), max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
