@@ -140,11 +140,9 @@ BUGS = (
         5,
         "the wall clock is read after the answer",
         "lifecycle",
-        "        self.request = None\n        problem = self._problem_with(",
-        "        self.request = None\n"
+        "        # In this order: a token to revoke is refused from now on.\n",
         "        if at.wall is not None:\n"
-        "            request.wall_offset = at.now - at.wall\n"
-        "        problem = self._problem_with(",
+        "            request.wall_offset = at.now - at.wall\n",
     ),
     Bug(
         6,

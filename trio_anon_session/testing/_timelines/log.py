@@ -22,7 +22,7 @@ class Asked:
 
 @attrs.frozen
 class Decided:
-    """A getter has had its turn after its checkpoint: what the session holds now counts."""
+    """A getter looked at the session: what the session held at that moment counts."""
 
     getter: int
 

@@ -432,7 +432,7 @@ class _Referee:
     # Getters
 
     def decide(self, getter: int) -> None:
-        """Take in a getter at the moment after its checkpoint, when it looks at the session."""
+        """Take in a getter at the moment at which it looks at the session."""
         del self.undecided[getter]
         if self.is_closed:
             self.waiting[getter] = _Waiting(self.now)

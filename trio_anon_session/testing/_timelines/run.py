@@ -476,6 +476,13 @@ class _Stage:
                 self.note(Decided(number))
             has_decided = True
 
+        held_before = session.statistics().getters_held_total
+
+        def decide_if_held() -> None:
+            # A getter without a token waits before its first checkpoint.
+            if session.statistics().getters_held_total > held_before:
+                decide()
+
         try:
             if ask == "nowait":
                 # No checkpoint, so that it looks at the session though its scope is cancelled.
@@ -485,7 +492,7 @@ class _Stage:
                 info: TokenInfo = await Turns(session.exchange_token("item_read"), decide)
                 token = info.access_token
             else:
-                token = await Turns(session.get_access_token(), decide)
+                token = await Turns(session.get_access_token(), decide, decide_if_held)
         except trio.Cancelled:
             self.note(GaveUp(number))
             raise

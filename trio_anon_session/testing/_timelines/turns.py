@@ -37,15 +37,22 @@ class Turns:
     """Awaits a coroutine, and calls back before each turn of its task but the first.
 
     A callback that returns an awaitable has the coroutine wait for that, and is called again.
+
+    Args:
+        coroutine: the coroutine.
+        before_turn: called before each turn but the first.
+        after_first: called after the first turn, unless the coroutine ended in it.
     """
 
     def __init__(
         self,
         coroutine: Coroutine[Any, Any, Any],
         before_turn: Callable[[], Coroutine[Any, Any, None] | None],
+        after_first: Callable[[], object] | None = None,
     ) -> None:
         self._coroutine = coroutine
         self._before_turn = before_turn
+        self._after_first = after_first
 
     def __await__(self) -> Generator[Any, Any, Any]:
         inner = self._coroutine
@@ -56,6 +63,9 @@ class Turns:
                 trap = step(value)
             except StopIteration as stop:
                 return stop.value
+            after_first, self._after_first = self._after_first, None
+            if after_first is not None:
+                after_first()
             try:
                 step, value = inner.send, (yield trap)
             except BaseException as error:  # noqa: ASYNC103  # goes on to the coroutine
