@@ -198,7 +198,7 @@ async def outcome_of(call: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> ob
     """
     outcomes: list[object] = []
     with unwrapped():
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # see above
             nursery.start_soon(_note_outcome, outcomes, call, *args)
     # Taken out of the list, which the frames of the error hold.
     return outcomes.pop()

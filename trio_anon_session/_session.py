@@ -366,7 +366,7 @@ class AnonymousSession(Unpicklable):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session has ended: its block was left, or one of its tasks crashed."""
+        """Whether the session's block was left, or one of its tasks crashed."""
         return self._lifecycle.is_closed
 
     @property
