@@ -141,8 +141,7 @@ BUGS = (
         "the wall clock is read after the answer",
         "lifecycle",
         "        # In this order: a token to revoke is refused from now on.\n",
-        "        if at.wall is not None:\n"
-        "            request.wall_offset = at.now - at.wall\n",
+        "        if at.wall is not None:\n            request.wall_offset = at.now - at.wall\n",
     ),
     Bug(
         6,
