@@ -52,15 +52,18 @@ class Gate:
             self._conditions = tuple(trio.Condition() for _ in range(CONDITIONS))
         self._inside += 1
         condition = self._conditions[number % CONDITIONS]
-        found: T | None = None
+        is_late = False
         try:
             try:
                 # No checkpoint: nothing has changed, and there is nothing to look at.
                 condition.acquire_nowait()
             except trio.WouldBlock:
+                is_late = True
+            if is_late:
                 await condition.acquire()
-                found = look()
             try:
+                # What a caller waits for may have come while it waited for the lock.
+                found = look() if is_late else None
                 while found is None:
                     await condition.wait()
                     found = look()

@@ -284,3 +284,34 @@ def test_promise_10_a_getter_is_let_go_when_the_wall_clock_is_set_right(
             assert getter.token == token
 
     trio.run(main, clock=clock)
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+@pytest.mark.parametrize("max_retries", [0, 5])
+@pytest.mark.parametrize("is_good", [True, False])
+@pytest.mark.parametrize("turns", range(1, 10))
+def test_promise_10_callers_that_come_while_others_are_woken(
+    turns: int, max_retries: int, is_good: bool, is_left: bool
+) -> None:
+    """They may find a lock of the gate taken, and get a token or an error of their own."""
+
+    async def main() -> None:
+        manager = FakeTokenManager(make_config(max_retries=max_retries), latency=1.0)
+        if not is_good:
+            manager.outcomes = [OSError()]
+        async with trio.open_nursery() as nursery:
+            async with AnonymousSession(manager.config, manager) as session:
+                getters = start_getters(nursery, session, 32)
+                # The request ends in the same moment.
+                await trio.sleep(1.0)
+                for _ in range(turns):
+                    getters += start_getters(nursery, session, 32)
+                    await trio.lowlevel.checkpoint()
+                if not is_left:
+                    await trio.sleep(30.0)
+        errors = [getter.error for getter in getters if getter.error is not None]
+        assert {type(error) for error in errors} <= {SessionClosedError, TokenUnavailableError}
+        assert not any(isinstance(error.__context__, trio.WouldBlock) for error in errors)
+        assert all(getter.ended for getter in getters)
+
+    run_virtually(main)
