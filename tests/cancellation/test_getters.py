@@ -57,10 +57,10 @@ async def _bring_to(session: AnonymousSession, state: TokenState) -> None:
 @pytest.mark.parametrize(
     ("state", "checkpoints"),
     [
-        (TokenState.EMPTY, 4),
+        (TokenState.EMPTY, 2),
         (TokenState.FRESH, 2),
         (TokenState.STALE, 2),
-        (TokenState.EXPIRED, 4),
+        (TokenState.EXPIRED, 3),
     ],
 )
 def test_a_getter_takes_nothing_along(
