@@ -237,8 +237,8 @@ BUGS = (
         14,
         "an exception that is not ours ends the session",
         "session",
-        "            except Exception as error:\n                outcome = error",
-        "            except OSError as error:\n                outcome = error",
+        "    except Exception as error:\n        return error\n",
+        "    except OSError as error:\n        return error\n",
     ),
     Bug(
         15,
@@ -290,9 +290,9 @@ BUGS = (
         19,
         "the end waits for the grant in flight",
         "session",
-        "                outcome = await manager.get_tokens_client_credentials_grant(options)",
-        "                with trio.CancelScope(shield=True):\n"
-        "                    outcome = await manager.get_tokens_client_credentials_grant(options)",
+        "        return await manager.get_tokens_client_credentials_grant(options)\n",
+        "        with trio.CancelScope(shield=True):\n"
+        "            return await manager.get_tokens_client_credentials_grant(options)\n",
     ),
     Bug(
         20,
@@ -405,7 +405,7 @@ BUGS = (
         20,
         "a cancellation comes out of the manager in a group",
         "stores.shared",
-        "            with unwrapped():\n                outcome = await",
+        "            with Unwrapped():\n                outcome = await",
         "            if True:\n                outcome = await",
     ),
 )

@@ -101,12 +101,14 @@ class Alarm:
         self._sleep = trio.CancelScope()
         self._is_ringing = False
 
-    async def sleep_until(self, time: float) -> None:
-        """Sleep until a time of Trio's clock, or until the alarm rings."""
-        self._sleep = trio.CancelScope(deadline=time)
+    def until(self, time: float) -> trio.CancelScope:
+        """Return the scope to sleep in: it is cancelled at this time, or when the alarm rings.
+
+        Nothing else cancels it. To end the task, ring.
+        """
+        self._sleep = trio.CancelScope(deadline=time, shield=True)
         self._is_ringing = False
-        with self._sleep:
-            await trio.sleep_forever()
+        return self._sleep
 
     def ring(self) -> None:
         """Wake the task if it sleeps. If it does not, it looks at the facts before it sleeps."""

@@ -196,7 +196,7 @@ class Lifecycle:
         # Always refused: they were revoked, or the session is trying to.
         self._revoked = DroppedTokens()
         # Digests of tokens whose revocation has not ended.
-        self._being_revoked: set[str] = set()
+        self._being_revoked: tuple[str, ...] = ()
 
     # Questions: they change nothing
 
@@ -322,7 +322,7 @@ class Lifecycle:
             SessionClosedError: the session has ended.
             TokenRequestError: a round has failed since the caller came.
         """
-        token = self.take(at)
+        token = self.take(at, caller.options)
         if token is not None:
             return token
         if self.is_closed:
@@ -426,7 +426,8 @@ class Lifecycle:
 
     def revocation_ended(self, token: TokenInfo) -> None:
         """Record that the revocation of a token has ended, successful or not."""
-        self._being_revoked.discard(digest(token.access_token))
+        ended = digest(token.access_token)
+        self._being_revoked = tuple(name for name in self._being_revoked if name != ended)
 
     def close(self, at: Moment) -> TokenInfo | None:
         """End the session. Return a token if the session has to revoke it."""
@@ -489,7 +490,7 @@ class Lifecycle:
 
     def _note_revocation(self, token: TokenInfo, at: Moment) -> None:
         self._revoked.add(digest(token.access_token), _drop_of(token, at))
-        self._being_revoked.add(digest(token.access_token))
+        self._being_revoked = (*self._being_revoked, digest(token.access_token))
 
     def _drop(self, token: TokenInfo, at: Moment) -> None:
         """Make sure that no caller gets this token, or the token of the request in flight."""

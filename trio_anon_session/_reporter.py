@@ -5,7 +5,6 @@ It decides nothing: a session without a reporter would do the same.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from logging import DEBUG, ERROR, WARNING
 from typing import TYPE_CHECKING
@@ -50,7 +49,7 @@ class Reporter:
     """
 
     __slots__ = (
-        "_client",
+        "_config",
         "_failures",
         "_grants",
         "_invalidations",
@@ -67,9 +66,9 @@ class Reporter:
 
     def __init__(self, config: Config, observers: Iterable[Observer]) -> None:
         self._observers = checked_observers(observers)
-        self._client = Secrets(*client_secrets(config.client_id, config.client_secret))
+        self._config = config
         # The last tokens: a server may quote one in an error.
-        self._tokens: deque[Secrets] = deque(maxlen=_TOKENS)
+        self._tokens: tuple[Secrets, ...] = ()
         # An observer may cause an event. It is reported after the current one, so that all
         # observers get all events in the order in which they happened.
         self._to_tell: list[Event] = []
@@ -125,7 +124,7 @@ class Reporter:
 
     def keep_secret(self, token: TokenInfo) -> None:
         """Keep a token out of the reports from now on."""
-        self._tokens.append(Secrets(token.access_token))
+        self._tokens = (*self._tokens, Secrets(token.access_token))[-_TOKENS:]
 
     def state_is(self, new: TokenState, *facts: Event) -> None:
         """Tell of the state, if it is not the one that was told last, and of what changed it."""
@@ -219,7 +218,8 @@ class Reporter:
             self._tell(Closed())
 
     def _shown(self, error: TokenRequestError, said: str) -> str:
-        secrets = self._client.and_also(*self._tokens)
+        client = client_secrets(self._config.client_id, self._config.client_secret)
+        secrets = Secrets(*client).and_also(*self._tokens)
         scrub = secrets.hide if error._is_scrubbed else secrets.quote
         return scrub(said, limit=WORDS_LIMIT)
 

@@ -25,7 +25,7 @@ import time
 from functools import partial
 from logging import ERROR, WARNING
 from threading import get_ident
-from typing import TYPE_CHECKING, NoReturn, Self, final
+from typing import TYPE_CHECKING, Any, NoReturn, Self, final
 
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
@@ -153,7 +153,7 @@ class AnonymousSession(Unpicklable):
         # After the facts that a call from another thread relies on, and before any await.
         self._entered = True
         await self._background.open(self._shut_for_callers)
-        self._background.start_soon(self._keep_fresh)
+        self._background.start_long_lived(self._keep_fresh)
         return self
 
     # Each await is shielded where it is, with a limit where it may take long.
@@ -465,22 +465,29 @@ class AnonymousSession(Unpicklable):
 
     async def _keep_fresh(self) -> None:
         """Start each token request when it is due, and report each boundary that passes."""
-        while not self._lifecycle.is_closed:
-            self._reporter.state_is(self._lifecycle.state(self._moment()))
-            # Once more: observers are called there, and may have taken their time.
-            at = self._moment()
-            if self._lifecycle.callers_can_go(at):
-                self._background.start_soon(self._gate.wake_all)
-            request = self._lifecycle.start_request(at)
-            if request is not None:
-                self._background.start_soon(
-                    _request_token,
-                    self._manager,
-                    request.options,
-                    partial(self._send, request),
-                    partial(self._conclude, request),
-                )
-            await self._alarm.sleep_until(self._lifecycle.wake_at(at))
+        try:
+            while not self._lifecycle.is_closed:
+                self._reporter.state_is(self._lifecycle.state(self._moment()))
+                # Once more: observers are called there, and may have taken their time.
+                at = self._moment()
+                if self._lifecycle.callers_can_go(at):
+                    self._background.start_soon(self._gate.wake_all)
+                request = self._lifecycle.start_request(at)
+                if request is not None:
+                    self._start(request)
+                with self._alarm.until(self._lifecycle.wake_at(at)):
+                    await trio.sleep_forever()
+        finally:
+            await self._shut_for_callers()  # noqa: ASYNC102
+
+    def _start(self, request: Request) -> None:
+        conclude_and_send: list[Callable[..., Any]] = [
+            partial(self._conclude, request),
+            partial(self._send, request),
+        ]
+        self._background.start_soon(
+            _request_token, self._manager, request.options, conclude_and_send
+        )
 
     def _send(self, request: Request) -> bool:
         """Tell whether a request is still wanted, just before it is sent."""
@@ -552,7 +559,7 @@ class AnonymousSession(Unpicklable):
         self._reporter.revoked(revocation.token, revocation.error)
 
     async def _shut_for_callers(self) -> None:
-        """End the session before a crash cancels the block: callers learn that it is closed."""
+        """End the session, and let waiting callers know, before a crash cancels the block."""
         self._shut()
         # Shielded within, and short: no task holds a lock of the gate across I/O.
         await self._gate.wake_all()
@@ -564,6 +571,7 @@ class AnonymousSession(Unpicklable):
         token = self._lifecycle.close(self._moment())
         if token is not None:
             self._revocations.append(Revocation(token))
+        self._alarm.ring()
         self._background.cancel()
         if self._stop_listening is not None:
             self._stop_listening()
@@ -573,21 +581,24 @@ class AnonymousSession(Unpicklable):
 async def _request_token(
     manager: TokenSource,
     options: TokenRequestOptions | None,
-    send: Callable[[], bool],
-    conclude: Callable[[object], None],
+    conclude_and_send: list[Callable[..., Any]],
 ) -> None:
-    """Make one attempt, if it is still wanted."""
-    outcome: object = None
+    """Make one attempt, if it is still wanted.
+
+    The session keeps an error, whose traceback holds this frame (since Python 3.12, also as the
+    caller of another one). If this frame held the session, both would be left to the garbage
+    collector, and so would the secret. That is why the list is emptied, and no name refers to what
+    was in it. To delete such a name would not do: older Trios look at the locals of each frame, and
+    Python keeps what they saw.
+    """
+    if conclude_and_send.pop()():
+        # Between two checkpoints: no event comes between the answer and its effect.
+        conclude_and_send.pop()(await _outcome(manager, options))
+
+
+async def _outcome(manager: TokenSource, options: TokenRequestOptions | None) -> object:
+    # Returned, not raised: no frame is left that holds its own exception.
     try:
-        if send():
-            try:
-                outcome = await manager.get_tokens_client_credentials_grant(options)
-            except Exception as error:
-                outcome = error
-            # Between two checkpoints: no event comes between the answer and its effect.
-            conclude(outcome)
-    finally:
-        # The session keeps an error, whose traceback holds this frame, and since Python 3.12 the
-        # frames of all callers. If one of them held the session, both would be left to the
-        # garbage collector, and so would the secret.
-        del send, conclude, outcome
+        return await manager.get_tokens_client_credentials_grant(options)
+    except Exception as error:
+        return error

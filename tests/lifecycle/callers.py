@@ -146,7 +146,7 @@ def look(world: World, place: int) -> str:
         return "the error of its round"
     _check_token(world, token)
     if token is not None:
-        _record_use(world, None)
+        _record_use(world, caller.options)
         if machine.met_stale:
             world.ring_for(machine.due_at(at))
         _leave(world, caller)

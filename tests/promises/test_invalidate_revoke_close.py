@@ -710,10 +710,9 @@ async def test_promise_20_the_bodys_exception_comes_out_as_itself(
         async with AnonymousSession(manager.config, manager) as session:
             if crash is not None:
                 manager.outcomes = [crash()]
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_get_until_closed, session)
-                    await trio.lowlevel.checkpoint()
-                    nursery.cancel_scope.cancel()
+                # Shielded: the crash cancels the block, which goes on to raise its own.
+                with trio.CancelScope(shield=True):
+                    await _get_until_closed(session)
             try:
                 raise context
             except LookupError:

@@ -38,7 +38,7 @@ from .._config import Config
 from .._errors import TokenRequestError
 from .._logging import log
 from .._manager import TokenSource
-from .._nursery import Background, settle, unwrapped
+from .._nursery import Background, Unwrapped, settle
 from .._secrets import Unpicklable
 from .._token import LIFETIME_LIMIT, TokenInfo, TokenState, check_options, state_at
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
@@ -186,7 +186,7 @@ class SharedTokenManager(Unpicklable):
             with trio.move_on_after(FAREWELL, shield=True):
                 await self.aclose()
             raise
-        await self._background.open(trio.lowlevel.checkpoint)
+        await self._background.open(trio.lowlevel.cancel_shielded_checkpoint)
         self._watch_if_wanted()
         return self
 
@@ -476,7 +476,7 @@ class SharedTokenManager(Unpicklable):
     async def _listen(self) -> Exception | None:
         """Look around with each piece of news, until that fails; return why no more come."""
         try:
-            with unwrapped(), trio.fail_after(STORE_TIMEOUT) as limit:
+            with Unwrapped(), trio.fail_after(STORE_TIMEOUT) as limit:
                 async with self._store.listen(self._name) as wait_for_news:
                     limit.deadline = math.inf
                     try:
@@ -610,7 +610,7 @@ class SharedTokenManager(Unpicklable):
         """
         began = Moment.now()
         try:
-            with unwrapped():
+            with Unwrapped():
                 outcome = await self._ask_under_lease(fence, options)
             is_kept = True
             if isinstance(outcome, TokenInfo):
