@@ -274,7 +274,7 @@ BUGS = (
         18,
         "a revoked token comes back when the server gives it again",
         "lifecycle",
-        "if self._revoked.get(name) is not None:",
+        "if name in self._revoked:",
         "if False:",
     ),
     Bug(

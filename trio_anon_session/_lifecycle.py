@@ -45,7 +45,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._dropped import Drop, DroppedTokens
+from ._dropped import LIMIT, Drop, DroppedTokens
 from ._errors import SessionClosedError, TokenUnavailableError
 from ._rounds import Failure, Rounds, Schedule
 from ._secrets import digest
@@ -193,8 +193,8 @@ class Lifecycle:
 
         # Refused if they were requested before the drop; accepted if the server grants them later.
         self._dropped = DroppedTokens()
-        # Always refused: they were revoked, or the session is trying to.
-        self._revoked = DroppedTokens()
+        # Digests of the last ones that are always refused: they were revoked, or will be.
+        self._revoked: tuple[str, ...] = ()
         # Digests of tokens whose revocation has not ended.
         self._being_revoked: tuple[str, ...] = ()
 
@@ -371,7 +371,7 @@ class Lifecycle:
         self.request = None
         # In this order: a token to revoke is refused from now on.
         problem = self._problem_with(request, answer, at)
-        to_revoke = self._token_to_revoke(request, answer, at)
+        to_revoke = self._token_to_revoke(request, answer)
         if self.is_closed:
             # The answer came while the session was ending.
             return Conclusion(to_revoke=to_revoke)
@@ -420,7 +420,7 @@ class Lifecycle:
             self.request.revoked_at = at.now
         token = self.token
         if token is not None:
-            self._note_revocation(token, at)
+            self._note_revocation(token)
             self._drop(token, at)
         return token
 
@@ -429,11 +429,11 @@ class Lifecycle:
         ended = digest(token.access_token)
         self._being_revoked = tuple(name for name in self._being_revoked if name != ended)
 
-    def close(self, at: Moment) -> TokenInfo | None:
+    def close(self) -> TokenInfo | None:
         """End the session. Return a token if the session has to revoke it."""
         token = self.token if self._config.revoke_on_exit else None
         if token is not None:
-            self._note_revocation(token, at)
+            self._note_revocation(token)
         self.is_closed = True
         self._forget_token()
         return token
@@ -470,13 +470,13 @@ class Lifecycle:
         if aged >= answer.expires_at:
             return TokenUnavailableError("the token had expired when it arrived")
         name = digest(answer.access_token)
-        if self._revoked.get(name) is not None:
+        if name in self._revoked:
             return TokenUnavailableError("the token is one that was to be revoked")
         if self._dropped.refuse(name, answer.sent_at):
             return TokenUnavailableError("the shared token is one that was dropped")
         return None
 
-    def _token_to_revoke(self, request: Request, answer: object, at: Moment) -> TokenInfo | None:
+    def _token_to_revoke(self, request: Request, answer: object) -> TokenInfo | None:
         """Return the token of an answer that arrived after `revoke` or `close`."""
         ends_now = self.is_closed and self._config.revoke_on_exit
         if not isinstance(answer, TokenInfo):
@@ -485,12 +485,13 @@ class Lifecycle:
             return None
         # The server may have granted a token again that the session is revoking.
         is_under_way = digest(answer.access_token) in self._being_revoked
-        self._note_revocation(answer, at)
+        self._note_revocation(answer)
         return None if is_under_way else answer
 
-    def _note_revocation(self, token: TokenInfo, at: Moment) -> None:
-        self._revoked.add(digest(token.access_token), _drop_of(token, at))
-        self._being_revoked = (*self._being_revoked, digest(token.access_token))
+    def _note_revocation(self, token: TokenInfo) -> None:
+        name = digest(token.access_token)
+        self._revoked = (*self._revoked, name)[-LIMIT:]
+        self._being_revoked = (*self._being_revoked, name)
 
     def _drop(self, token: TokenInfo, at: Moment) -> None:
         """Make sure that no caller gets this token, or the token of the request in flight."""

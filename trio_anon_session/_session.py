@@ -568,7 +568,7 @@ class AnonymousSession(Unpicklable):
         """End the session; its tasks end as soon as they run."""
         if self._lifecycle.is_closed:
             return
-        token = self._lifecycle.close(self._moment())
+        token = self._lifecycle.close()
         if token is not None:
             self._revocations.append(Revocation(token))
         self._alarm.ring()

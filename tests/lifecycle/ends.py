@@ -71,7 +71,7 @@ def close(world: World) -> str:
     """End the session."""
     facts, machine = world.facts, world.machine
     expected = facts.token if facts.bounds.revoke_on_exit else None
-    token = machine.close(world.at())
+    token = machine.close()
     if token is not expected:
         raise BrokenPromiseError(19, f"close returned {token}")
     if expected is not None:

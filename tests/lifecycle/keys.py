@@ -168,19 +168,18 @@ def key_of(world: World) -> bytes:
 def _add_drops(key: list[int], world: World, names: dict[str, int]) -> None:
     """Add what the machine knows of dropped tokens."""
     facts, machine, now = world.facts, world.machine, world.facts.now
-    for drops in (machine._dropped, machine._revoked):
-        key.append(_since(drops._forgotten_until, now, EXPIRED_AGE))
-        # If no dropped token comes back, it makes no difference which ones they are.
-        if not facts.bounds.all_answers:
-            continue
-        key.append(len(drops._drops))
-        for name, drop in drops._drops.items():
+    key.append(_since(machine._dropped._forgotten_until, now, EXPIRED_AGE))
+    # If no dropped token comes back, it makes no difference which ones they are.
+    if facts.bounds.all_answers:
+        key.append(len(machine._dropped._drops))
+        for name, drop in machine._dropped._drops.items():
             key.append(names.get(_NAMES[name], 99))
-            if drops is machine._dropped and not _is_revoked(facts, name):
+            if not _is_revoked(facts, name):
                 key.append(_since(drop.dropped_at, now, EXPIRED_AGE))
                 key.append(_since(drop.sent_at, now, EXPIRED_AGE))
-    if facts.bounds.all_answers:
-        key += sorted(names.get(_NAMES[name], 99) for name in machine._being_revoked)
+        for revoked in ({*machine._revoked}, {*machine._being_revoked}):
+            key.append(len(revoked))
+            key += sorted(names.get(_NAMES[name], 99) for name in revoked)
     key.append(_ALWAYS)
 
 

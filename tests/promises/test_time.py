@@ -631,7 +631,8 @@ async def test_promise_06_an_answer_that_comes_too_late_is_a_failed_grant(
     async with open_test_session(server, request_timeout=20.0) as session:
         token = await session.get_access_token()
         assert session.statistics().failures == 1
-        assert list(server.tokens)[1] == token
+        # It is STALE already, and the next one may be there before the getter has its turn.
+        assert token in list(server.tokens)[1:]
         assert "expired when it arrived" in (session.statistics().last_error or "")
 
 
