@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.endurance import memory
-from tests.endurance.memory import FAILURES, LOADS, measure, open_moody, stale_failures
+from tests.endurance.memory import FAILURES, LEAST, LOADS, measure, open_moody
 from tests.helpers import FakeTokenManager, make_config, run_virtually
 from trio_anon_session import AnonymousSession, RevocationError, TokenManager, TokenRequestError
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
@@ -40,10 +40,7 @@ def small(load: Load) -> int:
 
     Deadlines of a minute have to pass before the first third ends, of a second a round.
     """
-    if load is stale_failures:
-        # Each round leaves a deadline that is far away. Trio forgets those when it has 1,000.
-        return 3_300
-    return min(1000, LOADS[load] // 30)
+    return LEAST.get(load, min(1000, LOADS[load] // 30))
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
