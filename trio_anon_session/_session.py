@@ -436,6 +436,12 @@ class AnonymousSession(Unpicklable):
             self._lifecycle.leave(caller)
 
     def _look(self, caller: Caller) -> TokenInfo | None:
+        lifecycle = self._lifecycle
+        now = self._now()
+        if now < lifecycle.fresh_until and time.time() < lifecycle.fresh_until_by_wall:
+            # As for a cached token: thousands of callers may be released together.
+            lifecycle.asked_at = now
+            return lifecycle.token
         at = self._moment()
         token = self._lifecycle.look(caller, at)
         if token is None or self._lifecycle.met_stale:
