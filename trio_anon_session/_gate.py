@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONDITIONS = 32
+CONDITIONS = 8
 """Conditions over which callers are spread.
 
 A lock lets one task pass each time that Trio runs a batch of tasks. To release 10,000 callers
