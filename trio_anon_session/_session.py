@@ -484,7 +484,7 @@ class AnonymousSession(Unpicklable):
                 with self._alarm.until(self._lifecycle.wake_at(at)):
                     await trio.sleep_forever()
         finally:
-            await self._shut_for_callers()  # noqa: ASYNC102
+            await self._shut_for_callers()  # noqa: ASYNC102  # shielded within
 
     def _start(self, request: Request) -> None:
         conclude_and_send: list[Callable[..., Any]] = [
@@ -545,7 +545,7 @@ class AnonymousSession(Unpicklable):
             self._invalidate(dropped, is_shared=True)
 
     def _share_drop(self, token: TokenInfo) -> None:
-        """Let a shared token manager know that nobody is to get this token."""
+        """Report a dropped token to a shared token manager."""
         if isinstance(self._manager, SharedTokenSource):
             try:
                 self._manager.drop(token)

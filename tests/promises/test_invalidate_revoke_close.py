@@ -353,7 +353,7 @@ async def test_promise_17_a_token_that_another_session_dropped_is_dropped_here(
 async def test_promise_14_a_drop_that_raises_stops_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a shared manager raises when it is told of a dropped token is logged."""
+    """An exception that a shared manager raises from ``drop`` is logged."""
     manager = _SharedTokenManager(make_config())
     manager.drop_error = OSError("no store")
     async with AnonymousSession(manager.config, manager) as session:
