@@ -174,7 +174,7 @@ BUGS = (
     Bug(
         9,
         "a cancelled getter waits for the endpoint",
-        "gate",
+        "session",
         "                    await condition.wait()",
         "                    with trio.CancelScope(shield=True):\n"
         "                        await condition.wait()",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import trio
 from trio.lowlevel import enable_ki_protection
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -37,43 +34,22 @@ class Gate:
         self._conditions: tuple[trio.Condition, ...] = ()
         self._inside = 0
 
-    # An interrupt between two lines would leave a lock taken, and every other task would hang.
-    @enable_ki_protection
-    async def wait_for(self, number: int, look: Callable[[], T | None]) -> T:
-        """Wait until a look finds something, and return that.
-
-        The caller has looked, and found nothing, since its last checkpoint.
+    def enter(self, number: int) -> trio.Condition:
+        """Return the condition at which a caller waits, until it leaves.
 
         Args:
             number: a number of the caller's own; callers are spread over the conditions by it.
-            look: called each time that the facts may have changed; returns None to wait on.
         """
         if not self._inside:
             self._conditions = tuple(trio.Condition() for _ in range(CONDITIONS))
         self._inside += 1
-        condition = self._conditions[number % CONDITIONS]
-        is_late = False
-        try:
-            try:
-                # No checkpoint: nothing has changed, and there is nothing to look at.
-                condition.acquire_nowait()
-            except trio.WouldBlock:
-                is_late = True
-            if is_late:
-                await condition.acquire()
-            try:
-                # What a caller waits for may have come while it waited for the lock.
-                found = look() if is_late else None
-                while found is None:
-                    await condition.wait()
-                    found = look()
-                return found
-            finally:
-                condition.release()
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._conditions = ()
+        return self._conditions[number % CONDITIONS]
+
+    def leave(self) -> None:
+        """Count a caller out."""
+        self._inside -= 1
+        if not self._inside:
+            self._conditions = ()
 
     @enable_ki_protection
     async def wake_all(self) -> None:
@@ -90,6 +66,20 @@ class Gate:
             for condition in conditions:
                 async with condition:
                     pass
+
+
+# An interrupt between two lines would leave the lock taken, and every other task would hang.
+@enable_ki_protection
+async def lock(condition: trio.Condition) -> bool:
+    """Take a condition's lock, and return whether that was a checkpoint: it was not free."""
+    try:
+        condition.acquire_nowait()
+        return False
+    except trio.WouldBlock:
+        pass
+    # Outside of the handler: an error raised here has no WouldBlock as its context.
+    await condition.acquire()
+    return True
 
 
 class Alarm:

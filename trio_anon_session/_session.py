@@ -33,7 +33,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protect
 from ._backoff import RetrySchedule
 from ._clocks import is_mocked
 from ._errors import SessionClosedError
-from ._gate import Alarm, Gate
+from ._gate import Alarm, Gate, lock
 from ._lifecycle import Lifecycle, Moment, Request
 from ._logging import log
 from ._manager import SharedTokenSource, TokenManager, TokenSource
@@ -430,9 +430,20 @@ class AnonymousSession(Unpicklable):
         # Also for a caller that gets an error now: the call wakes an idle session.
         self._alarm.ring()
         caller = self._lifecycle.join(at, options)
+        condition = self._gate.enter(caller.number)
         try:
-            return await self._gate.wait_for(caller.number, partial(self._look, caller))
+            # What a caller waits for may have come while it waited for the lock.
+            is_late = await lock(condition)
+            try:
+                token = self._look(caller) if is_late else None
+                while token is None:
+                    await condition.wait()
+                    token = self._look(caller)
+                return token
+            finally:
+                condition.release()
         finally:
+            self._gate.leave()
             self._lifecycle.leave(caller)
 
     def _look(self, caller: Caller) -> TokenInfo | None:

@@ -143,7 +143,7 @@ def test_an_interrupt_at_any_line_ends_the_program() -> None:
     assert len(lines.counts) > 300
     points = {(line, 1) for line in lines.counts}
     # Also the last time, where a lock of the gate is taken and no task comes afterwards.
-    at_the_gate = {"_wait_for_token", "wait_for", "wake_all"}
+    at_the_gate = {"_wait_for_token", "lock", "wake_all"}
     points |= {at for at in lines.counts.items() if at_the_gate & names(at)}
     for at in points:
         interrupted = Lines(at)
