@@ -27,29 +27,21 @@ class Gate:
     cancelled waits for its turn at a lock at most.
     """
 
-    __slots__ = ("_conditions", "_inside")
+    __slots__ = ("_conditions",)
 
     def __init__(self) -> None:
         # Only while callers wait: a program may have thousands of sessions.
         self._conditions: tuple[trio.Condition, ...] = ()
-        self._inside = 0
 
-    def enter(self, number: int) -> trio.Condition:
-        """Return the condition at which a caller waits, until it leaves.
+    def condition_of(self, number: int) -> trio.Condition:
+        """Return the condition at which a caller waits, for use before its next checkpoint.
 
         Args:
             number: a number of the caller's own; callers are spread over the conditions by it.
         """
-        if not self._inside:
+        if not self._conditions:
             self._conditions = tuple(trio.Condition() for _ in range(CONDITIONS))
-        self._inside += 1
         return self._conditions[number % CONDITIONS]
-
-    def leave(self) -> None:
-        """Count a caller out."""
-        self._inside -= 1
-        if not self._inside:
-            self._conditions = ()
 
     @enable_ki_protection
     async def wake_all(self) -> None:
@@ -66,6 +58,13 @@ class Gate:
             for condition in conditions:
                 async with condition:
                     pass
+        if not any(map(_is_in_use, self._conditions)):
+            self._conditions = ()
+
+
+def _is_in_use(condition: trio.Condition) -> bool:
+    use = condition.statistics()
+    return use.lock_statistics.locked or use.tasks_waiting > 0
 
 
 # An interrupt between two lines would leave the lock taken, and every other task would hang.

@@ -430,7 +430,7 @@ class AnonymousSession(Unpicklable):
         # Also for a caller that gets an error now: the call wakes an idle session.
         self._alarm.ring()
         caller = self._lifecycle.join(at, options)
-        condition = self._gate.enter(caller.number)
+        condition = self._gate.condition_of(caller.number)
         try:
             # What a caller waits for may have come while it waited for the lock.
             is_late = await lock(condition)
@@ -443,7 +443,6 @@ class AnonymousSession(Unpicklable):
             finally:
                 condition.release()
         finally:
-            self._gate.leave()
             self._lifecycle.leave(caller)
 
     def _look(self, caller: Caller) -> TokenInfo | None:
