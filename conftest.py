@@ -54,6 +54,15 @@ pytest_collect_file = SybilCollection(
 ).pytest()
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the whole suite in parallel: one process more than cores, because tests wait a lot.
+
+    The tests of a file that is named on the command line run in pytest's own process.
+    """
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return (os.cpu_count() or 1) + 1 if is_whole else 0
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the machine's own settings out of every test."""
