@@ -70,6 +70,10 @@ class DroppedTokens:
         """Forget the tokens whose lives are over."""
         self._drops = {digest: drop for digest, drop in self._drops.items() if drop.ends_at > now}
 
+    def last(self, count: int) -> list[str]:
+        """Return the digests of the last tokens that were dropped."""
+        return list(self._drops)[-count:]
+
     def get(self, digest: str) -> Drop | None:
         """Return what is known of one."""
         return self._drops.get(digest)

@@ -30,9 +30,9 @@ from trio_anon_session.stores import (
     StoreError,
 )
 from trio_anon_session.stores._access import STORE_TIMEOUT
+from trio_anon_session.stores._claimant import GRACE
 from trio_anon_session.stores._protocol import PACE
 from trio_anon_session.stores._records import mark_of, name_of, token_record
-from trio_anon_session.stores._shared import GRACE
 
 from .faulty import EVERYTHING, READS, WRITES, FaultyStore, get_all, make_source, open_fleet
 

@@ -16,8 +16,9 @@ from tests.helpers import FakeTokenManager, make_config, run_virtually, start_ge
 from trio_anon_session import AnonymousSession, RevocationError, TokenInfo, TokenState
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.stores._access import STORE_TIMEOUT
+from trio_anon_session.stores._link import FAREWELL
 from trio_anon_session.stores._records import mark_of, name_of
-from trio_anon_session.stores._shared import FAREWELL, QUIET
+from trio_anon_session.stores._watch import QUIET
 
 from .faulty import EVERYTHING, WRITES, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
 
@@ -302,7 +303,7 @@ async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockCl
     async with SharedTokenManager(source, MemoryStore()) as manager:
         async with AnonymousSession(source.config, manager) as session:
             token = await session.exchange_token("x")
-        assert manager._known.listeners == []
+        assert manager._listeners == []
         manager.drop(token)
 
 
@@ -557,7 +558,7 @@ async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: 
         for name in "abcdefgh":
             manager._hand_out(named(name))
         await trio.sleep(10.0)
-        assert not manager._known.untold
+        assert not manager._claimant.known.untold
 
 
 async def test_a_lying_store_s_dead_tokens_are_those_that_were_asked_about(

@@ -23,8 +23,9 @@ from tests.cancellation.everywhere import (
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
 from trio_anon_session import AnonymousSession, TokenInfo
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
+from trio_anon_session.stores._claimant import LEASE
+from trio_anon_session.stores._link import FAREWELL
 from trio_anon_session.stores._records import name_of
-from trio_anon_session.stores._shared import FAREWELL, LEASE
 
 from .faulty import EVERYTHING, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
 
@@ -203,7 +204,9 @@ async def test_promise_07_the_gap_is_kept_between_what_is_sent(autojump_clock: M
 
 @given(
     drops=st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 3.0)), max_size=12),
-    latency=st.floats(0.0, 3.0),
+    # More than nothing: a token that is granted again in the very moment in which it was dropped
+    # looks like one from before.
+    latency=st.floats(0.001, 3.0),
     gives_the_same=st.booleans(),
 )
 def test_promise_07_each_process_keeps_its_gap(

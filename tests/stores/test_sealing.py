@@ -26,8 +26,10 @@ from trio_anon_session.stores import (
     StoreError,
     TokenStore,
     _access,
-    _shared,
+    _link,
+    _watch,
 )
+from trio_anon_session.stores._records import name_of
 from trio_anon_session.stores._sealing import Sealing, is_sealed
 
 from .answering import GREETING, open_answering
@@ -217,7 +219,7 @@ async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
         manager.granted = 100 * number
         return SharedTokenManager(manager, store)
 
-    key = f"tas:{{{shared(0, RedisStore(server.url))._name}}}:token"
+    key = f"tas:{{{name_of(shared(0, RedisStore(server.url)).config)}}}:token"
     plain = [RedisStore(server.url) for _ in range(2)]
     sealed = [RedisStore(server.url, encryption_key=FIRST) for _ in range(2)]
     stranger = RedisStore(server.url, encryption_key=SECOND)
@@ -310,7 +312,7 @@ async def test_a_look_that_fails_shows_nothing_of_what_it_found(server: Valkey) 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for a store that hangs."""
-    for module in (_access, _shared):
+    for module in (_access, _link, _watch):
         monkeypatch.setattr(module, "STORE_TIMEOUT", 0.5)
 
 

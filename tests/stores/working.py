@@ -32,7 +32,9 @@ from trio_anon_session.stores import (
     SQLiteStore,
     TokenStore,
     _access,
-    _shared,
+    _claimant,
+    _link,
+    _watch,
 )
 from trio_anon_session.testing import TokenServer
 
@@ -113,9 +115,9 @@ def set_wall_clock(by: float) -> None:
 
 def set_limits(settings: dict[str, Any]) -> None:
     """Have the package wait for as long as the test likes."""
-    for module in (_access, _shared):
+    for module in (_access, _link, _watch):
         vars(module)["STORE_TIMEOUT"] = settings.get("store_timeout", PATIENT)
-    vars(_shared)["LEASE"] = settings.get("lease", _shared.LEASE)
+    vars(_claimant)["LEASE"] = settings.get("lease", _claimant.LEASE)
 
 
 def hold_the_lock(path: str) -> None:

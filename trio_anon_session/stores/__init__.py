@@ -1,7 +1,12 @@
 """One token for a fleet: processes that share what one of them has got.
 
 ==============  ===========================================================
-``_shared``     `SharedTokenManager`: look, lease, grant, put
+``_shared``     `SharedTokenManager`: asks the store and the endpoint
+``_watch``      hears the news, and looks
+``_link``       how the store is asked, and told
+``_claimant``   what a process knows, and what it does next: pure
+``_known``      tokens that it has used, and those that were dropped: pure
+``_access``     a time limit for the store, and what is logged about it
 ``_protocol``   `TokenStore`: what a store is asked, and what it answers
 ``_records``    what lies in a store, and under which name
 ``_status``     `StoreStatus`: what there is, made fit to show

@@ -1,20 +1,11 @@
 """`SharedTokenManager`: one token for all processes that use the same store.
 
-How this works
-    Asked for a token, it looks into the store. One that is usable there, and that it has not
-    handed out before, is the answer, with what remains of its life. Else it takes the lease
-    and has the inner manager ask the endpoint, while it renews the lease. Who does not get the
-    lease waits for what comes of it, good or bad, and looks again.
+How it works
+    `_claimant` decides. The manager asks the store by way of a `StoreLink`, and the endpoint by way
+    of the inner manager, and does what the claimant says. A task hears the news (`Watch`).
 
-    A lease's fence is the version that the store has counted it as. A token is kept only
-    under the latest one, so that a process that was stopped, and comes back late, overwrites
-    nothing.
-
-    What is dropped here, the store is told, and so are all sessions that use this manager.
-    What is dropped elsewhere is seen with the next look, which the store's news bring about.
-
-    Whatever goes wrong with the store, the inner manager is asked directly: at once where
-    somebody may be waiting, and else when the store has had a moment to come back.
+    Whatever goes wrong with the store, the inner manager is asked directly: at once where somebody
+    may be waiting, and else when the store has had a moment to come back.
 """
 
 from __future__ import annotations
@@ -32,56 +23,44 @@ from typing import TYPE_CHECKING, Protocol, Self
 import attrs
 import trio
 
-from .._backoff import RetrySchedule
 from .._callables import lazy_kind
 from .._config import Config
-from .._errors import TokenRequestError
 from .._logging import log
 from .._manager import TokenSource
 from .._nursery import Background, Unwrapped, settle
 from .._secrets import Unpicklable
-from .._token import LIFETIME_LIMIT, TokenInfo, TokenState, check_options, state_at
-from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
-from ._clock import Moment
-from ._known import KnownTokens
-from ._protocol import PACE, STORE_METHODS, StoredToken, StoreError
-from ._records import (
-    ForeignRecordError,
-    failure_record,
-    mark_of,
-    name_of,
-    read_failure_record,
-    read_token_record,
-    token_record,
-)
+from .._token import TokenInfo, check_options
+from ._access import Doing, StoreFailedError
+from ._claimant import AskDirectly, Claim, Trouble, Use, Wait
+from ._link import FAREWELL, StoreLink, moment
+from ._protocol import PACE, STORE_METHODS, StoreError
+from ._records import mark_of
 from ._status import StoreStatus, status_of
+from ._watch import MOMENT, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from .._lifecycle import Moment
     from .._token import TokenRequestOptions
-    from ._protocol import Look, StoredFailure, TokenStore
+    from ._claimant import Question
+    from ._protocol import TokenStore
 
-LEASE = 5.0
-"""Seconds; a holder that dies delays the others by no more. One that lives renews it."""
-GRACE = 5.0
-"""Seconds in which a store that fails may come back, while the token that is there is usable."""
-FAREWELL = 0.5
-"""Seconds in which a lease may be given back of which nothing comes; else that runs out itself."""
-QUIET = 300.0
-"""Seconds without news, after which they are listened for anew: a connection may be gone unseen."""
-_TURNS = 3
-"""Attempts of others, one after another, of which nothing comes, and that are waited for."""
-_MOMENT = 0.05
-"""Seconds between two looks at the least."""
-_SPREAD = 0.1
-"""Share of a token's stale window, over which those who took it over refresh it later."""
-
-_NO_NEWS = "the token store brings no news (%s): it is looked at often instead"
-_STUCK = "the lease in the token store does not end (%s): this process gets its own token"
-_FOREIGN = "the token store holds another configuration's token (%s): this process gets its own"
-_GARBAGE = "what the token store holds is no token (%s), and is overwritten"
+_WORDS = {
+    Trouble.STUCK: (
+        "the lease in the token store does not end (%s): this process gets its own token",
+        "it was waited for long enough",
+    ),
+    Trouble.FOREIGN: (
+        "the token store holds another configuration's token (%s): this process gets its own",
+        "its grant asks for something else",
+    ),
+    Trouble.GARBAGE: (
+        "what the token store holds is no token (%s), and is overwritten",
+        "no token can be read from it",
+    ),
+}
 
 
 class ConfiguredTokenSource(TokenSource, Protocol):
@@ -95,9 +74,19 @@ class ConfiguredTokenSource(TokenSource, Protocol):
 
 @attrs.frozen
 class _Hidden:
-    """Is a text that is a secret: a traceback can show the locals of its frames."""
+    """A text that is a secret: a traceback can show the locals of its frames."""
 
     text: str = attrs.field(repr=False)
+
+
+class _ClaimInFlight:
+    """A claim that goes on when its caller is cancelled, because its lease has to be given back."""
+
+    def __init__(self) -> None:
+        self.is_over = trio.Event()
+        self.is_abandoned = False
+        self.fence: int | None = None
+        self.has_failed = False
 
 
 class SharedTokenManager(Unpicklable):
@@ -120,42 +109,21 @@ class SharedTokenManager(Unpicklable):
     """
 
     def __init__(self, manager: ConfiguredTokenSource, store: TokenStore) -> None:
-        config = getattr(manager, "config", None)
-        if not isinstance(config, Config):
-            raise TypeError("manager: wants a token manager that has a Config as its config")
-        for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
-            if not callable(getattr(manager, method, None)):
-                raise TypeError(f"manager: wants an async method {method}")
-        if isinstance(store, type):
-            raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
-        for method in STORE_METHODS:
-            if not callable(getattr(store, method, None)):
-                # No repr of it: a URL has a password in it.
-                raise TypeError(
-                    "store: wants a store, such as SQLiteStore('tokens.db'); "
-                    f"{type(store).__name__} has no method {method}"
-                )
+        self._config = _check_parts(manager, store)
         self._manager = manager
         self._store = store
-        self._config = config
-        self._name = name_of(config)
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        self._known = KnownTokens(config.default_lifetime)
-        self._deliver_at = -math.inf
-        self._delivering = trio.Lock()
-        # Where news are waited for.
-        self._waits: set[trio.CancelScope] = set()
-        self._news = trio.Event()
-        self._looks_around = 0
-        # When the endpoint was asked last from here.
-        self._sent_at = -math.inf
-        # The fence of the failure that was met last, and when it was met.
-        self._failure_met = (0, -math.inf)
-        self._access = StoreAccess()
+        self._listeners: list[Callable[[TokenInfo], object]] = []
         self._is_open = False
         self._background = Background()
-        # Of the task that listens for news, while there are listeners.
-        self._watch = trio.CancelScope()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what belongs to another Trio run, whose clock began elsewhere."""
+        self._link = StoreLink(self._store, self._config, self._owner, self._report)
+        self._claimant = self._link.claimant
+        self._access = self._link.access
+        self._watch = Watch(self._link)
 
     def __repr__(self) -> str:
         return f"<SharedTokenManager of {self._manager!r} and {self._store!r}>"
@@ -178,10 +146,10 @@ class SharedTokenManager(Unpicklable):
     async def __aenter__(self) -> Self:
         if self._is_open:
             raise RuntimeError("this SharedTokenManager is open already: make one for each block")
+        self._begin()
         self._is_open = True
         try:
-            with suppress(StoreFailedError):
-                await self._access.ask(Doing.READING, self._store.open)
+            await self._link.open()
         except BaseException:
             with trio.move_on_after(FAREWELL, shield=True):
                 await self.aclose()
@@ -210,7 +178,7 @@ class SharedTokenManager(Unpicklable):
         was_open, self._is_open = self._is_open, False
         try:
             if was_open:
-                await self._close_store()
+                await self._link.close()
         except Exception as error:
             log(WARNING, "closing the token store raised %s", type(error).__name__)
         finally:
@@ -219,17 +187,6 @@ class SharedTokenManager(Unpicklable):
                 # It closes also when it is cancelled, and shields itself where it has to.
                 await close()  # noqa: ASYNC102
         await trio.lowlevel.checkpoint()
-
-    async def _close_store(self) -> None:
-        try:
-            # There is no later for what it has not taken a moment ago.
-            self._deliver_at = -math.inf
-            with trio.move_on_after(FAREWELL):
-                await self._deliver_drops()
-        finally:
-            with trio.fail_after(STORE_TIMEOUT):
-                # It closes also when it is cancelled.
-                await self._store.aclose()  # noqa: ASYNC102
 
     # What a session asks for
 
@@ -268,11 +225,11 @@ class SharedTokenManager(Unpicklable):
                 return await self._get_shared(options)
             # One that comes and goes is waited for no longer than one that is down.
             failed_at = min(failed_at, self._access.failed_at)
-            if not self._can_wait_for_store(failed_at):
+            if not self._claimant.can_wait_for_store(failed_at, self._access.took, moment()):
                 break
             await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         # A session counts the gap from its question, and an answer may have been waited for.
-        await trio.sleep_until(self._gap_ends_at())
+        await trio.sleep_until(self._claimant.gap_ends_at)
         return self._hand_out(await self._ask_endpoint(options))
 
     @trio.lowlevel.enable_ki_protection
@@ -291,8 +248,8 @@ class SharedTokenManager(Unpicklable):
         check_options(options)
         hidden = _Hidden(token)
         del token
-        self._known.drop_here(mark_of(hidden.text))
-        await self._deliver_now()
+        self._link.drop(mark_of(hidden.text))
+        await self._tell_drops()
         await self._manager.revoke_tokens(hidden.text, options)
 
     @trio.lowlevel.enable_ki_protection
@@ -305,10 +262,10 @@ class SharedTokenManager(Unpicklable):
         Args:
             token: the token.
         """
-        self._known.drop_here(mark_of(token.access_token))
-        # A delivery that has yet to begin takes this one along.
-        if self._is_open and not self._delivering.statistics().tasks_waiting:
-            self._background.start_soon(self._deliver_now)
+        self._link.drop(mark_of(token.access_token))
+        # A call that has yet to begin takes this one along.
+        if self._is_open and not self._link.is_about_to_tell:
+            self._background.start_soon(self._tell_drops)
 
     @trio.lowlevel.enable_ki_protection
     def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
@@ -326,16 +283,15 @@ class SharedTokenManager(Unpicklable):
         kind = lazy_kind(listener) if callable(listener) else type(listener).__name__
         if kind is not None:
             raise TypeError(f"listener must be a plain callable, not {kind}")
-        listeners = self._known.listeners
-        listeners.append(listener)
-        if self._is_open and len(listeners) == 1:
+        self._listeners.append(listener)
+        if self._is_open and len(self._listeners) == 1:
             self._watch_if_wanted()
 
         def stop() -> None:
-            if listener in listeners:
-                listeners.remove(listener)
-            if not listeners:
-                self._watch.cancel()
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+            if not self._listeners:
+                self._watch.stop()
 
         return stop
 
@@ -348,279 +304,160 @@ class SharedTokenManager(Unpicklable):
         Cancellation: changes nothing.
         """
         with suppress(StoreFailedError):
-            return status_of(await self._look(), self._config)
+            seen, _ = await self._link.look()
+            return status_of(seen, self._config)
         raise StoreError(self._access.why)
 
-    # The store
+    # Drops
+
+    def _report(self, token: TokenInfo) -> None:
+        for listener in tuple(self._listeners):
+            listener(token)
 
     def _watch_if_wanted(self) -> None:
-        if self._known.listeners:
-            self._watch = trio.CancelScope()
-            self._background.start_soon(self._watch_drops, self._watch)
+        if self._listeners:
+            self._watch = Watch(self._link)
+            self._background.start_soon(self._watch.run)
 
-    async def _watch_drops(self, scope: trio.CancelScope) -> None:
-        """Look around with each piece of news, for as long as there are listeners."""
-        was_deaf = False
-        with scope:
-            while True:
-                problem = await self._listen()
-                # A store that is down in all is said to be that, and no more. Neither is a lost
-                # connection, if the next one lasts.
-                is_deaf = problem is not None and await self._look_around()
-                if problem is not None and is_deaf and was_deaf:
-                    self._access.say_once(_NO_NEWS, problem)
-                was_deaf = is_deaf
-                del problem
-                await trio.sleep(random.uniform(0.5, 1.0) * PACE)
-
-    async def _deliver_now(self) -> None:
+    async def _tell_drops(self) -> None:
         try:
-            await self._deliver_drops()
+            await self._link.tell_drops()
         finally:
-            if self._known.untold:
-                # Whoever listens is to try again soon.
-                for wait in self._waits:
-                    wait.cancel()
+            if self._claimant.known.untold:
+                self._watch.tell_soon()
         await trio.lowlevel.checkpoint()
 
+    # One question
+
     async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
-        """Return a token by way of the store."""
-        # Longer than that, no attempt lasts; each that follows is another version.
-        patience = self._config.request_timeout + LEASE
-        last_at = trio.current_time() + _TURNS * patience
-        version = awaited = None
-        give_up_at = math.inf
-        was_overtaken = False
+        """Return a token by way of the store.
+
+        Raises:
+            StoreFailedError: it has to be got without.
+        """
+        question = self._claimant.ask(moment())
         while True:
             # Before the look, so that no news is missed after it.
-            news, looks_around = self._news, self._looks_around
-            await self._deliver_drops()
-            asked_at = trio.current_time()
-            seen = await self._look()
-            if seen.version != version:
-                version = seen.version
-                give_up_at = min(trio.current_time() + patience, last_at)
-            token = self._take_over(seen.token, asked_at)
-            if token is not None:
-                if await self._was_dropped_meanwhile(token, looks_around):
-                    continue
-                return token
-            if awaited is None:
-                # An attempt that is under way counts, as for a getter that joins a round.
-                awaited = seen.version if seen.leased_for > 0 else seen.version + 1
-            failures, pause = self._meet_failure(seen.failure, awaited)
-            gap = self._gap_ends_at() - trio.current_time()
-            blocked_for = max(seen.leased_for, pause, gap)
-            fence = None if blocked_for > 0 else await self._claim(seen.version)
-            if fence is None:
-                # Not before a look and a claim: this process may have been stopped for so long.
-                if trio.current_time() >= give_up_at:
-                    self._access.say_once(_STUCK, StoreError("it was waited for long enough"))
-                    raise StoreFailedError
-                pause = min(random.uniform(0.5, 1.0) * PACE, blocked_for)
-                with trio.move_on_after(max(_MOMENT, pause)):
-                    await news.wait()
-                continue
-            answer, is_kept = await self._grant(fence, failures, options)
-            if was_overtaken:
-                # No endpoint is asked again and again because a store keeps nothing.
-                if not is_kept:
-                    self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
-                return self._hand_out(answer)
-            if is_kept:
-                token = self._hand_out(answer)
-                if not await self._was_dropped_meanwhile(token, looks_around):
+            news, looks = self._watch.news(), self._link.looks
+            await self._link.tell_drops()
+            seen, asked_at = await self._link.look()
+            decision = self._claimant.decide(question, seen, asked_at, moment())
+            if isinstance(decision, Claim):
+                self._say(decision.trouble)
+                fence = await self._claim(decision.version)
+                if fence is not None:
+                    used = await self._answer_under_lease(question, decision, fence, options)
+                    if used is None or await self._was_dropped_meanwhile(used.token, looks):
+                        continue
+                    return used.token
+                decision = self._claimant.claim_failed(question, moment())
+            match decision:
+                case Use(token):
+                    self._works()
+                    if await self._was_dropped_meanwhile(token, looks):
+                        continue
                     return token
-            was_overtaken = True
+                case AskDirectly(trouble):
+                    self._say(trouble)
+                    raise StoreFailedError
+                case Wait(seconds):
+                    # No longer than the store may be wrong about time.
+                    seconds = min(random.uniform(0.5, 1.0) * PACE, seconds)
+                    with trio.move_on_after(max(MOMENT, seconds)):
+                        await news.wait()
 
-    def _can_wait_for_store(self, failed_at: float) -> bool:
-        """Tell whether a store that began to fail then may be back before a token is needed here.
-
-        When one is restarted in the middle of a grant, all who waited for that grant would
-        ask the endpoint else.
-        """
-        waited, left = trio.current_time() - failed_at, self._known.stale_for()
-        # Half of what was left is for the endpoint, also if the next try fails as late as this.
-        return waited < GRACE and waited + PACE + self._access.took < (waited + left) / 2
-
-    async def _look(self) -> Look:
-        seen = await self._access.ask(
-            Doing.READING, self._store.look, self._name, self._known.marks
-        )
-        if not is_look(seen):
-            self._access.fails(Doing.READING, StoreError("its answer is none"))
-            raise StoreFailedError
-        self._access.works(Doing.READING)
-        self._known.drop(seen.dead)
-        return seen
-
-    async def _claim(self, version: int) -> int | None:
-        return await self._access.ask(
-            Doing.WRITING, self._store.claim, self._name, self._owner, version, LEASE
-        )
-
-    async def _was_dropped_meanwhile(self, token: TokenInfo, looks_around: int) -> bool:
-        """Tell whether a token was dropped while it was on its way here.
+    async def _was_dropped_meanwhile(self, token: TokenInfo, looks: int) -> bool:
+        """Return whether a token was dropped while it was on its way here.
 
         Args:
-            token: it; handed out, so that it is asked about from now on.
-            looks_around: how many had begun before. One that began since did not ask about it,
-                and what it was called for is no news any more.
+            token: it; handed out, so that each look asks about it from now on.
+            looks: how many looks had begun before. One that has begun since then, apart from the
+                one that found the token, did not ask about it, although that may have been its
+                news.
         """
-        if self._looks_around == looks_around or not isinstance(token, TokenInfo):
+        if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
             return False
         with suppress(StoreFailedError):
-            await self._look()
-        return not self._known.is_known(mark_of(token.access_token))
+            await self._link.look()
+        return not self._claimant.known.is_known(mark_of(token.access_token))
 
-    async def _listen(self) -> Exception | None:
-        """Look around with each piece of news, until that fails; return why no more come."""
+    async def _claim(self, version: int) -> int | None:
+        """Take the lease. If this is cancelled, a lease that was taken is given back."""
+        if not self._is_open:
+            return await self._link.claim(version)
+        claim = _ClaimInFlight()
+        self._background.start_soon(self._finish_claim, claim, version)
         try:
-            with Unwrapped(), trio.fail_after(STORE_TIMEOUT) as limit:
-                async with self._store.listen(self._name) as wait_for_news:
-                    limit.deadline = math.inf
-                    try:
-                        while await self._look_around():
-                            # Also where the store says that there is news all the time.
-                            await trio.sleep(_MOMENT)
-                            with trio.move_on_at(self._listen_until()) as wait:
-                                self._waits.add(wait)
-                                try:
-                                    await wait_for_news()
-                                finally:
-                                    self._waits.remove(wait)
-                            if not wait.cancelled_caught:
-                                self._access.is_over(_NO_NEWS)
-                            elif not self._known.untold:
-                                break
-                    finally:
-                        limit.deadline = trio.current_time() + STORE_TIMEOUT
-        except Exception as error:
-            return error
+            await claim.is_over.wait()
+        except trio.Cancelled:
+            claim.is_abandoned = True
+            await self._give_back(claim)
+            raise
+        if claim.has_failed:
+            raise StoreFailedError
+        return claim.fence
+
+    async def _finish_claim(self, claim: _ClaimInFlight, version: int) -> None:
+        try:
+            # When the manager is left, there is a moment to give the lease back.
+            with trio.CancelScope(shield=True):
+                claim.fence = await self._link.claim(version)
+        except StoreFailedError:
+            claim.has_failed = True
+        claim.is_over.set()
+        if claim.is_abandoned:
+            await self._give_back(claim)
+
+    async def _give_back(self, claim: _ClaimInFlight) -> None:
+        """Give back the lease of a claim that nobody waits for, if it is known by now."""
+        if claim.fence is not None:
+            with trio.move_on_after(FAREWELL, shield=True):
+                await self._link.release(claim.fence)
+
+    async def _answer_under_lease(
+        self, question: Question, claim: Claim, fence: int, options: TokenRequestOptions | None
+    ) -> Use | None:
+        """Return what the endpoint answers, or None if it is not the fleet's."""
+        answer, is_kept = await self._request_under_lease(fence, claim.failures, options)
+        if is_kept:
+            return Use(self._hand_out(answer))
+        if question.was_overtaken:
+            # No endpoint is asked again and again because a store keeps nothing.
+            self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
+            return Use(self._hand_out(answer))
+        question.was_overtaken = True
         return None
 
-    def _listen_until(self) -> float:
-        """Return when it is time to look around without news."""
-        return self._deliver_at if self._known.untold else trio.current_time() + QUIET
-
-    async def _look_around(self) -> bool:
-        """Look what others have done, and wake who waits here; False where that fails."""
-        self._looks_around += 1
-        await self._deliver_drops()
-        try:
-            await self._look()
-        except StoreFailedError:
-            return False
-        self._news.set()
-        self._news = trio.Event()
-        return True
-
-    async def _deliver_drops(self) -> None:
-        """Tell the store of what was dropped here, unless that has failed a moment ago."""
-        # Once: a second word, that comes late, could end what has been got meanwhile.
-        async with self._delivering:
-            self._known.forget_the_old()
-            # The others can wait for the next look, and a getter that is held cannot.
-            give_up_at = trio.current_time() + STORE_TIMEOUT
-            for mark in tuple(self._known.untold):
-                if not self._deliver_at <= trio.current_time() < give_up_at:
-                    return
-                # The server may have said meanwhile that it lives.
-                if mark not in self._known.untold:
-                    continue
-                left = self._known.left_of(mark)
-                try:
-                    await self._access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
-                except StoreFailedError:
-                    # A store that is read-only can be looked at all the same.
-                    self._deliver_at = trio.current_time() + PACE
-                else:
-                    self._known.was_told(mark)
-
-    # Tokens
-
-    def _take_over(self, stored: StoredToken | None, asked_at: float) -> TokenInfo | None:
-        """Return a token that the store has, if it is an answer."""
-        if stored is None:
-            return None
-        # The look took time. And nothing lies in the future, whatever a store says.
-        sent_at = asked_at - max(0.0, stored.age)
-        if self._known.is_dropped(stored.mark, sent_at):
-            return None
-        known = self._known.get(stored.mark, sent_at)
-        token = self._read(stored, sent_at) if known is None else known
-        state = state_at(token, trio.current_time())
-        if token is None or state is TokenState.EXPIRED:
-            return None
-        if state is TokenState.STALE and known is not None:
-            # Who asks has it, and wants another one.
-            return None
-        return self._hand_out(token)
-
-    def _read(self, stored: StoredToken, sent_at: float) -> TokenInfo | None:
-        is_foreign = False
-        token = None
-        try:
-            token = read_token_record(stored.record, sent_at, self._config)
-        except ForeignRecordError:
-            is_foreign = True
-        if is_foreign:
-            self._access.say_once(_FOREIGN, StoreError("its grant asks for something else"))
-            raise StoreFailedError
-        if token is None or mark_of(token.access_token) != stored.mark:
-            self._access.say_once(_GARBAGE, StoreError("no token can be read from it"))
-            return None
-        self._access.is_over(_FOREIGN, _GARBAGE, _STUCK)
-        # By others at least, it can be written to.
-        self._access.works(Doing.WRITING)
-        if self._config.refresh_jitter:
-            return token
-        # Who got the token is to refresh it first. The others find the new one then, or, where
-        # the store is down by then, do not ask the endpoint all at once.
-        share = random.uniform(0.0, _SPREAD) * (token.expires_at - token.stale_at)
-        return attrs.evolve(token, stale_at=token.stale_at + share)
-
-    def _hand_out(self, answer: object) -> TokenInfo:
-        if isinstance(answer, TokenInfo):
-            self._known.hand_out(answer)
-        return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
-
-    # Grants
-
-    def _gap_ends_at(self) -> float:
-        return self._sent_at + self._config.min_refresh_interval
-
-    async def _ask_endpoint(self, options: TokenRequestOptions | None) -> object:
-        self._sent_at = trio.current_time()
-        return await self._manager.get_tokens_client_credentials_grant(options)
-
-    async def _grant(
+    async def _request_under_lease(
         self, fence: int, failures: int, options: TokenRequestOptions | None
     ) -> tuple[object, bool]:
-        """Ask the endpoint under a lease.
+        """Request a token, and put it into the store or tell the others why there is none.
 
         Args:
-            fence: the lease's.
+            fence: of the lease.
             failures: how many attempts of the fleet have failed in a row.
             options: what to send along.
 
         Returns:
-            The answer, and whether it is the fleet's: not if it is a token that counts for
-            nothing there, for the lease was lost meanwhile.
+            The answer, and whether it is the fleet's: not if it is a token that counts for nothing
+            there, because the lease was lost meanwhile.
         """
-        began = Moment.now()
+        began = moment()
         try:
             with Unwrapped():
-                outcome = await self._ask_under_lease(fence, options)
+                outcome = await self._ask_and_renew(fence, options)
             is_kept = True
+            at = moment()
             if isinstance(outcome, TokenInfo):
-                age = max(trio.current_time() - outcome.sent_at, Moment.now().wall - began.wall)
-                is_kept = await self._keep(fence, outcome, age)
+                is_kept = await self._link.put(fence, outcome, _age(outcome, began, at))
+                if is_kept:
+                    self._is_over()
             else:
-                await self._tell_failure(fence, failures, outcome)
+                record, pause = self._claimant.failure_to_leave(failures, outcome, at)
+                await self._link.release(fence, record, pause)
         except BaseException:
             with trio.move_on_after(FAREWELL, shield=True):
-                await self._release(fence)
+                await self._link.release(fence)
             raise
         if isinstance(outcome, BaseException):
             try:
@@ -630,11 +467,11 @@ class SharedTokenManager(Unpicklable):
                 del outcome
         return outcome, is_kept
 
-    async def _ask_under_lease(self, fence: int, options: TokenRequestOptions | None) -> object:
+    async def _ask_and_renew(self, fence: int, options: TokenRequestOptions | None) -> object:
         """Return what the inner manager answers or raises, renewing the lease meanwhile."""
         outcome: object = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._renew, fence)
+            nursery.start_soon(self._link.renew_for_ever, fence)
             try:
                 outcome = await self._ask_endpoint(options)
             except trio.Cancelled:
@@ -648,92 +485,57 @@ class SharedTokenManager(Unpicklable):
             # As above.
             del outcome
 
-    async def _renew(self, fence: int) -> None:
-        is_ours = True
-        while is_ours:
-            await trio.sleep(LEASE / 3)
-            with suppress(StoreFailedError):
-                is_ours = await self._access.ask(
-                    Doing.IN_PASSING, self._store.renew, self._name, fence, LEASE
-                )
+    async def _ask_endpoint(self, options: TokenRequestOptions | None) -> object:
+        self._claimant.send(moment())
+        return await self._manager.get_tokens_client_credentials_grant(options)
 
-    async def _keep(self, fence: int, token: TokenInfo, age: float) -> bool:
-        """Put a token into the store; False if it counts for nothing there."""
-        # The record is no local, which a traceback could show.
-        stored = StoredToken(
-            token_record(token, self._config, self._owner),
-            mark_of(token.access_token),
-            # No store has room for one that is endless, or nearly so.
-            min(token.lifetime, LIFETIME_LIMIT),
-            age,
-        )
-        try:
-            is_kept = await self._access.ask(
-                Doing.WRITING, self._store.put, self._name, fence, stored
-            )
-        except StoreFailedError:
-            # It is good, if for this process alone. The others need not wait for the lease's end.
-            with trio.move_on_after(FAREWELL):
-                await self._release(fence)
-            return True
-        if is_kept:
-            self._access.works(Doing.WRITING)
-            self._access.is_over(_FOREIGN, _GARBAGE, _STUCK)
-        return is_kept
+    def _hand_out(self, answer: object) -> TokenInfo:
+        self._claimant.hand_out(answer, moment())
+        return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
 
-    async def _tell_failure(self, fence: int, failures: int, outcome: object) -> None:
-        """End a lease, and tell the others why there is no token, if that concerns them."""
-        failure, pause = None, 0.0
-        if isinstance(outcome, TokenRequestError) and outcome.retryable:
-            failure = failure_record(outcome, failures + 1, self._config)
-            if outcome.status_code is not None:
-                # What the endpoint said holds for all of the fleet. That it could not be
-                # reached may be this process's own trouble, and a rejection its own secret's.
-                gap = self._gap_ends_at() - trio.current_time()
-                pause = max(gap, _shortest_pause(self._config, failures + 1, outcome))
-        await self._release(fence, failure, pause)
+    # What is logged
 
-    async def _release(self, fence: int, failure: str | None = None, pause: float = 0.0) -> None:
-        with suppress(StoreFailedError):
-            await self._access.ask(
-                Doing.IN_PASSING, self._store.release, self._name, fence, failure, pause
-            )
+    def _say(self, trouble: Trouble | None) -> None:
+        if trouble is not None:
+            words, why = _WORDS[trouble]
+            self._access.say_once(words, StoreError(why))
 
-    def _meet_failure(self, failure: StoredFailure | None, awaited: int) -> tuple[int, float]:
-        """Raise what another process was told, if it is an answer.
+    def _works(self) -> None:
+        """Note that the store has a token: by others at least, it can be written to."""
+        self._is_over()
+        self._access.works(Doing.WRITING)
 
-        Args:
-            failure: what the store has of one.
-            awaited: the fence of the first attempt whose outcome counts as that of this.
-
-        Returns:
-            How often it went wrong in a row, and seconds for which nobody is to try again.
-        """
-        if failure is None:
-            return 0, 0.0
-        now, longest = trio.current_time(), self._config.max_retry_interval
-        if self._failure_met[0] != failure.fence:
-            self._failure_met = failure.fence, now
-        # No pause is longer, whatever a store says.
-        pause = min(failure.pause, longest) if now < self._failure_met[1] + longest else 0.0
-        error, count = read_failure_record(failure.record, pause, self._config)
-        if error is None:
-            return 0, 0.0
-        # One that is about to end is waited for: whoever is told to come again so soon comes
-        # too early once more.
-        if failure.fence >= awaited or pause > PACE:
-            try:
-                raise error
-            finally:
-                # As above.
-                del error
-        return count, pause
+    def _is_over(self) -> None:
+        self._access.is_over(*(words for words, _ in _WORDS.values()))
 
 
-def _shortest_pause(config: Config, failures: int, error: TokenRequestError) -> float:
-    """Return the seconds after which the first process of a fleet may try again.
+def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
+    """Return the manager's config.
 
-    No more than its session's own pause: else that would meet what it has left itself.
+    Raises:
+        TypeError: the manager or the store is none.
     """
-    pause = RetrySchedule(config).background_pause(failures, error)
-    return pause if error.retry_after is not None else pause / 3
+    config = getattr(manager, "config", None)
+    if not isinstance(config, Config):
+        raise TypeError("manager: wants a token manager that has a Config as its config")
+    for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
+        if not callable(getattr(manager, method, None)):
+            raise TypeError(f"manager: wants an async method {method}")
+    if isinstance(store, type):
+        raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
+    for method in STORE_METHODS:
+        if not callable(getattr(store, method, None)):
+            # No repr of it: a URL has a password in it.
+            raise TypeError(
+                "store: wants a store, such as SQLiteStore('tokens.db'); "
+                f"{type(store).__name__} has no method {method}"
+            )
+    return config
+
+
+def _age(token: TokenInfo, began: Moment, at: Moment) -> float:
+    """Return for how long a token has been valid, on the clock that says more."""
+    age = at.now - token.sent_at
+    if at.wall is not None and began.wall is not None:
+        age = max(age, at.wall - began.wall)
+    return age

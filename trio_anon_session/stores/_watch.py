@@ -1,0 +1,111 @@
+"""`Watch`: how a process hears of tokens that other processes have got or dropped."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._nursery import Unwrapped
+from ._access import STORE_TIMEOUT, StoreFailedError
+from ._protocol import PACE
+
+if TYPE_CHECKING:
+    from ._link import StoreLink
+
+QUIET = 300.0
+"""Seconds without news, after which they are listened for anew: a connection may be gone unseen."""
+MOMENT = 0.05
+"""Seconds; the shortest time between two looks."""
+
+NO_NEWS = "the token store brings no news (%s): it is looked at often instead"
+
+
+class Watch:
+    """Looks with each piece of news, and wakes whoever waits for it.
+
+    Args:
+        link: the store.
+    """
+
+    def __init__(self, link: StoreLink) -> None:
+        self._link = link
+        self._news = trio.Event()
+        self._sleep = trio.CancelScope()
+        # The task, while some session listens.
+        self._task = trio.CancelScope()
+
+    def stop(self) -> None:
+        """End the task."""
+        self._task.cancel()
+
+    def tell_soon(self) -> None:
+        """Have what the store has not been told told again soon."""
+        self._sleep.cancel()
+
+    def news(self) -> trio.Event:
+        """Return an event that is set after the next look."""
+        return self._news
+
+    async def run(self) -> None:
+        """Look with each piece of news, until stopped."""
+        was_deaf = False
+        self._task = trio.CancelScope()
+        with self._task:
+            while True:
+                problem = await self._listen()
+                # A store that is down in all is said to be that, and no more. Neither is a lost
+                # connection, if the next one lasts.
+                is_deaf = problem is not None and await self._look_around()
+                if problem is not None and is_deaf and was_deaf:
+                    self._link.access.say_once(NO_NEWS, problem)
+                was_deaf = is_deaf
+                del problem
+                await trio.sleep(random.uniform(0.5, 1.0) * PACE)
+
+    async def _listen(self) -> Exception | None:
+        """Look with each piece of news, until that fails. Return why no more come."""
+        try:
+            with Unwrapped(), trio.fail_after(STORE_TIMEOUT) as limit:
+                async with self._link.listen() as wait_for_news:
+                    limit.deadline = math.inf
+                    try:
+                        while await self._look_around():
+                            # Also where the store says that there is news all the time.
+                            await trio.sleep(MOMENT)
+                            self._sleep = trio.CancelScope(deadline=self._listen_until())
+                            with self._sleep as sleep:
+                                await wait_for_news()
+                            if not sleep.cancelled_caught:
+                                self._link.access.is_over(NO_NEWS)
+                            elif not self._link.claimant.known.untold:
+                                break
+                    finally:
+                        limit.deadline = trio.current_time() + STORE_TIMEOUT
+        except Exception as error:
+            return error
+        return None
+
+    def _listen_until(self) -> float:
+        """Return when it is time to look without news."""
+        is_told = not self._link.claimant.known.untold
+        return trio.current_time() + QUIET if is_told else self._link.tell_at
+
+    async def _look_around(self) -> bool:
+        """Look what others have done, and wake whoever waits here. False where that fails."""
+        known = self._link.claimant.known
+        await self._link.tell_drops()
+        try:
+            await self._link.look()
+            if known.missing:
+                # The store has lost a drop. One of all who see that tells it again.
+                await trio.sleep(random.uniform(0.0, 1.0) * PACE)
+                await self._link.look()
+                await self._link.tell_drops()
+        except StoreFailedError:
+            return False
+        self._news.set()
+        self._news = trio.Event()
+        return True
