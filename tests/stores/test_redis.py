@@ -281,6 +281,41 @@ async def test_a_token_with_more_life_left_than_it_had(store: RedisStore, server
     assert await store.claim(NAME, "me", seen.version, 5.0) is not None
 
 
+@pytest.mark.parametrize("step", [2, 1000, 10**9])
+async def test_a_clock_that_is_set_back(store: RedisStore, server: Valkey, step: int) -> None:
+    """Nobody knows how long the token and the lease have lived, so both go, once."""
+    await put(store)
+    state = f"tas:{{{NAME}}}:state"
+    seen = await store.look(NAME)
+    fence = await store.claim(NAME, "me", seen.version, 5.0)
+    # As if the server had seen a later time.
+    server.do("HINCRBY", state, "latest", step * 1000)
+    seen = await store.look(NAME)
+    assert seen.token is None
+    assert seen.leased_for == 0
+    # Who had the lease may come to an end, if nobody else has taken it meanwhile.
+    assert fence is not None
+    assert await store.put(NAME, fence, TOKEN)
+    assert (await store.look(NAME)).token is not None
+
+
+@pytest.mark.parametrize("latest", ["", "nan", "-5", "1e400", "0x10"])
+async def test_a_time_that_is_none(store: RedisStore, server: Valkey, latest: str) -> None:
+    """It counts for nothing, and is replaced."""
+    await put(store)
+    state = f"tas:{{{NAME}}}:state"
+    server.do("HSET", state, "latest", latest)
+    assert (await store.look(NAME)).token is not None
+    assert server.do("HGET", state, "latest").isdigit()
+
+
+async def test_a_clock_that_is_corrected_a_little(store: RedisStore, server: Valkey) -> None:
+    """A step of less than a second is no reason to ask the endpoint."""
+    await put(store)
+    server.do("HINCRBY", f"tas:{{{NAME}}}:state", "latest", 500)
+    assert (await store.look(NAME)).token is not None
+
+
 @pytest.mark.parametrize(
     ("claimed_ago", "age"), [(0, 10), (1000, 1000), (-1000, 10), (5000, 5000), (None, 10)]
 )

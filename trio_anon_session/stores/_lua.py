@@ -6,8 +6,8 @@ How this works
     ==========  ======  ====================================================================
     key         type    holds
     ==========  ======  ====================================================================
-    state       hash    ``version``; ``owner`` and ``claimed``, a time in milliseconds, until
-                        what was claimed last is put or released
+    state       hash    ``version``; ``latest``, the largest time that was seen; ``owner`` and
+                        ``claimed``, until what was claimed last is put or released
     token       hash    ``record``, ``mark``, ``lifetime``; lives as long as the token
     lease       string  nothing; lives as long as the lease
     failure     hash    ``record``, ``fence``; lives as long as it is remembered
@@ -15,7 +15,9 @@ How this works
     ==========  ======  ====================================================================
 
     The server's clock is the only one: a token's age is its lifetime without what is left of
-    its key's life, and at least the time since its lease was claimed. Every key ends by
+    its key's life, and at least the time since its lease was claimed. If the clock is set back by
+    more than a second, nobody knows how long the token and the lease have lived, and both go. A
+    step that is shorter than the time since the last question cannot be seen. Every key ends by
     itself, and ``state`` a day after all others, which is long enough: without one, the
     version is the time in milliseconds, and so more than any before.
 
@@ -48,17 +50,23 @@ local function outlive(milliseconds)
     end
 end
 
-local function now()
-    local time = redis.call('TIME')
-    return string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local time = redis.call('TIME')
+local milliseconds_now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = string.format('%.0f', milliseconds_now)
+local latest = string.match(redis.call('HGET', state, 'latest') or '', '^%d+$')
+latest = latest and tonumber(latest)
+if latest and latest > milliseconds_now + 1000 then redis.call('DEL', token, lease) end
+if not latest or math.abs(latest - milliseconds_now) > 1000 then
+    -- A server that cannot write can be looked at all the same.
+    if redis.call('EXISTS', state) == 1 then redis.pcall('HSET', state, 'latest', now) end
 end
 
 local function version()
     local known = redis.call('HGET', state, 'version')
     if known and #known < 16 and string.match(known, '^[1-9]%d*$') then return known end
-    known = now()
+    known = now
     if redis.call('EXISTS', state) == 1 then redis.call('DEL', state) end
-    redis.call('HSET', state, 'version', known)
+    redis.call('HSET', state, 'version', known, 'latest', now)
     outlive(0)
     return known
 end
@@ -92,7 +100,7 @@ CLAIM = (
 local owner, seen, milliseconds = unpack(ARGV)
 if version() ~= seen or redis.call('PTTL', lease) > 0 then return false end
 local fence = redis.call('HINCRBY', state, 'version', 1)
-redis.call('HSET', state, 'owner', owner, 'claimed', now())
+redis.call('HSET', state, 'owner', owner, 'claimed', now)
 redis.call('SET', lease, '', 'PX', milliseconds)
 outlive(milliseconds)
 return fence
@@ -116,7 +124,7 @@ PUT = (
 local fence, record, mark, lifetime, life, age, channel = unpack(ARGV)
 if not holds_lease(fence) then return 0 end
 local claimed = string.match(redis.call('HGET', state, 'claimed') or '', '^%d+$')
-local left = life - math.max(age, claimed and now() - claimed or 0)
+local left = life - math.max(age, claimed and milliseconds_now - claimed or 0)
 redis.call('HDEL', state, 'owner', 'claimed')
 redis.call('DEL', lease, failure, token, KEYS[5])
 redis.call('HSET', token, 'record', record, 'mark', mark, 'lifetime', lifetime)
