@@ -254,6 +254,41 @@ def test_promise_07_each_process_keeps_its_gap(
     run_virtually(main)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@given(at=st.floats(0.0, 2.5))
+def test_a_claim_that_is_cancelled_gives_its_lease_back(fails: bool, at: float) -> None:
+    """Also if the store has granted it, and the answer is on its way; nothing is left behind."""
+
+    async def main() -> None:
+        source, memory = make_source(), MemoryStore()
+        slow = FaultyStore(memory)
+        slow.slow_answers = 0.5
+        async with SharedTokenManager(source, slow) as manager:
+            tasks = living_tasks()
+            if fails:
+                slow.fails = {"claim"}
+            with trio.move_on_after(at):
+                await manager.get_tokens_client_credentials_grant()
+            await trio.sleep(2.0)
+            assert living_tasks() == tasks
+            assert (await look(memory, source)).leased_for == 0
+
+    run_virtually(main)
+
+
+async def test_a_manager_that_is_left_gives_back_a_lease_that_it_does_not_know(
+    autojump_clock: MockClock,
+) -> None:
+    """The store grants it to a question that was cancelled when its session was left."""
+    source, memory = make_source(), MemoryStore()
+    slow = FaultyStore(memory)
+    slow.slow_answers = 0.3
+    async with SharedTokenManager(source, slow) as manager:
+        with trio.move_on_after(0.5):
+            await manager.get_tokens_client_credentials_grant()
+    assert (await look(memory, source)).leased_for == 0
+
+
 # A store that lies about leases
 
 

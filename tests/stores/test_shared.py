@@ -505,6 +505,25 @@ async def test_a_foreign_manager_that_answers_nonsense(
         assert await session.get_access_token() == "token-1"
 
 
+@pytest.mark.parametrize("begins_at", [(1e6, 0.0), (0.0, 1e6)])
+def test_a_manager_that_is_used_in_a_second_trio_run(begins_at: tuple[float, float]) -> None:
+    """Its clock began elsewhere: no time of the first run keeps a caller waiting."""
+    source, store = make_source(min_refresh_interval=60.0), MemoryStore()
+    manager = SharedTokenManager(source, store)
+
+    async def main(pause: float) -> None:
+        await trio.sleep(pause)
+        async with manager, AnonymousSession(source.config, manager) as session:
+            began_at = trio.current_time()
+            token = await session.exchange_token("x")
+            assert trio.current_time() == began_at
+            session.invalidate(token.access_token)
+
+    for pause in begins_at:
+        run_virtually(main, pause)
+    assert len(source.sent) == 2
+
+
 async def test_a_token_of_any_life_can_be_shared(autojump_clock: MockClock) -> None:
     """A foreign manager may say that a token lives for ever: the others take it for very long."""
     source = make_source()

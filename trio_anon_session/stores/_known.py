@@ -26,6 +26,8 @@ _REMEMBERED = 10
 """Tokens, the last ones handed out, and as many dropped ones, that each look asks about."""
 _ABOUT_TO_END = 5.0
 """Seconds; the store may forget a drop a little earlier than this process."""
+_CONFIRM_AFTER = 2.0
+"""Seconds after which the store has to show what it was told. It is told no more often."""
 
 
 Asked = Mapping[str, "TokenInfo | None"]
@@ -62,11 +64,14 @@ class KnownTokens:
         self._last = ""
         self._dropped = DroppedTokens()
         self.untold: list[str] = []
+        # When the store was told of a drop; long ago once it has shown that it knows.
+        self._told_at: dict[str, float] = {}
         self.missing: frozenset[str] = frozenset()
 
     def to_ask_about(self, at: Moment) -> Asked:
         """Return the tokens that the next look has to ask about."""
-        dropped = [mark for mark in self._dropped.last(_REMEMBERED) if self._is_told(mark, at)]
+        last = self._dropped.last(_REMEMBERED)
+        dropped = [mark for mark in last if self._has_to_be_known(mark, at)]
         used = {mark: known.token for mark, known in self._handed_out.items()}
         return dict.fromkeys(dropped) | used
 
@@ -106,7 +111,7 @@ class KnownTokens:
         if not self.is_dropped(mark, token.sent_at):
             # The server says that it is valid.
             self._dropped.forget(mark)
-            self.was_told(mark)
+            self._forget_to_tell(mark)
         self._handed_out.pop(mark, None)
         self._handed_out[mark] = _HandedOut(token, _wall_offset(at))
         self._last = mark
@@ -123,6 +128,7 @@ class KnownTokens:
             known = self._handed_out.get(mark)
             if mark in dead and known is not None and known.token is token:
                 self._drop(mark, at)
+                self._told_at[mark] = -math.inf
                 dropped.append(token)
         return dropped
 
@@ -162,7 +168,11 @@ class KnownTokens:
             at: the time.
         """
         # Of those that were dropped later, the store may have been told since.
-        told = {mark for mark, token in asked.items() if token is None and self._is_told(mark, at)}
+        told = {
+            mark
+            for mark, token in asked.items()
+            if token is None and self._has_to_be_known(mark, at)
+        }
         stored = seen.token
         if stored is not None and stored.mark in told:
             if self.is_dropped(stored.mark, asked_at - max(0.0, stored.age)):
@@ -171,7 +181,9 @@ class KnownTokens:
             else:
                 # Granted again, to another process.
                 self._dropped.forget(stored.mark)
+                self._forget_to_tell(stored.mark)
             told.remove(stored.mark)
+        self._told_at.update(dict.fromkeys(told & seen.dead, -math.inf))
         lost = told - seen.dead
         # Not at the first sight: all others see it, too, and one of them is enough.
         for mark in self.missing & lost:
@@ -181,7 +193,9 @@ class KnownTokens:
     def forget_the_old(self, at: Moment) -> None:
         """Forget dropped tokens that have expired: nobody hands them out any more."""
         self._dropped.forget_the_dead(at.now)
-        self.untold = [mark for mark in self.untold if self._dropped.get(mark) is not None]
+        for mark in (*self.untold, *self._told_at):
+            if self._dropped.get(mark) is None:
+                self._forget_to_tell(mark)
 
     def left_of(self, mark: str, at: Moment) -> float:
         """Return for how many seconds a dropped token would have been valid."""
@@ -190,18 +204,30 @@ class KnownTokens:
         # No store has room for an endless life, or nearly so.
         return min(left, LIFETIME_LIMIT)
 
-    def was_told(self, mark: str) -> None:
-        """Record that the store knows of a drop, or need not know of it any more."""
+    @property
+    def look_at(self) -> float:
+        """When to look whether the store still knows what it was told; infinity if it does."""
+        told_at = (time for time in self._told_at.values() if time > -math.inf)
+        return min(told_at, default=math.inf) + _CONFIRM_AFTER
+
+    def was_told(self, mark: str, at: Moment) -> None:
+        """Record that the store was told of a drop."""
+        self._forget_to_tell(mark)
+        self._told_at[mark] = at.now
+
+    def _tell(self, mark: str) -> None:
+        self._forget_to_tell(mark)
+        self.untold = [*self.untold, mark][-LIMIT:]
+
+    def _forget_to_tell(self, mark: str) -> None:
+        self._told_at.pop(mark, None)
         if mark in self.untold:
             self.untold.remove(mark)
 
-    def _tell(self, mark: str) -> None:
-        self.was_told(mark)
-        self.untold = [*self.untold, mark][-LIMIT:]
-
-    def _is_told(self, mark: str, at: Moment) -> bool:
-        is_dropped = self._dropped.get(mark) is not None and mark not in self._handed_out
-        return is_dropped and mark not in self.untold and self.left_of(mark, at) > _ABOUT_TO_END
+    def _has_to_be_known(self, mark: str, at: Moment) -> bool:
+        """Return whether the store was told of a drop, and must not have forgotten it."""
+        told_at = self._told_at.get(mark, math.inf)
+        return told_at + _CONFIRM_AFTER <= at.now and self.left_of(mark, at) > _ABOUT_TO_END
 
 
 def _wall_offset(at: Moment) -> float:

@@ -171,7 +171,7 @@ class StoreLink:
                     # A store that is read-only can be looked at all the same.
                     self.tell_at = trio.current_time() + PACE
                 else:
-                    known.was_told(mark)
+                    known.was_told(mark, moment())
 
     async def open(self) -> None:
         """Open the store."""

@@ -75,12 +75,14 @@ class Watch:
                         while await self._look_around():
                             # Also where the store says that there is news all the time.
                             await trio.sleep(MOMENT)
-                            self._sleep = trio.CancelScope(deadline=self._listen_until())
+                            quiet_until = trio.current_time() + QUIET
+                            look_at = min(quiet_until, self._look_at())
+                            self._sleep = trio.CancelScope(deadline=look_at)
                             with self._sleep as sleep:
                                 await wait_for_news()
                             if not sleep.cancelled_caught:
                                 self._link.access.is_over(NO_NEWS)
-                            elif not self._link.claimant.known.untold:
+                            elif trio.current_time() >= quiet_until:
                                 break
                     finally:
                         limit.deadline = trio.current_time() + STORE_TIMEOUT
@@ -88,10 +90,10 @@ class Watch:
             return error
         return None
 
-    def _listen_until(self) -> float:
-        """Return when it is time to look without news."""
-        is_told = not self._link.claimant.known.untold
-        return trio.current_time() + QUIET if is_told else self._link.tell_at
+    def _look_at(self) -> float:
+        """Return when there is something to tell the store, or to see whether it knows it."""
+        known = self._link.claimant.known
+        return self._link.tell_at if known.untold else known.look_at
 
     async def _look_around(self) -> bool:
         """Look what others have done, and wake whoever waits here. False where that fails."""
