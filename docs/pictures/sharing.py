@@ -23,8 +23,8 @@ from _drawing import MARGIN, WIDTH, bar, card, cross, dot, line, spoken, text, w
 
 from trio_anon_session import AnonymousSession, Config, TokenInfo, TokenManager
 from trio_anon_session.stores import MemoryStore, SharedTokenManager, StoreError
-from trio_anon_session.stores._records import name_of
 from trio_anon_session.stores._claimant import _SPREAD, LEASE
+from trio_anon_session.stores._records import name_of
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, virtual_time
 
 if TYPE_CHECKING:

@@ -681,6 +681,28 @@ async def test_another_configurations_token_is_neither_taken_nor_overwritten(
         assert max(int(s.get_access_token_nowait()[6:]) for s in ones) < 100
 
 
+class _Later(MemoryStore):
+    """A store in which tokens look as if a later version of this package had put them there."""
+
+    async def put(self, name: str, fence: int, token: StoredToken) -> bool:
+        record = json.dumps(json.loads(token.record) | {"format": 2, "access_token": ["parts"]})
+        return await super().put(name, fence, attrs.evolve(token, record=record))
+
+
+async def test_a_later_version_s_token_is_left_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who cannot read it gets its own, and says so once."""
+    source, store = make_source(), _Later()
+    async with open_fleet(3, source, store) as sessions:
+        assert set(await get_all(sessions)) == {"token-1", "token-2", "token-3"}
+        assert levels(caplog) == ["WARNING"] * 2
+        assert "later version's token (this version cannot read it)" in caplog.text
+        seen = await store.look(name_of(source.config))
+        assert seen.token is not None
+        assert seen.token.mark == mark_of("token-1")
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -341,18 +341,6 @@ def short_text(path: Path) -> Path:
     return path
 
 
-def truncated(path: Path) -> Path:
-    with opened(path) as connection:
-        connection.execute("BEGIN")
-        connection.execute("CREATE TABLE trio_anon_session (name, entry, kept_until)")
-        for number in range(100):
-            row = f"name-{number}", "the-secret-record" * 100, 0.0
-            connection.execute("INSERT INTO trio_anon_session VALUES (?, ?, ?)", row)
-        connection.execute("COMMIT")
-    os.truncate(path, path.stat().st_size // 3)
-    return path
-
-
 def other_database(path: Path) -> Path:
     with opened(path) as connection:
         connection.execute("CREATE TABLE bookmarks (url)")
@@ -376,7 +364,6 @@ TROUBLES: dict[Callable[[Path], Path], str] = {
     pipe: "must be a regular file, got a FIFO",
     text: "file is not a database; it can be deleted, if it is no file of something else",
     short_text: "file is not a database; it can be deleted, if it is no file of something else",
-    truncated: "malformed; it can be deleted, if it is no file of something else",
     other_database: "it is a database of something else",
     other_columns: "no such column: entry",
 }
@@ -395,6 +382,55 @@ async def assert_fails(store: SQLiteStore, said: str) -> None:
     async with store.listen("name"):
         pass
     await store.aclose()
+
+
+def large_file(path: Path) -> None:
+    with opened(path) as connection:
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE trio_anon_session (name, entry, kept_until)")
+        for number in range(100):
+            row = f"name-{number}", "the-secret-record" * 100, 0.0
+            connection.execute("INSERT INTO trio_anon_session VALUES (?, ?, ?)", row)
+        connection.execute("COMMIT")
+    path.chmod(0o600)
+
+
+def spoil(path: Path, how: str) -> bytes:
+    """Damage a file as the test says, and return its content."""
+    with path.open("r+b") as file:
+        if how == "cut":
+            file.truncate(path.stat().st_size // 3)
+        elif how == "without a header":
+            file.write(b"\0" * 100)
+        else:
+            file.seek(100)
+            file.write(b"\xff" * 8)
+    if how == "with an old log":
+        log = Path(f"{path}-wal")
+        log.write_bytes(b"an old log")
+        log.chmod(0o600)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["cut", "scribbled on", "without a header", "with an old log"])
+def test_a_spoilt_file_is_set_aside(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One question fails, one warning says where the file is now, and a new one takes its place."""
+
+    async def use_it() -> None:
+        store = SQLiteStore(path)
+        with pytest.raises(StoreError, match=f"it is {path}.spoilt now"):
+            await store.claim("name", "me", 1, 5.0)
+        seen = await store.look("name")
+        assert await store.claim("name", "me", seen.version, 5.0) is not None
+
+    large_file(path)
+    content = spoil(path, how)
+    trio.run(use_it)
+    assert Path(f"{path}.spoilt").read_bytes() == content
+    assert b"an old log" not in b"".join(file.read_bytes() for file in path.parent.glob("*-wal"))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"{path}.spoilt" in record.getMessage()
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
@@ -586,6 +622,20 @@ async def test_an_entry_that_is_garbage(
     assert seen == Look(seen.version)
     await kept(store)
     assert (await store.look("another name")).token is not None
+
+
+async def test_an_entry_of_a_later_version(path: Path, clock: object) -> None:
+    """It is left alone, and each question fails."""
+    store = SQLiteStore(path)
+    await kept(store)
+    entry = '{"format": 2, "version": "what it wants"}'
+    with opened(path) as connection:
+        connection.execute("UPDATE trio_anon_session SET entry = ?", (entry,))
+    for question in (store.look("name"), store.claim("name", "me", 1, 5.0)):
+        with pytest.raises(StoreError, match="written by a later version of this package"):
+            await question
+    with opened(path) as connection:
+        assert connection.execute("SELECT entry FROM trio_anon_session").fetchall() == [(entry,)]
 
 
 # What is kept

@@ -46,6 +46,7 @@ from ._known import KnownTokens
 from ._protocol import PACE
 from ._records import (
     ForeignRecordError,
+    LaterFormatError,
     failure_record,
     mark_of,
     read_failure_record,
@@ -75,7 +76,9 @@ class Trouble(enum.Enum):
     """What is wrong with what the store shows."""
 
     FOREIGN = "foreign"
-    """Its token is one of another configuration, or of a later version of this package."""
+    """Its token is one of another configuration."""
+    LATER = "later"
+    """Its token is one of a later version of this package."""
     GARBAGE = "garbage"
     """No token can be read from its record."""
     STUCK = "stuck"
@@ -224,6 +227,8 @@ class Claimant:
             token, trouble = self._take_over(seen.token, asked_at, at)
         except ForeignRecordError:
             return AskDirectly(Trouble.FOREIGN)
+        except LaterFormatError:
+            return AskDirectly(Trouble.LATER)
         if token is not None:
             return Use(token)
         if question.awaited is None:

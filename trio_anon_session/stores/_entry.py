@@ -14,6 +14,7 @@ import attrs
 
 from ._clock import Moment, Span
 from ._protocol import Look, StoredFailure, StoredToken
+from ._records import FORMAT, check_format
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -160,7 +161,8 @@ class Entry:
     def to_json(self) -> str:
         """Return it as text."""
         # Spans and moments are tuples, which become lists.
-        return json.dumps(self, default=lambda part: attrs.asdict(part, recurse=False))
+        fields = {"format": FORMAT, **attrs.asdict(self, recurse=False)}
+        return json.dumps(fields, default=lambda part: attrs.asdict(part, recurse=False))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -168,9 +170,11 @@ class Entry:
 
         Raises:
             ValueError: it was not.
+            LaterFormatError: a later version of this package did that.
         """
         try:
             fields = json.loads(text)
+            check_format(fields)
             token, lease, failure = fields["token"], fields["lease"], fields["failure"]
             return cls(
                 version=_whole(fields["version"]),

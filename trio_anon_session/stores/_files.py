@@ -28,6 +28,10 @@ import os
 import shlex
 import stat
 from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMPANIONS = ("-journal", "-wal", "-shm")
 """What SQLite appends to the real path of the database for the files that it keeps next to it."""
@@ -98,6 +102,39 @@ def make_private(path: str) -> None:
             raise UnfitError(
                 f"other users can read {file}, and its mode cannot be changed; delete it"
             ) from None
+
+
+def set_aside(path: str, mark: bytes) -> str | None:
+    """Rename a spoilt database, so that the next question makes a new one.
+
+    Args:
+        path: Absolute path.
+        mark: What the file contains if it is a store's.
+
+    Returns:
+        The new path. None if the file does not contain the mark, or is gone.
+    """
+    real = os.path.realpath(path)
+    aside = real + ".spoilt"
+    with suppress(FileNotFoundError):
+        with open(real, "rb") as file:
+            if not any(mark in before + block for before, block in _pairs(file)):
+                return None
+        # The others first: SQLite would apply an old write-ahead log to the new database.
+        for companion in COMPANIONS:
+            with suppress(FileNotFoundError):
+                os.replace(real + companion, aside + companion)
+        os.replace(real, aside)
+        return aside
+    return None
+
+
+def _pairs(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each block with the one before it: a mark may lie across two."""
+    before = b""
+    while block := file.read(65_536):
+        yield before, block
+        before = block
 
 
 def check_file(path: str, status: os.stat_result, user: int) -> bool:

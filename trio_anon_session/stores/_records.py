@@ -20,8 +20,27 @@ _PUBLIC_PARAMS = ("audience", "resource")
 """Extra parameters whose values are no secrets."""
 
 
+FORMAT = 1
+"""The version of what is written. What has a later one is left alone."""
+
+
 class ForeignRecordError(Exception):
     """Tells that a store holds what another configuration has put there."""
+
+
+class LaterFormatError(Exception):
+    """Tells that a store holds what a later version of this package has put there."""
+
+
+def check_format(fields: Mapping[str, Any]) -> None:
+    """Refuse what was written by a later version of this package.
+
+    Raises:
+        LaterFormatError: it was.
+    """
+    written = fields.get("format")
+    if isinstance(written, int) and written > FORMAT:
+        raise LaterFormatError
 
 
 def name_of(config: Config) -> str:
@@ -70,6 +89,7 @@ def token_record(token: TokenInfo, config: Config, owner: str) -> str:
         extra = {}
     return json.dumps(
         {
+            "format": FORMAT,
             "purpose": _purpose_of(config),
             "owner": owner,
             "access_token": token.access_token,
@@ -93,8 +113,10 @@ def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo 
 
     Raises:
         ForeignRecordError: it is another configuration's.
+        LaterFormatError: it is a later version's.
     """
     fields = _fields_of(record)
+    check_format(fields)
     if "purpose" not in fields:
         return None
     if fields["purpose"] != _purpose_of(config):

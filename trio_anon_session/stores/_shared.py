@@ -56,6 +56,10 @@ _WORDS = {
         "the token store holds another configuration's token (%s): this process gets its own",
         "its grant asks for something else",
     ),
+    Trouble.LATER: (
+        "the token store holds a later version's token (%s): this process gets its own",
+        "this version cannot read it",
+    ),
     Trouble.GARBAGE: (
         "what the token store holds is no token (%s), and is overwritten",
         "no token can be read from it",

@@ -17,17 +17,20 @@ import re
 import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from logging import WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from .._clocks import is_mocked
+from .._logging import log
 from . import _files
 from ._clock import Moment
 from ._entry import Entry
 from ._files import UnfitError
 from ._protocol import PACE, StoreError
+from ._records import LaterFormatError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -66,7 +69,8 @@ class SQLiteStore:
     The store creates the file when needed, with mode 0600. SQLite gives the files next to it
     (``-wal``, ``-shm`` and ``-journal``) the same mode. If other users can read one of them, access
     is removed; if that fails, the file is not used. You can delete the file at any time: all
-    processes continue with a new one.
+    processes continue with a new one. A spoilt file of a store is renamed to ``PATH.spoilt``, with
+    a warning, and a new one takes its place.
 
     On POSIX, each question first checks who else can read, change or replace the files. It fails
     with a `StoreError`, and writes nothing, if one of these is not true:
@@ -175,13 +179,25 @@ class SQLiteStore:
         except sqlite3.Error as error:
             words = str(error)
             if getattr(error, "sqlite_errorcode", None) in _SPOILT:
-                words += "; it can be deleted, if it is no file of something else"
+                words += self._set_aside()
         except OSError as error:
             words = error.strerror or type(error).__name__
         except UnfitError as error:
             words = str(error)
+        except LaterFormatError:
+            words = "its entry was written by a later version of this package"
         # Outside of the except block: nothing that hangs on this one shows an entry.
         raise StoreError(f"{self._path}: {words}")
+
+    def _set_aside(self) -> str:
+        """Make way for a new file, and return what was done about a spoilt one."""
+        aside = None
+        with suppress(OSError, UnfitError), _turns.take():
+            aside = _files.set_aside(self._path, _TABLE.encode())
+        if aside is None:
+            return "; it can be deleted, if it is no file of something else"
+        log(WARNING, "%s was spoilt: it is %s now, and a new file takes its place", self, aside)
+        return f"; it is {aside} now"
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

@@ -11,6 +11,7 @@ from .._secrets import Secrets, fingerprint
 from ._records import (
     OF_THE_FLEET,
     ForeignRecordError,
+    LaterFormatError,
     mark_of,
     owner_in,
     read_failure_record,
@@ -65,7 +66,7 @@ def status_of(seen: Look, config: Config) -> StoreStatus:
         return status
     try:
         token = read_token_record(seen.token.record, trio.current_time(), config)
-    except ForeignRecordError:
+    except (ForeignRecordError, LaterFormatError):
         return status
     if token is None or mark_of(token.access_token) != seen.token.mark:
         return status
