@@ -339,7 +339,7 @@ BUGS = (
     Bug(
         8,
         "a lease is not renewed while its grant takes long",
-        "stores.shared",
+        "stores.attempts",
         "            nursery.start_soon(self._link.renew_for_ever, fence)\n",
         "",
     ),
@@ -354,7 +354,7 @@ BUGS = (
     Bug(
         9,
         "who is cancelled keeps the lease",
-        "stores.shared",
+        "stores.attempts",
         "            with trio.move_on_after(FAREWELL, shield=True):\n"
         "                await self._link.release(fence)\n"
         "            raise",
@@ -405,7 +405,7 @@ BUGS = (
     Bug(
         20,
         "a cancellation comes out of the manager in a group",
-        "stores.shared",
+        "stores.attempts",
         "            with Unwrapped():\n                outcome = await",
         "            if True:\n                outcome = await",
     ),

@@ -44,6 +44,11 @@ class Background:
         self._scopes: tuple[trio.CancelScope, ...] = ()
         self._is_cancelled = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether tasks can be started."""
+        return self._nursery is not None
+
     async def open(self, at_crash: Callable[[], Awaitable[object]]) -> None:
         """Begin. This is no checkpoint: an interrupt here would leave a nursery open.
 

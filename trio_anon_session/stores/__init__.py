@@ -3,6 +3,7 @@
 ==============  ===========================================================
 ``_shared``     `SharedTokenManager`: asks the store and the endpoint
 ``_watch``      hears the news, and looks
+``_attempts``   takes the lease, and requests a token under it
 ``_link``       how the store is asked, and told
 ``_claimant``   what a process knows, and what it does next: pure
 ``_known``      tokens that it has used, and those that were dropped: pure

@@ -16,7 +16,7 @@ from .._lifecycle import Moment
 from .._token import LIFETIME_LIMIT
 from . import _claimant
 from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
-from ._claimant import Claimant
+from ._claimant import Claimant, Trouble
 from ._protocol import PACE, StoredToken, StoreError
 from ._records import mark_of, name_of, token_record
 
@@ -27,6 +27,25 @@ if TYPE_CHECKING:
     from .._config import Config
     from .._token import TokenInfo
     from ._protocol import Look, TokenStore
+
+_WORDS = {
+    Trouble.STUCK: (
+        "the lease in the token store does not end (%s): this process gets its own token",
+        "it was waited for long enough",
+    ),
+    Trouble.FOREIGN: (
+        "the token store holds another configuration's token (%s): this process gets its own",
+        "its grant asks for something else",
+    ),
+    Trouble.LATER: (
+        "the token store holds a later version's token (%s): this process gets its own",
+        "this version cannot read it",
+    ),
+    Trouble.GARBAGE: (
+        "what the token store holds is no token (%s), and is overwritten",
+        "no token can be read from it",
+    ),
+}
 
 FAREWELL = 0.5
 """Seconds to give a lease back that is not needed; otherwise it ends by itself."""
@@ -130,7 +149,7 @@ class StoreLink:
                 await self.release(fence)
             return True
         if is_kept:
-            self.access.works(Doing.WRITING)
+            self.has_shown_token()
         return is_kept
 
     async def release(self, fence: int, failure: str | None = None, pause: float = 0.0) -> None:
@@ -139,6 +158,17 @@ class StoreLink:
             await self.access.ask(
                 Doing.IN_PASSING, self._store.release, self._name, fence, failure, pause
             )
+
+    def say(self, trouble: Trouble | None) -> None:
+        """Log once what is wrong with what the store shows."""
+        if trouble is not None:
+            words, why = _WORDS[trouble]
+            self.access.say_once(words, StoreError(why))
+
+    def has_shown_token(self) -> None:
+        """Note that the store has a token: by others at least, it can be written to."""
+        self.access.is_over(*(words for words, _ in _WORDS.values()))
+        self.access.works(Doing.WRITING)
 
     def drop(self, mark: str) -> None:
         """Drop a token here, and note that the store has to be told."""

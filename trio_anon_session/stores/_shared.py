@@ -27,11 +27,12 @@ from .._callables import lazy_kind
 from .._config import Config
 from .._logging import log
 from .._manager import TokenSource
-from .._nursery import Background, Unwrapped, settle
+from .._nursery import Background, settle
 from .._secrets import Unpicklable
 from .._token import TokenInfo, check_options
 from ._access import Doing, StoreFailedError
-from ._claimant import AskDirectly, Claim, Trouble, Use, Wait
+from ._attempts import Attempts
+from ._claimant import AskDirectly, Claim, Use, Wait
 from ._link import FAREWELL, StoreLink, moment
 from ._protocol import PACE, STORE_METHODS, StoreError
 from ._records import mark_of
@@ -42,29 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .._lifecycle import Moment
     from .._token import TokenRequestOptions
     from ._claimant import Question
     from ._protocol import TokenStore
-
-_WORDS = {
-    Trouble.STUCK: (
-        "the lease in the token store does not end (%s): this process gets its own token",
-        "it was waited for long enough",
-    ),
-    Trouble.FOREIGN: (
-        "the token store holds another configuration's token (%s): this process gets its own",
-        "its grant asks for something else",
-    ),
-    Trouble.LATER: (
-        "the token store holds a later version's token (%s): this process gets its own",
-        "this version cannot read it",
-    ),
-    Trouble.GARBAGE: (
-        "what the token store holds is no token (%s), and is overwritten",
-        "no token can be read from it",
-    ),
-}
 
 
 class ConfiguredTokenSource(TokenSource, Protocol):
@@ -81,16 +62,6 @@ class _Hidden:
     """A text that is a secret: a traceback can show the locals of its frames."""
 
     text: str = attrs.field(repr=False)
-
-
-class _ClaimInFlight:
-    """A claim that goes on when its caller is cancelled, because its lease has to be given back."""
-
-    def __init__(self) -> None:
-        self.is_over = trio.Event()
-        self.is_abandoned = False
-        self.fence: int | None = None
-        self.has_failed = False
 
 
 class SharedTokenManager(Unpicklable):
@@ -128,6 +99,7 @@ class SharedTokenManager(Unpicklable):
         self._claimant = self._link.claimant
         self._access = self._link.access
         self._watch = Watch(self._link)
+        self._attempts = Attempts(self._link, self._manager, self._background)
 
     def __repr__(self) -> str:
         return f"<SharedTokenManager of {self._manager!r} and {self._store!r}>"
@@ -234,7 +206,7 @@ class SharedTokenManager(Unpicklable):
             await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         # A session counts the gap from its question, and an answer may have been waited for.
         await trio.sleep_until(self._claimant.gap_ends_at)
-        return self._hand_out(await self._ask_endpoint(options))
+        return self._hand_out(await self._attempts.ask_endpoint(options))
 
     @trio.lowlevel.enable_ki_protection
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
@@ -347,8 +319,8 @@ class SharedTokenManager(Unpicklable):
             seen, asked_at = await self._link.look()
             decision = self._claimant.decide(question, seen, asked_at, moment())
             if isinstance(decision, Claim):
-                self._say(decision.trouble)
-                fence = await self._claim(decision.version)
+                self._link.say(decision.trouble)
+                fence = await self._attempts.claim(decision.version)
                 if fence is not None:
                     used = await self._answer_under_lease(question, decision, fence, options)
                     if used is None or await self._was_dropped_meanwhile(used.token, looks):
@@ -357,12 +329,12 @@ class SharedTokenManager(Unpicklable):
                 decision = self._claimant.claim_failed(question, moment())
             match decision:
                 case Use(token):
-                    self._works()
+                    self._link.has_shown_token()
                     if await self._was_dropped_meanwhile(token, looks):
                         continue
                     return token
                 case AskDirectly(trouble):
-                    self._say(trouble)
+                    self._link.say(trouble)
                     raise StoreFailedError
                 case Wait(seconds):
                     # No longer than the store may be wrong about time.
@@ -385,44 +357,11 @@ class SharedTokenManager(Unpicklable):
             await self._link.look()
         return not self._claimant.known.is_known(mark_of(token.access_token))
 
-    async def _claim(self, version: int) -> int | None:
-        """Take the lease. If this is cancelled, a lease that was taken is given back."""
-        if not self._is_open:
-            return await self._link.claim(version)
-        claim = _ClaimInFlight()
-        self._background.start_soon(self._finish_claim, claim, version)
-        try:
-            await claim.is_over.wait()
-        except trio.Cancelled:
-            claim.is_abandoned = True
-            await self._give_back(claim)
-            raise
-        if claim.has_failed:
-            raise StoreFailedError
-        return claim.fence
-
-    async def _finish_claim(self, claim: _ClaimInFlight, version: int) -> None:
-        try:
-            # When the manager is left, there is a moment to give the lease back.
-            with trio.CancelScope(shield=True):
-                claim.fence = await self._link.claim(version)
-        except StoreFailedError:
-            claim.has_failed = True
-        claim.is_over.set()
-        if claim.is_abandoned:
-            await self._give_back(claim)
-
-    async def _give_back(self, claim: _ClaimInFlight) -> None:
-        """Give back the lease of a claim that nobody waits for, if it is known by now."""
-        if claim.fence is not None:
-            with trio.move_on_after(FAREWELL, shield=True):
-                await self._link.release(claim.fence)
-
     async def _answer_under_lease(
         self, question: Question, claim: Claim, fence: int, options: TokenRequestOptions | None
     ) -> Use | None:
         """Return what the endpoint answers, or None if it is not the fleet's."""
-        answer, is_kept = await self._request_under_lease(fence, claim.failures, options)
+        answer, is_kept = await self._attempts.request(fence, claim.failures, options)
         if is_kept:
             return Use(self._hand_out(answer))
         if question.was_overtaken:
@@ -432,85 +371,9 @@ class SharedTokenManager(Unpicklable):
         question.was_overtaken = True
         return None
 
-    async def _request_under_lease(
-        self, fence: int, failures: int, options: TokenRequestOptions | None
-    ) -> tuple[object, bool]:
-        """Request a token, and put it into the store or tell the others why there is none.
-
-        Args:
-            fence: of the lease.
-            failures: how many attempts of the fleet have failed in a row.
-            options: what to send along.
-
-        Returns:
-            The answer, and whether it is the fleet's: not if it is a token that counts for nothing
-            there, because the lease was lost meanwhile.
-        """
-        began = moment()
-        try:
-            with Unwrapped():
-                outcome = await self._ask_and_renew(fence, options)
-            is_kept = True
-            at = moment()
-            if isinstance(outcome, TokenInfo):
-                is_kept = await self._link.put(fence, outcome, _age(outcome, began, at))
-                if is_kept:
-                    self._is_over()
-            else:
-                record, pause = self._claimant.failure_to_leave(failures, outcome, at)
-                await self._link.release(fence, record, pause)
-        except BaseException:
-            with trio.move_on_after(FAREWELL, shield=True):
-                await self._link.release(fence)
-            raise
-        if isinstance(outcome, BaseException):
-            try:
-                raise outcome
-            finally:
-                # A frame and an exception that hold each other are left to the collector.
-                del outcome
-        return outcome, is_kept
-
-    async def _ask_and_renew(self, fence: int, options: TokenRequestOptions | None) -> object:
-        """Return what the inner manager answers or raises, renewing the lease meanwhile."""
-        outcome: object = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._link.renew_for_ever, fence)
-            try:
-                outcome = await self._ask_endpoint(options)
-            except trio.Cancelled:
-                raise
-            except BaseException as error:  # noqa: ASYNC103  # raised outside: here, in a group
-                outcome = error
-            nursery.cancel_scope.cancel()
-        try:
-            return outcome
-        finally:
-            # As above.
-            del outcome
-
-    async def _ask_endpoint(self, options: TokenRequestOptions | None) -> object:
-        self._claimant.send(moment())
-        return await self._manager.get_tokens_client_credentials_grant(options)
-
     def _hand_out(self, answer: object) -> TokenInfo:
         self._claimant.hand_out(answer, moment())
         return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
-
-    # What is logged
-
-    def _say(self, trouble: Trouble | None) -> None:
-        if trouble is not None:
-            words, why = _WORDS[trouble]
-            self._access.say_once(words, StoreError(why))
-
-    def _works(self) -> None:
-        """Note that the store has a token: by others at least, it can be written to."""
-        self._is_over()
-        self._access.works(Doing.WRITING)
-
-    def _is_over(self) -> None:
-        self._access.is_over(*(words for words, _ in _WORDS.values()))
 
 
 def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
@@ -535,11 +398,3 @@ def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
                 f"{type(store).__name__} has no method {method}"
             )
     return config
-
-
-def _age(token: TokenInfo, began: Moment, at: Moment) -> float:
-    """Return for how long a token has been valid, on the clock that says more."""
-    age = at.now - token.sent_at
-    if at.wall is not None and began.wall is not None:
-        age = max(age, at.wall - began.wall)
-    return age
