@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from trio.testing import MockClock
 
 from tests.helpers import FakeTokenManager, make_config, start_getters
+from tests.stores.faulty import EVERYTHING, FaultyStore, get_all, make_source
 from trio_anon_session import (
     AnonymousSession,
     CredentialsRejectedError,
@@ -30,6 +31,7 @@ from trio_anon_session import (
 )
 from trio_anon_session._secrets import fingerprint
 from trio_anon_session.otel import OpenTelemetryObserver
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, open_test_session
 
 if TYPE_CHECKING:
@@ -156,6 +158,55 @@ def test_metrics_say_what_they_are(told: Telemetry) -> None:
         assert metric.unit
         assert metric.description
         assert not isinstance(metric.data, Histogram)
+
+
+# Metrics of a shared token manager that is watched
+
+
+async def test_a_store_is_watched(told: Telemetry, autojump_clock: MockClock) -> None:
+    """What each process has done with its store, and whether that works."""
+    source, store = make_source(latency=1.0), FaultyStore()
+    async with (
+        SharedTokenManager(source, store) as one,
+        SharedTokenManager(source, store) as other,
+        AnonymousSession(source.config, one) as first,
+        AnonymousSession(source.config, other) as second,
+    ):
+        told.observer(process="one").watch_store(one)
+        told.observer(process="other").watch_store(other)
+
+        def values(name: str) -> tuple[float, float]:
+            found = told.values(f"store.{name}")
+            return found["one",], found["other",]
+
+        await get_all([first, second])
+        assert values("up") == (1, 1)
+        assert sum(values("requests")) == 1
+        assert sum(values("tokens_taken_over")) == 1
+        assert sum(values("lease_waits")) == 1
+        assert values("direct_requests") == (0, 0)
+        store.fails = EVERYTHING
+        first.invalidate("token-1")
+        await first.get_access_token()
+        assert values("up")[0] == 0
+        assert values("direct_requests") == (1, 0)
+        assert values("untold_drops") == (1, 0)
+        assert values("questions")[0] > values("failed_questions")[0] > 0
+        store.fails, store.slow = (), 0.25
+        took = values("question.time")[1]
+        await other.look_at_store()
+        assert values("question.time")[1] - took == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_manager_that_is_gone_is_not_shown(told: Telemetry) -> None:
+    """To be watched keeps no manager alive, and one that is watched twice is shown once."""
+    manager = SharedTokenManager(make_source(), MemoryStore())
+    for _ in range(2):
+        told.observer(process="one").watch_store(manager)
+    assert [point.value for point in told.points()["store.questions"]] == [0]
+    del manager
+    gc.collect()
+    assert not told.points().get("store.questions")
 
 
 # Metrics of a session that is watched

@@ -35,8 +35,8 @@ A map of the package, from the bottom up. A module imports only modules above it
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
 ``_session``     `AnonymousSession`: tasks, waiting, and the effects of decisions
 ``httpx2``       `SessionAuth` for clients of httpx2
-``otel``         `OpenTelemetryObserver`: events as metrics and spans
 ``stores``       one token for a fleet, with a map of its own
+``otel``         `OpenTelemetryObserver`: events as metrics and spans
 ``testing``      the embedded token server and what belongs to it
 ``_cli``         the command, with a map of its own
 ===============  ========================================================

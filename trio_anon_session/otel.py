@@ -24,6 +24,20 @@ Metrics of each session that it watches, read whenever metrics are collected:
                                                          ``trio_anon_session.state``, else 0
 ============================================  =========  ====================================
 
+Metrics of each shared token manager that it watches, read whenever metrics are collected:
+
+==================================================  =========  ==================================
+``trio_anon_session.store.up``                      up-down    1 while the store works, else 0
+``trio_anon_session.store.questions``               counter    questions to the store
+``trio_anon_session.store.failed_questions``        counter    those without an answer
+``trio_anon_session.store.question.time``           counter    seconds that all of them took
+``trio_anon_session.store.tokens_taken_over``       counter    tokens found in the store
+``trio_anon_session.store.requests``                counter    token requests under a lease
+``trio_anon_session.store.direct_requests``         counter    token requests without the store
+``trio_anon_session.store.lease_waits``             counter    waits for another process
+``trio_anon_session.store.untold_drops``            up-down    drops that the store does not know
+==================================================  =========  ==================================
+
 And a span ``trio_anon_session.grant`` for each attempt that failed, or brought a token for the
 getters. Of a grant that an invalidation or a revocation overtook there is no event, and so
 neither a metric nor a span.
@@ -60,6 +74,7 @@ if TYPE_CHECKING:
 
     from ._events import Event, SessionStatistics
     from ._session import AnonymousSession
+    from .stores import SharedTokenManager, StoreStatistics
 
 __all__ = ["OpenTelemetryObserver"]
 
@@ -155,6 +170,14 @@ class OpenTelemetryObserver:
         """
         self._looks.add(session, self._attributes)
 
+    def watch_store(self, manager: SharedTokenManager) -> None:
+        """Show what a process does with its store, too.
+
+        The figures are read when metrics are collected, from whatever thread does so. Holds no
+        reference that keeps the manager alive.
+        """
+        self._looks.add_store(manager, self._attributes)
+
     def _trace_grant(
         self, latency: float, attributes: Mapping[str, AttributeValue], error: str | None = None
     ) -> None:
@@ -221,6 +244,37 @@ class _Looks:
             "1 for the state in which a session is, 0 for the others.",
         )
 
+        self._watched_stores: tuple[
+            tuple[weakref.ref[SharedTokenManager], dict[str, AttributeValue]], ...
+        ] = ()
+        for name, unit, what in _STORE_UP_DOWNS:
+            meter.create_observable_up_down_counter(
+                f"{_SCOPE}.store.{name}", [self._look_at_stores(name)], unit, what
+            )
+        for name, unit, what in _STORE_COUNTERS:
+            meter.create_observable_counter(
+                f"{_SCOPE}.store.{name}", [self._look_at_stores(name)], unit, what
+            )
+
+    def add_store(self, manager: SharedTokenManager, attributes: dict[str, AttributeValue]) -> None:
+        kept = [
+            (there, its)
+            for there, its in self._watched_stores
+            if (other := there()) is not None and other is not manager
+        ]
+        self._watched_stores = (*kept, (weakref.ref(manager), attributes))
+
+    def _look_at_stores(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        figure = _STORE_FIGURES[name]
+
+        def look(_: CallbackOptions) -> Iterator[Observation]:
+            for there, attributes in self._watched_stores:
+                manager = there()
+                if manager is not None:
+                    yield Observation(figure(manager.statistics()), attributes)
+
+        return look
+
     def add(self, session: AnonymousSession, attributes: dict[str, AttributeValue]) -> None:
         kept = [
             (there, its)
@@ -253,6 +307,31 @@ class _Looks:
                     int(seen.state is state), {**attributes, f"{_SCOPE}.state": state.value}
                 )
 
+
+_STORE_UP_DOWNS = (
+    ("up", "{store}", "1 while the store works, 0 while it does not."),
+    ("untold_drops", "{token}", "Dropped tokens of which the store has not been told."),
+)
+_STORE_COUNTERS = (
+    ("questions", "{question}", "Questions to the store."),
+    ("failed_questions", "{question}", "Questions to the store without an answer."),
+    ("question.time", "s", "Time that all questions to the store took."),
+    ("tokens_taken_over", "{token}", "Tokens that were found in the store."),
+    ("requests", "{request}", "Token requests under the store's lease."),
+    ("direct_requests", "{request}", "Token requests without the store."),
+    ("lease_waits", "{question}", "Waits for the token request of another process."),
+)
+_STORE_FIGURES: dict[str, Callable[[StoreStatistics], float]] = {
+    "up": lambda seen: int(seen.is_up),
+    "untold_drops": lambda seen: seen.untold_drops,
+    "questions": lambda seen: seen.questions,
+    "failed_questions": lambda seen: seen.failed_questions,
+    "question.time": lambda seen: seen.question_seconds,
+    "tokens_taken_over": lambda seen: seen.taken_over,
+    "requests": lambda seen: seen.requested,
+    "direct_requests": lambda seen: seen.requested_directly,
+    "lease_waits": lambda seen: seen.lease_waits,
+}
 
 _looks: weakref.WeakKeyDictionary[MeterProvider, _Looks] = weakref.WeakKeyDictionary()
 

@@ -11,6 +11,7 @@
 ``_protocol``   `TokenStore`: what a store is asked, and what it answers
 ``_records``    what lies in a store, and under which name
 ``_status``     `StoreStatus`: what there is, made fit to show
+``_statistics`` `StoreStatistics`: what a process has done with a store
 ``_entry``      how what is kept under a name changes: pure functions
 ``_clock``      a machine's time
 ``_memory``     `MemoryStore`, for one Trio run
@@ -29,6 +30,7 @@ from ._protocol import Look, StoredFailure, StoredToken, StoreError, TokenStore
 from ._redis import RedisStore
 from ._shared import ConfiguredTokenSource, SharedTokenManager
 from ._sqlite import SQLiteStore
+from ._statistics import StoreStatistics
 from ._status import StoreStatus
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "SQLiteStore",
     "SharedTokenManager",
     "StoreError",
+    "StoreStatistics",
     "StoreStatus",
     "StoredFailure",
     "StoredToken",

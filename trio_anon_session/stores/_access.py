@@ -49,9 +49,14 @@ class StoreAccess:
     Attributes:
         failed_at: when the store began to fail; long ago where it does not.
         took: seconds that it took the last question to fail.
+        questions: how often it was asked.
+        failed_questions: how often it failed.
+        question_seconds: seconds that all questions took together.
     """
 
     def __init__(self) -> None:
+        self.questions = self.failed_questions = 0
+        self.question_seconds = 0.0
         self.failed_at = -math.inf
         self.took = 0.0
         self._failed: Doing | None = None
@@ -67,6 +72,11 @@ class StoreAccess:
         return next(iter(self._said.values()), None)
 
     @property
+    def is_up(self) -> bool:
+        """Whether the store does what it is asked."""
+        return self._failed is None
+
+    @property
     def why(self) -> str:
         """Why the store fails, in words that may be shown; nothing where it does not."""
         return self._why if self._failed is not None else ""
@@ -80,12 +90,16 @@ class StoreAccess:
             StoreFailedError: there is none.
         """
         asked_at = trio.current_time()
+        self.questions += 1
         try:
             with trio.fail_after(STORE_TIMEOUT):
                 return await question(*args, **kwargs)
         except Exception as error:
+            self.failed_questions += 1
             self.took = trio.current_time() - asked_at
             self.fails(doing, error)
+        finally:
+            self.question_seconds += trio.current_time() - asked_at
         # Outside of the except block: an error of a store's may hold what it was asked to keep.
         raise StoreFailedError
 

@@ -36,6 +36,7 @@ from ._claimant import AskDirectly, Claim, Use, Wait
 from ._link import FAREWELL, StoreLink, moment
 from ._protocol import PACE, STORE_METHODS, StoreError
 from ._records import mark_of
+from ._statistics import StoreStatistics
 from ._status import StoreStatus, status_of
 from ._watch import MOMENT, Watch
 
@@ -100,6 +101,7 @@ class SharedTokenManager(Unpicklable):
         self._access = self._link.access
         self._watch = Watch(self._link)
         self._attempts = Attempts(self._link, self._manager, self._background)
+        self._taken_over = self._requested = self._requested_directly = self._lease_waits = 0
 
     def __repr__(self) -> str:
         return f"<SharedTokenManager of {self._manager!r} and {self._store!r}>"
@@ -206,6 +208,7 @@ class SharedTokenManager(Unpicklable):
             await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         # A session counts the gap from its question, and an answer may have been waited for.
         await trio.sleep_until(self._claimant.gap_ends_at)
+        self._requested_directly += 1
         return self._hand_out(await self._attempts.ask_endpoint(options))
 
     @trio.lowlevel.enable_ki_protection
@@ -271,6 +274,21 @@ class SharedTokenManager(Unpicklable):
 
         return stop
 
+    def statistics(self) -> StoreStatistics:
+        """Return what this process has done with the store. Any thread may call this."""
+        access = self._access
+        return StoreStatistics(
+            is_up=access.is_up,
+            questions=access.questions,
+            failed_questions=access.failed_questions,
+            question_seconds=access.question_seconds,
+            taken_over=self._taken_over,
+            requested=self._requested,
+            requested_directly=self._requested_directly,
+            lease_waits=self._lease_waits,
+            untold_drops=len(self._claimant.known.untold),
+        )
+
     async def look_at_store(self) -> StoreStatus:
         """Return what is in the store now, to be shown.
 
@@ -312,6 +330,7 @@ class SharedTokenManager(Unpicklable):
             StoreFailedError: it has to be got without.
         """
         question = self._claimant.ask(moment())
+        has_waited = False
         while True:
             # Before the look, so that no news is missed after it.
             news, looks = self._watch.news(), self._link.looks
@@ -322,6 +341,7 @@ class SharedTokenManager(Unpicklable):
                 self._link.say(decision.trouble)
                 fence = await self._attempts.claim(decision.version)
                 if fence is not None:
+                    self._requested += 1
                     used = await self._answer_under_lease(question, decision, fence, options)
                     if used is None or await self._was_dropped_meanwhile(used.token, looks):
                         continue
@@ -332,11 +352,14 @@ class SharedTokenManager(Unpicklable):
                     self._link.has_shown_token()
                     if await self._was_dropped_meanwhile(token, looks):
                         continue
+                    self._taken_over += 1
                     return token
                 case AskDirectly(trouble):
                     self._link.say(trouble)
                     raise StoreFailedError
                 case Wait(seconds):
+                    self._lease_waits += seen.leased_for > 0 and not has_waited
+                    has_waited = has_waited or seen.leased_for > 0
                     # No longer than the store may be wrong about time.
                     seconds = min(random.uniform(0.5, 1.0) * PACE, seconds)
                     with trio.move_on_after(max(MOMENT, seconds)):
