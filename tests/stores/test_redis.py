@@ -16,7 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints
 
-from trio_anon_session.stores import Look, RedisStore, StoredToken, StoreError
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session.stores import (
+    Look,
+    RedisStore,
+    SharedTokenManager,
+    StoredToken,
+    StoreError,
+)
 from trio_anon_session.stores._clock import Moment
 from trio_anon_session.stores._entry import Entry
 from trio_anon_session.stores._lua import DAY
@@ -652,3 +659,36 @@ print([name for name in ("coredis", "cryptography") if name in sys.modules])
     )
     assert ran.stdout.splitlines()[1:] == ["['coredis']"]
     assert "coredis" not in ran.stdout.splitlines()[0]
+
+
+# Trying a server out
+
+
+@pytest.mark.parametrize(
+    ("rights", "deafness"),
+    [
+        ("allchannels +publish +subscribe", None),
+        ("allchannels +subscribe", "a drop was not heard of within 2 s"),
+        ("allchannels +publish", "answers NOPERM"),
+        ("resetchannels +publish +subscribe", "answers NOPERM"),
+    ],
+)
+async def test_a_server_is_tried_out(server: Valkey, rights: str, deafness: str | None) -> None:
+    """A claim, a put and a drop, and whether its news are heard."""
+    commands = "+eval +type +del +hget +hset +hincrby +hdel +set +exists +pttl +pexpire +time +ping"
+    server.do("ACL", "SETUSER", "tas", "reset", "on", ">secret", "~tas:*", *commands.split())
+    server.do("ACL", "SETUSER", "tas", *rights.split())
+    store = RedisStore(server.url.replace("//", "//tas:secret@"))
+    async with SharedTokenManager(FakeTokenManager(make_config()), store) as manager:
+        said = await manager.check_store()
+    assert (said is None) is (deafness is None)
+    assert deafness is None or deafness in str(said)
+
+
+async def test_a_server_without_a_right_is_tried_out(server: Valkey) -> None:
+    """What it does not do is an error in words that may be shown."""
+    server.do("ACL", "SETUSER", "tas", "reset", "on", ">secret", "~tas:*", "+ping")
+    store = RedisStore(server.url.replace("//", "//tas:secret@"))
+    async with SharedTokenManager(FakeTokenManager(make_config()), store) as manager:
+        with pytest.raises(StoreError, match="NOPERM"):
+            await manager.check_store()

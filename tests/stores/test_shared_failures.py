@@ -25,7 +25,13 @@ from trio_anon_session import (
     TokenState,
     TokenUnavailableError,
 )
-from trio_anon_session.stores import Look, MemoryStore, SharedTokenManager, StoredFailure
+from trio_anon_session.stores import (
+    Look,
+    MemoryStore,
+    SharedTokenManager,
+    StoredFailure,
+    StoreError,
+)
 from trio_anon_session.stores._records import failure_record, name_of, read_failure_record
 
 from .faulty import FaultyStore, get_all, make_source, open_fleet
@@ -573,3 +579,38 @@ async def test_a_failure_without_words(autojump_clock: MockClock) -> None:
         assert str(await get_error(first)) == ""
         told = await get_error(second)
         assert str(told) == "the fleet's last attempt failed: it is not said how"
+
+
+# Trying a store out
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ({"lies": {"claim": None}}, "it takes nothing"),
+        ({"lies": {"put": False}}, "it takes nothing"),
+        ({"lies": {"look": Look(7)}}, "it takes nothing|is not found there"),
+        ({"fails": {"drop"}, "error": StoreError("no drop")}, "no drop"),
+        ({"hangs": {"look"}}, "no answer within 10 s"),
+        ({"hangs": {"listen"}}, "no answer within 10 s"),
+    ],
+)
+async def test_a_store_that_does_not_what_it_should_is_tried_out(
+    autojump_clock: MockClock, trouble: dict[str, Any], said: str
+) -> None:
+    """That is an error which says what."""
+    store = FaultyStore()
+    async with SharedTokenManager(make_source(), store) as manager:
+        vars(store).update(trouble)
+        with pytest.raises(StoreError, match=said):
+            await manager.check_store()
+        vars(store).update(fails=(), hangs=(), lies={})
+        assert await manager.check_store() is None
+
+
+async def test_a_store_without_news_is_tried_out(autojump_clock: MockClock) -> None:
+    """It works, and the answer says what is wrong."""
+    store = FaultyStore()
+    async with SharedTokenManager(make_source(), store) as manager:
+        store.fails, store.error = {"listen"}, StoreError("nothing to hear")
+        assert await manager.check_store() == "nothing to hear"

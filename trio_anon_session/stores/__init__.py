@@ -9,6 +9,7 @@
 ``_known``      tokens that it has used, and those that were dropped: pure
 ``_access``     a time limit for the store, and what is logged about it
 ``_protocol``   `TokenStore`: what a store is asked, and what it answers
+``_trial``      tries a store out
 ``_records``    what lies in a store, and under which name
 ``_status``     `StoreStatus`: what there is, made fit to show
 ``_statistics`` `StoreStatistics`: what a process has done with a store

@@ -38,6 +38,7 @@ from ._protocol import PACE, STORE_METHODS, StoreError
 from ._records import mark_of
 from ._statistics import StoreStatistics
 from ._status import StoreStatus, status_of
+from ._trial import try_out
 from ._watch import MOMENT, Watch
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
     from .._token import TokenRequestOptions
     from ._claimant import Question
     from ._protocol import TokenStore
+
+
+_CHECK_TIMEOUT = 10.0
+"""Seconds for all questions of `SharedTokenManager.check_store`."""
 
 
 class ConfiguredTokenSource(TokenSource, Protocol):
@@ -301,6 +306,25 @@ class SharedTokenManager(Unpicklable):
             seen, _ = await self._link.look()
             return status_of(seen, self._config)
         raise StoreError(self._access.why)
+
+    async def check_store(self) -> str | None:
+        """Try the store out: claim, put, look and drop under a name of its own.
+
+        A health check can call this. It changes nothing that the fleet uses.
+
+        Returns:
+            Why the store brings no news, or None. Without news the processes look for
+            themselves, and hear of a dropped token up to half a second later.
+
+        Raises:
+            StoreError: the store does not do what it should, or does not answer within
+                ten seconds. The words may be shown.
+
+        Cancellation: leaves something in the store for a minute.
+        """
+        with trio.move_on_after(_CHECK_TIMEOUT):
+            return await try_out(self._store, self._owner)
+        raise StoreError(f"no answer within {_CHECK_TIMEOUT:g} s")
 
     # Drops
 

@@ -1,0 +1,72 @@
+"""Trying a store out: everything that a fleet needs of it, under a name of its own."""
+
+from __future__ import annotations
+
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._access import STORE_TIMEOUT
+from ._protocol import StoredToken, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._protocol import TokenStore
+
+_LIFE, _AGE, _LATENESS = 60.0, 10.0, 1.0
+"""Seconds: of the token that is put, how old it is then, and how wrong a store's clock may be."""
+
+
+async def try_out(store: TokenStore, owner: str) -> str | None:
+    """Claim, put, look and drop, and wait for the news of that.
+
+    Returns:
+        Why the store brings no news, in words that may be shown, or None.
+
+    Raises:
+        StoreError: it does not do what it should. The words may be shown.
+    """
+    name = mark = token_hex(16)
+    fence = await store.claim(name, owner, (await store.look(name)).version, _LIFE)
+    put_at = trio.current_time()
+    if fence is None or not await store.put(name, fence, StoredToken("{}", mark, _LIFE, _AGE)):
+        raise StoreError("it takes nothing")
+    back = (await store.look(name)).token
+    passed = trio.current_time() - put_at
+    deafness = await _drop_and_listen(store, name, mark)
+    if back is None or back.mark != mark:
+        raise StoreError("what was put there is not found there")
+    gone = back.age - _AGE
+    if abs(gone - passed) > _LATENESS:
+        raise StoreError(f"its clock has gone {gone:.1f} s on in {passed:.1f} s")
+    return deafness
+
+
+async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | None:
+    is_dropped = False
+
+    async def drop() -> None:
+        nonlocal is_dropped
+        await store.drop(name, mark, 1.0)
+        is_dropped = True
+
+    try:
+        async with store.listen(name) as wait_for_news:
+            await drop()
+            return await _hear(wait_for_news)
+    except StoreError as error:
+        if is_dropped:
+            return str(error)
+        words = str(error)
+    # Outside of the handler: a store that cannot be listened to can be written to.
+    await drop()
+    return words
+
+
+async def _hear(wait_for_news: Callable[[], Awaitable[None]]) -> str | None:
+    with trio.move_on_after(STORE_TIMEOUT):
+        await wait_for_news()
+        return None
+    return f"a drop was not heard of within {STORE_TIMEOUT:g} s"
