@@ -6,6 +6,7 @@ import ssl
 import traceback
 from urllib.parse import quote
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,16 @@ def test_an_address_is_what_its_url_says(url: str) -> None:
     assert Address.from_url(url) == GOOD[url]
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_valkey_is_as_good_a_name(scheme: str) -> None:
+    """A scheme with the name of Valkey is the one with the name of Redis."""
+    other = scheme.replace("redis", "valkey")
+    for rest in ("cache", "me:word@cache:7000/2?client_name=x"):
+        wanted, found = (Address.from_url(f"{name}://{rest}") for name in (scheme, other))
+        assert (found.tls is None) == (wanted.tls is None) == (scheme == "redis")
+        assert attrs.evolve(found, tls=None) == attrs.evolve(wanted, tls=None)
+
+
 def test_tls_checks_certificate_and_name() -> None:
     """With ``rediss`` both are checked, unless the URL says in so many words that they are not."""
     tls = Address.from_url("rediss://cache").tls
@@ -60,12 +71,15 @@ def test_tls_checks_certificate_and_name() -> None:
 
 
 ENCODED = "with special characters in user and password percent-encoded"
-SCHEMES = f"wants redis://, rediss:// (with TLS) or unix:// and an address, {ENCODED}"
+SCHEMES = (
+    "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an address, "
+    f"{ENCODED}"
+)
 HOST = f"wants a host, {ENCODED}"
 PORT = f"wants a port from 1 to 65535, {ENCODED}"
 DB = f"wants the number of a database, as /0 or as db=0, once, {ENCODED}"
 PATH = "wants the socket's path, as in unix:///run/valkey.sock"
-OPTIONS = "takes the options db, client_name, each once; those of TLS want rediss://"
+OPTIONS = "takes the options db, client_name, each once; those of TLS want valkeys:// or rediss://"
 TLS_OPTIONS = (
     "takes the options db, client_name, ssl_ca_certs, ssl_certfile, ssl_keyfile, "
     "ssl_check_hostname, ssl_cert_reqs, each once"

@@ -13,7 +13,8 @@ from .._errors import ConfigError
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-_SCHEMES = ("redis", "rediss", "unix")
+_TLS_SCHEMES = ("valkeys", "rediss")
+_SCHEMES = ("valkey", "redis", *_TLS_SCHEMES, "unix")
 _TLS_OPTIONS = (
     "ssl_ca_certs",
     "ssl_certfile",
@@ -80,7 +81,7 @@ class Address:
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
             client_name=options.get("client_name"),
-            tls=_tls_of(options) if parts.scheme == "rediss" else None,
+            tls=_tls_of(options) if parts.scheme in _TLS_SCHEMES else None,
         )
 
 
@@ -96,7 +97,9 @@ def _split(url: str) -> SplitResult:
             parts = None
     if parts is None or parts.fragment or parts.scheme not in _SCHEMES:
         raise ConfigError(
-            "url", f"wants redis://, rediss:// (with TLS) or unix:// and an address, {_ENCODED}"
+            "url",
+            "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an "
+            f"address, {_ENCODED}",
         )
     return parts
 
@@ -112,14 +115,15 @@ def _port_of(parts: SplitResult) -> int:
 
 
 def _read_options(parts: SplitResult) -> dict[str, str]:
-    allowed = _OPTIONS if parts.scheme == "rediss" else _OPTIONS[: -len(_TLS_OPTIONS)]
+    has_tls = parts.scheme in _TLS_SCHEMES
+    allowed = _OPTIONS if has_tls else _OPTIONS[: -len(_TLS_OPTIONS)]
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     options = dict(pairs)
     if len(options) < len(pairs) or not options.keys() <= set(allowed):
         raise ConfigError(
             "url",
             f"takes the options {', '.join(allowed)}, each once"
-            + ("" if parts.scheme == "rediss" else "; those of TLS want rediss://"),
+            + ("" if has_tls else "; those of TLS want valkeys:// or rediss://"),
         )
     return options
 

@@ -51,9 +51,9 @@ class RedisStore(Unpicklable):
     not told of new and dropped tokens, and look for themselves twice a second.
 
     Args:
-        url: ``redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]``, ``rediss://…`` for TLS, or
-            ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special characters of user and password
-            are percent-encoded. Options: ``db`` and ``client_name``; with TLS
+        url: ``valkey://[[USER]:PASSWORD@]HOST[:PORT][/DB]``, ``valkeys://…`` for TLS, the same
+            with ``redis``, or ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special characters of
+            user and password are percent-encoded. Options: ``db`` and ``client_name``; with TLS
             ``ssl_ca_certs``, a file of authorities in place of the system's;
             ``ssl_certfile`` and ``ssl_keyfile``, to be known by;
             ``ssl_check_hostname=false`` and ``ssl_cert_reqs=none``, to check less.
