@@ -234,6 +234,42 @@ async def test_a_dead_server_of_a_cluster_is_not_needed(tmp_path: Path) -> None:
         await round_trip(store, far)
         first.stop()
         await round_trip(store, far)
+        # Of the others, there is only one that answers at all.
+        await round_trip(store, far)
+        await round_trip(RedisStore(f"{first.url},127.0.0.1:{second.port}"), far)
+
+
+async def test_the_first_of_several_servers_hangs(server: Valkey, tmp_path: Path) -> None:
+    """One that says nothing costs one question, and the others are asked before it from then on."""
+    (tmp_path / "other").mkdir()
+    with run_valkey(tmp_path / "other") as other:
+        store = RedisStore(f"{server.url},127.0.0.1:{other.port}")
+        assert repr(store) == f"<RedisStore at 127.0.0.1:{server.port},127.0.0.1:{other.port}>"
+        await store.look(NAME)
+        server.pause()
+        with trio.move_on_after(0.2) as limit:
+            await store.look(NAME)
+        assert limit.cancelled_caught
+        await round_trip(store)
+        assert other.key_names()
+        server.resume()
+        await round_trip(store)
+        other.stop()
+        await round_trip(store)
+
+
+async def test_the_first_of_several_servers_cannot_serve(server: Valkey, tmp_path: Path) -> None:
+    """A server that has done nothing, and says so, is left for the next one."""
+    (tmp_path / "other").mkdir()
+    with run_valkey(tmp_path / "other") as other, closed_port() as port:
+        server.do("REPLICAOF", "127.0.0.1", port)
+        store = RedisStore(f"{server.url},127.0.0.1:{other.port}")
+        assert (await store.look(NAME)).token is None
+        await round_trip(store)
+        other.stop()
+        assert await refusal(store.look(NAME)) == "answers READONLY"
+        server.stop()
+        assert await refusal(store.look(NAME)) == "cannot be asked (ConnectionRefusedError)"
 
 
 @pytest.mark.parametrize("answer", [b"-TRYAGAIN wait\r\n", b"-ASK 3999 127.0.0.1:1\r\n"])

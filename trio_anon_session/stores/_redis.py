@@ -43,8 +43,8 @@ class RedisStore(Unpicklable):
     can read the token. With one, the server and what lies between see nothing of it.
 
     All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. Of a
-    cluster, the URL names any server, and the one that has the slot is found and asked. While
-    the slot is moved to another one, a question waits for a second at the most.
+    cluster, the URL names any server, or several, and the one that has the slot is found and
+    asked. While the slot is moved to another one, a question waits for a second at the most.
 
     A user of the server who may do what is needed and nothing else is made by
 
@@ -59,7 +59,7 @@ class RedisStore(Unpicklable):
     not told of new and dropped tokens, and look for themselves twice a second.
 
     Args:
-        url: ``valkey://[[USER]:PASSWORD@]HOST[:PORT][/DB]``, ``valkeys://…`` for
+        url: ``valkey://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB]``, ``valkeys://…`` for
             TLS, the same with ``redis``, or ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special
             characters of user and password are percent-encoded. Options: ``db`` and
             ``client_name``; with TLS ``ssl_ca_certs``, a file of authorities in place of the
@@ -75,7 +75,7 @@ class RedisStore(Unpicklable):
     """
 
     def __init__(self, url: str, *, encryption_key: Key | Sequence[Key] | None = None) -> None:
-        self._addresses = (Address.from_url(url),)
+        self._addresses = Address.from_url(url)
         self._sealing: Sealing | None = None
         missing = None
         try:
