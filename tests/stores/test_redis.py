@@ -481,6 +481,11 @@ async def test_news_between_two_waits_are_kept(store: RedisStore) -> None:
             await store.drop(NAME, MARK, 60.0)
             await wait_too()
         await wait_for_news()
+        with trio.move_on_after(0.2) as limit:
+            await wait_for_news()
+        assert limit.cancelled_caught
+        await store.drop(NAME, MARK, 60.0)
+        await wait_for_news()
 
 
 class _OurOwnError(Exception):
