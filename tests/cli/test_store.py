@@ -75,6 +75,8 @@ DOWN = "/nonexistent/tokens.db"
         ("~nobody-of-this-name/x", Place("sqlite", "~nobody-of-this-name/x")),
         ("redis://localhost", Place("redis", "redis://localhost")),
         ("rediss://user:pass@[::1]:7000/3", Place("redis", "rediss://user:pass@[::1]:7000/3")),
+        ("valkey://localhost", Place("redis", "valkey://localhost")),
+        ("valkeys://a:1,b", Place("redis", "valkeys://a:1,b")),
         ("unix:///run/valkey.sock?db=2", Place("redis", "unix:///run/valkey.sock?db=2")),
     ],
 )
@@ -202,6 +204,7 @@ def test_a_key_in_the_environment_that_is_none() -> None:
         ("redis://host:1/2", "redis://host:1/2"),
         ("redis://user:hush@host:1/2", "redis://***@host:1/2"),
         ("rediss://host?client_name=hush", "rediss://host?***"),
+        ("valkeys://:hush@host:1,[::1],other:2/3", "valkeys://***@host:1,[::1],other:2/3"),
         ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
     ],
 )
@@ -600,7 +603,11 @@ def test_doctor_and_a_store_that_others_seal(monkeypatch: pytest.MonkeyPatch, wo
     ("url", "is_exposed"),
     [
         ("redis://valkey.example", True),
+        ("valkey://valkey.example", True),
+        ("valkey://localhost,valkey.example", True),
+        ("valkey://localhost,127.0.0.1:1", False),
         ("rediss://valkey.example", False),
+        ("valkeys://valkey.example", False),
         ("redis://127.0.0.1", False),
         ("redis://localhost", False),
         ("unix:///run/valkey.sock", False),

@@ -6,6 +6,7 @@ import ssl
 import traceback
 from urllib.parse import quote
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,34 +39,73 @@ GOOD = {
 @pytest.mark.parametrize("url", GOOD)
 def test_an_address_is_what_its_url_says(url: str) -> None:
     """Host, port, path, database, user and password are taken from the URL."""
-    assert Address.from_url(url) == GOOD[url]
+    assert Address.from_url(url) == (GOOD[url],)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_valkey_is_as_good_a_name(scheme: str) -> None:
+    """A scheme with the name of Valkey is the one with the name of Redis."""
+    other = scheme.replace("redis", "valkey")
+    for rest in ("cache", "me:word@cache:7000/2?client_name=x", "a:1,b"):
+        (wanted, *_), (found, *_) = (
+            Address.from_url(f"{name}://{rest}") for name in (scheme, other)
+        )
+        assert (found.tls is None) == (wanted.tls is None) == (scheme == "redis")
+        assert attrs.evolve(found, tls=None) == attrs.evolve(wanted, tls=None)
+
+
+SEVERAL = {
+    "valkey://a,b": [("a", 6379), ("b", 6379)],
+    "valkey://a:1,b,c:3/2": [("a", 1), ("b", 6379), ("c", 3)],
+    "redis://m%40e:w,o@a:1,b:2/2": [("a", 1), ("b", 2)],
+    "rediss://[::1]:7000,[::2]:7001?client_name=x": [("::1", 7000), ("::2", 7001)],
+}
+
+
+@pytest.mark.parametrize("url", SEVERAL)
+def test_several_servers_differ_in_host_and_port(url: str) -> None:
+    """The servers of a cluster are separated by commas, and all else is said once for all."""
+    addresses = Address.from_url(url)
+    assert [(address.host, address.port) for address in addresses] == SEVERAL[url]
+    assert {attrs.evolve(address, host="", port=0) for address in addresses} == {
+        attrs.evolve(addresses[0], host="", port=0)
+    }
+
+
+def tls_of(url: str) -> ssl.SSLContext | None:
+    """Return a URL's settings of TLS."""
+    (address,) = Address.from_url(url)
+    return address.tls
 
 
 def test_tls_checks_certificate_and_name() -> None:
     """With ``rediss`` both are checked, unless the URL says in so many words that they are not."""
-    tls = Address.from_url("rediss://cache").tls
+    tls = tls_of("rediss://cache")
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert tls.minimum_version >= ssl.TLSVersion.TLSv1_2
-    tls = Address.from_url("rediss://cache?ssl_cert_reqs=required&ssl_check_hostname=True").tls
+    tls = tls_of("rediss://cache?ssl_cert_reqs=required&ssl_check_hostname=True")
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
-    tls = Address.from_url("rediss://cache?ssl_check_hostname=no").tls
+    tls = tls_of("rediss://cache?ssl_check_hostname=no")
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, False)
-    tls = Address.from_url("rediss://cache?ssl_cert_reqs=none").tls
+    tls = tls_of("rediss://cache?ssl_cert_reqs=none")
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_NONE, False)
-    assert Address.from_url("redis://cache").tls is None
+    assert tls_of("redis://cache") is None
 
 
 ENCODED = "with special characters in user and password percent-encoded"
-SCHEMES = f"wants redis://, rediss:// (with TLS) or unix:// and an address, {ENCODED}"
+SCHEMES = (
+    "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an address, "
+    f"{ENCODED}"
+)
 HOST = f"wants a host, {ENCODED}"
 PORT = f"wants a port from 1 to 65535, {ENCODED}"
 DB = f"wants the number of a database, as /0 or as db=0, once, {ENCODED}"
 PATH = "wants the socket's path, as in unix:///run/valkey.sock"
-OPTIONS = "takes the options db, client_name, each once; those of TLS want rediss://"
+OPTIONS = "takes the options db, client_name, each once; those of TLS want valkeys:// or rediss://"
 TLS_OPTIONS = (
     "takes the options db, client_name, ssl_ca_certs, ssl_certfile, ssl_keyfile, "
     "ssl_check_hostname, ssl_cert_reqs, each once"
@@ -87,6 +127,9 @@ BAD: dict[object, str] = {
     f"redis://:{PASSWORD}\u212a\u2100@cache": SCHEMES,
     f"redis://:{PASSWORD}@": HOST,
     f"redis://:x?{PASSWORD}@cache": HOST,
+    f"redis://:{PASSWORD}@cache,": HOST,
+    f"redis://:{PASSWORD}@cache,,cache": HOST,
+    f"redis://:{PASSWORD}@cache,cache:x": PORT,
     "redis:///0": HOST,
     "redis:cache": HOST,
     f"redis://x:{PASSWORD}/x@cache": PORT,
@@ -133,7 +176,7 @@ PASSWORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map("
 @given(PASSWORDS)
 def test_any_password_is_taken_as_it_is_and_shown_nowhere(password: str) -> None:
     """Percent-encoded, any text is a password; as it is, it is one or is refused, unseen."""
-    address = Address.from_url(f"redis://me:{quote(password, safe='')}@cache")
+    (address,) = Address.from_url(f"redis://me:{quote(password, safe='')}@cache")
     assert address == Address("cache", 6379, username="me", password=password)
     assert "Q7q" not in f"{address!r} {address}"
     shown = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import attrs
@@ -14,7 +16,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import assert_checkpoints
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import FakeTokenManager, make_config
 from trio_anon_session.stores import (
@@ -23,12 +25,13 @@ from trio_anon_session.stores import (
     SharedTokenManager,
     StoredToken,
     StoreError,
+    _coredis,
 )
 from trio_anon_session.stores._clock import Moment
 from trio_anon_session.stores._entry import Entry
 from trio_anon_session.stores._lua import DAY
 
-from .valkey import Valkey, run_valkey
+from .valkey import PATIENCE, Valkey, run_valkey
 
 pytestmark = pytest.mark.slow
 
@@ -521,6 +524,11 @@ async def test_news_between_two_waits_are_kept(store: RedisStore) -> None:
             await store.drop(NAME, MARK, 60.0)
             await wait_too()
         await wait_for_news()
+        with trio.move_on_after(0.2) as limit:
+            await wait_for_news()
+        assert limit.cancelled_caught
+        await store.drop(NAME, MARK, 60.0)
+        await wait_for_news()
 
 
 class _OurOwnError(Exception):
@@ -595,12 +603,142 @@ async def test_a_server_that_hangs_is_noticed_by_a_listener(
 async def test_a_listener_keeps_one_connection_and_a_question_none(
     store: RedisStore, server: Valkey
 ) -> None:
-    """What listens has one connection while it does; a question leaves none behind."""
+    """What listens has one connection while it does; a store that is not open keeps none."""
     await server.has_clients(0)
     async with store.listen(NAME):
         await put(store)
         await server.has_clients(1)
         assert b" sub=1 " in server.do("CLIENT", "LIST", "TYPE", "pubsub")
+    await server.has_clients(0)
+
+
+# Connections that are kept
+
+
+def greetings(server: Valkey) -> int:
+    """Return how many connections clients have made."""
+    found = re.search(rb"cmdstat_hello:calls=(\d+)", server.do("INFO", "commandstats"))
+    return int(found[1]) if found else 0
+
+
+async def test_an_open_store_keeps_one_connection(store: RedisStore, server: Valkey) -> None:
+    """However many questions there are, also at once, one connection stays until the end."""
+    await store.open()
+    for number in range(3):
+        await put(store, name=f"name-{number}")
+    assert greetings(server) == 1
+    await server.has_clients(1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(store.look, NAME)
+    await server.has_clients(1)
+    made = greetings(server)
+    await store.look(NAME)
+    assert greetings(server) == made
+    await store.aclose()
+    await server.has_clients(0)
+
+
+async def test_a_store_that_several_have_open(store: RedisStore, server: Valkey) -> None:
+    """The connection is kept until the last one closes the store, who may be cancelled."""
+    await store.open()
+    await store.open()
+    await store.look(NAME)
+    await store.aclose()
+    await store.look(NAME)
+    assert greetings(server) == 1
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.aclose()
+    await server.has_clients(0)
+    await store.open()
+    await store.look(NAME)
+    assert greetings(server) == 2
+    await store.aclose()
+
+
+async def test_a_kept_connection_ends_with_a_cancellation(
+    store: RedisStore, server: Valkey
+) -> None:
+    """Who is cancelled leaves no answer to the next one, and the others are not disturbed."""
+    await store.open()
+    fence = await put(store)
+    server.pause()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.look, NAME)
+        nursery.start_soon(store.look, "other")
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(0.1) as limit:
+            await store.renew(NAME, fence, 5.0)
+        assert limit.cancelled_caught
+        server.resume()
+    seen = await store.look(NAME)
+    assert seen.token is not None
+    assert seen.version == fence
+    await server.has_clients(1)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+async def test_a_kept_connection_that_the_server_ends(
+    store: RedisStore, server: Valkey, how: str
+) -> None:
+    """A server that has hung up between two questions is asked by a new connection."""
+    await store.open()
+    await put(store)
+    if how == "restart":
+        server.stop()
+        server.start()
+    else:
+        server.do("CLIENT", "KILL", "TYPE", "normal")
+    await store.look(NAME)
+    await server.has_clients(1)
+    await store.aclose()
+
+
+async def test_a_kept_connection_ends_when_nobody_asks(
+    store: RedisStore, server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while without a question the connection is closed, and the next one makes one."""
+    monkeypatch.setattr(_coredis, "KEPT", 0.2)
+    await store.open()
+    await store.look(NAME)
+    with trio.fail_after(PATIENCE):
+        await server.has_clients(0)
+    await store.look(NAME)
+    await store.aclose()
+
+
+async def test_a_program_that_leaves_its_store_open(store: RedisStore, server: Valkey) -> None:
+    """Without an end, the connection ends with the run of Trio; the next run has its own."""
+
+    async def leave_it_open() -> None:
+        await store.open()
+        await store.look(NAME)
+
+    for _ in range(2):
+        await trio.to_thread.run_sync(trio.run, leave_it_open)
+        await server.has_clients(0)
+    assert greetings(server) == 2
+
+
+async def test_runs_in_several_threads_share_no_connection(
+    store: RedisStore, server: Valkey
+) -> None:
+    """A store that is open in several runs of Trio has a connection in each of them."""
+    barrier = threading.Barrier(3)
+
+    async def use() -> None:
+        await store.open()
+        for _ in range(20):
+            await store.look(NAME)
+        await trio.to_thread.run_sync(barrier.wait)
+        await store.aclose()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(trio.to_thread.run_sync, trio.run, use)
+    assert greetings(server) == 3
     await server.has_clients(0)
 
 

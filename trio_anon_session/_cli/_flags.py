@@ -143,8 +143,8 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
             "--store",
             cls=ConfigurationOption,
             metavar="STORE",
-            help="Where the token is shared: a file of this machine, or redis://HOST, "
-            f"rediss://HOST, unix://SOCKET; with a password, by {STORE} alone.",
+            help="Where the token is shared: a file of this machine, or valkey://HOST, "
+            f"valkeys://HOST, unix://SOCKET; with a password, by {STORE} alone.",
         ),
         click.option(
             "--store-key-file",

@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
 STORE = "TRIO_ANON_SESSION_STORE"
 STORE_KEY = "TRIO_ANON_SESSION_STORE_KEY"
-_WANTS = "wants a path, sqlite:PATH, or a URL that begins with redis://, rediss:// or unix://"
+_WANTS = (
+    "wants a path, sqlite:PATH, or a URL that begins with valkey://, valkeys://, redis://, "
+    "rediss:// or unix://"
+)
 # Of one letter is a Windows drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_URL = re.compile(r"(redis|rediss|unix)://.", re.IGNORECASE)
+_URL = re.compile(r"(valkeys?|rediss?|unix)://.", re.IGNORECASE)
+_HOST = r"(?:\[[\da-f:.]+\]|[\w.%-]+)(?::\d+)?"
 # In one that is written in another way, anything may be the password's.
 _PLAIN_URLS = (
     re.compile(
-        r"(rediss?://)([^/?#]*@)?((?:\[[\da-f:.]+\]|[\w.%-]+)(?::\d+)?(?:/\d*)?)(\?[^@]*)?",
+        rf"((?:valkeys?|rediss?)://)([^/?#]*@)?({_HOST}(?:,{_HOST})*(?:/\d*)?)(\?[^@]*)?",
         re.IGNORECASE,
     ),
     re.compile(r"(unix://)([^/?#]*@)?(/[^@?#]*)(\?[^@]*)?", re.IGNORECASE),
@@ -79,14 +83,18 @@ class Place(NamedTuple):
     def exposure(self) -> tuple[str, str] | None:
         """Who else may get at what is there, and what to do about it; None for nobody."""
         # SQLiteStore itself refuses files that other users can read or replace.
-        is_plain = self.where.lower().startswith("redis:")
-        if self.kind == "redis" and is_plain and not is_loopback(_host_of(self.where)):
-            return "what goes there can be read on the way", "Give a URL with rediss://, for TLS."
+        is_plain = self.where.lower().startswith(("valkey:", "redis:"))
+        if self.kind == "redis" and is_plain and not all(map(is_loopback, _hosts_of(self.where))):
+            return (
+                "what goes there can be read on the way",
+                "Give a URL with valkeys:// or rediss://, for TLS.",
+            )
         return None
 
 
-def _host_of(url: str) -> str:
-    return urlsplit(url).hostname or ""
+def _hosts_of(url: str) -> list[str]:
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [urlsplit(f"//{host}").hostname or "" for host in hosts]
 
 
 def _home(path: Path) -> Path:

@@ -13,7 +13,8 @@ from .._errors import ConfigError
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-_SCHEMES = ("redis", "rediss", "unix")
+_TLS_SCHEMES = ("valkeys", "rediss")
+_SCHEMES = ("valkey", "redis", *_TLS_SCHEMES, "unix")
 _TLS_OPTIONS = (
     "ssl_ca_certs",
     "ssl_certfile",
@@ -57,31 +58,31 @@ class Address:
         return f"{host}:{self.port}"
 
     @classmethod
-    def from_url(cls, url: str) -> Address:
-        """Return the address that a URL is.
+    def from_url(cls, url: str) -> tuple[Address, ...]:
+        """Return the addresses that a URL has, which differ in host and port alone.
 
         Raises:
             ConfigError: it is none; no part of it is shown, for it may be the password's.
         """
         parts = _split(url)
-        where: dict[str, str | int] = {"host": "", "port": 0}
         if parts.scheme == "unix":
             if parts.hostname or not parts.path.strip("/"):
                 raise ConfigError("url", "wants the socket's path, as in unix:///run/valkey.sock")
-            where["path"] = unquote(parts.path)
+            path, places = unquote(parts.path), [("", 0)]
         else:
-            if not parts.hostname:
-                raise ConfigError("url", f"wants a host, {_ENCODED}")
-            where |= {"host": unquote(parts.hostname), "port": _port_of(parts)}
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            path, places = None, [_host_and_port(host) for host in hosts]
         options = _read_options(parts)
-        return cls(
-            **where,  # type: ignore[arg-type]  # each is of its own type
+        first = cls(
+            *places[0],
+            path=path,
             db=_db_of(parts, options),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
             client_name=options.get("client_name"),
-            tls=_tls_of(options) if parts.scheme == "rediss" else None,
+            tls=_tls_of(options) if parts.scheme in _TLS_SCHEMES else None,
         )
+        return tuple(attrs.evolve(first, host=host, port=port) for host, port in places)
 
 
 def _split(url: str) -> SplitResult:
@@ -96,30 +97,40 @@ def _split(url: str) -> SplitResult:
             parts = None
     if parts is None or parts.fragment or parts.scheme not in _SCHEMES:
         raise ConfigError(
-            "url", f"wants redis://, rediss:// (with TLS) or unix:// and an address, {_ENCODED}"
+            "url",
+            "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an "
+            f"address, {_ENCODED}",
         )
     return parts
 
 
-def _port_of(parts: SplitResult) -> int:
+def _host_and_port(text: str) -> tuple[str, int]:
+    host = None
+    port: int | None = 0
     try:
-        port = 6379 if parts.port is None else parts.port
+        parts = urlsplit(f"//{text}")
+        host = parts.hostname
+        port = parts.port
     except ValueError:
-        port = 0
-    if not port:
+        # Raised below: it quotes the URL.
+        pass
+    if not host:
+        raise ConfigError("url", f"wants a host, {_ENCODED}")
+    if port == 0:
         raise ConfigError("url", f"wants a port from 1 to 65535, {_ENCODED}")
-    return port
+    return unquote(host), 6379 if port is None else port
 
 
 def _read_options(parts: SplitResult) -> dict[str, str]:
-    allowed = _OPTIONS if parts.scheme == "rediss" else _OPTIONS[: -len(_TLS_OPTIONS)]
+    has_tls = parts.scheme in _TLS_SCHEMES
+    allowed = _OPTIONS if has_tls else _OPTIONS[: -len(_TLS_OPTIONS)]
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     options = dict(pairs)
     if len(options) < len(pairs) or not options.keys() <= set(allowed):
         raise ConfigError(
             "url",
             f"takes the options {', '.join(allowed)}, each once"
-            + ("" if parts.scheme == "rediss" else "; those of TLS want rediss://"),
+            + ("" if has_tls else "; those of TLS want valkeys:// or rediss://"),
         )
     return options
 

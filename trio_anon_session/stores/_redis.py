@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from ._coredis import Connections
     from ._sealing import Key
 
-_TURNS = 3
-"""Servers of a cluster that are asked, one after the other, where the keys are."""
+_TURNS = 12
+"""Times that servers are asked, one after the other, where the keys are."""
+_PAUSE = 0.1
+"""Seconds between two of them while the keys are moved; together less than a question may take."""
+_MANY = 32
+"""Servers that are remembered; of those that a cluster has had, none is forgotten before."""
 _LONGEST = 2.0**31
 """Seconds; nothing is kept for longer, and no token lives longer."""
 
@@ -36,7 +43,8 @@ class RedisStore(Unpicklable):
     can read the token. With one, the server and what lies between see nothing of it.
 
     All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. Of a
-    cluster, the URL names any server, and the one that has the slot is found and asked.
+    cluster, the URL names any server, or several, and the one that has the slot is found and
+    asked. While the slot is moved to another one, a question waits for a second at the most.
 
     A user of the server who may do what is needed and nothing else is made by
 
@@ -51,11 +59,11 @@ class RedisStore(Unpicklable):
     not told of new and dropped tokens, and look for themselves twice a second.
 
     Args:
-        url: ``redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]``, ``rediss://…`` for TLS, or
-            ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special characters of user and password
-            are percent-encoded. Options: ``db`` and ``client_name``; with TLS
-            ``ssl_ca_certs``, a file of authorities in place of the system's;
-            ``ssl_certfile`` and ``ssl_keyfile``, to be known by;
+        url: ``valkey://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB]``, ``valkeys://…`` for
+            TLS, the same with ``redis``, or ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special
+            characters of user and password are percent-encoded. Options: ``db`` and
+            ``client_name``; with TLS ``ssl_ca_certs``, a file of authorities in place of the
+            system's; ``ssl_certfile`` and ``ssl_keyfile``, to be known by;
             ``ssl_check_hostname=false`` and ``ssl_cert_reqs=none``, to check less.
         encryption_key: seals what is kept: 32 random bytes, or the same as text in base64, or
             a list of those. The first seals, all open, so that a new key is put in front of
@@ -67,7 +75,7 @@ class RedisStore(Unpicklable):
     """
 
     def __init__(self, url: str, *, encryption_key: Key | Sequence[Key] | None = None) -> None:
-        self._address = Address.from_url(url)
+        self._addresses = Address.from_url(url)
         self._sealing: Sealing | None = None
         missing = None
         try:
@@ -86,20 +94,31 @@ class RedisStore(Unpicklable):
                 name=missing,
             )
         self._server = _coredis
-        # By the names whose keys are on another server of a cluster.
-        self._elsewhere: dict[str, Address] = {}
+        # By the run of Trio, of which there may be one in each thread.
+        self._connections: WeakKeyDictionary[trio.lowlevel.TrioToken, Connections] = (
+            WeakKeyDictionary()
+        )
+        # In the order in which they are to be asked, also those that a cluster has told of.
+        self._servers = list(self._addresses)
+        # By name, those that have answered.
+        self._owners: dict[str, Address] = {}
 
     def __repr__(self) -> str:
         sealed = "" if self._sealing is None else ", sealed"
-        return f"<RedisStore at {self._address}{sealed}>"
+        return f"<RedisStore at {self._where}{sealed}>"
+
+    @property
+    def _where(self) -> str:
+        return ",".join(map(str, self._addresses))
 
     async def open(self) -> None:
-        """See :meth:`TokenStore.open`. A connection is made for each question."""
+        """See :meth:`TokenStore.open`. Connections are kept from one question to the next."""
+        self._connections_here().open()
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         """See :meth:`TokenStore.aclose`."""
-        await trio.lowlevel.checkpoint()
+        await self._connections_here().aclose()
 
     @async_without_locals
     async def look(self, name: str, marks: Collection[str] = ()) -> Look:
@@ -121,7 +140,7 @@ class RedisStore(Unpicklable):
         except (TypeError, ValueError):
             pass
         # Outside of the except block: the error quotes the answer.
-        raise StoreError(f"{self._address}: gives an answer that makes no sense")
+        raise StoreError(f"{self._where}: gives an answer that makes no sense")
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
         """See :meth:`TokenStore.claim`."""
@@ -161,25 +180,46 @@ class RedisStore(Unpicklable):
 
     def listen(self, name: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
         """See :meth:`TokenStore.listen`. It keeps a connection of its own."""
-        return self._server.subscribe(self._address, _channel(name))
+        return self._server.subscribe(self._servers, _channel(name))
 
     async def _ask(
         self, script: str, name: str, marks: Collection[str], *args: str | int
     ) -> object:
         parts = *_lua.KEYS, *(f"dead:{mark}" for mark in marks)
         keys = [f"{_prefix(name)}{part}" for part in parts]
-        # If that one does not answer, the one of the URL is asked again where the keys are.
-        address = self._elsewhere.pop(name, self._address)
-        for _ in range(_TURNS):
+        connections = self._connections_here()
+        asked: set[Address] = set()
+        address = self._owners.pop(name, self._servers[0])
+        for turn in count(1):
+            asked.add(address)
+            # The next time all others come before it, unless it answers.
+            self._rank(address, is_first=False)
             try:
-                answer = await self._server.ask(address, script, keys, args)
-            except self._server.ElsewhereError as error:
-                address = error.address
+                answer = await connections.ask(address, script, keys, args)
+            except self._server.TurnedAwayError as error:
+                others = (each for each in self._servers if each not in asked)
+                elsewhere = address if error.later else error.address or next(others, None)
+                if elsewhere is None or turn == _TURNS:
+                    raise
+                pause = _PAUSE if error.later else 0.0
             else:
-                if address != self._address:
-                    self._elsewhere[name] = address
-                return answer
-        raise StoreError(f"{address}: answers MOVED")
+                break
+            address = elsewhere
+            await trio.sleep(pause)
+        self._rank(address, is_first=True)
+        self._owners[name] = address
+        return answer
+
+    def _connections_here(self) -> Connections:
+        token = trio.lowlevel.current_trio_token()
+        return self._connections.setdefault(token, self._server.Connections())
+
+    def _rank(self, address: Address, *, is_first: bool) -> None:
+        # Made anew, for there may be other threads.
+        others = [each for each in self._servers if each != address]
+        if len(others) >= _MANY:
+            others = [each for each in self._addresses if each != address]
+        self._servers = [address, *others] if is_first else [*others, address]
 
     def _read_token(
         self, name: str, record: bytes | None, mark: bytes | None, lifetime: bytes | None, left: int
