@@ -51,6 +51,9 @@ CONNECT_TIMEOUT = 1.0
 KEPT = 60
 """Seconds without a question, after which a connection is closed: a process asks a few times in
 a row, and then not for most of a token's life, and what lies between forgets connections."""
+LONGEST = 30.0
+"""Seconds after which a connection is made anew: a host's name may lead elsewhere by then, and all
+processes have to ask the same server."""
 LISTEN_TIMEOUT = 2.0
 """Seconds for each answer on a connection that waits for news, which nobody else limits."""
 IDLE = 5.0
@@ -131,7 +134,9 @@ class Connections:
             for _ in range(2):
                 await trio.lowlevel.checkpoint()
         kept = self._kept.pop(address, None)
-        if kept is not None and kept.is_usable:
+        if kept is not None and kept.is_old:
+            await kept.aclose()
+        elif kept is not None and kept.is_usable:
             try:
                 return await self._ask(kept, words)
             except TurnedAwayError as error:
@@ -155,7 +160,7 @@ class Connections:
 
 @asynccontextmanager
 async def subscribe(
-    addresses: Sequence[Address], channel: str
+    addresses: Sequence[Address], *channels: str
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Hear what is published while the block lasts, from the first server that is there.
 
@@ -172,7 +177,7 @@ async def subscribe(
             if address is addresses[-1]:
                 raise
     try:
-        await connection.subscribe(channel)
+        await connection.subscribe(channels)
         yield connection.wait_for_news
     finally:
         await connection.aclose()  # noqa: ASYNC102  # shields itself
@@ -188,6 +193,7 @@ class _Connection:
         self._begun = trio.Event()
         self._ended = trio.Event()
         self._problem: str | None = None
+        self._old_at = trio.current_time() + LONGEST
 
     @classmethod
     async def open(cls, address: Address, **settings: Any) -> _Connection:
@@ -212,6 +218,11 @@ class _Connection:
         self._scope.cancel()
         with trio.CancelScope(shield=True):
             await self._ended.wait()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is time for a new one."""
+        return trio.current_time() >= self._old_at
 
     @property
     def is_usable(self) -> bool:
@@ -249,13 +260,13 @@ class _Connection:
         """
         return await self._in_words(lambda: self._inner.create_request(command, *args))
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, channels: Sequence[str]) -> None:
         """Have the server tell of what is published."""
 
         async def ask() -> None:
             # It is answered by a message, as if there were news, and with an error alone by an
             # answer. So the answer to what follows is taken for its own.
-            answer = self._inner.create_request(b"SUBSCRIBE", channel)
+            answer = self._inner.create_request(b"SUBSCRIBE", *channels)
             self._inner.send_command(b"PING")
             await answer
             await self._hear()

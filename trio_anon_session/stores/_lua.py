@@ -24,7 +24,7 @@ How this works
     What is of another type, or makes no sense, is somebody else's, and makes way.
 
     A version is compared as the text that it is. Nothing is written into the text of a script,
-    so that the server keeps but these six. Redis from 6 on and Valkey run them.
+    so that the server keeps but these seven. Redis from 6 on and Valkey run them.
 """
 
 from __future__ import annotations
@@ -170,3 +170,5 @@ tell(channel)
 return 1
 """
 )
+
+PUBLISH = "return redis.call('PUBLISH', ARGV[1], '')"

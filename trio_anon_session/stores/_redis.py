@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import asynccontextmanager
 from itertools import count
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +19,7 @@ from ._protocol import Look, StoredFailure, StoredToken, StoreError
 from ._sealing import NO_KEY, Sealing, is_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from ._coredis import Connections
     from ._sealing import Key
@@ -29,6 +30,8 @@ _PAUSE = 0.1
 """Seconds between two of them while the keys are moved; together less than a question may take."""
 _MANY = 32
 """Servers that are remembered; of those that a cluster has had, none is forgotten before."""
+PROVED = 5.0
+"""Seconds without news after which a subscription has to be proved."""
 _LONGEST = 2.0**31
 """Seconds; nothing is kept for longer, and no token lives longer."""
 
@@ -178,9 +181,33 @@ class RedisStore(Unpicklable):
         milliseconds = max(1, _milliseconds(seconds))
         await self._ask(_lua.DROP, name, (mark,), mark, milliseconds, _channel(name))
 
-    def listen(self, name: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
-        """See :meth:`TokenStore.listen`. It keeps a connection of its own."""
-        return self._server.subscribe(self._servers, _channel(name))
+    @asynccontextmanager
+    async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """See :meth:`TokenStore.listen`. It keeps a connection of its own.
+
+        A subscription can be of no use without anybody noticing: the user may not publish, a
+        host's name leads elsewhere, something on the way has forgotten the connection. So it is
+        proved, at first and after each five seconds without news: what is published on another
+        connection has to be heard on this one.
+        """
+        own = f"{_prefix(name)}heard:{token_hex(8)}"
+        async with self._server.subscribe(self._servers, _channel(name), own) as wait_for_message:
+
+            async def prove() -> None:
+                with trio.move_on_after(self._server.LISTEN_TIMEOUT) as limit:
+                    await self._ask(_lua.PUBLISH, name, (), own)
+                    await wait_for_message()
+                if limit.cancelled_caught:
+                    raise StoreError(f"{self._where}: what is published is not heard")
+
+            async def wait() -> None:
+                with trio.move_on_after(PROVED) as limit:
+                    await wait_for_message()
+                if limit.cancelled_caught:
+                    await prove()
+
+            await prove()
+            yield wait
 
     async def _ask(
         self, script: str, name: str, marks: Collection[str], *args: str | int
