@@ -593,7 +593,7 @@ async def test_a_server_that_hangs_is_noticed_by_a_listener(
     """Who waits for news of a server that is there and says nothing learns it in the end."""
     async with store.listen(NAME) as wait_for_news:
         server.pause()
-        with trio.fail_after(60), pytest.raises(StoreError, match="TimeoutError"):
+        with trio.fail_after(60), pytest.raises(StoreError, match="is not heard"):
             await wait_for_news()
         with trio.fail_after(60), pytest.raises(StoreError):
             async with store.listen(NAME):
@@ -608,7 +608,7 @@ async def test_a_listener_keeps_one_connection_and_a_question_none(
     async with store.listen(NAME):
         await put(store)
         await server.has_clients(1)
-        assert b" sub=1 " in server.do("CLIENT", "LIST", "TYPE", "pubsub")
+        assert b" sub=2 " in server.do("CLIENT", "LIST", "TYPE", "pubsub")
     await server.has_clients(0)
 
 
@@ -806,7 +806,7 @@ print([name for name in ("coredis", "cryptography") if name in sys.modules])
     ("rights", "deafness"),
     [
         ("allchannels +publish +subscribe", None),
-        ("allchannels +subscribe", "a drop was not heard of within 2 s"),
+        ("allchannels +subscribe", "answers NOPERM"),
         ("allchannels +publish", "answers NOPERM"),
         ("resetchannels +publish +subscribe", "answers NOPERM"),
     ],

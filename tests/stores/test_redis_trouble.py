@@ -277,6 +277,19 @@ async def test_the_first_of_several_servers_hangs(server: Valkey, tmp_path: Path
         await round_trip(store)
 
 
+async def test_questions_at_once_go_to_the_same_of_several_servers(
+    server: Valkey, tmp_path: Path
+) -> None:
+    """A server that has been asked, and has yet to answer, is no reason to ask another one."""
+    (tmp_path / "other").mkdir()
+    with run_valkey(tmp_path / "other") as other:
+        store = RedisStore(f"{server.url},127.0.0.1:{other.port}")
+        async with trio.open_nursery() as nursery:
+            for name in (NAME, NAME, "a name", "another"):
+                nursery.start_soon(store.look, name)
+        assert other.key_names() == []
+
+
 async def test_the_first_of_several_servers_cannot_serve(server: Valkey, tmp_path: Path) -> None:
     """A server that has done nothing, and says so, is left for the next one."""
     (tmp_path / "other").mkdir()
@@ -498,8 +511,8 @@ async def test_a_user_without_news_can_do_all_else(server: Valkey, right: str) -
     taken = ["resetchannels"] if right.startswith("&") else [right.replace("+", "-")]
     server.do("ACL", "SETUSER", "tas", *taken)
     store = RedisStore(with_user(server, f"tas:{ENCODED}"))
-    if right != "+publish":
-        assert await refusal(listening(store)) == "answers NOPERM"
+    # One that cannot be proved is of no use.
+    assert await refusal(listening(store)) == "answers NOPERM"
     seen = await store.look(NAME)
     fence = await store.claim(NAME, "me", seen.version, 5.0)
     assert fence is not None

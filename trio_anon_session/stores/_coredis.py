@@ -51,7 +51,7 @@ CONNECT_TIMEOUT = 1.0
 KEPT = 60
 """Seconds without a question, after which a connection is closed: a process asks a few times in
 a row, and then not for most of a token's life, and what lies between forgets connections."""
-LONGEST = 30.0
+LONGEST = 10.0
 """Seconds after which a connection is made anew: a host's name may lead elsewhere by then, and all
 processes have to ask the same server."""
 LISTEN_TIMEOUT = 2.0

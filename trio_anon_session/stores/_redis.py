@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -214,28 +213,38 @@ class RedisStore(Unpicklable):
     ) -> object:
         parts = *_lua.KEYS, *(f"dead:{mark}" for mark in marks)
         keys = [f"{_prefix(name)}{part}" for part in parts]
-        connections = self._connections_here()
         asked: set[Address] = set()
-        address = self._owners.pop(name, self._servers[0])
-        for turn in count(1):
+        address = self._owners.get(name, self._servers[0])
+        turns = 0
+        while True:
+            turns += 1
             asked.add(address)
-            # The next time all others come before it, unless it answers.
-            self._rank(address, is_first=False)
             try:
-                answer = await connections.ask(address, script, keys, args)
+                return await self._ask_at(address, name, script, keys, args)
             except self._server.TurnedAwayError as error:
                 others = (each for each in self._servers if each not in asked)
                 elsewhere = address if error.later else error.address or next(others, None)
-                if elsewhere is None or turn == _TURNS:
+                if elsewhere is None or turns == _TURNS:
                     raise
                 pause = _PAUSE if error.later else 0.0
-            else:
-                break
             address = elsewhere
             await trio.sleep(pause)
-        self._rank(address, is_first=True)
-        self._owners[name] = address
-        return answer
+
+    async def _ask_at(
+        self, address: Address, name: str, script: str, keys: list[str], args: Sequence[str | int]
+    ) -> object:
+        has_answered = False
+        try:
+            answer = await self._connections_here().ask(address, script, keys, args)
+            has_answered = True
+            return answer
+        finally:
+            # The next time it is asked before all others, or after them.
+            self._rank(address, is_first=has_answered)
+            if has_answered:
+                self._owners[name] = address
+            else:
+                self._owners.pop(name, None)
 
     def _connections_here(self) -> Connections:
         token = trio.lowlevel.current_trio_token()

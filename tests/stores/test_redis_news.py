@@ -1,0 +1,95 @@
+"""Subscriptions that are of no use, over real sockets: they are noticed, and made anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import AnonymousSession, TokenState
+from trio_anon_session.stores import RedisStore, SharedTokenManager, _coredis, _redis
+
+from .faulty import get_all
+from .relay import Relay, open_relay
+from .valkey import Valkey, run_valkey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+PROVED, LONGEST = 0.5, 1.0
+"""Seconds, here; ten times less than usual."""
+
+
+@pytest.fixture(autouse=True)
+def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less."""
+    monkeypatch.setattr(_redis, "PROVED", PROVED)
+    monkeypatch.setattr(_coredis, "LONGEST", LONGEST)
+    monkeypatch.setattr(_coredis, "LISTEN_TIMEOUT", 0.5)
+
+
+def shared(source: FakeTokenManager, relay: Relay) -> SharedTokenManager:
+    return SharedTokenManager(source, RedisStore(f"valkey://127.0.0.1:{relay.port}"))
+
+
+async def drop_is_heard(dropping: AnonymousSession, other: AnonymousSession, dead: str) -> float:
+    """Drop a token, and return the seconds until the other session no longer has it."""
+    began_at = trio.current_time()
+    dropping.invalidate(dead)
+    with trio.fail_after(30.0):
+        await other.states.wait_value(TokenState.EMPTY)
+    return trio.current_time() - began_at
+
+
+@pytest.mark.parametrize("what", ["forgets", "leads elsewhere"])
+async def test_promise_17_a_drop_is_heard_although_a_connection_is_of_no_use(
+    server: Valkey, tmp_path: Path, what: str
+) -> None:
+    """A router that forgets connections, and a name that leads to another server."""
+    (tmp_path / "second").mkdir()
+    source = FakeTokenManager(make_config(refresh="on_request"))
+    with run_valkey(tmp_path / "second") as second:
+        async with (
+            open_relay(server.port) as relay,
+            shared(source, relay) as one,
+            shared(source, relay) as two,
+            AnonymousSession(source.config, one) as dropping,
+            AnonymousSession(source.config, two) as other,
+        ):
+            await get_all([dropping, other])
+            made_before = relay.count
+            if what == "forgets":
+                relay.forget()
+            else:
+                relay.target = second.port
+            # Each connection is proved or made anew by then.
+            await trio.sleep(LONGEST + 2 * PROVED + 2.0)
+            # Without the proof, the processes would look from time to time, and hear nothing.
+            assert len([number for number in relay.subscribers if number >= made_before]) >= 2
+            dead = await dropping.get_access_token()
+            assert await other.get_access_token() == dead
+            assert await drop_is_heard(dropping, other, dead) < 1.0
+
+
+async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
+    server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The processes look for themselves, and say so."""
+    server.do("ACL", "SETUSER", "default", "-publish")
+    source = FakeTokenManager(make_config(refresh="on_request"))
+    async with (
+        open_relay(server.port) as relay,
+        shared(source, relay) as one,
+        shared(source, relay) as two,
+        AnonymousSession(source.config, one) as dropping,
+        AnonymousSession(source.config, two) as other,
+    ):
+        (dead,) = set(await get_all([dropping, other]))
+        assert await drop_is_heard(dropping, other, dead) < 1.0
+        await trio.sleep(1.5)
+    assert "brings no news" in caplog.text
+    assert "NOPERM" in caplog.text
