@@ -32,6 +32,7 @@ from trio_anon_session import (
 )
 from trio_anon_session import otel as otel_module
 from trio_anon_session.otel import OpenTelemetryObserver
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -331,6 +332,8 @@ async def test_the_page_has_all_metrics(autojump_clock: MockClock) -> None:
     manager.revoke_outcomes = [None, RevocationError("no", retryable=False)]
     async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
         observer.watch(session)
+        store_manager = SharedTokenManager(manager, MemoryStore())
+        observer.watch_store(store_manager)
         session.invalidate(await session.get_access_token())
         for _ in range(2):
             await session.get_access_token()

@@ -93,8 +93,10 @@ class Place(NamedTuple):
 
 
 def _hosts_of(url: str) -> list[str]:
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    return [urlsplit(f"//{host}").hostname or "" for host in hosts]
+    # Not before there is a URL: it takes the stores along.
+    from ..stores._address import split_hosts
+
+    return [urlsplit(f"//{host}").hostname or "" for host in split_hosts(url)[1]]
 
 
 def _home(path: Path) -> Path:

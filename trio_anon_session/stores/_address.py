@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -64,13 +65,12 @@ class Address:
         Raises:
             ConfigError: it is none; no part of it is shown, for it may be the password's.
         """
-        parts = _split(url)
+        parts, hosts = _split(url)
         if parts.scheme == "unix":
             if parts.hostname or not parts.path.strip("/"):
                 raise ConfigError("url", "wants the socket's path, as in unix:///run/valkey.sock")
             path, places = unquote(parts.path), [("", 0)]
         else:
-            hosts = parts.netloc.rpartition("@")[2].split(",")
             path, places = None, [_host_and_port(host) for host in hosts]
         options = _read_options(parts)
         first = cls(
@@ -85,13 +85,29 @@ class Address:
         return tuple(attrs.evolve(first, host=host, port=port) for host, port in places)
 
 
-def _split(url: str) -> SplitResult:
+def split_hosts(url: str) -> tuple[SplitResult, list[str]]:
+    """Split a URL as if it had the first of its hosts alone, and return all of them.
+
+    Python's parser takes one host, and since 3.13 it refuses others where one is in brackets.
+
+    Raises:
+        ValueError: it is no URL; the error quotes it.
+    """
+    scheme, slashes, rest = url.partition("//")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, at, hosts = authority.rpartition("@")
+    first, *others = hosts.split(",")
+    parts = urlsplit(f"{scheme}{slashes}{user}{at}{first}{rest[len(authority) :]}")
+    return parts, [first, *others]
+
+
+def _split(url: str) -> tuple[SplitResult, list[str]]:
     if not isinstance(url, str):
         raise ConfigError("url", f"wants a str, not {type(url).__name__}")
-    parts = None
+    parts, hosts = None, [""]
     if url.isprintable() and " " not in url:
         try:
-            parts = urlsplit(url)
+            parts, hosts = split_hosts(url)
         except ValueError:
             # Raised below: it quotes the URL.
             parts = None
@@ -101,7 +117,7 @@ def _split(url: str) -> SplitResult:
             "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an "
             f"address, {_ENCODED}",
         )
-    return parts
+    return parts, hosts
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
