@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import trio
 from trio.lowlevel import enable_ki_protection
-
-T = TypeVar("T")
 
 CONDITIONS = 8
 """Conditions over which callers are spread.
