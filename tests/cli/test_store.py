@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
 import attrs
@@ -597,6 +597,27 @@ def test_doctor_and_a_store_that_others_seal(monkeypatch: pytest.MonkeyPatch, wo
     )
     assert check.advice is not None
     assert check.advice.startswith(f"Give the key with which the others seal, in {STORE_KEY}")
+
+
+class DeafStore(MemoryStore):
+    """A store whose user may not subscribe."""
+
+    def listen(self, name: str) -> NoReturn:
+        raise StoreError("answers NOPERM")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "valkey.example"])
+def test_doctor_and_a_store_without_news(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """A warning says so, after the warning that others can read along."""
+    monkeypatch.setattr(StoreSettings, "make", lambda self: DeafStore())
+    check = run_virtually(check_store, make_source(f"redis://{host}"), make_config())
+    is_exposed = host == "valkey.example"
+    exposure = "; what goes there can be read on the way" if is_exposed else ""
+    assert check.verdict == "warning"
+    assert check.found.endswith(f"{exposure}; it brings no news: answers NOPERM")
+    assert check.advice is not None
+    assert ("for TLS." in check.advice) is is_exposed
+    assert "publish and subscribe" in check.advice
 
 
 @pytest.mark.parametrize(

@@ -307,12 +307,14 @@ async def check_store(source: Source, config: Config) -> Check:
         else "no token of this configuration"
     )
     found = f"{place.shown} answers, after {took:.2f} s; it has {held}"
+    # The exposure first: it matters more.
+    troubles = [place.exposure] if place.exposure is not None else []
     if deafness is not None:
-        return Check(name, "warning", f"{found}; it brings no news: {deafness}", _NEWS_ADVICE)
-    trouble = place.exposure
-    if trouble is not None:
-        return Check(name, "warning", f"{found}; {trouble[0]}", trouble[1])
-    return Check(name, "ok", found)
+        troubles.append((f"it brings no news: {deafness}", _NEWS_ADVICE))
+    if not troubles:
+        return Check(name, "ok", found)
+    words, advice = zip(*troubles, strict=True)
+    return Check(name, "warning", "; ".join((found, *words)), " ".join(advice))
 
 
 def proxy_for(url: httpx.URL) -> httpx.URL | None:
