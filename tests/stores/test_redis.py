@@ -303,7 +303,7 @@ async def test_a_clock_that_is_set_back(store: RedisStore, server: Valkey, step:
     seen = await store.look(NAME)
     assert seen.token is None
     assert seen.leased_for == 0
-    # Who had the lease may come to an end, if nobody else has taken it meanwhile.
+    # The holder may still put its token, because no other process has taken the lease.
     assert fence is not None
     assert await store.put(NAME, fence, TOKEN)
     assert (await store.look(NAME)).token is not None

@@ -1,7 +1,8 @@
-"""Subscriptions that are of no use, over real sockets: they are noticed, and made anew."""
+"""Subscriptions over real sockets that bring no news: the process notices, and subscribes again."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,24 +17,35 @@ from .relay import Relay, open_relay
 from .valkey import Valkey, run_valkey
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
-PROVED, LONGEST = 0.5, 1.0
+PROVE_AFTER, RENEW_AFTER = 0.5, 1.0
 """Seconds, here; ten times less than usual."""
 
 
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less."""
-    monkeypatch.setattr(_redis, "PROVED", PROVED)
-    monkeypatch.setattr(_coredis, "LONGEST", LONGEST)
+    monkeypatch.setattr(_redis, "PROVE_AFTER", PROVE_AFTER)
+    monkeypatch.setattr(_coredis, "RENEW_AFTER", RENEW_AFTER)
     monkeypatch.setattr(_coredis, "LISTEN_TIMEOUT", 0.5)
 
 
-def shared(source: FakeTokenManager, relay: Relay) -> SharedTokenManager:
-    return SharedTokenManager(source, RedisStore(f"valkey://127.0.0.1:{relay.port}"))
+@asynccontextmanager
+async def open_pair(relay: Relay) -> AsyncIterator[tuple[AnonymousSession, AnonymousSession]]:
+    """Two sessions that share a token through a relay, as two processes would."""
+    source = FakeTokenManager(make_config(refresh="on_request"))
+    url = f"valkey://127.0.0.1:{relay.port}"
+    async with (
+        SharedTokenManager(source, RedisStore(url)) as one,
+        SharedTokenManager(source, RedisStore(url)) as two,
+        AnonymousSession(source.config, one) as first,
+        AnonymousSession(source.config, two) as second,
+    ):
+        yield first, second
 
 
 async def drop_is_heard(dropping: AnonymousSession, other: AnonymousSession, dead: str) -> float:
@@ -46,19 +58,15 @@ async def drop_is_heard(dropping: AnonymousSession, other: AnonymousSession, dea
 
 
 @pytest.mark.parametrize("what", ["forgets", "leads elsewhere"])
-async def test_promise_17_a_drop_is_heard_although_a_connection_is_of_no_use(
+async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
     server: Valkey, tmp_path: Path, what: str
 ) -> None:
     """A router that forgets connections, and a name that leads to another server."""
     (tmp_path / "second").mkdir()
-    source = FakeTokenManager(make_config(refresh="on_request"))
     with run_valkey(tmp_path / "second") as second:
         async with (
             open_relay(server.port) as relay,
-            shared(source, relay) as one,
-            shared(source, relay) as two,
-            AnonymousSession(source.config, one) as dropping,
-            AnonymousSession(source.config, two) as other,
+            open_pair(relay) as (dropping, other),
         ):
             await get_all([dropping, other])
             made_before = relay.count
@@ -66,8 +74,8 @@ async def test_promise_17_a_drop_is_heard_although_a_connection_is_of_no_use(
                 relay.forget()
             else:
                 relay.target = second.port
-            # Each connection is proved or made anew by then.
-            await trio.sleep(LONGEST + 2 * PROVED + 2.0)
+            # By then each connection was tested or replaced.
+            await trio.sleep(RENEW_AFTER + 2 * PROVE_AFTER + 2.0)
             # Without the proof, the processes would look from time to time, and hear nothing.
             assert len([number for number in relay.subscribers if number >= made_before]) >= 2
             dead = await dropping.get_access_token()
@@ -80,14 +88,7 @@ async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
 ) -> None:
     """The processes look for themselves, and say so."""
     server.do("ACL", "SETUSER", "default", "-publish")
-    source = FakeTokenManager(make_config(refresh="on_request"))
-    async with (
-        open_relay(server.port) as relay,
-        shared(source, relay) as one,
-        shared(source, relay) as two,
-        AnonymousSession(source.config, one) as dropping,
-        AnonymousSession(source.config, two) as other,
-    ):
+    async with open_relay(server.port) as relay, open_pair(relay) as (dropping, other):
         (dead,) = set(await get_all([dropping, other]))
         assert await drop_is_heard(dropping, other, dead) < 1.0
         await trio.sleep(1.5)

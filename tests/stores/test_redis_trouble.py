@@ -192,7 +192,7 @@ async def test_servers_of_a_cluster(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_gone_is_asked_no_longer(tmp_path: Path) -> None:
-    """One that has the keys is asked for them until it is not there; then it is sought anew."""
+    """The server that has the keys is asked until it is gone; then the store finds the next one."""
     heirs = []
     with ExitStack() as stack:
         for name in ("first", "second"):
@@ -347,7 +347,7 @@ async def test_a_slot_that_is_moved(tmp_path: Path) -> None:
 
 
 async def test_a_name_that_leads_to_another_server(server: Valkey) -> None:
-    """A server that takes nothing any more is looked up anew, though its connection is kept."""
+    """After a server refuses to write, its name is looked up again despite a connection."""
     sent: list[bytes] = []
 
     def serve(question: bytes) -> bytes:

@@ -625,7 +625,7 @@ async def test_an_entry_that_is_garbage(
 
 
 async def test_an_entry_of_a_later_version(path: Path, clock: object) -> None:
-    """It is left alone, and each question fails."""
+    """The store does not change it, and each question fails."""
     store = SQLiteStore(path)
     await kept(store)
     entry = '{"format": 2, "version": "what it wants"}'

@@ -51,9 +51,9 @@ CONNECT_TIMEOUT = 1.0
 KEPT = 60
 """Seconds without a question, after which a connection is closed: a process asks a few times in
 a row, and then not for most of a token's life, and what lies between forgets connections."""
-LONGEST = 10.0
-"""Seconds after which a connection is made anew: a host's name may lead elsewhere by then, and all
-processes have to ask the same server."""
+RENEW_AFTER = 10.0
+"""Seconds after which a connection is replaced: the host's name may lead to another server by then,
+and all processes have to ask the same server."""
 LISTEN_TIMEOUT = 2.0
 """Seconds for each answer on a connection that waits for news, which nobody else limits."""
 IDLE = 5.0
@@ -193,7 +193,7 @@ class _Connection:
         self._begun = trio.Event()
         self._ended = trio.Event()
         self._problem: str | None = None
-        self._old_at = trio.current_time() + LONGEST
+        self._old_at = trio.current_time() + RENEW_AFTER
 
     @classmethod
     async def open(cls, address: Address, **settings: Any) -> _Connection:

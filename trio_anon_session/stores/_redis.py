@@ -29,7 +29,7 @@ _PAUSE = 0.1
 """Seconds between two of them while the keys are moved; together less than a question may take."""
 _MANY = 32
 """Servers that are remembered; of those that a cluster has had, none is forgotten before."""
-PROVED = 5.0
+PROVE_AFTER = 5.0
 """Seconds without news after which a subscription has to be proved."""
 _LONGEST = 2.0**31
 """Seconds; nothing is kept for longer, and no token lives longer."""
@@ -184,10 +184,10 @@ class RedisStore(Unpicklable):
     async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """See :meth:`TokenStore.listen`. It keeps a connection of its own.
 
-        A subscription can be of no use without anybody noticing: the user may not publish, a
-        host's name leads elsewhere, something on the way has forgotten the connection. So it is
-        proved, at first and after each five seconds without news: what is published on another
-        connection has to be heard on this one.
+        A subscription can bring no news without any error: the user may not publish, the host's
+        name leads to another server, or a router has forgotten the connection. So it is tested when
+        it begins, and after five seconds without news: what this process publishes on another
+        connection has to arrive on this one.
         """
         own = f"{_prefix(name)}heard:{token_hex(8)}"
         async with self._server.subscribe(self._servers, _channel(name), own) as wait_for_message:
@@ -200,7 +200,7 @@ class RedisStore(Unpicklable):
                     raise StoreError(f"{self._where}: what is published is not heard")
 
             async def wait() -> None:
-                with trio.move_on_after(PROVED) as limit:
+                with trio.move_on_after(PROVE_AFTER) as limit:
                     await wait_for_message()
                 if limit.cancelled_caught:
                     await prove()
