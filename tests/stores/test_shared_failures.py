@@ -591,6 +591,8 @@ async def test_a_failure_without_words(autojump_clock: MockClock) -> None:
         ({"lies": {"put": False}}, "it takes nothing"),
         ({"lies": {"look": Look(7)}}, "it takes nothing|is not found there"),
         ({"fails": {"drop"}, "error": StoreError("no drop")}, "no drop"),
+        ({"fails": {"look"}}, "^OSError$"),
+        ({"fails": {"drop"}}, "^OSError$"),
         ({"hangs": {"look"}}, "no answer within 10 s"),
         ({"hangs": {"listen"}}, "no answer within 10 s"),
     ],
@@ -614,3 +616,6 @@ async def test_a_store_without_news_is_tried_out(autojump_clock: MockClock) -> N
     async with SharedTokenManager(make_source(), store) as manager:
         store.fails, store.error = {"listen"}, StoreError("nothing to hear")
         assert await manager.check_store() == "nothing to hear"
+        # The words of an error that is not the store's own may show anything.
+        store.error = OSError("s3cret")
+        assert await manager.check_store() == "OSError"

@@ -110,7 +110,7 @@ class StoreAccess:
         is_news = self._failed is None
         # One that fails to be read fails in all, and when it is read again, that is over.
         if self._failed is not Doing.READING:
-            self._failed, self._why = doing, _words(error)
+            self._failed, self._why = doing, words_of(error)
         if is_news:
             self.failed_at = trio.current_time()
             log(WARNING, _DOWN, self._why)
@@ -125,7 +125,7 @@ class StoreAccess:
     def say_once(self, trouble: str, error: Exception) -> None:
         """Log something else that is wrong with it."""
         if trouble not in self._said:
-            words = _words(error)
+            words = words_of(error)
             self._said[trouble] = trouble % words
             log(WARNING, trouble, words)
 
@@ -135,7 +135,8 @@ class StoreAccess:
             self._said.pop(trouble, None)
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """Return what a store raised, in words that may be shown."""
     match error:
         case StoreError():
             return str(error)

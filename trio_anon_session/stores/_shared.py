@@ -30,7 +30,7 @@ from .._manager import TokenSource
 from .._nursery import Background, settle
 from .._secrets import Unpicklable
 from .._token import TokenInfo, check_options
-from ._access import Doing, StoreFailedError
+from ._access import Doing, StoreFailedError, words_of
 from ._attempts import Attempts
 from ._claimant import AskDirectly, Claim, Use, Wait
 from ._link import FAREWELL, StoreLink, moment
@@ -322,9 +322,14 @@ class SharedTokenManager(Unpicklable):
 
         Cancellation: leaves something in the store for a minute.
         """
-        with trio.move_on_after(_CHECK_TIMEOUT):
-            return await try_out(self._store, self._owner)
-        raise StoreError(f"no answer within {_CHECK_TIMEOUT:g} s")
+        words = f"no answer within {_CHECK_TIMEOUT:g} s"
+        try:
+            with trio.move_on_after(_CHECK_TIMEOUT):
+                return await try_out(self._store, self._owner)
+        except Exception as error:
+            words = words_of(error)
+        # Outside of the handler: an error of a store may hold what it was asked to keep.
+        raise StoreError(words)
 
     # Drops
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._access import STORE_TIMEOUT
+from ._access import STORE_TIMEOUT, words_of
 from ._protocol import StoredToken, StoreError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ async def try_out(store: TokenStore, owner: str) -> str | None:
 
     Raises:
         StoreError: it does not do what it should. The words may be shown.
+        Exception: the store raised it.
     """
     name = mark = token_hex(16)
     fence = await store.claim(name, owner, (await store.look(name)).version, _LIFE)
@@ -56,12 +57,11 @@ async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | Non
         async with store.listen(name) as wait_for_news:
             await drop()
             return await _hear(wait_for_news)
-    except StoreError as error:
-        if is_dropped:
-            return str(error)
-        words = str(error)
-    # Outside of the handler: a store that cannot be listened to can be written to.
-    await drop()
+    except Exception as error:
+        words = words_of(error)
+    # A store that cannot be listened to can be written to.
+    if not is_dropped:
+        await drop()
     return words
 
 
