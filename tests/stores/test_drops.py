@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from tests.cancellation.everywhere import Operation, Seen, Strike, cancel_everywhere, settle
+from tests.cancellation.everywhere import (
+    Operation,
+    Seen,
+    Strike,
+    cancel_everywhere,
+    living_tasks,
+    settle,
+)
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
 from trio_anon_session import AnonymousSession, RevocationError, TokenInfo, TokenState
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
@@ -136,6 +143,40 @@ async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
             await trio.sleep(0.1)
             first.invalidate(dead)
         assert getter.token == second.get_access_token_nowait() == "token-2"
+
+
+async def test_promise_17_a_drop_that_is_heard_of_too_early_while_the_store_fails(
+    autojump_clock: MockClock,
+) -> None:
+    """The token is used until the store answers again, and no longer."""
+    source, memory = make_source(), MemoryStore()
+    stores = [FaultyStore(memory) for _ in range(2)]
+    async with open_fleet(2, source, stores) as (first, second):
+        dead = await first.get_access_token()
+        await trio.sleep(5.0)
+        stores[1].slow_answers = 0.6
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, second, 1)
+            await trio.sleep(0.1)
+            first.invalidate(dead)
+            await trio.sleep(0.2)
+            # The question after the one that found the token.
+            stores[1].fails = {"look"}
+        assert getter.token == dead
+        stores[1].fails = ()
+        with trio.fail_after(2.0):
+            await second.states.wait_value(TokenState.EMPTY)
+
+
+async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: MockClock) -> None:
+    """No task goes on listening for it."""
+    store = FaultyStore()
+    async with SharedTokenManager(make_source(), store) as manager:
+        tasks = living_tasks()
+        manager.on_drop(lambda _: None)()
+        await trio.sleep(1.0)
+        assert living_tasks() == tasks
+        assert store.times("wait") == []
 
 
 @pytest.mark.parametrize("how", ["invalidate", "revoke"])

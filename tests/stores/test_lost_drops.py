@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import attrs
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import run_virtually
-from trio_anon_session.stores import MemoryStore
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.stores._records import mark_of, name_of
 
 from .faulty import FaultyStore, get_all, make_source, open_fleet
@@ -18,12 +19,18 @@ from .faulty import FaultyStore, get_all, make_source, open_fleet
 LOSSES = ("flushed", "replaced by an old copy", "without its last write")
 
 
+def entries_of(store: FaultyStore) -> Any:
+    """Return a copy of what a store keeps."""
+    assert isinstance(store.store, MemoryStore)
+    return copy.deepcopy(store.store._entries)
+
+
 def lose(how: str, store: FaultyStore, before: Any) -> None:
     """Let a store lose what it was told.
 
     Args:
         how: one of `LOSSES`.
-        store: the store; whoever waits for its news loses the connection.
+        store: the store; listeners lose their connections.
         before: its entries from before the drop.
     """
     store.flush()
@@ -54,7 +61,7 @@ def test_promise_17_a_drop_that_the_store_loses_is_told_again(
                 sessions = [*stay, *leave]
                 (dead,) = set(await get_all(sessions))
                 await trio.sleep(10.0)
-                before = copy.deepcopy(store.store._entries)  # type: ignore[attr-defined]  # MemoryStore
+                before = entries_of(store)
                 sessions[who].invalidate(dead)
                 await trio.sleep(0.1 if leaves else 0.1 + pause)
                 if not leaves:
@@ -84,3 +91,15 @@ async def test_a_store_that_forgets_each_drop_is_not_told_in_a_hot_loop(
         await trio.sleep(600.0)
         assert len(store.times("drop")) < 2 * 600.0
         assert len(store.times("look")) < 2 * 2 * 600.0
+
+
+async def test_many_drops_are_no_reason_to_look_all_the_time(autojump_clock: object) -> None:
+    """Each look asks about the last ten, and no look follows for the others."""
+    source, store = make_source(), FaultyStore()
+    async with SharedTokenManager(source, store) as manager:
+        manager.on_drop(lambda _: None)
+        token = await manager.get_tokens_client_credentials_grant()
+        for number in range(30):
+            manager.drop(attrs.evolve(token, access_token=f"another-{number}"))
+        await trio.sleep(600.0)
+        assert len(store.times("look")) < 50

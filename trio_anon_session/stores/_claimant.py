@@ -132,16 +132,18 @@ class Question:
         give_up_at: when it waits no longer for the version that it saw last.
         version: what it saw last.
         awaited: the fence of the first attempt whose failure is an answer to it.
+        missed: the version for which its last claim came too late.
         was_overtaken: whether a token that it requested was not kept.
     """
 
-    __slots__ = ("awaited", "give_up_at", "last_at", "version", "was_overtaken")
+    __slots__ = ("awaited", "give_up_at", "last_at", "missed", "version", "was_overtaken")
 
     def __init__(self, last_at: float) -> None:
         self.last_at = last_at
         self.give_up_at = math.inf
         self.version: int | None = None
         self.awaited: int | None = None
+        self.missed: int | None = None
         self.was_overtaken = False
 
 
@@ -244,6 +246,11 @@ class Claimant:
 
     def claim_failed(self, question: Question, at: Moment) -> Decision:
         """Return what to do if another process was faster."""
+        is_first, question.missed = question.missed != question.version, question.version
+        if is_first and at.now < question.last_at:
+            # The faster process has made a new version, for which this question can wait. When a
+            # lease ends late, all waiting processes would ask the endpoint directly otherwise.
+            return Wait(0.0)
         return self._wait(question, 0.0, at)
 
     def _wait(self, question: Question, seconds: float, at: Moment) -> Decision:

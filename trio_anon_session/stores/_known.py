@@ -167,7 +167,7 @@ class KnownTokens:
             asked: what it was asked about.
             at: the time.
         """
-        # Of those that were dropped later, the store may have been told since.
+        # A look says nothing about drops that it did not ask about.
         told = {
             mark
             for mark, token in asked.items()
@@ -188,7 +188,18 @@ class KnownTokens:
         # Not at the first sight: all others see it, too, and one of them is enough.
         for mark in self.missing & lost:
             self._tell(mark)
-        self.missing = frozenset(lost.difference(self.untold))
+        still_missing = (self.missing - told) | lost
+        self.missing = frozenset(mark for mark in still_missing if self._has_to_be_known(mark, at))
+        self._stop_waiting(told, asked_at)
+
+    def _stop_waiting(self, told: Collection[str], asked_at: float) -> None:
+        """Do not wait for a confirmation of drops that looks no longer ask about.
+
+        There are newer ones, or they end soon. Otherwise one look would follow another.
+        """
+        for mark, told_at in self._told_at.items():
+            if told_at + _CONFIRM_AFTER <= asked_at and mark not in told:
+                self._told_at[mark] = -math.inf
 
     def forget_the_old(self, at: Moment) -> None:
         """Forget dropped tokens that have expired: nobody hands them out any more."""

@@ -347,7 +347,7 @@ class SharedTokenManager(Unpicklable):
             await self._link.tell_drops()
         finally:
             if self._claimant.known.untold:
-                self._watch.tell_soon()
+                self._watch.look_soon()
         await trio.lowlevel.checkpoint()
 
     # One question
@@ -365,6 +365,9 @@ class SharedTokenManager(Unpicklable):
             news, looks = self._watch.news(), self._link.looks
             await self._link.tell_drops()
             seen, asked_at = await self._link.look()
+            if self._claimant.known.missing:
+                # The second look, after which the store is told again.
+                self._watch.look_soon()
             decision = self._claimant.decide(question, seen, asked_at, moment())
             if isinstance(decision, Claim):
                 self._link.say(decision.trouble)
@@ -405,8 +408,11 @@ class SharedTokenManager(Unpicklable):
         """
         if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
             return False
-        with suppress(StoreFailedError):
+        try:
             await self._link.look()
+        except StoreFailedError:
+            # The token is used. The watch finds out when the store answers again.
+            self._watch.look_soon()
         return not self._claimant.known.is_known(mark_of(token.access_token))
 
     async def _answer_under_lease(

@@ -34,6 +34,7 @@ class Watch:
         self._link = link
         self._news = trio.Event()
         self._sleep = trio.CancelScope()
+        self._is_due = False
         # The task, while some session listens.
         self._task = trio.CancelScope()
 
@@ -41,8 +42,9 @@ class Watch:
         """End the task."""
         self._task.cancel()
 
-    def tell_soon(self) -> None:
-        """Have what the store has not been told told again soon."""
+    def look_soon(self) -> None:
+        """Look without news, after the look that goes on now if there is one."""
+        self._is_due = True
         self._sleep.cancel()
 
     def news(self) -> trio.Event:
@@ -52,7 +54,6 @@ class Watch:
     async def run(self) -> None:
         """Look with each piece of news, until stopped."""
         was_deaf = False
-        self._task = trio.CancelScope()
         with self._task:
             while True:
                 problem = await self._listen()
@@ -93,12 +94,15 @@ class Watch:
     def _look_at(self) -> float:
         """Return when there is something to tell the store, or to see whether it knows it."""
         known = self._link.claimant.known
-        return self._link.tell_at if known.untold else known.look_at
+        if known.untold:
+            return self._link.tell_at
+        return -math.inf if self._is_due else known.look_at
 
     async def _look_around(self) -> bool:
         """Look what others have done, and wake whoever waits here. False where that fails."""
         known = self._link.claimant.known
         await self._link.tell_drops()
+        self._is_due = False
         try:
             await self._link.look()
             if known.missing:

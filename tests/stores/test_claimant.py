@@ -1,0 +1,114 @@
+"""The claimant by itself: decisions at moments that no test over a store meets by plan."""
+
+from __future__ import annotations
+
+from tests.helpers import make_config
+from trio_anon_session import TokenInfo
+from trio_anon_session._backoff import RetrySchedule
+from trio_anon_session._lifecycle import Moment
+from trio_anon_session.stores import Look
+from trio_anon_session.stores._claimant import LEASE, AskDirectly, Claim, Claimant, Question, Wait
+from trio_anon_session.stores._records import mark_of
+
+CONFIG = make_config(request_timeout=10.0)
+PATIENCE = 10.0 + LEASE
+
+
+def make_claimant() -> Claimant:
+    return Claimant(CONFIG, RetrySchedule(CONFIG), lambda low, _: low)
+
+
+def at(now: float) -> Moment:
+    return Moment(now, None)
+
+
+def make_token(name: str, now: float) -> TokenInfo:
+    return TokenInfo.from_answer(name, 3600.0, now, CONFIG)
+
+
+def ask_and_wait(claimant: Claimant) -> Question:
+    """Begin a question that waits for the lease of another process."""
+    question = claimant.ask(at(0.0))
+    decision = claimant.decide(question, Look(7, leased_for=LEASE), 0.0, at(0.0))
+    assert isinstance(decision, Wait)
+    return question
+
+
+def test_a_claim_that_comes_too_late_is_no_reason_to_ask_directly() -> None:
+    """Another process has the lease then: all that wait would ask the endpoint otherwise."""
+    claimant = make_claimant()
+    question = ask_and_wait(claimant)
+    # The lease ends at the last moment for which this waits.
+    assert claimant.decide(question, Look(7), PATIENCE, at(PATIENCE)) == Claim(7)
+    assert claimant.claim_failed(question, at(PATIENCE)) == Wait(0.0)
+    decision = claimant.decide(question, Look(8, leased_for=LEASE), PATIENCE, at(PATIENCE))
+    assert decision == Wait(LEASE)
+
+
+def test_a_lease_that_no_process_gets_is_a_reason_to_ask_directly() -> None:
+    """A second claim fails although the store shows the same version."""
+    claimant = make_claimant()
+    question = ask_and_wait(claimant)
+    for expected in (Wait, AskDirectly):
+        assert claimant.decide(question, Look(7), PATIENCE, at(PATIENCE)) == Claim(7)
+        assert isinstance(claimant.claim_failed(question, at(PATIENCE)), expected)
+
+
+def test_the_longest_wait_ends_although_each_claim_comes_too_late() -> None:
+    """Not even a new version makes a question wait longer than for three attempts."""
+    claimant = make_claimant()
+    question = ask_and_wait(claimant)
+    end = 3 * PATIENCE
+    assert claimant.decide(question, Look(8), end, at(end)) == Claim(8)
+    assert isinstance(claimant.claim_failed(question, at(end)), AskDirectly)
+
+
+def drop_and_tell(claimant: Claimant, *names: str) -> None:
+    """Drop tokens at second 0, and tell the store."""
+    for name in names:
+        claimant.hand_out(make_token(name, -100.0), at(-100.0))
+        claimant.known.drop_here(mark_of(name), at(0.0))
+        claimant.known.was_told(mark_of(name), at(0.0))
+    assert not claimant.known.untold
+
+
+def test_a_look_from_before_a_drop_does_not_hide_that_the_store_has_lost_it() -> None:
+    """Its answer says nothing about that drop, whenever it arrives."""
+    claimant = make_claimant()
+    known = claimant.known
+    claimant.hand_out(make_token("a", -100.0), at(-100.0))
+    early = known.to_ask_about(at(-1.0))
+    drop_and_tell(claimant, "a")
+    asked = known.to_ask_about(at(3.0))
+    claimant.see(Look(7), 3.0, asked, at(3.0))
+    assert known.missing == {mark_of("a")}
+    claimant.see(Look(7), -1.0, early, at(3.1))
+    assert known.missing == {mark_of("a")}
+    claimant.see(Look(7), 3.2, asked, at(3.2))
+    assert known.untold == [mark_of("a")]
+
+
+def test_no_confirmation_is_waited_for_without_end() -> None:
+    """A look asks about the last ten drops; the others need no further look."""
+    claimant = make_claimant()
+    known = claimant.known
+    names = [f"token-{number}" for number in range(15)]
+    drop_and_tell(claimant, *names)
+    assert known.look_at == 2.0
+    asked = known.to_ask_about(at(2.0))
+    assert len(asked) == 10
+    claimant.see(Look(7, dead=frozenset(asked)), 2.0, asked, at(2.1))
+    assert known.look_at > 1000.0
+
+
+def test_a_drop_that_ends_soon_needs_no_confirmation() -> None:
+    """The store may forget it first, so no look asks about it."""
+    claimant = make_claimant()
+    known = claimant.known
+    claimant.hand_out(TokenInfo.from_answer("a", 6.0, 0.0, CONFIG), at(0.0))
+    known.drop_here(mark_of("a"), at(0.0))
+    known.was_told(mark_of("a"), at(0.0))
+    asked = known.to_ask_about(at(2.0))
+    assert asked == {}
+    claimant.see(Look(7), 2.0, asked, at(2.1))
+    assert known.look_at > 1000.0
