@@ -129,16 +129,18 @@ class Question:
         give_up_at: when it waits no longer for the version that it saw last.
         version: what it saw last.
         awaited: the fence of the first attempt whose failure is an answer to it.
+        missed: the version that it was too late to claim.
         was_overtaken: whether a token that it requested was not kept.
     """
 
-    __slots__ = ("awaited", "give_up_at", "last_at", "version", "was_overtaken")
+    __slots__ = ("awaited", "give_up_at", "last_at", "missed", "version", "was_overtaken")
 
     def __init__(self, last_at: float) -> None:
         self.last_at = last_at
         self.give_up_at = math.inf
         self.version: int | None = None
         self.awaited: int | None = None
+        self.missed: int | None = None
         self.was_overtaken = False
 
 
@@ -239,6 +241,11 @@ class Claimant:
 
     def claim_failed(self, question: Question, at: Moment) -> Decision:
         """Return what to do if another process was faster."""
+        is_news, question.missed = question.missed != question.version, question.version
+        if is_news and at.now < question.last_at:
+            # Whoever was faster has another version, which is waited for anew. Where a lease ends
+            # as late as it can, all would ask the endpoint at once otherwise.
+            return Wait(0.0)
         return self._wait(question, 0.0, at)
 
     def _wait(self, question: Question, seconds: float, at: Moment) -> Decision:
