@@ -163,6 +163,8 @@ class KnownTokens:
         """
         # Of those that were dropped later, the store may have been told since.
         told = {mark for mark, token in asked.items() if token is None and self._is_told(mark, at)}
+        # A look that was sent before a drop tells nothing about it.
+        not_asked = self.missing - told
         stored = seen.token
         if stored is not None and stored.mark in told:
             if self.is_dropped(stored.mark, asked_at - max(0.0, stored.age)):
@@ -176,7 +178,7 @@ class KnownTokens:
         # Not at the first sight: all others see it, too, and one of them is enough.
         for mark in self.missing & lost:
             self._tell(mark)
-        self.missing = frozenset(lost.difference(self.untold))
+        self.missing = frozenset(mark for mark in not_asked | lost if self._is_told(mark, at))
 
     def forget_the_old(self, at: Moment) -> None:
         """Forget dropped tokens that have expired: nobody hands them out any more."""
