@@ -324,7 +324,7 @@ class SharedTokenManager(Unpicklable):
             await self._link.tell_drops()
         finally:
             if self._claimant.known.untold:
-                self._watch.tell_soon()
+                self._watch.look_soon()
         await trio.lowlevel.checkpoint()
 
     # One question
@@ -377,8 +377,11 @@ class SharedTokenManager(Unpicklable):
         """
         if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
             return False
-        with suppress(StoreFailedError):
+        try:
             await self._link.look()
+        except StoreFailedError:
+            # It is used, and the watch finds out as soon as the store answers.
+            self._watch.look_soon()
         return not self._claimant.known.is_known(mark_of(token.access_token))
 
     async def _claim(self, version: int) -> int | None:

@@ -41,8 +41,8 @@ class Watch:
         """End the task."""
         self._task.cancel()
 
-    def tell_soon(self) -> None:
-        """Have what the store has not been told told again soon."""
+    def look_soon(self) -> None:
+        """Have the store looked at soon, and told again what it has not been told."""
         self._sleep.cancel()
 
     def news(self) -> trio.Event:
