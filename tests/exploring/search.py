@@ -28,6 +28,11 @@ class Model(Protocol):
         """What copies a world."""
         ...
 
+    @property
+    def has_looks(self) -> bool:
+        """Whether `check` calls the machine, and must change nothing."""
+        ...
+
     def patched(self) -> AbstractContextManager[object]:
         """Return a context in which the machine has the constants that are explored."""
         ...
@@ -112,8 +117,9 @@ class Search:
     def _run(self) -> Exploration:
         began = time.process_time()
         model = self.model
-        do, key_of, check = model.do, model.key_of, model.check
+        do, key_of, visit, note = model.do, model.key_of, self.visit, self.note
         take, restore = model.copier.take, model.copier.restore
+        has_looks = model.has_looks
         world = model.start()
         keys, parents = self.keys, self.parents
         results: Counter[tuple[str, str]] = Counter()
@@ -131,9 +137,9 @@ class Search:
                 restore(snapshot)
                 event: Event = ()
                 try:
-                    check(world)
+                    visit(number, world)
                     events = model.possible_events(world)
-                    if take(world) != snapshot:
+                    if has_looks and take(world) != snapshot:
                         raise BrokenPromiseError(0, "a look changed something")
                     for event in events:
                         result = do(world, event)
@@ -143,7 +149,7 @@ class Search:
                             keys[key] = len(keys)
                             parents.append((number, event))
                             deeper.append((len(parents) - 1, take(world)))
-                        self.note(number, event, keys[key])
+                        note(number, event, keys[key])
                         restore(snapshot)
                 except Exception as error:
                     broken = as_broken(error)
@@ -155,6 +161,10 @@ class Search:
             level = deeper
         seconds = time.process_time() - began
         return Exploration(len(keys), transitions, depth, seconds, results, is_exhausted)
+
+    def visit(self, number: int, world: Any) -> None:
+        """Receive a state, before the events in it are tried."""
+        self.model.check(world)
 
     def note(self, number: int, event: Event, result: int) -> None:
         """Receive a transition from one state to another."""

@@ -80,10 +80,8 @@ class Copier:
                 set_all(found, state)
             elif type(found) is list:
                 found[:] = state
-            # The order counts, too: the oldest goes first.
-            elif found != state or (
-                type(found) is dict and len(state) > 1 and [*found] != [*state]
-            ):
+            elif found or state:
+                # Also where they are equal: the order counts, and which objects are in it.
                 found.clear()
                 found.update(state)
 

@@ -22,6 +22,7 @@ class Session:
     """A session's machine, as what is explored; see `tests.exploring.search.Model`."""
 
     copier = COPIER
+    has_looks = True
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
