@@ -53,6 +53,7 @@ class Bounds:
         cancels: how many questions are cancelled in a history at the most.
         failures: how many requests fail in a history at the most ...
         hows: ... and how they can.
+        asks: how many questions there are in a history at the most, if that has a bound.
         halves: whether a store does what it is asked later than at once. Its answer is always
             an event of its own.
         prompt: whether puts, releases and drops are answered at once.
@@ -74,6 +75,7 @@ class Bounds:
     cancels: int = 0
     failures: int = 0
     hows: tuple[str, ...] = ("busy", "rejected", "unreached")
+    asks: int | None = None
     halves: bool = False
     prompt: bool = False
     slow: bool = False
@@ -112,20 +114,25 @@ _PARTS: dict[str, Bounds] = {
     # No faults: requests are as few as they can be.
     "calm": Bounds(halves=True, turns=2),
     "three": Bounds(processes=3, prompt=True),
-    "cancels": attrs.evolve(_PROMPT, cancels=1),
-    "failures": Bounds(failures=1, hows=("busy",), turns=2),
+    "cancels": attrs.evolve(_PROMPT, cancels=1, asks=4),
+    "failures": Bounds(failures=1, hows=("busy",), turns=2, asks=4),
     "crashes": Bounds(prompt=True, faults=1, kinds=("crash",), turns=2),
-    "stops": attrs.evolve(_PROMPT, faults=1, kinds=("stop",), early=True),
-    "lost writes": attrs.evolve(_SHORT, faults=1, kinds=("lost write",), halves=True, early=True),
+    "stops": attrs.evolve(_PROMPT, faults=1, kinds=("stop",), early=True, asks=3),
+    "lost writes": attrs.evolve(
+        _SHORT, faults=1, kinds=("lost write",), halves=True, early=True, asks=3
+    ),
     "lost answers": attrs.evolve(_LONGER, faults=1, kinds=("lost answer",), early=True),
     "flush": attrs.evolve(_LONGER, faults=1, kinds=("flush",)),
     "clock": attrs.evolve(_LONGER, faults=1, kinds=("clock",)),
     "drops": attrs.evolve(_LONGER, drops=1),
-    "drops, same": attrs.evolve(_SHORT, prompt=True, drops=1, same=True, early=True),
-    "drops, watch": attrs.evolve(_SHORT, prompt=True, drops=1, watch=1, early=True),
+    "drops, same": attrs.evolve(_SHORT, prompt=True, drops=1, same=True, early=True, asks=4),
+    "drops, watch": attrs.evolve(_PROMPT, drops=1, watch=1, asks=3, early=True),
     # Of what one process alone has to find out, most can be seen with one.
-    "drops, store": attrs.evolve(
-        _LONGER, processes=1, drops=1, watch=2, faults=1, kinds=("flush", "restore"), early=True
+    "drops, flush": attrs.evolve(
+        _PROMPT, processes=1, drops=1, watch=2, asks=3, faults=1, kinds=("flush",), early=True
+    ),
+    "drops, copies": attrs.evolve(
+        _SHORT, prompt=True, processes=1, drops=1, watch=1, asks=2, faults=1, kinds=("restore",)
     ),
     "stuck": attrs.evolve(_LONGER, processes=1, faults=1, kinds=("stuck", "clock"), turns=2),
     "outage": attrs.evolve(_PATIENT, processes=1, faults=2, kinds=("outage",)),
@@ -134,13 +141,13 @@ _PARTS: dict[str, Bounds] = {
 _LARGER: dict[str, dict[str, Any]] = {
     "calm": {"slow": True, "lease": 3.0},
     "three": {"cancels": 1},
-    "failures": {"hows": ("busy", "later", "rejected", "unreached")},
+    "failures": {"asks": None, "hows": ("busy", "later", "rejected", "unreached")},
     "crashes": {"faults": 2},
-    "stops": {"early": False},
+    "stops": {"early": False, "asks": None},
     "flush": {"faults": 2},
     "clock": {"faults": 2},
     "drops, watch": {"watch": 3},
-    "drops, store": {"processes": 2, "prompt": True},
+    "drops, flush": {"processes": 2, "prompt": True},
     "stuck": {"processes": 2, "prompt": True},
     "outage": {"processes": 2, "faults": 1, "early": True},
     "slow": {"processes": 2, "prompt": True, "lease": 3.0},
@@ -177,7 +184,7 @@ def small_constants(bounds: Bounds) -> Iterator[None]:
     """Let the machine have small constants, and do no work twice."""
     read = functools.lru_cache(maxsize=None)(_digested)
     marks = functools.lru_cache(maxsize=None)(_records.mark_of)
-    patches = (
+    patches: tuple[tuple[Any, dict[str, Any]], ...] = (
         *_PATCHES,
         (_claimant, {"LEASE": bounds.lease, "_TURNS": bounds.turns}),
         (_claimant, {"read_token_record": read, "mark_of": marks}),

@@ -89,7 +89,7 @@ def _released(world: World, call: Call) -> None:
 def _look(world: World, process: Process, lane: Lane, call: Call) -> Call:
     entry, time = world.entry, world.store_time()
     before = (entry.version, entry.token, entry.lease, entry.failure, dict(entry.dead))
-    reply = entry.look(time, call.args)
+    reply = entry.look(time, cast("tuple[str, ...]", call.args))
     if before != (entry.version, entry.token, entry.lease, entry.failure, entry.dead):
         raise BrokenPromiseError(7, "a look changes the store")
     names = world.referee.facts

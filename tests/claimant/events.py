@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.claimant import calls, faults, looking, questions
 from tests.claimant.bounds import TIMEOUT
 from tests.claimant.calls import PROMPT
+from tests.claimant.world import mark_of_name
 from trio_anon_session import CredentialsRejectedError, TokenInfo, TokenRequestError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _events_of(world: World, number: int, process: Process, found: list[Event]) 
         return busy
     step = process.asking.step
     if step == "":
-        if process.held is None or now >= process.held.stale_at:
+        if world.asks != 0 and (process.held is None or now >= process.held.stale_at):
             found.append(("ask", number))
     elif step in IN_REQUEST:
         found.append(("grant", number))
@@ -146,6 +147,8 @@ def _next_teller(world: World, process: Process) -> None:
 
 def ask(world: World, number: int) -> str:
     """Let a session ask that has no token, or one that is STALE."""
+    if world.asks is not None:
+        world.asks -= 1
     return questions.ask(world, world.processes[number])
 
 
@@ -205,7 +208,7 @@ def drop(world: World, number: int) -> str:
     name = token.access_token
     world.drops -= 1
     referee.need()
-    process.claimant.known.drop_here(calls.mark_of_name(name), world.at())
+    process.claimant.known.drop_here(mark_of_name(name), world.at())
     referee.facts = {
         **referee.facts,
         name: referee.facts[name]._replace(dropped_at=world.now),

@@ -71,10 +71,9 @@ def _add_losses(world: World, kind: str, found: list[Event]) -> None:
             # at once, that is decided before.
             if call is None or call.reply is FAILED or process.is_stopped:
                 continue
-            if kind == "lost answer" and call.is_done:
-                found.append((kind, number, place))
             # A look that is lost is like one whose answer is.
-            elif kind == "lost write" and not call.is_done and call.kind != "look":
+            is_write = not call.is_done and call.kind != "look"
+            if call.is_done if kind == "lost answer" else is_write:
                 found.append((kind, number, place))
 
 

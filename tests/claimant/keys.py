@@ -17,9 +17,9 @@ import math
 from typing import TYPE_CHECKING
 
 from tests.claimant.bounds import GAP, LONGEST_PAUSE
+from tests.claimant.encoding import ALWAYS, FAR, NEVER, NONE, Key, code, since
 from tests.claimant.snapshots import ENTRY, KNOWN_TOKENS
-from tests.lifecycle.bounds import LIFETIME
-from tests.claimant.world import FAILED, Call, mark_of_name
+from tests.claimant.world import FAILED, Call
 from trio_anon_session import TokenInfo
 from trio_anon_session._dropped import DroppedTokens
 from trio_anon_session.stores._claimant import Claimant, Question
@@ -29,14 +29,6 @@ from trio_anon_session.stores._protocol import Look, StoredToken
 
 if TYPE_CHECKING:
     from tests.claimant.world import Lane, Process, World
-    from trio_anon_session.stores._clock import Span
-
-LEASED = ("claim", "request", "put", "release", "let go", "abandoned")
-"""Steps of those who may have a fence."""
-NEVER, ALWAYS, NONE = 0, 255, 254
-NOW = 128
-FAR = 12.0
-"""Seconds; nothing looks back as far."""
 
 _USED = {
     Claimant: {"_config", "_draw", "_failure_met", "_schedule", "_sent_at", "known"},
@@ -61,104 +53,13 @@ def _check_slots() -> None:
 
 _check_slots()
 
-_codes: dict[str, int] = {}
-
-
-def _code(text: str) -> int:
-    """Return a number for a text, always the same one."""
-    return _codes.setdefault(text, len(_codes))
-
-
-def _since(time: float, now: float, past: float = FAR) -> int:
-    seconds = time - now
-    if seconds == math.inf:
-        return ALWAYS
-    return NOW + round(4 * max(-past, min(seconds, FAR)))
-
-
-class _Key:
-    """A key that is being made."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.now = world.now
-        self.parts: list[int] = []
-        self.names: dict[str, int] = {}
-        self.versions: list[tuple[int, int]] = []
-        self.orders: list[tuple[int, int]] = []
-        self.has_drops = world.bounds.drops > 0
-        self.may_wait = world.bounds.lifetime > LIFETIME
-        self.may_restart = "restart" in world.bounds.kinds
-        self.is_leased = any(
-            process.asking.step in LEASED or process.telling.step in LEASED
-            for process in world.processes
-        )
-        self.marks = {mark_of_name(name): name for name in world.referee.facts}
-
-    def time(self, time: float, past: float = FAR) -> None:
-        self.parts.append(_since(time, self.now, past))
-
-    def version(self, version: int | None) -> None:
-        if version is None:
-            self.parts.append(NONE)
-            return
-        self.versions.append((version, len(self.parts)))
-        self.parts.append(0)
-
-    def order(self, order: int) -> None:
-        self.orders.append((order, len(self.parts)))
-        self.parts.append(0)
-
-    def name(self, name: str | None) -> None:
-        """Add a token, and at the first time what the referee knows of it."""
-        if name is None:
-            self.parts.append(NONE)
-            return
-        number = self.names.get(name)
-        if number is not None:
-            self.parts.append(number)
-            return
-        number = self.names[name] = len(self.names) + 1
-        self.parts.append(number)
-        fact = self.world.referee.facts.get(name)
-        if fact is None:
-            return
-        self.time(fact.sent_at, self.world.bounds.lifetime)
-        if self.world.bounds.same:
-            self.time(fact.ends_at)
-        if fact.dropped_at is not None:
-            self.time(fact.dropped_at)
-
-    def mark(self, mark: str) -> None:
-        self.name(self.marks.get(mark, mark))
-
-    def span(self, span: Span) -> None:
-        time = self.world.store_time()
-        # Each of the clocks goes on from here.
-        self.parts.append(NOW + round(4 * max(-FAR, min(time.wall - span.began.wall, FAR))))
-        self.parts.append(
-            NOW + round(4 * max(-FAR, min(time.since_boot - span.began.since_boot, FAR)))
-        )
-        self.parts.append(round(4 * min(span.seconds, 30.0)))
-
-    def finish(self) -> bytes:
-        for found in (self.versions, self.orders):
-            rank = 0
-            last: int | None = None
-            for value, place in sorted(found):
-                if last is not None and value != last:
-                    rank += 1 if value == last + 1 else 2
-                self.parts[place] = rank
-                last = value
-        return bytes(self.parts)
-
 
 def key_of(world: World) -> bytes:
     """Return the key of a world's state."""
-    key = _Key(world)
+    key = Key(world)
     parts, referee = key.parts, world.referee
     parts += (world.faults, world.drops, world.cancels, world.failures, world.looks)
-    parts += (world.is_down, referee.needs)
+    parts += (world.is_down, referee.needs, world.asks or 0)
     if world.bounds.early and (world.faults or world.drops):
         parts.append(min(world.tokens, 2))
     if world.faults < world.bounds.faults:
@@ -197,7 +98,7 @@ def _signature(process: Process) -> tuple[object, ...]:
     )
 
 
-def _present(world: World, key: _Key) -> set[str]:
+def _present(world: World, key: Key) -> set[str]:
     """Return the names of the tokens that a process can meet, however old they are."""
     found = {
         key.marks.get(entry.token.mark, "")
@@ -227,7 +128,7 @@ def _present(world: World, key: _Key) -> set[str]:
     return found
 
 
-def _add_entry(key: _Key, entry: Entry) -> None:
+def _add_entry(key: Key, entry: Entry) -> None:
     parts, time = key.parts, key.world.store_time()
     key.version(entry.version)
     if entry.token is None or not (entry.token.life.left(time) or key.may_restart):
@@ -243,7 +144,7 @@ def _add_entry(key: _Key, entry: Entry) -> None:
     if entry.failure is None or entry.look(time, ()).failure is None:
         parts.append(NONE)
     else:
-        parts.append(_code(entry.failure.record))
+        parts.append(code(entry.failure.record))
         key.version(entry.failure.fence)
         key.span(entry.failure.pause)
     for mark, span in entry.dead.items():
@@ -253,19 +154,19 @@ def _add_entry(key: _Key, entry: Entry) -> None:
     parts.append(ALWAYS)
 
 
-def _add_process(key: _Key, process: Process, present: set[str]) -> None:
+def _add_process(key: Key, process: Process, present: set[str]) -> None:
     parts = key.parts
     parts += (
         process.is_stopped + 2 * process.has_news + 4 * process.renews,
-        _code(process.teller),
+        code(process.teller),
         len(process.queue),
     )
-    parts += map(_code, process.queue)
+    parts += map(code, process.queue)
     key.time(process.sent_at, max(GAP, 1.0))
     if process.asking.step in ("claim", "request", "direct"):
         parts.append(process.is_excused)
     if process.trouble and key.may_wait:
-        parts.append(_code(process.trouble))
+        parts.append(code(process.trouble))
         key.time(process.trouble_at, 4.0)
         parts.append(round(4 * process.took))
     if process.tell_at > key.now:
@@ -284,7 +185,7 @@ def _add_process(key: _Key, process: Process, present: set[str]) -> None:
     _add_known(key, process, present)
 
 
-def _add_question(key: _Key, process: Process) -> None:
+def _add_question(key: Key, process: Process) -> None:
     parts, question = key.parts, process.question
     parts.append(process.failed_since + 2 * min(process.looks, 2))
     parts += (process.waited, process.idled)
@@ -311,16 +212,17 @@ def _add_question(key: _Key, process: Process) -> None:
         parts.append(NONE)
 
 
-def _add_lane(key: _Key, process: Process, lane: Lane, present: set[str]) -> None:
+def _add_lane(key: Key, process: Process, lane: Lane, present: set[str]) -> None:
     parts = key.parts
-    parts.append(_code(lane.step))
+    parts.append(code(lane.step))
     if not lane.step:
         return
-    parts.append(_code(lane.then))
+    parts.append(code(lane.then))
     parts.append(len(lane.todo))
     for mark in lane.todo:
         key.mark(mark)
-    for names in (lane.expects, lane.given & process.given & present) if key.has_drops else ():
+    given, knew = lane.given & process.given & present, lane.knew & process.knows.keys()
+    for names in (lane.expects, given, knew) if key.has_drops else ():
         parts.append(len(names))
         for name in sorted(names):
             key.name(name)
@@ -328,9 +230,9 @@ def _add_lane(key: _Key, process: Process, lane: Lane, present: set[str]) -> Non
         _add_call(key, process, lane.call, present)
 
 
-def _add_call(key: _Key, process: Process, call: Call, present: set[str]) -> None:
+def _add_call(key: Key, process: Process, call: Call, present: set[str]) -> None:
     parts = key.parts
-    parts += (_code(call.kind), call.is_done)
+    parts += (code(call.kind), call.is_done)
     key.time(call.sent_at, key.world.bounds.lifetime)
     for arg in call.args[:2]:
         if isinstance(arg, StoredToken):
@@ -343,7 +245,7 @@ def _add_call(key: _Key, process: Process, call: Call, present: set[str]) -> Non
         elif call.kind == "drop":
             key.mark(str(arg))
         elif arg is not None and call.kind == "release":
-            parts.append(_code(str(arg)))
+            parts.append(code(str(arg)))
     if call.kind == "release":
         parts.append(round(4 * float(call.args[2])))  # type: ignore[arg-type]
     if call.asked is not None and key.has_drops:
@@ -375,7 +277,7 @@ def _add_call(key: _Key, process: Process, call: Call, present: set[str]) -> Non
         key.version(reply)
 
 
-def _add_look(key: _Key, look: Look) -> None:
+def _add_look(key: Key, look: Look) -> None:
     parts = key.parts
     key.version(look.version)
     parts.append(round(4 * min(look.leased_for, FAR)))
@@ -387,7 +289,7 @@ def _add_look(key: _Key, look: Look) -> None:
     if look.failure is None:
         parts.append(NONE)
     else:
-        parts.append(_code(look.failure.record))
+        parts.append(code(look.failure.record))
         key.version(look.failure.fence)
         parts.append(round(4 * look.failure.pause))
     for mark in sorted(look.dead):
@@ -395,7 +297,7 @@ def _add_look(key: _Key, look: Look) -> None:
     parts.append(ALWAYS)
 
 
-def _add_known(key: _Key, process: Process, present: set[str]) -> None:
+def _add_known(key: Key, process: Process, present: set[str]) -> None:
     parts, claimant, now = key.parts, process.claimant, key.now
     known, world = claimant.known, key.world
     fence, met_at = claimant._failure_met
@@ -417,7 +319,7 @@ def _add_known(key: _Key, process: Process, present: set[str]) -> None:
             continue
         key.mark(mark)
         key.time(drop.dropped_at)
-        parts.append(NEVER if math.isinf(drop.sent_at) else _since(drop.sent_at, now))
+        parts.append(NEVER if math.isinf(drop.sent_at) else since(drop.sent_at, now))
         key.time(drop.ends_at)
         parts.append((mark in known.missing) + 2 * (mark in known.untold))
     parts += (ALWAYS, len(known.untold))

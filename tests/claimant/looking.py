@@ -79,14 +79,15 @@ def look(world: World, process: Process, lane: Lane, step: str) -> None:
     process.looks = min(process.looks + 1, 2)
     asked = process.claimant.known.to_ask_about(world.at())
     lane.step = step
-    lane.given = process.given
+    lane.given, lane.knew = process.given, frozenset(process.knows)
     send(world, process, lane, "look", *asked, asked=asked)
 
 
 def looked(world: World, process: Process, lane: Lane) -> tuple[Look, float] | None:
     """Hear what a look has found, and when it was sent; None where it failed."""
     call = hear(world, process, lane)
-    given, lane.given, lane.expects = lane.given, frozenset(), frozenset()
+    given, knew = lane.given, lane.knew
+    lane.given = lane.knew = lane.expects = frozenset()
     if call.reply is FAILED:
         fails(world, process, "read")
         return None
@@ -95,14 +96,18 @@ def looked(world: World, process: Process, lane: Lane) -> tuple[Look, float] | N
     assert call.asked is not None
     dropped = process.claimant.see(call.reply, call.sent_at, call.asked, world.at())
     names = {token.access_token for token in dropped}
-    _check(world, process, call, given, names)
+    _check(world, process, call, (given, knew), names)
     if process.held is not None and process.held.access_token in names:
         process.held = None
     return call.reply, call.sent_at
 
 
 def _check(
-    world: World, process: Process, call: Call, given: frozenset[str], reported: set[str]
+    world: World,
+    process: Process,
+    call: Call,
+    before: tuple[frozenset[str], frozenset[str]],
+    reported: set[str],
 ) -> None:
     """Check what a look reports, and note what the process knows from now on."""
     facts, shown = world.referee.facts, call.shown
@@ -115,7 +120,7 @@ def _check(
             raise BrokenPromiseError(2, f"a look reports {name}, which nobody has dropped")
     process.given -= reported
     if shown is not None:
-        _note(world, process, call, given, reported, shown)
+        _note(world, process, before, reported, shown)
     else:
         # An answer from before the store lost its drops; the process cannot tell.
         assert isinstance(call.reply, Look)
@@ -130,13 +135,12 @@ def _check(
 def _note(
     world: World,
     process: Process,
-    call: Call,
-    given: frozenset[str],
+    before: tuple[frozenset[str], frozenset[str]],
     reported: set[str],
     shown: tuple[frozenset[str], str | None],
 ) -> None:
     """Note what the process could have learned from a look."""
-    facts, (dead, stored) = world.referee.facts, shown
+    facts, (dead, stored), (given, knew) = world.referee.facts, shown, before
     now = world.now
     for name in (dead & given) - reported - process.knows.keys():
         fact = facts[name]
@@ -145,12 +149,11 @@ def _note(
             raise BrokenPromiseError(2, f"a look of {process.name} does not report {name}")
     learned = {name for name in dead if facts[name].dropped_at is not None}
     process.seen_dead |= learned
-    assert call.asked is not None
     for name in process.knows:
         if name in dead:
             process.knows[name] = 0
         # A look that was sent before the drop tells nothing about it.
-        elif process.knows[name] < 2 and call.asked.get(mark_of_name(name), True) is None:
+        elif process.knows[name] < 2 and name in knew:
             process.knows[name] += 2 if name == stored else 1
 
 

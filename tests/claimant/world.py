@@ -64,10 +64,11 @@ class Lane:
         todo: the marks that are still to be told.
         expects: the names of dropped tokens that the store must show as dropped with the look
             that comes next: the referee's.
-        given: the names of the tokens that the session had when the look was sent: the referee's.
+        given: the names of the tokens that the session had when the look was sent ...
+        knew: ... and of those that the process knew as dropped: the referee's.
     """
 
-    __slots__ = ("call", "expects", "given", "name", "step", "then", "todo")
+    __slots__ = ("call", "expects", "given", "knew", "name", "step", "then", "todo")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -77,12 +78,13 @@ class Lane:
         self.todo: tuple[str, ...] = ()
         self.expects: frozenset[str] = frozenset()
         self.given: frozenset[str] = frozenset()
+        self.knew: frozenset[str] = frozenset()
 
     def rest(self) -> None:
         """Have nothing to do."""
         self.step = self.then = ""
         self.call, self.todo = None, ()
-        self.expects = self.given = frozenset()
+        self.expects = self.given = self.knew = frozenset()
 
 
 class Process:
@@ -125,7 +127,17 @@ class Process:
 
     __slots__ = (
         *("asking", "claim", "claimant", "claimed_at", "failed_at", "failed_since", "fence"),
-        *("given", "has_news", "held", "idled", "is_excused", "is_stopped", "knows", "looks", "name"),
+        *(
+            "given",
+            "has_news",
+            "held",
+            "idled",
+            "is_excused",
+            "is_stopped",
+            "knows",
+            "looks",
+            "name",
+        ),
         *("order", "outcome", "question", "queue", "renews", "seen_dead", "sent_at", "tell_at"),
         *("teller", "telling", "took", "trouble", "trouble_at", "wait_until", "waited", "watching"),
     )
@@ -185,12 +197,22 @@ class World:
         booted_at: when the store's machine was started last, on Trio's clocks.
         tokens: how many tokens the server has granted.
         is_down: whether the store does not answer.
-        faults, drops, cancels, failures, looks: how many are left of each.
+        faults, drops, cancels, failures, looks, asks: how many are left of each.
         referee: what happened.
     """
 
     __slots__ = (
-        *("booted_at", "bounds", "cancels", "config", "copy", "copy_kept", "drops", "entry"),
+        *(
+            "asks",
+            "booted_at",
+            "bounds",
+            "cancels",
+            "config",
+            "copy",
+            "copy_kept",
+            "drops",
+            "entry",
+        ),
         *("failures", "faults", "is_down", "looks", "now", "processes", "referee", "skew"),
         "tokens",
     )
@@ -211,6 +233,7 @@ class World:
         self.cancels = bounds.cancels
         self.failures = bounds.failures
         self.looks = bounds.watch
+        self.asks = bounds.asks
         self.processes = [Process("PQR"[n], self.config) for n in range(bounds.processes)]
         self.referee = Referee()
 
