@@ -126,13 +126,21 @@ _PARTS: dict[str, Bounds] = {
     "clock": attrs.evolve(_LONGER, faults=1, kinds=("clock",)),
     "drops": attrs.evolve(_LONGER, drops=1),
     "drops, same": attrs.evolve(_SHORT, prompt=True, drops=1, same=True, early=True, asks=4),
-    "drops, watch": attrs.evolve(_PROMPT, drops=1, watch=1, asks=3, early=True),
+    "drops, watch": attrs.evolve(_PROMPT, drops=1, watch=1, asks=2, early=True),
     # Of what one process alone has to find out, most can be seen with one.
     "drops, flush": attrs.evolve(
         _PROMPT, processes=1, drops=1, watch=2, asks=3, faults=1, kinds=("flush",), early=True
     ),
     "drops, copies": attrs.evolve(
-        _SHORT, prompt=True, processes=1, drops=1, watch=1, asks=2, faults=1, kinds=("restore",)
+        _SHORT,
+        prompt=True,
+        processes=1,
+        drops=1,
+        watch=1,
+        asks=2,
+        faults=1,
+        kinds=("restore",),
+        early=True,
     ),
     "stuck": attrs.evolve(_LONGER, processes=1, faults=1, kinds=("stuck", "clock"), turns=2),
     "outage": attrs.evolve(_PATIENT, processes=1, faults=2, kinds=("outage",)),
