@@ -126,7 +126,7 @@ _PARTS: dict[str, Bounds] = {
     "clock": attrs.evolve(_LONGER, faults=1, kinds=("clock",)),
     "drops": attrs.evolve(_LONGER, drops=1),
     "drops, same": attrs.evolve(_SHORT, prompt=True, drops=1, same=True, early=True, asks=4),
-    "drops, watch": attrs.evolve(_PROMPT, drops=1, watch=1, asks=2, early=True),
+    "drops, watch": attrs.evolve(_SHORT, prompt=True, drops=1, watch=1, asks=3, early=True),
     # Of what one process alone has to find out, most can be seen with one.
     "drops, flush": attrs.evolve(
         _PROMPT, processes=1, drops=1, watch=2, asks=3, faults=1, kinds=("flush",), early=True
