@@ -114,9 +114,9 @@ _PARTS: dict[str, Bounds] = {
     # No faults: requests are as few as they can be.
     "calm": Bounds(halves=True, turns=2),
     "three": Bounds(processes=3, prompt=True),
-    "cancels": attrs.evolve(_PROMPT, cancels=1, asks=4),
+    "cancels": attrs.evolve(_PROMPT, cancels=1, asks=3),
     "failures": Bounds(failures=1, hows=("busy",), turns=2, asks=4),
-    "crashes": Bounds(prompt=True, faults=1, kinds=("crash",), turns=2),
+    "crashes": Bounds(prompt=True, faults=1, kinds=("crash",), turns=2, asks=3),
     "stops": attrs.evolve(_PROMPT, faults=1, kinds=("stop",), early=True, asks=3),
     "lost writes": attrs.evolve(
         _SHORT, faults=1, kinds=("lost write",), halves=True, early=True, asks=3
@@ -150,7 +150,7 @@ _LARGER: dict[str, dict[str, Any]] = {
     "calm": {"slow": True, "lease": 3.0},
     "three": {"cancels": 1},
     "failures": {"asks": None, "hows": ("busy", "later", "rejected", "unreached")},
-    "crashes": {"faults": 2},
+    "crashes": {"faults": 2, "asks": 4},
     "stops": {"early": False, "asks": None},
     "flush": {"faults": 2},
     "clock": {"faults": 2},
