@@ -13,8 +13,8 @@ import sys
 
 import attrs
 
+from tests.exploring.promises import BrokenPromiseError
 from tests.lifecycle.bounds import MODES, Bounds, parts_of
-from tests.lifecycle.facts import BrokenPromiseError
 from tests.lifecycle.search import Search
 from tests.lifecycle.timeline import draw
 

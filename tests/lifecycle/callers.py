@@ -6,7 +6,7 @@ import itertools
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from tests.lifecycle.facts import BrokenPromiseError
+from tests.exploring.promises import BrokenPromiseError
 from trio_anon_session import (
     SessionClosedError,
     TokenInfo,

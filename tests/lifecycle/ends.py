@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.exploring.promises import BrokenPromiseError
 from tests.lifecycle.answers import token_named
-from tests.lifecycle.facts import BrokenPromiseError, Gone
+from tests.lifecycle.facts import Gone
 
 if TYPE_CHECKING:
     from tests.lifecycle.world import World

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tests.exploring.promises import BrokenPromiseError
 from tests.lifecycle.bounds import EXPIRED_AGE
-from tests.lifecycle.facts import BrokenPromiseError
 from trio_anon_session import TokenState
 
 if TYPE_CHECKING:

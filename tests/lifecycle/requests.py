@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tests.exploring.promises import BrokenPromiseError
 from tests.lifecycle.answers import FAILURES, token_named
 from tests.lifecycle.callers import check_error
-from tests.lifecycle.facts import BrokenPromiseError, Gone
+from tests.lifecycle.facts import Gone
 from tests.lifecycle.looks import wrong_start
 from trio_anon_session import (
     TokenInfo,

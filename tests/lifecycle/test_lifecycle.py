@@ -7,7 +7,7 @@ import pytest
 from tests.lifecycle.bounds import MODES, Bounds, all_parts, parts_of, short_sleeps
 from tests.lifecycle.events import EVENTS
 from tests.lifecycle.search import Search
-from tests.lifecycle.snapshots import restore, take_snapshot
+from tests.lifecycle.snapshots import COPIER
 from tests.lifecycle.timeline import draw
 from tests.lifecycle.world import World
 
@@ -66,17 +66,17 @@ def test_some_part_has_every_event() -> None:
 def test_a_snapshot_restores_every_slot() -> None:
     bounds = Bounds("eager")
     world = World(bounds, bounds.config())
-    start = take_snapshot(world)
+    start = COPIER.take(world)
     path = (("get",), ("timer",), ("send",), ("answer", "new", "A", "sent"), ("revoke",))
     with short_sleeps():
         for event in path:
             EVENTS[event[0]](world, *event[1:])
-    changed = take_snapshot(world)
+    changed = COPIER.take(world)
     assert changed != start
-    restore(start)
-    assert take_snapshot(world) == start
-    restore(changed)
-    assert take_snapshot(world) == changed
+    COPIER.restore(start)
+    assert COPIER.take(world) == start
+    COPIER.restore(changed)
+    assert COPIER.take(world) == changed
 
 
 def test_a_search_that_is_cut_short_is_not_exhausted() -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lifecycle.bugs import BUGS, SURVIVORS, Bug
-from tests.lifecycle.planted import search_apart
+from tests.exploring.planted import search_apart
+from tests.lifecycle.bugs import BUGS, SURVIVORS
+from tests.lifecycle.planted import PACKAGE
+
+if TYPE_CHECKING:
+    from tests.exploring.bugs import Bug
 
 QUICK = (
     "a request is due while one is in flight",
@@ -31,7 +36,7 @@ def test_every_bug_is_another_one() -> None:
 @pytest.mark.parametrize("what", QUICK)
 def test_a_planted_bug_is_found(what: str) -> None:
     number = [bug.what for bug in BUGS].index(what)
-    found = search_apart(number + 1)
+    found = search_apart(number + 1, PACKAGE)
     assert found.promise is not None
     assert "BROKEN" in found.timeline
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.exploring.promises import as_broken
 from tests.lifecycle.bounds import short_sleeps
 from tests.lifecycle.events import EVENTS
-from tests.lifecycle.facts import as_broken
 from tests.lifecycle.world import World
 
 if TYPE_CHECKING:

@@ -1,0 +1,70 @@
+"""A fleet's claimants keep their promises after every sequence of events."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.claimant.bounds import Bounds, all_parts, small_constants
+from tests.claimant.events import EVENTS, act
+from tests.claimant.search import Search
+from tests.claimant.snapshots import COPIER
+from tests.claimant.timeline import draw
+from tests.claimant.world import World
+
+PATH = (
+    ("ask", 0),
+    ("hear", 0, 0),
+    ("hear", 0, 0),
+    ("grant", 0),
+    ("hear", 0, 0),
+    ("ask", 1),
+    ("hear", 1, 0),
+    ("drop", 0),
+    ("tick",),
+)
+
+
+@pytest.mark.parametrize("part", all_parts())
+def test_every_sequence_of_events_keeps_the_promises(part: str) -> None:
+    """No event breaks a promise in any state, and each question can end."""
+    found = Search(all_parts()[part]).run()
+    assert found.is_exhausted
+    assert found.transitions > found.states > 500
+
+
+def test_some_part_has_every_fault() -> None:
+    """No fault is left out, but the one after which nobody knows how old a token is."""
+    kinds = {kind for bounds in all_parts().values() for kind in bounds.kinds}
+    ends = {"continue", "outage ends", "copy"}
+    users = {"tick", "do", "hear", "ask", "grant", "fail", "wake", "cancel", "drop"}
+    assert kinds == EVENTS.keys() - ends - users - {"watch", "watch again", "restart"}
+
+
+def test_a_snapshot_restores_a_world() -> None:
+    """What is restored is what was there, in the same order, and is the same objects."""
+    bounds = Bounds(drops=1, watch=1)
+    with small_constants(bounds):
+        world = World(bounds)
+        start = COPIER.take(world)
+        for event in PATH:
+            act(world, event)
+        changed = COPIER.take(world)
+        assert changed != start
+        COPIER.restore(start)
+        assert COPIER.take(world) == start
+        COPIER.restore(changed)
+        assert COPIER.take(world) == changed
+
+
+def test_a_search_that_is_cut_short_is_not_exhausted() -> None:
+    """A bound of the number of states is no proof."""
+    assert not Search(Bounds(), most_states=100).run().is_exhausted
+
+
+def test_a_timeline_has_a_line_for_each_event() -> None:
+    """A timeline shows what each event did, and the state after it."""
+    lines = draw(Bounds(drops=1, watch=1), PATH).splitlines()
+    assert len(lines) == 1 + len(PATH)
+    assert "Q: hear look (asking)" in lines[7]
+    assert "gets a token" in lines[7]
+    assert "dead: t1" in lines[8]

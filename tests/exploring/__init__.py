@@ -1,0 +1,1 @@
+"""What the explorations of pure machines have in common: `tests.lifecycle`, `tests.claimant`."""
