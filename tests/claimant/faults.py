@@ -50,7 +50,9 @@ def add(world: World, found: list[Event]) -> None:
                 found.append((kind,))
             case "restore":
                 if world.copy is not None:
-                    if world.copy != world.entry:
+                    # No other lease is taken in the same microsecond.
+                    is_later = all(each.claimed_at < world.now for each in world.processes)
+                    if world.copy != world.entry and is_later:
                         found.append(("restore",))
                 elif not any(process.is_open for process in world.processes):
                     # Between two questions.
@@ -142,7 +144,6 @@ def restore(world: World) -> str:
     _replace(world, world.copy)
     world.referee.kept = world.copy_kept
     world.copy = world.copy_kept = None
-    world.referee.was_restored = True
     return ""
 
 

@@ -63,7 +63,7 @@ def key_of(world: World) -> bytes:
     if world.bounds.early and (world.faults or world.drops):
         parts.append(min(world.tokens, 2))
     if world.faults < world.bounds.faults:
-        parts.append(referee.was_set + 2 * referee.was_restored)
+        parts.append(referee.was_set)
     key.time(referee.pause_until, 0.0)
     present = _present(world, key)
     for entry in (world.entry, world.copy):

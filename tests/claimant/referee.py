@@ -19,8 +19,7 @@ Nothing here uses a decision of the machine. The promises:
 8.  Who gets the error of another process's attempt has waited for that, or asks in the pause after
     it. Nobody requests a token in that pause.
 
-What nobody can know is not promised: which of two leases a fence is of, where the store was set
-back to a copy from before both; how old a token is after the store's machine was started
+What nobody can know is not promised: how old a token is after the store's machine was started
 again with its clock set back; and that a token is dropped, where the store has lost that, and
 nobody who knew it lives.
 """
@@ -71,11 +70,10 @@ class Referee:
         orders: how many leases were taken.
         needs: how many requests are still necessary, at the most.
         pause_until: when the pause ends that a failed attempt has left.
-        was_set: whether the store's clock was set, or its content replaced ...
-        was_restored: ... by a copy.
+        was_set: whether the store's clock was set, or its content replaced.
     """
 
-    __slots__ = ("facts", "kept", "needs", "orders", "pause_until", "was_restored", "was_set")
+    __slots__ = ("facts", "kept", "needs", "orders", "pause_until", "was_set")
 
     def __init__(self) -> None:
         self.facts: dict[str, Fact] = {}
@@ -83,7 +81,7 @@ class Referee:
         self.orders = 0
         self.needs = 1
         self.pause_until = -math.inf
-        self.was_set = self.was_restored = False
+        self.was_set = False
 
     def need(self, count: int = 1) -> None:
         """Record that one more request may be necessary."""
@@ -142,7 +140,7 @@ class Referee:
 
     def keeps(self, world: World, process: Process, name: str) -> None:
         """Receive that the store has kept a token that a process has put."""
-        if self.kept and self.kept[1] > process.order and not self.was_restored:
+        if self.kept and self.kept[1] > process.order:
             raise BrokenPromiseError(6, f"{self.kept[0]} is overwritten under an earlier lease")
         fact = self.facts[name]
         stale_at = fact.stale_at - max(0.0, fact.sent_at - process.claimed_at)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -41,6 +44,10 @@ class Place(Protocol):
         """Lose all data."""
         ...
 
+    def copy(self) -> Callable[[], None]:
+        """Copy all data, and return a function that puts the copy back."""
+        ...
+
 
 class MemoryPlace:
     """Is a store in memory, which no other process can have."""
@@ -58,6 +65,11 @@ class MemoryPlace:
         """Lose all data."""
         self._store._entries.clear()
 
+    def copy(self) -> Callable[[], None]:
+        """Copy all data, and return a function that puts the copy back."""
+        entries = copy.deepcopy(self._store._entries)
+        return lambda: setattr(self._store, "_entries", entries)
+
 
 class FilePlace:
     """Is a file of SQLite."""
@@ -73,6 +85,18 @@ class FilePlace:
     def empty(self) -> None:
         """Lose all data."""
         self._path.unlink()
+
+    def copy(self) -> Callable[[], None]:
+        """Copy all data, and return a function that puts the copy back."""
+        with closing(sqlite3.connect(self._path)) as connection:
+            data = connection.serialize()
+
+        def put_back() -> None:
+            for path in self._path.parent.glob(f"{self._path.name}*"):
+                path.unlink()
+            self._path.write_bytes(data)
+
+        return put_back
 
 
 class ServerPlace:
@@ -91,6 +115,17 @@ class ServerPlace:
     def empty(self) -> None:
         """Lose all data."""
         self._server.do("FLUSHALL")
+
+    def copy(self) -> Callable[[], None]:
+        """Copy all data, and return a function that puts the copy back."""
+        for key in self._server.key_names():
+            self._server.do("COPY", key, key, "DB", 1)
+
+        def put_back() -> None:
+            self._server.do("FLUSHDB")
+            self._server.do("SWAPDB", 0, 1)
+
+        return put_back
 
 
 def in_its_time(async_test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

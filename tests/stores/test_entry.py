@@ -168,8 +168,8 @@ def test_the_token_is_in_no_repr() -> None:
 
 
 def test_a_new_entry_is_past_all_that_was_lost() -> None:
-    """A new entry's version is the time in thousandths of a second, so that it grows by itself."""
-    assert Entry.new(NOW) == Entry(1_700_000_000_000)
+    """A new entry's version is the time in microseconds, so that it grows by itself."""
+    assert Entry.new(NOW) == Entry(1_700_000_000_000_000)
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ class Entry:
 
     @classmethod
     def new(cls, now: Moment) -> Self:
-        """Return an empty one, whose version is past that of any that was lost."""
-        return cls(int(now.wall * 1000))
+        """Return an empty one, whose version is larger than any that was lost."""
+        return cls(_version_at(now))
 
     def look(self, now: Moment, marks: Collection[str]) -> Look:
         """See :meth:`TokenStore.look`."""
@@ -103,7 +103,7 @@ class Entry:
         """See :meth:`TokenStore.claim`."""
         if self._leased_for(now) > 0 or self.version != seen:
             return None
-        self.version += 1
+        self._advance(now)
         self.lease = Lease(owner, Span(now, seconds))
         return self.version
 
@@ -146,8 +146,12 @@ class Entry:
         # Nobody has a token whose life is over, and a lease is for the next one then.
         token = self._look_at_token(now)
         if token is not None and token.mark == mark:
-            self.version += 1
+            self._advance(now)
             self.token = self.lease = None
+
+    def _advance(self, now: Moment) -> None:
+        # Past those that were given out after a copy was made that somebody has put back.
+        self.version = max(self.version + 1, _version_at(now))
 
     def useful_for(self, now: Moment) -> float:
         """Return the seconds after which nothing in it counts any more."""
@@ -187,6 +191,11 @@ class Entry:
             pass
         # Outside of the except block: json's errors hold the text, and the token with it.
         raise ValueError("the entry in the store is none")
+
+
+def _version_at(now: Moment) -> int:
+    """Return the time in microseconds: what was given out before is smaller."""
+    return int(now.wall * 1_000_000)
 
 
 def _read_token(record: object, mark: object, life: object) -> Token:

@@ -18,8 +18,9 @@ How this works
     its key's life, and at least the time since its lease was claimed. If the clock is set back by
     more than a second, nobody knows how long the token and the lease have lived, and both go. A
     step that is shorter than the time since the last question cannot be seen. Every key ends by
-    itself, and ``state`` a day after all others, which is long enough: without one, the
-    version is the time in milliseconds, and so more than any before.
+    itself, and ``state`` a day after all others. A new version is at least the time in
+    microseconds. So it is larger than any before, even if ``state`` is lost, or replaced by an old
+    copy.
 
     What is of another type, or makes no sense, is somebody else's, and makes way.
 
@@ -51,7 +52,8 @@ local function outlive(milliseconds)
 end
 
 local time = redis.call('TIME')
-local milliseconds_now = time[1] * 1000 + math.floor(time[2] / 1000)
+local microseconds_now = time[1] * 1000000 + time[2]
+local milliseconds_now = math.floor(microseconds_now / 1000)
 local now = string.format('%.0f', milliseconds_now)
 local latest = string.match(redis.call('HGET', state, 'latest') or '', '^%d+$')
 latest = latest and tonumber(latest)
@@ -63,12 +65,20 @@ end
 
 local function version()
     local known = redis.call('HGET', state, 'version')
-    if known and #known < 16 and string.match(known, '^[1-9]%d*$') then return known end
-    known = now
+    -- A larger one is no whole number for Lua.
+    local is_number = known and string.match(known, '^[1-9]%d*$')
+    if is_number and tonumber(known) < 2 ^ 53 then return known end
+    known = string.format('%.0f', microseconds_now)
     if redis.call('EXISTS', state) == 1 then redis.call('DEL', state) end
     redis.call('HSET', state, 'version', known, 'latest', now)
     outlive(0)
     return known
+end
+
+local function advance()
+    local following = math.max(version() + 1, microseconds_now)
+    redis.call('HSET', state, 'version', string.format('%.0f', following))
+    return following
 end
 
 local function holds_lease(fence)
@@ -99,7 +109,7 @@ CLAIM = (
     + """
 local owner, seen, milliseconds = unpack(ARGV)
 if version() ~= seen or redis.call('PTTL', lease) > 0 then return false end
-local fence = redis.call('HINCRBY', state, 'version', 1)
+local fence = advance()
 redis.call('HSET', state, 'owner', owner, 'claimed', now)
 redis.call('SET', lease, '', 'PX', milliseconds)
 outlive(milliseconds)
@@ -160,8 +170,7 @@ DROP = (
 local mark, milliseconds, channel = unpack(ARGV)
 if redis.call('HGET', token, 'mark') == mark then
     redis.call('DEL', token, lease)
-    version()
-    redis.call('HINCRBY', state, 'version', 1)
+    advance()
     redis.call('HDEL', state, 'owner', 'claimed')
 end
 redis.call('SET', KEYS[5], '', 'PX', milliseconds)

@@ -53,7 +53,7 @@ class RedisStore(Unpicklable):
     .. code-block:: text
 
         ACL SETUSER tas reset resetchannels on >PASSWORD ~tas:* &tas:*
-        ACL SETUSER tas +eval +type +del +hget +hset +hincrby +hdel +set +exists
+        ACL SETUSER tas +eval +type +del +hget +hset +hdel +set +exists
         ACL SETUSER tas +pttl +pexpire +time +publish +subscribe +ping
 
     With another database than 0, it needs ``+select`` as well, and with a ``client_name``,
