@@ -332,7 +332,7 @@ BUGS = (
     Bug(
         7,
         "a store that keeps nothing is asked again and again",
-        "stores.shared",
+        "stores.questions",
         "        if question.was_overtaken:\n",
         "        if question.was_overtaken and is_kept:\n",
     ),
@@ -346,7 +346,7 @@ BUGS = (
     Bug(
         8,
         "a store that is restarted has no time to come back",
-        "stores.shared",
+        "stores.questions",
         "            if not self._claimant.can_wait_for_store("
         "failed_at, self._access.took, moment()):\n",
         "            if True:\n",

@@ -158,8 +158,24 @@ class TokenStore(Protocol):
         ...
 
 
-STORE_METHODS = "open", "aclose", "look", "claim", "renew", "put", "release", "drop", "listen"
-"""What an object has to have to be one."""
+_METHODS = "open", "aclose", "look", "claim", "renew", "put", "release", "drop", "listen"
+
+
+def check_is_store(store: object) -> None:
+    """Check that an object has the methods of a store.
+
+    Raises:
+        TypeError: it has not.
+    """
+    if isinstance(store, type):
+        raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
+    for method in _METHODS:
+        if not callable(getattr(store, method, None)):
+            # No repr of it: a URL has a password in it.
+            raise TypeError(
+                "store: wants a store, such as SQLiteStore('tokens.db'); "
+                f"{type(store).__name__} has no method {method}"
+            )
 
 
 class StoreError(Exception):

@@ -1,18 +1,15 @@
 """`SharedTokenManager`: one token for all processes that use the same store.
 
 How it works
-    `_claimant` decides. The manager asks the store by way of a `StoreLink`, and the endpoint by way
-    of the inner manager, and does what the claimant says. A task hears the news (`Watch`).
-
-    Whatever goes wrong with the store, the inner manager is asked directly: at once where somebody
-    may be waiting, and else when the store has had a moment to come back.
+    `_claimant` decides what to do about a session's question, and `Questions` does it: it asks the
+    store by way of a `StoreLink`, and the endpoint by way of `Attempts`. `Watch` is the task that
+    waits for the store's news. The manager has what belongs to a Trio run: it opens and closes, and
+    begins anew with each run.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import secrets
 import socket
 import warnings
@@ -30,23 +27,22 @@ from .._manager import TokenSource
 from .._nursery import Background, settle
 from .._secrets import Unpicklable
 from .._token import TokenInfo, check_options
-from ._access import Doing, StoreFailedError, words_of
+from ._access import StoreFailedError, words_of
 from ._attempts import Attempts
-from ._claimant import AskDirectly, Claim, Use, Wait
-from ._link import FAREWELL, StoreLink, moment
-from ._protocol import PACE, STORE_METHODS, StoreError
+from ._link import FAREWELL, StoreLink
+from ._protocol import StoreError, check_is_store
+from ._questions import Questions
 from ._records import mark_of
 from ._statistics import StoreStatistics
 from ._status import StoreStatus, status_of
 from ._trial import try_out
-from ._watch import MOMENT, Watch
+from ._watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from .._token import TokenRequestOptions
-    from ._claimant import Question
     from ._protocol import TokenStore
 
 
@@ -105,8 +101,8 @@ class SharedTokenManager(Unpicklable):
         self._claimant = self._link.claimant
         self._access = self._link.access
         self._watch = Watch(self._link)
-        self._attempts = Attempts(self._link, self._manager, self._background)
-        self._taken_over = self._requested = self._requested_directly = self._lease_waits = 0
+        attempts = Attempts(self._link, self._manager, self._background)
+        self._questions = Questions(self._link, self._watch, attempts)
 
     def __repr__(self) -> str:
         return f"<SharedTokenManager of {self._manager!r} and {self._store!r}>"
@@ -202,19 +198,7 @@ class SharedTokenManager(Unpicklable):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        failed_at = math.inf
-        while True:
-            with suppress(StoreFailedError):
-                return await self._get_shared(options)
-            # One that comes and goes is waited for no longer than one that is down.
-            failed_at = min(failed_at, self._access.failed_at)
-            if not self._claimant.can_wait_for_store(failed_at, self._access.took, moment()):
-                break
-            await trio.sleep(random.uniform(0.5, 1.0) * PACE)
-        # A session counts the gap from its question, and an answer may have been waited for.
-        await trio.sleep_until(self._claimant.gap_ends_at)
-        self._requested_directly += 1
-        return self._hand_out(await self._attempts.ask_endpoint(options))
+        return await self._questions.answer(options)
 
     @trio.lowlevel.enable_ki_protection
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
@@ -287,10 +271,10 @@ class SharedTokenManager(Unpicklable):
             questions=access.questions,
             failed_questions=access.failed_questions,
             question_seconds=access.question_seconds,
-            taken_over=self._taken_over,
-            requested=self._requested,
-            requested_directly=self._requested_directly,
-            lease_waits=self._lease_waits,
+            taken_over=self._questions.taken_over,
+            requested=self._questions.requested,
+            requested_directly=self._questions.requested_directly,
+            lease_waits=self._questions.lease_waits,
             untold_drops=len(self._claimant.known.untold),
         )
 
@@ -339,8 +323,7 @@ class SharedTokenManager(Unpicklable):
 
     def _watch_if_wanted(self) -> None:
         if self._listeners:
-            self._watch = Watch(self._link)
-            self._background.start_soon(self._watch.run)
+            self._watch.start(self._background)
 
     async def _tell_drops(self) -> None:
         try:
@@ -349,89 +332,6 @@ class SharedTokenManager(Unpicklable):
             if self._claimant.known.untold:
                 self._watch.look_soon()
         await trio.lowlevel.checkpoint()
-
-    # One question
-
-    async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
-        """Return a token by way of the store.
-
-        Raises:
-            StoreFailedError: it has to be got without.
-        """
-        question = self._claimant.ask(moment())
-        has_waited = False
-        while True:
-            # Before the look, so that no news is missed after it.
-            news, looks = self._watch.news(), self._link.looks
-            await self._link.tell_drops()
-            seen, asked_at = await self._link.look()
-            if self._claimant.known.missing:
-                # The second look, after which the store is told again.
-                self._watch.look_soon()
-            decision = self._claimant.decide(question, seen, asked_at, moment())
-            if isinstance(decision, Claim):
-                self._link.say(decision.trouble)
-                fence = await self._attempts.claim(decision.version)
-                if fence is not None:
-                    self._requested += 1
-                    used = await self._answer_under_lease(question, decision, fence, options)
-                    if used is None or await self._was_dropped_meanwhile(used.token, looks):
-                        continue
-                    return used.token
-                decision = self._claimant.claim_failed(question, moment())
-            match decision:
-                case Use(token):
-                    self._link.has_shown_token()
-                    if await self._was_dropped_meanwhile(token, looks):
-                        continue
-                    self._taken_over += 1
-                    return token
-                case AskDirectly(trouble):
-                    self._link.say(trouble)
-                    raise StoreFailedError
-                case Wait(seconds):
-                    self._lease_waits += seen.leased_for > 0 and not has_waited
-                    has_waited = has_waited or seen.leased_for > 0
-                    # No longer than the store may be wrong about time.
-                    seconds = min(random.uniform(0.5, 1.0) * PACE, seconds)
-                    with trio.move_on_after(max(MOMENT, seconds)):
-                        await news.wait()
-
-    async def _was_dropped_meanwhile(self, token: TokenInfo, looks: int) -> bool:
-        """Return whether a token was dropped while it was on its way here.
-
-        Args:
-            token: it; handed out, so that each look asks about it from now on.
-            looks: how many looks had begun before. One that has begun since then, apart from the
-                one that found the token, did not ask about it, although that may have been its
-                news.
-        """
-        if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
-            return False
-        try:
-            await self._link.look()
-        except StoreFailedError:
-            # The token is used. The watch finds out when the store answers again.
-            self._watch.look_soon()
-        return not self._claimant.known.is_known(mark_of(token.access_token))
-
-    async def _answer_under_lease(
-        self, question: Question, claim: Claim, fence: int, options: TokenRequestOptions | None
-    ) -> Use | None:
-        """Return what the endpoint answers, or None if it is not the fleet's."""
-        answer, is_kept = await self._attempts.request(fence, claim.failures, options)
-        if is_kept:
-            return Use(self._hand_out(answer))
-        if question.was_overtaken:
-            # No endpoint is asked again and again because a store keeps nothing.
-            self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
-            return Use(self._hand_out(answer))
-        question.was_overtaken = True
-        return None
-
-    def _hand_out(self, answer: object) -> TokenInfo:
-        self._claimant.hand_out(answer, moment())
-        return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
 
 
 def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
@@ -446,13 +346,5 @@ def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
     for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
         if not callable(getattr(manager, method, None)):
             raise TypeError(f"manager: wants an async method {method}")
-    if isinstance(store, type):
-        raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
-    for method in STORE_METHODS:
-        if not callable(getattr(store, method, None)):
-            # No repr of it: a URL has a password in it.
-            raise TypeError(
-                "store: wants a store, such as SQLiteStore('tokens.db'); "
-                f"{type(store).__name__} has no method {method}"
-            )
+    check_is_store(store)
     return config

@@ -13,6 +13,7 @@ from ._access import STORE_TIMEOUT, StoreFailedError
 from ._protocol import PACE
 
 if TYPE_CHECKING:
+    from .._nursery import Background
     from ._link import StoreLink
 
 QUIET = 300.0
@@ -38,6 +39,11 @@ class Watch:
         # The task, while some session listens.
         self._task = trio.CancelScope()
 
+    def start(self, background: Background) -> None:
+        """Start the task."""
+        self._task = trio.CancelScope()
+        background.start_soon(self._run, self._task)
+
     def stop(self) -> None:
         """End the task."""
         self._task.cancel()
@@ -51,10 +57,9 @@ class Watch:
         """Return an event that is set after the next look."""
         return self._news
 
-    async def run(self) -> None:
-        """Look with each piece of news, until stopped."""
+    async def _run(self, until_stopped: trio.CancelScope) -> None:
         was_deaf = False
-        with self._task:
+        with until_stopped:
             while True:
                 problem = await self._listen()
                 # A store that is down in all is said to be that, and no more. Neither is a lost
