@@ -331,9 +331,11 @@ async def test_the_page_has_all_metrics(autojump_clock: MockClock) -> None:
     manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 1.0))
     manager.outcomes = [DOWN]
     manager.revoke_outcomes = [None, RevocationError("no", retryable=False)]
-    async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
+    async with (
+        SharedTokenManager(manager, MemoryStore()) as store_manager,
+        AnonymousSession(manager.config, manager, observers=[observer]) as session,
+    ):
         observer.watch(session)
-        store_manager = SharedTokenManager(manager, MemoryStore())
         observer.watch_store(store_manager)
         session.invalidate(await session.get_access_token())
         for _ in range(2):

@@ -198,15 +198,19 @@ async def test_a_store_is_watched(told: Telemetry, autojump_clock: MockClock) ->
         assert values("question.time")[1] - took == pytest.approx(0.25, abs=0.01)
 
 
-def test_a_manager_that_is_gone_is_not_shown(told: Telemetry) -> None:
-    """To be watched keeps no manager alive, and one that is watched twice is shown once."""
+async def test_a_manager_is_shown_while_its_block_lasts(told: Telemetry) -> None:
+    """One that is watched twice is shown once, and to be watched keeps no manager alive."""
     manager = SharedTokenManager(make_source(), MemoryStore())
     for _ in range(2):
         told.observer(process="one").watch_store(manager)
-    assert [point.value for point in told.points()["store.questions"]] == [0]
+    assert not told.points().get("store.questions")
+    async with manager:
+        assert [point.value for point in told.points()["store.questions"]] == [1]
+    assert not told.points().get("store.questions")
+    gone = weakref.ref(manager)
     del manager
     gc.collect()
-    assert not told.points().get("store.questions")
+    assert gone() is None
 
 
 # Metrics of a session that is watched

@@ -171,7 +171,7 @@ class OpenTelemetryObserver:
         self._looks.add(session, self._attributes)
 
     def watch_store(self, manager: SharedTokenManager) -> None:
-        """Show what a process does with its store, too.
+        """Show what a process does with its store, too, while the manager's block lasts.
 
         The figures are read when metrics are collected, from whatever thread does so. Holds no
         reference that keeps the manager alive.
@@ -270,7 +270,7 @@ class _Looks:
         def look(_: CallbackOptions) -> Iterator[Observation]:
             for there, attributes in self._watched_stores:
                 manager = there()
-                if manager is not None:
+                if manager is not None and manager.is_open:
                     yield Observation(figure(manager.statistics()), attributes)
 
         return look

@@ -19,6 +19,7 @@ from ._claimant import AskDirectly, Claim, Use, Wait
 from ._link import moment
 from ._protocol import PACE, StoreError
 from ._records import mark_of
+from ._statistics import StoreStatistics
 from ._watch import MOMENT
 
 if TYPE_CHECKING:
@@ -36,12 +37,6 @@ class Questions:
         link: the store.
         watch: tells when there is news.
         attempts: the endpoint.
-
-    Attributes:
-        taken_over: tokens that other processes requested.
-        requested: tokens requested for the fleet.
-        requested_directly: tokens requested without the store.
-        lease_waits: questions that waited for another process's request.
     """
 
     def __init__(self, link: StoreLink, watch: Watch, attempts: Attempts) -> None:
@@ -50,7 +45,22 @@ class Questions:
         self._access = link.access
         self._watch = watch
         self._attempts = attempts
-        self.taken_over = self.requested = self.requested_directly = self.lease_waits = 0
+        self._taken_over = self._requested = self._requested_directly = self._lease_waits = 0
+
+    def statistics(self) -> StoreStatistics:
+        """Return what was done so far. Any thread may call this."""
+        access = self._access
+        return StoreStatistics(
+            is_up=access.is_up,
+            questions=access.questions,
+            failed_questions=access.failed_questions,
+            question_seconds=access.question_seconds,
+            taken_over=self._taken_over,
+            requested=self._requested,
+            requested_directly=self._requested_directly,
+            lease_waits=self._lease_waits,
+            untold_drops=len(self._claimant.known.untold),
+        )
 
     async def answer(self, options: TokenRequestOptions | None) -> TokenInfo:
         """Return the fleet's token, or one of this process if the store fails.
@@ -69,7 +79,7 @@ class Questions:
             await trio.sleep(random.uniform(0.5, 1.0) * PACE)
         # A session counts the gap from its question, and an answer may have been waited for.
         await trio.sleep_until(self._claimant.gap_ends_at)
-        self.requested_directly += 1
+        self._requested_directly += 1
         return self._hand_out(await self._attempts.ask_endpoint(options))
 
     async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
@@ -93,7 +103,7 @@ class Questions:
                 self._link.say(decision.trouble)
                 fence = await self._attempts.claim(decision.version)
                 if fence is not None:
-                    self.requested += 1
+                    self._requested += 1
                     used = await self._answer_under_lease(question, decision, fence, options)
                     if used is None or await self._was_dropped_meanwhile(used.token, looks):
                         continue
@@ -104,13 +114,13 @@ class Questions:
                     self._link.has_shown_token()
                     if await self._was_dropped_meanwhile(token, looks):
                         continue
-                    self.taken_over += 1
+                    self._taken_over += 1
                     return token
                 case AskDirectly(trouble):
                     self._link.say(trouble)
                     raise StoreFailedError
                 case Wait(seconds):
-                    self.lease_waits += seen.leased_for > 0 and not has_waited
+                    self._lease_waits += seen.leased_for > 0 and not has_waited
                     has_waited = has_waited or seen.leased_for > 0
                     # No longer than the store may be wrong about time.
                     seconds = min(random.uniform(0.5, 1.0) * PACE, seconds)

@@ -33,7 +33,6 @@ from ._link import FAREWELL, StoreLink
 from ._protocol import StoreError, check_is_store
 from ._questions import Questions
 from ._records import mark_of
-from ._statistics import StoreStatistics
 from ._status import StoreStatus, status_of
 from ._trial import try_out
 from ._watch import Watch
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from .._token import TokenRequestOptions
     from ._protocol import TokenStore
+    from ._statistics import StoreStatistics
 
 
 _CHECK_TIMEOUT = 10.0
@@ -116,6 +116,11 @@ class SharedTokenManager(Unpicklable):
     def owner(self) -> str:
         """The name of this manager in the store, made of host, process id and a random part."""
         return self._owner
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its block lasts."""
+        return self._is_open
 
     @property
     def trouble(self) -> str | None:
@@ -265,18 +270,7 @@ class SharedTokenManager(Unpicklable):
 
     def statistics(self) -> StoreStatistics:
         """Return what this process has done with the store. Any thread may call this."""
-        access = self._access
-        return StoreStatistics(
-            is_up=access.is_up,
-            questions=access.questions,
-            failed_questions=access.failed_questions,
-            question_seconds=access.question_seconds,
-            taken_over=self._questions.taken_over,
-            requested=self._questions.requested,
-            requested_directly=self._questions.requested_directly,
-            lease_waits=self._questions.lease_waits,
-            untold_drops=len(self._claimant.known.untold),
-        )
+        return self._questions.statistics()
 
     async def look_at_store(self) -> StoreStatus:
         """Return what is in the store now, to be shown.
