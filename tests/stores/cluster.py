@@ -12,7 +12,7 @@ from tests.ports import server_port
 from .valkey import Valkey, run_valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SLOTS = 16384
@@ -53,3 +53,9 @@ def slot_of(server: Valkey, store_name: str) -> int:
     """Return the slot of a name's keys."""
     slot: int = server.do("CLUSTER", "KEYSLOT", f"tas:{{{store_name}}}:token")
     return slot
+
+
+def owner_of(slot: int, servers: Sequence[Valkey]) -> Valkey:
+    """Return the server that got a slot at the start."""
+    count = len(servers)
+    return next(each for nth, each in enumerate(servers) if slot < SLOTS * (nth + 1) // count)
