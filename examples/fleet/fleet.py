@@ -17,6 +17,9 @@ starts another one in its place. ``--restart`` restarts the Valkey, which forget
 while all processes have a token, and once more while one of them gets the next. ``--revoke``
 measures how long it takes until nobody hands out a token that one of them has dropped.
 
+``--round-trip`` puts the program's own Valkey so many seconds away from the fleet, as if it ran in
+another region.
+
 It exits with 1 where a task got no token, or there were more grants than there may be.
 """
 
@@ -36,6 +39,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import trio
+from distance import open_relay
 from driving import Fleet, FleetError, Size
 from own_valkey import Valkey, find_server
 
@@ -232,11 +236,12 @@ async def show_drops(size: Size, ways: Sequence[Way]) -> list[str]:
 # The command line
 
 
-async def find_ways(stores: Sequence[str], stack: AsyncExitStack) -> list[Way]:
+async def find_ways(stores: Sequence[str], round_trip: float, stack: AsyncExitStack) -> list[Way]:
     """Return the ways that were asked for, and say which there are not.
 
     Args:
         stores: as on the command line.
+        round_trip: seconds to the program's own Valkey and back.
         stack: closes what was opened for them.
     """
     ways = []
@@ -249,7 +254,11 @@ async def find_ways(stores: Sequence[str], stack: AsyncExitStack) -> list[Way]:
                 print("coredis is not installed: there is no run with Valkey")
             else:
                 valkey = await stack.enter_async_context(Valkey(program))
-                ways.append(Way("Valkey", valkey.url, valkey))
+                url = valkey.url
+                if round_trip:
+                    port = await stack.enter_async_context(open_relay(valkey.port, round_trip))
+                    url = f"redis://127.0.0.1:{port}/0"
+                ways.append(Way("Valkey", url, valkey))
         elif store == "sqlite":
             folder = tempfile.mkdtemp()
             stack.callback(shutil.rmtree, folder)
@@ -285,7 +294,8 @@ async def main(wishes: argparse.Namespace) -> int:
     """Do what the command line asks for, and return the exit code."""
     size = Size(wishes.processes, wishes.tasks, wishes.lifetime)
     async with AsyncExitStack() as stack:
-        ways = await find_ways(wishes.store or ["valkey", "sqlite", "none"], stack)
+        stores = wishes.store or ["valkey", "sqlite", "none"]
+        ways = await find_ways(stores, wishes.round_trip, stack)
         try:
             if wishes.revoke:
                 problems = await show_drops(size, [way for way in ways if way.is_shared])
@@ -313,6 +323,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--store",
         action="append",
         help="valkey or sqlite (own ones), redis://..., sqlite:PATH, or none; once or more often",
+    )
+    parser.add_argument(
+        "--round-trip",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="to the program's own Valkey and back; 0 by default",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--kill", action="store_true", help="kill who holds the lease")

@@ -11,4 +11,6 @@
 ``days``     the runs that are counted
 ``page``     the tables of `docs/explanation/fleet.md`, made of that
 ===========  ==============================================================
+
+``rows`` is another program: it breaks a fleet of real processes.
 """

@@ -1,7 +1,8 @@
-"""A relay between clients and a server, which forgets connections or leads elsewhere."""
+"""A relay between clients and a server, which forgets connections, leads elsewhere or is slow."""
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,13 @@ class Relay:
         target: the port to which new connections lead.
         subscribers: the numbers of the connections on which a client has subscribed.
         count: how many connections were made.
+        round_trip: seconds that a question and its answer are on their way together.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, round_trip: float = 0.0) -> None:
         self.port = 0
         self.target = target
+        self.round_trip = round_trip
         # Connections that were made before this one are forgotten.
         self._oldest_kept = 0
         self.count = 0
@@ -37,7 +40,13 @@ class Relay:
         """Serve one connection."""
         number = self.count
         self.count += 1
-        server = await trio.open_tcp_stream("127.0.0.1", self.target)
+        # To connect takes a round trip, too.
+        await trio.sleep(self.round_trip)
+        try:
+            server = await trio.open_tcp_stream("127.0.0.1", self.target)
+        except OSError:
+            await client.aclose()
+            return
         async with client, server, trio.open_nursery() as nursery:
             nursery.start_soon(self._pass_on, number, client, server, nursery.cancel_scope)
             await self._pass_on(number, server, client, nursery.cancel_scope)
@@ -49,22 +58,32 @@ class Relay:
         target: trio.SocketStream,
         scope: trio.CancelScope,
     ) -> None:
+        send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](math.inf)
+
+        async def deliver() -> None:
+            async for sent_at, data in receive:
+                await trio.sleep_until(sent_at + self.round_trip / 2)
+                await target.send_all(data)
+
         try:
-            async for data in source:
-                if b"SUBSCRIBE" in data:
-                    self.subscribers.add(number)
-                if number >= self._oldest_kept:
-                    await target.send_all(data)
-        except trio.BrokenResourceError:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(deliver)
+                with send:
+                    async for data in source:
+                        if b"SUBSCRIBE" in data:
+                            self.subscribers.add(number)
+                        if number >= self._oldest_kept:
+                            send.send_nowait((trio.current_time(), data))
+        except* trio.BrokenResourceError:
             pass
         if number >= self._oldest_kept:
             scope.cancel()
 
 
 @asynccontextmanager
-async def open_relay(target: int) -> AsyncIterator[Relay]:
+async def open_relay(target: int, round_trip: float = 0.0) -> AsyncIterator[Relay]:
     """Run a relay while the block lasts."""
-    relay = Relay(target)
+    relay = Relay(target, round_trip)
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         relay.port = listeners[0].socket.getsockname()[1]

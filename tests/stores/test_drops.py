@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,6 +31,8 @@ from trio_anon_session.stores._watch import QUIET
 from .faulty import EVERYTHING, WRITES, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from trio.testing import MockClock
 
     from trio_anon_session.stores import Look
@@ -74,6 +77,30 @@ async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
             assert {session.state for session in sessions} == {TokenState.EMPTY}
             await get_all(sessions)
         assert len(source.sent) == 11
+
+
+class FarStore(FaultyStore):
+    """A store that is 300 ms away: to begin to listen takes ten round trips."""
+
+    @asynccontextmanager
+    async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        await trio.sleep(3.0)
+        async with super().listen(name) as wait_for_news:
+            yield wait_for_news
+
+
+async def test_promise_17_news_come_from_a_store_that_is_far_away(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that needs three seconds to begin to listen hears of a drop, and logs nothing."""
+    source, store = make_source(), FarStore()
+    async with open_fleet(2, source, store) as (one, other):
+        dead, _ = await get_all([one, other])
+        await trio.sleep(10.0)
+        one.invalidate(dead)
+        await wait_all_tasks_blocked()
+        assert other.state is TokenState.EMPTY
+    assert caplog.text == ""
 
 
 async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(

@@ -83,6 +83,23 @@ async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
             assert await drop_is_heard(dropping, other, dead) < 1.0
 
 
+async def test_a_connection_from_before_proves_nothing(
+    server: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a name moves, the connection for questions is old too: both lead to the old server."""
+    monkeypatch.setattr(_coredis, "RENEW_AFTER", 60.0)
+    monkeypatch.setattr(_redis, "PROVED_BY", 0.1)
+    (tmp_path / "second").mkdir()
+    with run_valkey(tmp_path / "second") as second:
+        async with open_relay(server.port) as relay, open_pair(relay) as pair:
+            await get_all([*pair])
+            made_before = relay.count
+            relay.target = second.port
+            with trio.fail_after(10.0):
+                while len([each for each in relay.subscribers if each >= made_before]) < 2:  # noqa: ASYNC110  # no relay tells of it
+                    await trio.sleep(0.01)
+
+
 async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:

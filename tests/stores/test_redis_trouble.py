@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import coredis
@@ -22,18 +22,17 @@ from trio_anon_session import ConfigError
 from trio_anon_session.stores import RedisStore, SharedTokenManager, StoredToken, StoreError
 
 from .answering import GREETING, open_answering
+from .cluster import SLOTS, is_whole, run_cluster, slot_of
 from .valkey import PATIENCE, ServerError, Valkey, run_valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
 NAME = "0123abcd"
 MARK = "mark-1"
-SLOTS = 16384
-"""Of a cluster."""
 TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
 PASSWORD = "p@ss/word%?#"
 ENCODED = "p%40ss%2Fword%25%3F%23"
@@ -128,39 +127,6 @@ async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
         await round_trip(store)
         await round_trip(RedisStore(server.url))
-
-
-@contextmanager
-def run_cluster(folder: Path) -> Iterator[tuple[Valkey, Valkey]]:
-    """Run two servers that have half of the slots each."""
-    with ExitStack() as stack:
-        servers, buses = [], []
-        for nth in range(2):
-            bus = stack.enter_context(server_port())
-            place = folder / str(nth)
-            place.mkdir()
-            options = "--cluster-enabled", "yes", "--cluster-port", str(bus)
-            servers.append(stack.enter_context(run_valkey(place, *options)))
-            buses.append(bus)
-        first, second = servers
-        first.do("CLUSTER", "ADDSLOTS", *range(SLOTS // 2))
-        second.do("CLUSTER", "ADDSLOTS", *range(SLOTS // 2, SLOTS))
-        first.do("CLUSTER", "MEET", "127.0.0.1", second.port, buses[1])
-        yield first, second
-
-
-async def is_whole(*servers: Valkey) -> None:
-    """Wait until the servers of a cluster know of each other."""
-    for server in servers:
-        with server.connect() as connection:
-            while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # no server tells of it
-                await trio.sleep(0.01)
-
-
-def slot_of(server: Valkey, store_name: str) -> int:
-    """Return the slot of a name's keys."""
-    slot: int = server.do("CLUSTER", "KEYSLOT", f"tas:{{{store_name}}}:token")
-    return slot
 
 
 async def test_servers_of_a_cluster(tmp_path: Path) -> None:

@@ -93,9 +93,18 @@ class Valkey:
         folder: where it works; nothing is saved there by itself.
     """
 
-    def __init__(self, folder: Path, port: int, *options: str, tls: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *options: str,
+        tls: bool = False,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
         self.port = port
+        # What runs the program in another way than by itself.
+        self._prefix = prefix
         self._options = options
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,7 +127,15 @@ class Valkey:
             if self._tls
             else ["--port", str(self.port)]
         )
-        command = [find_program(), *listen, "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = [
+            *self._prefix,
+            find_program(),
+            *listen,
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+        ]
         command += ["--unixsocket", str(self.socket_path), "--save", "", "--appendonly", "no"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -188,10 +205,12 @@ class Valkey:
 
 
 @contextmanager
-def run_valkey(folder: Path, *options: str, tls: bool = False) -> Iterator[Valkey]:
+def run_valkey(
+    folder: Path, *options: str, tls: bool = False, prefix: tuple[str, ...] = ()
+) -> Iterator[Valkey]:
     """Run a server while the block lasts."""
     with server_port() as port:
-        server = Valkey(folder, port, *options, tls=tls)
+        server = Valkey(folder, port, *options, tls=tls, prefix=prefix)
         try:
             server.start()
             yield server

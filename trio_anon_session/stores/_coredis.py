@@ -120,9 +120,21 @@ class Connections:
         await trio.lowlevel.checkpoint()
 
     async def ask(
-        self, address: Address, script: str, keys: Sequence[str], args: Sequence[str | int]
+        self,
+        address: Address,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        max_age: float,
     ) -> object:
         """Run a script at the server, and return its answer as coredis has read it.
+
+        Args:
+            address: the server's.
+            script: the script.
+            keys: its keys.
+            args: its arguments.
+            max_age: seconds since the connection that is used was made, at most.
 
         Raises:
             TurnedAwayError: it has done nothing.
@@ -133,10 +145,8 @@ class Connections:
             # A server that has hung up, maybe while this process was stopped, is heard by then.
             for _ in range(2):
                 await trio.lowlevel.checkpoint()
-        kept = self._kept.pop(address, None)
-        if kept is not None and kept.is_old:
-            await kept.aclose()
-        elif kept is not None and kept.is_usable:
+        kept = await self._take(address, max_age)
+        if kept is not None:
             try:
                 return await self._ask(kept, words)
             except TurnedAwayError as error:
@@ -145,16 +155,37 @@ class Connections:
             # By its name, another server may be there by now.
         return await self._ask(await _Connection.open(address, max_idle_time=KEPT), words)
 
+    async def _take(self, address: Address, max_age: float) -> _Connection | None:
+        """Return the connection that is kept, if it may be used for a question."""
+        kept = self._kept.get(address)
+        # One that only this question cannot use is for others, while this one makes its own.
+        if kept is None or max_age <= kept.age < RENEW_AFTER:
+            return None
+        del self._kept[address]
+        if kept.age < RENEW_AFTER:
+            return kept if kept.is_usable else None
+        await kept.aclose()
+        return None
+
+    async def _keep(self, connection: _Connection) -> None:
+        """Keep a connection. If there are two then, close the older one."""
+        other = self._kept.get(connection.address)
+        if other is not None and other.age < connection.age:
+            connection, other = other, connection
+        self._kept[connection.address] = connection
+        if other is not None:
+            await other.aclose()
+
     async def _ask(self, connection: _Connection, words: Sequence[str | int]) -> object:
         is_well = False
         try:
             answer = await connection.ask(b"EVAL", *words)
-            is_well = self._users > 0 and connection.address not in self._kept
+            is_well = self._users > 0
         finally:
             if not is_well:
                 await connection.aclose()  # noqa: ASYNC102  # shields itself
         if is_well:
-            self._kept[connection.address] = connection
+            await self._keep(connection)
         return answer
 
 
@@ -193,7 +224,7 @@ class _Connection:
         self._begun = trio.Event()
         self._ended = trio.Event()
         self._problem: str | None = None
-        self._old_at = trio.current_time() + RENEW_AFTER
+        self._made_at = trio.current_time()
 
     @classmethod
     async def open(cls, address: Address, **settings: Any) -> _Connection:
@@ -220,9 +251,9 @@ class _Connection:
             await self._ended.wait()
 
     @property
-    def is_old(self) -> bool:
-        """Whether it is time for a new one."""
-        return trio.current_time() >= self._old_at
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return trio.current_time() - self._made_at
 
     @property
     def is_usable(self) -> bool:

@@ -31,6 +31,9 @@ _MANY = 32
 """Servers that are remembered; of those that a cluster has had, none is forgotten before."""
 PROVE_AFTER = 5.0
 """Seconds without news after which a subscription has to be proved."""
+PROVED_BY = 1.0
+"""Seconds; what proves a subscription is published on a connection that is no older, since an older
+one may lead to a server to which the host's name no longer leads."""
 _LONGEST = 2.0**31
 """Seconds; nothing is kept for longer, and no token lives longer."""
 
@@ -186,7 +189,7 @@ class RedisStore(Unpicklable):
 
         A subscription can bring no news without any error: the user may not publish, the host's
         name leads to another server, or a router has forgotten the connection. So it is tested when
-        it begins, and after five seconds without news: what this process publishes on another
+        it begins, and after five seconds without news: what this process publishes on a new
         connection has to arrive on this one.
         """
         own = f"{_prefix(name)}heard:{token_hex(8)}"
@@ -194,7 +197,7 @@ class RedisStore(Unpicklable):
 
             async def prove() -> None:
                 with trio.move_on_after(self._server.LISTEN_TIMEOUT) as limit:
-                    await self._ask(_lua.PUBLISH, name, (), own)
+                    await self._ask(_lua.PUBLISH, name, (), own, max_age=PROVED_BY)
                     await wait_for_message()
                 if limit.cancelled_caught:
                     raise StoreError(f"{self._where}: what is published is not heard")
@@ -209,7 +212,12 @@ class RedisStore(Unpicklable):
             yield wait
 
     async def _ask(
-        self, script: str, name: str, marks: Collection[str], *args: str | int
+        self,
+        script: str,
+        name: str,
+        marks: Collection[str],
+        *args: str | int,
+        max_age: float = math.inf,
     ) -> object:
         parts = *_lua.KEYS, *(f"dead:{mark}" for mark in marks)
         keys = [f"{_prefix(name)}{part}" for part in parts]
@@ -220,7 +228,7 @@ class RedisStore(Unpicklable):
             turns += 1
             asked.add(address)
             try:
-                return await self._ask_at(address, name, script, keys, args)
+                return await self._ask_at(address, name, script, keys, args, max_age)
             except self._server.TurnedAwayError as error:
                 others = (each for each in self._servers if each not in asked)
                 elsewhere = address if error.later else error.address or next(others, None)
@@ -231,11 +239,17 @@ class RedisStore(Unpicklable):
             await trio.sleep(pause)
 
     async def _ask_at(
-        self, address: Address, name: str, script: str, keys: list[str], args: Sequence[str | int]
+        self,
+        address: Address,
+        name: str,
+        script: str,
+        keys: list[str],
+        args: Sequence[str | int],
+        max_age: float,
     ) -> object:
         has_answered = False
         try:
-            answer = await self._connections_here().ask(address, script, keys, args)
+            answer = await self._connections_here().ask(address, script, keys, args, max_age)
             has_answered = True
             return answer
         finally:

@@ -13,6 +13,8 @@ from ._access import STORE_TIMEOUT, StoreFailedError
 from ._protocol import PACE
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from .._nursery import Background
     from ._link import StoreLink
 
@@ -73,28 +75,47 @@ class Watch:
 
     async def _listen(self) -> Exception | None:
         """Look with each piece of news, until that fails. Return why no more come."""
+        has_begun = trio.Event()
         try:
-            with Unwrapped(), trio.fail_after(STORE_TIMEOUT) as limit:
-                async with self._link.listen() as wait_for_news:
-                    limit.deadline = math.inf
-                    try:
-                        while await self._look_around():
-                            # Also where the store says that there is news all the time.
-                            await trio.sleep(MOMENT)
-                            quiet_until = trio.current_time() + QUIET
-                            look_at = min(quiet_until, self._look_at())
-                            self._sleep = trio.CancelScope(deadline=look_at)
-                            with self._sleep as sleep:
-                                await wait_for_news()
-                            if not sleep.cancelled_caught:
-                                self._link.access.is_over(NO_NEWS)
-                            elif trio.current_time() >= quiet_until:
-                                break
-                    finally:
-                        limit.deadline = trio.current_time() + STORE_TIMEOUT
+            # To begin takes several questions, and ten round trips where the store is a Valkey.
+            with Unwrapped(), trio.fail_after(2 * STORE_TIMEOUT) as limit:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._look_until, has_begun)
+                    async with self._link.listen() as wait_for_news:
+                        limit.deadline = math.inf
+                        has_begun.set()
+                        try:
+                            await self._look_with(wait_for_news)
+                        finally:
+                            limit.deadline = trio.current_time() + STORE_TIMEOUT
         except Exception as error:
             return error
         return None
+
+    async def _look_until(self, has_begun: trio.Event) -> None:
+        """Look often while it takes long to begin to listen."""
+        pause = STORE_TIMEOUT
+        while True:
+            with trio.move_on_after(pause):
+                await has_begun.wait()
+                return
+            await self._look_around()
+            pause = random.uniform(0.5, 1.0) * PACE
+
+    async def _look_with(self, wait_for_news: Callable[[], Awaitable[None]]) -> None:
+        """Look with each piece of news, until a look fails or there was no news for long."""
+        while await self._look_around():
+            # Also where the store says that there is news all the time.
+            await trio.sleep(MOMENT)
+            quiet_until = trio.current_time() + QUIET
+            look_at = min(quiet_until, self._look_at())
+            self._sleep = trio.CancelScope(deadline=look_at)
+            with self._sleep as sleep:
+                await wait_for_news()
+            if not sleep.cancelled_caught:
+                self._link.access.is_over(NO_NEWS)
+            elif trio.current_time() >= quiet_until:
+                return
 
     def _look_at(self) -> float:
         """Return when there is something to tell the store, or to see whether it knows it."""

@@ -1,0 +1,27 @@
+"""The program that measures a fleet of real processes runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_the_cheapest_row() -> None:
+    """An old file of SQLite is put back, and soon no process hands out the dropped token."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.fleet.rows", "2e"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    row, _what, seconds, _unit = ended.stdout.splitlines()[-1].strip("| ").split(" | ")
+    assert row == "2e"
+    assert float(seconds) < 10.0
