@@ -17,6 +17,10 @@ SURVIVORS: dict[str, str] = {
     "an answer from before the drop ends it": (
         _NOT_REACHED + "the referee leaves such an answer to the session, which refuses it."
     ),
+    "a look from before a drop tells of it": (
+        _NOT_REACHED + "it wants a look that takes longer than a drop needs to be confirmed; "
+        "tests/stores/test_claimant.py has it."
+    ),
     "a drop that was found by a look is forgotten": (
         _NOT_REACHED + "it wants two processes, of which one dies or is late, and a flush."
     ),
