@@ -34,7 +34,6 @@ settings.register_profile(
 )
 settings.register_profile("brief", settings.get_profile("ci"), max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 ROOT = Path(__file__).parent
 
@@ -54,13 +53,57 @@ pytest_collect_file = SybilCollection(
 ).pytest()
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run the whole suite in parallel: one process more than cores, because tests wait a lot.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs everything."""
+    parser.addoption("--all", action="store_true", help="also run the tests that are marked slow")
 
-    The tests of a file that is named on the command line run in pytest's own process.
+
+def is_quick(config: pytest.Config) -> bool:
+    """Return whether the quick suite runs: nothing was named, and not everything is asked for."""
+    if not hasattr(config.option, "is_quick"):
+        names_nothing = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        # An option, which the processes of pytest-xdist get as well.
+        config.option.is_quick = names_nothing and not config.option.all
+    result: bool = config.option.is_quick
+    return result
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples are drawn."""
+    usual = "brief" if is_quick(config) else "ci" if config.option.all else "dev"
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", usual))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the suite in parallel.
+
+    Of all tests many wait, so that one process more than cores does more. The tests of a file that
+    is named on the command line run in pytest's own process.
     """
-    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    return (os.cpu_count() or 1) + 1 if is_whole else 0
+    if is_quick(config) or config.option.all:
+        return (os.cpu_count() or 1) + (not is_quick(config))
+    return 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests out, unless all are asked for, or some are named or chosen by a marker."""
+    if is_quick(config) and not config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
+        items[:] = [item for item in items if not is_slow(item)]
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Return whether the quick suite leaves a test out."""
+    has = item.get_closest_marker
+    return has("slow") is not None and has("quick") is None
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say how to run the tests that were left out."""
+    if is_quick(config):
+        terminalreporter.write_line("These were the quick tests. `pytest --all` runs all of them.")
 
 
 @pytest.fixture(autouse=True)

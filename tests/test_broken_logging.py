@@ -233,6 +233,7 @@ LIVES: dict[str, Callable[[Life], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("live", LIVES.values(), ids=list(LIVES))
 def test_a_life_beside_broken_logging(live: Callable[[Life], Any], way: str) -> None:

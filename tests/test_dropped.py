@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,7 @@ def test_the_limit() -> None:
     assert not known.refuse("another", 5.0)
 
 
+@pytest.mark.slow
 async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
     autojump_clock: MockClock,
 ) -> None:

@@ -174,6 +174,7 @@ async def live(
 # The alerts
 
 
+@pytest.mark.slow
 async def test_an_ordinary_day_raises_no_alert(autojump_clock: MockClock) -> None:
     """Refreshes, a blip now and then, one dead token, one revocation: nobody is called."""
 
@@ -192,6 +193,7 @@ async def test_an_ordinary_day_raises_no_alert(autojump_clock: MockClock) -> Non
     assert await live(24.0, trouble) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"idle_timeout": 900.0}, {"refresh": "on_request"}])
 async def test_a_quiet_night_raises_no_alert(
     autojump_clock: MockClock, settings: dict[str, Any]
@@ -271,6 +273,7 @@ SITUATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALERTS)
 async def test_each_alert_is_raised_in_its_situation(autojump_clock: MockClock, name: str) -> None:
     """What an alert is for raises it, at the time at which it is of use."""

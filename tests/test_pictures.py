@@ -24,6 +24,7 @@ def program(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
     return importlib.import_module(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_what_its_program_draws(program: Any, name: str) -> None:
     """Nobody has to remember to draw a picture again: this test does, each time."""

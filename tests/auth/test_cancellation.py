@@ -68,6 +68,7 @@ PLANS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("what", PLANS)
 def test_a_request_takes_nothing_along(http: ModuleType, what: str, is_streamed: bool) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from trio_anon_session import AnonymousSession
 
-pytestmark = pytest.mark.slow
 LIMIT = 30.0
 
 

@@ -21,6 +21,8 @@ from trio_anon_session.testing import Fault, FaultPlan
 if TYPE_CHECKING:
     import httpx
 
+pytestmark = pytest.mark.slow
+
 LEAST = Effort(turns=1, calls=200, crowd=1_000)
 
 

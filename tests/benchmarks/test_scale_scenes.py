@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Comparison, Row
 
+pytestmark = pytest.mark.slow
+
 FEW = Effort(turns=1, calls=1, crowd=1_000)
 
 

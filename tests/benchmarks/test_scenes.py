@@ -7,6 +7,8 @@ import pytest
 from benchmarks import scenes
 from benchmarks.measure import Effort
 
+pytestmark = pytest.mark.slow
+
 LEAST = Effort(turns=1, calls=200, crowd=1_000)
 
 

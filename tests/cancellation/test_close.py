@@ -61,6 +61,7 @@ async def _revoke_until_closed(session: AnonymousSession) -> None:
         await session.revoke_tokens()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("under_way", ["nothing", "a grant", "a revocation"])
 @pytest.mark.parametrize("how", ["return", "raise"])
@@ -148,6 +149,7 @@ def test_leaving_is_as_prompt_when_it_is_cancelled(
     cancel_everywhere(play, check, at_least=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("state", [TokenState.EMPTY, TokenState.STALE, TokenState.EXPIRED])
 @pytest.mark.parametrize("revoke_on_exit", [False, True])

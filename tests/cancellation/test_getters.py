@@ -43,6 +43,7 @@ async def _bring_to(session: AnonymousSession, state: TokenState) -> None:
     assert session.state is state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["the first", "the last", "the only one"])
 @pytest.mark.parametrize(
     ("ask", "answer"),

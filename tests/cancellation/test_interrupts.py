@@ -135,6 +135,7 @@ def _live(lines: Lines, survivors: list[int]) -> None:
         trio.run(main, clock=MockClock(autojump_threshold=0.0))
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_line_ends_the_program() -> None:
     """Wherever Ctrl-C comes in, it leaves the program; nothing hangs, and no waiter is left."""
     lines = Lines()

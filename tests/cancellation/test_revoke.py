@@ -27,6 +27,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("also", ["before it", "after it", None])
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("granting", [False, True])

@@ -11,6 +11,11 @@ from tests.claimant.snapshots import COPIER
 from tests.claimant.timeline import draw
 from tests.claimant.world import World
 
+LONG = (
+    *("three", "cancels", "failures", "stops", "lost writes", "lost answers"),
+    *("drops", "drops, same", "drops, watch"),
+)
+"""Parts that take more than a few seconds."""
 PATH = (
     ("ask", 0),
     ("hear", 0, 0),
@@ -24,7 +29,10 @@ PATH = (
 )
 
 
-@pytest.mark.parametrize("part", all_parts())
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(part, marks=pytest.mark.slow) if part in LONG else part for part in all_parts()],
+)
 def test_every_sequence_of_events_keeps_the_promises(part: str) -> None:
     """No event breaks a promise in any state, and each question can end."""
     found = Search(all_parts()[part]).run()

@@ -171,6 +171,7 @@ async def attack(server: TokenServer, number: int) -> None:
     await request(server, "/" + mark.decode() * 2_000, fields, headers=headers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SERVERS, ids=["serve", "demo"])
 async def test_hostile_requests_leave_nothing_behind(
     make: Callable[[], TokenServer], autojump_clock: MockClock
@@ -184,6 +185,7 @@ async def test_hostile_requests_leave_nothing_behind(
     assert kept_bytes(server) - before < 1 * KIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SERVERS, ids=["serve", "demo"])
 async def test_the_most_that_a_server_keeps(
     make: Callable[[], TokenServer], autojump_clock: MockClock

@@ -13,8 +13,9 @@ from tests.endurance.kill import main, outlast
 if TYPE_CHECKING:
     from tests.endurance.kill import Report
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_hundred_getters_outlast_a_server_that_is_killed() -> None:
     """All get the one token of the server that takes the place of the one that was killed."""
     # An attempt a second for two minutes, so that a slow machine changes nothing.
@@ -25,7 +26,6 @@ def test_a_hundred_getters_outlast_a_server_that_is_killed() -> None:
     assert report.attempts[-1][1] == "a token"
 
 
-@pytest.mark.slow
 def test_an_outage_that_outlasts_the_retries_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """The program fails, and says what is wrong, where the getters do not get their token."""
     assert main(["--getters", "3", "--down", "0", "--max-retries", "0"]) == 1

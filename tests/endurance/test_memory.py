@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.endurance.memory import Load, Note
     from trio_anon_session import Config
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def without_collector() -> Iterator[None]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from trio_anon_session import AnonymousSession
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 MIRROR = Path(__file__).parents[2] / "examples" / "mirror"
@@ -157,7 +159,6 @@ async def test_httpx_has_no_timeouts_in_process(autojump_clock: MockClock) -> No
             await client.get("http://localhost/2.0/files/1")
 
 
-@pytest.mark.slow
 def test_the_example_in_a_project_of_its_own(pytester: pytest.Pytester) -> None:
     """The example's files are all that a user needs; the failure shows picture and timeline."""
     shutil.copy(MIRROR / "mirror_buggy.py", pytester.path)

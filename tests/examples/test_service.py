@@ -18,6 +18,8 @@ from . import EXAMPLES, LIMIT, run_example
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 SERVICE = EXAMPLES / "service"
@@ -96,7 +98,6 @@ def running(*args: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
             process.kill()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("served_environment")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(number: signal.Signals) -> None:
@@ -114,7 +115,6 @@ def test_a_signal_ends_it(number: signal.Signals) -> None:
     assert said.endswith(", 0 failed\n")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("served_environment")
 def test_credentials_that_are_wrong_end_it_at_once() -> None:
     """Somebody is told before the service claims to run."""

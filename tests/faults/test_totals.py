@@ -126,6 +126,7 @@ MANY = 101
 """More than the connections that an httpx client may have."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import example, given, settings
 
 from trio_anon_session.testing._timelines.timeline import Answer, Get, Invalidate, Revoke
@@ -14,6 +15,8 @@ from .fleets import Act, Crash, EndpointTrouble, Fleet, Stop, StoreTrouble
 from .log import Asked, Got, Sent
 from .referee import LEASE, run_fleet
 from .run import play
+
+pytestmark = pytest.mark.slow
 
 EVERYBODY = Act(who="all", what=Get(at=TICK))
 

@@ -6,6 +6,8 @@ import pytest
 
 from .page import PAGE, quick_rows, rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("start", quick_rows())
 def test_a_row_is_what_a_fresh_run_counts(start: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tracemalloc
 
+import pytest
 from hypothesis import Phase, given, settings
 
 from .lives import Life, live, lives
 from .measuring import MOST, longest_step
+
+pytestmark = pytest.mark.slow
 
 ATTEMPTS = 12
 """Requests of a life at the most, each of which may read a body to its limits."""

@@ -57,6 +57,7 @@ def test_promise_21_nothing_leaks(life: Life) -> None:
     assert find_leaks(hunt(life), leaks_in) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
     """Each place of an answer shows each spelling, to a grant, a revocation or a request."""
@@ -345,6 +346,7 @@ async def test_promise_21_the_form_ends_with_its_request(
             gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owner", ["ours", "foreign"])
 @pytest.mark.parametrize("failing", ["grant", "revocation"])
 async def test_promise_21_a_failure_ends_with_its_session(

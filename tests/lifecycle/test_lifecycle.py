@@ -38,9 +38,11 @@ OF_ALL_ANSWERS = {
     "revoked": {""},
 }
 """What has to be reached in a part with all answers, in addition."""
+MARKS = {"eager": pytest.mark.slow, "on_request": pytest.mark.slow}
+"""Those that take more than ten seconds."""
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(mode, marks=MARKS.get(mode, ())) for mode in MODES])
 def test_every_sequence_of_events_keeps_the_promises(mode: str) -> None:
     reached: set[tuple[str, str]] = set()
     has_all_answers = False

@@ -6,6 +6,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -14,7 +15,7 @@ from tests.model.machine import REACHED, SessionMachine
 if TYPE_CHECKING:
     from collections import Counter
 
-    import pytest
+pytestmark = pytest.mark.slow
 
 # About a tenth of what is reached: another Hypothesis may draw otherwise.
 FLOORS = {

@@ -316,7 +316,10 @@ async def test_promise_12_a_round_that_all_have_left_is_not_joined(
         assert len(manager.sent) == 5
 
 
-@pytest.mark.parametrize("deadline", [0.5, 1.0, 7.0])
+@pytest.mark.parametrize(
+    "deadline",
+    [pytest.param(0.5, marks=pytest.mark.slow), pytest.param(1.0, marks=pytest.mark.slow), 7.0],
+)
 async def test_promise_12_impatient_getters_do_not_shorten_the_pauses(
     deadline: float, autojump_clock: MockClock
 ) -> None:

@@ -106,6 +106,7 @@ async def test_nobody_waits_for_the_lease_of_who_has_a_token_that_is_not_kept(
         assert trio.current_time() <= 6 * (0.5 + PACE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("begins", ["before", "during the first grant", "in the middle"])
 async def test_no_trouble_of_the_store_reaches_a_getter(
@@ -178,6 +179,7 @@ async def _outage(trouble: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_each_outage_is_said_once(
     autojump_clock: MockClock, trouble: str, caplog: pytest.LogCaptureFixture
@@ -426,6 +428,7 @@ def test_a_restart_costs_one_grant_where_a_token_is_usable(
     run_virtually(main)
 
 
+@pytest.mark.slow
 async def test_a_store_that_does_not_come_back_is_waited_for_once(
     autojump_clock: MockClock,
 ) -> None:

@@ -193,6 +193,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     return {"url": valkey.url}
 
 
+@pytest.mark.quick
 async def test_eight_that_start_at_once(where: dict[str, str]) -> None:
     """Eight processes that meet an empty store at the same moment send one grant."""
     async with open_scene(where) as scene:

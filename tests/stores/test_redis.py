@@ -198,6 +198,7 @@ class Rules:
         return [look.leased_for, token.age if token else 0, failure.pause if failure else 0]
 
 
+@pytest.mark.quick
 def test_a_server_keeps_the_rules() -> None:
     """Whatever is done in whatever order, a server has what the rules of all stores say."""
     with tempfile.TemporaryDirectory() as folder, run_valkey(Path(folder)) as server:

@@ -186,6 +186,7 @@ RARE: dict[str, tuple[st.SearchStrategy[Timeline], Callable[[Timeline], object]]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "is_it"), RARE.values(), ids=RARE)
 def test_timelines_reach_what_is_rare(
     strategy: st.SearchStrategy[Timeline], is_it: Callable[[Timeline], object]
@@ -194,6 +195,7 @@ def test_timelines_reach_what_is_rare(
     assert Drawn(strategy).have(is_it)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_it", REACHED.values(), ids=REACHED)
 def test_drawn_timelines_reach_everything(
     drawn: Drawn, is_it: Callable[[Timeline], object]
@@ -210,6 +212,7 @@ def test_timelines_come_to_something(drawn: Drawn, kind: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_many_timelines_bring_tokens() -> None:
     """In one of five at least a getter gets one."""
     drawn = [timeline for run in range(10) for timeline in sample(timelines(), 5, run=run)]
@@ -234,6 +237,7 @@ def test_what_is_given_is_not_drawn() -> None:
         assert {name: getattr(timeline, name) for name in fixed} == fixed
 
 
+@pytest.mark.slow
 def test_what_is_given_as_a_strategy_is_drawn_from_it() -> None:
     """A field that is given as a strategy has its values."""
     fields: dict[str, Any] = {
@@ -289,6 +293,7 @@ def test_tokens_live_for_a_minute_beside_a_program(*, faults: bool) -> None:
     assert min(lives - {0.0} if faults else lives) >= 60.0
 
 
+@pytest.mark.slow
 def test_faults_can_be_left_out() -> None:
     """Then every request goes well, sooner or later."""
     for timeline in sample(timelines(faults=False), 50):
@@ -348,6 +353,7 @@ def test_buffers_and_seeds_reach_the_usual() -> None:
     assert Drawn(seeds()).have((0).__eq__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", get_args(AnswerKind))
 def test_answers_are_of_every_kind(kind: AnswerKind) -> None:
     """Each kind is drawn."""

@@ -87,6 +87,7 @@ FIELDS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(timeline=timelines())
 def test_whatever_is_drawn_replays(timeline: Timeline) -> None:
@@ -434,6 +435,7 @@ def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:
     assert raised.group_contains(OSError, match="no file")
 
 
+@pytest.mark.slow
 def test_a_program_that_runs_in_circles_is_told() -> None:
     """It is stopped, though no time passes, and the test does not pass."""
 
