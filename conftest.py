@@ -87,15 +87,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave slow tests out, unless all are asked for, or some are named or chosen by a marker."""
-    if is_quick(config) and not config.option.markexpr:
-        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
-        items[:] = [item for item in items if not is_slow(item)]
+    names_something = not (is_quick(config) or config.option.all)
+    if names_something or "nightly" in config.option.markexpr:
+        return
+    left_out = [item for item in items if is_left_out(item, config)]
+    config.hook.pytest_deselected(items=left_out)
+    gone = {*left_out}
+    items[:] = [item for item in items if item not in gone]
 
 
-def is_slow(item: pytest.Item) -> bool:
-    """Return whether the quick suite leaves a test out."""
+def is_left_out(item: pytest.Item, config: pytest.Config) -> bool:
+    """Return whether a test belongs to a larger suite than the one that runs."""
     has = item.get_closest_marker
-    return has("slow") is not None and has("quick") is None
+    is_slow = has("slow") is not None and has("quick") is None
+    leaves_slow_ones = is_quick(config) and not config.option.markexpr
+    return has("nightly") is not None or (leaves_slow_ones and is_slow)
 
 
 def pytest_terminal_summary(
@@ -103,7 +109,9 @@ def pytest_terminal_summary(
 ) -> None:
     """Say how to run the tests that were left out."""
     if is_quick(config):
-        terminalreporter.write_line("These were the quick tests. `pytest --all` runs all of them.")
+        terminalreporter.write_line(
+            "These were the quick tests. `pytest --all` runs the others, too."
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -171,13 +171,13 @@ def start_getters(nursery: trio.Nursery, session: AnonymousSession, count: int) 
     return getters
 
 
-TESTS = Path(__file__).parent
+OWN = Path(__file__).parent, Path(__file__).parents[1] / "tools"
 """Where the tests are; the checkout may lie below another directory of this name."""
 
 
 def is_of_tests(file: str) -> bool:
     """Tell whether a frame of this file is the tests' own, which hold what they look for."""
-    return Path(file).is_relative_to(TESTS)
+    return any(Path(file).is_relative_to(folder) for folder in OWN)
 
 
 def traceback_with_locals(error: BaseException) -> list[str]:

@@ -1,10 +1,10 @@
-"""The bugs that `python -m tests.planted` plants fit the core as it is."""
+"""The bugs that `python -m tools.planted` plants fit the core as it is."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.planted import BUGS, Bug, search_here
+from tools.planted import BUGS, Bug, search_here
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.what for bug in BUGS])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.endpoint import Endpoint
     from benchmarks.peers import AsyncGetter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 NAMES = ("hit_sync", "hit_async", "herd", "down", "cancelled", "hour")
 LEAST = Effort(turns=1, calls=50, crowd=1_000)

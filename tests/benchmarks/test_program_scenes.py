@@ -21,7 +21,7 @@ from trio_anon_session.testing import Fault, FaultPlan
 if TYPE_CHECKING:
     import httpx
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 LEAST = Effort(turns=1, calls=200, crowd=1_000)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Comparison, Row
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 FEW = Effort(turns=1, calls=1, crowd=1_000)
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import scenes
 from benchmarks.measure import Effort
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 LEAST = Effort(turns=1, calls=200, crowd=1_000)
 

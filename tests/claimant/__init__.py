@@ -1,1 +1,0 @@
-"""Explores every sequence of events of a fleet's `Claimant`s: `python -m tests.claimant`."""

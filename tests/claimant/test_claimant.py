@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.claimant.bounds import Bounds, all_parts, small_constants
-from tests.claimant.events import EVENTS, act
-from tests.claimant.search import Search
-from tests.claimant.snapshots import COPIER
-from tests.claimant.timeline import draw
-from tests.claimant.world import World
+from tools.claimant.bounds import Bounds, all_parts, small_constants
+from tools.claimant.events import EVENTS, act
+from tools.claimant.search import Search
+from tools.claimant.snapshots import COPIER
+from tools.claimant.timeline import draw
+from tools.claimant.world import World
 
 LONG = (
     *("three", "cancels", "failures", "stops", "lost writes", "lost answers"),

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.claimant.bugs import BUGS, SURVIVORS
-from tests.claimant.planted import PACKAGE
-from tests.exploring.planted import search_apart
+from tools.claimant.bugs import BUGS, SURVIVORS
+from tools.claimant.planted import PACKAGE
+from tools.exploring.planted import search_apart
 
 if TYPE_CHECKING:
-    from tests.exploring.bugs import Bug
+    from tools.exploring.bugs import Bug
 
 QUICK = (
     "a lease of another process is overlooked",

@@ -1,1 +1,0 @@
-"""Programs that anyone can run to see a session endure; see "Endurance" in CONTRIBUTING.md."""

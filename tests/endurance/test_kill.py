@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.endurance.kill import main, outlast
+from tools.endurance.kill import main, outlast
 
 if TYPE_CHECKING:
-    from tests.endurance.kill import Report
+    from tools.endurance.kill import Report
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 def test_a_hundred_getters_outlast_a_server_that_is_killed() -> None:

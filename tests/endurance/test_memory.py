@@ -11,19 +11,19 @@ import httpx
 import pytest
 import trio
 
-from tests.endurance import memory
-from tests.endurance.memory import FAILURES, LEAST, LOADS, measure, open_moody
 from tests.helpers import FakeTokenManager, make_config, run_virtually
+from tools.endurance import memory
+from tools.endurance.memory import FAILURES, LEAST, LOADS, measure, open_moody
 from trio_anon_session import AnonymousSession, RevocationError, TokenManager, TokenRequestError
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from tests.endurance.memory import Load, Note
+    from tools.endurance.memory import Load, Note
     from trio_anon_session import Config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @contextmanager
@@ -155,5 +155,5 @@ def test_memory_that_grows_is_seen(
     assert memory.main([]) == 1
     printed = capsys.readouterr().out
     assert "GROWS" in printed
-    assert "tests.endurance.memory.Reading" in printed
+    assert "tools.endurance.memory.Reading" in printed
     assert "memory grows under: hoarding" in printed

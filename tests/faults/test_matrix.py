@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .rows import ROWS, TOKEN, Row
-from .runs import AT_ONCE, FAULTY_ANSWERS, WITH_THE_NEXT, Outcome, measure
+from tools.faults.rows import ROWS, TOKEN, Row
+from tools.faults.runs import AT_ONCE, FAULTY_ANSWERS, WITH_THE_NEXT, Outcome, measure
 
 
 def _rows(where: str) -> pytest.MarkDecorator:

@@ -9,12 +9,11 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tools.faults.places import open_in_process
+from tools.faults.rows import GOOD_BODY, HEAD, UNAVAILABLE, Row
+from tools.faults.wire import Wire
 from trio_anon_session import TokenManager, TokenRequestError
 from trio_anon_session.testing import virtual_time
-
-from .places import open_in_process
-from .rows import GOOD_BODY, HEAD, UNAVAILABLE, Row
-from .wire import Wire
 
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(GOOD_BODY) + GOOD_BODY
 

@@ -17,17 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import Getter, make_config
-from trio_anon_session import (
-    AnonymousSession,
-    SessionClosedError,
-    TokenManager,
-    TokenRequestError,
-    TokenUnavailableError,
-)
-from trio_anon_session.testing import Fault, virtual_time
-
-from .places import open_in_process, open_on_sockets
-from .rows import (
+from tools.faults.places import open_in_process, open_on_sockets
+from tools.faults.rows import (
     CONNECTION,
     FRAMING,
     GOOD_BODY,
@@ -39,14 +30,22 @@ from .rows import (
     Row,
     answer,
 )
-from .wire import CHUNK, Wire
+from tools.faults.wire import CHUNK, Wire
+from trio_anon_session import (
+    AnonymousSession,
+    SessionClosedError,
+    TokenManager,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from trio_anon_session.testing import Fault, virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio.testing import MockClock
 
-    from .places import Place
+    from tools.faults.places import Place
 
 REAL_TIME_LIMIT = 60.0
 """Seconds, against a test on sockets that hangs."""

@@ -7,14 +7,13 @@ import math
 import pytest
 from hypothesis import example, given, settings
 
+from tools.fleet.draws import fleets
+from tools.fleet.fleets import Act, Crash, EndpointTrouble, Fleet, Stop, StoreTrouble
+from tools.fleet.log import Asked, Got, Sent
+from tools.fleet.referee import LEASE, run_fleet
+from tools.fleet.run import play
 from trio_anon_session.testing._timelines.timeline import Answer, Get, Invalidate, Revoke
 from trio_anon_session.testing.strategies import TICK
-
-from .draws import fleets
-from .fleets import Act, Crash, EndpointTrouble, Fleet, Stop, StoreTrouble
-from .log import Asked, Got, Sent
-from .referee import LEASE, run_fleet
-from .run import play
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .page import PAGE, quick_rows, rows
+from tools.fleet.page import PAGE, quick_rows, rows
 
 pytestmark = pytest.mark.slow
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def test_a_row_is_what_a_fresh_run_counts(start: str) -> None:
     """Each row that is made in no time, made again, is the one on the page."""
     row = quick_rows()[start]()
-    assert row in PAGE.read_text(encoding="utf-8").splitlines(), "run python -m tests.fleet --write"
+    assert row in PAGE.read_text(encoding="utf-8").splitlines(), "run python -m tools.fleet --write"
 
 
 def test_the_page_has_each_row_once() -> None:

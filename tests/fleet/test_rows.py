@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_cheapest_row() -> None:
     """An old file of SQLite is put back, and soon no process hands out the dropped token."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.fleet.rows", "2e"],
+        [sys.executable, "-m", "tools.fleet.rows", "2e"],
         cwd=ROOT,
         capture_output=True,
         text=True,

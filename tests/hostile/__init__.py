@@ -1,1 +1,0 @@
-"""Peers that say anything: servers, stores and token managers, and what they cost."""

@@ -7,10 +7,10 @@ import tracemalloc
 import pytest
 from hypothesis import Phase, given, settings
 
-from .lives import Life, live, lives
-from .measuring import MOST, longest_step
+from tools.hostile.lives import Life, live, lives
+from tools.hostile.measuring import MOST, longest_step
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 ATTEMPTS = 12
 """Requests of a life at the most, each of which may read a body to its limits."""

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from tools.leaks.canaries import (
+    CLIENT_ID,
+    PLACES,
+    SECRET_CORE,
+    SPELLINGS,
+    TOKEN_CORE,
+    Echo,
+    leaks_in,
+)
 from trio_anon_session._cli import cli
-
-from .canaries import CLIENT_ID, PLACES, SECRET_CORE, SPELLINGS, TOKEN_CORE, Echo, leaks_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,6 +21,17 @@ from hypothesis import strategies as st
 
 from tests.helpers import FakeTokenManager, make_config, run_virtually
 from tests.stores.faulty import FaultyStore
+from tools.leaks.canaries import (
+    CLIENT_ID,
+    PLACES,
+    SECRET_CORE,
+    SPELLINGS,
+    TOKEN_CORE,
+    Echo,
+    good_answer,
+    leaks_in,
+)
+from tools.leaks.hunt import PLAIN, Life, Shown, WireTransport, find_leaks, hunt, listening, lives
 from trio_anon_session import (
     AnonymousSession,
     Config,
@@ -32,18 +43,6 @@ from trio_anon_session import (
 )
 from trio_anon_session.stores import Look, SharedTokenManager, StoredFailure, StoredToken
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
-
-from .canaries import (
-    CLIENT_ID,
-    PLACES,
-    SECRET_CORE,
-    SPELLINGS,
-    TOKEN_CORE,
-    Echo,
-    good_answer,
-    leaks_in,
-)
-from .hunt import PLAIN, Life, Shown, WireTransport, find_leaks, hunt, listening, lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,1 +1,0 @@
-"""Explores every sequence of events of a `Lifecycle`: `python -m tests.lifecycle`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lifecycle.bounds import MODES, Bounds, all_parts, parts_of, short_sleeps
-from tests.lifecycle.events import EVENTS
-from tests.lifecycle.search import Search
-from tests.lifecycle.snapshots import COPIER
-from tests.lifecycle.timeline import draw
-from tests.lifecycle.world import World
+from tools.lifecycle.bounds import MODES, Bounds, all_parts, parts_of, short_sleeps
+from tools.lifecycle.events import EVENTS
+from tools.lifecycle.search import Search
+from tools.lifecycle.snapshots import COPIER
+from tools.lifecycle.timeline import draw
+from tools.lifecycle.world import World
 
 EVERY_RESULT = {
     "tick": {""},

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.exploring.planted import search_apart
-from tests.lifecycle.bugs import BUGS, SURVIVORS
-from tests.lifecycle.planted import PACKAGE
+from tools.exploring.planted import search_apart
+from tools.lifecycle.bugs import BUGS, SURVIVORS
+from tools.lifecycle.planted import PACKAGE
 
 if TYPE_CHECKING:
-    from tests.exploring.bugs import Bug
+    from tools.exploring.bugs import Bug
 
 QUICK = (
     "a request is due while one is in flight",

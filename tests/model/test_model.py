@@ -15,7 +15,7 @@ from tests.model.machine import REACHED, SessionMachine
 if TYPE_CHECKING:
     from collections import Counter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 # About a tenth of what is reached: another Hypothesis may draw otherwise.
 FLOORS = {

@@ -1,1 +1,0 @@
-"""What the explorations of pure machines have in common: `tests.lifecycle`, `tests.claimant`."""

@@ -1,0 +1,1 @@
+"""Programs that take too long for a test: explorations, fleets, long runs, planted bugs."""

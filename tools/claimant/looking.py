@@ -1,0 +1,216 @@
+"""Telling drops and looking, as `StoreLink` and `Watch` do."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tools.claimant.bounds import ABOUT_TO_END, CONFIRM_AFTER, PACE
+from tools.claimant.calls import fails, hear, name_of_mark, send, works
+from tools.claimant.world import FAILED, mark_of_name
+from tools.exploring.promises import BrokenPromiseError
+from trio_anon_session.stores._protocol import Look
+
+if TYPE_CHECKING:
+    from tools.claimant.world import Call, Lane, Process, World
+
+
+def tell(world: World, process: Process, lane: Lane, then: str) -> bool:
+    """Begin to tell drops. Return whether that is over already."""
+    lane.then = then
+    if process.teller:
+        lane.step = "lock"
+        process.queue += (lane.name,)
+        return False
+    known = process.claimant.known
+    known.forget_the_old(world.at())
+    may_tell = process.tell_at <= world.now
+    lane.expects = frozenset(_to_be_told(world, process)) if may_tell else frozenset()
+    process.teller = lane.name
+    lane.todo = tuple(known.untold)
+    return _tell_next(world, process, lane)
+
+
+def _to_be_told(world: World, process: Process) -> list[str]:
+    """Return the names of the tokens of whose drop the store has to hear now."""
+    facts = world.referee.facts
+    return [
+        name
+        for name, looks in process.knows.items()
+        if looks > 1 and facts[name].ends_at - world.now > ABOUT_TO_END
+    ]
+
+
+def _tell_next(world: World, process: Process, lane: Lane) -> bool:
+    known = process.claimant.known
+    while lane.todo:
+        if process.tell_at > world.now:
+            break
+        mark, *rest = lane.todo
+        lane.todo = tuple(rest)
+        if mark in known.untold:
+            lane.step = "tell"
+            send(world, process, lane, "drop", mark, known.left_of(mark, world.at()))
+            return False
+    end_telling(process, lane)
+    return True
+
+
+def end_telling(process: Process, lane: Lane) -> None:
+    """Let others tell drops."""
+    lane.todo = ()
+    process.teller = ""
+
+
+def told(world: World, process: Process, lane: Lane) -> bool:
+    """Hear that a drop was told. Return whether all are."""
+    call = hear(world, process, lane)
+    mark = str(call.args[0])
+    if call.reply is FAILED:
+        fails(world, process, "write")
+        process.tell_at = world.now + PACE
+        lane.expects = frozenset()
+    else:
+        process.claimant.known.was_told(mark, world.at())
+        process.told[name_of_mark(world, mark)] = world.now
+    return _tell_next(world, process, lane)
+
+
+def look(world: World, process: Process, lane: Lane, step: str) -> None:
+    """Begin to look."""
+    process.looks = min(process.looks + 1, 2)
+    asked = process.claimant.known.to_ask_about(world.at())
+    lane.step = step
+    lane.given = process.given
+    # What it was told a moment ago, the store need not show yet.
+    lane.knew = frozenset(
+        name
+        for name in process.knows
+        if process.told.get(name, -math.inf) + CONFIRM_AFTER <= world.now
+    )
+    send(world, process, lane, "look", *asked, asked=asked)
+
+
+def looked(world: World, process: Process, lane: Lane) -> tuple[Look, float] | None:
+    """Hear what a look has found, and when it was sent; None where it failed."""
+    call = hear(world, process, lane)
+    given, knew = lane.given, lane.knew
+    lane.given = lane.knew = lane.expects = frozenset()
+    if call.reply is FAILED:
+        fails(world, process, "read")
+        return None
+    works(process, "read")
+    assert isinstance(call.reply, Look)
+    assert call.asked is not None
+    dropped = process.claimant.see(call.reply, call.sent_at, call.asked, world.at())
+    names = {token.access_token for token in dropped}
+    _check(world, process, call, (given, knew), names)
+    if process.held is not None and process.held.access_token in names:
+        process.held = None
+    return call.reply, call.sent_at
+
+
+def _check(
+    world: World,
+    process: Process,
+    call: Call,
+    before: tuple[frozenset[str], frozenset[str]],
+    reported: set[str],
+) -> None:
+    """Check what a look reports, and note what the process knows from now on."""
+    facts, shown = world.referee.facts, call.shown
+    for name in reported:
+        held, fact = process.held, facts[name]
+        # One that was granted again to somebody else may be an old one here.
+        kept = world.referee.kept
+        is_newest = held is not None and held.access_token == name and held.sent_at == fact.sent_at
+        if fact.dropped_at is None and is_newest and kept and kept[:2] == (name, process.order):
+            raise BrokenPromiseError(2, f"a look reports {name}, which nobody has dropped")
+    process.given -= reported
+    if shown is not None:
+        _note(world, process, before, reported, shown)
+    else:
+        # An answer from before the store lost its drops; the process cannot tell.
+        assert isinstance(call.reply, Look)
+        for name in process.knows:
+            if mark_of_name(name) in call.reply.dead:
+                process.knows[name] = 0
+    for name in reported:
+        if facts[name].dropped_at is not None:
+            process.knows[name] = 0
+            process.told.pop(name, None)
+
+
+def _note(
+    world: World,
+    process: Process,
+    before: tuple[frozenset[str], frozenset[str]],
+    reported: set[str],
+    shown: tuple[frozenset[str], str | None],
+) -> None:
+    """Note what the process could have learned from a look."""
+    facts, (dead, stored), (given, knew) = world.referee.facts, shown, before
+    now = world.now
+    for name in (dead & given) - reported - process.knows.keys():
+        fact = facts[name]
+        # One that was granted again since the look was sent is newer than the drop.
+        if name in process.given and fact.dropped_at is not None and fact.ends_at > now:
+            raise BrokenPromiseError(2, f"a look of {process.name} does not report {name}")
+    learned = {name for name in dead if facts[name].dropped_at is not None}
+    process.seen_dead |= learned
+    for name in process.knows:
+        if name in dead:
+            process.knows[name] = 0
+        # A look that was sent before the drop was told says nothing about it.
+        elif process.knows[name] < 2 and name in knew:
+            process.knows[name] += 2 if name == stored else 1
+
+
+# The watch
+
+
+def watch(world: World, process: Process) -> None:
+    """Begin to look around."""
+    process.has_news = False
+    if tell(world, process, process.watching, "look"):
+        watch_on(world, process)
+
+
+def watch_on(world: World, process: Process) -> None:
+    """Go on once drops were told."""
+    lane = process.watching
+    if lane.then == "look":
+        look(world, process, lane, "look")
+    else:
+        wake(world, process)
+
+
+def watch_hears(world: World, process: Process) -> str:
+    """Hear the answer of a look."""
+    lane = process.watching
+    seen = looked(world, process, lane)
+    if seen is None:
+        process.has_news = True
+        lane.rest()
+        return "fails"
+    if lane.step == "look" and process.claimant.known.missing:
+        lane.step = "pause"
+        return "misses a drop"
+    if lane.step == "look again":
+        if tell(world, process, lane, "end"):
+            wake(world, process)
+    else:
+        wake(world, process)
+    return "looks"
+
+
+def look_again(world: World, process: Process) -> None:
+    """Look a second time, after a pause."""
+    look(world, process, process.watching, "look again")
+
+
+def wake(world: World, process: Process) -> None:
+    """Wake the question, if it waits for news."""
+    process.watching.rest()
+    if process.asking.step == "wait":
+        process.wait_until = world.now

@@ -1,0 +1,1 @@
+"""Programs that anyone can run to see a session endure; see "Endurance" in CONTRIBUTING.md."""

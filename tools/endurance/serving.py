@@ -1,0 +1,73 @@
+"""A token server in a process of its own, which tells in lines of JSON what happens.
+
+    python tools/endurance/serving.py PORT DELAY
+
+The lines: ``{"serves": URL}`` at first, ``{"asked": N}`` with each token request that has
+come in whole, and on SIGTERM, at the end, ``{"books": {...}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Message = MutableMapping[str, Any]
+
+
+def tell(**what: object) -> None:
+    """Write a line."""
+    print(json.dumps(what), flush=True)
+
+
+class TellingServer(TokenServer):
+    """A server that tells of each token request."""
+
+    asked = 0
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Serve one ASGI connection."""
+
+        async def receive_and_tell() -> Message:
+            message = await receive()
+            if scope.get("path") == "/oauth2/token" and not message.get("more_body"):
+                self.asked += 1
+                tell(asked=self.asked)
+            return message
+
+        await super().__call__(scope, receive_and_tell, send)
+
+
+async def main(port: int, delay: float) -> None:
+    """Serve until SIGTERM, each grant after a delay in seconds."""
+    server = TellingServer(FaultPlan(token_then=Fault(delay=delay)))
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with open_loopback(server, port=port) as url:
+            tell(serves=url)
+            async for _ in signals:
+                break
+    tell(
+        books={
+            "asked": server.asked,
+            "grants": server.grants,
+            "most_in_flight": server.most_in_flight,
+            "verdicts": server.verdicts,
+        }
+    )
+
+
+if __name__ == "__main__":
+    trio.run(main, int(sys.argv[1]), float(sys.argv[2]))

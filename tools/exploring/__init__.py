@@ -1,0 +1,1 @@
+"""What the explorations of pure machines have in common: `tools.lifecycle`, `tools.claimant`."""

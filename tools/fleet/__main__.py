@@ -1,0 +1,71 @@
+"""Simulate fleets: print what was counted, or hunt.
+
+    python -m tools.fleet [--write | --soak NUMBER [--first-seed NUMBER]]
+
+Without more, prints the tables of `docs/explanation/fleet.md`, each row with the seconds that it
+took. ``--write`` writes them there. ``--soak`` draws so many fleets, and has each judged; what
+breaks a claim is made small and printed, with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import sys
+import time
+
+from tests.drawing import draw_each
+
+from .draws import fleets
+from .page import PAGE, fill, rows
+from .referee import BrokenClaimError, run_fleet
+
+BATCH = 50
+"""Fleets of each seed."""
+
+
+def show() -> None:
+    """Print all rows."""
+    for make in rows().values():
+        began = time.monotonic()
+        print(f"{make()}  {time.monotonic() - began:.1f} s", flush=True)
+
+
+def soak(number: int, first_seed: int) -> int:
+    """Draw so many fleets, and have each judged."""
+    began = time.monotonic()
+    done = 0
+    for seed in itertools.count(first_seed):
+        if done >= number:
+            return 0
+        try:
+            draw_each(fleets(), run_fleet, seed=seed, count=BATCH, shrink=True)
+        except BrokenClaimError as broken:
+            print(f"fleets of seed {seed}: {broken}")
+            return 1
+        done += BATCH
+        print(f"seed {seed}: {done} fleets; {time.monotonic() - began:.0f} s", flush=True)
+    raise AssertionError
+
+
+def main() -> int:
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tools.fleet", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the page")
+    parser.add_argument("--soak", type=int, metavar="NUMBER", help="draw so many fleets")
+    parser.add_argument("--first-seed", type=int, default=0)
+    options = parser.parse_args()
+    # Warnings of what is made to fail would only hide an error of the runs.
+    logging.disable(logging.CRITICAL)
+    if options.soak is not None:
+        return soak(options.soak, options.first_seed)
+    if options.write:
+        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        show()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Peers that say anything: servers, stores and token managers, and what they cost."""
