@@ -75,9 +75,6 @@ def _decide(world: World, process: Process) -> str:
     if looked is None:
         return _without_store(world, process)
     seen, asked_at = looked
-    if process.claimant.known.missing and world.bounds.watch:
-        # The watch looks soon.
-        process.has_news = True
     question, claimant = process.question, process.claimant
     assert question is not None
     try:

@@ -95,9 +95,6 @@ class Questions:
             news, looks = self._watch.news(), self._link.looks
             await self._link.tell_drops()
             seen, asked_at = await self._link.look()
-            if self._claimant.known.missing:
-                # The second look, after which the store is told again.
-                self._watch.look_soon()
             decision = self._claimant.decide(question, seen, asked_at, moment())
             if isinstance(decision, Claim):
                 self._link.say(decision.trouble)
