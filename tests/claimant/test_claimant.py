@@ -41,7 +41,7 @@ def test_every_sequence_of_events_keeps_the_promises(part: str) -> None:
 
 
 def test_some_part_has_every_fault() -> None:
-    """No fault is left out, but the one after which nobody knows how old a token is."""
+    """Each fault is in a part, except the one after which no process can know a token's age."""
     kinds = {kind for bounds in all_parts().values() for kind in bounds.kinds}
     ends = {"continue", "outage ends", "copy"}
     users = {"tick", "do", "hear", "ask", "grant", "fail", "wake", "cancel", "drop"}

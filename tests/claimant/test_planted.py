@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 QUICK = (
     "a lease of another process is overlooked",
     "each failure is an answer",
-    "the store is not told of a drop",
+    "a drop is not written to the store",
 )
 
 

@@ -123,8 +123,7 @@ async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
         assert await refusal(store.look(NAME)) == "answers CLUSTERDOWN"
         with server.connect() as connection:
             connection.do("CLUSTER", "ADDSLOTS", *range(SLOTS))
-            while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # no server tells of it
-                await trio.sleep(0.01)
+        await is_whole(server)
         await round_trip(store)
         await round_trip(RedisStore(server.url))
 
