@@ -24,11 +24,14 @@ def source_path(module: str) -> Path:
     return ROOT.joinpath(PACKAGE, *packages, f"_{name}.py")
 
 
+def module_name(module: str) -> str:
+    """Return the name that a module is imported by."""
+    return ".".join(source_path(module).relative_to(ROOT).with_suffix("").parts)
+
+
 def load_from(module: str, source: str) -> None:
     """Let a module, not imported as yet, be imported from this source."""
-    path = source_path(module)
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    sys.meta_path.insert(0, _Finder(name, str(path), source))
+    sys.meta_path.insert(0, _Finder(module_name(module), str(source_path(module)), source))
 
 
 class _Source(importlib.machinery.SourceFileLoader):

@@ -42,6 +42,10 @@ class Mutant:
     lines: frozenset[int]
     is_in_body: bool
 
+    def key(self, module: str) -> str:
+        """Return what names this mutant among those of all modules."""
+        return f"{module} {self.place}: {self.change}"
+
 
 def _drop_statement(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
     if isinstance(node, cst.Expr | cst.Raise | cst.Del) or (

@@ -1,0 +1,158 @@
+"""Which tests run on mutants, and which of them reach a line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import coverage
+import pytest
+
+from .loading import module_name, source_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from .mutants import Mutant
+
+CORE = (
+    *("lifecycle", "rounds", "dropped", "session", "gate", "backoff", "token", "revocation"),
+    *("reporter", "nursery", "states", "auth", "flow", "body", "challenges", "origins"),
+    *("advice", "reading", "manager", "config", "secrets", "errors", "events", "misuse"),
+    *("logging", "wire_logs"),
+)
+STORES = tuple(
+    f"stores.{name}" for name in ("claimant", "known", "entry", "attempts", "questions", "shared")
+)
+
+# The others are of the command, the test kit and the pages.
+TESTS = [
+    *("tests/promises", "tests/unit", "tests/session", "tests/http", "tests/stores"),
+    *("tests/cancellation", "tests/tools/faults", "tests/tools/leaks/test_leaks.py"),
+    *("tests/tools/lifecycle", "tests/tools/claimant"),
+]
+OPTIONS = [
+    *("-x", "-q", "-n0", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0", "--tb=no"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+]
+AT_IMPORT = "import"
+ENOUGH = 40.0
+"""Seconds of tests after which a mutant is taken to have survived."""
+
+
+def options(*, everything: bool) -> list[str]:
+    """Return pytest's options: for the quick suite, or for slow tests as well."""
+    return [*OPTIONS, "-m", "not nightly" if everything else "not nightly and not slow", *TESTS]
+
+
+class Recorder:
+    """A plugin that notes which lines each test runs, and how long it takes."""
+
+    def __init__(self, modules: Iterable[str]) -> None:
+        self._files = {module: str(source_path(module)) for module in modules}
+        self._coverage = coverage.Coverage(
+            data_file=None, config_file=False, branch=False, include=[*self._files.values()]
+        )
+        self._seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        self._coverage.switch_context(item.nodeid)
+        begun = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            self._seconds[item.nodeid] = time.perf_counter() - begun
+            self._coverage.switch_context("")
+
+    def run(self, file: Path, *, everything: bool) -> int:
+        """Run all tests, and write what came of it."""
+        self._coverage.start()
+        self._coverage.switch_context(AT_IMPORT)
+        for module in self._files:
+            importlib.import_module(module_name(module))
+        self._coverage.switch_context("")
+        status = pytest.main(options(everything=everything), plugins=[self])
+        self._coverage.stop()
+        tests = [*self._seconds, AT_IMPORT]
+        place = {test: 1 << number for number, test in enumerate(tests)}
+        lines: dict[str, dict[int, str]] = {}
+        data = self._coverage.get_data()
+        for module, path in self._files.items():
+            reached = data.contexts_by_lineno(path)
+            lines[module] = {
+                line: hex(sum({place[test] for test in found if test in place}))
+                for line, found in reached.items()
+            }
+        file.write_text(json.dumps([self._seconds, tests, lines]))
+        return int(status)
+
+
+@attrs.frozen
+class Suite:
+    """What a run of all tests on the package as it is has shown.
+
+    Attributes:
+        seconds: of each test.
+        tests: all of them, and the import.
+        lines: by module and line, a bit for each test that runs it.
+        killers: the test that noticed a mutant before, by the mutant's key.
+    """
+
+    seconds: dict[str, float]
+    tests: list[str]
+    lines: dict[str, dict[str, str]]
+    killers: dict[str, str]
+
+    @classmethod
+    def read(cls, file: Path, killers: dict[str, str]) -> Suite:
+        seconds, tests, lines = json.loads(file.read_text())
+        return cls(seconds, tests, lines, killers)
+
+    def _reached_by(self, module: str, mutant: Mutant) -> set[str]:
+        lines = self.lines[module]
+        found = 0
+        for line in mutant.lines:
+            found |= int(lines.get(str(line), "0"), 16)
+        return {test for number, test in enumerate(self.tests) if found >> number & 1}
+
+    def is_for_tests_alone(self, module: str, mutant: Mutant) -> bool:
+        """Return whether a mutant is a body that has not been run when the tests begin."""
+        return mutant.is_in_body and AT_IMPORT not in self._reached_by(module, mutant)
+
+    def tests_of(self, module: str, mutant: Mutant) -> list[str]:
+        """Return the tests that can notice a mutant, the quick ones first.
+
+        Before them the one that noticed it the last time.
+        """
+        found = self._reached_by(module, mutant) - {AT_IMPORT}
+        killer = name_of(self.killers.get(mutant.key(module), ""))
+
+        def rank(test: str) -> tuple[bool, float, bool, float]:
+            seconds = self.seconds[test]
+            return name_of(test) != killer, seconds // 0.1, not is_own(module, test), seconds
+
+        # What is run at import, every test may notice.
+        chosen: list[str] = []
+        spent = 0.0
+        for test in sorted(found or self.seconds, key=rank):
+            if spent > ENOUGH:
+                break
+            chosen.append(test)
+            spent += self.seconds[test]
+        return chosen
+
+
+def is_own(module: str, test: str) -> bool:
+    """Return whether a test stands in the file of a module, or with the promises."""
+    name = module.rpartition(".")[2]
+    return f"/test_{name}.py" in test or test.startswith("tests/promises/")
+
+
+def name_of(test: str) -> str:
+    """Return the name of a test, which it keeps where it is moved to another file."""
+    return test.rpartition("::")[2]

@@ -1,0 +1,201 @@
+"""Tries one mutant after the other, each in a fork."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from .loading import PACKAGE, load_from, module_name
+from .suite import is_own, name_of, options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .mutants import Mutant
+    from .suite import Suite
+
+    Tell = Callable[[str, Mutant, str, str], None]
+
+SURVIVED, KILLED, TIMED_OUT, STILLBORN = "survived", "killed", "timed out", "stillborn"
+_STATUS = {
+    0: SURVIVED,
+    98: STILLBORN,
+    -signal.SIGALRM: TIMED_OUT,
+    -signal.SIGVTALRM: TIMED_OUT,
+}
+_UNFIT = 96
+
+
+def fork(work: Callable[[], int], *, silent: bool = True) -> int:
+    """Return the exit status of a piece of work in a fork."""
+    child = os.fork()
+    if child == 0:
+        status = 97
+        try:
+            if silent:
+                nothing = os.open(os.devnull, os.O_RDWR)
+                for descriptor in (0, 1, 2):
+                    os.dup2(nothing, descriptor)
+            status = work()
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == _UNFIT:
+        raise RuntimeError("a mutant could not be put in place")
+    return status
+
+
+def _limit(seconds: float) -> None:
+    """Have the kernel end this process if a test takes far longer than it should.
+
+    By its own time, and by the clock's, for a test that spins and for one that waits.
+    """
+    signal.setitimer(signal.ITIMER_VIRTUAL, 3.0 + 4.0 * seconds)
+    signal.setitimer(signal.ITIMER_REAL, 15.0 + 20.0 * seconds)
+
+
+@attrs.frozen
+class _Running:
+    """Says which test runs, also to the process that has forked this one."""
+
+    file: Path
+    suite: Suite
+
+    def begin(self, test: str) -> None:
+        self.file.write_text(test)
+        _limit(self.suite.seconds[test])
+
+    def last(self) -> str:
+        return self.file.read_text() if self.file.exists() else ""
+
+
+@attrs.frozen
+class Bodies:
+    """A plugin that runs the collected tests not once, but for each mutant of a function's body."""
+
+    suite: Suite
+    wanted: list[tuple[str, Mutant]]
+    running: _Running
+    tell: Tell
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        assert items.keys() == self.suite.seconds.keys()
+        for module, mutant in self.wanted:
+            status = fork(functools.partial(self._try, session, items, module, mutant))
+            self.tell(module, mutant, _STATUS.get(status, KILLED), self.running.last())
+        return True
+
+    def _try(
+        self, session: pytest.Session, items: dict[str, pytest.Item], module: str, mutant: Mutant
+    ) -> int:
+        try:
+            _put_in(module, mutant)
+        except BaseException:
+            return _UNFIT
+        tests = self.suite.tests_of(module, mutant)
+        for test, following in zip(tests, [*tests[1:], None], strict=True):
+            self.running.begin(test)
+            item = items[test]
+            item.config.hook.pytest_runtest_protocol(
+                item=item, nextitem=items[following] if following else None
+            )
+            if session.testsfailed:
+                return 1
+        return 0
+
+
+def _put_in(module: str, mutant: Mutant) -> None:
+    real = sys.modules[module_name(module)]
+    assert real.__file__ is not None
+    changed = types.ModuleType(real.__name__)
+    changed.__dict__.update(__file__=real.__file__, __package__=real.__package__)
+    # attrs looks for the module of a class there.
+    sys.modules[real.__name__] = changed
+    exec(compile(mutant.code, real.__file__, "exec", dont_inherit=True), changed.__dict__)
+    sys.modules[real.__name__] = real
+    _function(real, mutant.place).__code__ = _function(changed, mutant.place).__code__
+
+
+def _function(module: types.ModuleType, place: str) -> types.FunctionType:
+    found: Any = module
+    for name in place.split("."):
+        found = vars(found)[name]
+    if isinstance(found, property):
+        found = found.fget
+    found = getattr(found, "__func__", found)
+    # Of a context manager, its generator.
+    found = getattr(found, "__wrapped__", found)
+    assert isinstance(found, types.FunctionType)
+    return found
+
+
+@attrs.frozen
+class _Chosen:
+    """A plugin that leaves the tests that were chosen, in their order."""
+
+    tests: list[str]
+    running: _Running
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.running.begin(nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        order = {test: place for place, test in enumerate(self.tests)}
+        chosen = (item for item in items if item.nodeid in order)
+        items[:] = sorted(chosen, key=lambda item: order[item.nodeid])
+
+
+def try_bodies(
+    suite: Suite, wanted: list[tuple[str, Mutant]], tell: Tell, file: Path, *, everything: bool
+) -> int:
+    """Try what changes the body of a function: the tests are collected once."""
+    plugin = Bodies(suite, wanted, _Running(file, suite), tell)
+    return int(pytest.main(options(everything=everything), plugins=[plugin]))
+
+
+def try_anew(module: str, mutant: Mutant, suite: Suite, file: Path) -> tuple[str, str]:
+    """Try what is run when the package is imported, and return the outcome and the last test."""
+    running = _Running(file, suite)
+    tests = suite.tests_of(module, mutant)
+    killer = name_of(suite.killers.get(mutant.key(module), ""))
+    outcome = SURVIVED
+    # In goes: to collect one file takes no time.
+    goes = (
+        [test for test in tests if name_of(test) == killer],
+        [test for test in tests if is_own(module, test)],
+        [test for test in tests if not is_own(module, test)],
+    )
+    for chosen in goes:
+        if chosen and outcome == SURVIVED:
+            outcome = _try_tests(module, mutant, chosen, running)
+    return outcome, running.last()
+
+
+def _try_tests(module: str, mutant: Mutant, tests: list[str], running: _Running) -> str:
+    def work() -> int:
+        # For the imports, until the tests have limits of their own.
+        _limit(10.0)
+        load_from(module, mutant.code)
+        try:
+            importlib.import_module(PACKAGE)
+            importlib.import_module(module_name(module))
+        except BaseException:
+            return 98
+        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+        chosen = [one for one in options(everything=True) if not one.startswith("tests/")]
+        return int(pytest.main([*chosen, *files], plugins=[_Chosen(tests, running)]))
+
+    return _STATUS.get(fork(work), KILLED)
