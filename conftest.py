@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.sybil import SybilCollection
 
-from tests.blocks import every_block
+from tests.docs.blocks import every_block
 from trio_anon_session.testing import TokenServer, open_loopback
 
 if TYPE_CHECKING:

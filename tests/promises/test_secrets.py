@@ -17,8 +17,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.auth.kit import auth_of
 from tests.helpers import run_virtually, traceback_with_locals
+from tests.http.kit import auth_of
 from trio_anon_session import (
     AnonymousSession,
     ConfigError,

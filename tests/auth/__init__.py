@@ -1,1 +1,0 @@
-"""`SessionAuth`, beside `tests.test_auth`."""

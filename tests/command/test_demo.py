@@ -1,0 +1,422 @@
+"""The demonstration: what it shows, what it counts, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from click.testing import CliRunner
+from rich.console import Console
+
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    Closed,
+    Granted,
+    Invalidated,
+    RefreshFailed,
+    Revoked,
+    StateChanged,
+    TokenInfo,
+    TokenState,
+)
+from trio_anon_session._cli import cli
+from trio_anon_session._cli._scene import Scene, cause_trouble, work
+from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar
+from trio_anon_session._cli._wording import tell
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_anon_session import Event
+
+LIMIT = 60.0
+"""Seconds; what no subprocess of a test may outlive."""
+
+DEMO = [
+    *(sys.executable, "-m", "trio_anon_session", "demo"),
+    *("--seconds", "3", "--workers", "4", "--lifetime", "1"),
+]
+
+
+def plain_environ(**changes: str) -> dict[str, str]:
+    """Return the environment without what tells rich to draw otherwise."""
+    ours = {"FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"}
+    return {name: value for name, value in os.environ.items() if name not in ours} | changes
+
+
+def make_scene(session: AnonymousSession | None = None) -> Scene:
+    """Return a scene in which everything has gone well so far."""
+    session = session if session is not None else AnonymousSession(make_config())
+    view = View(0.0, 60.0)
+    view.session = session
+    scene = Scene(view, TokenServer(), served=10)
+    view.requests = scene.requests
+    return scene
+
+
+def figures(text: str) -> dict[str, str]:
+    """Return the rows of the summary by name."""
+    return dict(re.findall(r"^([a-z ]+?)  +(\d.*)$", text, re.MULTILINE))
+
+
+# The whole of it
+
+
+@pytest.mark.slow
+def test_piped() -> None:
+    """With its output piped, the demonstration prints plain lines, and every promise is kept."""
+    ended = subprocess.run(
+        DEMO,
+        env=plain_environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert "\x1b" not in ended.stdout
+    rows = figures(ended.stdout)
+    assert set(rows) == {
+        "requests served",
+        "refreshes",
+        "faults survived",
+        "getters held",
+        "met the revocation",
+        "refused",
+        "failed",
+    }
+    assert int(rows["requests served"]) > 0
+    assert int(rows["faults survived"]) > 0
+    assert (rows["refused"], rows["failed"]) == ("0", "0")
+    assert ended.stdout.endswith("every promise was kept\n")
+    for trouble in ("slow", "down", "back"):
+        assert f"~ the token endpoint is {trouble}" in ended.stdout.replace("becomes", "is")
+    assert "~ an administrator revokes the token" in ended.stdout
+
+
+@pytest.mark.slow
+def test_piped_where_only_ascii_can_be_printed() -> None:
+    """An output that cannot take the bars' characters costs the bars, not the demonstration."""
+    ended = subprocess.run(
+        [*DEMO[:4], "--seconds", "1", "--workers", "2"],
+        env=plain_environ(PYTHONIOENCODING="ascii"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_on_a_terminal() -> None:
+    """On a terminal the demonstration draws its panel, and ends well too."""
+    # Where there are no pseudo-terminals, there is no module either.
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    drawn = bytearray()
+    with subprocess.Popen(
+        DEMO,
+        env=plain_environ(TERM="xterm-256color", PYTHONIOENCODING="utf-8"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
+        try:
+            os.close(theirs)
+            while chunk := _read(ours):
+                drawn += chunk
+        finally:
+            limit.cancel()
+            process.kill()
+            os.close(ours)
+    text = drawn.decode()
+    assert process.returncode == 0, text
+    assert "every promise was kept" in text
+    for words in ("╭", "╯", "token's age", "requests", "FRESH", "of 3 s", "\x1b["):
+        assert words in text
+    # Restored: the cursor is shown again.
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l") > -1
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        # Linux says so where all others of a pseudo-terminal have closed it.
+        return b""
+
+
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_the_exit_code_is_what_came_out(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """The demonstration gets the flags, and its outcome is the exit code."""
+    asked: list[tuple[Any, ...]] = []
+
+    async def run_demo(*args: object) -> int:
+        asked.append(args)
+        return code
+
+    monkeypatch.setattr("trio_anon_session._cli._scene.run_demo", run_demo)
+    args = ["demo", "--seconds", "3", "--workers", "5", "--lifetime", "1.5"]
+    assert CliRunner().invoke(cli, args).exit_code == code
+    assert asked == [(3.0, 5, 1.5)]
+
+
+# age_bar
+
+
+async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
+    """The bar fills with the token's age; S and E stand where the boundaries are."""
+    config = make_config(stale_buffer=40.0, expired_buffer=20.0, refresh="on_request")
+    manager = FakeTokenManager(config, lifetime=100.0)
+    async with AnonymousSession(config, manager) as session:
+        start = trio.current_time()
+        assert age_bar(session, start, 10) == "··········"
+        await session.get_access_token()
+        for age, bar in (
+            (0.0, "█·····S·E·"),
+            (9.9, "█·····S·E·"),
+            (10.0, "██····S·E·"),
+            (59.9, "██████S·E·"),
+            (60.0, "██████S·E·"),
+            (75.0, "██████S█E·"),
+            (80.0, "██████S█E·"),
+            (95.0, "██████S█E█"),
+            (1000.0, "██████S█E█"),
+        ):
+            assert age_bar(session, start + age, 10) == bar
+        session.invalidate("token-1")
+        assert age_bar(session, start, 10) == "··········"
+
+
+@pytest.mark.parametrize(
+    ("stale_buffer", "expired_buffer", "bar"),
+    [
+        (0.0, 0.0, "█········E"),
+        (0.0, 25.0, "█······E··"),
+        (50.0, 0.0, "█····S···E"),
+    ],
+)
+async def test_bar_without_a_window(
+    autojump_clock: MockClock, stale_buffer: float, expired_buffer: float, bar: str
+) -> None:
+    """A boundary at the very end is inside the bar, and of two at one place E is shown."""
+    config = make_config(stale_buffer=stale_buffer, expired_buffer=expired_buffer)
+    manager = FakeTokenManager(config, lifetime=100.0)
+    async with AnonymousSession(config, manager) as session:
+        token = await session.exchange_token("x")
+        assert age_bar(session, token.sent_at, 10) == bar
+
+
+async def test_bar_of_a_token_that_has_lived(autojump_clock: MockClock) -> None:
+    """A token whose life began before the session's shows its whole age."""
+    config = make_config(stale_buffer=40.0, expired_buffer=20.0)
+    manager = FakeTokenManager(config)
+    now = trio.current_time()
+    manager.outcomes = [TokenInfo.from_answer("old", 100.0, now - 55.0, config)]
+    async with AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        assert age_bar(session, now, 10) == "██████S·E·"
+        assert len(age_bar(session, now)) == BAR_WIDTH
+
+
+# What is shown
+
+
+async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockClock) -> None:
+    """The plain line and the panel show state, age, requests and getters, in every state."""
+    config = make_config(refresh="on_request")
+    manager = FakeTokenManager(config)
+    async with AnonymousSession(config, manager) as session:
+        view = make_scene(session).view
+        view.began_at = trio.current_time()
+        view.events.extend(["first words", "[last] words"])
+        shown = []
+        for seconds in (0.0, 0.0, 3200.0, 500.0):
+            await trio.sleep(seconds)
+            drawn = io.StringIO()
+            console = Console(width=90, file=drawn)
+            console.print(view.panel())
+            panel = drawn.getvalue()
+            assert f"│ state           {session.state.name} " in panel
+            assert f"{age_bar(session, trio.current_time())} " in panel
+            assert "10 served, 0 failed" in panel
+            assert "first words" in panel
+            assert "[last] words" in panel
+            shown.append(view.line())
+            if session.token_info is None:
+                await session.get_access_token()
+    assert [line.split()[2] for line in shown] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
+    assert shown[2].startswith("3200.0 s  STALE   [█")
+    assert shown[2].endswith("]  served 10, failed 0, held 0, grants 1, failures survived 0")
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (Granted("0123abcd", 4.0, 3.5, 0.25), "+ token 0123abcd after 0.25 s, good for 3.5 s"),
+        (
+            RefreshFailed(
+                "Down: no answer",
+                1,
+                1,
+                0.5,
+                round_over=False,
+                latency=0.1,
+                kind="Down",
+                retryable=True,
+                status_code=503,
+            ),
+            "! attempt failed, next in 0.50 s: no answer",
+        ),
+        (Invalidated("0123abcd"), "- token 0123abcd was reported dead, and dropped"),
+        (
+            StateChanged(TokenState.STALE, TokenState.EXPIRED),
+            "- the token has expired; getters are held",
+        ),
+        (StateChanged(TokenState.FRESH, TokenState.STALE), None),
+        (Revoked("0123abcd", None), "- token 0123abcd was revoked"),
+        (Revoked("0123abcd", "down"), "! token 0123abcd was not revoked: down"),
+        (Closed(), None),
+    ],
+)
+def test_events_in_words(event: Event, told: str | None) -> None:
+    """What is news is told in one line, and what happens all the time is not."""
+    assert tell(event) == told
+
+
+# What is done, and counted
+
+
+async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
+    """The endpoint becomes slow, is down, is back; then the token is revoked."""
+    server = TokenServer()
+    async with open_test_session(server) as session, trio.open_nursery() as nursery:
+        start = trio.current_time()
+        scene = Scene(View(start), server)
+        token = await session.get_access_token()
+        nursery.start_soon(cause_trouble, scene, 100.0)
+        for moment, delay, status in ((30, 0.5, None), (50, 0.0, 502), (70, 0.0, None)):
+            await trio.sleep_until(start + moment)
+            later = server.faults.fault_of("token", 1000)
+            assert (later.delay, later.status) == (delay, status)
+        assert server.tokens[token].revoked_at is None
+    assert server.tokens[token].revoked_at == start + 75.0
+    assert list(scene.view.events) == [
+        " 25.0 s  ~ the token endpoint becomes slow",
+        " 45.0 s  ~ the token endpoint is down",
+        " 65.0 s  ~ the token endpoint is back",
+        " 75.0 s  ~ an administrator revokes the token",
+    ]
+
+
+async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
+    """A request is served, refused or failed, and counted as that; a worker goes on."""
+    server = TokenServer(FaultPlan(resource=[None, Fault(cut="before_headers"), Fault(status=403)]))
+    async with open_test_session(server) as session, trio.open_nursery() as nursery:
+        scene = Scene(View(trio.current_time()), server)
+        transport = httpx.ASGITransport(server)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", auth=session.auth()
+        ) as client:
+            nursery.start_soon(work, scene, client, 7)
+            await trio.sleep(10.0)
+            nursery.cancel_scope.cancel()
+    assert (scene.failed, scene.refused) == (1, 1)
+    # The request that failed had been looked at, and was good for the server.
+    assert scene.served == server.verdicts["good"] - 1
+    # Between two requests there are 0.05 to 0.15 s.
+    assert 60 <= scene.served <= 200
+    (line,) = scene.view.events
+    assert "! a request failed: RemoteProtocolError: Server disconnected" in line
+
+
+# How it ends
+
+
+def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """With requests served, and none refused or failed, every promise was kept."""
+    scene = make_scene()
+    scene.server.verdicts.update({"good": 10, "revoked": 3})
+    assert scene.sum_up() is True
+    out = capsys.readouterr().out
+    assert figures(out)["requests served"] == "10"
+    assert figures(out)["met the revocation"] == "3, each sent again with a new token"
+    assert out.endswith("every promise was kept\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "row", "figure"),
+    [
+        ({"failed": 1}, "failed", "1"),
+        ({"refused": 2}, "refused", "2"),
+        ({"served": 0}, "requests served", "0"),
+    ],
+)
+def test_summary_of_a_bad_run(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, Any], row: str, figure: str
+) -> None:
+    """One failure, one refusal, or nothing served is a broken promise."""
+    assert attrs.evolve(make_scene(), **changes).sum_up() is False
+    out = capsys.readouterr().out
+    assert figures(out)[row] == figure
+    assert out.endswith("a promise was broken\n")
+
+
+@pytest.mark.parametrize("verdict", ["expired", "unknown", "missing", "malformed"])
+def test_summary_of_a_token_that_was_refused(
+    capsys: pytest.CaptureFixture[str], verdict: str
+) -> None:
+    """A token that the server refuses, without having revoked it, is a broken promise."""
+    scene = make_scene()
+    scene.server.verdicts.update([verdict])  # type: ignore[list-item]
+    assert scene.refused_in_time == 1
+    assert scene.sum_up() is False
+    assert figures(capsys.readouterr().out)["refused"] == "1"
+
+
+# Its picture
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+
+
+@pytest.mark.slow
+def test_the_picture_is_of_this_demonstration() -> None:
+    """The picture in the documentation is what the demonstration draws, in any process."""
+    draw = "import demo; print(demo.draw(), end='')"
+    ended = subprocess.run(
+        [sys.executable, "-c", draw],
+        env=plain_environ(PYTHONPATH=str(PICTURES), PYTHONIOENCODING="utf-8", PYTHONHASHSEED="7"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT,
+        check=True,
+    )
+    committed = (PICTURES / "demo.svg").read_text(encoding="utf-8")
+    assert ended.stdout == committed, "python docs/pictures/demo.py draws it anew"
+    assert "every promise was kept" in committed
+    # Nothing is fetched for it, and it is no burden to a page.
+    assert not re.search(r"(href|src)=|url\(|@import|@font-face", committed)
+    assert len(committed.encode()) < 150_000

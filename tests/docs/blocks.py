@@ -1,0 +1,194 @@
+"""The code blocks of the README and of docs/, as tests.
+
+============  ===============================================================
+language      what is done with a block of it
+============  ===============================================================
+``python``    run, in one namespace for the whole page; one whose first line
+              names a file of ``examples/`` is compared with that file
+``text``      compared with what the last block of Python has printed
+``console``   each line behind ``$`` is run by bash, and what it prints is
+              compared with the lines below it, in which ``...`` is anything
+``sh``        run by bash, and has to succeed; of a line that begins with
+              ``pip install``, the extras have to exist
+``toml``      read
+============  ===============================================================
+
+A block of any other language fails: nothing on a page may be left unchecked. Directives, such as
+``{figure}``, are Sphinx's; those that hold code fail, too.
+
+    python -m tests.docs.blocks
+
+prints how many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sybil import Region
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sybil import Document, Example
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 60.0
+"""Seconds; what no block of commands may outlive."""
+_MARK = "\N{SYMBOL FOR END OF TEXT}"
+
+
+def run_python(example: Example) -> None:
+    """Run a block, or compare it with the file that its first line names."""
+    first, _, rest = example.parsed.partition("\n")
+    name = first.removeprefix("# ")
+    if name.startswith("examples/"):
+        quoted = rest.strip("\n")
+        assert quoted, f"nothing of {name} is quoted"
+        assert quoted in (ROOT / name).read_text(), f"{name} has changed"
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        PythonEvaluator()(example)
+    example.namespace["printed"] = printed.getvalue()
+
+
+def compare_with_printed(example: Example) -> None:
+    """Compare a block of text with what the last block of Python has printed."""
+    assert example.parsed.strip() == example.namespace["printed"].strip()
+
+
+def run_console(example: Example) -> None:
+    """Run the lines behind ``$`` in one shell, and compare what each of them prints."""
+    commands, expected = _read_console(example.parsed)
+    script = "\n".join(f"{command}\nprintf '{_MARK}'" for command in commands)
+    printed = _run_shell(script, example).split(_MARK)
+    for command, wanted, got in zip(commands, expected, printed, strict=False):
+        assert _matches(wanted, got), f"$ {command}\n{got}\nis not\n{wanted}"
+    assert len(printed) == len(commands) + 1, f"the shell ended early:\n{printed[-1]}"
+
+
+def run_sh(example: Example) -> None:
+    """Run a block that is to succeed; what pip installs is only looked up."""
+    lines = example.parsed.strip().splitlines()
+    installs = [line for line in lines if line.startswith("pip install ")]
+    for line in installs:
+        _check_extras(line)
+    rest = [line for line in lines if line not in installs]
+    if rest:
+        _run_shell("\n".join(["set -eu", *rest, f"printf '{_MARK}'"]), example, ends_with=_MARK)
+
+
+def read_toml(example: Example) -> None:
+    """Read a block of settings."""
+    tomllib.loads(example.parsed)
+
+
+RUNNERS: dict[str, Callable[[Example], None]] = {
+    "python": run_python,
+    "text": compare_with_printed,
+    "console": run_console,
+    "sh": run_sh,
+    "toml": read_toml,
+}
+
+
+def every_block(document: Document) -> Iterable[Region]:
+    """Find all blocks of a page but Sphinx's directives, each with what runs it."""
+    for region in FencedCodeBlockLexer(".*")(document):
+        language = region.lexemes["language"].strip()
+        if language.startswith("{") and "code" not in language:
+            continue
+        yield Region(
+            region.start, region.end, region.lexemes["source"], RUNNERS.get(language, refuse)
+        )
+
+
+def refuse(example: Example) -> None:
+    """Fail for a block that nothing here can check."""
+    raise AssertionError(f"no block may go unchecked; languages: {', '.join(RUNNERS)}")
+
+
+def _read_console(text: str) -> tuple[list[str], list[str]]:
+    commands: list[str] = []
+    printed: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            commands.append(line.removeprefix("$ "))
+            printed.append("")
+        elif line.startswith("> ") and not printed[-1]:
+            commands[-1] += "\n" + line.removeprefix("> ")
+        else:
+            printed[-1] += line + "\n"
+    return commands, printed
+
+
+def _matches(wanted: str, got: str) -> bool:
+    parts = wanted.strip().split("...")
+    # At the end of a line, colours and spaces that nobody sees are not compared.
+    seen = "\n".join(line.rstrip() for line in got.strip().splitlines())
+    return re.fullmatch(".*?".join(map(re.escape, parts)), seen, re.DOTALL) is not None
+
+
+def _run_shell(script: str, example: Example, ends_with: str = "") -> str:
+    """Run a script where the examples are at hand, and return all that it printed."""
+    folder: Path = example.namespace["examples_copy"]
+    output = folder / "output"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # A file and no pipe: something may be left in the background, and would hold it open.
+    with output.open("w") as file:
+        shell = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=folder,
+            env={**os.environ, "PATH": path, "COLUMNS": "80"},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            shell.wait(LIMIT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+    printed = output.read_text()
+    assert printed.endswith(ends_with), printed
+    return printed
+
+
+def _check_extras(line: str) -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        known = tomllib.load(file)["project"]["optional-dependencies"]
+    named = re.findall(r"\[([\w,-]+)\]", line)
+    unknown = {extra for group in named for extra in group.split(",")} - set(known)
+    assert not unknown, f"no such extra: {', '.join(sorted(unknown))}"
+
+
+def main() -> None:
+    """Print how many blocks there are, page by page."""
+    total: Counter[str] = Counter()
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        languages = re.findall(r"^ *```(\w+)\n", page.read_text(), re.MULTILINE)
+        total.update(languages)
+        told = ", ".join(f"{n} {language}" for language, n in Counter(languages).items())
+        print(f"{page.relative_to(ROOT)!s:<40}{told}")
+    told = ", ".join(f"{n} {language}" for language, n in total.items())
+    print(f"{total.total()} blocks: {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What is claimed is shown by tests that exist."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = Counter(
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^\s*(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+)
+
+
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md"])
+def test_pages_name_tests_that_exist(page: str) -> None:
+    """Each test that a page gives as proof is there, and no other has its name."""
+    named = re.findall(r"`(test_\w+)`", (ROOT / page).read_text())
+    assert len(named) >= 10
+    assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
+
+
+@pytest.mark.parametrize("promise", range(1, 23))
+def test_every_promise_has_a_test_with_its_number(promise: int) -> None:
+    """Each of the 22 promises can be run by its number."""
+    assert any(name.startswith(f"test_promise_{promise:02}_") for name in TESTS)

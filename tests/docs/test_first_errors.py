@@ -1,0 +1,254 @@
+"""The first errors, as a person meets them: a program, and the last line that it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+import trio
+import trustme
+
+from tests.ports import closed_port
+from tests.wire import Peer, answer, listening, read_request
+from trio_anon_session.testing import TokenServer, open_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    Environment = dict[str, str]
+    Surroundings = Callable[[Path], AbstractAsyncContextManager[Environment]]
+
+from contextlib import asynccontextmanager
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
+CREDENTIALS = {"BOX_CLIENT_ID": "my-app", "BOX_CLIENT_SECRET": "the-secret"}
+
+PROGRAM = """
+import trio
+from trio_anon_session import AnonymousSession, Config
+
+async def main():
+    config = Config.from_env().replace(max_retries=0)
+    async with AnonymousSession(config) as session:
+        print(await session.get_access_token())
+
+trio.run(main)
+"""
+ON_ASYNCIO = PROGRAM.replace("import trio\n", "import asyncio\n").replace(
+    "trio.run(main)", "asyncio.run(main())"
+)
+ON_ANYIO = PROGRAM.replace("import trio\n", "import anyio\n").replace("trio.run", "anyio.run")
+NOT_ENTERED = PROGRAM.replace(
+    "async with AnonymousSession(config) as session:", "session = AnonymousSession(config)"
+).replace("        print", "    print")
+ENTERED_TWICE = PROGRAM.replace("print(await session.get_access_token())", "pass") + (
+    "\nsession = AnonymousSession(Config.from_env())"
+    "\nasync def again():"
+    "\n    for _ in range(2):"
+    "\n        async with session: pass"
+    "\ntrio.run(again)"
+)
+AFTER_THE_BLOCK = PROGRAM.replace("        print", "        pass\n    print")
+
+
+WITHOUT_TOKEN = """
+import os, sys
+import httpx
+import trio
+from trio_anon_session import AnonymousSession, Config
+
+async def main():
+    async with AnonymousSession(Config.from_env()) as session:
+        async with httpx.AsyncClient(auth=session.auth()) as client:
+            response = await client.get(os.environ["API_URL"] + "/2.0/files/1")
+            sys.exit(response.status_code == 401)
+
+trio.run(main)
+"""
+
+
+@asynccontextmanager
+async def nothing(folder: Path) -> AsyncIterator[Environment]:
+    """Set no variable."""
+    yield {}
+
+
+@asynccontextmanager
+async def credentials(folder: Path) -> AsyncIterator[Environment]:
+    """Set the two variables that have to be there."""
+    yield CREDENTIALS
+
+
+@asynccontextmanager
+async def token_server(folder: Path) -> AsyncIterator[Environment]:
+    """Serve a token server that knows another secret."""
+    async with open_loopback(TokenServer()) as url:
+        yield CREDENTIALS | {"BOX_API_ROOT_URL": url, "BOX_CLIENT_ID": "test-client"}
+
+
+@asynccontextmanager
+async def other_server(folder: Path) -> AsyncIterator[Environment]:
+    """Serve an API, and set the token endpoint only."""
+    server = TokenServer()
+    async with open_loopback(server) as url:
+        yield CREDENTIALS | {"BOX_TOKEN_URL": f"{url}/oauth2/token", "API_URL": url}
+    assert (server.grants, len(server.presented)) == (0, 1)
+
+
+@asynccontextmanager
+async def box(
+    folder: Path, code: str, description: str, **subject: str
+) -> AsyncIterator[Environment]:
+    """Answer for https://api.box.com: a proxy for those outside, with a certificate of its own."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("api.box.com").configure_cert(context)
+    body = f'{{"error":"{code}","error_description":"{description}"}}'.encode()
+    peer = Peer(0, [answer(400, body, content_type="application/json")])
+
+    async def serve(stream: trio.SocketStream) -> None:
+        request = await read_request(stream)
+        assert request is not None
+        assert request.target == "api.box.com:443"
+        await stream.send_all(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await peer.serve(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
+
+    async with listening(serve) as port:
+        yield (
+            CREDENTIALS
+            | subject
+            | {
+                "HTTPS_PROXY": f"http://127.0.0.1:{port}",
+                "SSL_CERT_FILE": str(folder / "authority.pem"),
+            }
+        )
+    # The whole way there has been gone.
+    assert peer.requests
+
+
+@asynccontextmanager
+async def no_such_host(folder: Path) -> AsyncIterator[Environment]:
+    """Name a host that does not exist (RFC 6761 §6.4)."""
+    yield CREDENTIALS | {"BOX_API_ROOT_URL": "https://api.box.invalid"}
+
+
+@asynccontextmanager
+async def nobody_listens(folder: Path) -> AsyncIterator[Environment]:
+    """Name a port on which nobody listens."""
+    with closed_port() as port:
+        yield CREDENTIALS | {"BOX_API_ROOT_URL": f"http://127.0.0.1:{port}"}
+
+
+@asynccontextmanager
+async def unknown_authority(folder: Path) -> AsyncIterator[Environment]:
+    """Serve with a certificate that nobody trusts."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with trio.SSLStream(stream, context, server_side=True) as secured:
+            await secured.do_handshake()
+
+    async with listening(serve) as port:
+        yield CREDENTIALS | {"BOX_API_ROOT_URL": f"https://localhost:{port}"}
+
+
+@attrs.frozen
+class Case:
+    """Is a program and where it runs; the page's section of that title has what it prints."""
+
+    title: str
+    program: str = PROGRAM
+    around: Surroundings = credentials
+
+
+CASES = [
+    Case("A variable is missing", around=nothing),
+    Case("The secret is wrong", around=token_server),
+    Case(
+        "Box refuses the grant: invalid_client",
+        around=partial(
+            box, code="invalid_client", description="The client credentials are invalid"
+        ),
+    ),
+    Case(
+        "Box refuses the grant: unauthorized_client",
+        around=partial(
+            box,
+            code="unauthorized_client",
+            description="The grant type is unauthorized for this client_id",
+        ),
+    ),
+    Case("No network: the name is not found", around=no_such_host),
+    Case("No network: the connection is refused", around=nobody_listens),
+    Case("No network: the certificate is not trusted", around=unknown_authority),
+    Case("On asyncio", ON_ASYNCIO),
+    Case("On asyncio", ON_ANYIO),
+    Case("Without async with", NOT_ENTERED),
+    Case("Opened twice", ENTERED_TWICE),
+    Case("After the block", AFTER_THE_BLOCK),
+    Case("The API answers 401, and the request had no token", WITHOUT_TOKEN, other_server),
+]
+
+
+def shown_on_page() -> dict[str, list[str]]:
+    """Return the lines that each section of the page shows, by its title."""
+    sections = PAGE.read_text().split("\n## ")[1:]
+    return {
+        title: re.findall(r"^    (.*)$", section, re.MULTILINE)
+        for title, _, section in (section.partition("\n") for section in sections)
+    }
+
+
+async def lines_of(case: Case, folder: Path) -> list[str]:
+    """Run a program as a person does, and return the lines that it prints on stderr."""
+    file = folder / "program.py"
+    file.write_text(case.program)
+    async with case.around(folder) as environment:
+        with trio.fail_after(60.0):
+            done = await trio.run_process(
+                [sys.executable, file],
+                # What the machine sets is not to play a part; coverage's own may.
+                env={name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+                | environment,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                capture_stderr=True,
+                check=False,
+            )
+    assert done.returncode == 1
+    stderr = done.stderr.decode()
+    assert CREDENTIALS["BOX_CLIENT_SECRET"] not in stderr
+    return stderr.strip().splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=[f"{n} {case.title}" for n, case in enumerate(CASES)])
+async def test_first_error(case: Case, tmp_path: Path) -> None:
+    """The last line that a person sees is what the page shows of this slip."""
+    [shown] = shown_on_page()[case.title]
+    parts = map(re.escape, shown.split("..."))
+    lines = await lines_of(case, tmp_path)
+    first, printed = lines[0], lines[-1]
+    assert re.fullmatch(".*".join(parts), printed), printed
+    if "endpoint rejected" in printed or "could not be asked" in printed:
+        # Python prints the log's line, though nobody has set up a log.
+        assert first.startswith("no new token; next attempt in ")
+        assert first.endswith(printed.removeprefix("trio_anon_session."))
+
+
+def test_the_page_shows_all() -> None:
+    """Every section of the page that shows an error has a program that meets it."""
+    assert {title for title, lines in shown_on_page().items() if lines} == {
+        case.title for case in CASES
+    }

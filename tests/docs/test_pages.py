@@ -1,0 +1,99 @@
+"""What the pages name is there: our own names, and the tests that are given as proof."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import trio_anon_session as tas
+import trio_anon_session.stores
+
+from .test_claims import TESTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+NODE = DOCS / "migration" / "node-sdk.md"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+# What the Node SDK's users know, and will look for.
+OF_NODE = re.findall(
+    r"\w+",
+    """
+    clientID clientSecret apiRootURL uploadAPIRootURL authorizeRootURL apiVersion expiredBufferMS
+    staleBufferMS numMaxRetries retryIntervalMS retryStrategy uploadRequestTimeoutMS proxy request
+    analyticsClient enterpriseID iterators appAuth getPreconfiguredInstance extend
+    getAnonymousClient getAccessToken revokeTokens exchangeToken getTokensClientCredentialsGrant
+    isAccessTokenValid TokenRequestOptions ip TokenStore accessToken accessTokenTTLMS acquiredAtMS
+    refreshToken statusCode response authExpired maxRetriesExceeded error numRetryAttempts
+    totalElapsedTimeMS
+    """,
+)
+
+
+def table_rows() -> list[list[str]]:
+    """Return the cells of all rows of the tables on the Node SDK's page."""
+    lines = [line for line in NODE.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+OURS = sorted(
+    {
+        name
+        for row in table_rows()
+        for cell in row[1:]
+        for name in re.findall(r"`([A-Z]\w+(?:\.\w+)?)`", cell)
+        if name not in ("Error", "None") and not name.isupper()
+    }
+)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_name_beside_the_node_sdk_exists(name: str) -> None:
+    """Each name of ours in the tables is public, and is what it is said to be a part of."""
+    first, _, rest = name.partition(".")
+    [home] = [module for module in (tas, tas.stores) if first in module.__all__]
+    found = getattr(home, first)
+    if rest:
+        assert not rest.startswith("_")
+        assert hasattr(found, rest)
+
+
+@pytest.mark.parametrize("name", OF_NODE)
+def test_a_name_of_the_node_sdk_is_on_the_page(name: str) -> None:
+    """Each name that the SDK's users look for has a row."""
+    firsts = [row[0] for row in table_rows()]
+    assert any(re.search(rf"\b{name}\b", first) for first in firsts)
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ("expiredBufferMS", "expired_buffer"),
+        ("staleBufferMS", "stale_buffer"),
+        ("numMaxRetries", "max_retries"),
+        ("retryIntervalMS", "retry_interval"),
+    ],
+)
+def test_defaults_beside_the_node_sdk(row: str, field: str) -> None:
+    """The defaults that the table gives are ours."""
+    [ours] = [cells[1] for cells in table_rows() if cells[0].startswith(f"`{row}`: ")]
+    told = re.fullmatch(rf"`Config\.{field}`: (\d+)(?: s)?", ours)
+    assert told is not None
+    assert float(told[1]) == getattr(tas.Config(client_id="id", client_secret="s"), field)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
+def test_tests_that_pages_name(page: Path) -> None:
+    """Each test that a page gives as proof is there, and no other has its name."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
+
+
+def test_the_user_of_the_server_is_the_one_that_is_tested() -> None:
+    """The page makes the user that the docstring makes, which other tests try out."""
+    page = (DOCS / "how-to" / "fleet.md").read_text()
+    docstring = tas.stores.RedisStore.__doc__ or ""
+    made = [re.findall(r"^ +(ACL SETUSER .*)$", text, re.MULTILINE) for text in (page, docstring)]
+    assert made[0] == made[1] != []

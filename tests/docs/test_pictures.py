@@ -1,0 +1,69 @@
+"""The pictures in docs/pictures: each is what its program draws from the code's own functions."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from trio_anon_session import Config
+
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
+NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
+    """Return the module that draws a picture; it finds what lies beside it, as when it is run."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_what_its_program_draws(program: Any, name: str) -> None:
+    """Nobody has to remember to draw a picture again: this test does, each time."""
+    assert (FOLDER / f"{name}.svg").read_text() == program.draw(), (
+        f"it is another picture now: run 'python docs/pictures/{name}.py', and look at it"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_told_in_words(name: str) -> None:
+    """Who cannot see a picture hears its title and its description."""
+    root = ElementTree.fromstring((FOLDER / f"{name}.svg").read_text())
+    assert root.get("role") == "img"
+    assert all(root.findtext(f"{SVG}{part}") for part in ("title", "desc"))
+
+
+def test_every_picture_has_its_program() -> None:
+    """No picture is drawn by hand."""
+    assert [path.stem for path in sorted(FOLDER.glob("*.svg"))] == NAMES
+
+
+@pytest.mark.parametrize("name", ["states", "token_life"])
+@pytest.mark.parametrize(
+    ("change", "was", "becomes"),
+    [
+        ({"stale_buffer": 300.0}, ">50 min<", ">55 min<"),
+        ({"expired_buffer": 60.0}, ">59 min 30 s<", ">59 min<"),
+    ],
+)
+def test_another_default_makes_another_picture(
+    program: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    was: str,
+    becomes: str,
+) -> None:
+    """Boundaries come from the settings and from what the code makes of them."""
+    assert was in program.draw()
+    monkeypatch.setattr(program, "Config", functools.partial(Config, **change))
+    picture = program.draw()
+    assert was not in picture
+    assert becomes in picture

@@ -1,0 +1,249 @@
+"""A request without a token is not silent: the log and the response say why."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.helpers import FakeTokenManager, make_config
+from tests.http.kit import Recorder, auth_of, client_of
+from trio_anon_session import AnonymousSession
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from types import ModuleType
+
+    from trio.testing import MockClock
+
+TOKEN_NOT_SENT = "trio_anon_session.token_not_sent"
+DEFAULTS = "https://api.box.com and https://upload.box.com"
+ELSEWHERE = "https://api.example"
+
+
+@asynccontextmanager
+async def open_client(
+    http: ModuleType, origins: Iterable[str] | None = None, *answers: Any, **settings: Any
+) -> AsyncIterator[tuple[AnonymousSession, Any]]:
+    """Open a session with its default API root, and a client that reaches every host."""
+    config = make_config(token_url="https://login.example/token")
+    async with (
+        AnonymousSession(config, FakeTokenManager(config)) as session,
+        client_of(
+            http, auth_of(http, session, origins), Recorder(http, *answers), **settings
+        ) as client,
+    ):
+        yield session, client
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the texts of all warnings, which are all of this library's logger."""
+    records = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert {record.name for record in records} <= {"trio_anon_session"}
+    assert {record.levelname for record in records} <= {"WARNING"}
+    return [record.getMessage() for record in records]
+
+
+async def test_a_request_without_a_token_is_logged(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names the origin, the allowed ones, and the settings; the response the reason."""
+    async with open_client(http, None, http.Response(401)) as (session, client):
+        answer = await client.get(f"{ELSEWHERE}/2.0/files/1")
+        assert session.statistics().grants == 0
+
+    assert (answer.status_code, answer.request.headers.get("Authorization")) == (401, None)
+    assert warnings_in(caplog) == [
+        "no token for a request to https://api.example: SessionAuth sends the token only to "
+        f"{DEFAULTS}. If https://api.example is to get the token, set api_root_url "
+        "(BOX_API_ROOT_URL) to it, or name it in session.auth(origins=[...])."
+    ]
+    assert answer.extensions[TOKEN_NOT_SENT] == (
+        "https://api.example is not an allowed origin: SessionAuth sends the token only to "
+        f"{DEFAULTS}"
+    )
+
+
+async def test_with_origins_of_your_own(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If origins were named, the setting to change is these."""
+    async with open_client(http, ["https://[2001:DB8::1]:8443"]) as (_, client):
+        await client.get(ELSEWHERE)
+    [text] = warnings_in(caplog)
+    assert "only to https://[2001:db8::1]:8443. " in text
+    assert "session.auth(origins=[...])" in text
+    assert "api_root_url" not in text
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "only to no origin."),
+        (1, "only to https://a0.example."),
+        (2, "only to https://a0.example and https://a1.example."),
+        (5, "https://a3.example and https://a4.example."),
+        (900, "https://a100.example, https://a101.example and 895 more."),
+    ],
+)
+async def test_the_allowed_origins_are_listed(
+    http: ModuleType,
+    count: int,
+    words: str,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A long list of allowed origins is cut."""
+    origins = [f"https://a{number}.example" for number in range(count)]
+    async with open_client(http, origins) as (_, client):
+        await client.get(ELSEWHERE)
+    [text] = warnings_in(caplog)
+    assert words in text
+    assert len(text) < 500
+
+
+async def test_a_warning_comes_once_per_origin(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each origin is logged once, however it is spelled; each response has the reason."""
+    urls = [ELSEWHERE, "https://API.example:443/b?c=d", "https://api.example:8443", ELSEWHERE]
+    async with open_client(http) as (session, client):
+        answers = [await client.get(url) for url in urls]
+        assert len(warnings_in(caplog)) == 2
+        # Another auth has a memory of its own.
+        await client.get(ELSEWHERE, auth=auth_of(http, session))
+        assert len(warnings_in(caplog)) == 3
+    assert all(TOKEN_NOT_SENT in answer.extensions for answer in answers)
+
+
+async def test_a_hundred_origins_are_logged_at_most(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that calls hosts without end fills neither the log nor the memory."""
+    async with open_client(http) as (_, client):
+        for number in range(150):
+            answer = await client.get(f"https://a{number}.example")
+            assert f"a{number}.example" in answer.extensions[TOKEN_NOT_SENT]
+    assert len(warnings_in(caplog)) == 100
+
+
+async def test_a_request_with_a_token_says_nothing(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request to an allowed origin has no reason, and no warning."""
+    async with open_client(http) as (_, client):
+        answer = await client.get("https://api.box.com/2.0/files/1")
+    assert TOKEN_NOT_SENT not in answer.extensions
+    assert warnings_in(caplog) == []
+
+
+async def test_credentials_of_your_own_are_no_slip(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request with its own Authorization header is not logged; the response has the reason."""
+    async with open_client(http) as (_, client):
+        answer = await client.get(ELSEWHERE, headers={"Authorization": "Basic mine"})
+        assert warnings_in(caplog) == []
+        assert TOKEN_NOT_SENT in answer.extensions
+        await client.get(ELSEWHERE)
+        assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:hunter2@api.example/hunter2?a=hunter2#hunter2", "https://api.example"),
+        ("http://api.box.com/hunter2", "http://api.box.com"),
+        ("ftp://me:hunter2@files.example/hunter2", "ftp://files.example"),
+        ("wss://api.box.com/", "wss://api.box.com"),
+        ("mailto:hunter2@example.org", "a URL without a host"),
+        ("data:,hunter2", "a URL without a host"),
+        ("https:hunter2", "a URL without a host"),
+        ("https://[v1.hunter]/", None),
+        ("http://1.2.3.4.5/", "http://1.2.3.4.5"),
+        ("https://a%0ab.example/", "https://a%0ab.example"),
+        ("https://bücher.example:99999/", "https://xn--bcher-kva.example:99999"),
+        (f"https://{'a.' * 2000}example/", f"https://{'a.' * 146}..."),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+async def test_strange_urls(
+    http: ModuleType,
+    url: str,
+    shown: str | None,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No URL makes the auth raise, and no user, password, path or query is shown."""
+    sent: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        sent.append(request)
+        return http.Response(200)
+
+    async with open_client(http) as (session, _):
+        try:
+            request = http.Request("GET", url)
+        except http.InvalidURL:
+            return
+        async with http.AsyncClient(
+            auth=auth_of(http, session), transport=http.MockTransport(answer)
+        ) as client:
+            response = await client.send(request)
+    [text] = warnings_in(caplog)
+    reason = response.extensions[TOKEN_NOT_SENT]
+    assert sent[0].headers.get("Authorization") is None
+    assert shown is not None
+    assert text.startswith(f"no token for a request to {shown}: SessionAuth sends the token only ")
+    assert reason.startswith(f"{shown} is not an allowed origin: SessionAuth sends the token only ")
+    assert "hunter2" not in text + reason
+    is_https = shown.startswith("https://")
+    assert ("api_root_url" in text) == is_https
+    assert ("Use an https URL" in text) == (not is_https)
+
+
+class Broken(logging.Filter):
+    """A filter that cannot do its work."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+
+async def test_a_broken_log_does_not_fail_the_request(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """A filter that raises costs the warning, and not the request."""
+    logger = logging.getLogger("trio_anon_session")
+    broken = Broken()
+    dead = http.Response(401, headers={"WWW-Authenticate": "Bearer error=invalid_token"})
+
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"1,2,3"
+
+    async with open_client(http, None, http.Response(401), dead) as (_, client):
+        logger.addFilter(broken)
+        try:
+            answer = await client.get(ELSEWHERE)
+            upload = await client.post("https://api.box.com/2.0/files/content", content=rows())
+        finally:
+            logger.removeFilter(broken)
+    assert TOKEN_NOT_SENT in answer.extensions
+    assert "trio_anon_session.not_replayed" in upload.extensions
+
+
+async def test_a_redirect_that_loses_the_token_says_so(
+    http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The 401 after a redirect to another origin has the reason; a redirect is no slip to log."""
+    moved = http.Response(302, headers={"Location": f"{ELSEWHERE}/b"})
+    async with open_client(http, None, moved, http.Response(401), follow_redirects=True) as (
+        session,
+        client,
+    ):
+        answer = await client.get("https://api.box.com/a")
+        assert session.statistics().invalidations == 0
+    assert (answer.status_code, str(answer.url)) == (401, f"{ELSEWHERE}/b")
+    assert answer.extensions[TOKEN_NOT_SENT].startswith("the token was removed from the request")
+    assert warnings_in(caplog) == []

@@ -1,0 +1,448 @@
+"""Promise 22 with drawn URLs and redirects: the token goes to the allowed origins alone.
+
+Two oracles that know nothing of httpx or of this library decide what may be: urllib reads the
+URL as it was given, and the table `ORIGINS`, written by hand, says which target each allowed
+origin means. A transport sees where httpx goes in truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import httpx2
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from tests.helpers import FakeTokenManager, make_config, run_virtually
+from tests.http.kit import auth_of
+from trio_anon_session import AnonymousSession, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from trio.testing import MockClock
+
+TOKEN = "token-"
+Target = tuple[str, str, int]
+PORTS = {"https": 443, "http": 80}
+
+# No http origin with port 80 here, for httpx keeps the token on its way to https:
+# see test_promise_22_from_http_to_https_on_loopback_the_token_is_kept.
+ORIGINS: dict[str, Target] = {
+    "https://api.box.com": ("https", "api.box.com", 443),
+    "HTTPS://Upload.Box.COM:443/": ("https", "upload.box.com", 443),
+    "https://files.example:8443": ("https", "files.example", 8443),
+    "https://dotted.example.": ("https", "dotted.example.", 443),
+    "https://münchen.example": ("https", "xn--mnchen-3ya.example", 443),
+    "https://192.0.2.7": ("https", "192.0.2.7", 443),
+    "https://[2001:DB8:0:0::1]": ("https", "[20010db8000000000000000000000001]", 443),
+    "http://127.0.0.1:8080": ("http", "127.0.0.1", 8080),
+    "http://[::1]:9000": ("http", "[00000000000000000000000000000001]", 9000),
+    "http://localhost:8080": ("http", "localhost", 8080),
+}
+
+
+def by_hand(scheme: str, host: str, port: int | None) -> Target:
+    """Return a target in one spelling."""
+    # urllib leaves the case of what follows a percent sign, as it may be a zone.
+    host = host.lower()
+    if ":" in host:
+        with contextlib.suppress(OSError):
+            host = f"[{socket.inet_pton(socket.AF_INET6, host).hex()}]"
+    return scheme, host, port or PORTS.get(scheme, 0)
+
+
+def as_urllib_reads(url: str) -> Target | None:
+    """Return where a URL leads, by the standard library; None where that reads none of it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Newer Pythons want no bracket in front of an @.
+        return None
+    return by_hand(parts.scheme, parts.hostname or "", parts.port)
+
+
+class Web(httpx.AsyncBaseTransport):
+    """A transport to which every host is one that answers as told, in the end with 200."""
+
+    def __init__(self, http: ModuleType, *answers: Any) -> None:
+        self.http = http
+        self.answers = list(answers)
+        self.sent: list[tuple[Target, httpx.Request]] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Note where a request goes, by what httpx' own transport goes by."""
+        url = request.url
+        target = by_hand(url.raw_scheme.decode(), url.raw_host.decode(), url.port)
+        self.sent.append((target, request))
+        answer: httpx.Response = self.answers.pop(0) if self.answers else self.http.Response(200)
+        return answer
+
+    @property
+    def told_token(self) -> list[bool]:
+        """Whether each request had the token anywhere."""
+        return [TOKEN in f"{request.url} {request.headers.raw!r}" for _target, request in self.sent]
+
+
+async def send(
+    web: Web, origins: Iterable[str] | None, url: str, *, method: str = "GET", **settings: Any
+) -> Any:
+    """Send a request with the auth of a session."""
+    config = make_config()
+    async with (
+        AnonymousSession(config, FakeTokenManager(config)) as session,
+        web.http.AsyncClient(
+            transport=web, auth=auth_of(web.http, session, origins), **settings
+        ) as client,
+    ):
+        return await client.request(method, url)
+
+
+# URLs that lead to an allowed origin, or nearly
+
+libraries = st.sampled_from([httpx, httpx2])
+
+HOSTS = [
+    *(urlsplit(origin).netloc.rpartition("@")[2] for origin in ORIGINS),
+    "api.box.com",
+    "api.box.com.",
+    "upload.box.com",
+    "files.example",
+    "dotted.example",
+    "xn--mnchen-3ya.example",
+    "box.com",
+    "api-box.com",
+    "apiXbox.com",
+    "evil-api.box.com",
+    "api.box.com.evil.example",
+    "api.box.com%00.evil.example",
+    "api%2ebox.com",
+    "*.box.com",
+    "evil.example",
+    "127.0.0.1",
+    "127.1",
+    "0x7f.1",
+    "2130706433",
+    "localhost",
+    "localhost.",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::1%25lo]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[2001:db8::1]",
+    "[2001:0DB8::0001]",
+    "[2001:db8::2]",
+]
+USERS = ["", "user@", "user:password@", "api.box.com@", "api.box.com:443@", "evil.example\\@"]
+TAILS = [
+    "",
+    "/",
+    "/2.0/files/1",
+    "?a=https://api.box.com",
+    "#@api.box.com",
+    "?@api.box.com/",
+    "/@api.box.com",
+    "\\@api.box.com",
+    "@api.box.com/",
+    "%2f@api.box.com/",
+]
+
+
+@st.composite
+def urls(draw: st.DrawFn) -> str:
+    """Draw a URL that is near an allowed one, in any mix of cases."""
+    host = draw(st.sampled_from(HOSTS))
+    has_port = host.rpartition("]")[2].count(":") == 1
+    port = "" if has_port else draw(st.sampled_from(["", ":443", ":0443", ":", ":80", ":8443"]))
+    host = draw(st.sampled_from([host, host.upper(), host.swapcase()]))
+    scheme = draw(st.sampled_from(["https", "https", "https", "http", "HTTPS", "Http"]))
+    return f"{scheme}://{draw(st.sampled_from(USERS))}{host}{port}{draw(st.sampled_from(TAILS))}"
+
+
+origin_sets = st.sets(st.sampled_from(sorted(ORIGINS)))
+
+
+@given(http=libraries, url=urls(), origins=origin_sets)
+@example(http=httpx, url="https://upload.box.com/", origins={"HTTPS://Upload.Box.COM:443/"})
+@example(http=httpx2, url="https://upload.box.com/", origins={"HTTPS://Upload.Box.COM:443/"})
+@example(http=httpx, url="HTTP://localhost:80/", origins={"http://localhost"})
+@example(http=httpx2, url="HTTP://localhost:80/", origins={"http://localhost"})
+@example(http=httpx, url="https://[2001:db8::1]/", origins={"https://[2001:DB8:0:0::1]"})
+@example(http=httpx2, url="https://[2001:db8::1]/", origins={"https://[2001:DB8:0:0::1]"})
+def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
+    http: ModuleType, url: str, origins: set[str]
+) -> None:
+    """A request carries the token exactly if it goes to an allowed origin, however it is spelt."""
+    web = Web(http)
+    try:
+        run_virtually(send, web, origins, url)
+    except http.InvalidURL:
+        # It goes nowhere.
+        assert web.sent == []
+        return
+    [(target, request)] = web.sent
+    if url.isascii():
+        assert as_urllib_reads(url) in (target, None)
+    assert as_urllib_reads(str(request.url)) in (target, None)
+    allowed = {ORIGINS.get(origin, ("http", "localhost", 80)) for origin in origins}
+    assert web.told_token == [target in allowed]
+
+
+def near(origin: str) -> st.SearchStrategy[str]:
+    """Draw what leads to an origin, or nearly."""
+    return st.one_of(st.just(origin), urls())
+
+
+@given(
+    http=libraries,
+    chain=st.lists(st.sampled_from(sorted(ORIGINS)).flatmap(near), min_size=2, max_size=6),
+    statuses=st.lists(st.sampled_from([301, 302, 303, 307, 308]), min_size=5, max_size=5),
+    origins=origin_sets,
+    method=st.sampled_from(["GET", "POST"]),
+    ends_dead=st.booleans(),
+    path=st.sampled_from(["", "/elsewhere"]),
+)
+def test_promise_22_no_redirect_takes_the_token_elsewhere(
+    http: ModuleType,
+    chain: list[str],
+    statuses: list[int],
+    origins: set[str],
+    method: str,
+    ends_dead: bool,
+    path: str,
+) -> None:
+    """Whatever redirects follow on each other, no other origin is ever told the token."""
+    answers = [
+        http.Response(status, headers=[(b"Location", (url + path).encode())])
+        for url, status in zip(chain[1:], statuses, strict=False)
+    ]
+    if ends_dead:
+        answers.append(http.Response(401))
+    web = Web(http, *answers)
+    # A URL that cannot be, or that httpx cannot compare with another.
+    with contextlib.suppress(http.InvalidURL, http.RequestError, UnicodeError):
+        follow = functools.partial(send, method=method, follow_redirects=True)
+        run_virtually(follow, web, origins, chain[0])
+    assume(web.sent)
+    allowed = {ORIGINS[origin] for origin in origins}
+    for (target, _), told in zip(web.sent, web.told_token, strict=True):
+        assert target in allowed or not told
+    # Nor is it lost at home.
+    home = web.sent[0][0]
+    targets = [target for target, _ in web.sent[: len(chain)]]
+    if home in allowed and set(targets) == {home}:
+        assert all(web.told_token)
+
+
+@given(http=libraries, first=urls(), second=urls(), origins=origin_sets)
+def test_promise_22_no_redirect_by_hand_takes_it_either(
+    http: ModuleType, first: str, second: str, origins: set[str]
+) -> None:
+    """Nor is it told by one who sends the next request of a redirect himself."""
+    web = Web(http, http.Response(307, headers=[(b"Location", second.encode())]))
+
+    async def main() -> None:
+        config = make_config()
+        async with (
+            AnonymousSession(config, FakeTokenManager(config)) as session,
+            http.AsyncClient(transport=web, auth=auth_of(http, session, origins)) as client,
+        ):
+            response = await client.get(first)
+            assert response.next_request is not None
+            await client.send(response.next_request)
+
+    with contextlib.suppress(http.InvalidURL, http.RequestError, UnicodeError):
+        run_virtually(main)
+    allowed = {ORIGINS[origin] for origin in origins}
+    assert web.told_token == [target in allowed for target, _ in web.sent]
+
+
+async def test_promise_22_a_request_that_is_sent_again_elsewhere(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """A request whose URL is changed, and that is sent again, goes without the token."""
+    sent: list[str | None] = []
+
+    def answer(request: Any) -> Any:
+        sent.append(request.headers.get("Authorization"))
+        return http.Response(200)
+
+    config = make_config()
+    async with (
+        AnonymousSession(config, FakeTokenManager(config)) as session,
+        http.AsyncClient(
+            transport=http.MockTransport(answer), auth=auth_of(http, session)
+        ) as client,
+    ):
+        request = client.build_request("GET", "https://api.box.com/a")
+        await client.send(request)
+        request.url = http.URL("https://evil.example/a")
+        await client.send(request)
+        assert "token-1" not in repr(request.extensions)
+        request.headers["Authorization"] = "Basic mine"
+        await client.send(request)
+        request.url = http.URL("https://api.box.com/b")
+        await client.send(request)
+    assert sent == ["Bearer token-1", None, "Basic mine", "Bearer token-1"]
+
+
+# What httpx does on the way
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "keeps"),
+    [
+        ("http://localhost/a", "https://localhost/b", True),
+        ("http://localhost:80/a", "https://localhost:443/b", True),
+        ("http://127.0.0.1/a", "https://127.0.0.1/b", True),
+        ("http://[::1]/a", "https://[::1]/b", True),
+        ("http://localhost/a", "https://localhost:8443/b", False),
+        ("http://localhost:8080/a", "https://localhost/b", False),
+        ("http://localhost/a", "https://127.0.0.1/b", False),
+        ("http://localhost/a", "https://localhost./b", False),
+        ("http://localhost/a", "http://localhost:8080/b", False),
+        ("https://api.box.com/a", "http://api.box.com/b", False),
+    ],
+)
+async def test_promise_22_from_http_to_https_on_loopback_the_token_is_kept(
+    http: ModuleType, autojump_clock: MockClock, first: str, second: str, keeps: bool
+) -> None:
+    """From http to https of one loopback host, default ports both, httpx itself keeps the token.
+
+    That is left to httpx: the token stays on this machine, in better keeping than before.
+    """
+    web = Web(http, http.Response(302, headers={"Location": second}))
+    plain = ["http://localhost", "http://localhost:8080", "http://127.0.0.1", "http://[::1]"]
+    await send(web, ["https://api.box.com", *plain], first, follow_redirects=True)
+    assert web.told_token == [True, keeps]
+
+
+async def test_between_allowed_origins(http: ModuleType, autojump_clock: MockClock) -> None:
+    """From one allowed origin to another the token does not go along, nor back."""
+    api, upload = "https://api.box.com/a", "https://upload.box.com/b"
+    web = Web(http, *(http.Response(307, headers={"Location": to}) for to in (upload, api)))
+    await send(web, None, api, follow_redirects=True)
+    assert [target[1] for target, _ in web.sent] == ["api.box.com", "upload.box.com", "api.box.com"]
+    assert web.told_token == [True, False, False]
+
+
+# Names in other alphabets
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://münchen.example/", "xn--mnchen-3ya.example"),
+        ("https://MÜNCHEN.example/", "xn--mnchen-3ya.example"),
+        ("https://xn--mnchen-3ya.example/", "xn--mnchen-3ya.example"),
+        ("https://XN--MNCHEN-3YA.example/", "xn--mnchen-3ya.example"),
+        ("https://mu\u0308nchen.example/", None),
+        ("https://munchen.example/", "munchen.example"),
+        # Full stops of other scripts are full stops.
+        ("https://api。box。com/", "api.box.com"),
+        ("https://api．box．com/", "api.box.com"),
+        ("https://api.bоx.com/", "xn--api.bx-…"),
+        ("https://аpi.box.com/", "xn--pi-…"),
+        ("https://ａpi.box.com/", None),
+        ("https://api.box.com\u200b/", None),
+        ("https://api.box.c\u043em/", "xn--c-…"),
+    ],
+    ids=ascii,
+)
+async def test_alphabets(
+    http: ModuleType, autojump_clock: MockClock, url: str, host: str | None
+) -> None:
+    """A name is the one in ASCII to which the request goes; one that looks like it is another."""
+    allowed = {"xn--mnchen-3ya.example", "api.box.com"}
+    web = Web(http)
+    if host is None:
+        with pytest.raises(http.InvalidURL):
+            await send(web, [f"https://{name}" for name in allowed], url)
+        assert web.sent == []
+        return
+    await send(web, [f"https://{name}" for name in allowed], url)
+    [((_, seen, _), _)] = web.sent
+    assert seen == host or (host.endswith("…") and "xn--" in seen)
+    assert web.told_token == [seen in allowed]
+
+
+# The argument
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://*.box.com",
+        "https://*",
+        "https://api.box.com ",
+        "https://api box.com",
+        "https://api.box.com,https://upload.box.com",
+        "https://api%2ebox.com",
+        "https://.box.com",
+        "https://api..box.com",
+        "https://xn--",
+        "https://xn--a",
+        "https://ａpi.box.com",
+        "https://\ud800.example",
+        "https://api.box.com:443:443",
+        "https://api.box.com:0",
+        "https://api.box.com:65536",
+        "https://api.box.com:99999",
+        "https:api.box.com",
+        "https://api.box.com\\@evil.example",
+        "https://a:hunter2@evil.example",
+        "http://127.1",
+        "http://0x7f.1",
+        "http://2130706433",
+        "http://localhost.",
+        "http://localhost.localdomain",
+        "http://[::ffff:192.0.2.1]",
+        "http://[fe80::1%25eth0]",
+    ],
+    ids=ascii,
+)
+def test_refused(http: ModuleType, origin: str) -> None:
+    """What is no origin to which a request could go is refused, by number, and not quoted."""
+    session = AnonymousSession(make_config())
+    with pytest.raises(ConfigError, match=r"origins: wants .*; number 2 is n") as caught:
+        auth_of(http, session, ["https://api.box.com", origin])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://[::ffff:127.0.0.1]:8080",
+        "http://[0:0:0:0:0:0:0:1]",
+        "http://LOCALHOST",
+        "http://127.255.255.254",
+        "https://under_score.example",
+        "https://localhost",
+        "https://intranet",
+        "https://api.box.com:",
+        "https://api.box.com:1",
+        "https://api.box.com:65535",
+        "https://[fe80::1%25eth0]",
+    ],
+)
+def test_accepted(http: ModuleType, origin: str) -> None:
+    """Every name of a host is taken, and for plain http every one of loopback."""
+    assert auth_of(http, AnonymousSession(make_config()), [origin])
+
+
+@pytest.mark.parametrize("origins", ["https://api.box.com", 7, True, object()])
+def test_no_list(http: ModuleType, origins: Any) -> None:
+    """One origin, or anything else that is no list, is told to be one."""
+    wants = f"origins: wants a list of origins, not one {type(origins).__name__}$"
+    with pytest.raises(ConfigError, match=wants):
+        auth_of(http, AnonymousSession(make_config()), origins)

@@ -1,0 +1,398 @@
+"""Our own client behind a proxy: where the secret goes, and what is shown of the proxy's."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import ssl
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import attrs
+import pytest
+import trio
+import trustme
+from cryptography import x509
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.helpers import traceback_with_locals
+from tests.ports import closed_port
+from tests.wire import Request, answer, listening, open_peer, read_request
+from trio_anon_session import Config, TokenManager, TokenRequestError, TokenUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+SECRET = "cl13nt-s3cr3t"
+FORM = f"grant_type=client_credentials&client_id=id&client_secret={SECRET}".encode()
+HOST = "api.example"
+"""Is known to the proxy alone."""
+CERTIFIED = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+AUTHORITY = trustme.CA(organization_name="tests", organization_unit_name="authority")
+AUTHORITY.issue_cert(HOST, "127.0.0.1").configure_cert(CERTIFIED)
+
+
+@attrs.define
+class Proxy:
+    """Is a forward proxy on loopback, to which every host is loopback.
+
+    Attributes:
+        port: its port.
+        refusal: what it answers to everything; None to forward.
+        requests: what it was asked.
+        tunnelled: all that came through tunnels from the client.
+    """
+
+    port: int
+    refusal: bytes | None = None
+    requests: list[Request] = attrs.field(factory=list)
+    tunnelled: bytearray = attrs.field(factory=bytearray)
+
+    @property
+    def netloc(self) -> str:
+        """Where it is."""
+        return f"127.0.0.1:{self.port}"
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve a connection."""
+        async with stream:
+            request = await read_request(stream)
+            if request is None:
+                return
+            self.requests.append(request)
+            if self.refusal is not None:
+                await stream.send_all(self.refusal)
+                return
+            is_tunnel = request.method == "CONNECT"
+            url = urlsplit(f"//{request.target}" if is_tunnel else request.target)
+            assert url.port is not None
+            async with await trio.open_tcp_stream("127.0.0.1", url.port) as other:
+                if is_tunnel:
+                    await stream.send_all(b"HTTP/1.1 200 Connected\r\n\r\n")
+                else:
+                    first = f"{request.method} {url.path} HTTP/1.1\r\n".encode()
+                    await other.send_all(first + request.raw.partition(b"\r\n")[2])
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._copy, other, stream, None)
+                    await self._copy(stream, other, self.tunnelled)
+                    nursery.cancel_scope.cancel()
+
+    async def _copy(
+        self, source: trio.SocketStream, target: trio.SocketStream, kept: bytearray | None
+    ) -> None:
+        async for chunk in source:
+            if kept is not None:
+                kept += chunk
+            await target.send_all(chunk)
+        await target.send_eof()
+
+
+@asynccontextmanager
+async def open_proxy() -> AsyncIterator[Proxy]:
+    """Open a proxy."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await proxy.serve(stream)
+
+    async with listening(serve) as port:
+        proxy = Proxy(port)
+        yield proxy
+
+
+@pytest.fixture(autouse=True)
+def _no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def _trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    AUTHORITY.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+
+async def grant_from(root: str, **changes: Any) -> str:
+    """Get a token through a manager's own client."""
+    config = Config(client_id="id", client_secret=SECRET, api_root_url=root, **changes)
+    async with TokenManager(config) as manager:
+        return (await manager.get_tokens_client_credentials_grant()).access_token
+
+
+async def failed_grant_from(root: str, **changes: Any) -> TokenRequestError:
+    """Return how a grant fails."""
+    with pytest.raises(TokenRequestError) as caught:
+        await grant_from(root, **changes)
+    return caught.value
+
+
+def all_shown_by(error: BaseException) -> str:
+    """Return all that an error can show, with the locals of the frames that are not a test's."""
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    return "\n".join([str(error), repr(error), repr(vars(error)), *traceback_with_locals(error)])
+
+
+# The way
+
+
+@pytest.mark.usefixtures("_trusted")
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+async def test_promise_21_https_goes_through_a_tunnel(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """With https a proxy is asked for a tunnel, and sees no word of the form."""
+    async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
+        monkeypatch.setenv(variable, f"http://{proxy.netloc}")
+        assert await grant_from(f"https://{HOST}:{peer.port}") == "token-1"
+
+        [request] = proxy.requests
+        assert (request.method, request.target) == ("CONNECT", f"{HOST}:{peer.port}")
+        assert request.body == b""
+        assert SECRET.encode() not in request.raw
+        # A TLS record of a handshake comes first.
+        assert proxy.tunnelled.startswith(b"\x16\x03")
+        assert b"client_" not in proxy.tunnelled
+        [arrived] = peer.requests
+        assert (arrived.target, arrived.body) == ("/oauth2/token", FORM)
+        assert "proxy-authorization" not in arrived.headers
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_http_goes_through_a_proxy_on_loopback(
+    monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str
+) -> None:
+    """Plain http, for loopback alone, goes through a proxy that is on loopback too."""
+    async with open_peer() as peer, open_proxy() as proxy:
+        monkeypatch.setenv(variable, f"{scheme}{proxy.netloc}")
+        assert await grant_from(f"http://{peer.netloc}") == "token-1"
+
+        [request] = proxy.requests
+        assert request.method == "POST"
+        assert request.target == f"http://{peer.netloc}/oauth2/token"
+        assert request.body == FORM
+        assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "proxy_url",
+    ["http://proxy.invalid:3128", "https://user:hunter2@proxy.invalid", "proxy.invalid:3128"],
+)
+async def test_promise_21_http_goes_through_no_proxy_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, variable: str, proxy_url: str
+) -> None:
+    """Plain http goes straight to loopback where a proxy elsewhere would see the secret."""
+    monkeypatch.setenv(variable, proxy_url)
+    async with open_peer() as peer:
+        assert await grant_from(f"http://{peer.netloc}") == "token-1"
+        assert len(peer.requests) == 1
+
+
+@pytest.mark.usefixtures("_trusted")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "other.example, 127.0.0.1", "*"])
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+async def test_no_proxy(
+    monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str, scheme: str
+) -> None:
+    """A host for which no proxy is wanted is asked directly."""
+    context = CERTIFIED if scheme == "https" else None
+    async with open_peer(context=context) as peer, open_proxy() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.netloc}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")
+        monkeypatch.setenv(variable, no_proxy)
+        assert await grant_from(f"{scheme}://{peer.netloc}") == "token-1"
+        assert proxy.requests == []
+
+
+async def test_http_variable_is_not_for_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY says nothing about https: nobody is asked but the host itself."""
+    async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.netloc}")
+        error = await failed_grant_from(f"https://{peer.netloc}")
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        assert proxy.requests == []
+
+
+# The proxy's credentials
+
+_words = st.text(
+    st.sampled_from("ab41 +%/&=?#:;@'\"\\[]~é密😀") | st.characters(exclude_categories=["Cs"]),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(
+    user=_words.filter(lambda text: ":" not in text),
+    password=_words,
+    tunnel=st.booleans(),
+)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+def test_credentials_arrive_decoded(user: str, password: str, tunnel: bool) -> None:
+    """Percent-encoded credentials of the proxy's URL arrive decoded, and at the proxy alone."""
+
+    async def main() -> None:
+        async with open_peer() as peer, open_proxy() as proxy:
+            proxy.refusal = answer(503) if tunnel else None
+            credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+            environment.setenv("ALL_PROXY", f"http://{credentials}@{proxy.netloc}")
+            if tunnel:
+                await failed_grant_from(f"https://{HOST}:{peer.port}")
+            else:
+                await grant_from(f"http://{peer.netloc}")
+
+            [request] = proxy.requests
+            scheme, _, encoded = request.headers["proxy-authorization"].partition(" ")
+            assert scheme == "Basic"
+            assert base64.b64decode(encoded).decode() == f"{user}:{password}"
+            assert "authorization" not in request.headers
+
+    with pytest.MonkeyPatch.context() as environment:
+        trio.run(main)
+
+
+PASSWORD = "hunter2+%/@"
+BASIC = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+REFUSALS = {
+    "407": answer(407, b"", proxy_authenticate='Basic realm="proxy"'),
+    "502": answer(502, b"<html>bad gateway</html>"),
+    "echo": f"HTTP/1.1 407 No user:{PASSWORD} ({BASIC})\r\nContent-Length: 0\r\n\r\n".encode(),
+    "no HTTP": b"220 smtp.example ready\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("refusal", [*REFUSALS, "down"])
+async def test_promise_21_credentials_of_a_proxy_are_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal: str, scheme: str
+) -> None:
+    """A proxy that refuses, talks nonsense or is down: errors and logs show no credentials."""
+    caplog.set_level(logging.DEBUG)
+    encoded = quote(PASSWORD, safe="")
+    async with open_peer() as peer, open_proxy() as proxy:
+        proxy.refusal = REFUSALS.get(refusal)
+        with closed_port() as port:
+            netloc = f"127.0.0.1:{port}" if refusal == "down" else proxy.netloc
+            monkeypatch.setenv("ALL_PROXY", f"http://user:{encoded}@{netloc}")
+            error = await failed_grant_from(f"{scheme}://{peer.netloc}")
+        assert peer.requests == []
+        assert (proxy.requests == []) is (refusal == "down")
+
+    shown = all_shown_by(error) + caplog.text
+    assert not [form for form in (PASSWORD, encoded, BASIC, SECRET) if form in shown]
+    # A refused tunnel is no answer of the token endpoint's; what comes in place of it is.
+    statuses = {"407": 407, "echo": 407, "502": 502}
+    status = statuses.get(refusal) if scheme == "http" else None
+    assert error.status_code == status
+    assert error.retryable is (status != 407)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"ftp://user:{PASSWORD}127.0.0.1:1",
+        f"http://user:{PASSWORD}127.0.0.1:port",
+        f"http://user:{PASSWORD}[::1",
+        f"http://user:{PASSWORD}",
+        f"user:{PASSWORD}127.0.0.1:1",
+    ],
+)
+async def test_wrong_proxy_url(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, url: str, variable: str
+) -> None:
+    """A proxy's URL that cannot be read is no way round it, and is not quoted."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv(variable, url)
+    async with open_peer() as peer:
+        error = await failed_grant_from(f"https://{peer.netloc}")
+        assert peer.requests == []
+    assert type(error) is TokenUnavailableError
+    assert "hunter2" not in all_shown_by(error) + caplog.text
+
+
+# Certificates
+
+
+def _subject_hash(certificate: x509.Certificate) -> str:
+    """Return the name under which OpenSSL looks for an authority in a directory."""
+
+    def der(tag: int, content: bytes) -> bytes:
+        assert len(content) < 128
+        return bytes([tag, len(content)]) + content
+
+    # X509_NAME_hash: the parts of the name in UTF-8, lower case, spaces single.
+    canonical = b""
+    for attribute in certificate.subject:
+        oid = x509.Name([x509.NameAttribute(attribute.oid, "x")]).public_bytes()
+        # SEQUENCE, SET, SEQUENCE, OID, and then the text.
+        oid = oid[6 : 6 + 2 + oid[7]]
+        text = " ".join(str(attribute.value).lower().split()).encode()
+        canonical += der(0x31, der(0x30, oid + der(0x0C, text)))
+    # SHA-1 is OpenSSL's choice, and protects nothing here.
+    [number] = struct.unpack("<L", hashlib.sha1(canonical).digest()[:4])
+    return f"{number:08x}"
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+async def test_an_authority_of_the_environment_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    """An authority that the environment names is trusted, for direct ways and for tunnels."""
+    pem = AUTHORITY.cert_pem.bytes()
+    name = _subject_hash(x509.load_pem_x509_certificate(pem))
+    (tmp_path / f"{name}.0").write_bytes(pem)
+    is_file = variable == "SSL_CERT_FILE"
+    monkeypatch.setenv(variable, str(tmp_path / f"{name}.0" if is_file else tmp_path))
+    async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
+        assert await grant_from(f"https://{peer.netloc}") == "token-1"
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")
+        assert await grant_from(f"https://{HOST}:{peer.port}") == "token-1"
+        assert len(peer.requests) == 2
+
+
+@pytest.mark.parametrize("tunnel", [False, True], ids=["direct", "tunnel"])
+async def test_a_server_of_an_unknown_authority_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch, tunnel: bool
+) -> None:
+    """A server whose certificate nobody vouches for is told nothing."""
+    async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
+        if tunnel:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")
+        error = await failed_grant_from(f"https://{HOST if tunnel else '127.0.0.1'}:{peer.port}")
+        assert peer.requests == []
+    assert type(error) is TokenUnavailableError
+    assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+@pytest.mark.usefixtures("_trusted")
+async def test_a_server_with_the_certificate_of_another_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A certificate that is good for another host is good for nothing."""
+    async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")
+        error = await failed_grant_from(f"https://other.example:{peer.port}")
+        assert peer.requests == []
+    assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+async def test_authority_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An SSL_CERT_FILE that does not exist is no way round the check, and may come yet."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    async with open_peer(context=CERTIFIED) as peer:
+        error = await failed_grant_from(f"https://{peer.netloc}")
+        assert peer.requests == []
+    assert type(error) is TokenUnavailableError
+    # httpx 0.27 trusts its own authorities then.
+    assert "SSL_CERT_FILE" in str(error) or "CERTIFICATE_VERIFY_FAILED" in str(error)

@@ -1,0 +1,509 @@
+"""Misuse: each slip is an error or a warning of its own, which says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import warnings
+import weakref
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import Sequencer, wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, make_config
+from tests.ports import closed_port
+from trio_anon_session import (
+    AnonymousSession,
+    ConfigError,
+    SessionAuth,
+    SessionClosedError,
+    SessionStatistics,
+    TokenInfo,
+    TokenManager,
+    TokenRequestError,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session.testing import TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import FrameType
+
+    from trio.testing import MockClock
+
+    Use = Callable[[AnonymousSession], Awaitable[object]]
+
+
+async def ask_nowait(session: AnonymousSession) -> object:
+    """Ask without waiting."""
+    return session.get_access_token_nowait()
+
+
+async def invalidate(session: AnonymousSession) -> object:
+    """Report the current token."""
+    session.invalidate("token-1")
+    return None
+
+
+async def send_request(session: AnonymousSession) -> object:
+    """Send a request with the session's token."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    async with httpx.AsyncClient(transport=transport, auth=SessionAuth(session)) as client:
+        return await client.get("https://api.box.com/2.0/files/1")
+
+
+USES: dict[str, Use] = {
+    "get_access_token": lambda session: session.get_access_token(),
+    "get_access_token_nowait": ask_nowait,
+    "exchange_token": lambda session: session.exchange_token("item_read"),
+    "revoke_tokens": lambda session: session.revoke_tokens(),
+    "invalidate": invalidate,
+    "SessionAuth": send_request,
+}
+
+
+async def outcome_of(use: Use, session: AnonymousSession) -> BaseException | None:
+    """Return what a use raises."""
+    try:
+        await use(session)
+    except Exception as error:
+        return error
+    return None
+
+
+def open_fake(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
+    """Return a session and the fake that it asks."""
+    manager = FakeTokenManager(make_config(**settings))
+    return manager, AnonymousSession(manager.config, manager)
+
+
+# The wrong place
+
+
+@pytest.mark.parametrize("state", ["EMPTY", "FRESH", "STALE"])
+@pytest.mark.parametrize("use", USES)
+async def test_use_from_another_trio_run(use: str, state: str) -> None:
+    """A session that is open in another run refuses in every state, and is not touched."""
+    # On request, so that a STALE token is left alone.
+    manager, session = open_fake(refresh="on_request")
+    async with session:
+        if state == "STALE":
+            now = trio.current_time()
+            manager.outcomes = [TokenInfo("token-1", 7200.0, now, now, now + 3600.0)]
+        if state != "EMPTY":
+            await session.get_access_token()
+        before = session.statistics()
+        error = await trio.to_thread.run_sync(trio.run, outcome_of, USES[use], session)
+        assert isinstance(error, RuntimeError)
+        assert "another Trio run: open one in each run" in str(error)
+        after = session.statistics()
+        assert (after.grants, after.getters_held_total, after.invalidations) == (
+            before.grants,
+            before.getters_held_total,
+            before.invalidations,
+        )
+        assert session.state is TokenState[state]
+    assert not manager.revoked
+
+
+@pytest.mark.parametrize("use", ["get_access_token_nowait", "invalidate"])
+async def test_use_from_a_thread(use: str) -> None:
+    """A thread is told of ``trio.from_thread``, and what goes through that works."""
+    manager, session = open_fake()
+    calls: dict[str, Callable[[], object]] = {
+        "get_access_token_nowait": session.get_access_token_nowait,
+        "invalidate": lambda: session.invalidate("token-1"),
+    }
+    async with session:
+        await session.get_access_token()
+        with pytest.raises(RuntimeError, match=r"call trio\.from_thread\.run") as caught:
+            await trio.to_thread.run_sync(calls[use])
+        assert caught.value.__context__ is None
+        assert session.token_info is not None
+        token = await trio.to_thread.run_sync(
+            lambda: trio.from_thread.run(session.get_access_token)
+        )
+        assert token == "token-1"
+        await trio.to_thread.run_sync(trio.from_thread.run_sync, session.invalidate, token)
+        assert session.token_info is None
+    assert len(manager.sent) == 1
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_use_under_asyncio(use: str) -> None:
+    """On asyncio a session says that it works on Trio alone, and what to start instead."""
+    _, session = open_fake()
+    async with session:
+        await session.get_access_token()
+
+        def run() -> BaseException | None:
+            return asyncio.run(outcome_of(USES[use], session))
+
+        error = await trio.to_thread.run_sync(run)
+    assert isinstance(error, RuntimeError)
+    assert "works on Trio alone: start the program with trio.run(main)" in str(error)
+
+
+def test_enter_under_asyncio() -> None:
+    """Opening a session on asyncio fails as clearly, and the session can still be opened."""
+    _, session = open_fake()
+    with pytest.raises(RuntimeError, match="works on Trio alone"):
+        asyncio.run(session.__aenter__())
+    with pytest.raises(RuntimeError, match="works on Trio alone"):
+        asyncio.run(session.get_access_token())
+
+    async def main() -> str:
+        async with session:
+            return await session.get_access_token()
+
+    assert trio.run(main) == "token-1"
+
+
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"invalidate"}))
+def test_use_in_a_later_run(use: str) -> None:
+    """A session whose run is over is closed, and says so in any other."""
+    _, session = open_fake()
+
+    async def main() -> None:
+        async with session:
+            await session.get_access_token()
+
+    trio.run(main)
+    assert isinstance(trio.run(outcome_of, USES[use], session), SessionClosedError)
+    with pytest.raises(SessionClosedError):
+        session.get_access_token_nowait()
+
+
+async def test_looks_from_a_thread() -> None:
+    """What only looks works anywhere: a metrics exporter may run in a thread."""
+    _, session = open_fake()
+
+    def look() -> tuple[TokenState, float | None, str]:
+        statistics = session.statistics()
+        assert session.token_info is not None
+        return session.state, statistics.expires_in, repr(session)
+
+    async with session:
+        await session.get_access_token()
+        state, expires_in, shown = await trio.to_thread.run_sync(look)
+        assert state is TokenState.FRESH
+        assert expires_in is not None
+        assert 3500.0 < expires_in <= 3570.0
+        assert shown == "<AnonymousSession for 'id', open>"
+
+
+async def test_a_look_while_the_token_is_dropped(autojump_clock: MockClock) -> None:
+    """Between any two lines of a look from a thread, the session may lose its token."""
+    _, session = open_fake()
+    steps, at_step = 0, 1
+
+    def trace(frame: FrameType, what: str, _: object) -> Callable[..., Any]:
+        # As if the other thread had its turn just now.
+        nonlocal steps
+        steps += what == "line"
+        if steps == at_step:
+            session.invalidate(token)
+        return trace
+
+    async with session:
+        while True:
+            token = await session.get_access_token()
+            steps, before = 0, sys.gettrace()
+            sys.settrace(trace)
+            try:
+                seen = session.statistics()
+            finally:
+                sys.settrace(before)
+            assert seen.grants
+            if steps < at_step:
+                break
+            at_step += 1
+    assert at_step > 20
+
+
+async def test_a_look_from_a_thread_while_the_session_is_entered_and_left() -> None:
+    """Before any line of entering and of leaving, another thread may look."""
+    _, session = open_fake(revoke_on_exit=True)
+    seen: list[SessionStatistics] = []
+
+    def trace(frame: FrameType, what: str, _: object) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename != sys.modules[AnonymousSession.__module__].__file__:
+            return None
+        if what == "line" and threading.current_thread() is here:
+            thread = threading.Thread(target=lambda: seen.append(session.statistics()))
+            looks.append(thread)
+            thread.start()
+            thread.join()
+        return trace
+
+    looks: list[threading.Thread] = []
+    here, before = threading.current_thread(), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        async with session:
+            await session.get_access_token()
+    finally:
+        sys.settrace(before)
+    # One that raised has seen nothing.
+    assert len(seen) == len(looks) > 40
+    assert {look.state for look in seen} == {TokenState.EMPTY, TokenState.FRESH}
+
+
+# Twice
+
+
+async def test_two_tasks_enter_at_once(autojump_clock: MockClock) -> None:
+    """One of two tasks opens the session, and the other is told to make a new one."""
+    _, session = open_fake()
+    told: list[str] = []
+    sequence = Sequencer()
+
+    async def enter() -> None:
+        try:
+            await session.__aenter__()
+        except RuntimeError as error:
+            told.append(str(error))
+        else:
+            async with sequence(0):
+                assert await session.get_access_token() == "token-1"
+            async with sequence(1):
+                await session.__aexit__(None, None, None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(enter)
+        nursery.start_soon(enter)
+        await wait_all_tasks_blocked()
+    assert told == [
+        "this session was opened before, and a session is entered once: make a new AnonymousSession"
+    ]
+
+
+async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
+    """A session opened inside one with an equal config is warned of, at the caller's line."""
+    config = make_config()
+    async with AnonymousSession(config):
+        with pytest.warns(RuntimeWarning, match="hand that session on") as caught:
+            async with AnonymousSession(make_config()):
+                pass
+        assert caught[0].filename == __file__
+
+        async def handle_request() -> None:
+            async with AnonymousSession(config):
+                pass
+
+        with pytest.warns(RuntimeWarning, match="gets tokens of its own") as caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(handle_request)
+                nursery.start_soon(handle_request)
+        assert len(caught) == 2
+
+
+async def test_a_twin_further_out(autojump_clock: MockClock) -> None:
+    """Sessions with other configs in between, open or not, hide no twin."""
+    config = make_config()
+    between = AnonymousSession(make_config(scope="other"))
+    async with AnonymousSession(config), trio.open_nursery() as nursery:
+        may_open = trio.Event()
+
+        async def outlive() -> None:
+            await may_open.wait()
+            with pytest.warns(RuntimeWarning, match="hand that session on"):
+                async with AnonymousSession(config):
+                    pass
+
+        async with between, AnonymousSession(make_config(scope="third")):
+            with pytest.warns(RuntimeWarning, match="hand that session on") as caught:
+                async with AnonymousSession(config):
+                    pass
+            assert len(caught) == 1
+            nursery.start_soon(outlive)
+        del between
+        gc.collect()
+        may_open.set()
+
+
+@pytest.mark.parametrize("owns_manager", [False, True])
+async def test_a_task_of_the_block_does_not_keep_the_session(
+    autojump_clock: MockClock, owns_manager: bool
+) -> None:
+    """A task that was started in the block, and outlives it, keeps nothing of it alive."""
+
+    async def use_for_a_moment() -> weakref.ref[AnonymousSession]:
+        config = make_config()
+        manager = None if owns_manager else FakeTokenManager(config)
+        async with AnonymousSession(config, manager) as session:
+            nursery.start_soon(trio.sleep_forever)
+            if manager is not None:
+                await session.get_access_token()
+            return weakref.ref(session)
+
+    async with trio.open_nursery() as nursery:
+        there = await use_for_a_moment()
+        gc.collect()
+        assert there() is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_sessions_in_each_other_that_need_no_warning(autojump_clock: MockClock) -> None:
+    """With token managers given to them, they add nothing to what each task has a copy of."""
+    config = make_config()
+    manager = FakeTokenManager(config)
+    outside = dict(copy_context().items())
+    async with AnonymousSession(config, manager), AnonymousSession(config, manager):
+        assert dict(copy_context().items()) == outside
+
+
+async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) -> None:
+    """Where warnings are errors, the inner session is not opened, and the outer one serves on."""
+    server = TokenServer()
+    inner = AnonymousSession(server.config())
+    async with AnonymousSession(server.config()) as outer:
+        with pytest.raises(RuntimeWarning):
+            await inner.__aenter__()
+        with pytest.raises(RuntimeError, match="the session is not open: write 'async with"):
+            await inner.get_access_token()
+        assert outer.state is TokenState.EMPTY
+
+
+async def test_no_twin(autojump_clock: MockClock) -> None:
+    """Other configs, shared token managers, and sessions one after another need no warning."""
+    config = make_config()
+    manager = FakeTokenManager(config)
+    async with AnonymousSession(config):
+        async with AnonymousSession(make_config(scope="root_readonly")):
+            pass
+        async with AnonymousSession(config, manager):
+            pass
+    async with AnonymousSession(config, manager), AnonymousSession(config):
+        pass
+    async with AnonymousSession(config):
+        pass
+    async with open_test_session() as one, open_test_session() as other:
+        assert one.config == other.config
+
+
+async def test_a_twin_after_the_end(autojump_clock: MockClock) -> None:
+    """A task that outlives the session in whose block it was started may open one."""
+    config = make_config()
+    may_open = trio.Event()
+
+    async def outlive() -> None:
+        await may_open.wait()
+        async with AnonymousSession(config):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        async with AnonymousSession(config):
+            nursery.start_soon(outlive)
+            await wait_all_tasks_blocked()
+        may_open.set()
+
+
+# Forgotten
+
+
+@pytest.mark.slow
+async def test_a_forgotten_aclose() -> None:
+    """A token manager that is dropped with its own client open warns, and says what to do."""
+    # Nobody listens there, so that no connection is left behind.
+    with closed_port() as port:
+        manager = TokenManager(TokenServer().config(f"http://127.0.0.1:{port}"))
+        with pytest.raises(TokenUnavailableError):
+            await manager.get_tokens_client_credentials_grant()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del manager
+        gc.collect()
+    said = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
+    [ours] = [text for text in said if "TokenManager" in text]
+    assert "was not closed: use it with 'async with', or await its aclose()" in ours
+    assert "test-secret" not in "".join(said)
+
+
+async def test_nothing_forgotten(autojump_clock: MockClock) -> None:
+    """A manager that was closed, sent nothing, or was given its client drops without a word."""
+    server = TokenServer()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            manager = TokenManager(server.config(), http_client=client)
+            await manager.get_tokens_client_credentials_grant()
+            manager = TokenManager(server.config())
+            await manager.aclose()
+            manager = TokenManager(server.config())
+            del manager
+            gc.collect()
+    assert not [warning for warning in caught if "TokenManager" in str(warning.message)]
+
+
+@pytest.mark.parametrize("options", ["192.0.2.1", {"ip": "192.0.2.1"}, 0, False])
+async def test_options_that_are_none(autojump_clock: MockClock, options: Any) -> None:
+    """An address in place of options is refused at once, and spoils nobody's refresh."""
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        wants = f"options: wants TokenRequestOptions; got {type(options).__name__}$"
+        for _ in ("EMPTY", "STALE"):
+            for call in (
+                lambda: session.get_access_token(options),
+                lambda: session.exchange_token("scope", options=options),
+                lambda: session.revoke_tokens(options),
+            ):
+                with pytest.raises(TypeError, match=wants):
+                    await call()
+            assert await session.get_access_token() == "token-1"
+            await trio.sleep(3000.0)
+    assert manager.revoked == []
+    assert set(manager.options) == {None}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("client_id", "another"),
+        ("token_url", "https://auth.invalid/token"),
+        ("api_root_url", "https://api.invalid"),
+        ("scope", "item_read"),
+        ("extra_params", {"audience": "https://api.invalid"}),
+    ],
+)
+def test_a_manager_for_other_tokens(field: str, value: object) -> None:
+    """A session hands out nobody else's tokens; its own settings may be other than a manager's."""
+    config = make_config()
+    manager = TokenManager(config.replace(**{field: value}))
+    told = "token_url" if field == "api_root_url" else field
+    with pytest.raises(ConfigError, match=rf"^{told}: .* both the same config$") as caught:
+        AnonymousSession(config, manager)
+    assert "another" not in str(caught.value)
+    own = config.replace(client_secret="new", refresh="on_request")
+    AnonymousSession(own, TokenManager(config))
+
+
+async def test_a_manager_whose_block_was_left(autojump_clock: MockClock) -> None:
+    """A session that outlives its manager says so at once, and tries nothing again."""
+    config = make_config()
+    async with TokenManager(config) as manager:
+        pass
+    async with AnonymousSession(config, manager) as session:
+        with pytest.raises(TokenRequestError, match="the token manager is closed"):
+            await session.get_access_token()
+        assert session.statistics().failures == 1
+    assert trio.current_time() == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", ["id", None, {"client_id": "id"}])
+def test_a_manager_of_something_else(wrong: Any) -> None:
+    """A manager wants a config, and one that was refused is not said to be left open."""
+    with pytest.raises(TypeError, match=f"config: wants a Config; got {type(wrong).__name__}$"):
+        TokenManager(wrong)
+    with pytest.raises(TypeError, match="config"):
+        TokenManager()  # type: ignore[call-arg]  # wrong on purpose
+    # What __del__ raised would be an error here.
+    gc.collect()

@@ -1,0 +1,362 @@
+"""What docs/how-to/observing.md says: its tables, and its alerts, each run as it stands there."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import attrs
+import pytest
+import trio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    AnonymousSessionError,
+    Config,
+    CredentialsRejectedError,
+    Event,
+    Granted,
+    RefreshFailed,
+    RevocationError,
+    TokenInfo,
+    TokenRequestOptions,
+    TokenState,
+    TokenUnavailableError,
+)
+from trio_anon_session import otel as otel_module
+from trio_anon_session.otel import OpenTelemetryObserver
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio.testing import MockClock
+
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "observing.md").read_text()
+LOOK_EVERY = 10.0
+WINDOW = 600.0
+DOWN = TokenUnavailableError("down")
+
+
+def rows_of_table(first: str) -> list[list[str]]:
+    """Return the cells of the table whose heading begins with this word."""
+    _, found, rest = PAGE.partition(f"\n| {first} |")
+    assert found
+    table = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table]
+
+
+@attrs.frozen
+class Alert:
+    """A row of the page's table."""
+
+    name: str
+    condition: str
+    holds_for: float
+    urgency: str
+
+    def is_true(self, names: dict[str, Any]) -> bool:
+        """Return whether the condition is true now."""
+        return bool(eval(self.condition, {"max": max}, names))
+
+
+ALERTS = {
+    name: Alert(name, condition.strip("`"), float(holds_for.removesuffix(" s")), urgency)
+    for name, condition, holds_for, urgency, _ in rows_of_table("alert")
+}
+
+
+class Growth:
+    """How much each figure has grown in the window."""
+
+    def __init__(self, before: object, now: object) -> None:
+        self._before, self._now = before, now
+
+    def __getattr__(self, name: str) -> float:
+        grown: float = getattr(self._now, name) - getattr(self._before, name)
+        return grown
+
+
+class OnCall:
+    """Looks at a session at regular times, and notes when each alert is first raised."""
+
+    def __init__(self) -> None:
+        self.raised: dict[str, float] = {}
+        self._true_since: dict[str, float] = {}
+        self._latencies: deque[tuple[float, float]] = deque()
+        self._seen: deque[tuple[float, object]] = deque()
+
+    def observe(self, event: Event) -> None:
+        """Note how long a grant took."""
+        if isinstance(event, Granted | RefreshFailed):
+            self._latencies.append((trio.current_time(), event.latency))
+
+    async def watch(self, session: AnonymousSession) -> None:
+        """Look, for ever."""
+        began_at = trio.current_time()
+        while True:
+            self._look(session, trio.current_time() - began_at)
+            await trio.sleep(LOOK_EVERY)
+
+    def _look(self, session: AnonymousSession, now: float) -> None:
+        statistics = session.statistics()
+        self._seen.append((now, statistics))
+        for series in (self._seen, self._latencies):
+            while series and series[0][0] < now - WINDOW:
+                series.popleft()
+        names = {field: getattr(statistics, field) for field in attrs.asdict(statistics)}
+        names["grown"] = Growth(self._seen[0][1], statistics)
+        names["latencies"] = [latency for _, latency in self._latencies]
+        names |= {state.name: state for state in TokenState}
+        for name, alert in ALERTS.items():
+            if not alert.is_true(names):
+                self._true_since.pop(name, None)
+            elif now - self._true_since.setdefault(name, now) >= alert.holds_for:
+                self.raised.setdefault(name, now)
+
+
+class Endpoint(FakeTokenManager):
+    """A token manager for a day: outcomes by the time at which a grant is sent."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, latency=0.5)
+        self.fails: Callable[[float], Exception | None] = lambda now: None
+        self.reused: TokenInfo | None = None
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Grant as the day has it."""
+        problem = self.fails(trio.current_time())
+        self.outcomes = [] if problem is None else [problem]
+        return await super().get_tokens_client_credentials_grant(options)
+
+    def new_token(self, sent_at: float) -> TokenInfo:
+        """Return a token, or the one that was there already, with what is left of its life."""
+        if self.reused is None:
+            return super().new_token(sent_at)
+        left = self.reused.sent_at + self.reused.lifetime - sent_at
+        return TokenInfo.from_answer(self.reused.access_token, left, sent_at, self.config)
+
+
+async def use(session: AnonymousSession, every: float = 20.0) -> None:
+    """Ask for the token now and then, for ever."""
+    while True:
+        with contextlib.suppress(AnonymousSessionError):
+            await session.get_access_token()
+        await trio.sleep(every)
+
+
+async def live(
+    hours: float, trouble: Callable[[AnonymousSession, Endpoint], Awaitable[None]], **settings: Any
+) -> dict[str, float]:
+    """Return the alerts that are raised in these hours, and when."""
+    config = make_config(**settings)
+    endpoint, on_call = Endpoint(config), OnCall()
+    async with (
+        AnonymousSession(config, endpoint, observers=[on_call.observe]) as session,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(on_call.watch, session)
+        nursery.start_soon(trouble, session, endpoint)
+        await trio.sleep(hours * 3600.0)
+        nursery.cancel_scope.cancel()
+    return on_call.raised
+
+
+# The alerts
+
+
+@pytest.mark.slow
+async def test_an_ordinary_day_raises_no_alert(autojump_clock: MockClock) -> None:
+    """Refreshes, a blip now and then, one dead token, one revocation: nobody is called."""
+
+    async def trouble(session: AnonymousSession, endpoint: Endpoint) -> None:
+        # Each fifth grant fails three times before it goes well.
+        attempts = itertools.cycle([None] * 4 + [DOWN] * 3 + [None])
+        endpoint.fails = lambda now: next(attempts)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(use, session)
+            await trio.sleep(7 * 3600.0 + 1.0)
+            session.invalidate(session.get_access_token_nowait())
+            await trio.sleep(5 * 3600.0)
+            await session.revoke_tokens()
+            assert session.statistics().failures == 9
+
+    assert await live(24.0, trouble) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"idle_timeout": 900.0}, {"refresh": "on_request"}])
+async def test_a_quiet_night_raises_no_alert(
+    autojump_clock: MockClock, settings: dict[str, Any]
+) -> None:
+    """A session that nobody asks may let its token expire."""
+
+    async def trouble(session: AnonymousSession, endpoint: Endpoint) -> None:
+        await session.get_access_token()
+        await trio.sleep(8 * 3600.0)
+        assert session.state is TokenState.EXPIRED
+        await session.get_access_token()
+
+    assert await live(9.0, trouble, **settings) == {}
+
+
+async def break_down(session: AnonymousSession, endpoint: Endpoint, error: Exception) -> None:
+    endpoint.fails = lambda now: error if now > 100.0 else None
+    await use(session)
+
+
+async def rotate_secret(session: AnonymousSession, endpoint: Endpoint) -> None:
+    await break_down(session, endpoint, CredentialsRejectedError("no"))
+
+
+async def be_down(session: AnonymousSession, endpoint: Endpoint) -> None:
+    await break_down(session, endpoint, DOWN)
+
+
+async def hang(session: AnonymousSession, endpoint: Endpoint) -> None:
+    endpoint.latency = 1000.0
+    await use(session)
+
+
+async def be_slow(session: AnonymousSession, endpoint: Endpoint) -> None:
+    endpoint.latency = 12.0
+    await use(session)
+
+
+async def live_short(session: AnonymousSession, endpoint: Endpoint) -> None:
+    # A stale window of 15 s, and answers after 20 s.
+    endpoint.lifetime, endpoint.latency = 60.0, 20.0
+    await use(session, every=1.0)
+
+
+async def refuse_new_tokens(session: AnonymousSession, endpoint: Endpoint) -> None:
+    while True:
+        session.invalidate(await session.get_access_token())
+        await trio.sleep(60.0)
+
+
+async def give_the_same_token(session: AnonymousSession, endpoint: Endpoint) -> None:
+    endpoint.reused = await session.exchange_token("x")
+    await use(session)
+
+
+async def refuse_to_revoke(session: AnonymousSession, endpoint: Endpoint) -> None:
+    endpoint.revoke_outcomes = [RevocationError("no", retryable=False)]
+    await session.get_access_token()
+    try:
+        await session.revoke_tokens()
+    except RevocationError:
+        await use(session)
+
+
+# The first refresh fails at 3000.5 s, and the token is handed out until 3570 s.
+SITUATIONS = {
+    "credentials rejected": (rotate_secret, (3000.0, 3011.0)),
+    "refreshes fail": (be_down, (3010.0, 3060.0)),
+    "token runs out": (be_down, (3270.0, 3290.0)),
+    "no token": (be_down, (3600.0, 3610.0)),
+    "getters wait": (hang, (30.0, 40.0)),
+    "held without a cause": (live_short, (60.0, 600.0)),
+    "endpoint slow": (be_slow, (12.0, 30.0)),
+    "tokens die": (refuse_new_tokens, (180.0, 250.0)),
+    "same token again": (give_the_same_token, (3000.0, 3570.0)),
+    "token not revoked": (refuse_to_revoke, (0.0, 10.0)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALERTS)
+async def test_each_alert_is_raised_in_its_situation(autojump_clock: MockClock, name: str) -> None:
+    """What an alert is for raises it, at the time at which it is of use."""
+    trouble, (earliest, latest) = SITUATIONS[name]
+    raised = await live(1.1, trouble)
+    assert earliest <= raised[name] <= latest
+
+
+async def test_an_outage_is_told_of_in_time(autojump_clock: MockClock) -> None:
+    """The alerts come in the order of their urgency: the page with minutes to go, not after."""
+    raised = await live(1.1, be_down)
+    assert raised["refreshes fail"] < raised["token runs out"] < raised["no token"]
+    assert 3570.0 - raised["token runs out"] >= 280.0
+    # Nobody has been harmed by then.
+    assert raised["no token"] >= 3570.0
+
+
+async def test_a_token_lasts_nine_minutes_from_the_first_failure_on(
+    autojump_clock: MockClock,
+) -> None:
+    """With the defaults, an outage of nine minutes is noticed by nobody."""
+
+    async def trouble(session: AnonymousSession, endpoint: Endpoint) -> None:
+        # From the first refresh on.
+        endpoint.fails = lambda now: DOWN if 2000.0 < now < 3000.0 + 9 * 60.0 else None
+        while True:
+            # An error would come out.
+            with trio.fail_after(1.0):
+                await session.get_access_token()
+            await trio.sleep(1.0)
+
+    assert "refreshes fail" in await live(1.1, trouble)
+
+
+# The other tables
+
+
+def names_in(cell: str) -> set[str]:
+    """Return what is set in code in a cell."""
+    return set(re.findall(r"`([^`]+)`", cell))
+
+
+def test_the_page_has_all_events_and_their_fields() -> None:
+    """Each event, and each field of it, is in the table, and no other."""
+    table = {event.strip("`"): names_in(fields) for event, _, fields in rows_of_table("event")}
+    assert table == {
+        kind.__name__: {field.name for field in attrs.fields(kind)} for kind in get_args(Event)
+    }
+
+
+async def test_the_page_has_all_metrics(autojump_clock: MockClock) -> None:
+    """Each metric that is exported is in the table, and in the module's, and no other."""
+    rows = [*rows_of_table("metric"), *rows_of_table("metric of a store")]
+    table = {name.strip("`") for name, _, _ in rows}
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    observer = OpenTelemetryObserver(provider)
+    manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 1.0))
+    manager.outcomes = [DOWN]
+    manager.revoke_outcomes = [None, RevocationError("no", retryable=False)]
+    async with (
+        SharedTokenManager(manager, MemoryStore()) as store_manager,
+        AnonymousSession(manager.config, manager, observers=[observer]) as session,
+    ):
+        observer.watch(session)
+        observer.watch_store(store_manager)
+        session.invalidate(await session.get_access_token())
+        for _ in range(2):
+            await session.get_access_token()
+            try:
+                await session.revoke_tokens()
+            except RevocationError:
+                await session.get_access_token()
+        data = reader.get_metrics_data()
+    provider.shutdown()
+    assert isinstance(data, MetricsData)
+    assert table == {metric.name for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    assert otel_module.__doc__
+    described = re.findall(r"^``(trio_anon_session\.[\w.]+)``", otel_module.__doc__, re.MULTILINE)
+    assert {*described} == table
+
+
+def test_the_page_names_alerts_that_are_shown() -> None:
+    """Every alert has a situation that raises it, and an urgency."""
+    assert SITUATIONS.keys() == ALERTS.keys()
+    assert {alert.urgency for alert in ALERTS.values()} == {"page", "ticket"}

@@ -1,0 +1,270 @@
+"""What to do about an error of a token endpoint: one sentence, by code, status and config."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from socket import gaierror
+from typing import TYPE_CHECKING, get_args
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    Config,
+    CredentialsRejectedError,
+    Event,
+    MalformedTokenResponseError,
+    RevocationError,
+    Revoked,
+    TokenManager,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+from trio_anon_session._advice import BY_CODE, BY_NETWORK_FAILURE, kind_of, next_step
+from trio_anon_session._errors import NetworkFailure
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+BOX = make_config()
+SUBJECT = make_config(box_subject_type="enterprise", box_subject_id="1")
+USER = make_config(box_subject_type="user", box_subject_id="1")
+BASIC = make_config(auth_method="client_secret_basic")
+OTHER = make_config(api_root_url="https://id.example")
+# A host that only ends like Box's.
+LOOKALIKE = make_config(api_root_url="https://notbox.com")
+
+
+def refused(code: str | None, status: int = 400) -> TokenRequestError:
+    """Return the error of an answer."""
+    return TokenRequestError("refused", status_code=status, error=code)
+
+
+@pytest.mark.parametrize(
+    ("code", "config", "says"),
+    [
+        ("invalid_client", BOX, "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
+        ("unauthorized_client", BOX, "box_subject_type and box_subject_id"),
+        ("invalid_grant", BOX, "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
+        ("invalid_client", SUBJECT, "BOX_CLIENT_ID, BOX_CLIENT_SECRET"),
+        ("unauthorized_client", SUBJECT, "Have an admin of the enterprise authorize the app"),
+        ("invalid_grant", SUBJECT, "admin has authorized the app"),
+        ("invalid_client", BASIC, "client_secret_post"),
+        ("invalid_client", OTHER, "auth_method"),
+        ("invalid_client", LOOKALIKE, "auth_method"),
+        ("unauthorized_client", OTHER, "client_credentials grant"),
+        ("invalid_grant", OTHER, "client_id and client_secret"),
+        ("invalid_request", BOX, "scope and extra_params"),
+        ("invalid_request", USER, "tokens of users"),
+        ("invalid_scope", OTHER, "Ask for scopes that this client may have"),
+        ("invalid_scope", OTHER.replace(scope="a"), "Ask for other scopes, or for none"),
+        ("access_denied", BOX, "admin"),
+        ("error_access_from_ip_not_allowed", BOX, "IP address"),
+        ("account_deactivated", USER, "box_subject_id"),
+    ],
+)
+def test_by_code(code: str, config: Config, says: str) -> None:
+    """What a code wants done depends on whether the server is Box's, and on what is set."""
+    assert says in str(next_step(refused(code), config))
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "invalid_grant"])
+@pytest.mark.parametrize("config", [SUBJECT, OTHER])
+def test_no_subject_where_it_does_not_help(code: str, config: Config) -> None:
+    """Nobody is told to set a subject that is set, or that the server knows nothing of."""
+    step = next_step(refused(code), config)
+    assert "needs a subject" not in str(step)
+    assert not str(step).startswith("Set box_subject_type")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (401, None, "client_id"),
+        (403, "unheard_of", "client_id"),
+        (404, None, "no token endpoint is there"),
+        (302, None, "redirects of token requests are never followed"),
+        (429, "temporarily_unavailable", "share one session"),
+        (408, None, "may pass"),
+        (500, "invalid_client", "may pass"),
+        (503, None, "may pass"),
+        (418, None, None),
+    ],
+)
+def test_by_status(status: int, code: str | None, says: str | None) -> None:
+    """The status decides where it means a passing fault, or where the code says nothing."""
+    step = next_step(refused(code, status), OTHER)
+    assert step is says is None or (step is not None and says is not None and says in step)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [(OTHER, "token_url (BOX_TOKEN_URL)"), (SUBJECT, "token_url (BOX_TOKEN_URL)")],
+)
+def test_no_token_answer(config: Config, names: str) -> None:
+    """An answer that is no token answer makes one look at the endpoint."""
+    error = MalformedTokenResponseError("nonsense", status_code=200)
+    assert names in str(next_step(error, config))
+
+
+def test_revocations() -> None:
+    """A failed revocation names the revocation endpoint, and Box's words for a wrong client."""
+    step = next_step(RevocationError("no", status_code=404), OTHER)
+    assert "revoke_url (BOX_REVOKE_URL)" in str(step)
+    step = next_step(RevocationError("no", status_code=400, error="invalid_request"), BOX)
+    assert step == "Check client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)."
+
+
+def test_unknown() -> None:
+    """Where nobody knows what to do, nothing is said."""
+    assert next_step(TokenUnavailableError("no token"), BOX) is None
+    error = TokenUnavailableError("no token")
+    assert str(error) == "no token"
+    error.next_step = "Do this."
+    assert str(error) == "no token. Do this."
+    # A server's own words may be a sentence already.
+    error.args = ("no token: Try later. ",)
+    assert str(error) == "no token: Try later. Do this."
+
+
+@given(
+    st.text() | st.sampled_from(sorted(BY_CODE)) | st.none(),
+    st.integers(100, 599) | st.none(),
+    st.sampled_from(get_args(NetworkFailure)) | st.none(),
+    st.sampled_from([BOX, SUBJECT, USER, BASIC, OTHER]),
+)
+def test_is_a_sentence(
+    code: str | None, status: int | None, failure: NetworkFailure | None, config: Config
+) -> None:
+    """Whatever the error, the step is one sentence of ours, without a word of the server's."""
+    for kind in (TokenRequestError, RevocationError, MalformedTokenResponseError):
+        error = kind(
+            "what happened", status_code=status, error=code, error_description="its own words"
+        )
+        error.network_failure = failure
+        step = next_step(error, config)
+        if step is not None:
+            assert step[0].isupper()
+            assert step.endswith(".")
+            assert ". " not in step
+            assert len(step) < 220
+            assert "its own words" not in step
+
+
+def test_every_network_failure_has_advice() -> None:
+    """No kind of network failure is left without a sentence."""
+    assert set(BY_NETWORK_FAILURE) == set(get_args(NetworkFailure))
+
+
+def caused(cause: BaseException) -> httpx.ConnectError:
+    """Return httpx's error with its cause below one of Trio's."""
+    mute = trio.BrokenResourceError()
+    mute.__cause__ = cause
+    error = httpx.ConnectError("")
+    error.__context__ = mute
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (gaierror(-2, "Name or service not known"), "name"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "refused"),
+        (OSError(errno.ENETUNREACH, "no network"), "no_route"),
+        (OSError(errno.EHOSTUNREACH, "no host"), "no_route"),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), "certificate"),
+        (ssl.SSLError(1, "wrong version number"), "tls"),
+        (
+            ExceptionGroup(
+                "", [OSError(errno.ENETUNREACH, ""), ConnectionRefusedError(errno.ECONNREFUSED, "")]
+            ),
+            "refused",
+        ),
+        (OSError(errno.EIO, "broken"), None),
+    ],
+)
+def test_kind_of(cause: BaseException, kind: str | None) -> None:
+    """The kind of a network failure is what is at the bottom of httpx's error."""
+    assert kind_of(caused(cause)) == kind
+
+
+def test_kind_of_a_circle() -> None:
+    """A chain that bites its tail has an end."""
+    error = httpx.ConnectError("")
+    error.__cause__ = error
+    assert kind_of(error) is None
+    assert kind_of(httpx.ProxyError("")) == "proxy"
+
+
+async def test_said_once_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of several failures in a row, the first line of the log says what to do."""
+    server = TokenServer(FaultPlan(token=[Fault.server_error(503)] * 3))
+    async with open_test_session(server) as session:
+        await session.get_access_token()
+    lines = [
+        record.getMessage() for record in caplog.records if "no new token" in record.getMessage()
+    ]
+    assert ["may pass" in line for line in lines] == [True, False, False]
+
+
+async def test_said_once_in_a_traceback(autojump_clock: MockClock) -> None:
+    """A getter's error says what to do, and its cause what happened."""
+    server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client", "Wrong secret")))
+    async with open_test_session(server) as session:
+        with pytest.raises(CredentialsRejectedError) as caught:
+            await session.get_access_token()
+    cause = caught.value.__cause__
+    assert type(cause) is CredentialsRejectedError
+    assert cause.next_step == caught.value.next_step
+    assert str(caught.value) == f"{cause}. {caught.value.next_step}"
+
+
+@pytest.mark.parametrize("kind", [RevocationError, TokenUnavailableError])
+async def test_said_once_of_a_revocation(
+    autojump_clock: MockClock, kind: type[TokenRequestError]
+) -> None:
+    """A failed revocation says once what to do, and its cause says only what happened."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    own = kind("the vault is sealed")
+    own.next_step = "Unseal it."
+    manager.revoke_outcomes = [own]
+    events: list[Event] = []
+    async with AnonymousSession(manager.config, manager, observers=[events.append]) as session:
+        await session.get_access_token()
+        with pytest.raises(RevocationError) as caught:
+            await session.revoke_tokens()
+    (told,) = [event.error for event in events if isinstance(event, Revoked)]
+    assert str(told).count("Unseal it.") == 1
+    assert str(caught.value).endswith("the vault is sealed. Unseal it.")
+    assert str(caught.value).count("Unseal it.") == 1
+    assert str(caught.value.__cause__) == "the vault is sealed"
+
+
+async def test_advice_of_others(autojump_clock: MockClock) -> None:
+    """What another token manager advises comes to the getter, and its own error stays as it is."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    own = TokenUnavailableError("the vault is sealed")
+    own.next_step = "Unseal it."
+    manager.outcomes = [own]
+    async with AnonymousSession(manager.config, manager) as session:
+        with pytest.raises(TokenUnavailableError, match=r"^the vault is sealed\. Unseal it\.$"):
+            await session.get_access_token()
+    assert own.next_step == "Unseal it."
+
+
+async def test_a_manager_used_directly(autojump_clock: MockClock) -> None:
+    """An error of a token manager that no session uses says what to do, too."""
+    server = TokenServer()
+    config = server.config().replace(client_secret="wrong")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+        with pytest.raises(CredentialsRejectedError, match="Check client_id and client_secret"):
+            await TokenManager(config, http_client=client).get_tokens_client_credentials_grant()
