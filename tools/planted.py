@@ -27,7 +27,8 @@ import attrs
 import pytest
 
 from tests.drawing import draw_each
-from tools.mutation.loading import ROOT, load_from, source_path
+from tools.exploring.bugs import Bug
+from tools.mutation.loading import ROOT, load_from
 
 if TYPE_CHECKING:
     from trio_anon_session.testing.strategies import BrokenPromiseError, Timeline
@@ -42,23 +43,6 @@ FLEET_TESTS = (
     *("tests/stores/test_shared.py", "tests/stores/test_leases.py", "tests/stores/test_drops.py"),
     *("tests/stores/test_shared_failures.py", "tests/stores/test_degrading.py"),
 )
-
-
-class Bug(NamedTuple):
-    """Is one change of one module."""
-
-    promise: int
-    what: str
-    module: str
-    before: str
-    after: str
-
-    def source(self) -> str:
-        """Return the module's source with the bug in it."""
-        source = source_path(self.module).read_text()
-        if source.count(self.before) != 1:
-            raise LookupError(f"{self.what}: there is no such place in {self.module}")
-        return source.replace(self.before, self.after)
 
 
 class Found(NamedTuple):

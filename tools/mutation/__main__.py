@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import importlib
 import json
 import os
 import re
@@ -28,24 +26,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import attrs
-import hypothesis
 
-from .loading import ROOT, source_path
+from .loading import source_path
 from .mutants import Mutant, mutants
-from .suite import CORE, STORES, Recorder, Suite
+from .preparing import RESULTS, prepare, record, side_by_side
+from .suite import CORE, STORES
 from .trying import KILLED, STILLBORN, SURVIVED, TIMED_OUT, fork, try_anew, try_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .suite import Suite
+
 ACCEPTED = Path(__file__).with_name("survivors.md")
-RESULTS = ROOT / ".mutation"
 OUTCOMES = RESULTS / "outcomes.jsonl"
-# What the package and its tests import, so that a fork need not.
-LIBRARIES = (
-    *("attrs", "httpx", "hypercorn.trio", "hypothesis.strategies", "hypothesis.stateful"),
-    *("sybil", "trio.testing", "trio_util"),
-)
 
 
 @attrs.define
@@ -99,15 +93,6 @@ def _accepted() -> set[str]:
     return set(re.findall(r"^- `` ?(.+?) ?``$", ACCEPTED.read_text(), re.MULTILINE))
 
 
-def _record(modules: Sequence[str], killers: dict[str, str], *, everything: bool) -> Suite:
-    """Run all tests once on the package as it is."""
-    file = RESULTS / "suite.json"
-    recorder = functools.partial(Recorder, modules)
-    if fork(lambda: recorder().run(file, everything=everything)) != 0:
-        sys.exit("the tests fail without any mutant: see pytest")
-    return Suite.read(file, killers)
-
-
 def _share(
     suite: Suite,
     wanted: list[tuple[str, Mutant]],
@@ -151,21 +136,12 @@ def _try_all(
     ]
     killers = {key: killer for key, (_, killer) in results.found.items() if killer}
     if wanted:
-        suite = _record(modules, killers, everything=everything)
-        children = []
-        for number in range(jobs):
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    status = _share(
-                        suite, wanted[number::jobs], results, number, everything=everything
-                    )
-                finally:
-                    os._exit(status)
-            children.append(child)
-        if any(os.waitpid(child, 0)[1] for child in children):
-            sys.exit("not all mutants were tried")
+        suite = record(modules, killers, everything=everything)
+
+        def try_share(number: int) -> int:
+            return _share(suite, wanted[number::jobs], results, number, everything=everything)
+
+        side_by_side(jobs, try_share)
     keys: dict[str, list[str]] = {module: [] for module in modules}
     for module, mutant in made:
         keys[module].append(mutant.key(module))
@@ -179,20 +155,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="only what is open from the last time")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     chosen = parser.parse_args()
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    hypothesis.settings.register_profile(
-        "mutation",
-        deadline=None,
-        derandomize=True,
-        database=None,
-        max_examples=10,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    os.environ["HYPOTHESIS_PROFILE"] = "mutation"
-    os.chdir(ROOT)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / ".gitignore").write_text("*\n")
+    prepare()
     results = _Results(_accepted())
     results.load()
     modules = chosen.modules or (*CORE, *STORES)

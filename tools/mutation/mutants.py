@@ -18,6 +18,8 @@ from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvide
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from tools.exploring.bugs import Bug
+
 # By name: where only the types are checked, mutmut is not installed.
 OPERATORS: list[tuple[type[cst.CSTNode], Any]] = [
     *importlib.import_module("mutmut.mutation.mutators").mutation_operators
@@ -191,6 +193,13 @@ def mutants(source: str) -> list[Mutant]:
         is_in_body = is_in_body and source.count("super()") == code.count("super()")
         made.append(Mutant(place, change, code, lines, is_in_body))
     return made
+
+
+def from_bug(bug: Bug, source: str) -> Mutant:
+    """Return a planted bug as a mutant of its module's source."""
+    first = source[: source.index(bug.before)].count("\n") + 1
+    lines = frozenset(range(first, first + len(bug.before.splitlines())))
+    return Mutant(f"promise {bug.promise}", bug.what, bug.source(), lines, is_in_body=False)
 
 
 def _change(before: str, after: str) -> str:

@@ -1,0 +1,69 @@
+"""What comes before the first mutant: one run of the suite, and processes to share the work."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import hypothesis
+
+from .loading import ROOT
+from .suite import Recorder, Suite
+from .trying import fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+RESULTS = ROOT / ".mutation"
+# What the package and its tests import, so that a fork need not.
+LIBRARIES = (
+    *("attrs", "httpx", "hypercorn.trio", "hypothesis.strategies", "hypothesis.stateful"),
+    *("sybil", "trio.testing", "trio_util"),
+)
+
+
+def prepare() -> None:
+    """Import what the tests need, choose how many examples they draw, and go to the root."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    hypothesis.settings.register_profile(
+        "mutation",
+        deadline=None,
+        derandomize=True,
+        database=None,
+        max_examples=10,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    os.environ["HYPOTHESIS_PROFILE"] = "mutation"
+    os.chdir(ROOT)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / ".gitignore").write_text("*\n")
+
+
+def record(modules: Sequence[str], killers: dict[str, str], *, everything: bool) -> Suite:
+    """Run all tests once on the package as it is."""
+    file = RESULTS / "suite.json"
+    recorder = functools.partial(Recorder, modules)
+    if fork(lambda: recorder().run(file, everything=everything)) != 0:
+        sys.exit("the tests fail without any mutant: see pytest")
+    return Suite.read(file, killers)
+
+
+def side_by_side(jobs: int, work: Callable[[int], int]) -> None:
+    """Run a piece of work in several processes. Each is given its number."""
+    children = []
+    for number in range(jobs):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = work(number)
+            finally:
+                os._exit(status)
+        children.append(child)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    if any(statuses):
+        sys.exit("not all mutants were tried")
