@@ -1,0 +1,195 @@
+"""What every store promises of its calls: news, checkpoints, and what a cancellation leaves."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints
+
+from tests.cancellation.everywhere import Count, Operation, Strike
+from tests.stores.kit import LONG, TOKEN, claimed, kept, stands
+from tests.stores.places import PATIENCE, Place, in_its_time, wait_until
+from trio_anon_session.stores import StoredToken, TokenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+SHORT = 0.2
+OTHER = StoredToken("other record", "other mark", LONG, 0.0)
+
+
+# Listening
+
+
+async def _put(store: TokenStore, name: str, fence: int) -> None:
+    assert await store.put(name, fence, TOKEN)
+
+
+async def _release(store: TokenStore, name: str, fence: int) -> None:
+    await store.release(name, fence)
+
+
+async def _fail(store: TokenStore, name: str, fence: int) -> None:
+    await store.release(name, fence, "failure", LONG)
+
+
+async def _drop(store: TokenStore, name: str, fence: int) -> None:
+    await store.drop(name, "mark", LONG)
+
+
+NEWS = {"token": _put, "release": _release, "failure": _fail, "drop": _drop}
+
+
+@pytest.mark.parametrize("news", NEWS)
+@in_its_time
+async def test_listeners_hear_the_news(place: Place, name: str, news: str) -> None:
+    """Who waits for news is woken by what another process does, and sees it then."""
+    fence = await claimed(place.store(), name)
+    before = await stands(place.store(), name)
+    store = place.store()
+    async with store.listen(name) as wait_for_news, trio.open_nursery() as nursery:
+        nursery.start_soon(NEWS[news], place.store(), name, fence)
+        while await stands(store, name) == before:
+            await wait_for_news()
+
+
+@pytest.mark.parametrize("news", NEWS)
+@in_its_time
+async def test_listeners_hear_of_what_happened_between(place: Place, name: str, news: str) -> None:
+    """No news are missed while nobody waits, neither before the first call nor between two."""
+    store = place.store()
+    async with store.listen(name) as wait_for_news:
+        for _ in range(3):
+            fence = 0 if news == "drop" else await claimed(place.store(), name)
+            await NEWS[news](place.store(), name, fence)
+            await wait_for_news()
+
+
+@in_its_time
+async def test_several_listen(place: Place, name: str) -> None:
+    """All listeners of all stores hear the same news, also beside those of another name."""
+    shared, other_name = place.store(), f"{name[:-1]}g"
+    async with (
+        shared.listen(other_name),
+        shared.listen(name) as first,
+        shared.listen(name) as second,
+        place.store().listen(name) as third,
+    ):
+        for _ in range(2):
+            await kept(place.store(), name)
+            for wait_for_news in (first, second, third):
+                await wait_for_news()
+
+
+# Checkpoints and cancellation
+
+
+async def _look(store: TokenStore, name: str, fence: int) -> None:
+    await store.look(name)
+
+
+async def _claim(store: TokenStore, name: str, fence: int) -> None:
+    await store.claim(name, "claimer", fence, SHORT)
+
+
+async def _renew(store: TokenStore, name: str, fence: int) -> None:
+    await store.renew(name, fence, SHORT)
+
+
+async def _open(store: TokenStore, name: str, fence: int) -> None:
+    await store.open()
+
+
+async def _close(store: TokenStore, name: str, fence: int) -> None:
+    await store.aclose()
+
+
+async def _listen(store: TokenStore, name: str, fence: int) -> None:
+    async with store.listen(name):
+        pass
+
+
+INTENTS: dict[str, Callable[[TokenStore, str, int], Awaitable[None]]] = {
+    "put": _put,
+    "release": _release,
+    "fail": _fail,
+    "drop": _drop,
+    "look": _look,
+    "claim": _claim,
+    "renew": _renew,
+    "open": _open,
+    "aclose": _close,
+    "listen": _listen,
+}
+
+
+@pytest.mark.parametrize("intent", INTENTS)
+@in_its_time
+async def test_each_method_is_a_checkpoint(place: Place, name: str, intent: str) -> None:
+    """Each method lets others run, also where it changes nothing."""
+    store = place.store()
+    fence = await claimed(store, name)
+    if intent == "claim":
+        await store.release(name, fence)
+    with assert_checkpoints():
+        await INTENTS[intent](store, name, fence)
+    if intent != "put":
+        with assert_checkpoints():
+            await INTENTS[intent](store, name, fence)
+    with assert_checkpoints():
+        assert not await store.put(name, fence - 1, OTHER)
+
+
+@pytest.mark.parametrize("intent", [*INTENTS, "wait"])
+@in_its_time
+async def test_what_is_cancelled_is_done_or_not_done(place: Place, name: str, intent: str) -> None:
+    """Wherever a method is cancelled, it is done as a whole or not at all, and the store works."""
+
+    async def prepare(name: str, store: TokenStore) -> int:
+        await kept(store, name)
+        fence = await claimed(store, name)
+        if intent == "claim":
+            await store.release(name, fence)
+        return fence
+
+    async def act(store: TokenStore, name: str, fence: int) -> None:
+        if intent == "wait":
+            async with store.listen(name) as wait_for_news:
+                await _put(store, name, fence)
+                await wait_for_news()
+        else:
+            await INTENTS[intent](store, name, fence)
+
+    async def outcomes() -> set[tuple[object, ...]]:
+        other = f"{name}-undisturbed"
+        fence = await prepare(other, place.store())
+        before = await stands(place.store(), other)
+        await act(place.store(), other, fence)
+        after = await stands(place.store(), other)
+        return {apart(before, fence), apart(after, fence)}
+
+    def apart(seen: tuple[object, ...], fence: int) -> tuple[object, ...]:
+        version, token, is_leased, owner, failure, dead = seen
+        assert isinstance(version, int)
+        # A short lease may be over by now.
+        lease = (is_leased, owner) if intent not in ("claim", "renew") else None
+        return version > fence, token, lease, failure and "failure", dead
+
+    expected = await outcomes()
+    for nth in itertools.count():
+        store, own_name = place.store(), f"{name}-{nth}"
+        fence = await prepare(own_name, store)
+        strike = Strike(Count.OWN_STEPS, nth)
+        await Operation(strike, PATIENCE).run(functools.partial(act, store, own_name, fence))
+        assert apart(await stands(place.store(), own_name), fence) in expected, f"step {nth}"
+        await store.drop(own_name, "mark", LONG)
+        await wait_until(lambda seen: not seen.leased_for, store, own_name)
+        await kept(store, own_name, OTHER)
+        assert (await stands(place.store(), own_name))[1] == ("other record", "other mark", LONG)
+        if not strike.fell:
+            break
+    assert nth > 0
