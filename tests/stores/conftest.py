@@ -9,6 +9,7 @@ import pytest
 
 from tests.stores.places import FilePlace, MemoryPlace, ServerPlace
 from tests.stores.valkey import Valkey, run_valkey
+from trio_anon_session.stores import _sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +54,18 @@ def name() -> str:
     return secrets.token_hex(16)
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a file may be made."""
+    return tmp_path / "tokens.db"
+
+
+@pytest.fixture
+def impatient_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no question wait long for others that write."""
+    monkeypatch.setattr(_sqlite, "BUSY_TIMEOUT", 0.05)
+
+
 @pytest.fixture(scope="session")
 def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """Run a server for all tests that leave it as it was, but for names of their own."""
@@ -64,4 +77,13 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 def server(tmp_path: Path) -> Iterator[Valkey]:
     """Run a server for this test alone."""
     with run_valkey(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def other_server(tmp_path: Path) -> Iterator[Valkey]:
+    """Run a second server for this test alone."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with run_valkey(folder) as server:
         yield server

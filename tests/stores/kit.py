@@ -1,12 +1,18 @@
-"""What tests of a store begin with, a lease and a token, and what a look shows of them."""
+"""What tests do with a store: get a token, do all that a fleet does, see what is there."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_anon_session.stores import StoredToken
+import pytest
+import trio
+
+from tests.stores.places import PATIENCE
+from trio_anon_session.stores import StoredToken, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from trio_anon_session.stores import Look, TokenStore
 
 NAME = "name"
@@ -47,3 +53,32 @@ def standing(seen: Look) -> tuple[object, ...]:
 async def stands(store: TokenStore, name: str) -> tuple[object, ...]:
     """Return what is there, without what passes with time."""
     return standing(await store.look(name, ("mark", "other mark")))
+
+
+async def round_trip(store: TokenStore, name: str = NAME) -> None:
+    """Do all that a fleet does, and hear of it."""
+    async with store.listen(name) as wait_for_news:
+        fence = await claimed(store, name)
+        assert await store.renew(name, fence, LONG)
+        assert await store.put(name, fence, TOKEN)
+        with trio.fail_after(PATIENCE):
+            await wait_for_news()
+        await store.drop(name, MARK, 60.0)
+        assert (await store.look(name, [MARK])).dead == {MARK}
+        await store.release(name, await claimed(store, name), "a failure", 3.0)
+        assert (await store.look(name)).failure is not None
+
+
+async def listening(store: TokenStore) -> None:
+    """Begin to listen, and go."""
+    async with store.listen(NAME):
+        pass
+
+
+async def refusal(asked: Awaitable[object]) -> str:
+    """Return in which words a store says that it fails."""
+    with pytest.raises(StoreError) as caught:
+        await asked
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    return str(caught.value).partition(": ")[2]

@@ -14,11 +14,11 @@ from trio_anon_session.stores import RedisStore, SharedTokenManager, _coredis, _
 
 from .faulty import get_all
 from .relay import Relay, open_relay
-from .valkey import Valkey, run_valkey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    from .valkey import Valkey
 
 pytestmark = pytest.mark.slow
 
@@ -59,45 +59,38 @@ async def drop_is_heard(dropping: AnonymousSession, other: AnonymousSession, dea
 
 @pytest.mark.parametrize("what", ["forgets", "leads elsewhere"])
 async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
-    server: Valkey, tmp_path: Path, what: str
+    server: Valkey, other_server: Valkey, what: str
 ) -> None:
     """A router that forgets connections, and a name that leads to another server."""
-    (tmp_path / "second").mkdir()
-    with run_valkey(tmp_path / "second") as second:
-        async with (
-            open_relay(server.port) as relay,
-            open_pair(relay) as (dropping, other),
-        ):
-            await get_all([dropping, other])
-            made_before = relay.count
-            if what == "forgets":
-                relay.forget()
-            else:
-                relay.target = second.port
-            # By then each connection was tested or replaced.
-            await trio.sleep(RENEW_AFTER + 2 * PROVE_AFTER + 2.0)
-            # Without the proof, the processes would look from time to time, and hear nothing.
-            assert len([number for number in relay.subscribers if number >= made_before]) >= 2
-            dead = await dropping.get_access_token()
-            assert await other.get_access_token() == dead
-            assert await drop_is_heard(dropping, other, dead) < 1.0
+    async with open_relay(server.port) as relay, open_pair(relay) as (dropping, other):
+        await get_all([dropping, other])
+        made_before = relay.count
+        if what == "forgets":
+            relay.forget()
+        else:
+            relay.target = other_server.port
+        # By then each connection was tested or replaced.
+        await trio.sleep(RENEW_AFTER + 2 * PROVE_AFTER + 2.0)
+        # Without the proof, the processes would look from time to time, and hear nothing.
+        assert len([number for number in relay.subscribers if number >= made_before]) >= 2
+        dead = await dropping.get_access_token()
+        assert await other.get_access_token() == dead
+        assert await drop_is_heard(dropping, other, dead) < 1.0
 
 
 async def test_a_connection_from_before_proves_nothing(
-    server: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Valkey, other_server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a name moves, the connection for questions is old too: both lead to the old server."""
     monkeypatch.setattr(_coredis, "RENEW_AFTER", 60.0)
     monkeypatch.setattr(_redis, "PROVED_BY", 0.1)
-    (tmp_path / "second").mkdir()
-    with run_valkey(tmp_path / "second") as second:
-        async with open_relay(server.port) as relay, open_pair(relay) as pair:
-            await get_all([*pair])
-            made_before = relay.count
-            relay.target = second.port
-            with trio.fail_after(10.0):
-                while len([each for each in relay.subscribers if each >= made_before]) < 2:  # noqa: ASYNC110  # no relay tells of it
-                    await trio.sleep(0.01)
+    async with open_relay(server.port) as relay, open_pair(relay) as pair:
+        await get_all([*pair])
+        made_before = relay.count
+        relay.target = other_server.port
+        with trio.fail_after(10.0):
+            while len([each for each in relay.subscribers if each >= made_before]) < 2:  # noqa: ASYNC110  # the relay has no event for it
+                await trio.sleep(0.01)
 
 
 async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
