@@ -69,9 +69,9 @@ async def round_trip(store: TokenStore, name: str = NAME) -> None:
         assert (await store.look(name)).failure is not None
 
 
-async def listening(store: TokenStore) -> None:
+async def listening(store: TokenStore, name: str = NAME) -> None:
     """Begin to listen, and go."""
-    async with store.listen(NAME):
+    async with store.listen(name):
         pass
 
 

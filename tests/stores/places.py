@@ -58,15 +58,12 @@ class MemoryPlace:
         self._store = MemoryStore()
 
     def store(self) -> MemoryStore:
-        """Return the one store."""
         return self._store
 
     def empty(self) -> None:
-        """Lose all data."""
         self._store._entries.clear()
 
     def copy(self) -> Callable[[], None]:
-        """Copy all data, and return a function that puts the copy back."""
         entries = copy.deepcopy(self._store._entries)
         return lambda: setattr(self._store, "_entries", entries)
 
@@ -79,15 +76,12 @@ class FilePlace:
         self.is_virtual = is_virtual
 
     def store(self) -> SQLiteStore:
-        """Return one more store on the same file."""
         return SQLiteStore(self._path)
 
     def empty(self) -> None:
-        """Lose all data."""
         self._path.unlink()
 
     def copy(self) -> Callable[[], None]:
-        """Copy all data, and return a function that puts the copy back."""
         with closing(sqlite3.connect(self._path)) as connection:
             data = connection.serialize()
 
@@ -109,15 +103,12 @@ class ServerPlace:
         self._encryption_key = encryption_key
 
     def store(self) -> RedisStore:
-        """Return one more store on the same server."""
         return RedisStore(self._server.url, encryption_key=self._encryption_key)
 
     def empty(self) -> None:
-        """Lose all data."""
         self._server.do("FLUSHALL")
 
     def copy(self) -> Callable[[], None]:
-        """Copy all data, and return a function that puts the copy back."""
         for key in self._server.key_names():
             self._server.do("COPY", key, key, "DB", 1)
 

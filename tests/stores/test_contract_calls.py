@@ -11,7 +11,7 @@ import trio
 from trio.testing import assert_checkpoints
 
 from tests.cancellation.everywhere import Count, Operation, Strike
-from tests.stores.kit import LONG, TOKEN, claimed, kept, stands
+from tests.stores.kit import LONG, TOKEN, claimed, kept, listening, stands
 from tests.stores.places import PATIENCE, Place, in_its_time, wait_until
 from trio_anon_session.stores import StoredToken, TokenStore
 
@@ -22,26 +22,22 @@ SHORT = 0.2
 OTHER = StoredToken("other record", "other mark", LONG, 0.0)
 
 
+INTENTS: dict[str, Callable[[TokenStore, str, int], Awaitable[object]]] = {
+    "put": lambda store, name, fence: store.put(name, fence, TOKEN),
+    "release": lambda store, name, fence: store.release(name, fence),
+    "fail": lambda store, name, fence: store.release(name, fence, "failure", LONG),
+    "drop": lambda store, name, fence: store.drop(name, "mark", LONG),
+    "look": lambda store, name, fence: store.look(name),
+    "claim": lambda store, name, fence: store.claim(name, "claimer", fence, SHORT),
+    "renew": lambda store, name, fence: store.renew(name, fence, SHORT),
+    "open": lambda store, name, fence: store.open(),
+    "aclose": lambda store, name, fence: store.aclose(),
+    "listen": lambda store, name, fence: listening(store, name),
+}
+NEWS = ["put", "release", "fail", "drop"]
+
+
 # Listening
-
-
-async def _put(store: TokenStore, name: str, fence: int) -> None:
-    assert await store.put(name, fence, TOKEN)
-
-
-async def _release(store: TokenStore, name: str, fence: int) -> None:
-    await store.release(name, fence)
-
-
-async def _fail(store: TokenStore, name: str, fence: int) -> None:
-    await store.release(name, fence, "failure", LONG)
-
-
-async def _drop(store: TokenStore, name: str, fence: int) -> None:
-    await store.drop(name, "mark", LONG)
-
-
-NEWS = {"token": _put, "release": _release, "failure": _fail, "drop": _drop}
 
 
 @pytest.mark.parametrize("news", NEWS)
@@ -52,7 +48,7 @@ async def test_listeners_hear_the_news(place: Place, name: str, news: str) -> No
     before = await stands(place.store(), name)
     store = place.store()
     async with store.listen(name) as wait_for_news, trio.open_nursery() as nursery:
-        nursery.start_soon(NEWS[news], place.store(), name, fence)
+        nursery.start_soon(INTENTS[news], place.store(), name, fence)
         while await stands(store, name) == before:
             await wait_for_news()
 
@@ -65,7 +61,7 @@ async def test_listeners_hear_of_what_happened_between(place: Place, name: str, 
     async with store.listen(name) as wait_for_news:
         for _ in range(3):
             fence = 0 if news == "drop" else await claimed(place.store(), name)
-            await NEWS[news](place.store(), name, fence)
+            await INTENTS[news](place.store(), name, fence)
             await wait_for_news()
 
 
@@ -86,45 +82,6 @@ async def test_several_listen(place: Place, name: str) -> None:
 
 
 # Checkpoints and cancellation
-
-
-async def _look(store: TokenStore, name: str, fence: int) -> None:
-    await store.look(name)
-
-
-async def _claim(store: TokenStore, name: str, fence: int) -> None:
-    await store.claim(name, "claimer", fence, SHORT)
-
-
-async def _renew(store: TokenStore, name: str, fence: int) -> None:
-    await store.renew(name, fence, SHORT)
-
-
-async def _open(store: TokenStore, name: str, fence: int) -> None:
-    await store.open()
-
-
-async def _close(store: TokenStore, name: str, fence: int) -> None:
-    await store.aclose()
-
-
-async def _listen(store: TokenStore, name: str, fence: int) -> None:
-    async with store.listen(name):
-        pass
-
-
-INTENTS: dict[str, Callable[[TokenStore, str, int], Awaitable[None]]] = {
-    "put": _put,
-    "release": _release,
-    "fail": _fail,
-    "drop": _drop,
-    "look": _look,
-    "claim": _claim,
-    "renew": _renew,
-    "open": _open,
-    "aclose": _close,
-    "listen": _listen,
-}
 
 
 @pytest.mark.parametrize("intent", INTENTS)
@@ -159,7 +116,7 @@ async def test_what_is_cancelled_is_done_or_not_done(place: Place, name: str, in
     async def act(store: TokenStore, name: str, fence: int) -> None:
         if intent == "wait":
             async with store.listen(name) as wait_for_news:
-                await _put(store, name, fence)
+                await store.put(name, fence, TOKEN)
                 await wait_for_news()
         else:
             await INTENTS[intent](store, name, fence)

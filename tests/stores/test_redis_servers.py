@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.ports import closed_port, server_port
+from tests.ports import closed_port
 from trio_anon_session.stores import RedisStore
 
 from .answering import GREETING, open_answering
 from .cluster import SLOTS, is_whole, run_cluster, slot_of
 from .kit import MARK, NAME, refusal, round_trip
-from .valkey import PATIENCE, Valkey, run_valkey
+from .valkey import PATIENCE, Valkey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -120,22 +120,6 @@ def names_of(cluster: tuple[Valkey, ...]) -> tuple[str, str]:
         for is_far in (False, True)
     )
     return near, far
-
-
-async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
-    """All keys of a name are in one slot of a cluster, and are told to it beforehand."""
-    with (
-        # By itself, its other port would be one of those that systems give to clients.
-        server_port() as other,
-        run_valkey(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(other)) as server,
-    ):
-        store = RedisStore(server.url)
-        assert await refusal(store.look(NAME)) == "answers CLUSTERDOWN"
-        with server.connect() as connection:
-            connection.do("CLUSTER", "ADDSLOTS", *range(SLOTS))
-        await is_whole(server)
-        await round_trip(store)
-        await round_trip(RedisStore(server.url))
 
 
 async def test_servers_of_a_cluster(cluster: tuple[Valkey, ...]) -> None:

@@ -33,6 +33,7 @@ from trio_anon_session.stores._records import name_of
 from trio_anon_session.stores._sealing import Sealing, is_sealed
 
 from .answering import GREETING, open_answering
+from .kit import MARK, NAME, claimed, kept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from .valkey import Valkey
 
 FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
-NAME = "0123abcd"
-MARK = "mark-1"
-TOKEN = StoredToken("the record", MARK, 3600.0, 10.0)
 RECORDS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
@@ -153,28 +151,16 @@ def test_a_record_opens_in_its_place_alone(place: tuple[str, str]) -> None:
 # With a server
 
 
-async def put(store: RedisStore, token: StoredToken = TOKEN) -> int:
-    """Put a token there, and return the fence under which it was."""
-    seen = await store.look(NAME)
-    fence = await store.claim(NAME, "me", seen.version, 5.0)
-    assert fence is not None
-    assert await store.put(NAME, fence, token)
-    return fence
-
-
 async def fail(store: RedisStore) -> None:
     """Leave a failure there."""
-    seen = await store.look(NAME)
-    fence = await store.claim(NAME, "me", seen.version, 5.0)
-    assert fence is not None
-    await store.release(NAME, fence, "the failure", 3.0)
+    await store.release(NAME, await claimed(store), "the failure", 3.0)
 
 
 @pytest.mark.slow
 async def test_a_record_that_was_moved_does_not_open(server: Valkey) -> None:
     """Who can write to the server cannot give one name the token of another."""
     store = RedisStore(server.url, encryption_key=FIRST)
-    await put(store)
+    await kept(store)
     await fail(store)
     server.do("RENAME", f"tas:{{{NAME}}}:token", "tas:{other}:token")
     with pytest.raises(StoreError, match=WRONG):
@@ -187,21 +173,23 @@ async def test_a_record_that_was_moved_does_not_open(server: Valkey) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("leave", [put, fail])
-async def test_keys_are_changed_one_after_the_other(server: Valkey, leave: object) -> None:
-    """Who has the new key behind the old one opens what is sealed with either."""
+@pytest.mark.parametrize("leave", [kept, fail])
+async def test_keys_are_changed_one_after_the_other(
+    server: Valkey, leave: Callable[[RedisStore], Awaitable[object]]
+) -> None:
+    """A store that has the new key behind the old one opens what is sealed with either."""
     old, both, new, new_alone = (
         RedisStore(server.url, encryption_key=keys)
         for keys in (FIRST, [FIRST, SECOND], [SECOND, FIRST], SECOND)
     )
     for writer in (old, both):
-        await leave(writer)  # type: ignore[operator]  # one of the two above
+        await leave(writer)
         for reader in (old, both, new):
             await reader.look(NAME)
         with pytest.raises(StoreError, match=WRONG):
             await new_alone.look(NAME)
     server.do("FLUSHALL")
-    await leave(new)  # type: ignore[operator]  # likewise
+    await leave(new)
     for reader in (both, new, new_alone):
         await reader.look(NAME)
     with pytest.raises(StoreError, match=WRONG):
@@ -236,9 +224,9 @@ async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
                 for number, store in enumerate([*own, *others])
             ]
             tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
-            kept = server.do("HGET", key, "record")
+            found = server.do("HGET", key, "record")
             tokens = [await one.get_tokens_client_credentials_grant() for one in managers]
-        assert server.do("HGET", key, "record") == kept
+        assert server.do("HGET", key, "record") == found
         texts = [token.access_token for token in tokens]
         assert texts[0] == texts[1] == "token-1"
         assert len(set(texts)) == 1 + len(others)
@@ -297,8 +285,7 @@ async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | N
 @pytest.mark.slow
 async def test_a_look_that_fails_shows_nothing_of_what_it_found(server: Valkey) -> None:
     """An error about what is kept comes without the frames that have read it."""
-    plain = RedisStore(server.url)
-    await put(plain, StoredToken(ACCESS_TOKEN, MARK, 3600.0, 0.0))
+    await kept(RedisStore(server.url), token=StoredToken(ACCESS_TOKEN, MARK, 3600.0, 0.0))
     with pytest.raises(StoreError, match=WRONG) as caught:
         await RedisStore(server.url, encryption_key=KEY).look(NAME)
     assert canaries_in("".join(traceback_with_locals(caught.value))) == []
@@ -419,44 +406,33 @@ async def test_no_peer_makes_a_store_show_a_secret(
     assert hunt.check_log()
 
 
-def refuse(server: Valkey) -> None:
-    server.do("CONFIG", "SET", "requirepass", "another")
-
-
-def forbid(server: Valkey) -> None:
-    server.do("ACL", "SETUSER", "default", f">{PASSWORD}", "-@all")
-
-
-def fill(server: Valkey) -> None:
-    server.do("CONFIG", "SET", "requirepass", PASSWORD, "maxmemory", "1")
-
-
-def take_nothing(server: Valkey) -> None:
-    server.do("REPLICAOF", "127.0.0.1", "1")
-    server.do("CONFIG", "SET", "requirepass", PASSWORD)
-
-
-def hang(server: Valkey) -> None:
-    server.pause()
-
-
-def work(server: Valkey) -> None:
-    server.do("CONFIG", "SET", "requirepass", PASSWORD)
+PASSWORD_SET = f"CONFIG SET requirepass {PASSWORD}"
+TROUBLES = {
+    "refuses the password": ["CONFIG SET requirepass another"],
+    "forbids all": [f"ACL SETUSER default >{PASSWORD} -@all"],
+    "is full": [f"{PASSWORD_SET} maxmemory 1"],
+    "takes nothing": ["REPLICAOF 127.0.0.1 1", PASSWORD_SET],
+    "hangs": [],
+    "works": [PASSWORD_SET],
+}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("spoil", [refuse, forbid, fill, take_nothing, hang, work])
+@pytest.mark.parametrize("trouble", TROUBLES)
 async def test_no_trouble_of_a_server_makes_a_store_show_a_secret(
-    server: Valkey, spoil: Callable[[Valkey], None], caplog: pytest.LogCaptureFixture
+    server: Valkey, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In whatever state a server is, no error, log or frame shows password, token or key."""
     hunt = Hunt(caplog)
-    spoil(server)
+    for command in TROUBLES[trouble]:
+        server.do(*command.split())
+    if trouble == "hangs":
+        server.pause()
     url = server.url.replace("//", f"//:{PASSWORD}@")
     for keys in (None, KEY):
         await hunt.use(RedisStore(url, encryption_key=keys))
-    assert (hunt.errors > 0) is (spoil not in (hang, work))
+    assert (hunt.errors > 0) is (trouble not in ("hangs", "works"))
     assert hunt.check_log()
 
 

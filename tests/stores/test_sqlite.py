@@ -155,22 +155,6 @@ async def test_an_empty_file_that_others_may_read(path: Path, autojump_clock: ob
     assert mode_of(path) == 0o600
 
 
-async def test_a_link_to_a_file_that_others_may_read(
-    tmp_path: Path, path: Path, autojump_clock: object
-) -> None:
-    """Behind a link it is the file itself that is taken from others."""
-    await kept(SQLiteStore(path))
-    link = tmp_path / "link"
-    link.symlink_to(path)
-    with opened(path) as connection:
-        os.chmod(path, 0o644)
-        connection.execute("SELECT * FROM trio_anon_session").fetchall()
-        os.chmod(f"{path}-wal", 0o644)
-        assert (await SQLiteStore(link).look("name")).token is not None
-        assert mode_of(path.with_name("tokens.db-wal")) == 0o600
-    assert mode_of(path) == 0o600
-
-
 async def test_a_file_that_cannot_be_taken_from_others(
     path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:

@@ -38,16 +38,6 @@ def file_as_directory(path: Path) -> Path:
     return path / "tokens.db"
 
 
-def link_to_nothing(path: Path) -> Path:
-    path.symlink_to(path.with_name("missing"))
-    return path
-
-
-def link_to_itself(path: Path) -> Path:
-    path.symlink_to(path)
-    return path
-
-
 def text(path: Path) -> Path:
     path.write_text("the-secret-record\n" * 1000)
     path.chmod(0o644)
@@ -70,8 +60,6 @@ def other_columns(path: Path) -> Path:
 
 TROUBLES: dict[Callable[[Path], Path], str] = {
     file_as_directory: "Not a directory",
-    link_to_nothing: "No such file or directory",
-    link_to_itself: "Too many levels of symbolic links",
     text: "file is not a database; it can be deleted, if it is no file of something else",
     other_database: "it is a database of something else",
     other_columns: "no such column: entry",

@@ -120,26 +120,15 @@ class Valkey:
         """Where it listens too."""
         return self.folder / "socket"
 
-    def start(self, *more: str) -> None:
+    def start(self) -> None:
         """Start it, and wait until it answers, be it with an error."""
-        listen = (
-            ["--port", "0", "--tls-port", str(self.port)]
-            if self._tls
-            else ["--port", str(self.port)]
-        )
-        command = [
-            *self._prefix,
-            find_program(),
-            *listen,
-            "--bind",
-            "127.0.0.1",
-            "--dir",
-            str(self.folder),
-        ]
-        command += ["--unixsocket", str(self.socket_path), "--save", "", "--appendonly", "no"]
+        ports = ["0", "--tls-port", str(self.port)] if self._tls else [str(self.port)]
+        command = [*self._prefix, find_program(), "--port", *ports, "--bind", "127.0.0.1"]
+        command += ["--dir", str(self.folder), "--unixsocket", str(self.socket_path)]
+        command += ["--save", "", "--appendonly", "no"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self._options, *more], stdout=log, stderr=subprocess.STDOUT
+                [*command, *self._options], stdout=log, stderr=subprocess.STDOUT
             )
         give_up_at = time.monotonic() + PATIENCE
         while not self._answers():

@@ -93,9 +93,6 @@ async def main(settings: dict[str, Any]) -> None:
                         nursery.start_soon(get, session)
                     case {"do": "invalidate", "token": token}:
                         session.invalidate(token)
-                    case {"do": "revoke"}:
-                        await session.revoke_tokens()
-                        tell(revoked=True)
         nursery.cancel_scope.cancel()
 
 
