@@ -50,7 +50,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def name() -> str:
-    """Return a name that nobody else uses."""
+    """Return a name that no other test uses."""
     return secrets.token_hex(16)
 
 
@@ -75,14 +75,14 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Valkey]:
-    """Run a server for this test alone."""
+    """Run a server for this test only."""
     with run_valkey(tmp_path) as server:
         yield server
 
 
 @pytest.fixture
 def other_server(tmp_path: Path) -> Iterator[Valkey]:
-    """Run a second server for this test alone."""
+    """Run a second server for this test only."""
     folder = tmp_path / "other"
     folder.mkdir()
     with run_valkey(folder) as server:

@@ -43,7 +43,7 @@ NEWS = ["put", "release", "fail", "drop"]
 @pytest.mark.parametrize("news", NEWS)
 @in_its_time
 async def test_listeners_hear_the_news(place: Place, name: str, news: str) -> None:
-    """Who waits for news is woken by what another process does, and sees it then."""
+    """What another process does wakes a listener, which sees it then."""
     fence = await claimed(place.store(), name)
     before = await stands(place.store(), name)
     store = place.store()
@@ -56,7 +56,7 @@ async def test_listeners_hear_the_news(place: Place, name: str, news: str) -> No
 @pytest.mark.parametrize("news", NEWS)
 @in_its_time
 async def test_listeners_hear_of_what_happened_between(place: Place, name: str, news: str) -> None:
-    """No news are missed while nobody waits, neither before the first call nor between two."""
+    """News before the first wait, and between two waits, are not missed."""
     store = place.store()
     async with store.listen(name) as wait_for_news:
         for _ in range(3):

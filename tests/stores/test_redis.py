@@ -266,7 +266,7 @@ except ImportError as error:
 
 
 def test_no_store_imports_what_it_does_not_need() -> None:
-    """Who has a store in memory loads neither coredis nor cryptography."""
+    """A program with a store in memory loads neither coredis nor cryptography."""
     program = """
 import sys
 from trio_anon_session.stores import MemoryStore, RedisStore
@@ -313,7 +313,7 @@ async def test_a_server_without_a_right_is_tried_out(server: Valkey) -> None:
 
 
 def user_with(server: Valkey, rights: str) -> RedisStore:
-    """Return the store of a user who has these rights."""
+    """Return the store of a user that has these rights."""
     words = f"reset on >secret ~tas:* +ping {rights}".split()
     server.do("ACL", "SETUSER", "tas", *words)
     return RedisStore(server.url.replace("//", "//tas:secret@"))

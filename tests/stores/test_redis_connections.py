@@ -151,7 +151,7 @@ def greetings(server: Valkey) -> int:
 
 
 async def test_an_open_store_keeps_one_connection(store: RedisStore, server: Valkey) -> None:
-    """However many questions there are, also at once, one connection stays until the end."""
+    """One connection stays until the end, also after many questions at the same time."""
     await store.open()
     for number in range(3):
         await kept(store, f"name-{number}")
@@ -169,7 +169,7 @@ async def test_an_open_store_keeps_one_connection(store: RedisStore, server: Val
 
 
 async def test_a_store_that_several_have_open(store: RedisStore, server: Valkey) -> None:
-    """The connection is kept until the last one closes the store, who may be cancelled."""
+    """The connection is kept until the last user closes the store, also if that is cancelled."""
     await store.open()
     await store.open()
     await store.look(NAME)
@@ -189,7 +189,7 @@ async def test_a_store_that_several_have_open(store: RedisStore, server: Valkey)
 async def test_a_kept_connection_ends_with_a_cancellation(
     store: RedisStore, server: Valkey
 ) -> None:
-    """Who is cancelled leaves no answer to the next one, and the others are not disturbed."""
+    """A cancelled question leaves no answer to the next one, and does not disturb the others."""
     await store.open()
     fence = await kept(store)
     server.pause()

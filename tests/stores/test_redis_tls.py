@@ -52,7 +52,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 async def test_tls_with_an_authority_of_ones_own(authority: Authority) -> None:
-    """The authority of the URL is believed; without it the server is told nothing."""
+    """The authority of the URL is trusted; without it the server receives nothing."""
     with authority.run_server("127.0.0.1") as server:
         await round_trip(RedisStore(f"{server.url}?ssl_ca_certs={authority.file}"))
         await round_trip(RedisStore(f"{server.url}?ssl_cert_reqs=none"))
@@ -66,7 +66,7 @@ async def test_tls_with_an_authority_of_ones_own(authority: Authority) -> None:
 async def test_tls_with_an_authority_of_the_environment(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the URL names none, the system's authorities are believed."""
+    """If the URL names no authority, the system's are trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     with authority.run_server("127.0.0.1") as server:
         await round_trip(RedisStore(server.url))
@@ -83,7 +83,7 @@ async def test_tls_with_the_certificate_of_another(authority: Authority) -> None
 
 
 async def test_tls_with_a_certificate_of_the_client(authority: Authority) -> None:
-    """A server that wants to know its clients is shown the certificate of the URL."""
+    """A server that requires a certificate of its clients gets that of the URL."""
     with authority.run_server("127.0.0.1", clients="yes") as server:
         url = f"{server.url}?ssl_ca_certs={authority.file}"
         assert await refusal(RedisStore(url).look(NAME))

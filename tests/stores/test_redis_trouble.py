@@ -43,7 +43,7 @@ def with_user(server: Valkey, user: str) -> str:
 
 @pytest.mark.parametrize("user", [f":{ENCODED}", f"default:{ENCODED}"])
 async def test_a_password_is_sent_as_it_is_meant(server: Valkey, user: str) -> None:
-    """What is percent-encoded in the URL is not in what the server is told."""
+    """The server gets the password without the percent-encoding of the URL."""
     server.do("CONFIG", "SET", "requirepass", PASSWORD)
     await round_trip(RedisStore(with_user(server, user)))
     await round_trip(RedisStore(f"unix://{user}@{server.socket_path}"))
@@ -70,7 +70,7 @@ def as_user(server: Valkey, *changes: str) -> RedisStore:
 
 
 async def test_the_user_of_the_docstring_suffices(server: Valkey) -> None:
-    """A user who may do what the docstring says can do everything, and nothing else."""
+    """A user with the rights of the docstring can do all that a store needs, and nothing else."""
     await round_trip(as_user(server))
     with server.connect() as connection:
         connection.do("AUTH", "tas", PASSWORD)
@@ -166,7 +166,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS)
 async def test_an_error_is_its_code(answer: str) -> None:
-    """Of what a server answers, the code is told, and no other word: it may quote anything."""
+    """An error has the code of a server's answer, and no other word: it may quote anything."""
     async with open_answering(GREETING, answer.encode() or None) as port:
         store = RedisStore(f"redis://127.0.0.1:{port}")
         assert await refusal(store.look(NAME)) == ANSWERS[answer]
@@ -186,7 +186,7 @@ async def test_an_error_is_its_code(answer: str) -> None:
 async def test_a_greeting_that_is_none(
     greeting: bytes | None, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is no server, or takes nobody more, is told as briefly, and nothing is logged."""
+    """A peer that is no server, or takes no more clients, is a short error, and not logged."""
     caplog.set_level(logging.DEBUG)
     async with open_answering(greeting) as port:
         store = RedisStore(f"redis://:{ENCODED}@127.0.0.1:{port}")
@@ -207,7 +207,7 @@ class Nameless(trio.abc.HostnameResolver):
 
 
 async def test_a_name_that_nobody_knows() -> None:
-    """A slip in the host's name is told as one, and not as the name of a C function."""
+    """The error of an unknown host name says so, and names no C function."""
     trio.socket.set_custom_hostname_resolver(Nameless())
     store = RedisStore("redis://valkey.example")
     assert await refusal(store.look(NAME)) == "the host's name cannot be looked up"
@@ -228,7 +228,7 @@ async def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_clients_of_others_are_logged_as_before(caplog: pytest.LogCaptureFixture) -> None:
-    """What coredis logs of the program's own clients is left alone, also at the same time."""
+    """What coredis logs of the program's own clients is still logged, also at the same time."""
     async with open_answering(b"+OK\r\n") as port:
         store = RedisStore(f"redis://127.0.0.1:{port}")
 
@@ -250,11 +250,11 @@ async def test_clients_of_others_are_logged_as_before(caplog: pytest.LogCaptureF
 
 
 async def test_a_server_that_nobody_reaches() -> None:
-    """Where no connection comes about, that is told before the asker loses patience."""
+    """If no connection is made, the error comes before the session's timeout."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
-        # With a queue that is full, so that who comes next gets no answer.
+        # With a queue that is full, so that the next client gets no answer.
         listener.listen(0)
         for _ in range(3):
             client = stack.enter_context(socket.socket())

@@ -114,7 +114,7 @@ async def test_a_store_is_a_path(path: Path, autojump_clock: object) -> None:
 async def test_the_files_are_their_owners_alone(
     path: Path, readable_by_default: None, autojump_clock: object
 ) -> None:
-    """The file and those beside it are made so that nobody else can read them."""
+    """Only their owner can read the file and those next to it."""
     await kept(SQLiteStore(path))
     assert mode_of(path) == 0o600
     with opened(path) as connection:
@@ -253,7 +253,7 @@ async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object
 
 
 async def test_it_is_time_to_look(path: Path, autojump_clock: object) -> None:
-    """Who listens looks at least twice a second, not all at once, and also in vain."""
+    """A listener looks at least twice a second, at random times, and also without news."""
     pauses = []
     os.mkdir(path)
     async with SQLiteStore(path).listen("name") as wait_for_news:
@@ -340,7 +340,7 @@ async def until_a_thread_waits() -> None:
     """Wait until a task is with a thread, and the thread has had time to begin."""
     limiter = _sqlite._limiter_of_this_run()
     with trio.fail_after(PATIENCE):
-        # Threads tell nobody.
+        # Threads have no event for it.
         while not limiter.borrowed_tokens or not _sqlite._turns._lock.locked():  # noqa: ASYNC110
             await trio.sleep(0.001)
 
@@ -385,7 +385,7 @@ async def test_a_question_that_is_cancelled_while_others_write(path: Path, metho
 async def test_a_file_system_that_hangs(
     path: Path, monkeypatch: pytest.MonkeyPatch, impatient_sqlite: None
 ) -> None:
-    """A file system that hangs keeps one thread, nobody who is cancelled, and no other file."""
+    """A file system that hangs keeps one thread, and no cancelled task or other file."""
     hanging = threading.Event()
     original = _files.prepare
 

@@ -380,7 +380,7 @@ async def test_links_are_followed(place: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", ["first", "second"])
 async def test_a_link_that_others_can_replace(place: Path, tmp_path: Path, which: str) -> None:
-    """Each directory in which a link stands is checked: who can write there can turn it."""
+    """Each directory of a link is checked: a user that can write there can replace the link."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir(0o700)
     first, second = tmp_path / "first" / "link", tmp_path / "second" / "link"

@@ -43,7 +43,7 @@ CLAIMER = """
 
 @contextmanager
 def processes(count: int) -> Iterator[Callable[[Path, object], list[str]]]:
-    """Start processes, and give what asks all of them the same at once."""
+    """Start processes, and yield a function that asks all of them the same question."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(CLAIMER), f"owner-{number}"],

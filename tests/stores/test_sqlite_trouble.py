@@ -145,7 +145,7 @@ def test_a_spoilt_file_is_set_aside(path: Path, how: str, caplog: pytest.LogCapt
 
 @contextmanager
 def as_nobody() -> Iterator[Path]:
-    """Be a user without rights, in a folder of theirs."""
+    """Be a user without rights, in a folder of its own."""
     folder = Path(tempfile.mkdtemp())
     is_root = os.geteuid() == 0
     if is_root:
@@ -221,7 +221,7 @@ async def test_a_full_disk(
 async def test_a_table_that_is_locked(
     path: Path, impatient_sqlite: None, autojump_clock: object
 ) -> None:
-    """Where somebody else keeps on writing it is a StoreError, and what is there can be read."""
+    """While another process writes, a change is a StoreError, and a look works."""
     store = SQLiteStore(path)
     await kept(store)
     with opened(path) as connection:
@@ -238,7 +238,7 @@ async def test_a_table_that_is_locked(
 async def test_a_file_that_is_locked(
     path: Path, impatient_sqlite: None, autojump_clock: object
 ) -> None:
-    """Where somebody else has all of the file for themselves it is a StoreError, not a hang."""
+    """While another process has locked the whole file, each question is a StoreError."""
     store = SQLiteStore(path)
     await kept(store)
     with opened(path) as connection:
