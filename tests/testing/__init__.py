@@ -1,16 +1,13 @@
-"""Tests of the test kit, and the raw client that they ask the server with."""
+"""Tests of the test kit, and the requests that they send to a `TokenServer`."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from trio_anon_session.testing import TokenServer
 
 GRANT = {
@@ -20,29 +17,61 @@ GRANT = {
 }
 """The form of a grant that the server's first client may ask for."""
 
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
+
 TIME_LIMIT = 1e6
 """Virtual seconds, after which a test has failed."""
 
 
-@asynccontextmanager
-async def open_raw_client(server: TokenServer) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client of httpx alone, to which the server is all there is."""
+async def send(server: TokenServer, method: str, path: str, **request: Any) -> httpx.Response:
+    """Send a request with httpx only, and return the server's answer."""
     with trio.fail_after(TIME_LIMIT):
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(server), base_url="http://localhost"
         ) as client:
-            yield client
+            return await client.request(method, path, **request)
 
 
-async def ask_for_token(client: httpx.AsyncClient, **changes: str) -> str:
+async def post(server: TokenServer, path: str = "/oauth2/token", **request: Any) -> httpx.Response:
+    """Send a request as an endpoint of OAuth expects it."""
+    return await send(server, "POST", path, **request)
+
+
+async def ask_for_token(server: TokenServer, **changes: str) -> str:
     """Get a token by a grant that has to succeed."""
-    answer = await client.post("/oauth2/token", data=GRANT | changes)
+    answer = await post(server, data=GRANT | changes)
     assert answer.status_code == 200, answer.text
     token = answer.json()["access_token"]
     assert isinstance(token, str)
     return token
 
 
-async def show(client: httpx.AsyncClient, token: str, path: str = "/2.0/files/1") -> httpx.Response:
+async def show(server: TokenServer, token: str, path: str = "/2.0/files/1") -> httpx.Response:
     """Show a token to the protected resource."""
-    return await client.get(path, headers={"Authorization": f"Bearer {token}"})
+    return await send(server, "GET", path, headers={"Authorization": f"Bearer {token}"})
+
+
+def said(answer: httpx.Response) -> tuple[str, str]:
+    """Return code and text of an OAuth error."""
+    fields = answer.json()
+    assert sorted(fields) == ["error", "error_description"]
+    return fields["error"], fields["error_description"]
+
+
+def revocation(token: str, **changes: str) -> dict[str, str]:
+    """Return the form of a revocation by the first client."""
+    fields = {"client_id": "test-client", "client_secret": "test-secret", "token": token}
+    return fields | changes
+
+
+def exchange(subject_token: str, **changes: str) -> dict[str, str]:
+    """Return the form of an exchange by the first client."""
+    fields = GRANT | {
+        "grant_type": EXCHANGE,
+        "subject_token": subject_token,
+        "subject_token_type": ACCESS_TOKEN_TYPE,
+        "scope": "item_preview",
+        "resource": "https://api.box.com/2.0/files/123",
+    }
+    return fields | changes
