@@ -1,7 +1,7 @@
 """The referee sees every breach that it can name: logs that were tampered with.
 
-Each row of the table runs a timeline of real life, changes one thing in what was seen of
-it, and says what the referee must make of that.
+Each row of the table runs a timeline, changes one thing in its log, and says which promise
+the referee must then find broken, when, in which words, and by which getter, attempt or token.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ast
 import functools
 import inspect
 import traceback
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import attrs
@@ -22,7 +22,6 @@ from trio_anon_session import (
     MalformedTokenResponseError,
     RevocationError,
     SessionClosedError,
-    TokenRequestError,
     TokenState,
     TokenUnavailableError,
 )
@@ -33,12 +32,10 @@ from trio_anon_session.testing._timelines.log import (
     Came,
     CutOff,
     Decided,
-    Entry,
     Failed,
     GaveUp,
     Got,
     Killed,
-    Leaving,
     Left,
     Presented,
     Reported,
@@ -48,7 +45,6 @@ from trio_anon_session.testing._timelines.log import (
     Sent,
     Stopped,
 )
-from trio_anon_session.testing._timelines.names import token_names
 from trio_anon_session.testing._timelines.picture import draw_text
 from trio_anon_session.testing._timelines.referee import judge
 from trio_anon_session.testing._timelines.story import tell
@@ -66,199 +62,32 @@ from trio_anon_session.testing.strategies import (
     timelines,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from trio_anon_session.testing._timelines.log import Happening
-    from trio_anon_session.testing._timelines.timeline import Ask
-
-Log = tuple[Entry, ...]
-
-
-# Tampering
-
-
-def find(log: Log, kind: type[Happening], nth: int) -> int:
-    """Return the index of an entry of a kind."""
-    return [index for index, entry in enumerate(log) if isinstance(entry.what, kind)][nth]
-
-
-def tokens_of(log: Log) -> list[str]:
-    """Return the tokens that came, in order."""
-    return list(token_names(log))
-
-
-class Tampering:
-    """Changes a log; ``a | b`` does one after the other."""
-
-    def __init__(self, change: Callable[[Log], Log]) -> None:
-        self.change = change
-
-    def __call__(self, log: Log) -> Log:
-        return self.change(log)
-
-    def __or__(self, then: Tampering) -> Tampering:
-        return Tampering(lambda log: then(self(log)))
-
-
-def change(kind: type[Happening], nth: int = 0, **changes: Any) -> Tampering:
-    """Change fields of an entry."""
-
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth)
-        # The types of what is logged do not tell mypy that all of it is attrs.
-        what: Any = log[index].what
-        entry = attrs.evolve(log[index], what=attrs.evolve(what, **changes))
-        return (*log[:index], entry, *log[index + 1 :])
-
-    return Tampering(tamper)
-
-
-def drop(kind: type[Happening], nth: int = 0) -> Tampering:
-    """Leave an entry out."""
-
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth)
-        return log[:index] + log[index + 1 :]
-
-    return Tampering(tamper)
-
-
-def drop_between(after: float, until: float) -> Tampering:
-    """Leave out all entries after a time, and before another."""
-    return Tampering(lambda log: tuple(e for e in log if not after < e.at < until))
-
-
-def move(kind: type[Happening], nth: int = 0, *, by: float) -> Tampering:
-    """Let an entry be seen later, or earlier; after all others of its new time."""
-
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth)
-        moved = attrs.evolve(log[index], at=log[index].at + by)
-        return insert(log[:index] + log[index + 1 :], moved)
-
-    return Tampering(tamper)
-
-
-def insert(log: Log, *entries: Entry) -> Log:
-    """Put entries of one time behind all others of their time."""
-    before = tuple(entry for entry in log if entry.at <= entries[0].at)
-    return before + entries + log[len(before) :]
-
-
-def add(at: float, *happenings: Happening) -> Tampering:
-    """Let something be seen that never was, after all else of that time."""
-    return Tampering(lambda log: insert(log, *(Entry(at, what) for what in happenings)))
-
-
-def put_after(kind: type[Happening], nth: int, *happenings: Happening) -> Tampering:
-    """Let something be seen that never was, right after an entry."""
-
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth) + 1
-        new = tuple(Entry(log[index - 1].at, what) for what in happenings)
-        return log[:index] + new + log[index:]
-
-    return Tampering(tamper)
-
-
-def replace(kind: type[Happening], nth: int, what: Happening) -> Tampering:
-    """Let something else be seen in place of an entry."""
-    return put_after(kind, nth, what) | drop(kind, nth)
-
-
-def swap(kind: type[Happening], nth: int = 0) -> Tampering:
-    """Let an entry be seen after the one that follows it, and that one at its time."""
-
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth)
-        return (*log[:index], log[index + 1], log[index], *log[index + 2 :])
-
-    return Tampering(tamper)
-
-
-def hand_out(at: float, *, nth: int = 0, getter: int = 99, ask: Ask = "get") -> Tampering:
-    """Let one more getter come, and get the token that came as the so manyth."""
-
-    def tamper(log: Log) -> Log:
-        moments = Asked(getter, ask), Decided(getter), Got(getter, tokens_of(log)[nth])
-        return insert(log, *(Entry(at, what) for what in moments))
-
-    return Tampering(tamper)
-
-
-def change_token(nth: int = 0, **changes: Any) -> Tampering:
-    """Let a token come with other boundaries."""
-
-    def tamper(log: Log) -> Log:
-        came = log[find(log, Came, nth)].what
-        assert isinstance(came, Came)
-        assert came.token is not None
-        return change(Came, nth, token=attrs.evolve(came.token, **changes))(log)
-
-    return Tampering(tamper)
-
-
-def answer_with_token_of(source: int, nth: int = 0) -> Tampering:
-    """Let a failed request bring the token of another one."""
-
-    def tamper(log: Log) -> Log:
-        came = log[find(log, Came, source)].what
-        assert isinstance(came, Came)
-        return change(Came, nth, token=came.token, error=None)(log)
-
-    return Tampering(tamper)
-
-
-def change_error(
-    nth: int = 0,
-    kind: type[TokenRequestError] | None = None,
-    *,
-    cause: BaseException | None = None,
-    **changes: Any,
-) -> Tampering:
-    """Let a getter get an error of another kind, or with other facts."""
-
-    def tamper(log: Log) -> Log:
-        error = error_of(log, nth)
-        facts = {"retry_after": error.retry_after, "attempts": error.attempts} | changes
-        other = (kind or type(error))(str(error), **facts)
-        other.__cause__ = error.__cause__ if cause is None else cause
-        return change(Failed, nth, error=other)(log)
-
-    return Tampering(tamper)
-
-
-def error_of(log: Log, nth: int) -> TokenRequestError:
-    failed = log[find(log, Failed, nth)].what
-    assert isinstance(failed, Failed)
-    assert isinstance(failed.error, TokenRequestError)
-    return failed.error
-
-
-def change_statistics(**changes: Any) -> Tampering:
-    """Let the session say something else of itself."""
-
-    def tamper(log: Log) -> Log:
-        leaving = log[find(log, Leaving, 0)].what
-        assert isinstance(leaving, Leaving)
-        return change(Leaving, statistics=attrs.evolve(leaving.statistics, **changes))(log)
-
-    return Tampering(tamper)
-
-
-share_error = Tampering(lambda log: change(Failed, 1, error=error_of(log, 0))(log))
-keep_dead_token = Tampering(lambda log: change(Reported, after=tokens_of(log)[0])(log))
-revoke_again = Tampering(lambda log: add(11.0, RevocationSent(9, tokens_of(log)[0]))(log))
-
+from .tampering import (
+    Tampering,
+    add,
+    answer_with_token_of,
+    change,
+    change_error,
+    change_statistics,
+    change_token,
+    drop,
+    drop_between,
+    hand_out,
+    keep_reported_token,
+    lose_revocation,
+    move,
+    put_after,
+    replace,
+    revoke_again,
+    share_error,
+)
 
 # What really happened
 
 FIRST = Get(at=0.0)
 
 CALM = Timeline(
-    actions=[FIRST, Get(at=5.0), Get(at=6.0, ask="nowait"), Get(at=7.0, ask="use")],
-    leaves_at=20.0,
+    actions=[FIRST, Get(at=5.0), Get(at=6.0, ask="nowait"), Get(at=7.0, ask="use")], leaves_at=20.0
 )
 SLOW = Timeline(
     then=Answer(latency=2.0),
@@ -332,12 +161,13 @@ CANCELLED = Timeline(actions=[FIRST], leaves_at=5.0, leaves_by="cancel")
 
 ENDINGS = Got | Failed | Blocked | GaveUp | RevokeEnded
 UNKNOWN = "a token that was never issued"
+UNAVAILABLE = TokenUnavailableError("no")
 
 # What the referee must make of it
 
 
 class Row(NamedTuple):
-    """Is what the referee must say, and about whom."""
+    """Is a timeline, a change to its log, and what the referee must say about which party."""
 
     timeline: Timeline
     tampering: Tampering
@@ -349,18 +179,11 @@ class Row(NamedTuple):
     token: str | None = None
 
 
-GETTERS = {
-    "a token is refused as expired": Row(
-        CALM, change(Presented, verdict="expired"), 1, 7.0, "refused the token", getter=4
-    ),
-    "a cancelled getter stays": Row(SLOW, drop(GaveUp), 9, 1.5, "did not leave at once", getter=3),
-    "a cancelled getter stays a while": Row(
-        SLOW, move(GaveUp, by=0.25), 9, 1.5, "did not leave at once", getter=3
-    ),
-    "a getter is cancelled by nobody": Row(
-        CALM, replace(Got, 1, GaveUp(2)), 9, 5.0, "by nobody", getter=2
-    ),
-    "a getter has no turn": Row(
+GETTERS = [
+    Row(CALM, change(Presented, verdict="expired"), 1, 7.0, "refused the token", getter=4),
+    Row(SLOW, drop(GaveUp), 9, 1.5, "did not leave at once", getter=3),
+    Row(CALM, replace(Got, 1, GaveUp(2)), 9, 5.0, "by nobody", getter=2),
+    Row(
         CALM,
         move(Decided, 1, by=0.5) | move(Got, 1, by=0.5),
         2,
@@ -368,80 +191,42 @@ GETTERS = {
         "did not come to its turn",
         getter=2,
     ),
-    "a getter gets an older token": Row(
-        EAGER, hand_out(3200.0), 1, 3200.0, "is not the current token", getter=99, token="A"
-    ),
-    "a getter waits with a usable token": Row(
-        CALM, move(Got, 1, by=0.5), 2, 5.0, "waited though", getter=2
-    ),
-    "a getter with a usable token never returns": Row(
-        CALM, drop(Got, 1), 2, 5.0, "waited though", getter=2
-    ),
-    "a nowait getter is refused": Row(
-        CALM, replace(Got, 2, Blocked(3)), 2, 6.0, "was refused a usable token", getter=3
-    ),
-    "a getter is held past the answer": Row(
-        SLOW, move(Got, 0, by=0.25), 10, 2.0, "though there is a new token", getter=1
-    ),
-    "a getter is held past the answer for ever": Row(
-        SLOW, drop(Got, 1), 10, 2.0, "though there is a new token", getter=2
-    ),
-    "a getter is held past its round": Row(
-        ROUND, move(Failed, 0, by=0.25), 10, 5.0, "though its round has failed", getter=1
-    ),
-    "a getter is held in the pause": Row(
-        ROUND, move(Failed, 2, by=0.25), 12, 6.0, "waits in the pause", getter=3
-    ),
-    "a getter is not told at once in the pause": Row(
-        ROUND, put_after(Decided, 2, Killed()), 12, 6.0, "waits in the pause", getter=3
-    ),
-    "a getter is told at once in the midst of a round": Row(
+    Row(EAGER, hand_out(3200.0), 1, 3200.0, "is not the current token", getter=99, token="A"),
+    Row(CALM, move(Got, 1, by=0.5), 2, 5.0, "waited though", getter=2),
+    Row(CALM, replace(Got, 2, Blocked(3)), 2, 6.0, "was refused a usable token", getter=3),
+    Row(SLOW, move(Got, 0, by=0.25), 10, 2.0, "though there is a new token", getter=1),
+    Row(ROUND, move(Failed, 0, by=0.25), 10, 5.0, "though its round has failed", getter=1),
+    Row(ROUND, move(Failed, 2, by=0.25), 12, 6.0, "waits in the pause", getter=3),
+    Row(ROUND, put_after(Decided, 2, Killed()), 12, 6.0, "waits in the pause", getter=3),
+    Row(
         ROUND,
-        add(1.0, Asked(9, "get"), Decided(9), Failed(9, TokenUnavailableError("no"))),
+        add(1.0, Asked(9, "get"), Decided(9), Failed(9, UNAVAILABLE)),
         12,
         1.0,
         "not in a pause",
         getter=9,
     ),
-    "a held getter is told in the midst of a round": Row(
-        ROUND, move(Failed, 0, by=-4.0), 12, 1.0, "in the midst of a round", getter=1
-    ),
-    "a getter gets a token that nobody granted": Row(
-        CALM, change(Got, 1, token="forged"), 1, 5.0, "that no answer brought", getter=2
-    ),
-    "a getter gets an expired token": Row(
-        NOT_ASKED, hand_out(3570.0), 1, 3570.0, "a getter got A", getter=99, token="A"
-    ),
-    "a getter gets a token that came too late": Row(
-        TOKEN_LATE, hand_out(26.0, nth=1), 1, 26.0, "B 1 s after", getter=99, token="B"
-    ),
-    "a getter gets a token that expired in a suspend": Row(
-        SUSPENDED, hand_out(11.0), 5, 11.0, "a getter got A 40 s after", getter=99, token="A"
-    ),
-    "a getter gets a token that has expired by the wall clock": Row(
-        SET_FORWARD, hand_out(11.0), 5, 11.0, "a getter got A 40 s after", getter=99, token="A"
-    ),
-    "a getter gets a token that was reported": Row(
-        REPORTED, hand_out(11.0), 17, 11.0, "begun before the invalidate", getter=99, token="A"
-    ),
-    "a getter gets a token that was revoked": Row(
-        REVOKED, hand_out(11.0), 18, 11.0, "begun before the revoke", getter=99, token="A"
-    ),
-    "a getter gets an error beside a usable token": Row(
+    Row(ROUND, move(Failed, 0, by=-4.0), 12, 1.0, "in the midst of a round", getter=1),
+    Row(CALM, change(Got, 1, token="forged"), 1, 5.0, "that no answer brought", getter=2),
+    Row(NOT_ASKED, hand_out(3570.0), 1, 3570.0, "a getter got A", getter=99, token="A"),
+    Row(TOKEN_LATE, hand_out(26.0, nth=1), 1, 26.0, "B 1 s after", getter=99, token="B"),
+    Row(SUSPENDED, hand_out(11.0), 5, 11.0, "a getter got A 40 s after", getter=99, token="A"),
+    Row(SET_FORWARD, hand_out(11.0), 5, 11.0, "a getter got A 40 s after", getter=99, token="A"),
+    Row(REPORTED, hand_out(11.0), 17, 11.0, "begun before the invalidate", getter=99, token="A"),
+    Row(REVOKED, hand_out(11.0), 18, 11.0, "begun before the revoke", getter=99, token="A"),
+    Row(
         CALM,
-        replace(Got, 1, Failed(2, TokenUnavailableError("no"))),
+        replace(Got, 1, Failed(2, UNAVAILABLE)),
         11,
         5.0,
         "got TokenUnavailableError while the token is usable",
         getter=2,
     ),
-}
+]
 
-ERRORS = {
-    "an error that is not ours": Row(
-        ROUND, change(Failed, error=ValueError("odd")), 14, 5.0, "got ValueError", getter=1
-    ),
-    "an error of another kind": Row(
+ERRORS = [
+    Row(ROUND, change(Failed, error=ValueError("odd")), 14, 5.0, "got ValueError", getter=1),
+    Row(
         ROUND,
         change_error(kind=MalformedTokenResponseError),
         14,
@@ -449,7 +234,7 @@ ERRORS = {
         "got MalformedTokenResponseError, not TokenUnavailableError",
         getter=1,
     ),
-    "another error than a rejection": Row(
+    Row(
         REJECTED,
         change_error(kind=TokenUnavailableError),
         13,
@@ -457,141 +242,51 @@ ERRORS = {
         "got TokenUnavailableError, not CredentialsRejectedError",
         getter=1,
     ),
-    "one error for two": Row(ROUND, share_error, 12, 5.0, "the same exception object", getter=2),
-    "another cause": Row(
-        ROUND, change_error(cause=OSError("no")), 12, 5.0, "has another cause", getter=1
-    ),
-    "another number of attempts": Row(
-        ROUND, change_error(attempts=1), 12, 5.0, "told of 1 attempts, not of 2", getter=1
-    ),
-    "another pause": Row(
-        ROUND, change_error(retry_after=4.0), 12, 5.0, "told to retry at 9 s", getter=1
-    ),
-    "another pause than those who came before": Row(
-        ROUND, change_error(2, retry_after=5.0), 12, 6.0, "told to retry at 11 s", getter=3
-    ),
-    "no word of the pause": Row(
-        ROUND, change_error(retry_after=None), 12, 5.0, "told to retry at nan s", getter=1
-    ),
-}
+    Row(ROUND, share_error, 12, 5.0, "the same exception object", getter=2),
+    Row(ROUND, change_error(cause=OSError("no")), 12, 5.0, "has another cause", getter=1),
+    Row(ROUND, change_error(attempts=1), 12, 5.0, "told of 1 attempts, not of 2", getter=1),
+    Row(ROUND, change_error(retry_after=4.0), 12, 5.0, "told to retry at 9 s", getter=1),
+    Row(ROUND, change_error(2, retry_after=5.0), 12, 6.0, "told to retry at 11 s", getter=3),
+    Row(ROUND, change_error(retry_after=None), 12, 5.0, "told to retry at nan s", getter=1),
+]
 
-REQUESTS = {
-    "two at once": Row(SLOW, add(1.0, Sent(2, "token")), 8, 1.0, "in flight", attempt=2),
-    "one in less than the gap": Row(
-        REPORTED_SOON, move(Sent, 1, by=-0.25), 7, 0.75, "0.75 s after the one before", attempt=2
-    ),
-    "one before the pause is over": Row(
-        FAILED_ONCE, move(Sent, 1, by=-1.0), 12, 4.0, "1 s too early", attempt=2
-    ),
-    "one for nobody": Row(
-        REPORTED, add(11.0, Sent(2, "token")), 16, 11.0, "and nobody asked", attempt=2
-    ),
-    "one beside a FRESH token": Row(
-        CALM, add(8.0, Sent(2, "token")), 3, 8.0, "the token is FRESH", attempt=2
-    ),
-    "one of a parked session": Row(
-        PARKED, add(3001.0, Sent(2, "token")), 4, 3001.0, "is parked", attempt=2
-    ),
-    "one on request that nobody made": Row(
-        NOT_ASKED, add(3001.0, Sent(2, "token")), 3, 3001.0, "and nobody asked", attempt=2
-    ),
-    "one on request that nobody made for a dead token": Row(
-        NOT_ASKED, add(3600.0, Sent(2, "token")), 3, 3600.0, "and nobody asked", attempt=2
-    ),
-    "one that outlasts the timeout": Row(
-        HANGS, move(Came, by=0.25), 12, 30.25, "longer than request_timeout", attempt=1
-    ),
-    "one that somebody cancels": Row(
-        CLOSED_WHILE_HELD, move(CutOff, by=-1.0), 9, 4.0, "was cancelled", attempt=1
-    ),
-    "a life that is none": Row(
-        NO_LIFETIME, answer_with_token_of(1), 7, 0.0, "a lifetime that is none", attempt=1
-    ),
-    "a life that is too long": Row(
-        CALM, change_token(expires_at=3600.0), 1, 0.0, "expires at 3600", attempt=1, token="A"
-    ),
-    "a boundary that is too late": Row(
-        CALM, change_token(stale_at=3001.0), 3, 0.0, "STALE from 3001", attempt=1, token="A"
-    ),
-    "a boundary that is too early": Row(
-        CALM, change_token(stale_at=2999.0), 3, 0.0, "STALE from 2999", attempt=1, token="A"
-    ),
-    "none for held getters": Row(
-        CALM, drop_between(0.0, 20.0) | drop(Sent) | drop(Came) | drop(Got), 10, 0.0, "are held"
-    ),
-    "none for held getters after a report": Row(
-        REPORTED_LATE, drop(Sent, 1) | drop(Came, 1) | drop(Got, 1), 10, 10.0, "are held"
-    ),
-    "none for held getters after the gap": Row(
-        REPORTED_SOON, drop(Sent, 1) | drop(Came, 1) | drop(Got, 1), 10, 1.0, "are held"
-    ),
-    "none after a pause": Row(
-        FAILED_ONCE, drop(Sent, 1) | drop(Came, 1) | drop(Got), 12, 5.0, "are held"
-    ),
-    "none at the stale boundary": Row(
-        EAGER, drop(Sent, 1) | drop(Came, 1), 3, 3000.0, "STALE, and the session is eager"
-    ),
-    "a late one at the stale boundary": Row(
-        EAGER,
-        move(Sent, 1, by=1.0) | move(Came, 1, by=1.0),
-        3,
-        3000.0,
-        "STALE, and the session is eager",
-    ),
-    "none for a getter that met the token STALE": Row(
-        ON_REQUEST, drop(Sent, 1) | drop(Came, 1), 3, 3100.0, "has met the token STALE"
-    ),
-    "none after a failure for a getter that met the token STALE": Row(
-        OUTAGE_ON_REQUEST, drop_between(3100.0, 3300.0), 11, 3160.0, "has met the token STALE"
-    ),
-    "none after a failure at the stale boundary": Row(
-        OUTAGE, drop_between(3000.0, 3700.0), 11, 3060.0, "STALE, and the session is eager"
-    ),
-    "none for an EXPIRED token": Row(
-        OUTAGE, drop_between(3610.0, 3700.0), 4, 3660.0, "EXPIRED, and the session is not parked"
-    ),
-    "none after a suspend": Row(
-        SUSPENDED_EAGER, drop_between(10.0, 100.0), 5, 70.0, "STALE, and the session is eager"
-    ),
-}
+REQUESTS = [
+    Row(SLOW, add(1.0, Sent(2, "token")), 8, 1.0, "in flight", attempt=2),
+    Row(REPORTED_SOON, move(Sent, 1, by=-0.25), 7, 0.75, "0.75 s after the one before", attempt=2),
+    Row(FAILED_ONCE, move(Sent, 1, by=-1.0), 12, 4.0, "1 s too early", attempt=2),
+    Row(REPORTED, add(11.0, Sent(2, "token")), 16, 11.0, "and nobody asked", attempt=2),
+    Row(CALM, add(8.0, Sent(2, "token")), 3, 8.0, "the token is FRESH", attempt=2),
+    Row(PARKED, add(3001.0, Sent(2, "token")), 4, 3001.0, "is parked", attempt=2),
+    Row(NOT_ASKED, add(3001.0, Sent(2, "token")), 3, 3001.0, "and nobody asked", attempt=2),
+    Row(NOT_ASKED, add(3600.0, Sent(2, "token")), 3, 3600.0, "and nobody asked", attempt=2),
+    Row(HANGS, move(Came, by=0.25), 12, 30.25, "longer than request_timeout", attempt=1),
+    Row(CLOSED_WHILE_HELD, move(CutOff, by=-1.0), 9, 4.0, "was cancelled", attempt=1),
+    Row(NO_LIFETIME, answer_with_token_of(1), 7, 0.0, "a lifetime that is none", attempt=1),
+    Row(CALM, change_token(expires_at=3600.0), 1, 0.0, "expires at 3600", attempt=1, token="A"),
+    Row(CALM, change_token(stale_at=3001.0), 3, 0.0, "STALE from 3001", attempt=1, token="A"),
+    Row(CALM, change_token(stale_at=2999.0), 3, 0.0, "STALE from 2999", attempt=1, token="A"),
+    Row(CALM, drop_between(0.0, 20.0) | drop(Sent) | drop(Came) | drop(Got), 10, 0.0, "are held"),
+    Row(REPORTED_SOON, drop(Sent, 1) | drop(Came, 1) | drop(Got, 1), 10, 1.0, "are held"),
+    Row(FAILED_ONCE, drop(Sent, 1) | drop(Came, 1) | drop(Got), 12, 5.0, "are held"),
+    Row(EAGER, drop(Sent, 1) | drop(Came, 1), 3, 3000.0, "STALE, and the session is eager"),
+    Row(ON_REQUEST, drop(Sent, 1) | drop(Came, 1), 3, 3100.0, "has met the token STALE"),
+    Row(OUTAGE_ON_REQUEST, drop_between(3100.0, 3300.0), 11, 3160.0, "has met the token STALE"),
+    Row(OUTAGE, drop_between(3000.0, 3700.0), 11, 3060.0, "STALE, and the session is eager"),
+    Row(OUTAGE, drop_between(3610.0, 3700.0), 4, 3660.0, "EXPIRED, and the session is not parked"),
+    Row(SUSPENDED_EAGER, drop_between(10.0, 100.0), 5, 70.0, "STALE, and the session is eager"),
+]
 
-REPORTS = {
-    "the session holds nothing": Row(
-        REPORTED, change(Reported, before=None), 17, 10.0, "holds nothing, not A"
-    ),
-    "the session holds another token": Row(
-        REPORTED, change(Reported, before="x"), 17, 10.0, "holds a token that was never issued"
-    ),
-    "a dead token stays": Row(REPORTED, keep_dead_token, 17, 10.0, "was not dropped", token="A"),
-    "a late report counts": Row(
-        REPORTED_LATE, change(Reported, 1, after=None), 16, 11.0, "a late report of A", token="B"
-    ),
-    "a revocation is never sent": Row(
-        REVOKED,
-        drop(RevocationSent) | drop(RevocationCame),
-        18,
-        10.0,
-        "A is not revoked",
-        token="A",
-    ),
-    "a late answer is not revoked": Row(
-        REVOKED_IN_FLIGHT,
-        drop(RevocationSent) | drop(RevocationCame),
-        17,
-        2.0,
-        "A is not revoked",
-        token="A",
-    ),
-    "a token is revoked again": Row(
-        REVOKED, revoke_again, 18, 11.0, "A is revoked once too often", token="A"
-    ),
-    "a token is revoked that nobody wants gone": Row(
-        CALM, add(11.0, RevocationSent(1, "x")), 18, 11.0, "once too often", token=UNKNOWN
-    ),
-    "a revocation is sent again too early": Row(
-        REVOKED_AGAIN, move(RevocationSent, 1, by=-1.0), 18, 14.0, "1 s too early", token="A"
-    ),
-    "a revocation is not sent again": Row(
+REPORTS = [
+    Row(REPORTED, change(Reported, before=None), 17, 10.0, "holds nothing, not A"),
+    Row(REPORTED, change(Reported, before="x"), 17, 10.0, "holds a token that was never issued"),
+    Row(REPORTED, keep_reported_token, 17, 10.0, "was not dropped", token="A"),
+    Row(REPORTED_LATE, change(Reported, 1, after=None), 16, 11.0, "a late report of A", token="B"),
+    Row(REVOKED, lose_revocation, 18, 10.0, "A is not revoked", token="A"),
+    Row(REVOKED_IN_FLIGHT, lose_revocation, 17, 2.0, "A is not revoked", token="A"),
+    Row(REVOKED, revoke_again, 18, 11.0, "A is revoked once too often", token="A"),
+    Row(CALM, add(11.0, RevocationSent(1, "x")), 18, 11.0, "once too often", token=UNKNOWN),
+    Row(REVOKED_AGAIN, move(RevocationSent, 1, by=-1.0), 18, 14.0, "1 s too early", token="A"),
+    Row(
         REVOKED_AGAIN,
         drop(RevocationSent, 1) | drop(RevocationCame, 1) | drop(RevokeEnded),
         18,
@@ -599,7 +294,7 @@ REPORTS = {
         "A is not revoked again",
         token="A",
     ),
-    "a revocation is cancelled": Row(
+    Row(
         REVOKED,
         change(RevocationCame, answer=None, succeeded=False),
         18,
@@ -607,71 +302,39 @@ REPORTS = {
         "of A was cancelled",
         token="A",
     ),
-    "a call waits on": Row(REVOKED, move(RevokeEnded, by=0.25), 18, 10.5, "waits for nothing"),
-    "a call never comes back": Row(REVOKED, drop(RevokeEnded), 18, 10.5, "waits for nothing"),
-    "a call returns too early": Row(
-        REVOKED, move(RevokeEnded, by=-0.25), 18, 10.25, "though the token may live"
-    ),
-    "a call is cancelled by nobody": Row(
-        REVOKED, change(RevokeEnded, outcome="cancelled"), 18, 10.5, "cancelled by nobody"
-    ),
-    "a call of an open session is told of its end": Row(
-        REVOKED, change(RevokeEnded, outcome=SessionClosedError()), 19, 10.5, "is closed"
-    ),
-    "a call fails without a reason": Row(
+    Row(REVOKED, move(RevokeEnded, by=0.25), 18, 10.5, "waits for nothing"),
+    Row(REVOKED, move(RevokeEnded, by=-0.25), 18, 10.25, "though the token may live"),
+    Row(REVOKED, change(RevokeEnded, outcome="cancelled"), 18, 10.5, "cancelled by nobody"),
+    Row(REVOKED, change(RevokeEnded, outcome=SessionClosedError()), 19, 10.5, "is closed"),
+    Row(
         REVOKED, change(RevokeEnded, outcome=RevocationError("no")), 18, 10.5, "no round of it has"
     ),
-    "a call raises something else": Row(
-        REVOKED, change(RevokeEnded, outcome=OSError("no")), 18, 10.5, "raised OSError"
-    ),
-    "a call outlives the session": Row(
-        LEFT_WHILE_REVOKING, drop(RevokeEnded), 19, 20.0, "never came back"
-    ),
-}
+    Row(REVOKED, change(RevokeEnded, outcome=OSError("no")), 18, 10.5, "raised OSError"),
+    Row(LEFT_WHILE_REVOKING, drop(RevokeEnded), 19, 20.0, "never came back"),
+]
 
-ENDS = {
-    "a getter is held": Row(
-        CLOSED_WHILE_HELD, move(Failed, by=0.25), 19, 5.0, "still held after the end", getter=1
-    ),
-    "a getter never returns": Row(
-        CLOSED_WHILE_HELD, drop(Failed), 19, 5.0, "still held after the end", getter=1
-    ),
-    "a getter is held after a crash": Row(
-        CRASH, drop(Failed), 19, 1.0, "still held after the end", getter=1
-    ),
-    "a getter gets a token": Row(
-        CLOSED_WHILE_HELD, replace(Failed, 0, Got(1, "x")), 19, 5.0, "got a token", getter=1
-    ),
-    "a getter gets another error": Row(
+ENDS = [
+    Row(CLOSED_WHILE_HELD, move(Failed, by=0.25), 19, 5.0, "still held after the end", getter=1),
+    Row(CRASH, drop(Failed), 19, 1.0, "still held after the end", getter=1),
+    Row(CLOSED_WHILE_HELD, replace(Failed, 0, Got(1, "x")), 19, 5.0, "got a token", getter=1),
+    Row(
         CLOSED_WHILE_HELD,
-        change(Failed, error=TokenUnavailableError("no")),
+        change(Failed, error=UNAVAILABLE),
         19,
         5.0,
         "after the end a getter got TokenUnavailableError",
         getter=1,
     ),
-    "a getter of an open session is told of its end": Row(
-        CALM, replace(Got, 1, Failed(2, SessionClosedError())), 19, 5.0, "is closed", getter=2
-    ),
-    "a request is sent": Row(
-        CLOSED_WHILE_HELD, add(5.0, Sent(2, "token")), 19, 5.0, "after the end", attempt=2
-    ),
-    "the block is left late": Row(CALM, move(Left, by=0.25), 19, 20.25, "left after 0.25 s"),
-    "the block is left past its limit": Row(
-        REVOKED_ON_EXIT, move(Left, by=0.25), 19, 10.25, "left after 5.25 s"
-    ),
-    "something else comes out": Row(
-        CALM, change(Left, error=OSError("no")), 20, 20.0, "OSError('no') came out"
-    ),
-    "the body's exception is lost": Row(RAISES, change(Left, error=None), 20, 5.0, "None came out"),
-    "a crash is lost": Row(CRASH, change(Left, error=None), 14, 1.0, "None came out"),
-    "a getter waits for ever": Row(
-        SLOW, add(1.75, Stopped("somebody waits for ever")), 10, 1.75, "held for ever", getter=1
-    ),
-    "somebody waits for ever": Row(
-        CALM, add(8.0, Stopped("somebody waits for ever")), 10, 8.0, "somebody waits for ever"
-    ),
-    "a nowait getter is told to wait": Row(
+    Row(CALM, replace(Got, 1, Failed(2, SessionClosedError())), 19, 5.0, "is closed", getter=2),
+    Row(CLOSED_WHILE_HELD, add(5.0, Sent(2, "token")), 19, 5.0, "after the end", attempt=2),
+    Row(CALM, move(Left, by=0.25), 19, 20.25, "left after 0.25 s"),
+    Row(REVOKED_ON_EXIT, move(Left, by=0.25), 19, 10.25, "left after 5.25 s"),
+    Row(CALM, change(Left, error=OSError("no")), 20, 20.0, "OSError('no') came out"),
+    Row(RAISES, change(Left, error=None), 20, 5.0, "None came out"),
+    Row(CRASH, change(Left, error=None), 14, 1.0, "None came out"),
+    Row(SLOW, add(1.75, Stopped("somebody waits for ever")), 10, 1.75, "held for ever", getter=1),
+    Row(CALM, add(8.0, Stopped("somebody waits for ever")), 10, 8.0, "somebody waits for ever"),
+    Row(
         CALM,
         add(25.0, Asked(99, "nowait"), Decided(99), Blocked(99)),
         19,
@@ -679,36 +342,17 @@ ENDS = {
         "not told of the end",
         getter=99,
     ),
-    "a call goes well": Row(
-        REVOKED_TOO_LATE, change(RevokeEnded, outcome="well"), 19, 30.0, "ended with 'well'"
-    ),
-    "a token is revoked unasked": Row(
-        CALM, add(20.0, RevocationSent(1, "x")), 19, 20.0, "nobody asked", token=UNKNOWN
-    ),
-    "a token is not revoked": Row(
-        REVOKED_AT_THE_END,
-        drop(RevocationSent) | drop(RevocationCame),
-        19,
-        5.0,
-        "A was not revoked at the end",
-        token="A",
-    ),
-    "a request goes on": Row(
-        CLOSED_WHILE_HELD, drop(CutOff), 19, 5.0, "goes on after the end", attempt=1
-    ),
-    "a cancellation is swallowed": Row(
-        CANCELLED, change(Left, was_swallowed=True), 20, 5.0, "did not come out"
-    ),
-    "the block is never left": Row(CALM, drop(Left), 19, 20.0, "never left"),
-    "a loop": Row(
-        CALM, add(8.0, Stopped("tasks take turns without end")), 7, 8.0, "turns without end"
-    ),
-}
+    Row(REVOKED_TOO_LATE, change(RevokeEnded, outcome="well"), 19, 30.0, "ended with 'well'"),
+    Row(CALM, add(20.0, RevocationSent(1, "x")), 19, 20.0, "nobody asked", token=UNKNOWN),
+    Row(REVOKED_AT_THE_END, lose_revocation, 19, 5.0, "A was not revoked at the end", token="A"),
+    Row(CLOSED_WHILE_HELD, drop(CutOff), 19, 5.0, "goes on after the end", attempt=1),
+    Row(CANCELLED, change(Left, was_swallowed=True), 20, 5.0, "did not come out"),
+    Row(CALM, drop(Left), 19, 20.0, "never left"),
+    Row(CALM, add(8.0, Stopped("tasks take turns without end")), 7, 8.0, "turns without end"),
+]
 
-STATISTICS = {
-    f"statistics of {name}": Row(
-        CALM, change_statistics(**{name: wrong}), promise, 20.0, f"statistics().{name} is {wrong}"
-    )
+STATISTICS = [
+    Row(CALM, change_statistics(**{name: wrong}), promise, 20.0, f"statistics().{name} is {wrong}")
     for promise, name, wrong in (
         (11, "grants", 2),
         (11, "failures", 1),
@@ -719,9 +363,9 @@ STATISTICS = {
         (7, "same_token_answers", 1),
         (1, "state", TokenState.STALE),
     )
-}
+]
 
-ROWS = GETTERS | ERRORS | REQUESTS | REPORTS | ENDS | STATISTICS
+ROWS = GETTERS + ERRORS + REQUESTS + REPORTS + ENDS + STATISTICS
 
 
 @functools.cache
@@ -730,7 +374,9 @@ def outcome_of(timeline: Timeline) -> Outcome:
     return run_timeline(timeline)
 
 
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize(
+    "row", ROWS, ids=[f"row {nth}, {row.says}" for nth, row in enumerate(ROWS, 1)]
+)
 def test_the_referee_names_the_broken_promise(row: Row) -> None:
     """A log that was tampered with shows one breach: of this promise, then and there."""
     log = outcome_of(row.timeline).log
@@ -745,8 +391,10 @@ def test_the_referee_names_the_broken_promise(row: Row) -> None:
     assert (breach.getter, breach.attempt, breach.token) == (row.getter, row.attempt, row.token)
 
 
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_every_breach_can_be_drawn(row: Row) -> None:
+@pytest.mark.parametrize(
+    "row", {(bool(row.getter), bool(row.attempt), row.token): row for row in ROWS}.values()
+)
+def test_every_kind_of_breach_can_be_drawn(row: Row) -> None:
     """The picture of a broken promise has the breach in it, whatever it is about."""
     outcome = outcome_of(row.timeline)
     log = row.tampering(outcome.log)
@@ -769,7 +417,7 @@ def test_every_breach_has_a_row() -> None:
     }
     assert len(places) > 50
 
-    reached = {line_that_names_the_breach(row) for row in ROWS.values()}
+    reached = {line_that_names_the_breach(row) for row in ROWS}
 
     assert [place for place in places if not reached & {*place}] == []
 
