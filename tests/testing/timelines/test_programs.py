@@ -1,0 +1,245 @@
+"""Running a timeline with a program of the caller's own."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from trio_anon_session.testing import strategies
+from trio_anon_session.testing._timelines import run
+from trio_anon_session.testing.strategies import (
+    Get,
+    Invalidate,
+    Kill,
+    RefusedTokenError,
+    Revoke,
+    Timeline,
+    run_timeline,
+    timelines,
+)
+
+from .kit import IDLE
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trio_anon_session import AnonymousSession
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_program_gets_session_and_client() -> None:
+    """It uses the session as any program does, and the client reaches the session's server."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        answer = await client.get("/2.0/files/1", auth=session.auth())
+        assert answer.status_code == 200
+
+    outcome = run_timeline(Timeline(leaves_at=10.0), program)
+
+    assert outcome.server.verdicts == {"good": 1}
+    assert [(getter.ask, getter.outcome) for getter in outcome.story.getters] == [("use", "A")]
+
+
+def test_the_run_is_over_when_the_program_is() -> None:
+    """A program replaces the timeline's getters, and ends the run when it returns."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        await trio.sleep(3.0)
+
+    timeline = Timeline(actions=[Get(at=0.0), Invalidate(at=1.0), Revoke(at=2.0), Kill(at=5.0)])
+    outcome = run_timeline(timeline, program)
+
+    assert outcome.story.ends_at == 3.0
+    assert [mark.text for mark in outcome.story.marks] == [
+        "invalidate another token",
+        "revoke",
+        "the block is left",
+    ]
+    assert not outcome.server.requests
+
+
+def test_a_program_is_cancelled_at_the_end() -> None:
+    """A program that does not return is cancelled at leaves_at."""
+    ended_at = []
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended_at.append(trio.current_time())
+
+    run_timeline(IDLE, program)
+
+    assert ended_at == [IDLE.leaves_at]
+
+
+async def careless(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+    """Keep a token for longer than it lives."""
+    headers = bearer(await session.get_access_token())
+    await trio.sleep(60.5)
+    await client.get("/2.0/files/1", headers=headers)
+
+
+def test_an_expired_token_that_the_program_presents_is_told() -> None:
+    """The error has the picture, the timeline, and no promise of ours."""
+    timeline = Timeline(lifetime=60.0, leaves_at=100.0)
+    with pytest.raises(RefusedTokenError, match=r"0\.5 s after its end") as refused:
+        run_timeline(timeline, careless)
+
+    assert refused.value.promise is None
+    assert "token A 0.5 s" in str(refused.value)
+    assert refused.value.outcome.timeline == timeline
+    assert str(refused.value.outcome) in str(refused.value)
+    assert "A: expired" in str(refused.value)
+    assert str(refused.value).endswith(repr(timeline))
+
+
+def test_the_token_that_was_presented_is_drawn_among_many() -> None:
+    """The picture leaves tokens out, but not the one that it is about."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        headers = bearer(await session.get_access_token())
+        while True:
+            await client.get("/2.0/files/1", headers=headers)
+            await trio.sleep(300.0)
+
+    with pytest.raises(RefusedTokenError) as refused:
+        run_timeline(Timeline(lifetime=60.0, leaves_at=3000.0), program)
+
+    picture = str(refused.value.outcome)
+    assert re.search(r"^  \+\d+ tokens ", picture, re.MULTILINE)
+    assert re.search(r"^▶ token A .*╢", picture, re.MULTILINE)
+    assert re.search(r"^▶ getter 2 ", picture, re.MULTILINE)
+
+
+def test_a_token_has_expired_in_the_moment_of_its_end() -> None:
+    """The boundary belongs to the end, and the text does not speak of 0 s."""
+    with pytest.raises(RefusedTokenError, match="in the moment of its end"):
+        run_timeline(Timeline(lifetime=60.5, leaves_at=100.0), careless)
+
+
+def test_an_expired_token_explains_what_else_the_program_raised() -> None:
+    """What the program raised after it is the cause."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        await careless(session, client)
+        raise OSError("no file")
+
+    with pytest.raises(RefusedTokenError) as refused:
+        run_timeline(Timeline(lifetime=60.0, leaves_at=100.0), program)
+
+    assert isinstance(refused.value.__cause__, OSError)
+
+
+def test_a_token_that_was_revoked_or_forged_is_the_programs_own_business() -> None:
+    """Only a token that had expired is ever held against a program."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        headers = bearer(await session.get_access_token())
+        await trio.sleep(2.0)
+        assert (await client.get("/2.0/files/1", headers=headers)).status_code == 401
+        await client.get("/2.0/files/1", headers=bearer("forged"))
+        await client.get("/2.0/files/1")
+
+    outcome = run_timeline(Timeline(actions=[Kill(at=1.0)]), program)
+
+    assert [getter.outcome for getter in outcome.story.getters] == [
+        "A: revoked",
+        "?: unknown",
+        "?: missing",
+    ]
+
+
+class Verdict(BaseException):
+    """Is raised like what pytest.fail raises, which is no Exception."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("no file"), AssertionError("2 == 3"), Verdict(), KeyboardInterrupt(), SystemExit(1)],
+)
+def test_what_the_program_raises_comes_out_with_the_picture(error: BaseException) -> None:
+    """The caller gets the same exception, of any kind, with the picture as a note of it."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        await session.get_access_token()
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        run_timeline(IDLE, program)
+
+    assert raised.value is error
+    (note,) = error.__notes__
+    assert "token A" in note
+    assert note.endswith(f"\n\n{IDLE!r}")
+
+
+def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:
+    """Also from a nursery, where the cancellation is beside it."""
+
+    async def clean_up_badly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("no file")
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # it is the point
+            nursery.start_soon(clean_up_badly)
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        run_timeline(IDLE, program)
+
+    assert raised.group_contains(OSError, match="no file")
+
+
+async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+    """Wait for something of which virtual time knows nothing."""
+    finished = threading.Event()
+
+    async def watch() -> None:
+        # Not before the run has tried to end the program, and the clock has gone on.
+        await trio.sleep(2 * run.GRACE + IDLE.leaves_at)
+        finished.set()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as shielded:
+                shielded.start_soon(watch)
+                await trio.to_thread.run_sync(finished.wait)
+        nursery.cancel_scope.cancel()
+
+
+def test_a_program_that_waits_for_a_thread_is_told() -> None:
+    """Time goes by while it waits, and what it does afterwards has not been tested."""
+    with pytest.raises(strategies.BrokenTimelineError, match="does not wait for threads"):
+        run_timeline(IDLE, wait_for_a_thread)
+
+
+@pytest.mark.parametrize(
+    ("timeline", "program", "words"),
+    [
+        (timelines(), careless, "timeline: wants a Timeline, drawn by @given"),
+        (Timeline, careless, "timeline: wants a Timeline"),
+        (IDLE, "careless", "program: wants an async function itself, not a call of it; got str"),
+        (IDLE, lambda *_: None, "program: wants an async function, with async def"),
+    ],
+    ids=["a strategy", "a class", "no function", "no async function"],
+)
+def test_what_cannot_be_run_is_refused(timeline: Any, program: Any, words: str) -> None:
+    """A slip is told in words that say what to do."""
+    with pytest.raises(TypeError, match=words):
+        run_timeline(timeline, program)
+
+
+async def test_an_async_test_cannot_run_a_timeline() -> None:
+    """It says so, and not that a run is inside a run."""
+    with pytest.raises(RuntimeError, match="call it in a test that is not async"):
+        run_timeline(IDLE)
