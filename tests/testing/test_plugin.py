@@ -9,6 +9,9 @@ import sys
 import pytest
 
 import _trio_anon_session_pytest
+
+# pytester forgets modules that a run inside it imports first, but the package keeps their classes.
+import trio_anon_session._events  # noqa: F401
 from trio_anon_session import Config
 from trio_anon_session.testing import TokenServer
 
@@ -24,14 +27,8 @@ from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_s
 """
 
 
-@pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
-    """Return what runs pytest on a module, in this process."""
-    return Run(pytester)
-
-
 class Run:
-    """Runs pytest on modules, strictly, with pytest-trio's automatic mode."""
+    """Runs pytest on a module in this process, strictly, with pytest-trio's automatic mode."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self._pytester = pytester
@@ -45,14 +42,11 @@ class Run:
         """Run a module all of whose tests are to pass."""
         self(module).assert_outcomes(passed=passed)
 
-    def says(self, module: str, *words: str) -> None:
-        """Run a module whose only test is to fail in its fixtures, with these words."""
-        result = self(module)
-        result.assert_outcomes(errors=1)
-        output = result.stdout.str()
-        assert [word for word in words if word not in output] == []
-        assert "Traceback" not in output
-        assert "During handling" not in output
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """Return what runs pytest on a module."""
+    return Run(pytester)
 
 
 # What is loaded, and when
@@ -162,48 +156,6 @@ class TestIt:
     )
 
 
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ("faults=[Fault.hang()]", "faults: wants a FaultPlan; got list"),
-        ("lifetime='60'", "lifetime: wants seconds, 0 or more; got '60'"),
-        ("lifetime=-1.0", "lifetime: wants seconds, 0 or more; got -1.0"),
-    ],
-)
-def test_a_setting_that_the_server_cannot_have(run: Run, setting: str, words: str) -> None:
-    """A wrong value in the marker is told in one line, with what is wanted."""
-    run.says(
-        f"""
-@pytest.mark.token_server({setting})
-def test_server(token_server): ...
-""",
-        f"@pytest.mark.token_server: {words}",
-    )
-
-
-def test_a_setting_that_the_server_does_not_have(run: Run) -> None:
-    """A wrong name in the marker is told, with the names that there are."""
-    run.says(
-        """
-@pytest.mark.token_server(lifetme=60.0)
-def test_server(token_server): ...
-""",
-        "@pytest.mark.token_server: there is no setting 'lifetme'; there are auth_methods, ",
-        ", lifetime, ",
-    )
-
-
-def test_a_setting_without_a_name(run: Run) -> None:
-    """An argument that has no name is told."""
-    run.says(
-        """
-@pytest.mark.token_server(60.0)
-def test_server(token_server): ...
-""",
-        "@pytest.mark.token_server: takes settings by name, such as lifetime=60.0; got 60.0",
-    )
-
-
 # anonymous_session
 
 
@@ -272,26 +224,6 @@ async def test_session(anonymous_session, token_server, autojump_clock):
     )
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        """
-@pytest.mark.usefixtures("autojump_clock")
-async def test_session(anonymous_session): ...
-""",
-        """
-@pytest.fixture
-def fast(autojump_clock): ...
-
-async def test_session(anonymous_session, fast): ...
-""",
-    ],
-)
-def test_a_clock_that_would_do_nothing(run: Run, module: str) -> None:
-    """A clock that is not an argument of the test itself would be ignored, and is told."""
-    run.says(module, "autojump_clock has to be among the arguments of test_session itself")
-
-
 def test_without_automatic_mode(pytester: pytest.Pytester) -> None:
     """Where pytest-trio's automatic mode is off, the marker ``trio`` is enough."""
     pytester.makepyfile(
@@ -303,41 +235,6 @@ async def test_session(anonymous_session, autojump_clock):
 """
     )
     pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=1)
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ("stale_bufer=1.0", "there is no setting 'stale_bufer'; there are api_root_url, "),
-        (
-            "lifetime=60.0",
-            "there is no setting 'lifetime'; it is one of @pytest.mark.token_server; here are api_",
-        ),
-        ("observers=print", "observers must be an iterable of callables, not builtin_function"),
-        ("observers=[1]", "observers must be callables, not int"),
-        ("observers=[trio.sleep]", "observers must be plain callables, not an async function"),
-        ("stale_buffer=-1.0", "stale_buffer: wants a finite number of seconds, 0 or more"),
-        ("60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
-    ],
-)
-def test_a_wrong_setting_of_the_session(run: Run, setting: str, words: str) -> None:
-    """A wrong name or value in the marker is told by name, before the test begins."""
-    run.says(
-        f"""
-@pytest.mark.anonymous_session({setting})
-async def test_session(anonymous_session): ...
-""",
-        f"@pytest.mark.anonymous_session: {words}",
-    )
-
-
-def test_a_test_that_is_not_of_trio(run: Run) -> None:
-    """A test that is not async is told that it has to be."""
-    run.says(
-        "def test_session(anonymous_session): ...\n",
-        "test_session asks for the fixture anonymous_session, which lives on Trio: make the test"
-        " async, and mark it with @pytest.mark.trio or set trio_mode = true",
-    )
 
 
 @pytest.mark.slow
@@ -361,6 +258,94 @@ def test_pytest_trio_is_missing(
         "test_session asks for the fixture anonymous_session, which lives on Trio, and pytest-trio"
         " is not there: pip install 'trio_anon_session[testing]'" in result.stdout.str()
     )
+
+
+# Mistakes
+
+
+SERVER, SESSION = "token_server", "anonymous_session"
+
+
+@pytest.mark.parametrize(
+    ("marker", "setting", "words"),
+    [
+        (SERVER, "faults=[Fault.hang()]", "faults: wants a FaultPlan; got list"),
+        (SERVER, "lifetime='60'", "lifetime: wants seconds, 0 or more; got '60'"),
+        (SERVER, "lifetime=-1.0", "lifetime: wants seconds, 0 or more; got -1.0"),
+        (SERVER, "lifetme=60.0", "there is no setting 'lifetme'; there are auth_methods, "),
+        (SERVER, "60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
+        (SESSION, "60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
+        (SESSION, "stale_bufer=1.0", "there is no setting 'stale_bufer'; there are api_root_url, "),
+        (
+            SESSION,
+            "lifetime=60.0",
+            "there is no setting 'lifetime'; it is one of @pytest.mark.token_server; here are api_",
+        ),
+        (
+            SESSION,
+            "observers=print",
+            "observers must be an iterable of callables, not builtin_function",
+        ),
+        (SESSION, "observers=[1]", "observers must be callables, not int"),
+        (
+            SESSION,
+            "observers=[trio.sleep]",
+            "observers must be plain callables, not an async function",
+        ),
+        (SESSION, "stale_buffer=-1.0", "stale_buffer: wants a finite number of seconds, 0 or more"),
+    ],
+)
+def test_a_wrong_setting(run: Run, marker: str, setting: str, words: str) -> None:
+    """A wrong name or value in a marker is an error in one line, before the test begins."""
+    fails_in_its_fixtures(
+        run,
+        f"@pytest.mark.{marker}({setting})\nasync def test_it({marker}): ...\n",
+        f"@pytest.mark.{marker}: {words}",
+    )
+
+
+CLOCK = "autojump_clock has to be among the arguments of test_session itself"
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (
+            """
+@pytest.mark.usefixtures("autojump_clock")
+async def test_session(anonymous_session): ...
+""",
+            CLOCK,
+        ),
+        (
+            """
+@pytest.fixture
+def fast(autojump_clock): ...
+
+async def test_session(anonymous_session, fast): ...
+""",
+            CLOCK,
+        ),
+        (
+            "def test_session(anonymous_session): ...\n",
+            "test_session asks for the fixture anonymous_session, which lives on Trio: make the"
+            " test async, and mark it with @pytest.mark.trio or set trio_mode = true",
+        ),
+    ],
+    ids=["usefixtures", "a fixture of its own", "not async"],
+)
+def test_a_test_that_cannot_use_the_session(run: Run, module: str, words: str) -> None:
+    """A clock that would be ignored and a test that is not async are errors that say what to do."""
+    fails_in_its_fixtures(run, module, words)
+
+
+def fails_in_its_fixtures(run: Run, module: str, words: str) -> None:
+    result = run(module)
+    result.assert_outcomes(errors=1)
+    output = result.stdout.str()
+    assert words in output
+    assert "Traceback" not in output
+    assert "During handling" not in output
 
 
 # virtual_time
