@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import random
 import time
 
 import pytest
 import trio
-from hypothesis import find, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -42,13 +43,6 @@ def test_each_call_has_a_clock_of_its_own() -> None:
     """Two calls one after the other both start at 0, and arguments and results go through."""
     assert sleep_virtually(60.0) == (0.0, 60.0)
     assert sleep_virtually(seconds=5.0) == (0.0, 5.0)
-
-
-def test_virtual_time_takes_no_real_time() -> None:
-    """Years pass in the time that the tasks take."""
-    began_at = time.perf_counter()
-    sleep_virtually(50 * 365 * 86400.0)
-    assert time.perf_counter() - began_at < 60.0
 
 
 @pytest.mark.parametrize("wait", [trio.sleep_forever, functools.partial(trio.sleep, FOREVER + 1.0)])
@@ -95,7 +89,7 @@ def test_virtual_time_looks_like_what_it_decorates() -> None:
 BEGINNINGS: list[float] = []
 
 
-@settings(max_examples=20)
+@settings(max_examples=5)
 @given(lifetime=st.integers(60, 86400))
 @virtual_time
 async def test_virtual_time_under_given(lifetime: int) -> None:
@@ -204,6 +198,7 @@ def order_of_turns(seed: int, turns: int = 3) -> list[int]:
     return order
 
 
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**16))
 def test_same_seed_same_order(seed: int) -> None:
     """The order of turns depends on the seed alone."""
@@ -211,21 +206,11 @@ def test_same_seed_same_order(seed: int) -> None:
 
 
 def test_different_seeds_give_different_orders() -> None:
-    """Twenty seeds give twenty orders of eight tasks."""
+    """Twenty seeds give twenty orders of eight tasks, with each task before each other."""
     orders = {tuple(order_of_turns(seed, turns=1)) for seed in range(20)}
     assert len(orders) == 20
-
-
-@pytest.mark.parametrize("pair", [(0, 7), (7, 0), (3, 4), (4, 3)])
-def test_any_task_can_be_before_any_other(pair: tuple[int, int]) -> None:
-    """Whichever of two tasks was started first, with some seed it is the second."""
-    first, second = pair
-
-    def is_first(seed: int) -> bool:
-        order = order_of_turns(seed, turns=1)
-        return order.index(first) < order.index(second)
-
-    find(st.integers(0, 2**16), is_first, settings=settings(database=None))
+    pairs = {pair for order in orders for pair in itertools.combinations(order, 2)}
+    assert len(pairs) == TASKS * (TASKS - 1)
 
 
 def test_seed_0_is_the_order_of_starting() -> None:
