@@ -23,6 +23,8 @@ from trio_anon_session.testing._clocks import (
     virtual_time,
 )
 
+from .timelines.kit import global_state
+
 
 class OwnError(Exception):
     """Is raised by a test's block."""
@@ -156,24 +158,6 @@ def test_a_session_believes_the_wall_of_a_suspendable_clock() -> None:
         trio.run(main, clock=clock)
 
 
-@pytest.mark.parametrize("error", [None, OwnError()])
-def test_the_real_wall_clock_comes_back(error: Exception | None) -> None:
-    """``time.time`` is the clock's inside the block, and the real one after it in any case."""
-    original = time.time
-    clock = SuspendableClock()
-    caught = None
-    try:
-        with clock.installed():
-            inside = time.time
-            if error is not None:
-                raise error
-    except OwnError as raised:
-        caught = raised
-    assert inside is not original
-    assert time.time is original
-    assert caught is error
-
-
 # seeded_schedule
 
 TASKS = 8
@@ -218,39 +202,25 @@ def test_seed_0_is_the_order_of_starting() -> None:
     assert order_of_turns(0) == [*range(TASKS)] * 3
 
 
-@pytest.mark.parametrize("error", [None, OwnError()])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_schedule_is_as_before(seed: int, error: Exception | None) -> None:
-    """Trio's own generator and flag come back, also after an exception."""
-    run = trio._core._run
-    before = run._r, run._ALLOW_DETERMINISTIC_SCHEDULING
-    caught = None
-    try:
-        with seeded_schedule(seed):
-            assert run._r is not before[0]
-            if error is not None:
-                raise error
-    except OwnError as raised:
-        caught = raised
-    assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before
-    assert run._r is before[0]
-    assert caught is error
-
-
-def test_the_global_random_is_seeded_and_as_before() -> None:
-    """Inside, ``random`` depends on the seed; after it, it goes on where it was."""
-    random.seed(42)
-    untouched = [random.random() for _ in range(4)]
-    random.seed(42)
+def test_the_global_random_is_seeded() -> None:
+    """Inside, ``random`` depends on the seed."""
     drawn = []
-    after = []
     for seed in (1, 1, 2):
         with seeded_schedule(seed):
             drawn.append(random.random())
-        after.append(random.random())
-    with pytest.raises(OwnError), seeded_schedule(1):
-        random.seed(7)
-        raise OwnError
-    after.append(random.random())
     assert drawn[0] == drawn[1] != drawn[2]
-    assert after == untouched
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_process_is_as_before(seed: int) -> None:
+    """Wall clock, order of tasks and random numbers come back, after an exception too."""
+    before = global_state()
+    with SuspendableClock().installed(), seeded_schedule(seed):
+        wall_clock_and_order = slice(1, 3)
+        assert not {*before[wall_clock_and_order]} & {*global_state()[wall_clock_and_order]}
+    assert global_state() == before
+
+    with pytest.raises(OwnError), SuspendableClock().installed(), seeded_schedule(seed):
+        random.random()
+        raise OwnError
+    assert global_state() == before

@@ -14,7 +14,7 @@ import trio
 
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
-from . import GRANT, ask_for_token, post, revocation, send, show
+from . import GRANT, ask_for_token, post, revocation, show
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -147,15 +147,6 @@ async def test_plan_replaced_meanwhile_leaves_requests_alone(autojump_clock: Moc
         await ask_for_one()
 
     assert statuses == [(200, 5.0), (500, 10.0)]
-
-
-async def test_wrong_method_comes_before_the_fault(autojump_clock: MockClock) -> None:
-    """A request that is no POST gets a 405, whatever was to go wrong."""
-    server = TokenServer(FaultPlan(token_then=Fault(status=500)))
-
-    answer = await send(server, "GET", "/oauth2/token")
-
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
 
 # Time

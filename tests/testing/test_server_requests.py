@@ -37,9 +37,12 @@ async def test_another_path_is_not_found(path: str, autojump_clock: MockClock) -
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
 @pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/revoke"])
-async def test_only_post_is_allowed(path: str, method: str, autojump_clock: MockClock) -> None:
-    """Another method than POST answers 405, says what is allowed, and does nothing."""
-    server = TokenServer()
+@pytest.mark.parametrize("planned", [None, Fault(status=500)])
+async def test_only_post_is_allowed(
+    path: str, method: str, planned: Fault | None, autojump_clock: MockClock
+) -> None:
+    """Another method than POST answers 405, whatever was to go wrong, and does nothing."""
+    server = TokenServer(FaultPlan(token=[None, planned], revoke=[planned]))
     token = await ask_for_token(server)
 
     answer = await send(

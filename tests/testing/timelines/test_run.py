@@ -202,12 +202,10 @@ async def fail(session: AnonymousSession, client: httpx.AsyncClient) -> None:
     raise OSError("no file")
 
 
-@pytest.mark.parametrize("seed", [0, 5])
-@pytest.mark.parametrize("actions", [[], [Suspend(at=1.0)]], ids=["calm", "suspended"])
-def test_a_run_leaves_nothing_behind(seed: int, actions: list[Any]) -> None:
+def test_a_run_leaves_nothing_behind() -> None:
     """Random numbers, the wall clock and Trio's order are as before, after a failure too."""
     before = global_state()
-    timeline = Timeline(actions=actions, leaves_at=5.0, seed=seed)
+    timeline = Timeline(actions=[Suspend(at=1.0)], leaves_at=5.0, seed=5)
 
     run_timeline(timeline)
     assert global_state() == before
