@@ -1,6 +1,6 @@
 """The pictures of a timeline: whole ones to look at, and what holds for every one.
 
-The first whole picture shows an outage, the other two show broken promises.
+The first whole picture shows an outage, the second a broken promise.
 """
 
 from __future__ import annotations
@@ -113,39 +113,24 @@ OUTAGE = Story(
     ends_at=3800.0,
 )
 
-DEAD_TOKEN = Story(
-    tokens=(life("A", 0.0, 0.05),),
-    attempts=(FIRST, grant(2, 3000.0, 3030.0, "timeout"), grant(3, 3090.0, None, "")),
-    getters=(
-        get(1, 0.0, 0.05),
-        get(2, 3100.0, 3100.0),
-        get(3, 3580.0, None, "", kind="held"),
-        get(4, 3630.0, 3630.0),
-    ),
-    marks=(Mark(at=3580.0, text="suspend 40 s"),),
-    ends_at=3700.0,
-    breach=Breach(
-        promise=1,
-        at=3630.0,
-        text="getter 4 should have waited for a fresh token, and got A, "
-        "which the server refuses from 3600 s on",
-        getter=4,
-        token="A",
-    ),
-)
-
 RACE = Story(
     tokens=(
         life("A", 0.0, 0.05, dropped_at=3000.2),
         life("B", 3000.0, 3000.5, replaced_at=3001.3),
         life("C", 3001.2, 3001.3),
     ),
-    attempts=(FIRST, grant(2, 3000.0, 3000.5, "B"), grant(3, 3001.2, 3001.3, "C")),
+    attempts=(
+        FIRST,
+        grant(2, 3000.0, 3000.5, "B"),
+        grant(3, 3001.2, 3001.3, "C"),
+        grant(4, 3005.0, None, ""),
+    ),
     getters=(
         get(1, 3000.1, 3000.1),
         get(2, 3000.3, 3000.5, "B"),
         get(3, 3000.3, 3000.5, "B"),
-        get(4, 3000.8, 3001.3, "C"),
+        get(4, 3000.3, None, "", kind="held"),
+        get(5, 3000.8, 3001.3, "C"),
     ),
     marks=(Mark(at=3000.2, text="invalidate A"),),
     ends_at=3010.0,
@@ -192,35 +177,6 @@ def test_an_outage_with_held_getters() -> None:
     )
 
 
-def test_a_token_handed_out_after_its_end() -> None:
-    assert (
-        draw_text(DEAD_TOKEN, width=90)
-        == """\
-promise 1 broken at 3630 s: getter 4 should have waited for a fresh token, and got A,
-which the server refuses from 3600 s on
-
-                 0  0.05   3000  3030  3090  3100   3570 3580  3600 3630   3700
-  seconds        ┴──┴──────┴─────┴─────┴─────┴──────┴────┴─────┴────▼──────┴
-▶ token A        ···███████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓░░░░░░░░░░░╢xxxx│xxxxxxx
-                                                                    │
-  request 1      ├──┤ A                                             │
-  request 2                ├─────╳ timeout                          │
-  request 3                            ├────────────────────────────┼───────▸ never ended
-                                                                    │
-  suspend 40 s                                           ◆          │
-                                                                    │
-  getter 1       ●──● A                                             │
-  getter 2                                   ● A                    │
-  getter 3                                               ●──────────┼───────▸ still held
-▶ getter 4                                                          ● A
-                                   promise 1 broken here, at 3630 s ▲
-
-· on its way   █ FRESH   ▓ STALE   ░ EXPIRED, the server still takes it
-╢ the server refuses it from here   x refused, but not replaced yet   ╳ failed   ─ held
-● got a token   ▸ goes on   gaps are not to scale"""
-    )
-
-
 def test_a_late_answer_after_an_invalidation() -> None:
     assert (
         draw_text(RACE, width=90)
@@ -228,25 +184,27 @@ def test_a_late_answer_after_an_invalidation() -> None:
 promise 17 broken at 3000.5 s: A was dropped at 3000.2 s, the grant of B was sent before,
 and getter 2 got B
 
-                                             3000.2
-                                             │   3000.3            3001.2
-                 0   0.05          3000      │   │     3000.5      │    3001.3   3010
-  seconds        ┴───┴─────────────┴─────────┴───┴─────▼───────────┴────┴────────┴
-  token A        ····██████████████▓▓▓▓▓▓▓▓▓▓╳╌╌╌╌╌╌╌╌╌│╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
-▶ token B                          ····················│████████████████╌╌╌╌╌╌╌╌╌╌
-  token C                                              │           ·····██████████▸
-                                                       │
-  request 1      ├───┤ A                               │
-  request 2                        ├───────────────────┤ B
-  request 3                                            │           ├────┤ C
-                                                       │
-  invalidate A                               ◆         │
-                                                       │
-  getter 1                              ● A            │
-▶ getter 2                                       ●─────● B
-  getter 3                                       ●─────● B
-  getter 4                                             │     ●──────────● C
-                   promise 17 broken here, at 3000.5 s ▲
+                                       3000.2
+                                       │   3000.3        3001.2
+                 0  0.05       3000    │   │    3000.5   │   3001.3 3005   3010
+  seconds        ┴──┴──────────┴───────┴───┴────▼────────┴───┴──────┴──────┴
+  token A        ···███████████▓▓▓▓▓▓▓▓╳╌╌╌╌╌╌╌╌│╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
+▶ token B                      ·················│████████████╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
+  token C                                       │        ····███████████████▸
+                                                │
+  request 1      ├──┤ A                         │
+  request 2                    ├────────────────┤ B
+  request 3                                     │        ├───┤ C
+  request 4                                     │                   ├───────▸ never ended
+                                                │
+  invalidate A                         ◆        │
+                                                │
+  getter 1                         ● A          │
+▶ getter 2                                 ●────● B
+  getter 3                                 ●────● B
+  getter 4                                 ●────┼───────────────────────────▸ still held
+  getter 5                                      │   ●────────● C
+                                                ▲ promise 17 broken here, at 3000.5 s
 
 · on its way   █ FRESH   ▓ STALE   ╌ the session has let go of it   ╳ dropped   ─ held
 ● got a token   ▸ goes on   gaps are not to scale"""

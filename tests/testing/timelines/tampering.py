@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from trio_anon_session import TokenRequestError
 from trio_anon_session.testing._timelines.log import (
     Asked,
     Came,
@@ -24,8 +24,8 @@ from trio_anon_session.testing._timelines.names import token_names
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio_anon_session import TokenRequestError
     from trio_anon_session.testing._timelines.log import Happening
-    from trio_anon_session.testing._timelines.timeline import Ask
 
 Log = tuple[Entry, ...]
 
@@ -53,27 +53,46 @@ class Tampering:
         return Tampering(lambda log: then(self(log)))
 
 
-def change(kind: type[Happening], nth: int = 0, **changes: Any) -> Tampering:
-    """Change fields of an entry."""
+def splice(
+    kind: type[Happening], nth: int, make: Callable[[Entry], tuple[Entry, ...]]
+) -> Tampering:
+    """Put other entries in the place of one."""
 
     def tamper(log: Log) -> Log:
         index = find(log, kind, nth)
-        # The types of what is logged do not tell mypy that all of it is attrs.
-        what: Any = log[index].what
-        entry = attrs.evolve(log[index], what=attrs.evolve(what, **changes))
-        return (*log[:index], entry, *log[index + 1 :])
+        return log[:index] + make(log[index]) + log[index + 1 :]
 
     return Tampering(tamper)
+
+
+def change(kind: type[Happening], nth: int = 0, **changes: Any) -> Tampering:
+    """Change fields of an entry; a function gets the old value, and returns the new one."""
+
+    def make(entry: Entry) -> tuple[Entry]:
+        # The types of what is logged do not tell mypy that all of it is attrs.
+        what: Any = entry.what
+        values = {
+            name: value(getattr(what, name)) if isfunction(value) else value
+            for name, value in changes.items()
+        }
+        return (attrs.evolve(entry, what=attrs.evolve(what, **values)),)
+
+    return splice(kind, nth, make)
 
 
 def drop(kind: type[Happening], nth: int = 0) -> Tampering:
     """Leave an entry out."""
+    return splice(kind, nth, lambda _: ())
 
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth)
-        return log[:index] + log[index + 1 :]
 
-    return Tampering(tamper)
+def replace(kind: type[Happening], nth: int, what: Happening) -> Tampering:
+    """Let something else be seen in place of an entry."""
+    return splice(kind, nth, lambda entry: (Entry(entry.at, what),))
+
+
+def put_after(kind: type[Happening], nth: int, what: Happening) -> Tampering:
+    """Let something be seen that never was, right after an entry."""
+    return splice(kind, nth, lambda entry: (entry, Entry(entry.at, what)))
 
 
 def drop_between(after: float, until: float) -> Tampering:
@@ -81,73 +100,47 @@ def drop_between(after: float, until: float) -> Tampering:
     return Tampering(lambda log: tuple(e for e in log if not after < e.at < until))
 
 
-def move(kind: type[Happening], nth: int = 0, *, by: float) -> Tampering:
-    """Let an entry be seen later, or earlier; after all others of its new time."""
-
-    def tamper(log: Log) -> Log:
-        index = find(log, kind, nth)
-        moved = attrs.evolve(log[index], at=log[index].at + by)
-        return insert(log[:index] + log[index + 1 :], moved)
-
-    return Tampering(tamper)
-
-
-def insert(log: Log, *entries: Entry) -> Log:
+def insert(log: Log, at: float, *happenings: Happening) -> Log:
     """Put entries of one time behind all others of their time."""
-    before = tuple(entry for entry in log if entry.at <= entries[0].at)
-    return before + entries + log[len(before) :]
+    before = tuple(entry for entry in log if entry.at <= at)
+    return before + tuple(Entry(at, what) for what in happenings) + log[len(before) :]
 
 
 def add(at: float, *happenings: Happening) -> Tampering:
     """Let something be seen that never was, after all else of that time."""
-    return Tampering(lambda log: insert(log, *(Entry(at, what) for what in happenings)))
+    return Tampering(lambda log: insert(log, at, *happenings))
 
 
-def put_after(kind: type[Happening], nth: int, *happenings: Happening) -> Tampering:
-    """Let something be seen that never was, right after an entry."""
+def move(kind: type[Happening], nth: int = 0, *, by: float) -> Tampering:
+    """Let an entry be seen later, or earlier; after all others of its new time."""
 
     def tamper(log: Log) -> Log:
-        index = find(log, kind, nth) + 1
-        new = tuple(Entry(log[index - 1].at, what) for what in happenings)
-        return log[:index] + new + log[index:]
+        entry = log[find(log, kind, nth)]
+        return insert(drop(kind, nth)(log), entry.at + by, entry.what)
 
     return Tampering(tamper)
 
 
-def replace(kind: type[Happening], nth: int, what: Happening) -> Tampering:
-    """Let something else be seen in place of an entry."""
-    return put_after(kind, nth, what) | drop(kind, nth)
-
-
-def hand_out(at: float, *, nth: int = 0, getter: int = 99, ask: Ask = "get") -> Tampering:
-    """Let one more getter come, and get the token that came as the so manyth."""
+def hand_out(at: float, *, nth: int = 0) -> Tampering:
+    """Let getter 99 come, and get the token that came as the so manyth."""
 
     def tamper(log: Log) -> Log:
-        moments = Asked(getter, ask), Decided(getter), Got(getter, tokens_of(log)[nth])
-        return insert(log, *(Entry(at, what) for what in moments))
+        return insert(log, at, Asked(99, "get"), Decided(99), Got(99, tokens_of(log)[nth]))
 
     return Tampering(tamper)
 
 
-def change_token(nth: int = 0, **changes: Any) -> Tampering:
-    """Let a token come with other boundaries."""
+def change_token(**changes: Any) -> Tampering:
+    """Let the first token come with other boundaries."""
+    return change(Came, token=lambda token: attrs.evolve(token, **changes))
+
+
+def answer_with_token_of(source: int) -> Tampering:
+    """Let the first request, which failed, bring the token of another one."""
 
     def tamper(log: Log) -> Log:
-        came = log[find(log, Came, nth)].what
-        assert isinstance(came, Came)
-        assert came.token is not None
-        return change(Came, nth, token=attrs.evolve(came.token, **changes))(log)
-
-    return Tampering(tamper)
-
-
-def answer_with_token_of(source: int, nth: int = 0) -> Tampering:
-    """Let a failed request bring the token of another one."""
-
-    def tamper(log: Log) -> Log:
-        came = log[find(log, Came, source)].what
-        assert isinstance(came, Came)
-        return change(Came, nth, token=came.token, error=None)(log)
+        came: Any = log[find(log, Came, source)].what
+        return change(Came, token=came.token, error=None)(log)
 
     return Tampering(tamper)
 
@@ -161,35 +154,27 @@ def change_error(
 ) -> Tampering:
     """Let a getter get an error of another kind, or with other facts."""
 
-    def tamper(log: Log) -> Log:
-        error = error_of(log, nth)
+    def alter(error: TokenRequestError) -> TokenRequestError:
         facts = {"retry_after": error.retry_after, "attempts": error.attempts} | changes
         other = (kind or type(error))(str(error), **facts)
         other.__cause__ = error.__cause__ if cause is None else cause
-        return change(Failed, nth, error=other)(log)
+        return other
 
-    return Tampering(tamper)
-
-
-def error_of(log: Log, nth: int) -> TokenRequestError:
-    failed = log[find(log, Failed, nth)].what
-    assert isinstance(failed, Failed)
-    assert isinstance(failed.error, TokenRequestError)
-    return failed.error
+    return change(Failed, nth, error=alter)
 
 
 def change_statistics(**changes: Any) -> Tampering:
     """Let the session say something else of itself."""
-
-    def tamper(log: Log) -> Log:
-        leaving = log[find(log, Leaving, 0)].what
-        assert isinstance(leaving, Leaving)
-        return change(Leaving, statistics=attrs.evolve(leaving.statistics, **changes))(log)
-
-    return Tampering(tamper)
+    return change(Leaving, statistics=lambda statistics: attrs.evolve(statistics, **changes))
 
 
-share_error = Tampering(lambda log: change(Failed, 1, error=error_of(log, 0))(log))
+def first_error(log: Log) -> Any:
+    """Return the error that the first getter got."""
+    failed: Any = log[find(log, Failed, 0)].what
+    return failed.error
+
+
+share_error = Tampering(lambda log: change(Failed, 1, error=first_error(log))(log))
 keep_reported_token = Tampering(lambda log: change(Reported, after=tokens_of(log)[0])(log))
 revoke_again = Tampering(lambda log: add(11.0, RevocationSent(9, tokens_of(log)[0]))(log))
 lose_revocation = drop(RevocationSent) | drop(RevocationCame)
