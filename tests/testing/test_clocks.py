@@ -14,8 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from trio_anon_session import TokenState
-from trio_anon_session.testing import TokenServer, open_test_session
 from trio_anon_session.testing._clocks import (
     FOREVER,
     SuspendableClock,
@@ -88,71 +86,23 @@ def test_virtual_time_looks_like_what_it_decorates() -> None:
     assert sleep_virtually.__doc__ == "Sleep, and return when it began and when it ended."
 
 
-BEGINNINGS: list[float] = []
-
-
-@settings(max_examples=5)
-@given(lifetime=st.integers(60, 86400))
-@virtual_time
-async def test_virtual_time_under_given(lifetime: int) -> None:
-    """Under ``@given`` each example begins at 0, with no health check in the way."""
-    BEGINNINGS.append(trio.current_time())
-    assert set(BEGINNINGS) == {0.0}
-    assert isinstance(trio.lowlevel.current_clock(), MockClock)
-    async with open_test_session(TokenServer(lifetime=lifetime)) as session:
-        await session.get_access_token()
-        await trio.sleep(lifetime)
-        assert session.state is not TokenState.EXPIRED
-
-
 # SuspendableClock
-
-
-def test_a_suspendable_clock_jumps() -> None:
-    """It goes to the next deadline at once, and the wall clock goes along."""
-    clock = SuspendableClock()
-    walls = []
-
-    async def main() -> None:
-        for _ in range(3):
-            walls.append(time.time())
-            await trio.sleep(86400.0)
-        assert trio.current_time() == 3 * 86400.0
-
-    began_at = time.perf_counter()
-    with clock.installed():
-        trio.run(main, clock=clock)
-    assert time.perf_counter() - began_at < 60.0
-    assert [wall - walls[0] for wall in walls] == [0.0, 86400.0, 2 * 86400.0]
 
 
 @pytest.mark.parametrize("by", [3600.0, -3600.0])
 def test_the_wall_clock_moves_apart(by: float) -> None:
-    """Suspended, or set back: the wall clock moves, and Trio's stands still."""
+    """Days pass on both clocks without waiting; a suspend or a set clock moves only the wall's."""
     clock = SuspendableClock()
 
     async def main() -> None:
-        await trio.sleep(10.0)
-        before = time.time()
+        start = time.time()
+        await trio.sleep(86400.0)
+        assert time.time() - start == trio.current_time() == 86400.0
         clock.set_wall(by)
-        assert time.time() - before == by
-        assert trio.current_time() == 10.0
+        assert time.time() - start == 86400.0 + by
+        assert trio.current_time() == 86400.0
         await trio.sleep(5.0)
-        assert time.time() - before == by + 5.0
-
-    with clock.installed():
-        trio.run(main, clock=clock)
-
-
-def test_a_session_believes_the_wall_of_a_suspendable_clock() -> None:
-    """A session under it notices a suspend, as it would not under a ``MockClock``."""
-    clock = SuspendableClock()
-
-    async def main() -> None:
-        async with open_test_session(TokenServer(lifetime=3600.0)) as session:
-            await session.get_access_token()
-            clock.set_wall(3600.0)
-            assert session.state is TokenState.EXPIRED
+        assert time.time() - start == 86400.0 + by + 5.0
 
     with clock.installed():
         trio.run(main, clock=clock)

@@ -50,22 +50,14 @@ class OwnError(Exception):
 
 
 async def test_session_without_a_server_has_its_own(autojump_clock: MockClock) -> None:
-    """With no server given there is one that does everything right."""
-    async with open_test_session() as session:
-        token = await session.get_access_token()
+    """Each session without a server has one for itself, which does everything right."""
+    async with open_test_session() as first, open_test_session() as second:
+        token = await first.get_access_token()
 
-        assert session.state is TokenState.FRESH
+        assert (first.state, second.state) == (TokenState.FRESH, TokenState.EMPTY)
+        assert second.statistics().grants == 0
     assert len(token) == 32
     assert trio.current_time() == 0.0
-
-
-async def test_two_sessions_do_not_share_a_server(autojump_clock: MockClock) -> None:
-    """Each session without a server has one for itself."""
-    async with open_test_session() as first, open_test_session() as second:
-        await first.get_access_token()
-
-        assert second.state is TokenState.EMPTY
-        assert second.statistics().grants == 0
 
 
 async def test_session_asks_the_server_given(autojump_clock: MockClock) -> None:

@@ -168,17 +168,6 @@ async def test_default_lifetimes_are_those_of_box(autojump_clock: MockClock) -> 
     assert lifetimes == [token.lifetime for token in server.tokens.values()]
 
 
-async def test_old_tokens_live_on(autojump_clock: MockClock) -> None:
-    """Each grant brings another token, and ends no other."""
-    server = TokenServer()
-
-    tokens = [await ask_for_token(server) for _ in range(20)]
-
-    assert len(set(tokens)) == 20
-    assert {(await show(server, token)).status_code for token in tokens} == {200}
-    assert len(server.live_tokens()) == server.grants == 20
-
-
 @pytest.mark.parametrize(("changes", "status"), [({}, 200), ({"client_secret": "wrong"}, 400)])
 async def test_headers_of_token_answers(
     changes: dict[str, str], status: int, autojump_clock: MockClock
@@ -416,17 +405,11 @@ async def test_basic_is_form_encoded(encode: Any, autojump_clock: MockClock) -> 
     ("header", "expected"),
     [
         pytest.param(basic("test-client:wrong"), WRONG_CLIENT, id="wrong secret"),
-        pytest.param(basic("nobody:a%2Bb"), WRONG_CLIENT, id="unknown id"),
-        pytest.param(basic("test-client:"), WRONG_CLIENT, id="empty secret"),
         # The plus means a space.
         pytest.param(basic("test-client:a+b"), WRONG_CLIENT, id="not form-encoded"),
         pytest.param(basic("test-client"), NO_CLIENT, id="no colon"),
-        pytest.param(basic(":a%2Bb"), NO_CLIENT, id="empty id"),
         pytest.param(basic(b"\xff:\xff"), NO_CLIENT, id="no UTF-8"),
-        pytest.param({"Authorization": "Basic"}, NO_CLIENT, id="nothing"),
         pytest.param({"Authorization": "Basic !!!"}, NO_CLIENT, id="no base64"),
-        pytest.param({"Authorization": "Basic é".encode()}, NO_CLIENT, id="no ASCII"),
-        pytest.param({"Authorization": "dGVzdC1jbGllbnQ6YSUyQmI="}, NO_CLIENT, id="no scheme"),
         pytest.param(
             {"Authorization": "Bearer dGVzdC1jbGllbnQ6YSUyQmI="}, NO_CLIENT, id="other scheme"
         ),

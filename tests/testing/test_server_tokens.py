@@ -275,29 +275,20 @@ async def test_live_tokens_are_those_that_would_be_taken(autojump_clock: MockClo
     assert list(server.tokens) == [first, second, third]
 
 
-async def test_records_can_be_kept_short(autojump_clock: MockClock) -> None:
-    """With a limit the server keeps its last records, and the counters count on."""
-    server = TokenServer(keep=2)
+@pytest.mark.parametrize(("keep", "keep_tokens"), [(2, None), (0, 2)])
+async def test_records_can_be_kept_short(
+    keep: int, keep_tokens: int | None, autojump_clock: MockClock
+) -> None:
+    """The server keeps its last records, a number of tokens of its own, and counts on."""
+    server = TokenServer(keep=keep, keep_tokens=keep_tokens)
     tokens = [await ask_for_token(server) for _ in range(5)]
-    verdicts = []
-    for token in tokens:
-        await show(server, token)
-        verdicts.append(server.presented[-1].verdict)
-
-    assert (len(server.requests), len(server.presented), list(server.tokens)) == (2, 2, tokens[3:])
-    assert verdicts == ["unknown", "unknown", "unknown", "good", "good"]
-    assert (server.grants, server.verdicts) == (5, {"unknown": 3, "good": 2})
-
-
-async def test_tokens_can_be_kept_without_requests(autojump_clock: MockClock) -> None:
-    """``keep_tokens`` is about issued tokens only, and ``keep`` about the rest."""
-    server = TokenServer(keep=0, keep_tokens=2)
-    tokens = [await ask_for_token(server) for _ in range(3)]
 
     statuses = [(await show(server, token)).status_code for token in tokens]
 
-    assert (len(server.requests), len(server.presented), list(server.tokens)) == (0, 0, tokens[1:])
-    assert statuses == [401, 200, 200]
+    assert (len(server.requests), len(server.presented)) == (keep, keep)
+    assert list(server.tokens) == tokens[3:]
+    assert statuses == [401, 401, 401, 200, 200]
+    assert (server.grants, server.verdicts) == (5, {"unknown": 3, "good": 2})
 
 
 def test_no_repr_shows_a_secret() -> None:

@@ -16,7 +16,6 @@ from trio_anon_session.testing.strategies import (
     BrokenPromiseError,
     Get,
     Invalidate,
-    Revoke,
     Timeline,
     run_timeline,
 )
@@ -87,15 +86,6 @@ class Hoarder(BrokenSession):
         return self.kept
 
 
-class Dawdler(BrokenSession):
-    """Makes everybody wait."""
-
-    async def get_access_token(self) -> str:
-        token = await self.inner.get_access_token()
-        await trio.sleep(0.5)
-        return token
-
-
 class Sharer(BrokenSession):
     """Raises one exception object for all."""
 
@@ -120,22 +110,6 @@ class Believer(BrokenSession):
     """Believes every report, late ones too."""
 
     def invalidate(self, access_token: str) -> None:
-        if self.inner.token_info is not None:
-            self.inner.invalidate(self.inner.token_info.access_token)
-
-
-class Doubter(BrokenSession):
-    """Believes no report."""
-
-    def invalidate(self, access_token: str) -> None:
-        return
-
-
-class Forgetter(BrokenSession):
-    """Forgets a token, and does not revoke it."""
-
-    async def revoke_tokens(self) -> None:
-        await trio.lowlevel.checkpoint()
         if self.inner.token_info is not None:
             self.inner.invalidate(self.inner.token_info.access_token)
 
@@ -214,12 +188,9 @@ SHORT_LIVES = Timeline(
 
 PLANTED: dict[str, tuple[type[BrokenSession], Timeline, int]] = {
     "an old token": (Hoarder, CALM, 1),
-    "a wait": (Dawdler, CALM, 10),
     "one exception for all": (Sharer, FAILING, 12),
     "nothing for nowait": (Refuser, CALM, 2),
     "late reports": (Believer, REPORTS, 16),
-    "no reports": (Doubter, REPORTS, 17),
-    "no revocation": (Forgetter, Timeline(actions=[FIRST, Revoke(at=1.0)], leaves_at=5.0), 18),
     "a cancellation lost": (
         Swallower,
         Timeline(then=Answer(latency=2.0), actions=[Get(at=0.0, gives_up=1.0)], leaves_at=5.0),
@@ -228,14 +199,8 @@ PLANTED: dict[str, tuple[type[BrokenSession], Timeline, int]] = {
     "a group": (Wrapper, Timeline(leaves_at=5.0, leaves_by="raise"), 20),
     "a late end": (Lingerer, IDLE, 19),
     "no eager refresh": (misreads(refresh="on_request"), CALM, 3),
-    "no parking": (
-        misreads(idle_timeout=None),
-        Timeline(idle_timeout=100.0, actions=[FIRST], leaves_at=3700.0),
-        4,
-    ),
     "parking": (misreads(idle_timeout=1.0), CALM, 3),
     "more retries": (misreads(max_retries=3), FAILING, 10),
-    "short pauses": (misreads(retry_interval=0.125), FAILING, 12),
     "no gap": (misreads(min_refresh_interval=0.125), SHORT_LIVES, 7),
     "a long revocation on exit": (
         misreads(shutdown_timeout=60.0),
