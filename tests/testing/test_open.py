@@ -6,7 +6,7 @@ import errno
 import gc
 import math
 import socket
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import pytest
@@ -25,7 +25,6 @@ from trio_anon_session import (
     TokenState,
 )
 from trio_anon_session.testing import (
-    Client,
     Fault,
     FaultPlan,
     TokenServer,
@@ -58,17 +57,6 @@ async def test_session_without_a_server_has_its_own(autojump_clock: MockClock) -
         assert second.statistics().grants == 0
     assert len(token) == 32
     assert trio.current_time() == 0.0
-
-
-async def test_session_asks_the_server_given(autojump_clock: MockClock) -> None:
-    """The server given is asked, with its first client's credentials."""
-    server = TokenServer(clients=[Client("me", "hush"), Client("other", "other")], lifetime=100.0)
-    async with open_test_session(server) as session:
-        token = await session.get_access_token()
-
-    assert list(server.tokens) == [token]
-    assert server.tokens[token].client_id == "me"
-    assert server.requests[0].headers["Host"] == "localhost"
 
 
 async def test_settings_are_those_of_the_session(autojump_clock: MockClock) -> None:
@@ -108,12 +96,17 @@ async def test_session_is_closed_after_the_block(autojump_clock: MockClock) -> N
     assert seen == [Granted, Closed]
 
 
-async def test_own_exception_leaves_the_test_session_as_itself(autojump_clock: MockClock) -> None:
-    """What the block raises comes out as that very object, in no group."""
+@pytest.mark.parametrize(
+    "opened",
+    [open_test_session, pytest.param(lambda: open_loopback(TokenServer()), marks=pytest.mark.slow)],
+    ids=["open_test_session", "open_loopback"],
+)
+async def test_own_exception_leaves_the_block_as_itself(opened: Any) -> None:
+    """What the block raises comes out as the same object, in no group."""
     error = OwnError()
 
-    with pytest.raises(OwnError) as caught:
-        async with open_test_session():
+    with trio.fail_after(REAL_LIMIT), pytest.raises(OwnError) as caught:
+        async with opened():
             raise error
 
     assert caught.value is error
@@ -165,19 +158,6 @@ async def test_port_can_be_chosen() -> None:
             answer = await client.post(f"{url}/oauth2/token", data=GRANT)
 
     assert answer.status_code == 200
-
-
-@pytest.mark.slow
-async def test_own_exception_leaves_the_loopback_as_itself() -> None:
-    """What the block raises comes out as that very object, in no group."""
-    error = OwnError()
-
-    with trio.fail_after(REAL_LIMIT), pytest.raises(OwnError) as caught:
-        async with open_loopback(TokenServer()):
-            raise error
-
-    assert caught.value is error
-    assert caught.value.__context__ is None
 
 
 @pytest.mark.slow

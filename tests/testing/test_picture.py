@@ -311,10 +311,6 @@ def every_picture(test: Callable[[Story, int], None]) -> Callable[..., None]:
     return given(story=stories, width=widths)(test)
 
 
-def axis_lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("  seconds")]
-
-
 @every_picture
 def test_no_line_is_longer_than_the_width(story: Story, width: int) -> None:
     lines = draw_text(story, width=width).split("\n")
@@ -391,7 +387,7 @@ def counted(labels: list[str], noun: str) -> int:
 def test_the_breach_is_marked_at_its_column(story: Story, width: int) -> None:
     picture = lay_out(story, cells=width)
     text = draw_text(story, width=width)
-    (axis,) = axis_lines(text)
+    (axis,) = [line for line in text.splitlines() if line.startswith("  seconds")]
     if story.breach is None:
         assert "▼" not in axis
         return

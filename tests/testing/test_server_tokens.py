@@ -185,12 +185,13 @@ async def test_resource_without_permission(autojump_clock: MockClock) -> None:
 
 
 async def test_slow_resource_judges_on_arrival(autojump_clock: MockClock) -> None:
-    """A token that expires while the resource works was valid when it was shown."""
-    server = TokenServer(lifetime=10.0, resource_latency=30.0)
+    """A token that expires while the resource works was valid; a fault's delay comes on top."""
+    plan = FaultPlan(resource=[Fault(delay=3.0)])
+    server = TokenServer(plan, lifetime=10.0, resource_latency=30.0)
 
     answer = await show(server, await ask_for_token(server))
 
-    assert (answer.status_code, trio.current_time()) == (200, 30.0)
+    assert (answer.status_code, trio.current_time()) == (200, 33.0)
     assert server.presented[0].at == 0.0
 
 
