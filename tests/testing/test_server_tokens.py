@@ -248,7 +248,7 @@ async def test_token_requests_in_flight_are_counted(autojump_clock: MockClock) -
     async with trio.open_nursery() as nursery:
         for moment in (0.0, 1.0, 1.5, 4.0):
             nursery.start_soon(ask_at, moment)
-        await trio.sleep_until(1.25)
+        await trio.sleep_until(1.6)
         nursery.start_soon(show, server, "unknown")
         nursery.start_soon(lambda: post(server, "/oauth2/revoke", data=revocation("unknown")))
         await trio.sleep_until(1.75)
