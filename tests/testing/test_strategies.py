@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.drawing import draw_each
-from trio_anon_session import AnonymousSessionError
+from trio_anon_session import AnonymousSessionError, testing
 from trio_anon_session.testing import strategies
 from trio_anon_session.testing._timelines.timeline import AnswerKind
 from trio_anon_session.testing.strategies import (
@@ -308,3 +308,8 @@ def test_what_an_answer_takes_can_be_given() -> None:
 def test_the_public_names_are_there() -> None:
     """All that is written in a printed timeline can be imported from here."""
     assert set(strategies.__all__) <= set(dir(strategies))
+
+
+def test_strategies_are_imported_late() -> None:
+    """``trio_anon_session.testing`` imports its strategies when a program asks for them."""
+    assert testing.__getattr__("strategies") is strategies

@@ -44,7 +44,9 @@ from trio_anon_session.testing._timelines.log import (
     Sent,
     Stopped,
 )
+from trio_anon_session.testing._timelines.picture import draw_text
 from trio_anon_session.testing._timelines.referee import judge
+from trio_anon_session.testing._timelines.story import tell
 from trio_anon_session.testing.strategies import (
     Answer,
     Get,
@@ -343,6 +345,16 @@ def test_the_referee_names_the_broken_promise(row: Row) -> None:
     assert breach.promise == row.promise
     assert breach.at == pytest.approx(row.at)
     assert (breach.getter, breach.attempt, breach.token) == (row.getter, row.attempt, row.token)
+
+
+def test_every_breach_can_be_drawn() -> None:
+    """The picture of a broken promise names it, whatever it is about and whatever was seen."""
+    for row in ROWS:
+        outcome = outcome_of(row.timeline)
+        log = row.tampering(outcome.log)
+        story = tell(row.timeline, log, outcome.server, judge(row.timeline, log), program=False)
+
+        assert f"promise {row.promise} broken" in draw_text(story)
 
 
 def test_every_breach_has_a_row() -> None:
