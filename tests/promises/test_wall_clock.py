@@ -1,0 +1,110 @@
+"""Promise 5: suspended machines, and wall clocks that are set."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, make_config, start_getters
+from trio_anon_session import AnonymousSession, TokenState, TokenUnavailableError
+
+if TYPE_CHECKING:
+    from tests.helpers import TwoClocks
+
+
+async def test_promise_05_a_suspend_of_hours_is_noticed(two_clocks: TwoClocks) -> None:
+    """After a suspend the expired token is not returned, though Trio's clock stood still."""
+    manager = FakeTokenManager(make_config(), lifetime=3600.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        assert await session.get_access_token() == "token-1"
+        two_clocks.suspend(2 * 3600.0)
+        assert session.state is TokenState.EXPIRED
+        with pytest.raises(trio.WouldBlock):
+            session.get_access_token_nowait()
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+            await two_clocks.advance(1.0)
+        assert getter.token == "token-2"
+        assert len(manager.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("ran", "suspended", "not_by", "by"),
+    [
+        pytest.param(100.0, 3000.0, 100.0, 160.0, id="boundary passed"),
+        # Out of step with the minutes in which the task looks up.
+        pytest.param(130.0, 2000.0, 999.0, 1000.0, id="boundary nearer"),
+    ],
+)
+async def test_promise_05_an_eager_session_refreshes_after_a_suspend(
+    two_clocks: TwoClocks, ran: float, suspended: float, not_by: float, by: float
+) -> None:
+    """Without traffic too: at the boundary, or within a minute where that has passed."""
+    manager = FakeTokenManager(make_config(), lifetime=3600.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        await two_clocks.advance(ran)
+        two_clocks.suspend(suspended)
+        await two_clocks.advance(not_by - ran)
+        assert len(manager.sent) == 1
+        await two_clocks.advance(by - not_by)
+        assert len(manager.sent) == 2
+        assert session.get_access_token_nowait() == "token-2"
+
+
+async def test_promise_05_a_suspend_during_the_grant_counts(two_clocks: TwoClocks) -> None:
+    """Both clocks are read before sending: a token that expired on its way is not taken."""
+    config = make_config(max_retries=0)
+    manager = FakeTokenManager(config, lifetime=3600.0, latency=10.0)
+    async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
+        (getter,) = start_getters(nursery, session, 1)
+        await wait_all_tasks_blocked()
+        two_clocks.suspend(3600.0)
+        await two_clocks.advance(10.0)
+        assert isinstance(getter.error, TokenUnavailableError)
+        assert "expired when it arrived" in str(getter.error)
+
+
+async def test_promise_05_a_wall_clock_set_back_extends_no_life(two_clocks: TwoClocks) -> None:
+    """Trio's clock ends a life when the wall clock has been set back."""
+    config = make_config(refresh="on_request")
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        two_clocks.set_wall(by=-7200.0)
+        for seconds, state in ((3569.0, TokenState.STALE), (1.0, TokenState.EXPIRED)):
+            await two_clocks.advance(seconds)
+            assert session.state is state
+        with pytest.raises(trio.WouldBlock):
+            session.get_access_token_nowait()
+
+
+async def test_promise_05_a_wall_clock_set_forward_costs_one_grant(two_clocks: TwoClocks) -> None:
+    """A jump forward costs one grant at most, and the pace is the old one afterwards."""
+    manager = FakeTokenManager(make_config(), lifetime=3600.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        await two_clocks.advance(500.0)
+        two_clocks.set_wall(by=10 * 86400.0)
+        assert await session.get_access_token() == "token-2"
+        await two_clocks.advance(2940.0)
+        assert len(manager.sent) == 2
+        await two_clocks.advance(60.0)
+        assert len(manager.sent) == 3
+
+
+async def test_promise_05_under_mock_clock_the_wall_clock_says_nothing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test under ``MockClock`` does not flicker because the real clock moves."""
+    manager = FakeTokenManager(make_config(), lifetime=3600.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        await session.get_access_token()
+        later = time.time() + 1e6
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert session.state is TokenState.FRESH
+        assert session.get_access_token_nowait() == "token-1"
