@@ -1,6 +1,8 @@
-"""Promises 8 to 10: one grant for everybody, and nobody stuck."""
+"""Promises 8 to 10: one grant for all getters, and no getter is stuck."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 import trio
@@ -11,7 +13,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.helpers import (
     FakeTokenManager,
     Getter,
-    TwoClocks,
     make_config,
     run_virtually,
     start_getters,
@@ -90,47 +91,28 @@ def test_promise_08_never_two_grants_in_flight(
     run_virtually(main)
 
 
-# 9
-
-
-@pytest.mark.parametrize("leaves_at", [0.0, 0.4, 0.999, 1.0])
+@pytest.mark.parametrize("leaves_at", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("who", [0, 1, 9])
 async def test_promise_09_a_getter_that_leaves_changes_nothing(
     autojump_clock: MockClock, leaves_at: float, who: int
 ) -> None:
-    """Cancelling any getter, the first included, leaves one grant and the others served."""
+    """Any getter can leave on time, the first too, and one grant serves the others."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         async with trio.open_nursery() as nursery:
             getters = start_getters(nursery, session, 10)
             await wait_all_tasks_blocked()
             await trio.sleep(leaves_at)
-            getters[who].scope.cancel()
+            leaver = getters.pop(who)
+            leaver.scope.cancel()
+        assert leaver.ended_at - leaver.began_at == leaves_at
         assert len(manager.sent) == 1
-        others = getters[:who] + getters[who + 1 :]
-        assert {getter.token for getter in others} == {"token-1"}
-        assert {getter.ended_at - getter.began_at for getter in others} == {1.0}
-
-
-async def test_promise_09_a_getter_with_a_deadline_leaves_on_time(
-    autojump_clock: MockClock,
-) -> None:
-    """The gate is not held across I/O: a deadline of 0.1 s is one of 0.1 s."""
-    manager = FakeTokenManager(make_config(), latency=30.0)
-    async with AnonymousSession(manager.config, manager) as session:
-        async with trio.open_nursery() as nursery:
-            getters = start_getters(nursery, session, 3)
-            getters[0].scope.deadline = trio.current_time() + 0.1
-            await wait_all_tasks_blocked()
-            await trio.sleep(0.1)
-            await wait_all_tasks_blocked(0.001)
-            assert getters[0].ended
-            assert getters[0].ended_at - getters[0].began_at == 0.1
-            nursery.cancel_scope.cancel()
+        assert {getter.token for getter in getters} == {"token-1"}
+        assert {getter.ended_at - getter.began_at for getter in getters} == {1.0}
 
 
 async def test_promise_09_the_grant_outlives_all_its_getters(autojump_clock: MockClock) -> None:
-    """When every getter has left, the grant comes in all the same."""
+    """When every getter has left, the session still gets the token."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         with trio.move_on_after(0.5):
@@ -148,7 +130,7 @@ async def test_promise_09_the_grant_outlives_all_its_getters(autojump_clock: Moc
 def test_promise_09_cancellations_at_any_moment(
     cancellations: list[tuple[int, float]], outcomes: list[str], latency: float
 ) -> None:
-    """Whoever is cancelled whenever, the others end, and end alike."""
+    """Whichever getters are cancelled at any time, the others end, and end alike."""
 
     async def main() -> None:
         config = make_config(max_retries=2, retry_interval=0.5)
@@ -178,9 +160,6 @@ def test_promise_09_cancellations_at_any_moment(
             assert session.statistics().getters_held == 0
 
     run_virtually(main)
-
-
-# 10
 
 
 class _BrokenError(BaseException):
@@ -218,78 +197,40 @@ async def test_promise_10_every_end_of_a_refresh_wakes_everybody(
     assert {getter.ended_at - start for getter in getters} == {1.0}
 
 
-async def test_promise_10_a_woken_getter_looks_again(autojump_clock: MockClock) -> None:
-    """A token that is dropped before a getter's turn at the gate is not what it returns."""
-    manager = FakeTokenManager(make_config(), latency=1.0)
-    async with AnonymousSession(manager.config, manager) as session:
-        got: list[str] = []
-
-        async def get_and_invalidate() -> None:
-            token = await session.get_access_token()
-            got.append(token)
-            if token == "token-1":
-                session.invalidate(token)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(get_and_invalidate)
-        # The first one to have its turn drops the token under the noses of the others.
-        assert got == ["token-1"] + ["token-2"] * 49
-        assert [later - manager.sent[0] for later in manager.sent] == [0.0, 1.0]
-
-
-async def test_promise_10_a_getter_released_into_a_failing_round_is_told(
-    autojump_clock: MockClock,
+@pytest.mark.parametrize("next_fails", [False, True])
+async def test_promise_10_a_woken_getter_looks_again(
+    autojump_clock: MockClock, next_fails: bool
 ) -> None:
-    """A getter whose token is dropped before its turn joins the next round, to its end."""
-    config = make_config(max_retries=0)
-    manager = FakeTokenManager(config, latency=1.0)
-    async with AnonymousSession(config, manager) as session:
-        manager.outcomes = [manager.new_token(trio.current_time()), TokenUnavailableError("down")]
-        errors: list[Exception] = []
+    """A getter whose token is dropped before its turn at the gate waits through the next round."""
+    manager = FakeTokenManager(make_config(max_retries=0), latency=1.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        if next_fails:
+            manager.outcomes = [
+                manager.new_token(trio.current_time()),
+                TokenUnavailableError("down"),
+            ]
+        getters = [Getter() for _ in range(50)]
 
         async def get_and_invalidate(getter: Getter) -> None:
             await getter.run(session)
-            if getter.token is not None:
-                session.invalidate(getter.token)
+            if getter.token == "token-1":
+                session.invalidate("token-1")
 
-        getters = [Getter() for _ in range(5)]
         async with trio.open_nursery() as nursery:
             for getter in getters:
                 nursery.start_soon(get_and_invalidate, getter)
-        errors = [getter.error for getter in getters if isinstance(getter.error, Exception)]
-        assert len(errors) == 4
-        assert {type(error) for error in errors} == {TokenUnavailableError}
-
-
-def test_promise_10_a_getter_is_let_go_when_the_wall_clock_is_set_right(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What a wall clock ahead made EXPIRED is good again when it is set back."""
-    clock = TwoClocks(monkeypatch)
-
-    async def main() -> None:
-        config = make_config(refresh="on_request", retry_strategy=lambda attempt, error: 1e3)
-        manager = FakeTokenManager(config)
-        async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
-            token = await session.get_access_token()
-            await clock.advance(10.0)
-            clock.set_wall(by=7200.0)
-            manager.outcomes = [TokenUnavailableError("down")]
-            [getter] = start_getters(nursery, session, 1)
-            await clock.advance(1.0)
-            assert session.statistics().getters_held == 1
-            clock.set_wall(by=-7200.0)
-            await clock.advance(60.0)
-            assert getter.token == token
-
-    trio.run(main, clock=clock)
+        # The first one to have its turn drops the token before the others have theirs.
+        tokens = Counter(getter.token for getter in getters)
+        assert tokens == {"token-1": 1, None if next_fails else "token-2": 49}
+        errors = {type(getter.error) for getter in getters if getter.token is None}
+        assert errors == ({TokenUnavailableError} if next_fails else set())
+        assert [later - manager.sent[0] for later in manager.sent] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("is_left", [True, False])
 @pytest.mark.parametrize("max_retries", [0, 5])
 @pytest.mark.parametrize("is_good", [True, False])
-@pytest.mark.parametrize("turns", range(1, 10))
+@pytest.mark.parametrize("turns", [1, 4, 9])
 def test_promise_10_callers_that_come_while_others_are_woken(
     turns: int, max_retries: int, is_good: bool, is_left: bool
 ) -> None:
@@ -309,6 +250,7 @@ def test_promise_10_callers_that_come_while_others_are_woken(
                     await trio.lowlevel.checkpoint()
                 if not is_left:
                     await trio.sleep(30.0)
+                    assert all(getter.ended for getter in getters)
         errors = [getter.error for getter in getters if getter.error is not None]
         assert {type(error) for error in errors} <= {SessionClosedError, TokenUnavailableError}
         assert not any(isinstance(error.__context__, trio.WouldBlock) for error in errors)
