@@ -1,4 +1,4 @@
-"""Ctrl-C at any line of the session, and which exception leaves the block."""
+"""Ctrl-C at any line of the session: promise 20."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import pytest
 import trio
@@ -23,9 +23,6 @@ from trio_anon_session import (
 )
 from trio_anon_session._nursery import end_nursery
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 PACKAGE = Path(trio_anon_session.__file__).parent
 MODULES = {
     str(PACKAGE / f"_{name}.py")
@@ -34,19 +31,6 @@ MODULES = {
         *("rounds", "session", "states"),
     )
 }
-CTRL_C = signal.SIGINT
-
-
-class Exit(BaseException):
-    """A crash that is no `Exception`, as SystemExit is."""
-
-
-@pytest.fixture(autouse=True)
-def _interrupts() -> Iterator[None]:
-    # Shells start background jobs with it ignored, and then Trio leaves it so.
-    previous = signal.signal(CTRL_C, signal.default_int_handler)
-    yield
-    signal.signal(CTRL_C, previous)
 
 
 class Lines:
@@ -81,7 +65,7 @@ class Lines:
             self.counts[line] += 1
             if (line, self.counts[line]) == self._at:
                 self.pressed = True
-                signal.raise_signal(CTRL_C)
+                signal.raise_signal(signal.SIGINT)
         return self._trace
 
 
@@ -203,93 +187,9 @@ def test_a_program_that_goes_on_after_an_interrupt(call: str) -> None:
             trio.run(life, Lines((line, 1)), clock=MockClock(autojump_threshold=0.0))
 
 
-# Which exception wins
-
-
-def _nothing() -> None:
-    """Return."""
-
-
-def _raises(error: BaseException) -> Callable[[], None]:
-    def act() -> None:
-        raise error
-
-    return act
-
-
-def _interrupts_soon() -> None:
-    signal.raise_signal(CTRL_C)
-
-
-BODIES: dict[str, Callable[[], None]] = {
-    "returns": _nothing,
-    "ValueError": _raises(ValueError()),
-    "a group": _raises(ExceptionGroup("", [ValueError()])),
-    "SystemExit": _raises(SystemExit()),
-    "KeyboardInterrupt": _raises(KeyboardInterrupt()),
-}
-CRASHES: dict[str, Callable[[], None]] = {
-    "nothing": _nothing,
-    "OSError": _raises(OSError()),
-    "Exit": _raises(Exit()),
-    "Ctrl-C": _interrupts_soon,
-}
-PLACES = ("revoking", "an observer", "a grant that is cancelled")
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("crash", CRASHES)
-@pytest.mark.parametrize("body", BODIES)
-def test_which_exception_leaves_the_block(body: str, crash: str, place: str) -> None:
-    """A crash that is no Exception wins over the block's Exception, and only over that."""
-
-    class Manager(FakeTokenManager):
-        async def get_tokens_client_credentials_grant(self, options: Any = None) -> Any:
-            try:
-                return await super().get_tokens_client_credentials_grant(options)
-            except trio.Cancelled:
-                if place == PLACES[2]:
-                    CRASHES[crash]()
-                raise
-
-        async def revoke_tokens(self, token: str, options: Any = None) -> None:
-            if place == PLACES[0]:
-                CRASHES[crash]()
-                await trio.sleep_forever()
-            await trio.lowlevel.checkpoint()
-
-    def observer(event: object) -> None:
-        if place == PLACES[1] and type(event).__name__ == "Closed":
-            CRASHES[crash]()
-
-    async def main() -> None:
-        manager = Manager(make_config(revoke_on_exit=True), latency=1.0)
-        async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
-            await session.get_access_token()
-            if place == PLACES[2]:
-                session.invalidate("token-1")
-                with trio.move_on_after(0.5):
-                    await session.get_access_token()
-            BODIES[body]()
-
-    ending: BaseException | None = None
-    try:
-        trio.run(main, clock=MockClock(autojump_threshold=0.0))
-    except BaseException as error:
-        ending = error
-    own = {"returns": None, "a group": ExceptionGroup}.get(body, getattr(_builtins(), body, None))
-    wins = {"Exit": Exit, "Ctrl-C": KeyboardInterrupt}.get(crash)
-    if wins is not None and (own is None or issubclass(own, Exception)):
-        assert type(ending) is wins
-        if own is not None and place != PLACES[2]:
-            assert type(ending.__context__) is own
-    else:
-        assert (None if ending is None else type(ending)) is own
-
-
 async def test_a_crash_wins_over_an_error_of_another_task() -> None:
     """Of what the tasks of a nursery raise at its end, a crash counts before an Exception."""
-    crash = Exit()
+    crash = SystemExit()
 
     async def fail(error: BaseException) -> None:
         try:
@@ -303,9 +203,3 @@ async def test_a_crash_wins_over_an_error_of_another_task() -> None:
         nursery.start_soon(fail, error)
     await trio.testing.wait_all_tasks_blocked()
     assert await end_nursery(manager, nursery) is crash
-
-
-def _builtins() -> Any:
-    import builtins
-
-    return builtins

@@ -1,0 +1,182 @@
+"""Promise 19: what is left of a session whose block was left."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, make_config, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    SessionClosedError,
+    TokenInfo,
+    TokenState,
+)
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio_anon_session import TokenRequestOptions
+
+
+@pytest.mark.parametrize("how", ["return", "exception", "cancellation"])
+@pytest.mark.parametrize("while_", ["granting", "refreshing", "retrying", "revoking", "idle"])
+async def test_promise_19_leaving_is_prompt_whatever_hangs(
+    autojump_clock: MockClock, how: str, while_: str
+) -> None:
+    """Leaving takes no time, and ends every wait: those under way, and those that come later."""
+    server = TokenServer()
+    getters = []
+    tasks_before = _tasks()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            try:
+                async with open_test_session(server, refresh="on_request") as session:
+                    nursery.start_soon(_until_closed, session.states.wait_value, _no_state)
+                    nursery.start_soon(_until_closed, _follow, session)
+                    if while_ in ("refreshing", "revoking", "idle"):
+                        await session.get_access_token()
+                    server.faults = FaultPlan(token_then=Fault.hang(), revoke_then=Fault.hang())
+                    match while_:
+                        case "granting":
+                            getters = start_getters(nursery, session, 5)
+                        case "retrying":
+                            server.faults = FaultPlan(token_then=Fault.server_error())
+                            getters = start_getters(nursery, session, 5)
+                        case "refreshing":
+                            await trio.sleep(3600.0 - 300.0)
+                            await session.get_access_token()
+                        case "revoking":
+                            nursery.start_soon(_until_closed, session.revoke_tokens)
+                    await wait_all_tasks_blocked(0.01)
+                    left_at = trio.current_time()
+                    if how == "exception":
+                        raise ZeroDivisionError
+                    if how == "cancellation":
+                        scope.cancel()
+                        await trio.sleep_forever()
+            except ZeroDivisionError:
+                assert how == "exception"
+        assert scope.cancelled_caught == (how == "cancellation")
+        assert trio.current_time() == left_at
+    assert trio.current_time() == left_at
+    assert {type(getter.error) for getter in getters} <= {SessionClosedError}
+    assert _tasks() == tasks_before
+    await _until_closed(session.get_access_token)
+    await _until_closed(session.exchange_token, "x")
+    await _until_closed(session.revoke_tokens)
+    await _until_closed(session.states.wait_value, TokenState.FRESH)
+    with pytest.raises(SessionClosedError):
+        session.get_access_token_nowait()
+    session.invalidate("anything")
+    assert session.state is TokenState.EMPTY
+    assert session.token_info is None
+    assert session.statistics().getters_held == 0
+
+
+async def _until_closed(async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
+    with pytest.raises(SessionClosedError):
+        await async_fn(*args)
+
+
+def _no_state(state: TokenState) -> bool:
+    return False
+
+
+async def _follow(session: AnonymousSession) -> None:
+    async for _ in session.states.transitions():
+        pass
+
+
+def _tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+@pytest.mark.parametrize("how", ["return", "exception", "cancellation"])
+async def test_promise_19_revoke_on_exit_has_its_own_limit(
+    autojump_clock: MockClock, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hung revocation takes ``shutdown_timeout``, shielded, and is logged, not raised."""
+    server = TokenServer(FaultPlan(revoke_then=Fault.hang()))
+    with trio.CancelScope() as scope:
+        try:
+            async with open_test_session(
+                server, revoke_on_exit=True, shutdown_timeout=3.0
+            ) as session:
+                await session.get_access_token()
+                start = trio.current_time()
+                if how == "exception":
+                    raise ZeroDivisionError
+                if how == "cancellation":
+                    scope.cancel()
+                    await trio.sleep_forever()
+        except ZeroDivisionError:
+            assert how == "exception"
+    assert trio.current_time() - start == 3.0
+    assert len(server.revoke_requests()) == 1
+    assert [record.levelno for record in caplog.records if record.name == "trio_anon_session"] == [
+        logging.WARNING
+    ]
+    assert "not revoked on exit" in caplog.text
+
+
+async def test_promise_19_revoke_on_exit_revokes(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The token, and one whose revocation was still under way, are dead after the block."""
+    server = TokenServer(FaultPlan(revoke=[Fault.server_error(503)]))
+    async with open_test_session(server, revoke_on_exit=True) as session:
+        await session.get_access_token()
+        with trio.move_on_after(0.1):
+            await session.revoke_tokens()
+        await session.get_access_token()
+    assert server.live_tokens() == []
+    assert server.revocations == 2
+    assert not caplog.records
+
+
+async def test_promise_19_without_revoke_on_exit_nothing_is_sent(
+    autojump_clock: MockClock,
+) -> None:
+    """By default the token lives on, and so it does with nothing held."""
+    server = TokenServer()
+    async with open_test_session(server) as session:
+        await session.get_access_token()
+    async with open_test_session(server, revoke_on_exit=True):
+        pass
+    assert len(server.live_tokens()) == 1
+    assert server.revoke_requests() == []
+
+
+class _Shielded(FakeTokenManager):
+    """A fake whose grants cannot be cancelled."""
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Grant, whatever happens."""
+        with trio.CancelScope(shield=True):
+            return await super().get_tokens_client_credentials_grant(options)
+        raise AssertionError
+
+
+@pytest.mark.parametrize("revoke_on_exit", [True, False])
+async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_nothing(
+    autojump_clock: MockClock, revoke_on_exit: bool
+) -> None:
+    """A token that comes in the moment of leaving is not handed out, and is revoked if asked."""
+    manager = _Shielded(make_config(revoke_on_exit=revoke_on_exit), latency=1.0)
+    async with trio.open_nursery() as nursery:
+        async with AnonymousSession(manager.config, manager) as session:
+            (getter,) = start_getters(nursery, session, 1)
+            await trio.sleep(0.5)
+    assert isinstance(getter.error, SessionClosedError)
+    assert session.state is TokenState.EMPTY
+    with pytest.raises(SessionClosedError):
+        await session.get_access_token()
+    assert manager.revoked == (["token-1"] if revoke_on_exit else [])

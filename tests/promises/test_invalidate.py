@@ -1,0 +1,165 @@
+"""Promises 16 and 17: a token that is dropped is not returned again."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from trio_anon_session import (
+    AnonymousSession,
+    TokenState,
+    TokenUnavailableError,
+)
+
+
+async def test_promise_16_a_hundred_reports_of_one_token_cause_one_grant(
+    autojump_clock: MockClock,
+) -> None:
+    """However many tasks report 401 for A, at once or late, one grant follows."""
+    manager = FakeTokenManager(make_config(), latency=1.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        dead = await session.get_access_token()
+        got: set[str] = set()
+
+        async def report(delay: float) -> None:
+            await trio.sleep(delay)
+            session.invalidate(dead)
+            got.add(await session.get_access_token())
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                # While the grant for B is in flight, and while B is current.
+                nursery.start_soon(report, number / 20)
+        assert got == {"token-2"}
+        assert len(manager.sent) == 2
+        assert session.statistics().invalidations == 1
+
+
+async def test_promise_16_a_late_report_while_an_expired_token_is_replaced(
+    autojump_clock: MockClock,
+) -> None:
+    """A report for A after it has expired does not throw away the grant for B in flight."""
+    config = make_config(refresh="on_request")
+    manager = FakeTokenManager(config, latency=2.0)
+    async with AnonymousSession(config, manager) as session:
+        dead = await session.get_access_token()
+        await trio.sleep(3600.0)
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+            await trio.sleep(1.0)
+            session.invalidate(dead)
+        assert getter.token == "token-2"
+        assert getter.ended_at - getter.began_at == 2.0
+        assert len(manager.sent) == 2
+
+
+@pytest.mark.parametrize("how", ["invalidate", "revoke"])
+async def test_promise_17_a_grant_begun_before_brings_nothing(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """A token whose grant was in flight when the current one was dropped is discarded."""
+    manager = FakeTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        dropped = await session.exchange_token("x")
+        await trio.sleep_until(dropped.stale_at - 1.0)
+        manager.latency = 10.0
+        await trio.sleep(3.0)
+        assert manager.in_flight == 1
+        if how == "invalidate":
+            session.invalidate(dropped.access_token)
+        else:
+            await session.revoke_tokens()
+        manager.latency = 0.0
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+        assert getter.token == "token-3"
+        await wait_all_tasks_blocked()
+        # The late answer of a grant from before a revoke is revoked, too.
+        assert manager.revoked == ([] if how == "invalidate" else ["token-1", "token-2"])
+
+
+async def test_promise_17_a_revoke_before_the_first_token_discards_it(
+    autojump_clock: MockClock,
+) -> None:
+    """With nothing held but a grant in flight, revoke discards its token, and revokes it."""
+    manager = FakeTokenManager(make_config(), latency=1.0)
+    async with AnonymousSession(manager.config, manager) as session:
+        async with trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+            await trio.sleep(0.5)
+            await session.revoke_tokens()
+            assert manager.revoked == []
+        assert getter.token == "token-2"
+        assert manager.revoked == ["token-1"]
+        # The endpoint did nothing wrong: no pause but the gap between grants.
+        assert session.statistics().failures == 0
+        assert manager.sent[1] - manager.sent[0] == 1.0
+
+
+@given(
+    drops=st.lists(
+        st.tuples(st.floats(0.0, 30.0), st.sampled_from(["invalidate", "revoke"])), max_size=6
+    ),
+    gets=st.lists(st.floats(0.0, 40.0), min_size=1, max_size=15),
+    latency=st.floats(0.0, 3.0),
+    lifetime=st.floats(4.0, 30.0),
+)
+def test_promise_17_no_token_outlives_its_drop(
+    drops: list[tuple[float, str]], gets: list[float], latency: float, lifetime: float
+) -> None:
+    """No getter gets a token whose grant was sent before the last drop, at any timing."""
+
+    async def main() -> None:
+        config = make_config()
+        manager = FakeTokenManager(config, lifetime=lifetime, latency=latency)
+        dropped_at = -1.0
+
+        async def drop_at(moment: float, how: str) -> None:
+            nonlocal dropped_at
+            await trio.sleep_until(moment)
+            if how == "revoke":
+                dropped_at = trio.current_time()
+                await session.revoke_tokens()
+            elif session.state in (TokenState.FRESH, TokenState.STALE):
+                dropped_at = trio.current_time()
+                session.invalidate(session.get_access_token_nowait())
+
+        async def get_at(moment: float) -> None:
+            await trio.sleep_until(moment)
+            with trio.move_on_after(60.0):
+                try:
+                    token = await session.exchange_token("x")
+                except TokenUnavailableError:
+                    return
+                assert token.sent_at >= dropped_at
+
+        async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
+            for moment, how in drops:
+                nursery.start_soon(drop_at, moment, how)
+            for moment in gets:
+                nursery.start_soon(get_at, moment)
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("how", ["dropped", "to be revoked"])
+async def test_promise_17_an_older_copy_of_any_dropped_token_is_refused(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """Of several tokens that were dropped or revoked, each stays refused while it may live."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    async with AnonymousSession(manager.config, manager) as session:
+        first = await session.exchange_token("x")
+        for _ in range(2):
+            token = await session.get_access_token()
+            if how == "dropped":
+                session.invalidate(token)
+            else:
+                await session.revoke_tokens()
+        manager.outcomes = [first]
+        with pytest.raises(TokenUnavailableError, match=how):
+            await session.get_access_token()

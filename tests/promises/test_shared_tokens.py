@@ -1,0 +1,152 @@
+"""Promise 17, with a token manager that shares its tokens: what is dropped, and what is new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.helpers import FakeTokenManager, make_config
+from trio_anon_session import (
+    AnonymousSession,
+    Config,
+    TokenInfo,
+    TokenState,
+    TokenUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.testing import MockClock
+
+
+class _SharedTokenManager(FakeTokenManager):
+    """A fake of a shared manager, which can return tokens of another process."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.dropped: list[str] = []
+        self.drop_error: Exception | None = None
+        self.listeners: list[Callable[[TokenInfo], object]] = []
+
+    def drop(self, token: TokenInfo) -> None:
+        """Record the token."""
+        self.dropped.append(token.access_token)
+        if self.drop_error is not None:
+            raise self.drop_error
+
+    def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
+        """Register the listener."""
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+
+async def test_promise_17_a_shared_token_is_new_if_it_is_a_different_one(
+    autojump_clock: MockClock,
+) -> None:
+    """Another process's older token is taken after a drop; the dropped one itself is not."""
+    config = make_config(max_retries=1, retry_interval=1.0, refresh="on_request")
+    manager = _SharedTokenManager(config)
+    async with AnonymousSession(config, manager) as session:
+        await trio.sleep(500.0)
+        first = TokenInfo.from_answer("shared-1", 3600.0, 0.0, config)
+        other = TokenInfo.from_answer("shared-2", 3600.0, 100.0, config)
+        manager.outcomes = [first, first, first, other]
+        assert await session.exchange_token("x") == first
+        session.invalidate("shared-1")
+        with pytest.raises(TokenUnavailableError, match="dropped"):
+            await session.get_access_token()
+        await trio.sleep(60.0)
+        assert await session.get_access_token() == "shared-2"
+
+
+async def test_promise_17_a_token_that_the_server_gives_again_counts_as_new(
+    autojump_clock: MockClock,
+) -> None:
+    """Once the server has said that a dropped token lives, a copy of that age counts too."""
+    config = make_config(min_refresh_interval=1.0)
+    manager = FakeTokenManager(config, lifetime=100.0)
+    async with AnonymousSession(config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        again = TokenInfo.from_answer("token-1", 100.0, 1.0, config)
+        manager.outcomes = [again, again]
+        assert await session.get_access_token() == "token-1"
+        # The refresh at the stale boundary, which brings what was sent before it.
+        await trio.sleep(60.0)
+        assert session.statistics().failures == 0
+        assert session.statistics().same_token_answers == 1
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "is_new"), [(0.0, False), (499.0, False), (500.0, True), (600.0, True)]
+)
+async def test_promise_17_a_token_that_the_server_gave_again_to_another_process_is_new(
+    autojump_clock: MockClock, sent_at: float, is_new: bool
+) -> None:
+    """What counts is when it was granted anew: after the drop, and not after this question."""
+    config = make_config(max_retries=0, refresh="on_request")
+    manager = _SharedTokenManager(config)
+    async with AnonymousSession(config, manager) as session:
+        manager.outcomes = [
+            TokenInfo.from_answer("shared-1", 3600.0, granted_at, config)
+            for granted_at in (0.0, sent_at)
+        ]
+        await session.get_access_token()
+        await trio.sleep(500.0)
+        session.invalidate("shared-1")
+        await trio.sleep(500.0)
+        if is_new:
+            assert (await session.exchange_token("x")).sent_at == sent_at
+        else:
+            with pytest.raises(TokenUnavailableError, match="dropped"):
+                await session.get_access_token()
+
+
+async def test_promise_17_a_shared_manager_hears_of_each_dropped_token(
+    autojump_clock: MockClock,
+) -> None:
+    """It knows before ``invalidate`` returns, and before a revocation is sent."""
+    manager = _SharedTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        assert manager.dropped == ["token-1"]
+        session.invalidate("token-1")
+        await session.get_access_token()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await session.revoke_tokens()
+        assert manager.dropped == ["token-1", "token-2"]
+
+
+async def test_promise_17_a_token_that_another_session_dropped_is_dropped_here(
+    autojump_clock: MockClock,
+) -> None:
+    """A session listens to its shared manager while it is open, and reports nothing back."""
+    manager = _SharedTokenManager(make_config())
+    async with AnonymousSession(manager.config, manager) as session:
+        first = await session.exchange_token("x")
+        (listener,) = manager.listeners
+        listener(first)
+        assert session.state is TokenState.EMPTY
+        # Late: another token is current.
+        assert await session.get_access_token() == "token-2"
+        listener(first)
+        assert session.get_access_token_nowait() == "token-2"
+    assert manager.listeners == []
+    assert manager.dropped == []
+    listener(first)
+
+
+async def test_promise_14_a_drop_that_raises_stops_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception that a shared manager raises from ``drop`` is logged."""
+    manager = _SharedTokenManager(make_config())
+    manager.drop_error = OSError("no store")
+    async with AnonymousSession(manager.config, manager) as session:
+        session.invalidate(await session.get_access_token())
+        assert await session.get_access_token() == "token-2"
+    assert "drop raised OSError" in caplog.text
+    assert "no store" not in caplog.text
