@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import re
 import signal
 import threading
 import warnings
@@ -18,15 +16,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.helpers import make_config
+from tests.wire import answer, read_request
 from trio_anon_session import (
     AnonymousSession,
     AnonymousSessionError,
     TokenState,
 )
-from trio_anon_session.testing import TokenServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     Way = Literal["return", "exception", "cancellation", "interrupt"]
     While = Literal["granting", "refreshing", "revoking"]
@@ -36,14 +35,6 @@ pytestmark = pytest.mark.slow
 OPEN_FILES = "/dev/fd"
 TYPES_FROM = ("trio_anon_session.", "httpx.", "httpcore.", "h11.", "trio.Cancelled")
 """Of what type, by module, nothing may be left."""
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, also where it is ignored, as in a background job."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -72,36 +63,21 @@ class OwnError(Exception):
 
 
 class Endpoint:
-    """An endpoint whose answers the test gives by hand, on a connection for each request.
-
-    Attributes:
-        url: where it is.
-    """
+    """An endpoint whose answers the test gives by hand, on a connection for each request."""
 
     def __init__(self, listener: trio.SocketListener) -> None:
         self._listener = listener
         self._stream: trio.SocketStream | None = None
-        self.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
 
     async def read_request(self) -> None:
         """Wait for a request, and read it to its end."""
-        if self._stream is None:
-            self._stream = await self._listener.accept()
-        said = b""
-        while True:
-            head, blank, body = said.partition(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head.lower())
-            if blank and length is not None and len(body) == int(length[1]):
-                return
-            said += await self._stream.receive_some()
+        self._stream = await self._listener.accept()
+        assert await read_request(self._stream) is not None
 
     async def grant(self) -> None:
         """Answer with a token that lives for an hour."""
         assert self._stream is not None
-        answer = {"access_token": "token-1", "token_type": "bearer", "expires_in": 3600}
-        body = json.dumps(answer).encode()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        await self._stream.send_all(head.encode() + b"\r\n\r\n" + body)
+        await self._stream.send_all(answer(connection="keep-alive"))
         await self.see_end()
 
     async def see_end(self) -> None:
@@ -109,25 +85,16 @@ class Endpoint:
         assert self._stream is not None
         async with self._stream:
             assert await self._stream.receive_some() == b""
-        self._stream = None
 
 
 Remains = list["weakref.ref[Any]"]
 """What was there, for as long as something else keeps it."""
 
 
-async def get(session: AnonymousSession, remains: Remains) -> None:
-    """Get a token, or note the error."""
+async def note_error(call: Callable[[], Awaitable[object]], remains: Remains) -> None:
+    """Call, and note the error."""
     try:
-        await session.get_access_token()
-    except AnonymousSessionError as error:
-        remains.append(weakref.ref(error))
-
-
-async def revoke(session: AnonymousSession, remains: Remains) -> None:
-    """Revoke the token, or note the error."""
-    try:
-        await session.revoke_tokens()
+        await call()
     except AnonymousSessionError as error:
         remains.append(weakref.ref(error))
 
@@ -141,7 +108,7 @@ async def hang(
 ) -> None:
     """Bring the session to where the endpoint hangs."""
     for _ in range(5):
-        crowd.start_soon(get, session, remains)
+        crowd.start_soon(note_error, session.get_access_token, remains)
     await endpoint.read_request()
     if while_ == "granting":
         return
@@ -156,8 +123,8 @@ async def hang(
         assert session.state is TokenState.STALE
     else:
         await wait_all_tasks_blocked()
-        crowd.start_soon(revoke, session, remains)
-        crowd.start_soon(revoke, session, remains)
+        for _ in range(2):
+            crowd.start_soon(note_error, session.revoke_tokens, remains)
     await endpoint.read_request()
 
 
@@ -168,10 +135,10 @@ def own_error(remains: Remains) -> OwnError:
     return error
 
 
-async def use_and_leave(endpoint: Endpoint, while_: While, way: Way) -> Remains:
+async def use_and_leave(endpoint: Endpoint, port: int, while_: While, way: Way) -> Remains:
     """Use a session until the endpoint hangs, leave its block, and return what was there."""
     remains: Remains = []
-    config = TokenServer().config(endpoint.url)
+    config = make_config(api_root_url=f"http://127.0.0.1:{port}")
     async with trio.open_nursery() as crowd:
         with trio.CancelScope() as scope:
             try:
@@ -203,10 +170,11 @@ def test_nothing_survives_the_block(while_: While, way: Way) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with listener:
             endpoint = Endpoint(listener)
+            port = listener.socket.getsockname()[1]
             gc.collect()
             files, threads, objects = open_files(), set(threading.enumerate()), alive()
             tasks = trio.lowlevel.current_statistics().tasks_living
-            remains = await use_and_leave(endpoint, while_, way)
+            remains = await use_and_leave(endpoint, port, while_, way)
             await endpoint.see_end()
             assert trio.lowlevel.current_statistics().tasks_living == tasks
             # A worker that an earlier test left idle may end at any moment.

@@ -7,18 +7,16 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 import trio
 
-from tests.helpers import FakeTokenManager, make_config, run_virtually
+from tests.helpers import run_virtually
 from tools.endurance import memory
 from tools.endurance.memory import FAILURES, LEAST, LOADS, measure, open_moody
-from trio_anon_session import AnonymousSession, RevocationError, TokenManager, TokenRequestError
-from trio_anon_session.testing import Fault, FaultPlan, TokenServer
+from trio_anon_session import AnonymousSession, TokenManager, TokenRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from tools.endurance.memory import Load, Note
     from trio_anon_session import Config
@@ -92,49 +90,6 @@ def test_errors_of_a_failed_round_end_with_the_next(kind: str) -> None:
                 await trio.sleep(60.0)
 
     with memory.quiet(), without_collector():
-        run_virtually(main)
-
-
-def test_the_error_of_a_failed_revocation_ends_with_its_handler() -> None:
-    """It does not wait for the collector, from the session or from the manager itself."""
-    remains: list[weakref.ref[RevocationError]] = []
-
-    async def fail(revoke: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await revoke()
-        except RevocationError as error:
-            remains.append(weakref.ref(error))
-
-    async def main() -> None:
-        server = TokenServer(FaultPlan(revoke_then=Fault.refusal("invalid_request")))
-        async with (
-            httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
-            TokenManager(server.config(), http_client=client) as manager,
-        ):
-            await fail(lambda: manager.revoke_tokens("token"))
-            async with AnonymousSession(server.config(), manager) as session:
-                await session.get_access_token()
-                await fail(session.revoke_tokens)
-        assert [ref() for ref in remains] == [None, None]
-
-    with memory.quiet(), without_collector():
-        run_virtually(main)
-
-
-def test_a_session_ends_with_the_last_that_knows_it() -> None:
-    """Neither it nor its token waits for the collector once its block was left."""
-    remains: list[weakref.ref[object]] = []
-
-    async def use() -> None:
-        config = make_config()
-        async with AnonymousSession(config, FakeTokenManager(config)) as session:
-            remains.extend([weakref.ref(session), weakref.ref(await session.exchange_token("x"))])
-
-    async def main() -> None:
-        await use()
-        assert [ref() for ref in remains] == [None, None]
-
-    with without_collector():
         run_virtually(main)
 
 
