@@ -1,11 +1,10 @@
-"""Cancelling the block and the way out of it, anywhere: promises 10, 19 and 20.
+"""Cancelling the block, and the way out of it, anywhere: promises 10, 19 and 20.
 
 A user can cancel the background refresh in one way only: by cancelling the block.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
@@ -54,99 +53,6 @@ class OwnClients:
         client = self._make(transport=httpx.ASGITransport(self.server), **settings)
         self.made.append(client)
         return client
-
-
-async def _revoke_until_closed(session: AnonymousSession) -> None:
-    with contextlib.suppress(SessionClosedError):
-        await session.revoke_tokens()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("under_way", ["nothing", "a grant", "a revocation"])
-@pytest.mark.parametrize("how", ["return", "raise"])
-@pytest.mark.parametrize("revoke_on_exit", [False, True])
-def test_leaving_is_as_prompt_when_it_is_cancelled(
-    monkeypatch: pytest.MonkeyPatch, revoke_on_exit: bool, how: str, under_way: str, endpoint: str
-) -> None:
-    """Cancelled anywhere on its way out, a session leaves nothing, and revokes as it would."""
-    clients = OwnClients(monkeypatch)
-
-    async def play(strike: Strike) -> Seen:
-        server = clients.server = TokenServer(lifetime=LIFETIME)
-        operation = Operation(strike)
-        tasks_before = living_tasks()
-        getters: list[Getter] = []
-        config = server.config(
-            revoke_on_exit=revoke_on_exit,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-            refresh="on_request",
-        )
-        session = AnonymousSession(config)
-        own_error = ZeroDivisionError()
-        caught: BaseException | None = None
-        in_flight = 0
-
-        async def use_block() -> None:
-            nonlocal in_flight
-            async with session:
-                token = await session.get_access_token()
-                await trio.sleep(10.0)
-                server.faults = ENDPOINTS[endpoint]
-                if under_way == "a grant":
-                    session.invalidate(token)
-                    getters.extend(start_getters(nursery, session, 2))
-                elif under_way == "a revocation":
-                    nursery.start_soon(_revoke_until_closed, session)
-                if endpoint != "prompt":
-                    await settle()
-                in_flight = server.in_flight
-                operation.begin()
-                if how == "raise":
-                    raise own_error
-
-        async def catch() -> None:
-            nonlocal caught
-            try:
-                await use_block()
-            except ZeroDivisionError as error:
-                caught = error
-
-        async with trio.open_nursery() as nursery:
-            await operation.run(catch, begins_at_once=False)
-            await settle()
-            # Of the session's and its users' tasks none is left.
-            assert living_tasks() == tasks_before
-            assert server.in_flight == 0
-            assert all(client.is_closed for client in clients.made)
-            assert session.statistics().getters_held == 0
-            with pytest.raises(SessionClosedError):
-                await session.get_access_token()
-
-        assert caught is (own_error if how == "raise" else None)
-        assert own_error.__context__ is None
-        duration = operation.ended_at - strike.began_at
-        assert duration <= (SHUTDOWN_TIMEOUT if revoke_on_exit else 0.0)
-        for getter in getters:
-            assert getter.ended_at == strike.began_at
-            assert isinstance(getter.error, SessionClosedError)
-        return Seen(
-            operation,
-            {
-                "duration": duration,
-                "in flight": in_flight,
-                "sent": [(request.path, request.at) for request in server.requests],
-                "revocations": server.revocations,
-                "revoked": [token.revoked_at for token in server.tokens.values()],
-            },
-        )
-
-    def check(seen: Seen, usual: Seen) -> None:
-        # Leaving gives way to no cancellation at all.
-        assert not seen.operation.was_cancelled
-        assert seen.facts == usual.facts
-
-    cancel_everywhere(play, check, at_least=2)
 
 
 @pytest.mark.slow

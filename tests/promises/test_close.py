@@ -97,7 +97,7 @@ def _tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
-@pytest.mark.parametrize("how", ["return", "exception", "cancellation"])
+@pytest.mark.parametrize("how", ["return", "exception", "cancellation", "late cancellation"])
 async def test_promise_19_revoke_on_exit_has_its_own_limit(
     autojump_clock: MockClock, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +112,9 @@ async def test_promise_19_revoke_on_exit_has_its_own_limit(
                 start = trio.current_time()
                 if how == "exception":
                     raise ZeroDivisionError
+                if how == "late cancellation":
+                    # On the way out, while the revocation hangs.
+                    scope.deadline = start + 1.0
                 if how == "cancellation":
                     scope.cancel()
                     await trio.sleep_forever()

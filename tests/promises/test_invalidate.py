@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from tests.helpers import FakeTokenManager, make_config, start_getters
 from trio_anon_session import (
     AnonymousSession,
-    TokenState,
     TokenUnavailableError,
 )
 
@@ -98,52 +95,6 @@ async def test_promise_17_a_revoke_before_the_first_token_discards_it(
         # The endpoint did nothing wrong: no pause but the gap between grants.
         assert session.statistics().failures == 0
         assert manager.sent[1] - manager.sent[0] == 1.0
-
-
-@given(
-    drops=st.lists(
-        st.tuples(st.floats(0.0, 30.0), st.sampled_from(["invalidate", "revoke"])), max_size=6
-    ),
-    gets=st.lists(st.floats(0.0, 40.0), min_size=1, max_size=15),
-    latency=st.floats(0.0, 3.0),
-    lifetime=st.floats(4.0, 30.0),
-)
-def test_promise_17_no_token_outlives_its_drop(
-    drops: list[tuple[float, str]], gets: list[float], latency: float, lifetime: float
-) -> None:
-    """No getter gets a token whose grant was sent before the last drop, at any timing."""
-
-    async def main() -> None:
-        config = make_config()
-        manager = FakeTokenManager(config, lifetime=lifetime, latency=latency)
-        dropped_at = -1.0
-
-        async def drop_at(moment: float, how: str) -> None:
-            nonlocal dropped_at
-            await trio.sleep_until(moment)
-            if how == "revoke":
-                dropped_at = trio.current_time()
-                await session.revoke_tokens()
-            elif session.state in (TokenState.FRESH, TokenState.STALE):
-                dropped_at = trio.current_time()
-                session.invalidate(session.get_access_token_nowait())
-
-        async def get_at(moment: float) -> None:
-            await trio.sleep_until(moment)
-            with trio.move_on_after(60.0):
-                try:
-                    token = await session.exchange_token("x")
-                except TokenUnavailableError:
-                    return
-                assert token.sent_at >= dropped_at
-
-        async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
-            for moment, how in drops:
-                nursery.start_soon(drop_at, moment, how)
-            for moment in gets:
-                nursery.start_soon(get_at, moment)
-
-    run_virtually(main)
 
 
 @pytest.mark.parametrize("how", ["dropped", "to be revoked"])

@@ -6,8 +6,6 @@ from collections import Counter
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.helpers import (
@@ -42,55 +40,6 @@ async def test_promise_08_ten_thousand_getters_make_one_request(
         assert session.statistics().getters_held_total == 10_000
 
 
-@given(
-    latency=st.floats(0.0, 20.0),
-    arrivals=st.lists(st.floats(0.0, 60.0), min_size=2, max_size=12),
-    invalidations=st.lists(st.floats(0.0, 60.0), max_size=4),
-    revocations=st.lists(st.floats(0.0, 60.0), max_size=2),
-    lifetime=st.floats(1.0, 40.0),
-)
-def test_promise_08_never_two_grants_in_flight(
-    latency: float,
-    arrivals: list[float],
-    invalidations: list[float],
-    revocations: list[float],
-    lifetime: float,
-) -> None:
-    """Gets, invalidations and revokes at any moment never have two grants in flight."""
-
-    async def main() -> None:
-        config = make_config(max_retries=20)
-        manager = FakeTokenManager(config, lifetime=lifetime, latency=latency)
-        async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
-
-            async def get_at(moment: float) -> None:
-                await trio.sleep_until(moment)
-                with trio.move_on_after(100.0):
-                    try:
-                        await session.get_access_token()
-                    except TokenUnavailableError:
-                        assert latency > 0
-
-            async def invalidate_at(moment: float) -> None:
-                await trio.sleep_until(moment)
-                if session.token_info is not None:
-                    session.invalidate(session.token_info.access_token)
-
-            async def revoke_at(moment: float) -> None:
-                await trio.sleep_until(moment)
-                await session.revoke_tokens()
-
-            for moment in arrivals:
-                nursery.start_soon(get_at, moment)
-            for moment in invalidations:
-                nursery.start_soon(invalidate_at, moment)
-            for moment in revocations:
-                nursery.start_soon(revoke_at, moment)
-        assert manager.most_in_flight == 1
-
-    run_virtually(main)
-
-
 @pytest.mark.parametrize("leaves_at", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("who", [0, 1, 9])
 async def test_promise_09_a_getter_that_leaves_changes_nothing(
@@ -120,46 +69,6 @@ async def test_promise_09_the_grant_outlives_all_its_getters(autojump_clock: Moc
         await trio.sleep(0.6)
         assert session.get_access_token_nowait() == "token-1"
         assert len(manager.sent) == 1
-
-
-@given(
-    cancellations=st.lists(st.tuples(st.integers(0, 7), st.floats(0.0, 3.0)), max_size=8),
-    outcomes=st.lists(st.sampled_from(["token", "fails", "rejected"]), max_size=5),
-    latency=st.sampled_from([0.0, 0.5, 1.0]),
-)
-def test_promise_09_cancellations_at_any_moment(
-    cancellations: list[tuple[int, float]], outcomes: list[str], latency: float
-) -> None:
-    """Whichever getters are cancelled at any time, the others end, and end alike."""
-
-    async def main() -> None:
-        config = make_config(max_retries=2, retry_interval=0.5)
-        manager = FakeTokenManager(config, latency=latency)
-        kinds = {
-            "token": None,
-            "fails": TokenUnavailableError("down"),
-            "rejected": CredentialsRejectedError("no"),
-        }
-        manager.outcomes = [
-            kinds[name] or manager.new_token(trio.current_time()) for name in outcomes
-        ]
-        async with AnonymousSession(config, manager) as session:
-            async with trio.open_nursery() as nursery:
-                getters = start_getters(nursery, session, 8)
-
-                async def cancel(number: int, moment: float) -> None:
-                    await trio.sleep(moment)
-                    getters[number].scope.cancel()
-
-                for number, moment in cancellations:
-                    nursery.start_soon(cancel, number, moment)
-            stayed = [getter for getter in getters if not getter.scope.cancelled_caught]
-            assert len({getter.token for getter in stayed}) <= 1
-            assert len({type(getter.error) for getter in stayed}) <= 1
-            assert all(getter.token or getter.error for getter in stayed)
-            assert session.statistics().getters_held == 0
-
-    run_virtually(main)
 
 
 class _BrokenError(BaseException):

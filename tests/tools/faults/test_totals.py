@@ -8,7 +8,6 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import Getter, make_config
 from tests.wire import listening
-from tools.faults.places import open_in_process, open_on_sockets
+from tools.faults.places import open_in_process
 from tools.faults.rows import (
     CONNECTION,
     FRAMING,
@@ -29,7 +28,7 @@ from tools.faults.rows import (
     Row,
     answer,
 )
-from tools.faults.wire import CHUNK, Wire
+from tools.faults.wire import Wire
 from trio_anon_session import (
     AnonymousSession,
     SessionClosedError,
@@ -72,8 +71,6 @@ async def attempt(place: Place, *, limit: float = 30.0) -> str:
         return str(error)
 
 
-# An attempt
-
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(GOOD_BODY) + GOOD_BODY
 
 delays = st.one_of(
@@ -108,18 +105,6 @@ async def test_attempt_ends_within_its_limit_however_bytes_drip(
         assert (outcome == "replaced") is (takes < limit)
 
 
-@given(row=rows, limit=st.floats(0.1, 100.0))
-@virtual_time
-async def test_attempt_ends_within_its_limit_whatever_the_fault(row: Row, limit: float) -> None:
-    """No fault of the matrix makes an attempt longer than ``request_timeout``."""
-    async with open_in_process(row) as place:
-        began_at = trio.current_time()
-        with suppress(TokenRequestError):
-            await attempt(place, limit=limit)
-
-        assert trio.current_time() - began_at <= limit + 1e-6
-
-
 MANY = 101
 """More than the connections that an httpx client may have."""
 
@@ -145,26 +130,6 @@ async def test_failures_use_up_no_connections(row: Row, autojump_clock: MockCloc
         ).get_tokens_client_credentials_grant()
 
 
-STEADY = 0.01
-"""Seconds between pieces: no read waits for long."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "piece", [b"x", b"HTTP/1.1 102 Processing\r\n\r\n"], ids=["header", "interim answers"]
-)
-async def test_attempt_on_a_real_socket_ends_though_bytes_keep_coming(piece: bytes) -> None:
-    """It is the whole of an attempt that is limited, not each read."""
-    script = ((0.0, b"HTTP/1.1 "), *((STEADY, b"x") for _ in range(10_000)))
-    if piece != b"x":
-        script = tuple((STEADY, piece) for _ in range(10_000))
-    with trio.fail_after(REAL_TIME_LIMIT):
-        async with open_on_sockets(with_wire(Wire(script=script))) as place:
-            assert "did not answer within 0.3 s" in await attempt(place, limit=0.3)
-
-
-# A body
-
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
     "gzip": gzip.compress,
@@ -183,25 +148,6 @@ async def test_body_of_1_mib_is_the_largest(
         outcome = await attempt(place)
 
     assert outcome == "replaced" if is_taken else "sent more than 1048576 bytes" in outcome
-
-
-@pytest.mark.parametrize("is_bomb", [False, True])
-async def test_no_more_is_read_of_a_body_that_is_too_large(
-    is_bomb: bool, autojump_clock: MockClock
-) -> None:
-    """Of 50 MB, what comes after the limit stays on the wire."""
-    fault = Fault()
-    if is_bomb:
-        fault = answer(gzip.compress(bytes(2 * MIB)), Content_Encoding="gzip")
-    row = attrs.evolve(with_fault(fault), wire=Wire(padding=50_000_000))
-    async with open_in_process(row) as place:
-        outcome = await attempt(place)
-
-        assert "sent more than 1048576 bytes" in outcome
-        assert place.wire.bytes_sent <= (0 if is_bomb else MIB) + 2 * CHUNK
-
-
-# The end of a session
 
 
 @given(
