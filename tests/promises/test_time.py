@@ -24,7 +24,6 @@ from trio_anon_session import (
     AnonymousSession,
     MalformedTokenResponseError,
     TokenInfo,
-    TokenState,
     TokenUnavailableError,
 )
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
@@ -136,27 +135,6 @@ async def test_promise_01_every_getter_is_a_checkpoint(autojump_clock: MockClock
         for _ in range(2):
             with assert_checkpoints():
                 await session.revoke_tokens()
-
-
-async def test_promise_01_a_boundary_belongs_to_the_later_state(
-    autojump_clock: MockClock,
-) -> None:
-    """One tick before a boundary is the earlier state, the boundary itself the later one."""
-    config = make_config(refresh="on_request")
-    manager = FakeTokenManager(config, lifetime=3600.0)
-    async with AnonymousSession(config, manager) as session:
-        start = trio.current_time()
-        await session.get_access_token()
-        for moment, state in (
-            (3000.0 - 1e-6, TokenState.FRESH),
-            (3000.0, TokenState.STALE),
-            (3570.0 - 1e-6, TokenState.STALE),
-            (3570.0, TokenState.EXPIRED),
-        ):
-            await trio.sleep_until(start + moment)
-            assert session.state is state
-        with pytest.raises(trio.WouldBlock):
-            session.get_access_token_nowait()
 
 
 @pytest.mark.parametrize("refresh", ["eager", "on_request"])

@@ -1,27 +1,72 @@
-"""The bugs that `python -m tools.planted` plants fit the core as it is."""
+"""The planted bugs fit the code as it is, each is another one, and some are found quickly."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from tools.planted import BUGS, Bug, search_here
+from tools import planted as of_timelines
+from tools.claimant import bugs as of_claimants
+from tools.exploring.planted import search_apart
+from tools.lifecycle import bugs as of_sessions
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+PACKAGES: dict[str, ModuleType] = {
+    "tools.planted": of_timelines,
+    "tools.claimant": of_claimants,
+    "tools.lifecycle": of_sessions,
+}
+QUICK = {
+    "a lease of another process is overlooked": "tools.claimant",
+    "each failure is an answer": "tools.claimant",
+    "a drop is not written to the store": "tools.claimant",
+    "a request is due while one is in flight": "tools.lifecycle",
+    "rejected credentials do not end the round": "tools.lifecycle",
+    "a discarded answer becomes the token": "tools.lifecycle",
+    "a closed session keeps callers waiting": "tools.lifecycle",
+}
+"""Bugs that are found within a second, each with the package of the exploration."""
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=[bug.what for bug in BUGS])
-def test_a_bug_can_be_planted(bug: Bug) -> None:
-    """There is one place for it in the source, and what it makes of that is Python."""
-    compile(bug.source(), bug.module, "exec")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_bugs_can_be_planted(package: str) -> None:
+    """The place of each bug exists once, what stands there instead is Python, and none is twice."""
+    bugs: tuple[Any, ...] = PACKAGES[package].BUGS
+    for bug in bugs:
+        compile(bug.source(), bug.module, "exec")
+    assert len({bug.what for bug in bugs}) == len({bug.source() for bug in bugs}) == len(bugs)
+    # No reason is given for a bug that is not planted.
+    survivors = getattr(PACKAGES[package], "SURVIVORS", ())
+    assert {*survivors} <= {bug.what for bug in bugs}
 
 
 def test_there_is_a_bug_for_each_promise() -> None:
     """Each promise that a timeline can break is broken by one at least."""
-    assert {bug.promise for bug in BUGS} == {*range(1, 21)}
+    assert {bug.promise for bug in of_timelines.BUGS} == {*range(1, 21)}
 
 
 @pytest.mark.slow
-def test_a_planted_bug_is_found() -> None:
+def test_a_timeline_finds_a_planted_bug() -> None:
     """A process of its own runs the core with the bug in it, and the referee sees it."""
-    bug = next(bug for bug in BUGS if bug.what == "time is counted from the answer")
-    found = search_here(BUGS.index(bug) + 1)
+    [number] = [
+        number
+        for number, bug in enumerate(of_timelines.BUGS, 1)
+        if bug.what == "time is counted from the answer"
+    ]
+    found = of_timelines.search_here(number)
     assert found.promise == 1
     assert "A expires at" in found.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", QUICK)
+def test_an_exploration_finds_a_planted_bug(what: str) -> None:
+    """The exploration finds a bug, and draws the way there."""
+    package = QUICK[what]
+    number = [bug.what for bug in PACKAGES[package].BUGS].index(what)
+    found = search_apart(number + 1, package)
+    assert found.promise is not None
+    assert "BROKEN" in found.timeline
