@@ -2,11 +2,11 @@
 
 A test hands over a coroutine function that plays a scenario. It is played once
 undisturbed, then again and again, cancelled one step later each time, until it has ended
-before it could be cancelled. How many points there are, nobody has to know.
+before it could be cancelled. No test has to know how many points there are.
 
 Steps are counted in two ways: those of the task that runs the operation, which are its
 own checkpoints; and those of all tasks, which are all places where the others may have
-got to when it is cancelled. A third way cancels by a deadline, in the very moments in
+got to when it is cancelled. A third way cancels by a deadline, in the moments in
 which something happens, and half-way between them.
 """
 
@@ -31,7 +31,7 @@ LIFETIME = 120.0
 class Count(enum.Enum):
     """What is counted until it is time to cancel."""
 
-    NOTHING = "nothing, it is left alone"
+    NOTHING = "nothing"
     OWN_STEPS = "its own steps"
     ALL_STEPS = "the steps of all tasks"
     MOMENTS = "moments"

@@ -62,7 +62,7 @@ class OwnClients:
 def test_a_block_can_be_cancelled_anywhere_in_a_refresh(
     monkeypatch: pytest.MonkeyPatch, revoke_on_exit: bool, state: TokenState, endpoint: str
 ) -> None:
-    """What the block still does may use the session; then everything ends, at once."""
+    """What the block still does may use the session; then everything ends immediately."""
     clients = OwnClients(monkeypatch)
 
     async def play(strike: Strike) -> Seen:
@@ -117,7 +117,7 @@ def test_a_block_can_be_cancelled_anywhere_in_a_refresh(
 
         assert server.most_in_flight == 1
         for getter in getters:
-            # Each got what there was, or was told in the moment of the end.
+            # Each got what there was, or an error at the end.
             if state is TokenState.STALE:
                 assert getter.ended_at == strike.began_at
                 # One that has had no turn before the block was left is too late.

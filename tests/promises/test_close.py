@@ -131,7 +131,7 @@ async def test_promise_19_revoke_on_exit_has_its_own_limit(
 async def test_promise_19_revoke_on_exit_revokes(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The token, and one whose revocation was still under way, are dead after the block."""
+    """The token, and one whose revocation was still under way, are revoked after the block."""
     server = TokenServer(FaultPlan(revoke=[Fault.server_error(503)]))
     async with open_test_session(server, revoke_on_exit=True) as session:
         await session.get_access_token()
@@ -172,7 +172,7 @@ class _Shielded(FakeTokenManager):
 async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_nothing(
     autojump_clock: MockClock, revoke_on_exit: bool
 ) -> None:
-    """A token that comes in the moment of leaving is not handed out, and is revoked if asked."""
+    """A token that arrives while the session ends is not returned, and is revoked if asked."""
     manager = _Shielded(make_config(revoke_on_exit=revoke_on_exit), latency=1.0)
     async with trio.open_nursery() as nursery:
         async with AnonymousSession(manager.config, manager) as session:

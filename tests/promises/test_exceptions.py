@@ -158,7 +158,7 @@ async def test_promise_20_a_crash_comes_out_of_a_cancelled_body_as_itself(
 async def test_promise_20_an_own_exception_in_a_cancelled_scope_comes_out_as_itself(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, owned: bool
 ) -> None:
-    """No cancellation takes its place, and nobody blames a background task for one."""
+    """No cancellation takes its place, and the log blames no background task for one."""
     manager = None if owned else FakeTokenManager(make_config())
     with pytest.raises(_OwnError):
         with trio.CancelScope() as scope:

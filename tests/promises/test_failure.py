@@ -70,7 +70,7 @@ async def test_promise_11_no_getter_sees_an_error_while_the_token_is_usable(
 
 
 async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: MockClock) -> None:
-    """A round has 1 + max_retries attempts, and all who waited get errors of their own."""
+    """A round has 1 + max_retries attempts, and each waiting getter gets an error of its own."""
     config = make_config(max_retries=3, retry_strategy=lambda attempt, error: 10.0)
     manager = FakeTokenManager(config)
     manager.outcomes = [
@@ -128,7 +128,7 @@ async def test_promise_12_in_the_pause_after_a_failed_round_getters_are_told_at_
 async def test_promise_12_retry_after_knows_of_the_gap_between_grants(
     autojump_clock: MockClock,
 ) -> None:
-    """What a getter is told is when the session really tries again."""
+    """The ``retry_after`` of an error is when the session really tries again."""
     config = make_config(max_retries=0, min_refresh_interval=30.0)
     manager = FakeTokenManager(config)
     manager.outcomes = [TokenUnavailableError("down", retry_after=0.0)]
@@ -204,7 +204,7 @@ def test_promise_12_one_attempt_per_pause_however_many_ask(
 async def test_promise_12_a_round_that_all_have_left_is_not_joined(
     autojump_clock: MockClock,
 ) -> None:
-    """A getter that finds nobody waiting has a whole round before it."""
+    """A getter that finds no other waiting has a whole round before it."""
     config = make_config(max_retries=2, retry_strategy=lambda attempt, error: 10.0)
     manager = FakeTokenManager(config)
     manager.outcomes = [TokenUnavailableError("down") for _ in range(4)]

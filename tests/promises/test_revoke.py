@@ -72,7 +72,7 @@ async def test_promise_18_two_at_once_send_one_request(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize(
-    ("cause", "told"),
+    ("cause", "message"),
     [
         (RevocationError("no way", status_code=503, request_id="abc"), "^no way$"),
         (TokenUnavailableError("no way", status_code=503, request_id="abc"), "revoked: no way$"),
@@ -81,14 +81,14 @@ async def test_promise_18_two_at_once_send_one_request(autojump_clock: MockClock
     ids=lambda value: type(value).__name__,
 )
 async def test_promise_18_why_a_revocation_failed_is_raised(
-    autojump_clock: MockClock, cause: Exception, told: str
+    autojump_clock: MockClock, cause: Exception, message: str
 ) -> None:
     """Whatever the manager raised, it is a RevocationError with the facts and the attempts."""
     manager = FakeTokenManager(make_config(max_retries=1))
     manager.revoke_outcomes = [cause, cause]
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
-        with pytest.raises(RevocationError, match=told) as caught:
+        with pytest.raises(RevocationError, match=message) as caught:
             await session.revoke_tokens()
     assert caught.value.attempts == len(manager.revoked) == 2
     known = isinstance(cause, TokenRequestError)

@@ -85,7 +85,7 @@ async def test_promise_17_a_token_that_the_server_gives_again_counts_as_new(
 async def test_promise_17_a_token_that_the_server_gave_again_to_another_process_is_new(
     autojump_clock: MockClock, sent_at: float, is_new: bool
 ) -> None:
-    """What counts is when it was granted anew: after the drop, and not after this question."""
+    """What counts is that it was granted again after the drop, not when the session asks."""
     config = make_config(max_retries=0, refresh="on_request")
     manager = _SharedTokenManager(config)
     async with AnonymousSession(config, manager) as session:

@@ -86,7 +86,7 @@ def test_promise_01_no_token_that_the_server_refuses(
 
 
 class _AfterFirstStep(trio.abc.Instrument):
-    """Does something in the moment in which a task has come to its first checkpoint."""
+    """Does something when a task has come to its first checkpoint."""
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self.name = name
@@ -157,7 +157,7 @@ async def test_promise_02_usable_tokens_come_at_once_while_the_endpoint_hangs(
 async def test_promise_03_eager_refreshes_at_the_stale_boundary_without_traffic(
     autojump_clock: MockClock,
 ) -> None:
-    """The refresh task grants at each stale boundary to the tick, with nobody asking."""
+    """The refresh task grants at each stale boundary to the tick, without any getter."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
     async with AnonymousSession(manager.config, manager) as session:
         start = trio.current_time()
