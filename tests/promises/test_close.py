@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -14,6 +15,7 @@ from trio_anon_session import (
     AnonymousSession,
     SessionClosedError,
     TokenInfo,
+    TokenManager,
     TokenState,
 )
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
@@ -183,3 +185,13 @@ async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_noth
     with pytest.raises(SessionClosedError):
         await session.get_access_token()
     assert manager.revoked == (["token-1"] if revoke_on_exit else [])
+
+
+async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
+    """A session closes what it made, and leaves what it was given open."""
+    server = TokenServer()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+        async with TokenManager(server.config(), http_client=client) as manager:
+            async with AnonymousSession(server.config(), manager):
+                pass
+            assert await manager.get_tokens_client_credentials_grant()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import math
+import tracemalloc
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -28,7 +30,7 @@ from tools.faults.rows import (
     Row,
     answer,
 )
-from tools.faults.wire import Wire
+from tools.faults.wire import CHUNK, Wire
 from trio_anon_session import (
     AnonymousSession,
     SessionClosedError,
@@ -148,6 +150,38 @@ async def test_body_of_1_mib_is_the_largest(
         outcome = await attempt(place)
 
     assert outcome == "replaced" if is_taken else "sent more than 1048576 bytes" in outcome
+
+
+@pytest.mark.parametrize("is_bomb", [False, True])
+async def test_no_more_is_read_of_a_body_that_is_too_large(
+    is_bomb: bool, autojump_clock: MockClock
+) -> None:
+    """Of 50 MB, what comes after the limit stays on the wire."""
+    fault = Fault()
+    if is_bomb:
+        fault = answer(gzip.compress(bytes(2 * MIB)), Content_Encoding="gzip")
+    row = attrs.evolve(with_fault(fault), wire=Wire(padding=50_000_000))
+    async with open_in_process(row) as place:
+        outcome = await attempt(place)
+
+        assert "sent more than 1048576 bytes" in outcome
+        assert place.wire.bytes_sent <= (0 if is_bomb else MIB) + 2 * CHUNK
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+async def test_bomb_is_not_unfolded(packing: str, autojump_clock: MockClock) -> None:
+    """What a bomb of 16 MiB would unfold to is never in memory."""
+    body = PACKINGS[packing](bytes(16 * MIB))
+    async with open_in_process(with_fault(answer(body, Content_Encoding=packing))) as place:
+        tracemalloc.start()
+        try:
+            outcome = await attempt(place)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert "sent more than 1048576 bytes" in outcome
+    assert peak < 8 * MIB
 
 
 @given(
