@@ -1,0 +1,285 @@
+"""`TokenManager`: attempts that end without an answer, by time, by size, or by an error."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import gzip
+import itertools
+import logging
+import ssl
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+import httpx
+import pytest
+import trio
+
+from tests.helpers import traceback_with_locals
+from tests.http.endpoint import (
+    CALLS,
+    CLIENT_ID,
+    METHODS,
+    SECRET,
+    TOKEN,
+    Chunks,
+    Endpoint,
+    ask,
+    config,
+    error_of,
+    fails,
+    form_of,
+    grant,
+    hangs,
+    open_manager,
+    says,
+    streams,
+)
+from trio_anon_session import RevocationError, TokenManager, TokenUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from trio.testing import MockClock
+
+    from tests.http.endpoint import Answer
+
+
+@pytest.mark.parametrize("limit", [0.5, 3600.0])
+@pytest.mark.parametrize("call", CALLS)
+async def test_hang_before_headers(autojump_clock: MockClock, call: str, limit: float) -> None:
+    """An endpoint that never answers is given up at the limit, to the moment."""
+    error = await error_of(hangs, call, config(request_timeout=limit))
+
+    assert trio.current_time() == limit
+    assert type(error) is (TokenUnavailableError if call == "grant" else RevocationError)
+    assert error.retryable
+    assert error.status_code is None
+    assert f"https://api.box.com did not answer within {limit:g} s" in str(error)
+
+
+async def test_cancelled_in_the_body(autojump_clock: MockClock) -> None:
+    """A caller's own limit ends the attempt immediately, and closes the connection."""
+    stream = Chunks(iter(lambda: b" ", b""), pause=1.0)
+    with trio.move_on_after(3.5) as scope:
+        await grant(Endpoint(streams(stream)))
+    assert scope.cancelled_caught
+    assert trio.current_time() == 3.5
+    assert stream.closed
+
+
+async def test_cancelled_while_the_form_is_sent(autojump_clock: MockClock) -> None:
+    """Nothing of the request is left to the garbage collector, of which Trio would warn."""
+
+    class Stuck(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            async for piece in request.stream:
+                assert piece == request.content
+                await trio.sleep_forever()
+            raise AssertionError
+
+    with trio.move_on_after(3.5) as scope:
+        await grant(Stuck())
+    assert scope.cancelled_caught
+    gc.collect()
+
+
+async def test_pieces_that_are_there_already() -> None:
+    """What comes together with the piece that was too much is not looked at, and closed."""
+
+    class AtOnce(Chunks):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for piece in self._pieces:
+                yield piece
+
+    bomb = gzip.compress(b" " * (2**20 + 1))
+    stream = AtOnce(iter([bomb, b"\xff" * 100, b"\xff" * 100]))
+
+    error = await error_of(streams(stream, **{"Content-Encoding": "gzip"}))
+
+    assert "more than 1048576 bytes" in str(error)
+    assert stream.closed
+    # Trio would warn of a body that was left half read.
+    gc.collect()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_corrupt_packing(encoding: str) -> None:
+    """A body that cannot be unpacked is a passing fault."""
+    # A valid header, and then a block of a kind that does not exist.
+    stream = Chunks(iter([gzip.compress(b"")[:10] + b"\xff" * 20, b"more"]))
+
+    error = await error_of(streams(stream, **{"Content-Encoding": encoding}))
+
+    assert type(error) is TokenUnavailableError
+    assert error.retryable
+    assert f"sent a body that is not {encoding}" in str(error)
+    assert error.__context__ is None
+    assert stream.closed
+
+
+class OddError(Exception):
+    """An exception of a class that the manager does not know."""
+
+
+class Stop(BaseException):
+    """Is no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        httpx.ConnectError("refused"),
+        httpx.PoolTimeout("none free"),
+        ssl.SSLCertVerificationError("expired"),
+        OSError(111, "refused"),
+        trio.ClosedResourceError(),
+        StopAsyncIteration(),
+        MemoryError(),
+        OddError("odd"),
+        ExceptionGroup("several", [OSError("one"), OddError("two")]),
+        TokenUnavailableError("somebody else's"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_anything_that_a_transport_raises(call: str, problem: Exception) -> None:
+    """Whatever the transport raises, there is no answer, and that may pass."""
+    error = await error_of(fails(problem), call)
+
+    assert type(error) is (TokenUnavailableError if call == "grant" else RevocationError)
+    assert error.retryable
+    assert (error.status_code, error.error, error.retry_after) == (None, None, None)
+    assert error is not problem
+    assert "https://api.box.com" in str(error)
+    # Not chained: an error of httpx holds the request, and with it the form.
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def chain(*errors: Exception, by: str = "__cause__") -> Exception:
+    """Return the first error, after setting each one's cause, or context, to the next."""
+    for error, cause in itertools.pairwise(errors):
+        setattr(error, by, cause)
+    return errors[0]
+
+
+CERTIFICATE = ssl.SSLCertVerificationError(1, "self-signed certificate")
+LOOP = httpx.ConnectError("")
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (httpx.ReadError("connection reset"), "ReadError: connection reset"),
+        (AssertionError(), "AssertionError"),
+        # The errors of httpcore on Trio are mute, and a cause speaks for them.
+        (
+            chain(httpx.ConnectError(""), trio.BrokenResourceError(), CERTIFICATE),
+            "ConnectError: self-signed certificate",
+        ),
+        (
+            chain(httpx.ConnectError(""), OSError(), CERTIFICATE, by="__context__"),
+            "ConnectError: self-signed certificate",
+        ),
+        (chain(httpx.ConnectError(""), OSError(), OSError()), "ConnectError"),
+        (chain(LOOP, trio.BrokenResourceError(), LOOP), "ConnectError"),
+    ],
+    ids=["words", "none", "cause", "context", "mute", "loop"],
+)
+async def test_an_error_says_what_went_wrong(problem: Exception, said: str) -> None:
+    """The message has the kind of the problem and its words, or those of its first cause."""
+    error = await error_of(fails(problem))
+    advice = f". {error.next_step}" if error.next_step else ""
+    assert str(error).endswith(f"could not be asked: {said}{advice}")
+
+
+async def test_what_is_no_exception_goes_through() -> None:
+    """What is no `Exception` goes through as itself."""
+    problem = Stop()
+    with pytest.raises(Stop) as caught:
+        await grant(Endpoint(fails(problem)))
+    assert caught.value is problem
+
+
+async def test_closed_client() -> None:
+    """A given client that its user has closed is a passing fault too."""
+    client = httpx.AsyncClient(transport=Endpoint(says()))
+    await client.aclose()
+    with pytest.raises(TokenUnavailableError):
+        await TokenManager(config(), http_client=client).get_tokens_client_credentials_grant()
+
+
+async def test_a_failed_attempt_leaves_nothing_behind() -> None:
+    """A call makes one attempt, and one that failed does not harm the next."""
+    endpoint = Endpoint(
+        fails(httpx.ReadError("reset")), says(503, b"", {"Retry-After": "0"}), says()
+    )
+    async with open_manager(endpoint) as manager:
+        for attempts in (1, 2):
+            with pytest.raises(TokenUnavailableError):
+                await ask(manager)
+            assert len(endpoint.requests) == attempts
+        assert await ask(manager)
+
+
+def quoting(kind: type[Exception], form: Callable[[httpx.Request], str]) -> Answer:
+    """Return an answer that fails with an error that quotes the request."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        raise kind(form(request))
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda request: request.content.decode(),
+        lambda request: repr(form_of(request)),
+        lambda request: f"{request.content!r} {request.headers.raw}",
+    ],
+    ids=["raw", "repr", "bytes"],
+)
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.LocalProtocolError, OddError])
+@pytest.mark.parametrize("method", METHODS)
+async def test_what_a_transport_quotes_is_not_shown(
+    method: str,
+    kind: type[Exception],
+    form: Callable[[httpx.Request], str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A transport's error that quotes all that was sent brings no secret into ours."""
+    caplog.set_level(logging.DEBUG)
+    basic = base64.b64encode(f"{quote(CLIENT_ID)}:{quote(SECRET, safe='')}".encode()).decode()
+    for call in CALLS:
+        error = await error_of(quoting(kind, form), call, config(auth_method=method))
+        shown = "".join([*traceback_with_locals(error), repr(vars(error)), caplog.text])
+        for secret in (SECRET, quote(SECRET, safe=""), quote_plus(SECRET), basic, TOKEN):
+            assert secret not in shown
+            assert repr(secret)[1:-1] not in shown
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "ftp://user:hunter2@proxy.example:8080",
+        "http://user:hunter2@proxy.example:port",
+        "http://user:hunter2/x@proxy.example:8080",
+        "http://user:hunter2@",
+        "socks9://user:hunter2 x@proxy.example",
+        "user:hunter2@[::1",
+    ],
+)
+async def test_a_proxy_variable_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, proxy: str
+) -> None:
+    """Where httpx does not understand a proxy variable, the error names it without its words."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    async with TokenManager(config()) as manager:
+        with pytest.raises(TokenUnavailableError) as caught:
+            await manager.get_tokens_client_credentials_grant()
+    shown = "".join([*traceback_with_locals(caught.value), repr(vars(caught.value)), caplog.text])
+    assert "hunter2" not in shown

@@ -1,0 +1,163 @@
+"""`TokenManager` as an object: its life, its client, and what it says of a token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import assert_checkpoints
+
+from tests.http.endpoint import CLIENT_ID, TOKEN, Endpoint, config, says
+from trio_anon_session import RevocationError, TokenInfo, TokenManager, TokenRequestError
+from trio_anon_session.testing import TokenServer
+
+
+@pytest.mark.parametrize(
+    ("now", "buffer", "is_valid"),
+    [
+        (0.0, 0.0, True),
+        (10.0, 0.0, True),
+        # The stale and expired boundaries play no part.
+        (30.0, 0.0, True),
+        (109.5, 0.0, True),
+        (110.0, 0.0, False),
+        (50.0, 59.5, True),
+        (50.0, 60.0, False),
+    ],
+)
+async def test_a_token_is_valid_until_its_raw_lifetime_ends(
+    autojump_clock: trio.testing.MockClock, now: float, buffer: float, is_valid: bool
+) -> None:
+    """A token is valid as long as it lives for more than the buffer, whatever the config says."""
+    one = TokenInfo(TOKEN, 100.0, 10.0, 20.0, 30.0)
+    await trio.sleep(now)
+    assert TokenManager(config()).is_access_token_valid(one, buffer) is is_valid
+    assert TokenManager(config()).is_access_token_valid(one) is (now < 110.0)
+
+
+class OwnClients:
+    """Makes clients over a fake endpoint in place of httpx's own, and keeps them."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.made: list[httpx.AsyncClient] = []
+        self._make = httpx.AsyncClient
+
+    def __call__(self, **settings: Any) -> httpx.AsyncClient:
+        client = self._make(transport=self.endpoint, **settings)
+        self.made.append(client)
+        return client
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> OwnClients:
+    """Return what makes the clients that managers make for themselves."""
+    clients = OwnClients(Endpoint(says()))
+    monkeypatch.setattr(httpx, "AsyncClient", clients)
+    return clients
+
+
+async def test_own_client_is_closed(own: OwnClients) -> None:
+    """A manager makes one client for all of its requests, and closes it."""
+    async with TokenManager(config()) as manager:
+        await manager.get_tokens_client_credentials_grant()
+        await manager.revoke_tokens(TOKEN)
+        (client,) = own.made
+        assert not client.is_closed
+        # It honours the proxy variables.
+        assert client.trust_env
+    assert client.is_closed
+    assert own.endpoint.closed == 1
+
+
+async def test_own_client_is_closed_when_cancelled(own: OwnClients) -> None:
+    """A cancelled close still closes the client."""
+    manager = TokenManager(config())
+    await manager.get_tokens_client_credentials_grant()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await manager.aclose()
+    assert scope.cancelled_caught
+    assert own.made[0].is_closed
+
+
+async def test_given_client_is_not_closed() -> None:
+    """A given client stays open: it is its user's."""
+    endpoint = Endpoint(says())
+    async with httpx.AsyncClient(transport=endpoint) as client:
+        async with TokenManager(config(), http_client=client) as manager:
+            await manager.get_tokens_client_credentials_grant()
+        await manager.aclose()
+        assert not client.is_closed
+        assert endpoint.closed == 0
+
+
+async def test_block_of_a_manager() -> None:
+    """The block's target is the manager, and entering, leaving and closing checkpoint."""
+    manager = TokenManager(config())
+    with assert_checkpoints():
+        assert await manager.__aenter__() is manager
+    with assert_checkpoints():
+        await manager.__aexit__(None, None, None)
+    with assert_checkpoints():
+        await manager.aclose()
+
+
+async def test_calls_are_checkpoints() -> None:
+    """Both calls are checkpoints, even over a transport that answers immediately."""
+    async with httpx.AsyncClient(transport=httpx.MockTransport(says())) as client:
+        manager = TokenManager(config(), http_client=client)
+        with assert_checkpoints():
+            await manager.get_tokens_client_credentials_grant()
+        with assert_checkpoints():
+            await manager.revoke_tokens(TOKEN)
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
+    """A closed manager sends nothing more."""
+    client = own() if given else None
+    async with TokenManager(config(), http_client=client) as manager:
+        await manager.get_tokens_client_credentials_grant()
+    closed = r"manager is closed; use it.* inside its"
+    with pytest.raises(TokenRequestError, match=closed) as granting:
+        await manager.get_tokens_client_credentials_grant()
+    with pytest.raises(RevocationError, match=closed) as revoking:
+        await manager.revoke_tokens(TOKEN)
+    # It will not be open again, so that a retry is useless.
+    assert not granting.value.retryable
+    assert not revoking.value.retryable
+    assert len(own.endpoint.requests) == 1
+    assert len(own.made) == 1
+    if client is not None:
+        await client.aclose()
+
+
+def test_repr_of_a_manager() -> None:
+    """A manager shows its client's id and its endpoint, and no secret."""
+    text = repr(TokenManager(config()))
+    assert text == f"<TokenManager for {CLIENT_ID!r} at https://api.box.com/oauth2/token>"
+
+
+async def test_proxy_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no client can be made, the error has the kind of the problem, and where to look."""
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example:8080")
+    async with TokenManager(config()) as manager:
+        with pytest.raises(TokenRequestError, match="ValueError; look at the proxy"):
+            await manager.get_tokens_client_credentials_grant()
+
+
+async def test_grant_and_revoke(autojump_clock: trio.testing.MockClock) -> None:
+    """A token that was granted lives until it is revoked."""
+    server = TokenServer(lifetime=1800.0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+        async with TokenManager(server.config(), http_client=client) as manager:
+            one = await manager.get_tokens_client_credentials_grant()
+            assert [token.access_token for token in server.live_tokens()] == [one.access_token]
+            await manager.revoke_tokens(one.access_token)
+        assert list(client.cookies.jar) == []
+    assert server.live_tokens() == []
+    assert (server.grants, server.revocations, one.lifetime) == (1, 1, 1800.0)
+    assert one.extra == {"restricted_to": []}

@@ -1,0 +1,364 @@
+"""`TokenManager`: which requests it sends, through its own client or a given one."""
+
+from __future__ import annotations
+
+import itertools
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import assert_checkpoints
+
+from tests.http.endpoint import (
+    CALLS,
+    CLIENT_ID,
+    METHODS,
+    SECRET,
+    TOKEN,
+    Endpoint,
+    ask,
+    config,
+    form_of,
+    says,
+    sent_by,
+)
+from tests.wire import answer, listening, open_peer, read_request
+from trio_anon_session import (
+    RevocationError,
+    TokenManager,
+    TokenRequestError,
+    TokenRequestOptions,
+    __version__,
+)
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+IDENTITY = [("client_id", CLIENT_ID), ("client_secret", SECRET)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields"),
+    [
+        ({"scope": "a b"}, [("scope", "a b")]),
+        (
+            {"box_subject_type": "enterprise", "box_subject_id": "17"},
+            [("box_subject_type", "enterprise"), ("box_subject_id", "17")],
+        ),
+        (
+            {"extra_params": {"audience": "https://a.example/?x=1&y", "é": "ü +%"}},
+            [("audience", "https://a.example/?x=1&y"), ("é", "ü +%")],
+        ),
+        (
+            {"extra_params": {"resource": ["https://a.example", "https://b.example"]}},
+            [("resource", "https://a.example"), ("resource", "https://b.example")],
+        ),
+        # RFC 6749 §3.2: an empty parameter counts as absent.
+        (
+            {"extra_params": {"audience": "", "resource": ["", "https://a.example"]}},
+            [("resource", "https://a.example")],
+        ),
+        ({"extra_params": {"resource": []}}, []),
+    ],
+    ids=lambda value: ascii(value)[:60],
+)
+async def test_form_of_a_grant(settings: dict[str, Any], fields: list[tuple[str, str]]) -> None:
+    """The form of a grant holds what is set, each field once."""
+    request = await sent_by(config(**settings))
+    expected = [("grant_type", "client_credentials"), *fields, *IDENTITY]
+    assert form_of(request) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        (None, {}),
+        (TokenRequestOptions(), {}),
+        (
+            TokenRequestOptions(ip="192.0.2.1, 2001:db8::1"),
+            {"x-forwarded-for": "192.0.2.1, 2001:db8::1"},
+        ),
+    ],
+    ids=["none", "empty", "ip"],
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_headers_of_a_token_request(
+    call: str, options: TokenRequestOptions | None, more: dict[str, str]
+) -> None:
+    """These headers are sent, and no others."""
+    request = await sent_by(call=call, options=options)
+    assert dict(request.headers) == {
+        "host": "api.box.com",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "connection": "close",
+        "content-type": "application/x-www-form-urlencoded",
+        "content-length": str(len(request.content)),
+        "user-agent": f"trio_anon_session/{__version__}",
+        **more,
+    }
+
+
+async def test_request_of_a_revocation() -> None:
+    """Only the token and the credentials go to the revocation endpoint, wherever it is."""
+    settings = config(
+        scope="a",
+        box_subject_type="user",
+        box_subject_id="1",
+        extra_params={"audience": "x"},
+        token_url="https://login.example/token",
+        revoke_url="https://id.example/r?tenant=a",
+    )
+    request = await sent_by(settings, "revoke")
+    assert str(request.url) == "https://id.example/r?tenant=a"
+    assert form_of(request) == [("token", TOKEN), *IDENTITY]
+
+
+@pytest.mark.parametrize(
+    ("root", "token_url", "goes_out"),
+    [
+        ("https://api.box.com", "https://login.example/token", False),
+        ("https://api.example", "https://api.example:8443/token", False),
+        ("https://api.example", "https://api.example:443/token", True),
+        ("https://api.example", "https://API.example/v2/token", True),
+    ],
+)
+async def test_secret_goes_to_its_own_server_alone(
+    root: str, token_url: str, goes_out: bool
+) -> None:
+    """Where only the token endpoint is named, no other server is asked to revoke."""
+    settings = config(api_root_url=root, token_url=token_url)
+    if goes_out:
+        request = await sent_by(settings, "revoke")
+        assert str(request.url) == f"{root}/oauth2/revoke"
+        return
+    endpoint = Endpoint(says())
+    async with httpx.AsyncClient(transport=endpoint) as client:
+        manager = TokenManager(settings, http_client=client)
+        with assert_checkpoints(), pytest.raises(RevocationError) as caught:
+            await manager.revoke_tokens(TOKEN)
+    assert endpoint.requests == []
+    assert not caught.value.retryable
+    assert str(caught.value).endswith(
+        "Set revoke_url (BOX_REVOKE_URL), if that server revokes tokens."
+    )
+    assert TOKEN not in str(caught.value)
+
+
+# A client that is given
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_given_client_adds_nothing(call: str, method: str) -> None:
+    """A request through a given client is the same as through a bare one, without its timeouts."""
+    settings = config(auth_method=method)
+    endpoint = Endpoint(says())
+    async with httpx.AsyncClient(
+        transport=endpoint,
+        headers={
+            "Authorization": "Bearer of-the-user",
+            "User-Agent": "of the user",
+            "X-Forwarded-For": "192.0.2.9",
+            "X-Extra": "1",
+            "Accept": "text/html",
+        },
+        cookies={"sid": "of-the-user"},
+        params={"extra": "1"},
+        auth=("user", "password"),
+        base_url="https://elsewhere.example/base",
+        timeout=0.001,
+    ) as client:
+        await ask(TokenManager(settings, http_client=client), call)
+
+    [seen] = endpoint.requests
+    expected = await sent_by(settings, call)
+    assert (seen.method, seen.url) == (expected.method, expected.url)
+    assert seen.headers.raw == expected.headers.raw
+    assert seen.content == expected.content
+    # What watches the connection is another one for each request.
+    assert seen.extensions.keys() == {"timeout", "trace"}
+    assert seen.extensions["timeout"] == dict.fromkeys(("connect", "read", "write", "pool"))
+
+
+@pytest.mark.parametrize("location", ["/elsewhere", "https://evil.example/t"])
+@pytest.mark.parametrize("status", [301, 303, 308])
+@pytest.mark.parametrize("call", CALLS)
+async def test_promise_21_no_redirect_of_a_token_request_is_followed(
+    call: str, status: int, location: str
+) -> None:
+    """A client that follows redirects follows none of ours: the error names the setting."""
+    endpoint = Endpoint(says(status, b"", {"Location": location}), says())
+    setting = "token_url" if call == "grant" else "revoke_url"
+    async with httpx.AsyncClient(transport=endpoint, follow_redirects=True) as client:
+        manager = TokenManager(config(), http_client=client)
+        with pytest.raises(TokenRequestError, match=setting) as caught:
+            await ask(manager, call)
+
+    assert len(endpoint.requests) == 1
+    assert type(caught.value) is (TokenRequestError if call == "grant" else RevocationError)
+    assert (caught.value.status_code, caught.value.retryable) == (status, False)
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "sid=theirs",
+        "sid=theirs; Path=/; Max-Age=3600",
+        "sid=; Path=/; Max-Age=0",
+        "sid=theirs; Domain=.box.com; Path=/",
+        "visitor=1; Path=/; Secure; HttpOnly",
+    ],
+    ids=["session", "whole origin", "gone", "wider", "other"],
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_promise_21_no_cookie_of_a_token_request_is_kept(call: str, cookie: str) -> None:
+    """No cookie is sent or kept, and the user's own stay, also if the server would replace them."""
+    set_cookies = [("Set-Cookie", cookie), ("Set-Cookie", "bv=2")]
+    endpoint = Endpoint(says(headers=set_cookies), says(headers=set_cookies), says())
+    async with httpx.AsyncClient(transport=endpoint) as client:
+        client.cookies.set("sid", "of-the-user", domain="api.box.com")
+        client.cookies.set("sid", "of-the-user", domain="other.example")
+        manager = TokenManager(config(), http_client=client)
+        for _ in range(2):
+            await ask(manager, call)
+        assert sorted((kept.domain, kept.name, kept.value) for kept in client.cookies.jar) == [
+            ("api.box.com", "sid", "of-the-user"),
+            ("other.example", "sid", "of-the-user"),
+        ]
+        await client.get("https://api.box.com/2.0/files/1")
+    cookies = [request.headers.get("Cookie") for request in endpoint.requests]
+    assert cookies == [None, None, "sid=of-the-user"]
+
+
+class CrashError(BaseException):
+    """Is no `Exception`."""
+
+
+@pytest.mark.parametrize("how", ["raises", "crashes", "hangs", "httpx refuses"])
+async def test_cookies_of_a_failed_attempt_are_not_kept(
+    how: str, autojump_clock: MockClock
+) -> None:
+    """Cookies are dropped as well where a hook of the client's, or httpx, ends the attempt."""
+
+    async def hook(response: httpx.Response) -> None:
+        await trio.lowlevel.checkpoint()
+        if how == "raises":
+            raise OSError
+        if how == "crashes":
+            raise CrashError
+        if how == "hangs":
+            await trio.sleep_forever()
+
+    headers = [("Set-Cookie", "bv=theirs; Max-Age=3600"), ("Set-Cookie", "one=theirs; Path=/")]
+    if how == "httpx refuses":
+        headers.append(("Location", "https://x:no-port/"))
+    endpoint = Endpoint(says(302, None, headers))
+    async with httpx.AsyncClient(transport=endpoint, event_hooks={"response": [hook]}) as client:
+        client.cookies.set("bv", "of-the-user", domain="api.box.com")
+        client.cookies.set("one", "of-the-user", domain="api.box.com", path="/")
+        client.cookies.set("sid", "of-the-user", domain="example.com")
+        manager = TokenManager(config(), http_client=client)
+        with pytest.raises((TokenRequestError, CrashError)):
+            await manager.get_tokens_client_credentials_grant()
+        kept = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
+    assert kept == [("bv", "of-the-user"), ("one", "of-the-user"), ("sid", "of-the-user")]
+
+
+async def test_a_client_that_takes_no_cookies() -> None:
+    """An answer's cookies that the client has refused by itself are no problem."""
+    refusing = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    endpoint = Endpoint(says(200, None, {"Set-Cookie": "bv=2; Max-Age=3600"}))
+    async with httpx.AsyncClient(transport=endpoint, cookies=refusing) as client:
+        assert await ask(TokenManager(config(), http_client=client))
+
+
+async def test_hooks_of_a_given_client_are_called() -> None:
+    """A given client's hooks are called: they see the request, and so the secret."""
+    seen: list[object] = []
+
+    async def on_request(request: httpx.Request) -> None:
+        seen.append(dict(form_of(request))["client_secret"])
+
+    async def on_response(response: httpx.Response) -> None:
+        seen.append(response.status_code)
+
+    hooks = {"request": [on_request], "response": [on_response]}
+    async with httpx.AsyncClient(transport=Endpoint(says()), event_hooks=hooks) as client:
+        await ask(TokenManager(config(), http_client=client))
+
+    assert seen == [SECRET, 200]
+
+
+async def test_a_hook_of_a_given_client_that_raises() -> None:
+    """A hook that raises takes the answer away, whatever it was: the attempt has failed."""
+
+    async def on_response(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    hooks = {"response": [on_response]}
+    async with httpx.AsyncClient(transport=Endpoint(says(400)), event_hooks=hooks) as client:
+        with pytest.raises(TokenRequestError, match="HTTPStatusError") as caught:
+            await ask(TokenManager(config(), http_client=client))
+
+    assert caught.value.retryable
+    assert caught.value.status_code is None
+
+
+# Our own client, on real sockets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [303, 307])
+async def test_promise_21_our_own_client_follows_no_redirect(status: int) -> None:
+    """Our own client follows no redirect either: the other origin is not even connected to."""
+    async with open_peer() as other, open_peer() as peer:
+        peer.answers.append(answer(status, b"", location=f"http://{other.netloc}/oauth2/token"))
+        async with TokenManager(config(api_root_url=f"http://{peer.netloc}")) as manager:
+            with pytest.raises(TokenRequestError) as caught:
+                await ask(manager)
+        assert caught.value.status_code == status
+        assert len(peer.requests) == 1
+        assert other.requests == []
+
+
+@pytest.mark.slow
+async def test_promise_21_our_own_client_keeps_no_cookie() -> None:
+    """Our own client sends back no cookie that it was given."""
+    async with open_peer() as peer:
+        peer.answers += [answer(set_cookie="sid=1; Path=/"), answer(set_cookie="sid=2; Path=/")]
+        async with TokenManager(config(api_root_url=f"http://{peer.netloc}")) as manager:
+            for _ in range(3):
+                await ask(manager)
+        assert len(peer.requests) == 3
+        assert b"ookie" not in b"".join(request.raw for request in peer.requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("owner", ["manager", "user"])
+async def test_an_answer_that_was_not_asked_for(owner: str) -> None:
+    """What a server sends after an answer, in the same packet, is no answer to the next request."""
+    granted = itertools.count(1)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            while await read_request(stream) is not None:
+                good = b'{"access_token": "token-%d"}' % next(granted)
+                planted = b'{"access_token": "planted"}'
+                await stream.send_all(
+                    b"".join(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                        for body in (good, planted)
+                    )
+                )
+
+    async with listening(serve) as port, httpx.AsyncClient() as client:
+        settings = config(api_root_url=f"http://127.0.0.1:{port}")
+        async with TokenManager(
+            settings, http_client=client if owner == "user" else None
+        ) as manager:
+            for number in (1, 2, 3):
+                token = await manager.get_tokens_client_credentials_grant()
+                assert token.access_token == f"token-{number}"
