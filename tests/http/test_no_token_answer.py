@@ -262,24 +262,31 @@ async def test_what_a_transport_quotes_is_not_shown(
 
 
 @pytest.mark.parametrize(
-    "proxy",
+    ("variable", "proxy", "problem"),
     [
-        "ftp://user:hunter2@proxy.example:8080",
-        "http://user:hunter2@proxy.example:port",
-        "http://user:hunter2/x@proxy.example:8080",
-        "http://user:hunter2@",
-        "socks9://user:hunter2 x@proxy.example",
-        "user:hunter2@[::1",
+        ("HTTPS_PROXY", "ftp://user:hunter2@proxy.example:8080", "made: ValueError"),
+        ("HTTPS_PROXY", "http://user:hunter2@proxy.example:port", "made: InvalidURL"),
+        ("HTTPS_PROXY", "http://user:hunter2/x@proxy.example:8080", "made: InvalidURL"),
+        ("HTTPS_PROXY", "socks9://user:hunter2 x@proxy.example", "made: ValueError"),
+        ("ALL_PROXY", "user:hunter2@[::1", "made: InvalidURL"),
+        ("HTTP_PROXY", "user:hunter2@proxy.example:port", "made: InvalidURL"),
+        ("HTTPS_PROXY", "http://user:hunter2@", "could not be asked"),
     ],
 )
 async def test_a_proxy_variable_that_cannot_be_read(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, proxy: str
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    proxy: str,
+    problem: str,
 ) -> None:
-    """Where httpx does not understand a proxy variable, the error names it without its words."""
+    """Where no client can be made, the error has the kind of the problem, and no credentials."""
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv(variable, proxy)
     async with TokenManager(config()) as manager:
         with pytest.raises(TokenUnavailableError) as caught:
             await manager.get_tokens_client_credentials_grant()
+    assert problem in str(caught.value)
+    assert ("look at the proxy variables" in str(caught.value)) is ("made" in problem)
     shown = "".join([*traceback_with_locals(caught.value), repr(vars(caught.value)), caplog.text])
     assert "hunter2" not in shown

@@ -141,14 +141,6 @@ def test_repr_of_a_manager() -> None:
     assert text == f"<TokenManager for {CLIENT_ID!r} at https://api.box.com/oauth2/token>"
 
 
-async def test_proxy_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no client can be made, the error has the kind of the problem, and where to look."""
-    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example:8080")
-    async with TokenManager(config()) as manager:
-        with pytest.raises(TokenRequestError, match="ValueError; look at the proxy"):
-            await manager.get_tokens_client_credentials_grant()
-
-
 async def test_grant_and_revoke(autojump_clock: trio.testing.MockClock) -> None:
     """A token that was granted lives until it is revoked."""
     server = TokenServer(lifetime=1800.0)
