@@ -22,7 +22,6 @@ from trio_anon_session import (
     MalformedTokenResponseError,
     RevocationError,
     Revoked,
-    TokenManager,
     TokenRequestError,
     TokenUnavailableError,
 )
@@ -42,37 +41,53 @@ OTHER = make_config(api_root_url="https://id.example")
 LOOKALIKE = make_config(api_root_url="https://notbox.com")
 
 
-def refused(code: str | None, status: int = 400) -> TokenRequestError:
+def refused(
+    code: str | None, status: int = 400, kind: type[TokenRequestError] = TokenRequestError
+) -> TokenRequestError:
     """Return the error of an answer."""
-    return TokenRequestError("refused", status_code=status, error=code)
+    return kind("refused", status_code=status, error=code)
 
 
 @pytest.mark.parametrize(
-    ("code", "config", "says"),
+    ("config", "error", "says"),
     [
-        ("invalid_client", BOX, "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
-        ("unauthorized_client", BOX, "box_subject_type and box_subject_id"),
-        ("invalid_grant", BOX, "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
-        ("invalid_client", SUBJECT, "BOX_CLIENT_ID, BOX_CLIENT_SECRET"),
-        ("unauthorized_client", SUBJECT, "Have an admin of the enterprise authorize the app"),
-        ("invalid_grant", SUBJECT, "admin has authorized the app"),
-        ("invalid_client", BASIC, "client_secret_post"),
-        ("invalid_client", OTHER, "auth_method"),
-        ("invalid_client", LOOKALIKE, "auth_method"),
-        ("unauthorized_client", OTHER, "client_credentials grant"),
-        ("invalid_grant", OTHER, "client_id and client_secret"),
-        ("invalid_request", BOX, "scope and extra_params"),
-        ("invalid_request", USER, "tokens of users"),
-        ("invalid_scope", OTHER, "Ask for scopes that this client may have"),
-        ("invalid_scope", OTHER.replace(scope="a"), "Ask for other scopes, or for none"),
-        ("access_denied", BOX, "admin"),
-        ("error_access_from_ip_not_allowed", BOX, "IP address"),
-        ("account_deactivated", USER, "box_subject_id"),
+        # The code, at Box or elsewhere, and with what is set.
+        (BOX, refused("invalid_client"), "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
+        (BOX, refused("unauthorized_client"), "box_subject_type and box_subject_id"),
+        (BOX, refused("invalid_grant"), "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
+        (SUBJECT, refused("invalid_client"), "BOX_CLIENT_ID, BOX_CLIENT_SECRET"),
+        (SUBJECT, refused("unauthorized_client"), "Have an admin of the enterprise authorize"),
+        (SUBJECT, refused("invalid_grant"), "admin has authorized the app"),
+        (BASIC, refused("invalid_client"), "client_secret_post"),
+        (OTHER, refused("invalid_client"), "auth_method"),
+        (LOOKALIKE, refused("invalid_client"), "auth_method"),
+        (OTHER, refused("unauthorized_client"), "client_credentials grant"),
+        (OTHER, refused("invalid_grant"), "client_id and client_secret"),
+        (BOX, refused("invalid_request"), "scope and extra_params"),
+        (USER, refused("invalid_request"), "tokens of users"),
+        (OTHER, refused("invalid_scope"), "Ask for scopes that this client may have"),
+        (OTHER.replace(scope="a"), refused("invalid_scope"), "Ask for other scopes, or for none"),
+        (BOX, refused("access_denied"), "admin"),
+        (BOX, refused("error_access_from_ip_not_allowed"), "IP address"),
+        (USER, refused("account_deactivated"), "box_subject_id"),
+        # The status, where it means a passing fault, or where the code says nothing.
+        (OTHER, refused(None, 401), "client_id"),
+        (OTHER, refused("unheard_of", 403), "client_id"),
+        (OTHER, refused(None, 404), "no token endpoint is there"),
+        (OTHER, refused(None, 302), "redirects of token requests are never followed"),
+        (OTHER, refused("temporarily_unavailable", 429), "share one session"),
+        (OTHER, refused(None, 408), "may pass"),
+        (OTHER, refused("invalid_client", 500), "may pass"),
+        # A malformed answer, at Box too, and a failed revocation.
+        (OTHER, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),
+        (SUBJECT, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),
+        (OTHER, refused(None, 404, RevocationError), "revoke_url (BOX_REVOKE_URL)"),
+        (BOX, refused("invalid_request", 400, RevocationError), "Check client_id and client_secr"),
     ],
 )
-def test_by_code(code: str, config: Config, says: str) -> None:
-    """What a code wants done depends on whether the server is Box's, and on what is set."""
-    assert says in str(next_step(refused(code), config))
+def test_next_step(config: Config, error: TokenRequestError, says: str) -> None:
+    """The step depends on code and status, on whether the server is Box's, and on the settings."""
+    assert says in str(next_step(error, config))
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "invalid_grant"])
@@ -84,47 +99,10 @@ def test_no_subject_where_it_does_not_help(code: str, config: Config) -> None:
     assert not str(step).startswith("Set box_subject_type")
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "says"),
-    [
-        (401, None, "client_id"),
-        (403, "unheard_of", "client_id"),
-        (404, None, "no token endpoint is there"),
-        (302, None, "redirects of token requests are never followed"),
-        (429, "temporarily_unavailable", "share one session"),
-        (408, None, "may pass"),
-        (500, "invalid_client", "may pass"),
-        (503, None, "may pass"),
-        (418, None, None),
-    ],
-)
-def test_by_status(status: int, code: str | None, says: str | None) -> None:
-    """The status decides where it means a passing fault, or where the code says nothing."""
-    step = next_step(refused(code, status), OTHER)
-    assert step is says is None or (step is not None and says is not None and says in step)
-
-
-@pytest.mark.parametrize(
-    ("config", "names"),
-    [(OTHER, "token_url (BOX_TOKEN_URL)"), (SUBJECT, "token_url (BOX_TOKEN_URL)")],
-)
-def test_no_token_answer(config: Config, names: str) -> None:
-    """An answer that is no token answer makes one look at the endpoint."""
-    error = MalformedTokenResponseError("nonsense", status_code=200)
-    assert names in str(next_step(error, config))
-
-
-def test_revocations() -> None:
-    """A failed revocation names the revocation endpoint, and Box's words for a wrong client."""
-    step = next_step(RevocationError("no", status_code=404), OTHER)
-    assert "revoke_url (BOX_REVOKE_URL)" in str(step)
-    step = next_step(RevocationError("no", status_code=400, error="invalid_request"), BOX)
-    assert step == "Check client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)."
-
-
 def test_unknown() -> None:
-    """Where nobody knows what to do, nothing is said."""
+    """Where an error leaves open what to do, the message has no advice."""
     assert next_step(TokenUnavailableError("no token"), BOX) is None
+    assert next_step(refused(None, 418), BOX) is None
     error = TokenUnavailableError("no token")
     assert str(error) == "no token"
     error.next_step = "Do this."
@@ -259,12 +237,3 @@ async def test_advice_of_others(autojump_clock: MockClock) -> None:
         with pytest.raises(TokenUnavailableError, match=r"^the vault is sealed\. Unseal it\.$"):
             await session.get_access_token()
     assert own.next_step == "Unseal it."
-
-
-async def test_a_manager_used_directly(autojump_clock: MockClock) -> None:
-    """An error of a token manager that no session uses says what to do, too."""
-    server = TokenServer()
-    config = server.config().replace(client_secret="wrong")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
-        with pytest.raises(CredentialsRejectedError, match="Check client_id and client_secret"):
-            await TokenManager(config, http_client=client).get_tokens_client_credentials_grant()
