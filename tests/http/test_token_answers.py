@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.http.endpoint import TOKEN, Endpoint, ask, error_of, grant, open_manager, says
+from tests.http.endpoint import CALLS, TOKEN, Endpoint, ask, error_of, grant, open_manager, says
 from trio_anon_session import (
     CredentialsRejectedError,
     MalformedTokenResponseError,
@@ -220,6 +220,24 @@ async def test_request_id(headers: dict[str, str], body: object, request_id: str
     """The server's name of the request is kept, from the body or the header."""
     error = await error_of(says(503, body, headers))
     assert error.request_id == request_id
+
+
+async def test_a_token_that_was_granted_is_not_quoted() -> None:
+    """A refusal that names tokens of earlier grants is quoted without them."""
+    # Plain words, which are quoted if they are not known.
+    refusal = {"error": "x", "error_description": "neither plumtree nor figleaves"}
+    endpoint = Endpoint(
+        says(200, {"access_token": "plumtree"}),
+        says(200, {"access_token": "figleaves"}),
+        says(400, refusal),
+    )
+    async with open_manager(endpoint) as manager:
+        await ask(manager)
+        await ask(manager)
+        for call in CALLS:
+            with pytest.raises(TokenRequestError) as caught:
+                await ask(manager, call)
+            assert caught.value.error_description == "neither *** nor ***"
 
 
 @pytest.mark.parametrize(
