@@ -275,6 +275,23 @@ class TestRetryPause:
 
 
 class TestRounds:
+    def test_success(self) -> None:
+        """A success ends the round, the pause and the count, as if no attempt had failed."""
+
+        def facts() -> tuple[object, ...]:
+            return rounds.attempts, rounds.consecutive_failures, rounds.is_over, rounds.retry_at
+
+        limits = config(max_retries=0)
+        rounds = Rounds(limits, RetrySchedule(limits))
+        assert (*facts(), rounds.failed) == (0, 0, False, -math.inf, 0)
+
+        rounds.fail(failed(8.0), 100.0, 101.0)
+        assert (*facts(), rounds.failed) == (1, 1, True, 108.0, 1)
+        rounds.succeed()
+
+        assert (*facts(), rounds.failed) == (0, 0, False, -math.inf, 1)
+        rounds.join(100.0, is_first=False)
+
     @pytest.mark.parametrize(
         ("now", "is_first", "attempts"), [(200.0, True, 0), (199.9, True, 1), (1e6, False, 1)]
     )
