@@ -112,7 +112,7 @@ def streams(stream: httpx.AsyncByteStream, **headers: str) -> Answer:
 
 
 def fails(error: BaseException) -> Answer:
-    """Return an answer in place of which the transport raises an error."""
+    """Return an answer that raises this error from the transport."""
 
     async def answer(request: httpx.Request) -> httpx.Response:
         raise error

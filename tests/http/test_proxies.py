@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 SECRET = "cl13nt-s3cr3t"
 FORM = f"grant_type=client_credentials&client_id=id&client_secret={SECRET}".encode()
 HOST = "api.example"
-"""Is known to the proxy alone."""
+"""Only the proxy knows it."""
 CERTIFIED = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 AUTHORITY = trustme.CA(organization_name="tests", organization_unit_name="authority")
 AUTHORITY.issue_cert(HOST, "127.0.0.1").configure_cert(CERTIFIED)
@@ -156,7 +156,7 @@ async def test_promise_21_https_goes_through_a_tunnel(
 async def test_http_goes_through_a_proxy_on_loopback(
     monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str
 ) -> None:
-    """Plain http, for loopback alone, goes through a proxy that is on loopback too."""
+    """Plain http, which is only for loopback, goes through a proxy on loopback."""
     async with open_peer() as peer, open_proxy() as proxy:
         monkeypatch.setenv(variable, f"{scheme}{proxy.netloc}")
         assert await grant_from(f"http://{peer.netloc}") == "token-1"
@@ -206,7 +206,7 @@ async def test_no_proxy(
 
 
 async def test_http_variable_is_not_for_https(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP_PROXY says nothing about https: nobody is asked but the host itself."""
+    """HTTP_PROXY does not apply to https: the request goes only to the host itself."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.netloc}")
         error = await failed_grant_from(f"https://{peer.netloc}")
@@ -273,7 +273,7 @@ async def test_promise_21_credentials_of_a_proxy_are_shown_nowhere(
     assert error.__context__ is None
     shown = "".join([*traceback_with_locals(error), repr(vars(error)), caplog.text])
     assert not [form for form in (PASSWORD, encoded, BASIC, SECRET) if form in shown]
-    # A refused tunnel is no answer of the token endpoint's; what comes in place of it is.
+    # An answer to CONNECT is not the token endpoint's; over plain http the two look alike.
     statuses = {"407": 407, "echo": 407, "502": 502}
     status = statuses.get(refusal) if scheme == "http" else None
     assert error.status_code == status

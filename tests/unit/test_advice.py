@@ -93,7 +93,7 @@ def test_next_step(config: Config, error: TokenRequestError, says: str) -> None:
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "invalid_grant"])
 @pytest.mark.parametrize("config", [SUBJECT, OTHER])
 def test_no_subject_where_it_does_not_help(code: str, config: Config) -> None:
-    """Nobody is told to set a subject that is set, or that the server knows nothing of."""
+    """The step names no subject where one is set, or where the server has none."""
     step = next_step(refused(code), config)
     assert "needs a subject" not in str(step)
     assert not str(step).startswith("Set box_subject_type")

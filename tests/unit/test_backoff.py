@@ -275,7 +275,7 @@ class TestRetryPause:
 
 
 class TestRounds:
-    def test_success(self) -> None:
+    def test_failures_and_a_success(self) -> None:
         """A success ends the round, the pause and the count, as if no attempt had failed."""
 
         def facts() -> tuple[object, ...]:
@@ -287,9 +287,12 @@ class TestRounds:
 
         rounds.fail(failed(8.0), 100.0, 101.0)
         assert (*facts(), rounds.failed) == (1, 1, True, 108.0, 1)
+        # In the background, each further attempt counts as the last one of that round.
+        rounds.fail(failed(16.0), 108.0, 109.0)
+        assert (*facts(), rounds.failed) == (1, 2, True, 124.0, 2)
         rounds.succeed()
 
-        assert (*facts(), rounds.failed) == (0, 0, False, -math.inf, 1)
+        assert (*facts(), rounds.failed) == (0, 0, False, -math.inf, 2)
         rounds.join(100.0, is_first=False)
 
     @pytest.mark.parametrize(
