@@ -14,11 +14,11 @@ import trio
 from trio_anon_session import Config, TokenInfo, TokenManager, TokenRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from trio_anon_session import TokenRequestOptions
 
-    Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
+    Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
 CLIENT_ID = "my app:é"
 # What is escaped differently by forms, JSON, HTML and repr.

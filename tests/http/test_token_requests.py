@@ -285,7 +285,7 @@ async def test_hooks_of_a_given_client_are_called() -> None:
     async def on_response(response: httpx.Response) -> None:
         seen.append(response.status_code)
 
-    hooks = {"request": [on_request], "response": [on_response]}
+    hooks: dict[str, list[Any]] = {"request": [on_request], "response": [on_response]}
     async with httpx.AsyncClient(transport=Endpoint(says()), event_hooks=hooks) as client:
         await ask(TokenManager(config(), http_client=client))
 
