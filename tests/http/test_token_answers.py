@@ -115,8 +115,10 @@ async def test_code_without_a_description() -> None:
         # Line breaks and other controls would forge lines of a log.
         ({"error": "a\r\nb", "error_description": "c\x1b[31m\r\nd"}, "***", "c [31m d"),
         ({"error": "x", "error_description": "d " * 100_000}, "x", ("d " * 150)[:299] + "…"),
+        # A plain word, but the refusal brings it as a token.
+        ({"error": "x", "error_description": "a fig", "access_token": "fig"}, "x", "a ***"),
     ],
-    ids=["API", "both", "controls", "long"],
+    ids=["API", "both", "controls", "long", "token"],
 )
 async def test_both_shapes_of_an_error(body: dict[str, str], code: str, description: str) -> None:
     """The shape of Box's API is read too, OAuth's own fields come first, and both are scrubbed."""
