@@ -178,6 +178,18 @@ def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:
     assert raised.group_contains(OSError, match="no file")
 
 
+@pytest.mark.slow
+def test_a_program_that_runs_in_circles_is_stopped() -> None:
+    """A program that never waits is stopped although no time passes, and its test fails."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        while True:  # noqa: ASYNC110  # without end, on purpose
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(strategies.BrokenTimelineError, match="turns without end"):
+        run_timeline(IDLE, program)
+
+
 async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient) -> None:
     """Wait for something of which virtual time knows nothing."""
     finished = threading.Event()
