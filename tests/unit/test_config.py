@@ -1,18 +1,13 @@
-"""`Config`: what it takes, what it refuses, and what it never shows."""
+"""`Config`: which settings it takes, which it refuses, and what it never shows."""
 
 from __future__ import annotations
 
-import copy
-import errno
 import ipaddress
-import json
 import math
-import os
-import pickle
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import httpx
@@ -20,13 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.lazy import LAZY
-from trio_anon_session import Config, ConfigError, TokenRequestError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-SECRET = 'p@ss "w/örd" +%41 \\ end'
+from tests.lazy import an_async_function
+from tests.unit.config_kit import MISPLACED, SECRET, assert_hides_secret
+from trio_anon_session import Config, ConfigError
 
 ZERO_OR_MORE = ("stale_buffer", "expired_buffer", "refresh_jitter", "shutdown_timeout")
 MORE_THAN_ZERO = (
@@ -36,8 +27,7 @@ MORE_THAN_ZERO = (
     "min_refresh_interval",
     "default_lifetime",
 )
-OPTIONAL = ("idle_timeout",)
-DURATIONS = ZERO_OR_MORE + MORE_THAN_ZERO + OPTIONAL
+DURATIONS = (*ZERO_OR_MORE, *MORE_THAN_ZERO, "idle_timeout")
 URLS = ("api_root_url", "token_url", "revoke_url")
 # Neither int() nor repr() may meet it: it has more than 4300 digits.
 ENORMOUS = 10**5000
@@ -57,148 +47,104 @@ def attempt(**changes: Any) -> Config | ConfigError:
 
 
 def refused(**changes: Any) -> ConfigError:
-    """Return the error that these settings bring, after looking for the secret in it."""
+    """Return the error that these settings bring, after looking for secrets in it."""
     with pytest.raises(ConfigError) as caught:
         make(**changes)
-    error = caught.value
-    assert_hides_secret(error)
-    return error
+    assert_hides_secret(caught.value)
+    assert "\n" not in str(caught.value)
+    return caught.value
 
 
-def assert_hides_secret(error: BaseException, secret: str = SECRET) -> None:
-    """Fail if an error or what hangs on it shows a secret."""
-    assert error.__cause__ is None
-    seen: BaseException | None = error
-    while seen is not None:
-        for text in (str(seen), repr(seen), repr(seen.args), repr(vars(seen))):
-            assert secret not in text
-            assert repr(secret)[1:-1] not in text
-        # A decoder's errors keep what they decoded.
-        assert not hasattr(seen, "doc")
-        assert not hasattr(seen, "object")
-        seen = seen.__context__
+# Wrong values: for each reason for which a setting is refused, what is refused for it.
 
-
-WRONG_TEXTS: list[object] = ["", None, 1, True, b"bytes", ["list"], "\ud800", object()]
+WRONG_TEXTS: dict[str, list[object]] = {
+    "non-empty str; got an empty str$": [""],
+    "non-empty str; got (int|bool|bytes|list)$": [1, True, MISPLACED.encode(), [MISPLACED]],
+    "UTF-8": ["\ud800"],
+}
+WRONG_URLS: dict[str, list[object]] = {
+    "URL as str; got (int|bytes)$": [1, b"https://api.box.com"],
+    "an absolute URL": [
+        "",
+        "api.box.com",
+        "/oauth2",
+        "https://",
+        "mailto:someone@example.com",
+        "https://api.box.com:port",
+        "https://[::1",
+        "https://api.box.com/\n",
+        "https://api.box.com/\x00",
+        "https://\ud800",
+        "https://api.box.com/\ud800",
+        "https://xn--/",
+        "https://" + "a" * 70_000,
+    ],
+    "without user name and password": [
+        "https://user@api.box.com",
+        f"https://id:{MISPLACED}@api.box.com",
+        f"ftp://:{MISPLACED}@api.box.com",
+        f"http://{MISPLACED}@localhost",
+    ],
+    "without a fragment": ["https://api.box.com/#x", "https://api.box.com#"],
+    "https URL, .*; got (http|ftp|ws)://": [
+        "ftp://api.box.com",
+        "ws://localhost",
+        "http://api.box.com",
+        "http://localhost.example.com",
+        "http://notlocalhost",
+        "http://128.0.0.1",
+        "http://127.1",
+        "http://[::2]",
+    ],
+}
 WRONG_DURATIONS: list[object] = [
-    -1,
-    -0.001,
-    math.nan,
-    math.inf,
-    -math.inf,
-    True,
-    False,
-    "1",
-    b"1",
-    [1],
-    1j,
-    Decimal(1),
-    Fraction(1, 2),
-    10**400,
-    -(10**400),
-    ENORMOUS,
-    -ENORMOUS,
+    *(-0.001, math.nan, math.inf, -math.inf, True, False, "1", b"1", [1], 1j),
+    *(Decimal(1), Fraction(1, 2), 10**400, -(10**400), ENORMOUS, -ENORMOUS),
 ]
-WRONG_URLS: list[object] = [
-    "",
-    1,
-    True,
-    b"https://api.box.com",
-    ["https://api.box.com"],
-    "api.box.com",
-    "/oauth2",
-    "//api.box.com",
-    "https://",
-    "https:///oauth2",
-    "mailto:someone@example.com",
-    "ftp://api.box.com",
-    "ws://localhost",
-    "http://api.box.com",
-    "http://localhost.example.com",
-    "http://notlocalhost",
-    "http://128.0.0.1",
-    "http://0.0.0.0",
-    "http://127.1",
-    "http://[::2]",
-    "http://10.0.0.1",
-    "https://user@api.box.com",
-    "https://user:password@api.box.com",
-    "https://:password@api.box.com",
-    "http://user:password@localhost",
-    "https://api.box.com/#fragment",
-    "https://api.box.com/#",
-    "https://api.box.com#",
-    "https://api.box.com:port",
-    "https://[::1",
-    "https://api.box.com/\n",
-    "https://api.box.com/\x00",
-    "https://\ud800",
-    "https://api.box.com/\ud800",
-    "https://xn--/",
-    "https://" + "a" * 70_000,
-]
-
-WRONG: list[tuple[str, object]] = [
-    *(("client_id", value) for value in WRONG_TEXTS),
-    *(("client_secret", value) for value in WRONG_TEXTS),
-    *((field, value) for field in URLS for value in WRONG_URLS),
-    ("api_root_url", None),
-    ("api_root_url", "https://api.box.com?tenant=a"),
-    # With it, the path of the token endpoint would become a query.
-    ("api_root_url", "https://api.box.com?"),
+WRONG: list[tuple[str, str, list[object]]] = [
     *(
-        ("auth_method", value)
-        for value in ("", None, "basic", "CLIENT_SECRET_POST", 1, True, ["client_secret_post"])
+        (field, reason, values)
+        for field in ("client_id", "client_secret", "box_subject_id")
+        for reason, values in WRONG_TEXTS.items()
+    ),
+    ("client_id", "got NoneType$", [None]),
+    ("client_secret", "got NoneType$", [None]),
+    *((field, reason, values) for field in URLS for reason, values in WRONG_URLS.items()),
+    ("api_root_url", "got NoneType$", [None]),
+    # With the last one, the path of the token endpoint would become a query.
+    ("api_root_url", "without a query", ["https://a.example?tenant=a", "https://a.example?"]),
+    (
+        "auth_method",
+        "'client_secret_post' or 'client_secret_basic'; got another str$",
+        ["basic", "CLIENT_SECRET_POST"],
+    ),
+    ("auth_method", "; got an empty str$", [""]),
+    ("auth_method", "; got (NoneType|int|list)$", [None, 1, ["client_secret_post"]]),
+    (
+        "scope",
+        "separated by single spaces",
+        ["", " ", "a  b", " a", "a ", "a\tb", f"{MISPLACED}\n", 'a"b', "a\\b", "é", 1, ["a"]],
+    ),
+    ("box_subject_type", "'enterprise' or 'user' or None; got another str$", ["Enterprise"]),
+    ("box_subject_type", "got (int|list)$", [1, ["user"]]),
+    (
+        "extra_params",
+        "mapping of form fields; got (NoneType|str|list)$",
+        [None, f"client_secret={MISPLACED}", [("audience", "x")]],
+    ),
+    ("extra_params", "non-empty str names", [{"": "x"}, {1: "x"}, {None: "x"}, {"\ud800": "x"}]),
+    (
+        "extra_params",
+        "a str for 'audience'$",
+        [{"audience": value} for value in (None, 1, MISPLACED.encode(), ["x"], ("x",), "\ud800")],
+    ),
+    (
+        "extra_params",
+        "a str for 'resource', or a list of them$",
+        [{"resource": value} for value in (None, {"x"}, ["https://a.example", 1], ["\ud800"])],
     ),
     *(
-        ("scope", value)
-        for value in (
-            "",
-            " ",
-            "a  b",
-            " a",
-            "a ",
-            "a\tb",
-            "a\nb",
-            'a"b',
-            "a\\b",
-            "é",
-            1,
-            ["a"],
-            b"a",
-        )
-    ),
-    *(
-        ("box_subject_type", value)
-        for value in ("", "Enterprise", "group", 1, True, ["user"], b"user")
-    ),
-    *(("box_subject_id", value) for value in ("", 1, True, b"1", ["1"], "\ud800")),
-    *(
-        ("extra_params", value)
-        for value in (
-            None,
-            "audience=x",
-            [("audience", "x")],
-            1,
-            {"audience": None},
-            {"audience": 1},
-            {"audience": True},
-            {"audience": b"x"},
-            {"audience": ["x"]},
-            {"audience": ("x", "y")},
-            {"audience": "\ud800"},
-            {"resource": ["https://a.example", 1]},
-            {"resource": None},
-            {"resource": {"https://a.example"}},
-            {"resource": ["\ud800"]},
-            {"": "x"},
-            {1: "x"},
-            {None: "x"},
-            {"\ud800": "x"},
-        )
-    ),
-    *(
-        ("extra_params", {name: "x"})
+        ("extra_params", f"must not set '{name}': it has its own setting", [{name: "x"}])
         for name in (
             "grant_type",
             "client_id",
@@ -210,127 +156,45 @@ WRONG: list[tuple[str, object]] = [
             "box_subject_id",
         )
     ),
-    *((field, value) for field in DURATIONS for value in WRONG_DURATIONS),
-    *((field, value) for field in MORE_THAN_ZERO + OPTIONAL for value in (0, 0.0, -0.0)),
-    *((field, None) for field in ZERO_OR_MORE + MORE_THAN_ZERO),
-    *(("refresh", value) for value in ("", None, "lazy", "EAGER", 1, True, ["eager"])),
-    *(
-        ("max_retries", value)
-        for value in (-1, 1.0, True, False, "5", None, math.inf, math.nan, -ENORMOUS)
+    *((field, "a finite number of seconds", WRONG_DURATIONS) for field in DURATIONS),
+    ("stale_buffer", "got str$", ["1"]),
+    ("stale_buffer", "got int$", [-(10**400), -ENORMOUS]),
+    *((field, "seconds, 0 or more; got -1.0$", [-1]) for field in ZERO_OR_MORE),
+    *((field, "seconds, more than 0; got -?0.0$", [0, 0.0, -0.0]) for field in MORE_THAN_ZERO),
+    *((field, "; got NoneType$", [None]) for field in ZERO_OR_MORE + MORE_THAN_ZERO),
+    ("idle_timeout", "seconds, more than 0, or None; got 0.0$", [0, 0.0]),
+    ("refresh", "'eager' or 'on_request'; got another str$", ["lazy", "EAGER"]),
+    ("refresh", "; got (NoneType|bool|list)$", [None, True, ["eager"]]),
+    ("max_retries", "int, 0 or more; got -1$", [-1]),
+    ("max_retries", "; got int$", [-ENORMOUS]),
+    ("max_retries", "int, 0 or more", [1.0, True, False, "5", None, math.inf, math.nan]),
+    (
+        "retry_strategy",
+        r"must be a plain callable \(attempt, error\) -> seconds or None, got (int|str|bool|list)$",
+        [1, "none", True, [lambda attempt, error: None]],
     ),
-    *(("retry_strategy", value) for value in (1, "none", True, [lambda a, e: None])),
-    *(("revoke_on_exit", value) for value in (0, 1, None, "yes", "")),
+    ("retry_strategy", "a plain callable .*, got an async function$", [an_async_function]),
+    (
+        "revoke_on_exit",
+        "True or False; got (int|NoneType|str|an empty str)$",
+        [0, 1, None, "no", ""],
+    ),
 ]
 
 
-def name_case(value: object) -> str:
-    """Return a short name of a parameter, whatever it is, the same in every run."""
-    if isinstance(value, int) and abs(value) > 10**9:
-        return f"{'' if value > 0 else 'minus '}{value.bit_length()} bits"
-    return re.sub(r" at 0x[0-9a-f]+", "", ascii(value))[:60]
-
-
-@pytest.mark.parametrize(("field", "value"), WRONG, ids=name_case)
-def test_wrong_value(field: str, value: object) -> None:
-    """A wrong value is a ConfigError that names the field and shows no secret."""
-    changes = {field: value}
-    if field == "box_subject_type":
-        changes["box_subject_id"] = "1"
-    elif field == "box_subject_id":
-        changes["box_subject_type"] = "user"
-
-    error = refused(**changes)
-
-    assert isinstance(error, ValueError)
-    assert error.field == field
-    assert str(error).startswith(f"{field}: ")
-    assert "\n" not in str(error)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "wants"),
-    [
-        ("client_id", "", "non-empty str; got an empty str"),
-        ("client_secret", 1, "non-empty str; got int"),
-        ("client_secret", "\ud800", "UTF-8"),
-        ("api_root_url", 1, "URL as str; got int"),
-        ("token_url", "", "absolute URL"),
-        ("token_url", "https://user@api.box.com", "without user name"),
-        ("token_url", "https://api.box.com#", "without a fragment"),
-        ("token_url", "http://api.box.com/x", "https URL, .*; got http://api.box.com$"),
-        ("api_root_url", "https://api.box.com?", "without a query"),
-        ("auth_method", "basic", "'client_secret_post' or 'client_secret_basic'; got another str"),
-        ("auth_method", 1, "'client_secret_basic'; got int"),
-        ("refresh", None, "'eager' or 'on_request'; got NoneType"),
-        ("box_subject_type", "group", "'enterprise' or 'user' or None; got another str"),
-        ("box_subject_id", "1", "go together"),
-        ("scope", "a  b", "single spaces"),
-        ("extra_params", ["x"], "mapping of form fields; got list"),
-        ("extra_params", {"": "x"}, "non-empty str names"),
-        ("extra_params", {"scope": "x"}, "'scope': it has its own setting"),
-        ("extra_params", {"audience": 1}, "a str for 'audience'$"),
-        ("extra_params", {"resource": 1}, "a str for 'resource', or a list"),
-        ("stale_buffer", -1, "seconds, 0 or more; got -1.0"),
-        ("retry_interval", 0, "seconds, more than 0; got 0.0"),
-        ("retry_interval", "1", "seconds, more than 0; got str"),
-        ("idle_timeout", 0, "seconds, more than 0, or None; got 0.0"),
-        ("idle_timeout", 10**400, "or None; got int"),
-        ("max_retries", -1, "int, 0 or more; got -1"),
-        ("max_retries", -ENORMOUS, "int, 0 or more; got int"),
-        ("retry_strategy", 1, "must be a plain callable .*, got int$"),
-        ("revoke_on_exit", "yes", "True or False; got str"),
-    ],
-    ids=name_case,
-)
-def test_wrong_value_is_told_what_is_wanted(field: str, value: object, wants: str) -> None:
-    """Beside the field's name the error says what it wants, and what kind of thing it got."""
-    assert re.search(wants, refused(**{field: value}).wants)
-
-
-@pytest.mark.parametrize(("strategy", "kind"), LAZY)
-def test_a_strategy_that_a_plain_call_does_not_run(strategy: Any, kind: str) -> None:
-    """A strategy that is async by mistake is refused, in words that say what it is."""
-    error = refused(retry_strategy=strategy)
-    assert str(error) == (
-        f"retry_strategy: must be a plain callable (attempt, error) -> seconds or None, got {kind}"
-    )
-    with pytest.raises(ConfigError, match=r"retry_strategy: .*got an? "):
-        make().replace(retry_strategy=strategy)
+@pytest.mark.parametrize(("field", "reason", "values"), WRONG)
+def test_wrong_value(field: str, reason: str, values: list[object]) -> None:
+    """A wrong value is a ConfigError that names the field, and says what it expects."""
+    other_half = {"box_subject_type": "user", "box_subject_id": "1"} if "subject" in field else {}
+    for value in values:
+        error = refused(**(other_half | {field: value}))
+        assert error.field == field
+        assert re.search(reason, error.wants), f"{type(value).__name__}: {error.wants}"
 
 
 def test_every_field_has_wrong_values() -> None:
     """The table of wrong values leaves no setting out."""
-    assert {field for field, _ in WRONG} == {a.alias for a in attrs.fields(Config)}
-
-
-not_numbers = st.one_of(
-    st.none(), st.booleans(), st.text(), st.binary(), st.lists(st.floats()), st.complex_numbers()
-)
-
-
-@given(
-    st.sampled_from(ZERO_OR_MORE + MORE_THAN_ZERO),
-    not_numbers
-    | st.floats(max_value=0, exclude_max=True)
-    | st.integers(max_value=-1)
-    | st.sampled_from([math.nan, math.inf]),
-)
-def test_wrong_duration(field: str, value: object) -> None:
-    """No duration takes anything but a finite number that is not negative."""
-    assert refused(**{field: value}).field == field
-
-
-@given(st.sampled_from(("client_id", "client_secret")), st.from_type(object))
-def test_wrong_credentials(field: str, value: object) -> None:
-    """Id and secret are non-empty text, and what was given instead is not shown."""
-    if isinstance(value, str) and value and value.isprintable():
-        value = value.encode()
-    if isinstance(value, str) and value.encode(errors="ignore").decode() == value and value:
-        return
-    error = refused(**{field: value})
-    assert error.field == field
-    if isinstance(value, bytes) and len(value) > 8:
-        assert repr(value) not in str(error)
+    assert {field for field, _, _ in WRONG} == {a.alias for a in attrs.fields(Config)}
 
 
 @given(st.sampled_from(URLS), st.text())
@@ -349,7 +213,7 @@ def test_any_text_as_url(field: str, value: str) -> None:
 
 @given(st.sampled_from(URLS), st.text(st.characters(codec="utf-8"), max_size=30))
 def test_plain_http_is_taken_for_loopback_alone(field: str, host: str) -> None:
-    """Plain http is taken for no host that is not this machine, whatever it looks like."""
+    """Plain http is taken only for a host that is this machine, whatever the host looks like."""
     outcome = attempt(**{field: f"http://{host}/"})
     if isinstance(outcome, ConfigError):
         assert outcome.field == field
@@ -368,58 +232,48 @@ def test_mapped_loopback(host: str, is_good: bool) -> None:
     assert isinstance(outcome, Config) is is_good
 
 
-@given(st.sampled_from(DURATIONS), st.floats(min_value=0, exclude_min=True, allow_infinity=False))
+# Values that are taken
+
+
+@given(
+    st.sampled_from(DURATIONS),
+    st.floats(min_value=0, exclude_min=True, allow_infinity=False) | st.integers(1, 2**53),
+)
+@example("stale_buffer", 0)
+@example("expired_buffer", 0.0)
+@example("refresh_jitter", 0)
+@example("shutdown_timeout", 0.0)
+@example("request_timeout", 5e-324)
+@example("idle_timeout", 1)
 def test_good_duration(field: str, value: float) -> None:
-    """A finite number of seconds above 0 is taken as it is."""
-    assert getattr(make(**{field: value}), field) == value
-
-
-@given(st.sampled_from(DURATIONS), st.integers(min_value=1, max_value=2**53))
-def test_int_becomes_float(field: str, value: int) -> None:
-    """A whole number of seconds becomes a float."""
+    """A duration is a number of seconds, 0 only where that has a meaning; it becomes a float."""
     kept = getattr(make(**{field: value}), field)
     assert type(kept) is float
     assert kept == value
 
 
-@pytest.mark.parametrize("field", ZERO_OR_MORE)
-@pytest.mark.parametrize("zero", [0, 0.0])
-def test_zero_is_good(field: str, zero: float) -> None:
-    """Buffers, jitter and the shutdown limit may be 0."""
-    kept = getattr(make(**{field: zero}), field)
-    assert type(kept) is float
-    assert kept == 0.0
-
-
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "values"),
     [
-        ("client_id", "ä b"),
-        ("client_secret", " "),
-        ("client_secret", "a\nb"),
-        ("auth_method", "client_secret_post"),
-        ("auth_method", "client_secret_basic"),
-        ("scope", None),
-        ("scope", "a"),
-        ("scope", "root_readonly item_preview"),
-        ("scope", "https://graph.example/.default"),
-        ("refresh", "eager"),
-        ("refresh", "on_request"),
-        ("idle_timeout", None),
-        ("max_retries", 0),
-        ("max_retries", 10**6),
-        ("retry_strategy", None),
-        ("retry_strategy", lambda attempt, error: None),
-        ("revoke_on_exit", True),
-        ("revoke_on_exit", False),
-        ("extra_params", {}),
-        ("extra_params", {"audience": "https://api.example", "empty": ""}),
+        ("client_id", ["ä b"]),
+        ("client_secret", [" ", "a\nb"]),
+        ("auth_method", ["client_secret_post", "client_secret_basic"]),
+        ("scope", [None, "a", "root_readonly item_preview", "https://graph.example/.default"]),
+        ("refresh", ["eager", "on_request"]),
+        ("idle_timeout", [None]),
+        ("max_retries", [0, 10**6]),
+        ("retry_strategy", [None, lambda attempt, error: None]),
+        ("revoke_on_exit", [True, False]),
+        (
+            "extra_params",
+            [{}, {"audience": "https://a.example", "empty": ""}, {"resource": "https://a.example"}],
+        ),
     ],
-    ids=name_case,
 )
-def test_good_value(field: str, value: object) -> None:
+def test_good_value(field: str, values: list[object]) -> None:
     """A good value is kept as it is."""
-    assert getattr(make(**{field: value}), field) == value
+    for value in values:
+        assert getattr(make(**{field: value}), field) == value
 
 
 @pytest.mark.parametrize(
@@ -469,58 +323,45 @@ def test_defaults() -> None:
     assert config.shutdown_timeout == 5.0
 
 
-@pytest.mark.parametrize("end", ["", "/"])
-@pytest.mark.parametrize("root", ["https://api.example/base", "https://api.example/BOX"])
-def test_derived_urls(root: str, end: str) -> None:
+@pytest.mark.parametrize("root", ["https://api.example/BOX", "https://api.example/BOX/"])
+def test_derived_urls(root: str) -> None:
     """Both endpoints lie below the API root, with or without a slash at its end."""
-    config = make(api_root_url=root + end)
-    assert config.token_url == f"{root}/oauth2/token"
-    assert config.revoke_url == f"{root}/oauth2/revoke"
+    config = make(api_root_url=root)
+    assert config.token_url == "https://api.example/BOX/oauth2/token"
+    assert config.revoke_url == "https://api.example/BOX/oauth2/revoke"
 
 
 def test_endpoint_urls_are_kept() -> None:
-    """An endpoint of its own is taken as it is, its query too (RFC 6749 §3.2)."""
-    config = make(
-        token_url="https://id.example/token?tenant=a%20b&x=", revoke_url="https://id.example/end?y"
-    )
-    assert config.token_url == "https://id.example/token?tenant=a%20b&x="
-    assert config.revoke_url == "https://id.example/end?y"
-
-
-def test_one_endpoint_alone() -> None:
-    """An endpoint of its own leaves the other where it is."""
-    assert make(token_url="https://id.example/t").revoke_url == "https://api.box.com/oauth2/revoke"
-    assert make(revoke_url="https://id.example/r").token_url == "https://api.box.com/oauth2/token"
+    """An endpoint of its own is taken as it is, with its query (RFC 6749 §3.2)."""
+    token_url, revoke_url = "https://id.example/token?tenant=a%20b&x=", "https://id.example/end?y"
+    assert make(token_url=token_url).token_url == token_url
+    assert make(token_url=token_url).revoke_url == "https://api.box.com/oauth2/revoke"
+    assert make(revoke_url=revoke_url).revoke_url == revoke_url
+    assert make(revoke_url=revoke_url).token_url == "https://api.box.com/oauth2/token"
 
 
 def test_subject_settings_go_together() -> None:
-    """Subject type and id are both there or neither, and the missing one is named."""
+    """Subject type and id are both set or both missing, and the error names the missing one."""
     assert refused(box_subject_type="user").field == "box_subject_id"
-    assert refused(box_subject_id="1").field == "box_subject_type"
+    error = refused(box_subject_id="1")
+    assert error.field == "box_subject_type"
+    assert error.wants == "wants a value: box_subject_type and box_subject_id go together"
     config = make(box_subject_type="user", box_subject_id="1")
     assert (config.box_subject_type, config.box_subject_id) == ("user", "1")
 
 
 @pytest.mark.parametrize("given_as", [list, tuple])
-def test_resource_may_be_repeated(given_as: Any) -> None:
-    """Of all extra fields, `resource` alone takes several values (RFC 8707 §2)."""
-    values = ("https://a.example", "https://b.example")
-    assert make(extra_params={"resource": given_as(values)}).extra_params == {"resource": values}
-    assert make(extra_params={"resource": "https://a.example"}).extra_params == {
-        "resource": "https://a.example"
-    }
-
-
-def test_extra_params_are_copied() -> None:
-    """What happens to the given mapping afterwards does not reach the config."""
-    resources = ["https://a.example"]
-    params = {"resource": resources, "audience": "a"}
+def test_extra_params_are_copied(given_as: Any) -> None:
+    """`resource` may be repeated (RFC 8707 §2); later changes do not reach the config."""
+    params = {"resource": given_as(["https://a.example", "https://b.example"]), "audience": "a"}
     config = make(extra_params=params)
 
     params["audience"] = "b"
-    resources.append("https://b.example")
+    if given_as is list:
+        params["resource"].append("https://c.example")
 
-    assert config.extra_params == {"resource": ("https://a.example",), "audience": "a"}
+    resources = ("https://a.example", "https://b.example")
+    assert config.extra_params == {"resource": resources, "audience": "a"}
     with pytest.raises(TypeError):
         config.extra_params["audience"] = "c"  # type: ignore[index]
 
@@ -552,21 +393,6 @@ def test_equality() -> None:
     assert make() != make(client_id="other")
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_no_pickle(protocol: int) -> None:
-    """A config refuses to be pickled, and says why."""
-    with pytest.raises(TypeError, match="Config cannot be pickled: it would write a secret"):
-        pickle.dumps(make(), protocol)
-
-
-def test_copy_is_itself() -> None:
-    """A copy of what cannot change is the thing itself."""
-    config = make(extra_params={"resource": ["https://a.example"]})
-    assert copy.copy(config) is config
-    assert copy.deepcopy(config) is config
-    assert copy.deepcopy([config])[0] is config
-
-
 @given(st.text(min_size=5).filter(lambda text: text.encode(errors="ignore").decode() == text))
 @example(SECRET)
 @example("secret")
@@ -586,299 +412,39 @@ def test_values_of_extra_params_are_not_shown() -> None:
     assert "hunter" not in text
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("token_url", f"https://id:{'s3cr3t' * 3}@api.box.com"),
-        ("revoke_url", f"ftp://id:{'s3cr3t' * 3}@api.box.com"),
-        ("api_root_url", f"http://{'s3cr3t' * 3}@api.box.com"),
-        ("scope", f"{'s3cr3t' * 3}\n"),
-        ("box_subject_id", ["s3cr3t"]),
-        ("client_id", b"s3cr3t"),
-        ("client_secret", b"s3cr3t"),
-        ("client_secret", ["s3cr3t"]),
-        ("extra_params", {"audience": b"s3cr3t"}),
-        ("extra_params", "client_secret=s3cr3t"),
-    ],
-    ids=name_case,
-)
-def test_misplaced_secret_is_not_shown(field: str, value: object) -> None:
-    """A secret given in the wrong place or form is not in the error."""
-    changes = {field: value} | ({"box_subject_type": "user"} if "subject" in field else {})
-    assert_hides_secret(refused(**changes), "s3cr3t")
-
-
 class TestReplace:
     def test_changes(self) -> None:
         """A replaced config is a new, checked one; the old stays as it was."""
-        config = make(scope="a", extra_params={"audience": "x"})
+        settings: dict[str, Any] = {"scope": "a", "token_url": "https://id.example/t"}
+        config = make(**settings)
 
         changed = config.replace(stale_buffer=1, client_secret="other")
 
-        assert changed == make(
-            scope="a", extra_params={"audience": "x"}, stale_buffer=1.0, client_secret="other"
-        )
+        assert changed == make(**settings, stale_buffer=1.0, client_secret="other")
         assert (config.stale_buffer, config.client_secret) == (600.0, SECRET)
-
-    def test_nothing(self) -> None:
-        """Without changes the new config equals the old."""
-        config = make(token_url="https://id.example/t")
         assert config.replace() == config
 
-    @pytest.mark.parametrize("name", ["stale_bufer", "_token_url", "", "clientID"])
-    def test_unknown_name(self, name: str) -> None:
-        """An unknown setting is a ConfigError that names it."""
-        with pytest.raises(ConfigError, match="no setting") as caught:
-            make().replace(**{name: 1})
-        assert caught.value.field == name
-        assert_hides_secret(caught.value)
-
     @pytest.mark.parametrize(
-        ("field", "value"), [("stale_buffer", -1), ("client_secret", ""), ("token_url", "x")]
+        ("field", "reason"),
+        [
+            *((name, "is no setting of Config") for name in ("stale_bufer", "_token_url", "")),
+            ("stale_buffer", "wants a finite number"),
+        ],
     )
-    def test_wrong_value(self, field: str, value: object) -> None:
-        """A replaced setting is checked like any other."""
-        with pytest.raises(ConfigError) as caught:
-            make().replace(**{field: value})
+    def test_wrong_change(self, field: str, reason: str) -> None:
+        """An unknown setting, or a wrong value, is a ConfigError that names it."""
+        with pytest.raises(ConfigError, match=reason) as caught:
+            make().replace(**{field: "wrong"})
         assert caught.value.field == field
         assert_hides_secret(caught.value)
 
     def test_derived_urls_follow(self) -> None:
-        """Endpoints that were derived move with the API root; one that was given stays."""
-        changed = make().replace(api_root_url="https://other.example")
-        assert changed.token_url == "https://other.example/oauth2/token"
-        assert changed.revoke_url == "https://other.example/oauth2/revoke"
+        """A derived endpoint follows the API root, a given one stays, and None derives it again."""
+        config = make(token_url="https://id.example/t")
 
-        changed = make(token_url="https://id.example/t").replace(api_root_url="https://o.example")
+        changed = config.replace(api_root_url="https://other.example")
+
         assert changed.token_url == "https://id.example/t"
-        assert changed.revoke_url == "https://o.example/oauth2/revoke"
-
-    def test_endpoint_goes_back_to_default(self) -> None:
-        """None as an endpoint derives it again."""
-        changed = make(token_url="https://id.example/t").replace(token_url=None)
-        assert changed.token_url == "https://api.box.com/oauth2/token"
-
-    def test_subject_pair_is_checked(self) -> None:
-        """A change that leaves half a subject is refused."""
-        config = make(box_subject_type="user", box_subject_id="1")
-        with pytest.raises(ConfigError, match="box_subject_id"):
-            config.replace(box_subject_id=None)
-
-
-ENVIRONMENT = {
-    "BOX_CLIENT_ID": "the id",
-    "BOX_CLIENT_SECRET": SECRET,
-    "BOX_API_ROOT_URL": "https://api.example",
-    "BOX_TOKEN_URL": "https://id.example/t",
-    "BOX_REVOKE_URL": "https://id.example/r",
-    "BOX_AUTH_METHOD": "client_secret_basic",
-    "BOX_SCOPE": "a b",
-    "BOX_SUBJECT_TYPE": "user",
-    "BOX_SUBJECT_ID": "7",
-}
-
-
-class TestFromEnv:
-    def test_all(self) -> None:
-        """Every documented variable is read."""
-        assert Config.from_env(ENVIRONMENT | {"BOX_OTHER": "x", "PATH": "y"}) == Config(
-            client_id="the id",
-            client_secret=SECRET,
-            api_root_url="https://api.example",
-            token_url="https://id.example/t",
-            revoke_url="https://id.example/r",
-            auth_method="client_secret_basic",
-            scope="a b",
-            box_subject_type="user",
-            box_subject_id="7",
-        )
-
-    def test_least(self) -> None:
-        """Id and secret are enough, and an empty variable counts as missing."""
-        least = {name: ENVIRONMENT[name] for name in ("BOX_CLIENT_ID", "BOX_CLIENT_SECRET")}
-        expected = Config(client_id="the id", client_secret=SECRET)
-        assert Config.from_env(least) == expected
-        assert Config.from_env(dict.fromkeys(ENVIRONMENT, "") | least) == expected
-
-    def test_real_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without an argument the process's own environment is read, as it is then."""
-        monkeypatch.setenv("BOX_CLIENT_ID", "from-env")
-        monkeypatch.setenv("BOX_CLIENT_SECRET", SECRET)
-        assert "BOX_SCOPE" not in os.environ
-        assert Config.from_env().client_id == "from-env"
-        monkeypatch.setenv("BOX_CLIENT_ID", "changed")
-        assert Config.from_env().client_id == "changed"
-
-    @pytest.mark.parametrize("empty", [False, True])
-    @pytest.mark.parametrize(
-        ("variable", "field"),
-        [("BOX_CLIENT_ID", "client_id"), ("BOX_CLIENT_SECRET", "client_secret")],
-    )
-    def test_missing(self, variable: str, field: str, *, empty: bool) -> None:
-        """A missing or empty variable is named."""
-        environ = dict(ENVIRONMENT)
-        del environ[variable]
-        if empty:
-            environ[variable] = ""
-        with pytest.raises(ConfigError, match=variable) as caught:
-            Config.from_env(environ)
-        assert caught.value.field == field
-        assert_hides_secret(caught.value)
-
-    @pytest.mark.parametrize(
-        ("variable", "field"),
-        [("BOX_SUBJECT_TYPE", "box_subject_type"), ("BOX_SUBJECT_ID", "box_subject_id")],
-    )
-    def test_half_a_subject(self, variable: str, field: str) -> None:
-        """Half a subject is refused, and the other half named."""
-        environ = dict(ENVIRONMENT)
-        del environ[variable]
-        with pytest.raises(ConfigError) as caught:
-            Config.from_env(environ)
-        assert caught.value.field == field
-
-    @pytest.mark.parametrize(
-        ("variable", "field", "value"),
-        [
-            ("BOX_API_ROOT_URL", "api_root_url", "api.box.com"),
-            ("BOX_TOKEN_URL", "token_url", "http://api.box.com"),
-            ("BOX_REVOKE_URL", "revoke_url", "x"),
-            ("BOX_AUTH_METHOD", "auth_method", "basic"),
-            ("BOX_SCOPE", "scope", "a  b"),
-            ("BOX_SUBJECT_TYPE", "box_subject_type", "group"),
-        ],
-    )
-    def test_wrong(self, variable: str, field: str, value: str) -> None:
-        """A wrong variable is refused like the setting that it stands for."""
-        with pytest.raises(ConfigError) as caught:
-            Config.from_env(ENVIRONMENT | {variable: value})
-        assert caught.value.field == field
-        assert_hides_secret(caught.value)
-
-
-APP = {"clientID": "the id", "clientSecret": SECRET, "appAuth": {"publicKeyID": ""}}
-
-
-class TestFromBoxJson:
-    def read(self, path: Path, document: object) -> Config:
-        """Return the config of a file with this content."""
-        raw = document if isinstance(document, bytes) else json.dumps(document).encode()
-        path.write_bytes(raw)
-        return Config.from_box_json(path)
-
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        """Return where the file is to be."""
-        return tmp_path / "box config.json"
-
-    def test_app(self, path: Path) -> None:
-        """Id and secret come from the app's settings."""
-        expected = Config(client_id="the id", client_secret=SECRET)
-        assert self.read(path, {"boxAppSettings": APP}) == expected
-        assert Config.from_box_json(str(path)) == expected
-
-    @pytest.mark.parametrize("enterprise", ["123", 123], ids=ascii)
-    def test_enterprise(self, path: Path, enterprise: object) -> None:
-        """The enterprise of the file becomes the subject."""
-        config = self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
-        assert (config.box_subject_type, config.box_subject_id) == ("enterprise", "123")
-
-    @pytest.mark.parametrize("enterprise", ["0", 0, "", None], ids=ascii)
-    def test_no_enterprise(self, path: Path, enterprise: object) -> None:
-        """An app outside of any enterprise has no subject."""
-        config = self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
-        assert (config.box_subject_type, config.box_subject_id) == (None, None)
-
-    @pytest.mark.parametrize("enterprise", [["1"], {"id": "1"}, True, 1.5])
-    def test_wrong_enterprise(self, path: Path, enterprise: object) -> None:
-        """An enterprise id that is neither a string nor a whole number is refused by name."""
-        with pytest.raises(ConfigError, match=r"wants a string in .*box config\.json") as caught:
-            self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
-        assert caught.value.field == "enterpriseID"
-        assert_hides_secret(caught.value)
-
-    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-    def test_encodings(self, path: Path, encoding: str) -> None:
-        """A byte order mark, as some editors leave it, does no harm."""
-        text = json.dumps({"boxAppSettings": APP}, ensure_ascii=False)
-        assert self.read(path, text.encode(encoding)).client_secret == SECRET
-
-    def test_missing_file(self, path: Path) -> None:
-        """A file that is not there is named, and what the system says of it is told."""
-        said = f"cannot be read: {os.strerror(errno.ENOENT)}"
-        with pytest.raises(ConfigError, match=rf"box config\.json {said}") as caught:
-            Config.from_box_json(path)
-        assert caught.value.field == "path"
-        assert_hides_secret(caught.value)
-
-    def test_directory(self, tmp_path: Path) -> None:
-        """What is no file is named."""
-        with pytest.raises(ConfigError, match="cannot be read"):
-            Config.from_box_json(tmp_path)
-
-    @pytest.mark.parametrize(
-        "raw",
-        [
-            b"",
-            b"{",
-            json.dumps({"boxAppSettings": APP}).encode()[:-1],
-            b"\xff\xfe\xff",
-            b"[" * 100_000,
-            b'{"boxAppSettings": ' + b"9" * 5000 + b"}",
-            f"clientSecret = {SECRET}".encode(),
-        ],
-        ids=name_case,
-    )
-    def test_not_json(self, path: Path, raw: bytes) -> None:
-        """A file that holds no JSON is named, and none of it shown."""
-        with pytest.raises(ConfigError, match=r"box config\.json is not JSON") as caught:
-            self.read(path, raw)
-        assert_hides_secret(caught.value)
-        assert caught.value.__context__ is None
-
-    @pytest.mark.parametrize(
-        ("document", "named"),
-        [
-            (None, "boxAppSettings"),
-            ([], "boxAppSettings"),
-            ("text", "boxAppSettings"),
-            ({}, "boxAppSettings"),
-            (APP, "boxAppSettings"),
-            ([{"boxAppSettings": APP}], "boxAppSettings"),
-            ({"boxAppSettings": None}, "boxAppSettings"),
-            ({"boxAppSettings": [APP]}, "boxAppSettings"),
-            ({"boxAppSettings": "x"}, "boxAppSettings"),
-            ({"boxAppSettings": {}}, "boxAppSettings.clientID"),
-            ({"boxAppSettings": APP | {"clientID": ""}}, "boxAppSettings.clientID"),
-            ({"boxAppSettings": APP | {"clientID": 1}}, "boxAppSettings.clientID"),
-            ({"boxAppSettings": APP | {"clientID": None}}, "boxAppSettings.clientID"),
-            ({"boxAppSettings": {"clientID": "id"}}, "boxAppSettings.clientSecret"),
-            ({"boxAppSettings": APP | {"clientSecret": ""}}, "boxAppSettings.clientSecret"),
-            ({"boxAppSettings": APP | {"clientSecret": 1}}, "boxAppSettings.clientSecret"),
-            ({"boxAppSettings": APP | {"clientSecret": [SECRET]}}, "boxAppSettings.clientSecret"),
-        ],
-        ids=name_case,
-    )
-    def test_wrong_shape(self, path: Path, document: object, named: str) -> None:
-        """The key that is missing or wrong is named, together with the file."""
-        with pytest.raises(ConfigError) as caught:
-            self.read(path, document)
-        assert caught.value.field == named
-        assert str(path) in str(caught.value)
-        assert_hides_secret(caught.value)
-
-    def test_unusable_secret(self, path: Path) -> None:
-        """A secret that no form can carry is refused without being shown."""
-        broken = {"boxAppSettings": APP | {"clientSecret": SECRET + "\ud800"}}
-        with pytest.raises(ConfigError, match="client_secret") as caught:
-            self.read(path, broken)
-        assert_hides_secret(caught.value)
-
-
-def test_retry_strategy_is_kept() -> None:
-    """The strategy is the very callable that was given."""
-
-    def strategy(attempt: int, error: TokenRequestError) -> float | None:
-        return None
-
-    assert make(retry_strategy=strategy).retry_strategy is strategy
+        assert changed.revoke_url == "https://other.example/oauth2/revoke"
+        changed = changed.replace(token_url=None)
+        assert changed.token_url == "https://other.example/oauth2/token"

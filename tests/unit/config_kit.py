@@ -1,0 +1,21 @@
+"""Secrets for the tests of `Config`, and the search for them in its errors."""
+
+from __future__ import annotations
+
+SECRET = 'p@ss "w/örd" +%41 \\ end'
+MISPLACED = "s3cr3t" * 3
+"""A secret that was given in the wrong place."""
+
+
+def assert_hides_secret(error: BaseException) -> None:
+    """Fail if an error, or one that it refers to, shows a secret."""
+    assert error.__cause__ is None
+    seen: BaseException | None = error
+    while seen is not None:
+        for text in (str(seen), repr(seen), repr(seen.args), repr(vars(seen))):
+            for secret in (SECRET, repr(SECRET)[1:-1], MISPLACED):
+                assert secret not in text
+        # A decoder's errors keep what they decoded.
+        assert not hasattr(seen, "doc")
+        assert not hasattr(seen, "object")
+        seen = seen.__context__
