@@ -69,18 +69,6 @@ async def live_a_whole_life() -> None:
 # What is logged
 
 
-async def test_failures_are_logged(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What a grant or a revocation failed of is in the log, with the time of the next attempt."""
-    await live_a_whole_life()
-    first, second = caplog.records
-    assert first.levelno == second.levelno == logging.WARNING
-    assert "in 7.0 s" in first.getMessage()
-    assert first.getMessage().endswith(": no grant")
-    assert second.getMessage() == "no end"
-
-
 async def test_everything_is_told_at_debug(
     autojump_clock: MockClock, log: pytest.LogCaptureFixture
 ) -> None:

@@ -366,23 +366,6 @@ async def test_each_attempt_is_a_span(told: Telemetry, autojump_clock: MockClock
     }
 
 
-async def test_a_grant_that_was_overtaken_is_not_seen(
-    told: Telemetry, autojump_clock: MockClock
-) -> None:
-    """Of a grant whose token nobody gets there is neither a metric nor a span."""
-    manager = FakeTokenManager(make_config(), latency=2.0)
-    async with AnonymousSession(manager.config, manager, observers=[told.observer()]) as session:
-        token = await session.get_access_token()
-        await trio.sleep(2999.0)
-        session.invalidate(token)
-        assert await session.get_access_token() == "token-3"
-        assert session.statistics().grants == 3
-    assert told.value("grants") == 2
-    (durations,) = told.points()["grant.duration"]
-    assert durations.count == 2
-    assert len(told.spans()) == 2
-
-
 async def test_a_grant_is_part_of_no_trace(told: Telemetry, autojump_clock: MockClock) -> None:
     """A span that was open when the session was is not the parent of its grants for ever."""
     manager = FakeTokenManager(make_config())
