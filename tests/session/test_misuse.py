@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
-from trio.testing import Sequencer, wait_all_tasks_blocked
+from trio.testing import Sequencer, assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import FakeTokenManager, make_config
 from tests.ports import closed_port
@@ -82,6 +82,63 @@ def open_fake(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
     """Return a session and the fake that it asks."""
     manager = FakeTokenManager(make_config(**settings))
     return manager, AnonymousSession(manager.config, manager)
+
+
+# The wrong time
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_use_before_enter_says_what_to_do(autojump_clock: MockClock, use: str) -> None:
+    """Every method of a session that was not entered is a ``RuntimeError`` with advice."""
+    manager, session = open_fake()
+    with pytest.raises(RuntimeError, match="the session is not open: write 'async with"):
+        await USES[use](session)
+    assert not manager.sent
+    assert not manager.revoked
+    async with session:
+        assert await session.get_access_token() == "token-1"
+
+
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"invalidate"}))
+def test_use_after_the_block_is_an_error(use: str) -> None:
+    """Every method of a session whose block was left says so, in its own run and in a later one."""
+    manager, session = open_fake(max_retries=0)
+    # A closed session does not repeat how its last round failed.
+    manager.outcomes = [TokenUnavailableError("down")]
+
+    async def main() -> None:
+        async with session:
+            with pytest.raises(TokenUnavailableError):
+                await session.get_access_token()
+        assert isinstance(await outcome_of(USES[use], session), SessionClosedError)
+        session.invalidate("token-1")
+
+    trio.run(main)
+    assert isinstance(trio.run(outcome_of, USES[use], session), SessionClosedError)
+    assert len(manager.sent) == session.statistics().getters_held_total == 1
+    with pytest.raises(SessionClosedError):
+        session.get_access_token_nowait()
+
+
+async def test_a_session_is_entered_once(autojump_clock: MockClock) -> None:
+    """Entering twice, or again after the end, says to make a new one, and harms nothing."""
+    _, session = open_fake()
+    async with session:
+        with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
+            await session.__aenter__()
+        assert await session.get_access_token() == "token-1"
+    with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
+        await session.__aenter__()
+    assert session.state is TokenState.EMPTY
+
+
+async def test_both_ends_of_the_block_are_checkpoints(autojump_clock: MockClock) -> None:
+    """Entering the block lets other tasks run, and so does leaving it."""
+    _, session = open_fake()
+    with assert_checkpoints():
+        await session.__aenter__()
+    with assert_checkpoints():
+        await session.__aexit__(None, None, None)
 
 
 # The wrong place
@@ -164,21 +221,6 @@ def test_enter_under_asyncio() -> None:
             return await session.get_access_token()
 
     assert trio.run(main) == "token-1"
-
-
-@pytest.mark.parametrize("use", sorted(USES.keys() - {"invalidate"}))
-def test_use_in_a_later_run(use: str) -> None:
-    """A session whose run is over is closed, and says so in any other."""
-    _, session = open_fake()
-
-    async def main() -> None:
-        async with session:
-            await session.get_access_token()
-
-    trio.run(main)
-    assert isinstance(trio.run(outcome_of, USES[use], session), SessionClosedError)
-    with pytest.raises(SessionClosedError):
-        session.get_access_token_nowait()
 
 
 async def test_looks_from_a_thread() -> None:
@@ -443,11 +485,14 @@ async def test_nothing_forgotten(autojump_clock: MockClock) -> None:
     assert not [warning for warning in caught if "TokenManager" in str(warning.message)]
 
 
-@pytest.mark.parametrize("options", ["192.0.2.1", {"ip": "192.0.2.1"}, 0, False])
+# The wrong argument
+
+
+@pytest.mark.parametrize("options", ["192.0.2.1", 0])
 async def test_options_that_are_none(autojump_clock: MockClock, options: Any) -> None:
-    """An address in place of options is refused at once, and spoils nobody's refresh."""
-    manager = FakeTokenManager(make_config())
-    async with AnonymousSession(manager.config, manager) as session:
+    """An address in place of options is refused immediately, and reaches no request."""
+    manager, session = open_fake()
+    async with session:
         wants = f"options: wants TokenRequestOptions; got {type(options).__name__}$"
         for _ in ("EMPTY", "STALE"):
             for call in (
@@ -461,6 +506,46 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
             await trio.sleep(3000.0)
     assert manager.revoked == []
     assert set(manager.options) == {None}
+
+
+@pytest.mark.parametrize("make", [AnonymousSession, TokenManager])
+@pytest.mark.parametrize("config", ["secret", None, make_config])
+def test_config_of_a_wrong_type(make: Any, config: Any) -> None:
+    """The error names the type of what is no ``Config``, and does not show its value."""
+    with pytest.raises(TypeError, match=f"wants a Config; got {type(config).__name__}$") as caught:
+        make(config)
+    assert "secret" not in str(caught.value)
+    # A manager that was refused is not said to be left open: that would be an error here.
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("missing", "present"),
+    [
+        ("revoke_tokens", "get_tokens_client_credentials_grant"),
+        ("get_tokens_client_credentials_grant", "revoke_tokens"),
+    ],
+)
+def test_token_manager_without_a_method(missing: str, present: str) -> None:
+    """A token manager that lacks one of the two methods is refused by the method's name."""
+
+    class Half:
+        pass
+
+    manager: Any = Half()
+    setattr(manager, present, FakeTokenManager(make_config()).revoke_tokens)
+    with pytest.raises(TypeError, match=f"token_manager: wants an async method {missing}"):
+        AnonymousSession(make_config(), manager)
+
+
+async def test_an_answer_of_a_wrong_type_is_named(autojump_clock: MockClock) -> None:
+    """The error names only the type of what a token manager returned in place of a token."""
+    manager, session = open_fake(max_retries=0)
+    manager.outcomes = [{"access_token": "hush"}]
+    async with session:
+        with pytest.raises(TokenUnavailableError, match="answered with dict, not") as caught:
+            await session.get_access_token()
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -495,15 +580,3 @@ async def test_a_manager_whose_block_was_left(autojump_clock: MockClock) -> None
             await session.get_access_token()
         assert session.statistics().failures == 1
     assert trio.current_time() == 0.0
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("wrong", ["id", None, {"client_id": "id"}])
-def test_a_manager_of_something_else(wrong: Any) -> None:
-    """A manager wants a config, and one that was refused is not said to be left open."""
-    with pytest.raises(TypeError, match=f"config: wants a Config; got {type(wrong).__name__}$"):
-        TokenManager(wrong)
-    with pytest.raises(TypeError, match="config"):
-        TokenManager()  # type: ignore[call-arg]  # wrong on purpose
-    # What __del__ raised would be an error here.
-    gc.collect()
