@@ -140,21 +140,6 @@ async def test_what_no_retry_mends_is_an_error(
     assert str(error) in text
 
 
-async def test_a_handler_that_raises_harms_nobody(autojump_clock: MockClock) -> None:
-    """A log that cannot be written to is no trouble of the session's."""
-
-    class Broken(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            raise OSError("disk full")
-
-    logger, handler = logging.getLogger(NAME), Broken()
-    logger.addHandler(handler)
-    try:
-        await live_a_whole_life()
-    finally:
-        logger.removeHandler(handler)
-
-
 # What is built for it
 
 

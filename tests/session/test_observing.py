@@ -282,15 +282,6 @@ async def test_each_alert_is_raised_in_its_situation(autojump_clock: MockClock, 
     assert earliest <= raised[name] <= latest
 
 
-async def test_an_outage_is_told_of_in_time(autojump_clock: MockClock) -> None:
-    """The alerts come in the order of their urgency: the page with minutes to go, not after."""
-    raised = await live(1.1, be_down)
-    assert raised["refreshes fail"] < raised["token runs out"] < raised["no token"]
-    assert 3570.0 - raised["token runs out"] >= 280.0
-    # Nobody has been harmed by then.
-    assert raised["no token"] >= 3570.0
-
-
 async def test_a_token_lasts_nine_minutes_from_the_first_failure_on(
     autojump_clock: MockClock,
 ) -> None:
@@ -303,7 +294,7 @@ async def test_a_token_lasts_nine_minutes_from_the_first_failure_on(
             # An error would come out.
             with trio.fail_after(1.0):
                 await session.get_access_token()
-            await trio.sleep(1.0)
+            await trio.sleep(15.0)
 
     assert "refreshes fail" in await live(1.1, trouble)
 
