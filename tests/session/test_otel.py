@@ -14,7 +14,7 @@ import pytest
 import trio
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -141,23 +141,6 @@ async def test_durations_are_a_histogram(told: Telemetry, autojump_clock: MockCl
     (point, _) = told.points()["grant.duration"]
     assert point.explicit_bounds[0] < 0.01
     assert point.explicit_bounds[-1] == 30.0
-
-
-def test_metrics_say_what_they_are(told: Telemetry) -> None:
-    """Each metric that is exported has a unit and a description."""
-    session = AnonymousSession(make_config())
-    told.observer().watch(session)
-    data = told.reader.get_metrics_data()
-    assert isinstance(data, MetricsData)
-    (scope,) = data.resource_metrics[0].scope_metrics
-    assert scope.scope.name == "trio_anon_session"
-    assert scope.scope.version
-    assert scope.metrics
-    for metric in scope.metrics:
-        assert metric.name.startswith(OURS)
-        assert metric.unit
-        assert metric.description
-        assert not isinstance(metric.data, Histogram)
 
 
 # Metrics of a shared token manager that is watched
@@ -315,20 +298,6 @@ def test_a_session_is_not_kept_alive(told: Telemetry) -> None:
     gc.collect()
     assert there() is None
     assert told.values("consecutive_failures") == {}
-
-
-def test_metrics_are_collected_in_another_thread(told: Telemetry) -> None:
-    """A session is looked at from the thread that exports, as periodic readers do."""
-
-    async def main() -> None:
-        manager = FakeTokenManager(make_config())
-        observer = told.observer()
-        async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
-            observer.watch(session)
-            await session.get_access_token()
-            assert 3560 < await trio.to_thread.run_sync(told.value, "token.expires_in") <= 3570
-
-    trio.run(main)
 
 
 # Spans
