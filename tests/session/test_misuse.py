@@ -418,22 +418,6 @@ async def test_no_twin(autojump_clock: MockClock) -> None:
     """Other configs, shared token managers, and sessions one after another need no warning."""
     config = make_config()
     manager = FakeTokenManager(config)
-    async with AnonymousSession(config):
-        async with AnonymousSession(make_config(scope="root_readonly")):
-            pass
-        async with AnonymousSession(config, manager):
-            pass
-    async with AnonymousSession(config, manager), AnonymousSession(config):
-        pass
-    async with AnonymousSession(config):
-        pass
-    async with open_test_session() as one, open_test_session() as other:
-        assert one.config == other.config
-
-
-async def test_a_twin_after_the_end(autojump_clock: MockClock) -> None:
-    """A task that outlives the session in whose block it was started may open one."""
-    config = make_config()
     may_open = trio.Event()
 
     async def outlive() -> None:
@@ -446,6 +430,17 @@ async def test_a_twin_after_the_end(autojump_clock: MockClock) -> None:
             nursery.start_soon(outlive)
             await wait_all_tasks_blocked()
         may_open.set()
+    async with AnonymousSession(config):
+        async with AnonymousSession(make_config(scope="root_readonly")):
+            pass
+        async with AnonymousSession(config, manager):
+            pass
+    async with AnonymousSession(config, manager), AnonymousSession(config):
+        pass
+    async with AnonymousSession(config):
+        pass
+    async with open_test_session() as one, open_test_session() as other:
+        assert one.config == other.config
 
 
 # Forgotten

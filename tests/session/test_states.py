@@ -50,9 +50,15 @@ class Follower:
             self.error = error
 
 
-def make_manager(lifetime: float = 3600.0) -> FakeTokenManager:
+def make_manager() -> FakeTokenManager:
     """Return a manager of tokens that are STALE at 3000 s and EXPIRED at 3570 s."""
-    return FakeTokenManager(make_config(refresh="on_request"), lifetime=lifetime)
+    return FakeTokenManager(make_config(refresh="on_request"), lifetime=3600.0)
+
+
+def make_session() -> AnonymousSession:
+    """Return a session with such tokens."""
+    manager = make_manager()
+    return AnonymousSession(manager.config, manager)
 
 
 # wait_value
@@ -76,8 +82,7 @@ async def test_waiting_for_a_state_ends_when_it_begins(
     moment: float,
 ) -> None:
     """``wait_value`` returns a state exactly at its boundary, or immediately if it is there."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         start = trio.current_time()
         if state is not EMPTY:
             await session.get_access_token()
@@ -278,8 +283,7 @@ async def test_a_predicate_that_returns_a_coroutine(autojump_clock: MockClock) -
 
 async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -> None:
     """A waiter that leaves takes nothing along."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         start = trio.current_time()
         await session.get_access_token()
         async with trio.open_nursery() as nursery:
@@ -292,8 +296,7 @@ async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -
 
 async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
     """Each step of a loop is a checkpoint, and so is a wait for the state that is there."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         with assert_checkpoints():
             await session.states.wait_value(lambda state: True)
         with assert_checkpoints():
@@ -312,8 +315,7 @@ async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
 
 async def test_transitions_come_at_their_boundaries(autojump_clock: MockClock) -> None:
     """Each change of state is seen at its very time, with the state before it."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         start = trio.current_time()
         follower = Follower(session.states)
         async with trio.open_nursery() as nursery:
@@ -358,8 +360,7 @@ async def test_transitions_can_be_filtered(
     seen: list[tuple[TokenState, TokenState]],
 ) -> None:
     """A state or a predicate of new and old picks the changes that the loop sees."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         follower = Follower(session.states, wanted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follower.run)
@@ -374,8 +375,7 @@ async def test_transitions_can_be_filtered(
 
 async def test_a_loop_that_is_broken_off_leaves_no_warning(autojump_clock: MockClock) -> None:
     """A ``break`` needs no ``aclosing``: nothing is left for the garbage collector."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         await session.get_access_token()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -392,8 +392,7 @@ async def test_a_loop_that_is_broken_off_leaves_no_warning(autojump_clock: MockC
 
 async def test_value_follows_the_state(autojump_clock: MockClock) -> None:
     """``value`` is the state that was noticed last, without waiting."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         view = session.states
         values = [view.value]
         await session.get_access_token()
@@ -414,8 +413,7 @@ async def test_a_view_that_is_asked_for_late_begins_with_the_state(
     autojump_clock: MockClock,
 ) -> None:
     """A session's first view knows the state that was reached without it, and stays the one."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         await session.get_access_token()
         await trio.sleep(3200.0)
         assert session.states.value is STALE
@@ -467,8 +465,7 @@ async def test_a_view_from_before_the_session_follows_it(autojump_clock: MockClo
 @pytest.mark.parametrize("moment", ["during", "after"])
 async def test_a_view_of_a_closed_session(autojump_clock: MockClock, moment: str) -> None:
     """After the end a view says EMPTY, and waiting on it is an error, whenever it was made."""
-    manager = make_manager()
-    async with AnonymousSession(manager.config, manager) as session:
+    async with make_session() as session:
         await session.get_access_token()
         if moment == "during":
             assert session.states.value is FRESH

@@ -105,17 +105,19 @@ class TestFromBoxJson:
         assert self.read(path, {"boxAppSettings": APP}) == expected
         assert Config.from_box_json(str(path)) == expected
 
-    @pytest.mark.parametrize("enterprise", ["123", 123], ids=ascii)
-    def test_enterprise(self, path: Path, enterprise: object) -> None:
+    @pytest.mark.parametrize(
+        ("enterprise", "subject"),
+        [
+            *((given, ("enterprise", "123")) for given in ("123", 123)),
+            # An app outside of any enterprise.
+            *((given, (None, None)) for given in ("0", 0, "", None)),
+        ],
+        ids=ascii,
+    )
+    def test_enterprise(self, path: Path, enterprise: object, subject: tuple[object, ...]) -> None:
         """The enterprise of the file becomes the subject."""
         config = self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
-        assert (config.box_subject_type, config.box_subject_id) == ("enterprise", "123")
-
-    @pytest.mark.parametrize("enterprise", ["0", 0, "", None], ids=ascii)
-    def test_no_enterprise(self, path: Path, enterprise: object) -> None:
-        """An app outside of any enterprise has no subject."""
-        config = self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
-        assert (config.box_subject_type, config.box_subject_id) == (None, None)
+        assert (config.box_subject_type, config.box_subject_id) == subject
 
     @pytest.mark.parametrize("enterprise", [["1"], {"id": "1"}, True, 1.5])
     def test_wrong_enterprise(self, path: Path, enterprise: object) -> None:
