@@ -390,17 +390,3 @@ async def test_a_session_inside_another_with_the_same_config(autojump_clock: Moc
             await inner.get_access_token()
         assert await outer.get_access_token() == first
     assert server.grants == 2
-
-
-async def test_two_sessions_may_share_a_manager(autojump_clock: MockClock) -> None:
-    """A token manager keeps no state of a session's: two may ask it at once."""
-    manager = FakeTokenManager(make_config(), latency=1.0)
-    async with (
-        AnonymousSession(manager.config, manager) as first,
-        AnonymousSession(manager.config, manager) as second,
-        trio.open_nursery() as nursery,
-    ):
-        getters = start_getters(nursery, first, 2) + start_getters(nursery, second, 2)
-        await trio.sleep(2.0)
-        assert {getter.token for getter in getters} == {"token-1", "token-2"}
-        assert manager.most_in_flight == 2

@@ -281,19 +281,6 @@ async def test_a_predicate_that_returns_a_coroutine(autojump_clock: MockClock) -
             assert await session.get_access_token() == "token-1"
 
 
-async def test_a_cancelled_waiter_leaves_the_others(autojump_clock: MockClock) -> None:
-    """A waiter that leaves takes nothing along."""
-    async with make_session() as session:
-        start = trio.current_time()
-        await session.get_access_token()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(session.states.wait_value, STALE)
-            with trio.move_on_after(10.0) as limit:
-                await session.states.wait_value(STALE)
-            assert limit.cancelled_caught
-        assert trio.current_time() - start == 3000.0
-
-
 async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
     """Each step of a loop is a checkpoint, and so is a wait for the state that is there."""
     async with make_session() as session:

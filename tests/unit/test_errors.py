@@ -123,31 +123,27 @@ def test_facts(kind: Any) -> None:
         kind("message", unknown=1)
 
 
-def test_config_error() -> None:
-    """A ConfigError names the field and what it wants, in its text and as attributes."""
-    error = ConfigError("stale_buffer", "wants seconds")
-    assert error.field == "stale_buffer"
-    assert error.wants == "wants seconds"
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda error: error,
+        copy.copy,
+        copy.deepcopy,
+        lambda error: pickle.loads(pickle.dumps(error)),
+    ],
+    ids=["itself", "copy", "deep copy", "pickle"],
+)
+def test_config_error(copied: Callable[[ConfigError], ConfigError]) -> None:
+    """A ConfigError names the field and what it expects; another process can receive it."""
+    error = copied(ConfigError("stale_buffer", "wants seconds"))
+    assert (error.field, error.wants) == ("stale_buffer", "wants seconds")
     assert str(error) == "stale_buffer: wants seconds"
 
 
-@pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
-)
-def test_config_error_is_copied(copied: Callable[[ConfigError], ConfigError]) -> None:
-    """A ConfigError can be copied, and sent from one process to another."""
-    twin = copied(ConfigError("stale_buffer", "wants seconds"))
-    assert (twin.field, twin.wants) == ("stale_buffer", "wants seconds")
-    assert str(twin) == "stale_buffer: wants seconds"
-
-
 def test_session_closed_error() -> None:
-    """A SessionClosedError says what it means, and is caught as Trio's and as httpx's."""
+    """A SessionClosedError says what to do, or what it is given."""
     assert str(SessionClosedError()).startswith("the session is closed: use it inside its 'async")
     assert str(SessionClosedError("because")) == "because"
-    for kind in (trio.ClosedResourceError, httpx.RequestError, httpx.HTTPError):
-        with pytest.raises(kind):
-            raise SessionClosedError
 
 
 def raised(error: TokenRequestError, cause: Exception) -> TokenRequestError:
