@@ -7,7 +7,7 @@ import math
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpx
@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from tests.lazy import an_async_function
 from tests.unit.config_kit import MISPLACED, SECRET, assert_hides_secret
 from trio_anon_session import Config, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ZERO_OR_MORE = ("stale_buffer", "expired_buffer", "refresh_jitter", "shutdown_timeout")
 MORE_THAN_ZERO = (
@@ -101,7 +104,7 @@ WRONG_DURATIONS: list[object] = [
     *(-0.001, math.nan, math.inf, -math.inf, True, False, "1", b"1", [1], 1j),
     *(Decimal(1), Fraction(1, 2), 10**400, -(10**400), ENORMOUS, -ENORMOUS),
 ]
-WRONG: list[tuple[str, str, list[object]]] = [
+WRONG: list[tuple[str, str, Sequence[object]]] = [
     *(
         (field, reason, values)
         for field in ("client_id", "client_secret", "box_subject_id")
@@ -183,7 +186,7 @@ WRONG: list[tuple[str, str, list[object]]] = [
 
 
 @pytest.mark.parametrize(("field", "reason", "values"), WRONG)
-def test_wrong_value(field: str, reason: str, values: list[object]) -> None:
+def test_wrong_value(field: str, reason: str, values: Sequence[object]) -> None:
     """A wrong value is a ConfigError that names the field, and says what it expects."""
     other_half = {"box_subject_type": "user", "box_subject_id": "1"} if "subject" in field else {}
     for value in values:
