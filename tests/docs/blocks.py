@@ -39,6 +39,8 @@ from sybil import Region
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
+from .forks import folder_of_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -146,7 +148,9 @@ def _run_shell(script: str, example: Example, ends_with: str = "") -> str:
     """Run a script where the examples are at hand, and return all that it printed."""
     folder: Path = example.namespace["examples_copy"]
     output = folder / "output"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join(
+        [str(folder_of_command()), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
     # A file and no pipe: something may be left in the background, and would hold it open.
     with output.open("w") as file:
         shell = subprocess.Popen(
