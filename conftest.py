@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import random
 import shutil
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.sybil import SybilCollection
 
 from tests.docs.blocks import every_block
-from trio_anon_session.testing import TokenServer, open_loopback
+from tests.ports import served_in_thread
+from trio_anon_session.testing import TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,23 +158,10 @@ def own_log() -> Iterator[None]:
 def served_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serve a token server on loopback, and set the variables that ``serve`` would print."""
     server = TokenServer()
-    ready: queue.SimpleQueue[tuple[str, trio.lowlevel.TrioToken, trio.CancelScope]]
-    ready = queue.SimpleQueue()
-
-    async def serve() -> None:
-        with trio.CancelScope() as scope:
-            async with open_loopback(server) as url:
-                ready.put((url, trio.lowlevel.current_trio_token(), scope))
-                await trio.sleep_forever()
-
-    thread = threading.Thread(target=trio.run, args=[serve])
-    thread.start()
-    url, token, scope = ready.get(timeout=30)
-    config = server.config(url)
-    monkeypatch.setenv("BOX_API_ROOT_URL", url)
-    monkeypatch.setenv("BOX_CLIENT_ID", config.client_id)
-    monkeypatch.setenv("BOX_CLIENT_SECRET", config.client_secret)
-    yield
-    token.run_sync_soon(scope.cancel)
-    thread.join()
+    with served_in_thread(server) as url:
+        config = server.config(url)
+        monkeypatch.setenv("BOX_API_ROOT_URL", url)
+        monkeypatch.setenv("BOX_CLIENT_ID", config.client_id)
+        monkeypatch.setenv("BOX_CLIENT_SECRET", config.client_secret)
+        yield
     assert server.verdicts.keys() <= {"good"}

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import socket
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
+from trio_anon_session.testing import open_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trio_anon_session.testing import TokenServer
 
 
 @contextmanager
@@ -43,3 +51,25 @@ def closed_port() -> Iterator[int]:
         held.bind(("127.0.0.1", 0))
         port: int = held.getsockname()[1]
         yield port
+
+
+@contextmanager
+def served_in_thread(server: TokenServer) -> Iterator[str]:
+    """Serve on loopback while the block lasts, in a thread with a Trio run of its own."""
+    ready: queue.SimpleQueue[tuple[str, trio.lowlevel.TrioToken, trio.CancelScope]]
+    ready = queue.SimpleQueue()
+
+    async def serve() -> None:
+        with trio.CancelScope() as scope:
+            async with open_loopback(server) as url:
+                ready.put((url, trio.lowlevel.current_trio_token(), scope))
+                await trio.sleep_forever()
+
+    thread = threading.Thread(target=trio.run, args=[serve])
+    thread.start()
+    url, token, scope = ready.get(timeout=30)
+    try:
+        yield url
+    finally:
+        token.run_sync_soon(scope.cancel)
+        thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from trio_anon_session._cli import cli
 from trio_anon_session.testing import Client, TokenServer
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from trio_anon_session._cli._view import View
+
 SECRET = "hush-hush+secret/0123456789"
+COMPLETE = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
+"""The variables that the command needs."""
 LIMIT = 60.0
 """Seconds; what no subprocess of a test may outlive."""
 COMMAND = (sys.executable, "-m", "trio_anon_session")
@@ -63,7 +69,7 @@ def write_box_json(path: Path, client_id: str = "id", secret: str = SECRET) -> P
 
 
 class Served:
-    """A token server on loopback, in a thread with a Trio run of its own."""
+    """A token server on loopback, with the client of `COMPLETE`."""
 
     def __init__(self) -> None:
         self.server = TokenServer(clients=[Client("id", SECRET)])
@@ -72,11 +78,7 @@ class Served:
     @property
     def environ(self) -> dict[str, str]:
         """Return the variables that point a program at the server."""
-        return {
-            "BOX_API_ROOT_URL": self.url,
-            "BOX_CLIENT_ID": "id",
-            "BOX_CLIENT_SECRET": SECRET,
-        }
+        return {"BOX_API_ROOT_URL": self.url, **COMPLETE}
 
     def forms(self) -> list[dict[str, str]]:
         """Return the forms of all token requests."""
@@ -90,33 +92,52 @@ def plain_environ(**changes: str) -> dict[str, str]:
 
 def run_python(*args: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     """Run this Python to its end."""
-    return subprocess.run(
-        [sys.executable, *args],
-        env=plain_environ(**environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return _run([sys.executable, *args], plain_environ(**environ))
 
 
 def run_shell(script: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     """Run a script of bash to its end, in which ``$command`` is the command."""
+    return _run(["bash", "-c", script], plain_environ(command=" ".join(COMMAND), **environ))
+
+
+def _run(args: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", script],
-        env=plain_environ(command=" ".join(COMMAND), **environ),
+        args,
+        env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=LIMIT,
         check=False,
     )
 
 
+_WITHOUT = """
+import sys
+
+missing = sys.argv.pop(1)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Finder())
+from trio_anon_session.__main__ import main
+main()
+"""
+
+
+def run_without(
+    missing: str, *args: str, environ: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end where one module is not installed."""
+    return run_python("-c", _WITHOUT, missing, *args, environ=environ)
+
+
 @contextlib.contextmanager
 def running(*args: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
-    """Run the command beside the block, and end it with the block at the latest."""
+    """Run the command while the block lasts, and kill it if it has not ended by then."""
     with subprocess.Popen(
         [*COMMAND, *args],
         env=plain_environ(**environ),
@@ -125,7 +146,7 @@ def running(*args: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        # It also ends the reads of a process that says nothing.
+        # It also ends the reads of a process that prints nothing.
         limit = threading.Timer(LIMIT, process.kill)
         limit.start()
         try:
@@ -135,9 +156,23 @@ def running(*args: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.
             process.kill()
 
 
+def read_until(words: str, process: subprocess.Popen[str]) -> str:
+    """Return the next line of a process that has these words."""
+    assert process.stdout is not None
+    return next(line for line in process.stdout if words in line)
+
+
+def drawn(view: View, width: int) -> str:
+    """Return what a panel shows on a terminal of this width, without frame and line breaks."""
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(view.panel(width))
+    return " ".join(capture.get().replace("│", " ").split())
+
+
 @attrs.frozen
 class OnTerminal:
-    """What came of a process on a terminal: its exit code, all that it wrote, its echo."""
+    """The end of a process on a terminal: its exit code, all that it wrote, its echo."""
 
     code: int
     text: str
@@ -155,12 +190,13 @@ def run_on_terminal(
     Args:
         *args: the command line.
         environ: variables.
-        when: asked again and again with what was written so far; once it is so,
-        type_: this is typed.
+        when: returns whether the text that was written so far is what the test waits for.
+        type_: what is typed then.
     """
     # Where there are no pseudo-terminals, there is no module either.
     import fcntl
     import pty
+    import select
     import struct
     import termios
 
@@ -182,7 +218,8 @@ def run_on_terminal(
         limit.start()
         try:
             while process.poll() is None or chunk:
-                chunk = _read(ours) if _is_readable(ours) else b""
+                is_readable = bool(select.select([ours], [], [], 0.1)[0])
+                chunk = os.read(ours, 65536) if is_readable else b""
                 written += chunk
                 if type_ and when(written.decode(errors="replace")):
                     os.write(ours, type_)
@@ -194,13 +231,3 @@ def run_on_terminal(
             os.close(theirs)
             os.close(ours)
     return OnTerminal(process.returncode, written.decode(), echoes)
-
-
-def _is_readable(descriptor: int) -> bool:
-    import select
-
-    return bool(select.select([descriptor], [], [], 0.1)[0])
-
-
-def _read(descriptor: int) -> bytes:
-    return os.read(descriptor, 65536)

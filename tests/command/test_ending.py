@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 
 from trio_anon_session import (
     AnonymousSessionError,
@@ -20,23 +22,26 @@ from trio_anon_session import (
 )
 from trio_anon_session._cli import cli
 from trio_anon_session._cli._ending import Program, exit_code_of
+from trio_anon_session._cli._store import STORE_KEY
 from trio_anon_session.testing import Fault, FaultPlan
 
 from .running import (
-    SECRET,
+    COMPLETE,
     Served,
     assert_failed,
     invoke,
     run_on_terminal,
     run_python,
     run_shell,
+    run_without,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+INTERRUPT = b"\x03"
+"""The character that a terminal makes of Ctrl-C."""
 NAMES = ["demo", "doctor", "token", "watch", "revoke", "serve", "completion"]
-WITH_CONFIGURATION = ["token", "watch", "revoke", "doctor"]
 
 
 # Help and version
@@ -128,7 +133,7 @@ def test_exit_code_of_an_error(error: AnonymousSessionError, code: int) -> None:
     assert exit_code_of(error) == code
 
 
-def run_raising(error: BaseException) -> Any:
+def run_raising(error: BaseException) -> Result:
     """Run a command that raises."""
 
     @click.group(cls=Program)
@@ -139,8 +144,6 @@ def run_raising(error: BaseException) -> Any:
     def fail() -> None:
         raise error
 
-    from click.testing import CliRunner
-
     return CliRunner().invoke(group, ["fail"])
 
 
@@ -149,22 +152,18 @@ def test_an_error_of_two_lines_is_said_in_one() -> None:
     assert_failed(run_raising(ConfigError("scope", "wants\nanother")), 2, "scope: wants another")
 
 
-def test_an_interrupt_in_a_group() -> None:
-    """An interrupt that comes out of a nursery, in a group, is an interrupt."""
-    inner = BaseExceptionGroup("", [KeyboardInterrupt(), ValueError()])
-    result = run_raising(BaseExceptionGroup("", [inner]))
-    assert (result.exit_code, result.output) == (130, "")
-
-
-def test_a_reader_that_has_gone_in_a_group() -> None:
-    """A broken pipe that comes out of a nursery, in a group, ends the run without a word."""
-    result = run_raising(ExceptionGroup("", [BrokenPipeError(32, "Broken pipe")]))
-    assert (result.exit_code, result.output) == (1, "")
-
-
-def test_an_error_of_ours_in_a_group() -> None:
-    """An error that comes out of a nursery, in a group, is said as it is alone."""
-    assert_failed(run_raising(ExceptionGroup("", [TokenUnavailableError("none")])), 4, "none")
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (BaseExceptionGroup("", [KeyboardInterrupt(), ValueError()]), 130, ""),
+        (BrokenPipeError(32, "Broken pipe"), 1, ""),
+        (TokenUnavailableError("no answer"), 4, "trio-anon-session: no answer\n"),
+    ],
+)
+def test_an_error_in_a_group(error: BaseException, code: int, printed: str) -> None:
+    """An error that comes out of a nursery, in a group, ends the run as it does without one."""
+    result = run_raising(BaseExceptionGroup("", [error]))
+    assert (result.exit_code, result.output) == (code, printed)
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), ExceptionGroup("", [ValueError("a bug")])])
@@ -180,15 +179,14 @@ def test_within_another_program() -> None:
         cli.main(["--nonsense"], standalone_mode=False)
 
 
-@pytest.mark.parametrize("text", ["nan", "inf"])
 @pytest.mark.parametrize(
-    ("name", "flag"),
+    ("name", "flag", "text"),
     [
-        ("demo", "--seconds"),
-        ("demo", "--lifetime"),
-        ("watch", "--seconds"),
-        ("watch", "--every"),
-        ("serve", "--lifetime"),
+        ("demo", "--seconds", "nan"),
+        ("demo", "--lifetime", "inf"),
+        ("watch", "--seconds", "inf"),
+        ("watch", "--every", "nan"),
+        ("serve", "--lifetime", "inf"),
     ],
 )
 def test_a_time_is_a_number(name: str, flag: str, text: str) -> None:
@@ -208,67 +206,51 @@ def test_the_flags_of_a_command_come_before_those_of_the_configuration() -> None
 
 
 @pytest.mark.slow
-def test_an_interrupt_of_a_prompt() -> None:
-    """Ctrl-C in place of a secret is an interrupt, too, and the terminal echoes again."""
-    ended = run_on_terminal(
-        *("token", "--client-id", "id", "--client-secret-file", "-"),
-        when=lambda text: text.endswith("secret: "),
-        type_=INTERRUPT,
-    )
-    assert (ended.code, ended.echoes) == (130, True)
-    assert "Traceback" not in ended.text
-
-
-INTERRUPT = b"\x03"
-"""What the terminal makes of Ctrl-C."""
-HANGING = FaultPlan(token_then=Fault(delay=math.inf), revoke_then=Fault(delay=math.inf))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("token", 130), ("doctor", 130), ("watch", 4)])
-def test_an_interrupt_while_the_endpoint_hangs(served: Served, name: str, code: int) -> None:
-    """Ctrl-C ends each command at once and without a traceback, though the endpoint hangs."""
-    served.server.faults = HANGING
-    ended = run_on_terminal(
-        name,
-        environ=served.environ,
-        when=lambda text: len(served.server.requests) > 0,
-        type_=INTERRUPT,
-    )
-    assert "Traceback" not in ended.text
-    assert ended.code == code
-    assert ended.echoes
-
-
-@pytest.mark.slow
-def test_an_interrupt_of_a_revocation(served: Served, tmp_path: Path) -> None:
-    """Ctrl-C ends a revocation that hangs, too."""
-    served.server.faults = HANGING
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["token"], 130),
+        (["doctor"], 130),
+        (["watch"], 4),
+        (["revoke", "--token-file", "token"], 130),
+    ],
+)
+def test_an_interrupt_while_the_endpoint_hangs(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, args: list[str], code: int
+) -> None:
+    """Ctrl-C ends each command immediately and without a traceback, though the endpoint hangs."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text("some-token")
+    hangs = Fault(delay=math.inf)
+    served.server.faults = FaultPlan(token_then=hangs, revoke_then=hangs)
     ended = run_on_terminal(
-        *("revoke", "--token-file", str(tmp_path / "token")),
+        *args,
         environ=served.environ,
         when=lambda text: len(served.server.requests) > 0,
         type_=INTERRUPT,
     )
-    assert (ended.code, ended.text.split()) == (130, ["^C"])
+    assert "Traceback" not in ended.text
+    assert (ended.code, ended.echoes) == (code, True)
 
 
 @pytest.mark.slow
-def test_an_interrupt_of_the_demonstration() -> None:
-    """Ctrl-C ends the demonstration, and the terminal is as it was before."""
-    ended = run_on_terminal("demo", when=lambda text: "FRESH" in text, type_=INTERRUPT)
-    assert ended.code == 130
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [(["demo"], "FRESH"), (["token", "--client-id", "id", "--client-secret-file", "-"], "secret:")],
+)
+def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) -> None:
+    """Ctrl-C ends the demonstration and a prompt, and the terminal is as it was before."""
+    ended = run_on_terminal(*args, when=lambda text: words in text, type_=INTERRUPT)
     assert "Traceback" not in ended.text
-    assert ended.text.rfind("\x1b[?25h") > ended.text.rfind("\x1b[?25l") > -1
-    assert ended.echoes
+    assert (ended.code, ended.echoes) == (130, True)
+    assert ended.text.rfind("\x1b[?25h") >= ended.text.rfind("\x1b[?25l")
 
 
 # Outputs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["token", "token --json", "--help", "doctor", "demo", "watch"])
+@pytest.mark.parametrize("script", ["token", "--help", "doctor", "demo", "watch"])
 def test_a_reader_that_has_gone(served: Served, script: str) -> None:
     """Where nobody reads any more, the command ends without a traceback, and soon."""
     ended = run_shell(f"set -o pipefail; $command {script} | head -c0", served.environ)
@@ -291,14 +273,12 @@ def test_standard_output_that_is_closed(served: Served) -> None:
     [
         "revoke",
         "token --client-secret-file -",
-        "watch --client-secret-file -",
         "revoke --token-file /dev/null --client-secret-file -",
     ],
 )
 def test_standard_input_that_is_closed(script: str) -> None:
     """A closed standard input is one line on stderr, where something was to come by it."""
-    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
-    ended = run_shell(f"$command {script} <&-", environ)
+    ended = run_shell(f"$command {script} <&-", COMPLETE)
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
     assert "standard input" in line
@@ -316,8 +296,10 @@ def test_standard_output_that_is_full(served: Served) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-@pytest.mark.parametrize("command", [["doctor"], ["watch", "--seconds", "1"]])
+@pytest.mark.parametrize(
+    ("environ", "command"),
+    [({"NO_COLOR": "1"}, ["doctor"]), ({"TERM": "dumb"}, ["watch", "--seconds", "1"])],
+)
 def test_no_colours_where_none_are_wanted(
     served: Served, environ: dict[str, str], command: list[str]
 ) -> None:
@@ -338,46 +320,42 @@ def test_colours_on_a_terminal(served: Served) -> None:
 
 # Extras
 
-_WITHOUT = """
-import sys
-
-missing = sys.argv.pop(1)
-
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Finder())
-from trio_anon_session.__main__ import main
-main()
-"""
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("missing", "command"),
+    ("missing", "command", "extras"),
     [
-        ("click", ["token"]),
-        ("rich", ["demo", "--seconds", "1"]),
-        ("rich", ["watch", "--client-id", "id"]),
-        ("hypercorn", ["demo", "--seconds", "1"]),
-        ("hypercorn", ["serve", "--port", "0"]),
+        ("click", ["token"], "cli"),
+        ("rich", ["demo", "--seconds", "1"], "cli"),
+        ("rich", ["watch"], "cli"),
+        ("hypercorn", ["demo", "--seconds", "1"], "cli"),
+        ("hypercorn", ["serve", "--port", "0"], "cli"),
+        ("coredis", ["token", "--store", "redis://127.0.0.1:1"], "cli,redis"),
+        ("cryptography", ["token", "--store", "redis://127.0.0.1:1"], "cli,redis"),
     ],
 )
-def test_a_missing_extra_is_one_line(missing: str, command: list[str]) -> None:
-    """Without what the extra brings, the command says in one line how to get it."""
-    ended = run_python("-c", _WITHOUT, missing, *command, environ={"BOX_CLIENT_SECRET": SECRET})
+def test_a_missing_extra(missing: str, command: list[str], extras: str) -> None:
+    """Without what an extra installs, the command says in one line how to get it."""
+    key = base64.b64encode(bytes(range(32))).decode()
+    ended = run_without(missing, *command, environ={**COMPLETE, STORE_KEY: key})
     assert (ended.returncode, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()
-    assert missing in line
-    assert "pip install 'trio_anon_session[cli]'" in line
+    assert f"needs {missing}: pip install 'trio_anon_session[{extras}]'" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["coredis", "cryptography"])
+def test_sqlite_needs_no_extra(served: Served, tmp_path: Path, missing: str) -> None:
+    """A store in a file needs only the command's own extra."""
+    args = ("token", "--store", str(tmp_path / "tokens.db"))
+    ended = run_without(missing, *args, environ=served.environ)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.slow
 def test_another_missing_module_is_no_missing_extra() -> None:
     """A broken installation is not mistaken for a missing extra."""
-    ended = run_python("-c", _WITHOUT, "trio_anon_session._cli._demo", "--version")
+    ended = run_without("trio_anon_session._cli._demo", "--version")
     assert ended.returncode == 1
     assert "pip install" not in ended.stderr
     assert "No module named 'trio_anon_session._cli._demo'" in ended.stderr

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import attrs
 import httpx
 import trio
-from rich.console import Console
 
 from tests.helpers import FakeTokenManager
 from trio_anon_session import AnonymousSession, TokenInfo, TokenManager
@@ -23,6 +22,8 @@ from trio_anon_session._secrets import fingerprint
 from trio_anon_session.stores import MemoryStore, SharedTokenManager, StoredToken, StoreError
 from trio_anon_session.stores._records import mark_of, name_of, token_record
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, virtual_time
+
+from .running import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,7 +37,7 @@ SELF = f"{socket.gethostname()}/{os.getpid()}"
 
 @attrs.frozen
 class Other:
-    """Is what another process does meanwhile, and what it does it with."""
+    """The session of another process, with the store and the config that it has."""
 
     session: AnonymousSession
     store: Store
@@ -44,7 +45,7 @@ class Other:
 
 
 class Store(MemoryStore):
-    """Is down as long as it is told to be."""
+    """A store that a test can switch off."""
 
     is_down = False
 
@@ -61,13 +62,13 @@ def watch(
     *,
     head_start: float = 0.0,
 ) -> tuple[int, list[str]]:
-    """Watch beside what another does, and return the exit code and the lines.
+    """Watch while another process works, and return the exit code and the lines.
 
     Args:
         server: the token server of both.
-        seconds: how long it is watched.
-        other: what the other one does.
-        head_start: seconds after which watching begins.
+        seconds: how long the watcher runs.
+        other: what the other process does.
+        head_start: the seconds before the watcher starts.
     """
 
     @virtual_time
@@ -102,18 +103,18 @@ def news(lines: list[str]) -> list[str]:
 
 
 async def do_nothing(other: Other) -> None:
-    """Have no part in it."""
+    """Leave the store as it is."""
 
 
 async def keep_a_token(other: Other) -> None:
-    """Be a program with a session that is used."""
+    """Ask for the token again and again."""
     while True:
         await other.session.get_access_token()
         await trio.sleep(0.5)
 
 
 def test_alone() -> None:
-    """Where nobody else shares the token, it is the watcher's own."""
+    """Without another process, the watcher gets the token itself."""
     server = TokenServer(lifetime=3600.0)
     code, lines = watch(server, 15.0, do_nothing)
     (token,) = map(fingerprint, server.tokens)
@@ -131,36 +132,28 @@ def test_alone() -> None:
     ]
 
 
-def test_a_token_taken_over() -> None:
-    """A token that another process got is told as that, and is no grant."""
-    server = TokenServer(lifetime=3600.0)
-    code, lines = watch(server, 5.0, keep_a_token, head_start=100.0)
-    (token,) = map(fingerprint, server.tokens)
-    assert (code, server.grants) == (0, 1)
-    assert news(lines) == [f"+ token {token} taken over from {SELF}, good for 3470.0 s"]
-    assert "0 grants, 1 taken over, 0 failures" in lines[-1]
-
-
 def test_from_life_to_life() -> None:
-    """Each token is told once as new in the store, and once as taken over."""
+    """Each token of another process is shown as taken over, and is not counted as a grant."""
     server = TokenServer(lifetime=60.0)
-    _, lines = watch(server, 100.0, keep_a_token, head_start=5.0)
+    code, lines = watch(server, 100.0, keep_a_token, head_start=5.0)
     tokens = [fingerprint(token) for token in server.tokens]
     assert len(tokens) == server.grants == 4
-    told = news(lines)
+    shown = news(lines)
     for token in tokens:
-        came = [line for line in told if line.startswith(f"~ {SELF} got token {token}, ")]
-        had = [line for line in told if line.startswith(f"+ token {token} taken over from {SELF}")]
+        came = [line for line in shown if line.startswith(f"~ {SELF} got token {token}, ")]
+        had = [line for line in shown if line.startswith(f"+ token {token} taken over from {SELF}")]
         assert len(came) <= 1
         assert len(had) == 1
-        # What the session has already is no news.
-        assert not came or told.index(came[0]) < told.index(had[0])
-    assert len(told) > len(tokens)
-    assert "which lives for 60 s" in next(line for line in told if line.startswith("~"))
+        # A token that the session has already is no news.
+        assert not came or shown.index(came[0]) < shown.index(had[0])
+    assert len(shown) > len(tokens)
+    assert "which lives for 60 s" in next(line for line in shown if line.startswith("~"))
+    assert "0 grants, 4 taken over, 0 failures" in lines[-1]
+    assert code == 0
 
 
 def test_dropped_elsewhere() -> None:
-    """A token that another process reports dead is told as dropped, and a new one comes."""
+    """A token that another process invalidates is shown as dropped, and a new one follows."""
     server = TokenServer(lifetime=3600.0)
 
     async def report(other: Other) -> None:
@@ -179,7 +172,7 @@ def test_dropped_elsewhere() -> None:
 
 
 def test_gone_from_the_store() -> None:
-    """A token that comes and goes while the watcher has another one is told of, too."""
+    """A token that comes and goes while the watcher has another one is shown, too."""
     server = TokenServer(lifetime=3600.0)
     owner = "elsewhere/1/2345"
 
@@ -205,7 +198,7 @@ def test_gone_from_the_store() -> None:
 
 
 def test_a_token_that_ends_by_itself() -> None:
-    """A token whose life is over is not told as lost; its age, and a lease, run on meanwhile."""
+    """An expired token is not shown as lost; between two looks, ages and leases go on."""
 
     @virtual_time
     async def look() -> tuple[list[str], dict[str, str], dict[str, str]]:
@@ -235,22 +228,8 @@ def test_a_token_that_ends_by_itself() -> None:
     assert leased["lease"] == "elsewhere/1, for 3.6 s more"
 
 
-def test_a_lease() -> None:
-    """Who asks the endpoint is told, and how long the lease is good for."""
-    server = TokenServer(FaultPlan(token=[Fault(delay=12.0)]), lifetime=3600.0)
-
-    async def ask(other: Other) -> None:
-        await other.session.get_access_token()
-
-    _, lines = watch(server, 14.0, ask, head_start=0.1)
-    (token,) = map(fingerprint, server.tokens)
-    (told,) = news(lines)
-    assert told.startswith(f"+ token {token} taken over from {SELF}")
-    assert re.search(rf"; lease {SELF}, for [1-5]\.\d s more$", "\n".join(lines), re.MULTILINE)
-
-
 def test_a_pause() -> None:
-    """How long nobody asks after a failure, and why, is told."""
+    """The pause after a failure is shown with its length and its reason."""
     faults = FaultPlan(token=[Fault(), Fault.rate_limited("20")])
     server = TokenServer(faults, lifetime=3600.0)
 
@@ -270,7 +249,7 @@ def test_a_pause() -> None:
 
 
 def test_a_store_that_is_down_for_a_while() -> None:
-    """That a store fails is told once, and when it is well again; there is a token all the time."""
+    """A failing store is shown once, and once when it works again; there is always a token."""
     server = TokenServer(lifetime=60.0)
 
     async def break_down(other: Other) -> None:
@@ -290,7 +269,7 @@ def test_a_store_that_is_down_for_a_while() -> None:
 
 
 async def test_a_dropped_token_is_shown_no_longer(autojump_clock: MockClock) -> None:
-    """When it is said that it was dropped, it is not shown as there beside that."""
+    """A token that was shown as dropped is no longer shown as the shared token."""
     config, store = TokenServer().config(), Store()
     source = FakeTokenManager(config)
     async with (
@@ -332,16 +311,10 @@ async def test_the_panel(autojump_clock: MockClock) -> None:
     view = View(0.0, fleet=fleet)
     view.session = AnonymousSession(config, manager)
 
-    def drawn() -> str:
-        console = Console(width=100, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(view.panel(100))
-        return " ".join(capture.get().replace("│", " ").split())
-
     async with manager, trio.open_nursery() as nursery:
         nursery.start_soon(fleet.follow, view.say)
         await trio.sleep(1)
-        shown = drawn()
+        shown = drawn(view, 100)
         mark = fingerprint(token.access_token)
         assert "store here" in shown
         assert f"shared token {mark}, 4.0 s old, got by {SELF} lease free" in shown
@@ -350,13 +323,13 @@ async def test_the_panel(autojump_clock: MockClock) -> None:
             third.drop(token)
         nursery.start_soon(manager.get_tokens_client_credentials_grant)
         await trio.sleep(0.8)
-        shown = drawn()
+        shown = drawn(view, 100)
         assert re.search(
             rf"shared token none lease {SELF} \(this process\), for 4\.\d s more", shown
         )
         store.is_down = True
         await trio.sleep(1)
-        shown = drawn()
+        shown = drawn(view, 100)
         assert "shared token" not in shown
         assert "trouble the token store fails (nobody is there)" in shown
         nursery.cancel_scope.cancel()

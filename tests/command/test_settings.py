@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import string
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_anon_session import Config, ConfigError
+from trio_anon_session import Config
 from trio_anon_session._cli._settings import SETTINGS, resolve
 from trio_anon_session._config import ENVIRONMENT
 
-from .running import SECRET, assert_failed, invoke, write_box_json
+from .running import COMPLETE, SECRET, assert_failed, invoke, write_box_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,14 +137,15 @@ def test_a_flag_reaches_the_config(values: dict[str, Any]) -> None:
 
 
 def spellings(secret: str) -> set[str]:
-    """Return a secret as it might be shown."""
-    import base64
-    from urllib.parse import quote, quote_plus
-
-    pair = base64.b64encode(f"id:{secret}".encode()).decode()
-    return {secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), pair} | {
-        quote_plus(secret),
+    """Return the forms in which a secret could be shown."""
+    return {
+        secret,
+        repr(secret)[1:-1],
         json.dumps(secret)[1:-1],
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        base64.b64encode(f"id:{secret}".encode()).decode(),
     }
 
 
@@ -173,9 +176,8 @@ def test_show_config_never_shows_the_secret(secret: str, beside: str, command: s
 
 def test_show_config_shows_where_nothing_is_revoked() -> None:
     """A revocation endpoint that is not asked is not shown as one."""
-    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
     args = ["--token-url", "https://login.example/token", "--show-config"]
-    result = invoke("revoke", *args, environ=environ)
+    result = invoke("revoke", *args, environ=COMPLETE)
     assert result.exit_code == 0
     assert re.search(r"^revoke_url +- +missing: token_url is another", result.stdout, re.MULTILINE)
 
@@ -196,7 +198,7 @@ def test_show_config_shows_what_is_missing(command: str) -> None:
 def test_show_config_of_what_is_no_text(name: str) -> None:
     """Bytes that are no UTF-8 are refused by name, after all the rest has been shown."""
     text = b"hush-\xff-hush".decode(errors="surrogateescape")
-    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET, "BOX_SCOPE": text, name: text}
+    environ = {**COMPLETE, "BOX_SCOPE": text, name: text}
     result = invoke("token", "--show-config", environ=environ)
     assert result.exit_code == 2
     assert "client_secret" in result.stdout
@@ -206,18 +208,20 @@ def test_show_config_of_what_is_no_text(name: str) -> None:
         assert "hush" not in result.output
 
 
-def test_show_config_of_a_file_with_an_odd_name(tmp_path: Path) -> None:
-    """The name of a file may be no text either."""
-    path = tmp_path / b"b\xff.json".decode(errors="surrogateescape")
-    result = invoke("token", "--box-json", write_box_json(path), "--show-config")
+def test_show_config_of_a_settings_file(tmp_path: Path) -> None:
+    """The settings file of Box's developer console is named as the source, in any encoding."""
+    path = write_box_json(tmp_path / b"b\xff.json".decode(errors="surrogateescape"))
+    # RFC 8707 allows several resources.
+    args = ["--box-json", path, "--param", "resource=a", "--param", "resource=b"]
+    result = invoke("token", *args, "--show-config")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "b\ufffd.json" in result.stdout
+    assert re.search(r"^client_secret +\*\*\* +file .*b\ufffd\.json$", result.stdout, re.MULTILINE)
+    assert SECRET not in result.output
 
 
 def test_show_config_of_what_is_not_given() -> None:
     """Defaults are called that, those of the command too, and the endpoints by their root."""
-    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
-    shown = invoke("token", "--show-config", environ=environ).stdout.splitlines()
+    shown = invoke("token", "--show-config", environ=COMPLETE).stdout.splitlines()
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in shown}
     assert rows["max_retries"] == ["2", "default"]
     assert rows["stale_buffer"] == ["600", "default"]
@@ -243,30 +247,4 @@ def test_show_config_of_what_is_not_given() -> None:
 )
 def test_what_is_wrong_and_where_it_comes_from(args: list[str], words: tuple[str, ...]) -> None:
     """A wrong setting is named with where it comes from."""
-    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
-    assert_failed(invoke("token", *args, environ=environ), 2, *words)
-
-
-def test_a_resource_may_be_repeated() -> None:
-    """``--param resource=...`` may stand there twice, as RFC 8707 allows."""
-    environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
-    args = ["--param", "resource=a", "--param", "resource=b", "--param", "resource=c"]
-    assert invoke("token", *args, "--show-config", environ=environ).exit_code == 0
-
-
-def test_nothing_is_missing_with_a_settings_file(tmp_path: Path) -> None:
-    """The settings file of Box's developer console is named as the source."""
-    path = write_box_json(tmp_path / "box.json")
-    result = invoke("token", "--box-json", path, "--show-config")
-    assert result.exit_code == 0
-    assert re.search(
-        rf"^client_secret +\*\*\* +file {re.escape(str(path))}$", result.stdout, re.MULTILINE
-    )
-    assert SECRET not in result.output
-
-
-def test_an_unknown_setting_is_a_slip_of_ours() -> None:
-    """What is resolved makes a config, or a ConfigError that names the field."""
-    with pytest.raises(ConfigError, match="client_id: set BOX_CLIENT_ID") as raised:
-        resolve({}, {}, None, {}).config()
-    assert raised.value.field == "client_id"
+    assert_failed(invoke("token", *args, environ=COMPLETE), 2, *words)

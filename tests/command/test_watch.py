@@ -19,7 +19,17 @@ from trio_anon_session._cli._watch import run_watch
 from trio_anon_session._secrets import fingerprint
 from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, virtual_time
 
-from .running import LIMIT, SECRET, Served, assert_failed, invoke, run_on_terminal, running
+from .running import (
+    LIMIT,
+    SECRET,
+    Served,
+    assert_failed,
+    drawn,
+    invoke,
+    read_until,
+    run_on_terminal,
+    running,
+)
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -104,9 +114,7 @@ def test_no_token_at_the_end(fault: Fault, code: int) -> None:
 def test_revoke_on_exit(served: Served) -> None:
     """With ``--revoke-on-exit`` no token is left behind."""
     with running("watch", "--revoke-on-exit", environ=served.environ) as process:
-        assert process.stdout is not None
-        while "+ token" not in process.stdout.readline():
-            pass
+        read_until("+ token", process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=LIMIT)
     assert process.returncode == 0
@@ -118,9 +126,7 @@ def test_revoke_on_exit(served: Served) -> None:
 def test_a_signal_is_the_normal_end(served: Served, name: str) -> None:
     """A signal ends it with the summary, and with 0 where there is a token."""
     with running("watch", environ=served.environ) as process:
-        assert process.stdout is not None
-        while "+ token" not in process.stdout.readline():
-            pass
+        read_until("+ token", process)
         process.send_signal(getattr(signal, name))
         rest, errors = process.communicate(timeout=LIMIT)
     assert (process.returncode, errors) == (0, "")
@@ -147,12 +153,6 @@ async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
     view = View(0.0, shows_trouble=True)
     view.session = AnonymousSession(make_config())
 
-    def drawn() -> str:
-        console = Console(width=60, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(view.panel(60))
-        return " ".join(capture.get().replace("│", " ").split())
-
     def fail(said: str) -> None:
         view.observe(
             RefreshFailed(
@@ -168,16 +168,16 @@ async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
             )
         )
 
-    assert "last failure" not in drawn()
+    assert "last failure" not in drawn(view, 60)
     words = "the token endpoint could not be asked at all"
     fail(f"{words}. Check that it is there, and that there is a way to it.")
     # The following ones do not say again what to do.
     fail(words)
-    assert f"last failure {words}. Check that it is there, and that" in drawn()
+    assert f"last failure {words}. Check that it is there, and that" in drawn(view, 60)
     fail("something else")
-    assert "last failure something else" in drawn()
+    assert "last failure something else" in drawn(view, 60)
     view.observe(Granted("0123abcd", 4.0, 3.5, 0.25))
-    assert "last failure" not in drawn()
+    assert "last failure" not in drawn(view, 60)
 
 
 async def test_the_latest_stays_in_a_low_terminal(autojump_clock: MockClock) -> None:
@@ -186,16 +186,16 @@ async def test_the_latest_stays_in_a_low_terminal(autojump_clock: MockClock) -> 
     view.session = AnonymousSession(make_config())
     for number in range(10):
         view.say(f"event {number}")
-    drawn = {}
+    lines_of = {}
     for height in (14, 40, 5):
         console = Console(width=60, height=height, file=io.StringIO())
         with console.capture() as capture:
             console.print(view.panel_that_fits(console))
-        drawn[height] = capture.get().splitlines()
-    assert len(drawn[14]) == 14
-    assert "event 9 " in drawn[14][-2]
-    assert "event 0 " in "".join(drawn[40])
-    assert "event" not in "".join(drawn[5])
+        lines_of[height] = capture.get().splitlines()
+    assert len(lines_of[14]) == 14
+    assert "event 9 " in lines_of[14][-2]
+    assert "event 0 " in "".join(lines_of[40])
+    assert "event" not in "".join(lines_of[5])
 
 
 def test_a_configuration_that_is_wrong() -> None:
