@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 from trio_anon_session._cli import cli
+from trio_anon_session._cli._flags import Source
 from trio_anon_session.testing import Client, TokenServer
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def invoke(
         color=color,
         prog_name="trio-anon-session",
     )
+
+
+def source(**flags: Any) -> Source:
+    """Return the settings of a command line that has only these flags."""
+    return Source(flags, (), None, None, {})
 
 
 def assert_failed(result: Result, code: int, *words: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.ports import closed_port
 from trio_anon_session.testing import Fault, FaultPlan
 
-from .running import SECRET, Served, invoke, run_on_terminal
+from .running import COMPLETE, SECRET, Served, invoke, run_on_terminal
 
 STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
 STEPS_WITH_URL = ["configuration", "origin", *STEPS[1:6], "resource", "revocation", "dead token"]
@@ -83,6 +83,7 @@ def test_nothing_is_configured() -> None:
     assert verdicts(result.stdout) == {**dict.fromkeys(STEPS, "skipped"), "configuration": "failed"}
     assert "BOX_CLIENT_ID" in result.stdout
     assert "BOX_CLIENT_SECRET" in result.stdout
+    assert "--show-config" in result.stdout
     assert result.stdout.endswith("1 failed\n")
 
 
@@ -90,8 +91,7 @@ def test_nothing_is_configured() -> None:
 def test_nobody_listens() -> None:
     """Where there is no connection, no grant is tried."""
     with closed_port() as port:
-        environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
-        environ["BOX_API_ROOT_URL"] = f"http://127.0.0.1:{port}"
+        environ = {**COMPLETE, "BOX_API_ROOT_URL": f"http://127.0.0.1:{port}"}
         result = invoke("doctor", environ=environ)
     assert result.exit_code == 4
     found = verdicts(result.stdout)

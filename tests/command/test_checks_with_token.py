@@ -1,0 +1,335 @@
+"""``doctor``'s checks with a token, each by itself, and all checks in their order."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+
+from trio_anon_session import TokenManager
+from trio_anon_session._cli._checks import (
+    Check,
+    check_dead_token,
+    check_grant,
+    check_resource,
+    check_revocation,
+    examine,
+    exit_code_of_all,
+)
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer
+
+from .running import SECRET, Served, source
+from .test_checks import Names
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_anon_session import Config
+
+RESOURCE = "http://localhost/2.0/files/1"
+
+
+def in_process(server: TokenServer) -> tuple[httpx.AsyncClient, TokenManager, Config]:
+    """Return a client and a token manager for a server in process, and their config."""
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(server))
+    config = server.config(request_timeout=10.0)
+    return client, TokenManager(config, http_client=client), config
+
+
+# Grant, revocation
+
+
+async def test_a_grant(autojump_clock: MockClock) -> None:
+    """A token is told by its fingerprint and how long it took."""
+    server = TokenServer(FaultPlan(token_then=Fault(delay=2.0, fields={"scope": '"a b"'})))
+    _, manager, _ = in_process(server)
+    check, token = await check_grant(manager)
+    assert token is not None
+    assert check.verdict == "ok"
+    assert re.search(r" after 2\.0\d s, scope 'a b'$", check.found)
+    assert token.access_token not in check.found
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "found", "advice"),
+    [
+        (Fault.refusal("invalid_client", "no"), 3, "rejected the client", "client_secret"),
+        (Fault.refusal("unauthorized_client", "no"), 3, "rejected", "grant"),
+        (Fault.refusal("invalid_scope", "no"), 4, "refused the grant", "scope"),
+        (Fault.rate_limited("7"), 4, "status 429", "Wait"),
+        (Fault(status=404, body=b""), 4, "status 404", "no token endpoint is there"),
+        (Fault(body=b"<html>"), 4, "no token answer", "web page"),
+        (Fault(delay=60.0), 4, "did not answer within 10 s", "request_timeout"),
+    ],
+)
+async def test_a_grant_that_fails(
+    autojump_clock: MockClock,
+    fault: Fault,
+    code: int,
+    found: str,
+    advice: str,
+) -> None:
+    """What the endpoint answered is told, and once what to do about it."""
+    _, manager, _ = in_process(TokenServer(FaultPlan(token_then=fault)))
+    check, token = await check_grant(manager)
+    assert (token, check.verdict, check.exit_code) == (None, "failed", code)
+    assert found in check.found
+    assert check.advice is not None
+    assert advice in check.advice
+    assert check.advice not in check.found
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "words"),
+    [
+        (Fault(), "ok", "was revoked"),
+        (Fault(status=404, body=b""), "warning", "no revocation endpoint"),
+        (Fault.server_error(503), "failed", "status 503"),
+    ],
+)
+async def test_a_revocation(
+    autojump_clock: MockClock, fault: Fault, verdict: str, words: str
+) -> None:
+    """A server may have no revocation endpoint: that is a warning, other faults are failures."""
+    server = TokenServer(FaultPlan(revoke_then=fault))
+    _, manager, config = in_process(server)
+    token = (await manager.get_tokens_client_credentials_grant()).access_token
+    check = await check_revocation(manager, config, token)
+    assert check.verdict == verdict
+    assert words in check.found
+    assert token not in check.found
+
+
+async def test_a_revocation_that_nobody_is_named_for(autojump_clock: MockClock) -> None:
+    """The secret of one server goes to no other: without a revoke_url, nothing is revoked."""
+    server = TokenServer()
+    _, manager, _ = in_process(server)
+    elsewhere = server.config(token_url="https://login.example/token")
+    check = await check_revocation(manager, elsewhere, "token")
+    assert check.verdict == "warning"
+    assert not server.requests
+    assert check.advice is not None
+    assert "--revoke-url" in check.advice
+
+
+# Resource, dead token
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "advice"),
+    [
+        (Fault(), "ok", None),
+        (
+            Fault(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}),
+            "failed",
+            "audience",
+        ),
+        (
+            Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="invalid_token"'}),
+            "failed",
+            "permissions",
+        ),
+        (Fault(status=403), "failed", "permissions"),
+        (Fault(status=404), "warning", "Nothing is there"),
+        (Fault.redirect("https://elsewhere.example"), "warning", "redirects"),
+        (Fault(status=500), "failed", "later"),
+        (Fault(status=400), "failed", "--url"),
+        (Fault(delay=60.0), "failed", "--url"),
+        (Fault(cut="before_headers"), "failed", "--url"),
+    ],
+)
+async def test_a_resource(
+    autojump_clock: MockClock, fault: Fault, verdict: str, advice: str | None
+) -> None:
+    """What an answer means is told for each status."""
+    server = TokenServer(FaultPlan(resource_then=fault))
+    client, manager, _ = in_process(server)
+    token = (await manager.get_tokens_client_credentials_grant()).access_token
+    check = await check_resource(client, f"{RESOURCE}?key=private", token, 10.0)
+    assert check.verdict == verdict, check
+    assert advice in (check.advice or "") if advice is not None else check.advice is None
+    assert RESOURCE in check.found
+    assert "private" not in check.found
+
+
+@pytest.mark.parametrize(
+    "url", ["http://api.example/x", "ftp://localhost", "http://[", "https://xn--0.example/x"]
+)
+async def test_a_token_goes_to_no_url_in_clear(autojump_clock: MockClock, url: str) -> None:
+    """The check sends a token only over https, or to this machine."""
+    server = TokenServer()
+    client, _, _ = in_process(server)
+    check = await check_resource(client, url, "token", 10.0)
+    assert (check.verdict, len(server.presented)) == ("failed", 0)
+
+
+@pytest.mark.parametrize("error", [UnicodeError("label too long"), httpx.ConnectError("no")])
+async def test_whatever_fails_is_said(error: Exception) -> None:
+    """Any error of a request fails only this check, so that the revocation still runs."""
+
+    async def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        check = await check_resource(client, "https://api.example/x", "token", 10.0)
+    assert check.verdict == "failed"
+    assert check.found == f"GET https://api.example/x failed: {type(error).__name__}"
+
+
+async def test_a_dead_token(autojump_clock: MockClock) -> None:
+    """A revoked token should be refused; where it is not, that is a warning."""
+    server = TokenServer()
+    client, manager, config = in_process(server)
+    token = (await manager.get_tokens_client_credentials_grant()).access_token
+    assert (await check_dead_token(client, RESOURCE, token, 10.0)).verdict == "warning"
+    await check_revocation(manager, config, token)
+    assert (await check_dead_token(client, RESOURCE, token, 10.0)).verdict == "ok"
+    server.faults = FaultPlan(resource_then=Fault(cut="before_headers"))
+    assert (await check_dead_token(client, RESOURCE, token, 10.0)).verdict == "failed"
+
+
+async def test_no_cookie_stands_in_for_the_token() -> None:
+    """A cookie of an answer does not go along with the next call."""
+    seen: list[httpx.Headers] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return httpx.Response(200, headers={"Set-Cookie": "session=1; Path=/"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        await check_resource(client, "https://api.example/x", "token", 10.0)
+        await check_dead_token(client, "https://api.example/x", "token", 10.0)
+    assert [headers["Authorization"] for headers in seen] == ["Bearer token"] * 2
+    assert not any("Cookie" in headers for headers in seen)
+
+
+# All of them
+
+
+async def examine_all(served: Served, url: str | None = None, **flags: Any) -> list[Check]:
+    """Run all checks with a server on loopback, and return what they found."""
+    said: list[Check] = []
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url} | flags
+    await examine(source(**flags), url, said.append)
+    return said
+
+
+def verdicts(said: list[Check]) -> dict[str, str]:
+    """Return the verdicts by the names of the checks."""
+    assert len({check.name for check in said}) == len(said)
+    return {check.name: check.verdict for check in said}
+
+
+@pytest.mark.slow
+async def test_the_origin_comes_before_the_token(served: Served) -> None:
+    """The check of the origin comes before any token; its warning does not stop the call."""
+    # The two settings of one server are two origins.
+    flags = {"api_root_url": "https://api.example", "token_url": f"{served.url}/oauth2/token"}
+    said = await examine_all(served, f"{served.url}/2.0/files/1", **flags)
+    found = verdicts(said)
+    assert (found["origin"], found["grant"], found["resource"]) == ("warning", "ok", "ok")
+    assert list(found).index("origin") < list(found).index("name") < list(found).index("grant")
+
+
+@pytest.mark.slow
+async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
+    """All the rest is checked without the URL, and the exit code is that of a wrong setting."""
+    said = await examine_all(served, "http://api.example/a")
+    found = verdicts(said)
+    assert (found["origin"], found["grant"], found["revocation"]) == ("failed", "ok", "ok")
+    assert (found["resource"], found["dead token"]) == ("skipped", "skipped")
+    assert exit_code_of_all(said) == 2
+    assert not served.server.presented
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [Fault(status=404), Fault.redirect("https://elsewhere.example")])
+async def test_an_answer_that_is_not_about_the_token(fault: Fault, served: Served) -> None:
+    """If an answer may not be about the token, a revoked token is not tried."""
+    served.server.faults = FaultPlan(resource_then=fault)
+    found = verdicts(await examine_all(served, f"{served.url}/2.0/files/1"))
+    assert (found["resource"], found["dead token"]) == ("warning", "skipped")
+
+
+@pytest.mark.slow
+async def test_a_server_that_echoes_the_token(served: Served) -> None:
+    """A token that the server also sends as the scope is not shown."""
+    token = "token-0123456789"
+    fields = {"access_token": f'"{token}"', "scope": f'"{token}"'}
+    served.server.faults = FaultPlan(token_then=Fault(fields=fields))
+    said = await examine_all(served)
+    (grant,) = [check for check in said if check.name == "grant"]
+    assert grant.found.endswith("scope ***")
+    assert token not in str(said)
+
+
+async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
+    """After a name that leads nowhere, all other checks are skipped."""
+    trio.socket.set_custom_hostname_resolver(Names(socket.gaierror(-2, "Name not known")))
+    said: list[Check] = []
+    await examine(source(client_id="id", client_secret=SECRET), "https://x.example", said.append)
+    assert verdicts(said) == {
+        "configuration": "ok",
+        "origin": "warning",
+        "name": "failed",
+        **dict.fromkeys(["connection", "grant", "lifetime", "clock", "resource"], "skipped"),
+        **dict.fromkeys(["revocation", "dead token"], "skipped"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "kind", "advice"),
+    [
+        ("https_proxy", "http://user:{}@proxy:port", "InvalidURL", "proxy variables"),
+        ("https_proxy", "socks4://user:{}@proxy", "ValueError", "proxy variables"),
+        ("SSL_CERT_FILE", "/no/such/{}", "FileNotFoundError", "SSL_CERT_FILE"),
+    ],
+)
+async def test_there_is_no_client(
+    variable: str, value: str, kind: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no client can be made, the check says so, and which variables to look at."""
+    monkeypatch.setenv(variable, value.format("hush-hush"))
+    said: list[Check] = []
+    await examine(source(client_id="id", client_secret=SECRET), None, said.append)
+    _, check, *others = said
+    assert (check.name, check.verdict, check.exit_code) == ("connection", "failed", 4)
+    assert check.found == f"no HTTP client can be made: {kind}"
+    assert advice in (check.advice or "")
+    assert "hush-hush" not in str(said)
+    assert {check.verdict for check in others} == {"skipped"}
+    assert len(others) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "end", "fault", "revocations"),
+    [
+        ("grant", KeyboardInterrupt, None, 1),
+        ("resource", BrokenPipeError, None, 1),
+        # A revocation that is refused delays nothing.
+        ("grant", KeyboardInterrupt, Fault.server_error(503), 0),
+    ],
+)
+def test_an_early_end_leaves_no_token(
+    name: str,
+    end: type[BaseException],
+    fault: Fault | None,
+    revocations: int,
+    served: Served,
+) -> None:
+    """Ctrl-C, or a reader that has gone, ends the checks after one try to revoke the token."""
+    served.server.faults = FaultPlan(revoke_then=fault or Fault())
+
+    def say(check: Check) -> None:
+        if check.name == name:
+            raise end
+
+    flags = {"client_id": "id", "client_secret": SECRET, "api_root_url": served.url}
+    with pytest.raises(end):
+        trio.run(examine, source(**flags), f"{served.url}/2.0/files/1", say)
+    assert (served.server.grants, served.server.revocations) == (1, revocations)
