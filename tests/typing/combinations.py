@@ -40,11 +40,9 @@ from trio_anon_session.testing import strategies
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
-        AsyncIterator,
         Awaitable,
         Callable,
         Collection,
-        Iterator,
         Sequence,
     )
 
@@ -77,31 +75,9 @@ async def asynchronous(attempt: int, error: tas.TokenRequestError) -> float | No
     return 1.0
 
 
-def settings() -> Iterator[tas.Config]:
+def settings() -> list[tas.Config]:
     config = tas.Config(client_id="id", client_secret="secret")
-    yield tas.Config.from_env()
-    yield tas.Config.from_env(os.environ)
-    yield tas.Config.from_env({"BOX_CLIENT_ID": "id"})
-    yield tas.Config.from_box_json("settings.json")
-    yield tas.Config.from_box_json(Path("settings.json"))
-    yield config.replace(stale_buffer=60, retry_strategy=by_hand)
-    yield tas.Config(
-        client_id="id",
-        client_secret="secret",
-        token_url="https://id.example/token",
-        revoke_url="https://id.example/revoke",
-        auth_method="client_secret_basic",
-        scope="files.read",
-        box_subject_type="enterprise",
-        box_subject_id="1",
-        extra_params={
-            "audience": "https://api.example.com",
-            "resource": ["https://a", "https://b"],
-        },
-        refresh="on_request",
-        idle_timeout=60,
-    )
-    retry_strategies: list[Callable[[int, tas.TokenRequestError], float | None]] = [
+    retry: list[Callable[[int, tas.TokenRequestError], float | None]] = [
         by_hand,
         constant,
         functools.partial(scaled, 2.0),
@@ -110,21 +86,30 @@ def settings() -> Iterator[tas.Config]:
         lambda attempt, error: error.retry_after,
         lambda attempt, error: None,
     ]
-    for strategy in retry_strategies:
-        yield tas.Config(client_id="id", client_secret="secret", retry_strategy=strategy)
-    yield tas.Config(client_id="id", client_secret="secret", retry_strategy=Backoff())
-    yield tas.Config(client_id="id", client_secret="secret", retry_strategy=Backoff().pause)
-    yield tas.Config(
-        client_id="id", client_secret="secret", retry_strategy=functools.partial(scaled, 2.0)
-    )
-    yield tas.Config(
-        client_id="id", client_secret="secret", retry_strategy=lambda attempt, error: 1.0
-    )
-    tas.Config(
-        client_id="id",
-        client_secret="secret",
-        retry_strategy=asynchronous,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    )
+    tas.Config(client_id="i", client_secret="s", retry_strategy=asynchronous)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return [
+        tas.Config.from_env(),
+        tas.Config.from_env(os.environ),
+        tas.Config.from_env({"BOX_CLIENT_ID": "id"}),
+        tas.Config.from_box_json("settings.json"),
+        tas.Config.from_box_json(Path("settings.json")),
+        config.replace(stale_buffer=60, retry_strategy=by_hand),
+        tas.Config(
+            client_id="id",
+            client_secret="secret",
+            token_url="https://id.example/token",
+            revoke_url="https://id.example/revoke",
+            auth_method="client_secret_basic",
+            scope="files.read",
+            box_subject_type="enterprise",
+            box_subject_id="1",
+            extra_params={"audience": "https://a", "resource": ["https://a", "https://b"]},
+            refresh="on_request",
+            retry_strategy=lambda attempt, error: 1.0,
+            idle_timeout=60,
+        ),
+        *(tas.Config(client_id="id", client_secret="s", retry_strategy=each) for each in retry),
+    ]
 
 
 # Token managers and stores
@@ -217,15 +202,9 @@ def token_managers(config: tas.Config, client: httpx.AsyncClient) -> Sequence[ta
     return [
         OwnManager(),
         *sources,
-        *(SharedTokenManager(source, memory) for source in sources),
-        SharedTokenManager(tas.TokenManager(config), memory),
+        *(SharedTokenManager(source, store) for source in sources for store in stores(Path("a"))),
         SharedTokenManager(tas.TokenManager(config), SQLiteStore("tokens.db")),
-        SharedTokenManager(tas.TokenManager(config), RedisStore("redis://localhost")),
-        SharedTokenManager(tas.TokenManager(config), OwnStore()),
         SharedTokenManager(DerivedManager(config), RedisStore("redis://localhost")),
-        SharedTokenManager(ConfiguredManager(config), MemoryStore()),
-        SharedTokenManager(ConfiguredManager(config), SQLiteStore(Path("tokens.db"))),
-        SharedTokenManager(ConfiguredManager(config), RedisStore("redis://localhost")),
         SharedTokenManager(ConfiguredManager(config), OwnStore()),
         SharedTokenManager(OwnManager(), memory),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         SharedTokenManager(tas.TokenManager(config), MemoryStore),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -236,15 +215,9 @@ def sessions(config: tas.Config, client: httpx.AsyncClient) -> list[tas.Anonymou
     return [
         tas.AnonymousSession(config),
         tas.AnonymousSession(config, None),
-        tas.AnonymousSession(config, tas.TokenManager(config)),
-        tas.AnonymousSession(config, DerivedManager(config)),
         tas.AnonymousSession(config, OwnManager()),
-        tas.AnonymousSession(config, ConfiguredManager(config)),
-        tas.AnonymousSession(config, token_manager=OwnManager()),
+        tas.AnonymousSession(config, token_manager=DerivedManager(config)),
         tas.AnonymousSession(config, SharedTokenManager(tas.TokenManager(config), MemoryStore())),
-        tas.AnonymousSession(
-            config, SharedTokenManager(ConfiguredManager(config), RedisStore("redis://localhost"))
-        ),
         *(tas.AnonymousSession(config, manager) for manager in token_managers(config, client)),
     ]
 
@@ -295,7 +268,7 @@ class Listener:
     def note(self, event: object) -> None: ...
 
 
-def observers(config: tas.Config) -> Iterator[tas.AnonymousSession]:
+def observers(config: tas.Config) -> list[tas.AnonymousSession]:
     events: list[tas.Event] = []
     send, _ = trio.open_memory_channel[tas.Event](100)
     meters, tracers = MeterProvider(), TracerProvider()
@@ -310,18 +283,18 @@ def observers(config: tas.Config) -> Iterator[tas.AnonymousSession]:
         Listener().note,
         lambda event: None,
         OpenTelemetryObserver(),
-        OpenTelemetryObserver(meters),
         OpenTelemetryObserver(tracer_provider=tracers, attributes={"part": "uploads"}),
         telemetry,
     ]
-    yield tas.AnonymousSession(config, observers=each)
-    yield tas.AnonymousSession(config, observers=tuple(each))
-    yield tas.AnonymousSession(config, observers=(one for one in each))
-    yield tas.AnonymousSession(config, observers={observe, telemetry})
-    yield tas.AnonymousSession(config, observers=[telemetry, observe, events.append])
-    yield tas.AnonymousSession(config, OwnManager(), observers=[lambda event: print(event)])
-    for session in (tas.AnonymousSession(config), tas.AnonymousSession(config, OwnManager())):
-        telemetry.watch(session)
+    session = tas.AnonymousSession(config, OwnManager(), observers=[lambda event: print(event)])
+    telemetry.watch(session)
+    return [
+        session,
+        tas.AnonymousSession(config, observers=tuple(each)),
+        tas.AnonymousSession(config, observers=(one for one in each)),
+        tas.AnonymousSession(config, observers={observe, telemetry}),
+        tas.AnonymousSession(config, observers=[telemetry, observe, events.append]),
+    ]
 
 
 # States
@@ -338,7 +311,6 @@ def is_new(new: tas.TokenState, old: tas.TokenState) -> bool:
 async def states(session: tas.AnonymousSession) -> None:
     view = session.states
     assert_type(view.value, tas.TokenState)
-    assert_type(await view.wait_value(tas.TokenState.EXPIRED), tas.TokenState)
     assert_type(await view.wait_value(is_usable), tas.TokenState)
     assert_type(await view.wait_value(lambda state: state is tas.TokenState.EMPTY), tas.TokenState)
     await view.wait_value(is_new)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -347,14 +319,9 @@ async def states(session: tas.AnonymousSession) -> None:
         assert_type(old, tas.TokenState)
     async for _ in view.transitions(tas.TokenState.STALE):
         break
-    async for _ in view.transitions(is_new):
-        break
     async for _ in view.transitions(lambda new, old: new is old):
         break
-    steps: AsyncIterator[tuple[tas.TokenState, tas.TokenState]] = view.transitions()
-    assert_type(await anext(steps), tuple[tas.TokenState, tas.TokenState])
-    with trio.move_on_after(1.0):
-        await anext(view.transitions(is_new))
+    assert_type(await anext(view.transitions(is_new)), tuple[tas.TokenState, tas.TokenState])
 
 
 # Getters in tasks and threads
@@ -382,18 +349,12 @@ async def use_httpx(session: tas.AnonymousSession) -> None:
     auths: list[httpx.Auth] = [
         session.auth(),
         session.auth(["https://api.box.com"]),
-        session.auth(origins=("https://api.box.com",)),
         session.auth(origins={"https://api.box.com"}),
         session.auth(origins=(origin for origin in ["https://api.box.com"])),
         tas.SessionAuth(session),
-        tas.SessionAuth(session, origins=["https://api.box.com"]),
     ]
-    for auth in auths:
-        async with httpx.AsyncClient(auth=auth, base_url=session.config.api_root_url) as client:
-            assert_type(await client.get("/2.0/files/1"), httpx.Response)
-    async with httpx.AsyncClient() as client:
-        request = client.build_request("GET", "https://api.box.com/2.0/files/1")
-        await client.send(request, auth=session.auth())
+    async with httpx.AsyncClient(auth=auths[0], base_url=session.config.api_root_url) as client:
+        assert_type(await client.get("/2.0/files/1"), httpx.Response)
         await client.get("/2.0/files/1", auth=tas.SessionAuth(session))
         async with client.stream("GET", "/2.0/files/1", auth=session.auth()) as response:
             response.extensions.get("trio_anon_session.not_replayed")
@@ -403,15 +364,8 @@ async def use_httpx(session: tas.AnonymousSession) -> None:
 
 
 async def use_httpx2(session: tas.AnonymousSession) -> None:
-    auths: list[httpx2.Auth] = [
-        tas_httpx2.SessionAuth(session),
-        tas_httpx2.SessionAuth(session, origins=["https://api.box.com"]),
-        tas_httpx2.SessionAuth(session, origins={"https://api.box.com"}),
-    ]
-    for auth in auths:
-        async with httpx2.AsyncClient(auth=auth, base_url=session.config.api_root_url) as client:
-            assert_type(await client.get("/2.0/files/1"), httpx2.Response)
-    async with httpx2.AsyncClient() as client:
+    auth = tas_httpx2.SessionAuth(session, origins={"https://api.box.com"})
+    async with httpx2.AsyncClient(auth=auth, base_url=session.config.api_root_url) as client:
         request = client.build_request("GET", "https://api.box.com/2.0/files/1")
         await client.send(request, auth=tas_httpx2.SessionAuth(session))
         async with client.stream("GET", "/1", auth=tas_httpx2.SessionAuth(session)):
@@ -437,9 +391,7 @@ def servers() -> list[testing.TokenServer]:
         ),
     )
     return [
-        testing.TokenServer(),
-        testing.TokenServer(plan, lifetime=3600),
-        testing.TokenServer(faults=plan, clients=[testing.Client("app", "secret")]),
+        testing.TokenServer(faults=plan, lifetime=3600, clients=[testing.Client("app", "secret")]),
         testing.TokenServer(
             clients=(testing.Client(subject_ids=frozenset({"1"}), scopes=frozenset({"read"})),),
             auth_methods={"client_secret_basic"},
@@ -455,16 +407,9 @@ def servers() -> list[testing.TokenServer]:
 
 async def kit(server: testing.TokenServer) -> None:
     events: list[tas.Event] = []
-    store = MemoryStore()
-    async with testing.open_test_session() as session:
-        assert_type(session, tas.AnonymousSession)
     async with testing.open_test_session(
         server, observers=[events.append], stale_buffer=1.0, retry_strategy=by_hand
     ) as session:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(server), auth=session.auth()
-        ) as client:
-            await client.get("http://localhost/2.0/files/1")
         async with httpx2.AsyncClient(
             transport=httpx2.ASGITransport(server), auth=tas_httpx2.SessionAuth(session)
         ) as client2:
@@ -472,7 +417,7 @@ async def kit(server: testing.TokenServer) -> None:
     config = server.config(stale_buffer=60.0)
     async with (
         httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client,
-        SharedTokenManager(tas.TokenManager(config, http_client=client), store) as manager,
+        SharedTokenManager(tas.TokenManager(config, http_client=client), MemoryStore()) as manager,
         tas.AnonymousSession(config, manager) as session,
     ):
         server.revoke(await session.get_access_token())
@@ -512,8 +457,6 @@ class Service:
     async def __call__(self, s: tas.AnonymousSession, c: httpx.AsyncClient) -> str:
         return await s.get_access_token()
 
-    async def run(self, session: tas.AnonymousSession, client: httpx.AsyncClient) -> None: ...
-
 
 @given(timeline=strategies.timelines(actions=False, faults=False, lifetime=60.0))
 def test_timeline(timeline: strategies.Timeline) -> None:
@@ -524,7 +467,6 @@ def test_timeline(timeline: strategies.Timeline) -> None:
     strategies.run_timeline(timeline, program)
     strategies.run_timeline(timeline, functools.partial(counted, 1))
     strategies.run_timeline(timeline, Service())
-    strategies.run_timeline(timeline, Service().run)
     strategies.run_timeline(timeline, lambda session, client: program(session, client))
     strategies.run_timeline(
         strategies.Timeline(
