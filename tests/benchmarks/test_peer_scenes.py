@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.nightly
 
-NAMES = ("hit_sync", "hit_async", "herd", "down", "cancelled", "hour")
+NAMES = ("hit_sync", "hit_async", "herd", "down", "cancelled", "hour", "request")
 LEAST = Effort(turns=1, calls=50, crowd=1_000)
 
 
@@ -43,26 +43,24 @@ def test_a_herd_causes_one_grant() -> None:
     assert grants == 1
 
 
-def test_a_herd_is_told_by_one_paced_round() -> None:
-    """1 + max_retries requests, with pauses, and then everybody is told."""
-    requests, seconds = virtual_time.run(down.call_at_once, OURS, 100)
-    assert requests == 6
-    # Half to one and a half of 2 + 4 + 8 + 16 + 32 s, and six answers.
-    assert 31.3 <= seconds <= 93.3
-
-
-def test_a_herd_is_told_by_one_request_without_retries() -> None:
-    """With max_retries=0, at the time of its answer."""
-    requests, seconds = virtual_time.run(down.call_at_once, down.OURS_AT_ONCE, 100)
-    assert requests == 1
-    assert seconds == pytest.approx(down.TAKES)
-
-
-def test_others_are_told_one_after_another() -> None:
-    """A lock around the grant lets each of them ask for itself."""
-    requests, seconds = virtual_time.run(down.call_at_once, WITH_LOCK, 100)
-    assert requests == 100
-    assert seconds == pytest.approx(100 * down.TAKES)
+@pytest.mark.parametrize(
+    ("cache", "sent", "shortest", "longest"),
+    [
+        # Half to one and a half of 2 + 4 + 8 + 16 + 32 s, and six answers.
+        (OURS, 6, 31.3, 93.3),
+        (down.OURS_AT_ONCE, 1, down.TAKES, down.TAKES),
+        # A lock around the grant lets each caller send a request.
+        (WITH_LOCK, 100, 100 * down.TAKES, 100 * down.TAKES),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_how_long_a_herd_waits_for_an_error(
+    cache: AsyncCache, sent: int, shortest: float, longest: float
+) -> None:
+    """The callers of a session all get the error of one round of attempts."""
+    requests, seconds = virtual_time.run(down.call_at_once, cache, 100)
+    assert requests == sent
+    assert shortest - 1e-6 <= seconds <= longest + 1e-6
 
 
 def test_another_error_is_not_taken_for_the_endpoints() -> None:
@@ -99,7 +97,7 @@ def test_a_shortened_hour_has_no_limit() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_peer_that_is_missing_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base's row says so, and the run goes on."""
-    for kind in ("ON_TRIO", "SYNC", "AWAITS_NOTHING", "ON_ASYNCIO"):
+    for kind in ("ON_TRIO", "SYNC", "AWAITS_NOTHING", "ON_ASYNCIO", "REQUESTS"):
         monkeypatch.setattr(peers, kind, Kind(kind, ("no_such_peer",)))
     first, *_ = scenes.load(name).run(LEAST)
     (base,) = (row for row in first.rows if row.subject == first.base)

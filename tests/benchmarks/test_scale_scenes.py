@@ -15,19 +15,11 @@ from benchmarks.scenes import failure, release, sessions, under_load
 from benchmarks.sources import Grants
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-
-    from benchmarks.measure import Comparison, Row
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 pytestmark = pytest.mark.nightly
 
 FEW = Effort(turns=1, calls=1, crowd=1_000)
-
-
-def ours(comparisons: Sequence[Comparison], figure: str) -> Row:
-    """Return the library's row in a figure."""
-    rows = next(each.rows for each in comparisons if each.figure == figure)
-    return next(row for row in rows if row.is_ours)
 
 
 @pytest.mark.parametrize("measure", [crowds.total, crowds.stall, crowds.weight])
@@ -55,55 +47,12 @@ async def test_crowds(measure: release.Measure, gates: crowds.Gates) -> None:
     assert passed == 30
 
 
-async def test_one_grant_for_a_crowd() -> None:
-    """All of a crowd share one grant."""
-    grants = Grants()
+async def test_one_request_for_a_crowd() -> None:
+    """All of a crowd share one grant, or one rejection."""
+    grants, rejections = Grants(), failure.Rejections()
     await crowds.total(partial(release.session, grants), 100)
-    assert grants.sent == 1
-
-
-def test_release() -> None:
-    """Each size that is not left out has three figures, with the memory's limit."""
-    comparisons = release.run(FEW)
-    assert [(each.figure, each.size) for each in comparisons] == [
-        ("the release", 1_000),
-        ("the longest stall of another task", 1_000),
-        ("the memory of each", 1_000),
-    ]
-    for each in comparisons:
-        assert [row.subject for row in each.rows] == list(release.GATES)
-    row = ours(comparisons, "the memory of each")
-    assert row.limit == Limit(3_900, "amount")
-    assert not row.is_over
-
-
-async def test_shares() -> None:
-    """A share among many stands beside that among few, and the library's has a limit."""
-    comparisons = await release._totals(30, 1, few=10)
-    assert [each.figure for each in comparisons] == [
-        "the release",
-        "one's share of the release, get_access_token",
-        "one's share of the release, trio.Event",
-    ]
-    assert [row.subject for row in comparisons[1].rows] == ["among 30", "among 10"]
-    assert [row.limit for row in comparisons[1].rows] == [Limit(2.0), None]
-    assert [row.limit for row in comparisons[2].rows] == [None, None]
-
-
-def test_failure() -> None:
-    """Each getter is told by an exception of its own; those beside it share one, or do not."""
-    comparisons = failure.run(FEW)
-    assert [(each.figure, each.size) for each in comparisons] == [
-        ("a failure told", 1_000),
-        ("the memory of what each was told", 1_000),
-        ("distinct exceptions", 1_000),
-    ]
-    distinct = {row.subject: row.amount.median for row in comparisons[-1].rows}
-    assert distinct == {
-        "get_access_token": 1_000,
-        "trio.Event, one shared exception": 1,
-        "trio.Event, a plain exception each": 1_000,
-    }
+    await crowds.total(partial(failure.session, failure._forget, rejections), 100)
+    assert (grants.sent, rejections.sent) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -114,26 +63,6 @@ async def test_everyone_is_told(gates: failure.FailingGates) -> None:
     told: list[Exception] = []
     await crowds.total(partial(gates, told.append), 30)
     assert len(told) == 30
-
-
-async def test_one_rejection_for_a_crowd() -> None:
-    """All of a crowd are told of one grant."""
-    rejections = failure.Rejections()
-    await crowds.total(partial(failure.session, failure._forget, rejections), 100)
-    assert rejections.sent == 1
-
-
-def test_sessions() -> None:
-    """Start, close and memory, with a limit for what a session takes on top of a nursery."""
-    comparisons = sessions.run(FEW)
-    assert [(each.figure, each.size) for each in comparisons] == [
-        (figure, size)
-        for size in (1, 1_000)
-        for figure in ("the start of each", "the close of each", "the memory of each")
-    ]
-    limited = {row.subject: row.limit for row in comparisons[-1].rows if row.limit}
-    assert limited == {"that session, on top of the nursery": Limit(1_500, "amount")}
-    assert not any(row.is_over for row in comparisons[-1].rows)
 
 
 @pytest.mark.parametrize("measure", [sessions.timed, sessions.weight])
@@ -159,36 +88,56 @@ async def test_sessions_are_open_at_once(measure: Callable[..., Awaitable[object
     assert (most, now) == (30, 0)
 
 
-def test_under_load() -> None:
-    """Nobody is held by a refresh, and that and the slowest getters have limits."""
-    comparisons = under_load.run(FEW)
-    assert [each.figure for each in comparisons] == [
-        "a getter's time, p50",
-        "a getter's time, p99",
-        "a getter's time, p99.9",
-        "getters held after the first token",
-        "refreshes meanwhile",
-    ]
-    assert ours(comparisons, "a getter's time, p99.9").limit == Limit(1.1)
-    held = ours(comparisons, "getters held after the first token")
-    assert held.limit == Limit(0, "amount")
-    assert held.amount.high == 0
-    refreshing, fresh = comparisons[-1].rows
-    assert refreshing.amount.low >= 1
-    assert fresh.amount.high == 0
+@pytest.mark.parametrize(
+    ("scene", "limits"),
+    [
+        (release, {"the memory of each": Limit(3_900, "amount")}),
+        (sessions, {"the memory of each": Limit(1_500, "amount")}),
+        (
+            under_load,
+            {
+                "a getter's time, p99.9": Limit(1.1),
+                "getters held after the first token": Limit(0, "amount"),
+            },
+        ),
+    ],
+)
+def test_limits(scene: Any, limits: dict[str, Limit]) -> None:
+    """These figures of a crowd have limits; counts and bytes keep them."""
+    found = {}
+    for comparison in scene.run(FEW):
+        for row in comparison.rows:
+            if row.limit is not None:
+                found[comparison.figure] = row.limit
+                assert row.limit.of == "ratio" or not row.is_over
+    assert found == limits
+
+
+async def test_shares() -> None:
+    """The library's share among many, compared with the share among few, has a limit."""
+    _, ours, other = await release._totals(30, 1, few=10)
+    assert [row.subject for row in ours.rows] == ["among 30", "among 10"]
+    assert [row.limit for row in ours.rows] == [Limit(2.0), None]
+    assert [row.limit for row in other.rows] == [None, None]
+
+
+def test_failure() -> None:
+    """Each getter gets an exception of its own; waiters on an event share one, or do not."""
+    distinct = {row.subject: row.amount.median for row in failure.run(FEW)[-1].rows}
+    assert distinct == {
+        "get_access_token": 1_000,
+        "trio.Event, one shared exception": 1,
+        "trio.Event, a plain exception each": 1_000,
+    }
 
 
 def test_the_load() -> None:
-    """It is 50,000 calls a second, and goes on a while after the last refresh."""
+    """The load is 50,000 calls a second, and goes on a while after the last refresh."""
     load = trio.run(under_load.without_session, 0, clock=under_load.WorkClock())
     assert len(load.times) == 12_500
     clock = under_load.WorkClock()
     load = trio.run(under_load.with_session, under_load.Renewals, 1, clock=clock)
     assert len(load.times) == 37_500
-
-
-def test_percentiles() -> None:
-    """A share of the calls takes no longer than the time of that share."""
     load = under_load.Load([float(number) for number in range(1001)])
     assert [load.time_of(share) for share in (0.5, 0.99, 0.999)] == [500.0, 990.0, 999.0]
 
