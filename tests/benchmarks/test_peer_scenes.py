@@ -102,6 +102,7 @@ def test_a_peer_that_is_missing_is_left_out(name: str, monkeypatch: pytest.Monke
     first, *_ = scenes.load(name).run(LEAST)
     (base,) = (row for row in first.rows if row.subject == first.base)
     assert "no-such-peer" in base.remark
+    assert peers.remark([]) == ""
 
 
 def test_a_peer_in_another_version_is_left_out(
@@ -119,11 +120,6 @@ def test_a_peer_that_cannot_be_imported_is_an_error(
     _require(tmp_path, monkeypatch, f"attrs=={versions.installed('attrs')}")
     with pytest.raises(ModuleNotFoundError, match=r"benchmarks\.peers\.attrs"):
         peers.load(Kind("ON_TRIO", ("attrs",)))
-
-
-def test_nobody_left_out_is_no_remark() -> None:
-    """The row stays as it is."""
-    assert peers.remark([]) == ""
 
 
 def test_requirements_name_exact_versions() -> None:

@@ -14,7 +14,7 @@ from benchmarks import peers, virtual_time
 from benchmarks.endpoint import Endpoint
 from benchmarks.logs import without_logs
 from benchmarks.measure import Effort
-from benchmarks.scenes import day, imports, refreshes, request, timelines
+from benchmarks.scenes import day, imports, request, timelines
 from trio_anon_session.testing import Fault, FaultPlan
 
 if TYPE_CHECKING:
@@ -99,11 +99,6 @@ def test_faults_are_drawn_by_a_seed() -> None:
     """The same plan for the same seed, with about as many faults as asked for."""
     assert day.plan(0.01, 1) == day.plan(0.01, 1) != day.plan(0.01, 2)
     assert 50 < sum(fault in day.FAULTS for fault in day.plan(0.01, 1).token) < 150
-
-
-def test_long_rows_are_left_out() -> None:
-    """A brief effort has the short ones alone."""
-    assert [comparison.size for comparison in refreshes.run(LEAST)] == [1, 10]
 
 
 def test_timelines_are_others_in_each_turn() -> None:

@@ -44,7 +44,7 @@ def in_process(server: TokenServer) -> tuple[httpx.AsyncClient, TokenManager, Co
 
 
 async def test_a_grant(autojump_clock: MockClock) -> None:
-    """A token is told by its fingerprint and how long it took."""
+    """The check shows the token's fingerprint and how long the request took."""
     server = TokenServer(FaultPlan(token_then=Fault(delay=2.0, fields={"scope": '"a b"'})))
     _, manager, _ = in_process(server)
     check, token = await check_grant(manager)
@@ -73,7 +73,7 @@ async def test_a_grant_that_fails(
     found: str,
     advice: str,
 ) -> None:
-    """What the endpoint answered is told, and once what to do about it."""
+    """The check shows what the endpoint answered, and once what to do about it."""
     _, manager, _ = in_process(TokenServer(FaultPlan(token_then=fault)))
     check, token = await check_grant(manager)
     assert (token, check.verdict, check.exit_code) == (None, "failed", code)
@@ -145,7 +145,7 @@ async def test_a_revocation_that_nobody_is_named_for(autojump_clock: MockClock) 
 async def test_a_resource(
     autojump_clock: MockClock, fault: Fault, verdict: str, advice: str | None
 ) -> None:
-    """What an answer means is told for each status."""
+    """The check says what each status means, and shows no query."""
     server = TokenServer(FaultPlan(resource_then=fault))
     client, manager, _ = in_process(server)
     token = (await manager.get_tokens_client_credentials_grant()).access_token

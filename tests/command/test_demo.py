@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from trio_anon_session import Event
 
 DEMO = ("demo", "--seconds", "3", "--workers", "4", "--lifetime", "1")
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
 def make_scene(session: AnonymousSession | None = None) -> Scene:
@@ -311,20 +309,3 @@ def test_summary_of_a_bad_run(
     out = capsys.readouterr().out
     assert figures(out)[row] == figure
     assert out.endswith("a promise was broken\n")
-
-
-@pytest.mark.slow
-def test_the_picture_is_of_this_demonstration() -> None:
-    """The picture in the documentation is what the demonstration draws, in any process."""
-    environ = {
-        "PYTHONPATH": str(PICTURES),
-        "PYTHONIOENCODING": "utf-8",
-        "PYTHONHASHSEED": "7",
-    }
-    ended = run_python("-c", "import demo; print(demo.draw(), end='')", environ=environ)
-    committed = (PICTURES / "demo.svg").read_text(encoding="utf-8")
-    assert ended.stdout == committed, "python docs/pictures/demo.py draws it again"
-    assert "every promise was kept" in committed
-    # The page loads nothing for it.
-    assert not re.search(r"(href|src)=|url\(|@import|@font-face", committed)
-    assert len(committed.encode()) < 150_000

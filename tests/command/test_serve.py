@@ -32,42 +32,33 @@ if TYPE_CHECKING:
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 
-def start_serving(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Read what ``serve`` says at its start, and return the variables in it."""
+def start_serving(process: subprocess.Popen[str]) -> str:
+    """Return what ``serve`` prints at its start."""
     assert process.stdout is not None
-    first, *exports = [process.stdout.readline() for _ in range(4)]
-    assert re.fullmatch(r"Serving on http://127\.0\.0\.1:\d+; Ctrl-C ends it\. .*\n", first)
-    matches = [re.fullmatch(r"  export (\w+)=(\S+)\n", line) for line in exports]
-    environ = {match[1]: match[2] for match in matches if match is not None}
-    assert set(environ) == {"BOX_API_ROOT_URL", "BOX_CLIENT_ID", "BOX_CLIENT_SECRET"}
-    assert environ["BOX_API_ROOT_URL"] in first
-    return environ
+    return "".join(process.stdout.readline() for _ in range(4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_serve_until_a_signal(name: str) -> None:
-    """``serve`` prints what points a program at it, serves, and ends with 0 on a signal."""
+    """``serve`` prints variables that point a program at it, and ends with 0 on a signal."""
     with running("serve", "--port", "0", "--client-id", "me", "--lifetime", "100") as process:
-        environ = start_serving(process)
+        environ = dict(re.findall(r"^  export (\w+)=(\S+)$", start_serving(process), re.MULTILINE))
         assert environ["BOX_CLIENT_ID"] == "me"
         result = invoke("token", environ=environ)
         process.send_signal(getattr(signal, name))
         rest, errors = process.communicate(timeout=LIMIT)
     assert result.exit_code == 0, result.output
-    assert process.returncode == 0
-    assert errors == ""
+    assert (process.returncode, errors) == (0, "")
     assert rest == "1 grants, 0 revocations\n"
 
 
 @pytest.mark.slow
 def test_what_the_tutorial_shows() -> None:
-    """What ``serve`` prints is what the tutorial shows, but for the port."""
+    """The tutorial shows what ``serve`` prints, except for the port."""
     with running("serve", "--port", "0") as process:
-        assert process.stdout is not None
-        printed = "".join(process.stdout.readline() for _ in range(4))
-    with_port = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", printed)
-    indented = re.sub("^", "    ", with_port, flags=re.MULTILINE).rstrip()
+        printed = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", start_serving(process))
+    indented = re.sub("^", "    ", printed, flags=re.MULTILINE).rstrip()
     assert f"    $ trio-anon-session serve\n{indented}\n\n" in TUTORIAL.read_text()
 
 
@@ -131,8 +122,8 @@ async def grant(client: httpx.AsyncClient, scope: str) -> None:
 async def attack(client: httpx.AsyncClient, number: int) -> None:
     """Send what takes most room: many fields, long headers, queries, tokens, paths and bodies."""
     mark = f"{number:08}"
-    fields = {str(each): mark for each in range(4_000)}
-    headers = {f"x-{each}-{mark}": "v" * 8 for each in range(2_000)}
+    fields = {str(each): mark for each in range(1_000)}
+    headers = {f"x-{each}-{mark}": "v" * 8 for each in range(500)}
     headers["authorization"] = f"Bearer {mark * 2_000}"
     for path in ("/oauth2/token", "/oauth2/revoke", f"/2.0/{mark * 2_000}", f"/{mark * 2_000}"):
         await client.post(path, data=fields, headers=headers, params={"a": mark * 2_000})
@@ -149,7 +140,7 @@ async def test_hostile_requests_leave_nothing_behind(
     async with client_of(server) as client:
         await attack(client, 0)
         before = kept_bytes(server)
-        for number in range(1, 20):
+        for number in range(1, 6):
             await attack(client, number)
     assert kept_bytes(server) - before < 1 * KIB
 

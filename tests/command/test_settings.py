@@ -235,16 +235,22 @@ def test_show_config_of_what_is_not_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "words"),
+    ("args", "environ", "words"),
     [
-        (["--stale-buffer", "nan"], ("stale_buffer: ", "(from flag --stale-buffer)")),
-        (["--scope", "a  b"], ("scope: ", "(from flag --scope)")),
-        (["--param", "audience"], ("extra_params: ", "NAME=VALUE")),
-        (["--param", "=x"], ("extra_params: ", "NAME=VALUE")),
-        (["--param", "a=1", "--param", "a=2"], ("extra_params: ", "(from flag --param)")),
-        (["--param", "client_secret=x"], ("extra_params: ", "own setting")),
+        (["--stale-buffer", "nan"], {}, ("stale_buffer: ", "(from flag --stale-buffer)")),
+        (["--api-root-url", "http://api.example"], {}, ("api_root_url: ", "--api-root-url)")),
+        (["--auth-method", "magic"], {}, ("auth_method: ", "(from flag --auth-method)")),
+        (["--box-subject-type", "enterprise"], {}, ("box_subject_id: ",)),
+        ([], {"BOX_REVOKE_URL": "ftp://x"}, ("revoke_url: ", "(from environment BOX_REVOKE_URL)")),
+        ([], {"BOX_SCOPE": "a  b"}, ("scope: ", "(from environment BOX_SCOPE)")),
+        (["--param", "audience"], {}, ("extra_params: ", "NAME=VALUE")),
+        (["--param", "=x"], {}, ("extra_params: ", "NAME=VALUE")),
+        (["--param", "a=1", "--param", "a=2"], {}, ("extra_params: ", "(from flag --param)")),
+        (["--param", "client_secret=x"], {}, ("extra_params: ", "own setting")),
     ],
 )
-def test_what_is_wrong_and_where_it_comes_from(args: list[str], words: tuple[str, ...]) -> None:
-    """A wrong setting is named with where it comes from."""
-    assert_failed(invoke("token", *args, environ=COMPLETE), 2, *words)
+def test_what_is_wrong_and_where_it_comes_from(
+    args: list[str], environ: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """A wrong setting is exit code 2; the message has its name and where it comes from."""
+    assert_failed(invoke("token", *args, environ=COMPLETE | environ), 2, *words)

@@ -103,7 +103,7 @@ def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: b
 
 @pytest.mark.slow
 def test_many_at_once(served: Served, place: Path) -> None:
-    """Many calls at once send one grant, and print the same token."""
+    """Many calls at the same time send one grant, and print the same token."""
     served.server.faults = FaultPlan(token_then=Fault(delay=0.5))
     calls = [
         subprocess.Popen(
@@ -257,7 +257,7 @@ def test_watchers_of_one_store(served: Served, place: Path) -> None:
 
 @pytest.mark.slow
 def test_watch_on_a_terminal(served: Served, place: Path) -> None:
-    """On a terminal the panel shows the store beside the session."""
+    """On a terminal the panel shows the store and the session."""
     fill(place, served, age=10.0)
     ended = run_on_terminal(
         *("watch", "--store", str(place)),

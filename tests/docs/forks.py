@@ -17,6 +17,7 @@ import marshal
 import os
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,16 +46,15 @@ sys.exit(answer[0] if answer else "the fork has ended without an exit code")
 @functools.cache
 def folder_of_command() -> Path:
     """Start the process that forks, and return a directory with the command for ``PATH``."""
-    folder = tempfile.TemporaryDirectory()
-    address, client = Path(folder.name, "socket"), Path(folder.name, "client.py")
+    folder = Path(tempfile.mkdtemp())
+    client, command = folder / "client.py", folder / "trio-anon-session"
     client.write_text(_CLIENT)
-    command = Path(folder.name, "trio-anon-session")
     # Without the site module, Python starts in a fraction of the time.
-    words = shlex.join([sys.executable, "-I", "-S", str(client), str(address)])
+    words = shlex.join([sys.executable, "-I", "-S", str(client), str(folder / "socket")])
     command.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     command.chmod(0o700)
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(address)],
+        [sys.executable, "-m", __name__, str(folder)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -62,24 +62,19 @@ def folder_of_command() -> Path:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
-
-    @atexit.register
-    def end() -> None:
-        process.communicate()
-        folder.cleanup()
-
-    return Path(folder.name)
+    atexit.register(process.communicate)
+    return folder
 
 
-def serve(address: str) -> None:
-    """Fork for each connection, until standard input ends."""
+def serve(folder: Path) -> None:
+    """Fork for each connection until standard input ends, and delete the directory then."""
     for module in ("_doctor", "_scene", "_serve", "_store", "_tokens", "_watch"):
         importlib.import_module(f"trio_anon_session._cli.{module}")
     importlib.import_module("trio_anon_session.stores")
     # The forks leave what is here out of their collections, and so share its memory.
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        listener.bind(str(folder / "socket"))
         listener.listen()
         print("ready", flush=True)
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
@@ -91,6 +86,7 @@ def serve(address: str) -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0] != 0:
                     pass
+    shutil.rmtree(folder)
 
 
 def run_call(connection: socket.socket) -> None:
@@ -124,4 +120,4 @@ def run_call(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]))

@@ -24,7 +24,7 @@ def test_pages_name_tests_that_exist(page: str) -> None:
     assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
 
 
-@pytest.mark.parametrize("promise", range(1, 23))
-def test_every_promise_has_a_test_with_its_number(promise: int) -> None:
+def test_every_promise_has_a_test_with_its_number() -> None:
     """Each of the 22 promises can be run by its number."""
-    assert any(name.startswith(f"test_promise_{promise:02}_") for name in TESTS)
+    numbered = re.findall(r"test_promise_(\d\d)_", " ".join(TESTS))
+    assert {int(number) for number in numbered} == {*range(1, 23)}

@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     Environment = dict[str, str]
     Surroundings = Callable[[Path], AbstractAsyncContextManager[Environment]]
-
-from contextlib import asynccontextmanager
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
 CREDENTIALS = {"BOX_CLIENT_ID": "my-app", "BOX_CLIENT_SECRET": "the-secret"}
@@ -77,18 +76,6 @@ trio.run(main)
 
 
 @asynccontextmanager
-async def nothing(folder: Path) -> AsyncIterator[Environment]:
-    """Set no variable."""
-    yield {}
-
-
-@asynccontextmanager
-async def credentials(folder: Path) -> AsyncIterator[Environment]:
-    """Set the two variables that have to be there."""
-    yield CREDENTIALS
-
-
-@asynccontextmanager
 async def token_server(folder: Path) -> AsyncIterator[Environment]:
     """Serve a token server that knows another secret."""
     async with open_loopback(TokenServer()) as url:
@@ -105,10 +92,8 @@ async def other_server(folder: Path) -> AsyncIterator[Environment]:
 
 
 @asynccontextmanager
-async def box(
-    folder: Path, code: str, description: str, **subject: str
-) -> AsyncIterator[Environment]:
-    """Answer for https://api.box.com: a proxy for those outside, with a certificate of its own."""
+async def box(folder: Path, code: str, description: str) -> AsyncIterator[Environment]:
+    """Answer for https://api.box.com, as a proxy that has a certificate of its own."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -124,27 +109,26 @@ async def box(
         await peer.serve(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
 
     async with listening(serve) as port:
-        yield (
-            CREDENTIALS
-            | subject
-            | {
-                "HTTPS_PROXY": f"http://127.0.0.1:{port}",
-                "SSL_CERT_FILE": str(folder / "authority.pem"),
-            }
-        )
-    # The whole way there has been gone.
+        yield CREDENTIALS | {
+            "HTTPS_PROXY": f"http://127.0.0.1:{port}",
+            "SSL_CERT_FILE": str(folder / "authority.pem"),
+        }
+    # The program has sent its request through the proxy.
     assert peer.requests
 
 
 @asynccontextmanager
-async def no_such_host(folder: Path) -> AsyncIterator[Environment]:
-    """Name a host that does not exist (RFC 6761 §6.4)."""
-    yield CREDENTIALS | {"BOX_API_ROOT_URL": "https://api.box.invalid"}
+async def variables(folder: Path, **environment: str) -> AsyncIterator[Environment]:
+    """Set these variables, and serve nothing."""
+    yield environment
+
+
+credentials = partial(variables, **CREDENTIALS)
 
 
 @asynccontextmanager
-async def nobody_listens(folder: Path) -> AsyncIterator[Environment]:
-    """Name a port on which nobody listens."""
+async def closed(folder: Path) -> AsyncIterator[Environment]:
+    """Name a port on which nothing listens."""
     with closed_port() as port:
         yield CREDENTIALS | {"BOX_API_ROOT_URL": f"http://127.0.0.1:{port}"}
 
@@ -165,7 +149,7 @@ async def unknown_authority(folder: Path) -> AsyncIterator[Environment]:
 
 @attrs.frozen
 class Case:
-    """Is a program and where it runs; the page's section of that title has what it prints."""
+    """A program and where it runs; the page's section of that title shows what it prints."""
 
     title: str
     program: str = PROGRAM
@@ -173,24 +157,21 @@ class Case:
 
 
 CASES = [
-    Case("A variable is missing", around=nothing),
+    Case("A variable is missing", around=variables),
     Case("The secret is wrong", around=token_server),
+    *[
+        Case(f"Box refuses the grant: {code}", around=partial(box, code=code, description=said))
+        for code, said in (
+            ("invalid_client", "The client credentials are invalid"),
+            ("unauthorized_client", "The grant type is unauthorized for this client_id"),
+        )
+    ],
+    # A host that does not exist (RFC 6761 §6.4).
     Case(
-        "Box refuses the grant: invalid_client",
-        around=partial(
-            box, code="invalid_client", description="The client credentials are invalid"
-        ),
+        "No network: the name is not found",
+        around=partial(credentials, BOX_API_ROOT_URL="https://api.box.invalid"),
     ),
-    Case(
-        "Box refuses the grant: unauthorized_client",
-        around=partial(
-            box,
-            code="unauthorized_client",
-            description="The grant type is unauthorized for this client_id",
-        ),
-    ),
-    Case("No network: the name is not found", around=no_such_host),
-    Case("No network: the connection is refused", around=nobody_listens),
+    Case("No network: the connection is refused", around=closed),
     Case("No network: the certificate is not trusted", around=unknown_authority),
     Case("On asyncio", ON_ASYNCIO),
     Case("On asyncio", ON_ANYIO),

@@ -1,7 +1,8 @@
-"""The examples, and what the pages in docs/ claim beyond what their code blocks show."""
+"""The example of a mirror, and what the pages claim about it."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import logging
@@ -12,17 +13,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
 from trio_anon_session.testing import TokenServer
 from trio_anon_session.testing.strategies import (
-    Kill,
     Outcome,
     RefusedTokenError,
     Timeline,
     run_timeline,
-    timelines,
 )
 
 if TYPE_CHECKING:
@@ -68,39 +65,11 @@ def run_mirror(name: str, timeline: Timeline, seconds: float) -> tuple[Outcome, 
     return run_timeline(timeline, program), kept
 
 
-def test_the_bug_is_found_within_100_timelines() -> None:
-    """The property of the example is false of the buggy program, and soon seen to be."""
-    examples = 0
-
-    @settings(
-        max_examples=100,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-    )
-    @given(timeline=timelines(actions=False), seconds=st.integers(0, 60))
-    def search(timeline: Timeline, seconds: int) -> None:
-        nonlocal examples
-        examples += 1
-        run_mirror("mirror_buggy", timeline, seconds)
-
-    with pytest.raises(RefusedTokenError, match="the program presented token A") as caught:
-        search()
-    assert examples <= 101
-    assert caught.value.promise is None
-    assert "broken here, at " in str(caught.value)
-    assert str(caught.value).endswith(repr(caught.value.outcome.timeline))
-
-
-@pytest.mark.parametrize("seconds", [12.0, 16.0, 60.0])
-def test_the_fix_keeps_all_files(seconds: float) -> None:
+@pytest.mark.parametrize(("seconds", "is_slow"), [(12.0, False), (16.0, True), (60.0, True)])
+def test_the_fix_keeps_all_files(seconds: float, is_slow: bool) -> None:
     """Where the buggy program loses files with a slow disk, the other keeps them all."""
     timeline = Timeline(lifetime=60.0)
-    if seconds > 12.0:
-        with pytest.raises(RefusedTokenError):
-            run_mirror("mirror_buggy", timeline, seconds)
-    else:
+    with pytest.raises(RefusedTokenError) if is_slow else contextlib.nullcontext():
         run_mirror("mirror_buggy", timeline, seconds)
     outcome, kept = run_mirror("mirror", timeline, seconds)
     assert len(kept) == 20
@@ -117,35 +86,13 @@ def test_the_fix_is_a_few_lines() -> None:
     assert max(len(buggy), len(fixed)) <= 65
 
 
-def test_a_service_is_cancelled_when_the_block_is_left() -> None:
-    """A program that never returns is over at ``leaves_at``, by default after four hours."""
-    ended_at = []
+def test_a_service_is_cancelled_after_four_hours() -> None:
+    """Without ``leaves_at``, a program that never returns ends after four hours."""
 
     async def serve(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-        try:
-            while True:
-                await client.get("/2.0/files/1", auth=session.auth())
-                await trio.sleep(600.0)
-        finally:
-            ended_at.append(trio.current_time())
+        await trio.sleep_forever()
 
-    run_timeline(Timeline(), serve)
-    run_timeline(Timeline(leaves_at=60.0), serve)
-    assert ended_at == [4 * 3600.0, 60.0]
-
-
-def test_a_revoked_token_is_no_mistake_of_the_program() -> None:
-    """A token that the server has ended may be presented; one that has expired may not."""
-
-    async def late(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-        token = await session.get_access_token()
-        await trio.sleep(60.0)
-        await client.get("/2.0/files/1", headers={"Authorization": f"Bearer {token}"})
-
-    killed = Timeline(lifetime=3600.0, actions=[Kill(at=30.0)])
-    assert run_timeline(killed, late).server.verdicts == {"revoked": 1}
-    with pytest.raises(RefusedTokenError):
-        run_timeline(Timeline(lifetime=60.0), late)
+    assert run_timeline(Timeline(), serve).story.ends_at == 4 * 3600.0
 
 
 async def test_httpx_has_no_timeouts_in_process(autojump_clock: MockClock) -> None:
@@ -160,11 +107,14 @@ async def test_httpx_has_no_timeouts_in_process(autojump_clock: MockClock) -> No
 
 
 def test_the_example_in_a_project_of_its_own(pytester: pytest.Pytester) -> None:
-    """The example's files are all that a user needs; the failure shows picture and timeline."""
+    """The example's own test finds the bug in a new project; its report has the timeline."""
     shutil.copy(MIRROR / "mirror_buggy.py", pytester.path)
     test = (MIRROR / "test_mirror.py").read_text()
     assert test.count("from mirror import mirror\n") == 1
-    pytester.makepyfile(test.replace("from mirror import", "from mirror_buggy import"))
+    buggy = test.replace("from mirror import", "from mirror_buggy import")
+    # Shrinking takes minutes, and this test needs any failure.
+    buggy = buggy.replace("deadline=None", "deadline=None, phases=[Phase.generate]")
+    pytester.makepyfile(buggy.replace("import given", "import Phase, given"))
     result = pytester.runpytest_subprocess("--show-capture=no", "--hypothesis-seed=0")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(

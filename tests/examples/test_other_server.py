@@ -41,25 +41,17 @@ def environ_of(tokens: Served, api: Served) -> dict[str, str]:
     }
 
 
-def test_a_token_from_one_origin_for_another(served: tuple[Served, Served]) -> None:
-    """The program gets a token by HTTP Basic, calls the API with it, and revokes it."""
+@pytest.mark.parametrize("revokes", [True, False])
+def test_a_token_from_one_origin_for_another(served: tuple[Served, Served], revokes: bool) -> None:
+    """The program gets a token, calls the API with it, and revokes it at ``REVOKE_URL``."""
     tokens, api = served
-    revoke_url = tokens.root + tokens.server.revoke_path
-    ended = run_example(
-        "other_server/other_server.py", environ=environ_of(*served) | {"REVOKE_URL": revoke_url}
-    )
+    environ = environ_of(*served)
+    if revokes:
+        environ["REVOKE_URL"] = tokens.root + tokens.server.revoke_path
+    ended = run_example("other_server/other_server.py", environ=environ)
     assert ended.stderr == ""
     assert (ended.returncode, ended.stdout) == (0, "files\n")
-    assert tokens.answers == [("/oauth/token", 200), ("/oauth/revoke", 200)]
-    assert api.answers == [("/files", 200)]
-
-
-def test_without_a_revocation_endpoint_nothing_is_revoked(served: tuple[Served, Served]) -> None:
-    """Nothing is asked of anybody whose URL was not given."""
-    tokens, api = served
-    ended = run_example("other_server/other_server.py", environ=environ_of(*served))
-    assert (ended.returncode, ended.stdout) == (0, "files\n")
-    assert tokens.answers == [("/oauth/token", 200)]
+    assert tokens.answers == [("/oauth/token", 200), ("/oauth/revoke", 200)][: 1 + revokes]
     assert api.answers == [("/files", 200)]
 
 
@@ -71,22 +63,16 @@ def test_without_a_revocation_endpoint_nothing_is_revoked(served: tuple[Served, 
         # A token without the scope that the API wants: a matter of permission.
         ({"SCOPE": "users"}, "403"),
         ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url: wants an https URL"),
+        ({"TOKEN_URL": None}, "wants the environment variable TOKEN_URL to be set"),
     ],
 )
 def test_what_is_wrong_is_said(
-    served: tuple[Served, Served], changes: dict[str, str], problem: str
+    served: tuple[Served, Served], changes: dict[str, str | None], problem: str
 ) -> None:
     """The program ends with one sentence, and no secret in it."""
-    ended = run_example("other_server/other_server.py", environ=environ_of(*served) | changes)
+    changed = environ_of(*served) | changes
+    environ = {name: value for name, value in changed.items() if value is not None}
+    ended = run_example("other_server/other_server.py", environ=environ)
     assert ended.returncode == 1
     assert problem in ended.stderr.splitlines()[-1]
     assert SECRET not in ended.stderr
-
-
-def test_a_variable_that_is_missing_is_named(served: tuple[Served, Served]) -> None:
-    """It is the first thing that a user meets."""
-    environ = environ_of(*served)
-    del environ["TOKEN_URL"]
-    ended = run_example("other_server/other_server.py", environ=environ)
-    assert ended.returncode == 1
-    assert ended.stderr == "other_server.py: wants the environment variable TOKEN_URL to be set\n"
