@@ -24,32 +24,11 @@ def test_an_exact_line_is_found(numbers: list[int], start: float, each: float) -
         assert line.at(number) == pytest.approx(points[number], rel=1e-6)
 
 
-@given(NUMBERS, COST)
-def test_what_is_proportional_starts_at_nothing(numbers: list[int], each: float) -> None:
-    """The line of a cost that doubles with the number goes through 0, and its exponent is 1."""
-    line = Line.through({number: each * number for number in numbers})
-    assert line.each == pytest.approx(each, rel=1e-6)
-    assert abs(line.start) <= 1e-6 * each * min(numbers)
-    assert line.exponent == pytest.approx(1.0, abs=1e-6)
-
-
 @given(NUMBERS, COST, st.floats(0.25, 3.0))
 def test_an_exact_power_is_found(numbers: list[int], factor: float, power: float) -> None:
     """A cost that grows with the square has the exponent 2, whatever one costs."""
     line = Line.through({number: factor * number**power for number in numbers})
     assert line.exponent == pytest.approx(power, abs=1e-6)
-
-
-@given(
-    st.dictionaries(st.integers(1, 10**6), st.floats(1.0, 1e3), min_size=2, max_size=6),
-    st.floats(1e-3, 1e3),
-)
-def test_units_change_no_fit(points: dict[int, float], factor: float) -> None:
-    """In milliseconds, the same line fits as in seconds, and is as far off."""
-    line = Line.through(points)
-    scaled = Line.through({number: cost * factor for number, cost in points.items()})
-    assert scaled.miss == pytest.approx(line.miss, rel=1e-6, abs=1e-6)
-    assert scaled.exponent == pytest.approx(line.exponent, rel=1e-6, abs=1e-6)
 
 
 @given(st.dictionaries(st.integers(1, 10**4), st.floats(1.0, 1e3), min_size=3, max_size=6))

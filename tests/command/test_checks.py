@@ -47,9 +47,6 @@ PROXY = httpx.URL("http://proxy.example:3128")
 AUTHORITY = trustme.CA()
 
 
-# Configuration
-
-
 def test_a_configuration_that_is_right() -> None:
     """A config says where id and secret come from, whose token it will be, and where."""
     check, config = check_configuration(
@@ -85,9 +82,6 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
     assert SECRET not in check.found
 
 
-# Origin
-
-
 @pytest.mark.parametrize(
     ("url", "settings", "verdict", "found"),
     [
@@ -120,9 +114,6 @@ def test_the_origin_of_a_url(url: str, settings: dict[str, Any], verdict: str, f
     if verdict == "warning":
         assert "--api-root-url" in (check.advice or "")
         assert "session.auth(origins=[...])" in (check.advice or "")
-
-
-# Name
 
 
 class Names(trio.abc.HostnameResolver):
@@ -214,9 +205,6 @@ def test_the_proxy(
         monkeypatch.setenv(name.lower(), value)
     found = proxy_for(httpx.URL(url))
     assert found == (httpx.URL(proxy) if proxy is not None else None)
-
-
-# Connection
 
 
 @pytest.fixture
@@ -338,9 +326,6 @@ def test_how_long_a_certificate_is_good(days: float, verdict: str) -> None:
     assert check_certificate({"notAfter": ends}, "api.example", now).verdict == verdict
 
 
-# Lifetime, clock
-
-
 @pytest.mark.parametrize(
     ("lifetime", "settings", "words"),
     [
@@ -407,9 +392,6 @@ def test_a_clock(ahead: float, verdict: str, words: str) -> None:
 def test_a_clock_that_cannot_be_compared(date: str | None) -> None:
     """Without a date there is nothing to compare."""
     assert check_clock(date, 0.0, 1.0).verdict == "skipped"
-
-
-# All of them
 
 
 def test_socks_needs_its_extra() -> None:

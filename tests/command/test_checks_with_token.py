@@ -40,9 +40,6 @@ def in_process(server: TokenServer) -> tuple[httpx.AsyncClient, TokenManager, Co
     return client, TokenManager(config, http_client=client), config
 
 
-# Grant, revocation
-
-
 async def test_a_grant(autojump_clock: MockClock) -> None:
     """The check shows the token's fingerprint and how long the request took."""
     server = TokenServer(FaultPlan(token_then=Fault(delay=2.0, fields={"scope": '"a b"'})))
@@ -114,9 +111,6 @@ async def test_a_revocation_that_nobody_is_named_for(autojump_clock: MockClock) 
     assert not server.requests
     assert check.advice is not None
     assert "--revoke-url" in check.advice
-
-
-# Resource, dead token
 
 
 @pytest.mark.parametrize(
@@ -205,9 +199,6 @@ async def test_no_cookie_stands_in_for_the_token() -> None:
         await check_dead_token(client, "https://api.example/x", "token", 10.0)
     assert [headers["Authorization"] for headers in seen] == ["Bearer token"] * 2
     assert not any("Cookie" in headers for headers in seen)
-
-
-# All of them
 
 
 async def examine_all(served: Served, url: str | None = None, **flags: Any) -> list[Check]:

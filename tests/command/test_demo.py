@@ -112,9 +112,6 @@ def test_the_exit_code_is_what_came_out(monkeypatch: pytest.MonkeyPatch, code: i
     assert asked == [(3.0, 5, 1.5)]
 
 
-# age_bar
-
-
 async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
     """The bar fills with the token's age; S and E stand where the boundaries are."""
     config = make_config(stale_buffer=40.0, expired_buffer=20.0, refresh="on_request")
@@ -158,9 +155,6 @@ async def test_bar_without_a_window(
     async with AnonymousSession(config, manager) as session:
         token = await session.exchange_token("x")
         assert age_bar(session, token.sent_at, 10) == bar
-
-
-# What is shown
 
 
 async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockClock) -> None:
@@ -225,9 +219,6 @@ def test_events_in_words(event: Event, told: str | None) -> None:
     assert tell(event) == told
 
 
-# What is done, and counted
-
-
 async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
     """The endpoint becomes slow, is down, is back; then the token is revoked."""
     server = TokenServer()
@@ -269,9 +260,6 @@ async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
     assert 60 <= scene.served <= 200
     (line,) = scene.view.events
     assert "! a request failed: RemoteProtocolError: Server disconnected" in line
-
-
-# How it ends
 
 
 def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 STEPS_WITH_STORE = [STEPS[0], "store", *STEPS[1:]]
 
 
-# The whole command
-
-
 def missing_directory(place: Path) -> str:
     place.parent.rmdir()
     return "No such file or directory"
@@ -107,9 +104,6 @@ def test_doctor_without_the_extra(served: Served) -> None:
     assert verdicts(ended.stdout)["store"] == "failed"
     assert "coredis" in ended.stdout
     assert "pip install 'trio_anon_session[redis]'" in ended.stdout
-
-
-# The check
 
 
 def make_source(store: object) -> Source:

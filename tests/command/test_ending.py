@@ -44,9 +44,6 @@ INTERRUPT = b"\x03"
 NAMES = ["demo", "doctor", "token", "watch", "revoke", "serve", "completion"]
 
 
-# Help and version
-
-
 def test_version() -> None:
     """``--version`` prints the package's version."""
     result = invoke("--version")
@@ -111,9 +108,6 @@ def test_what_a_command_does_not_need_is_not_imported(command: list[str]) -> Non
     # rich is there all the same: httpx imports it for a command of its own.
     late = r"hypercorn|hypothesis|pytest|trio_anon_session\.(testing|_cli\._view)"
     assert not re.search(rf"\| +({late})\b", ended.stderr)
-
-
-# Exit codes
 
 
 @pytest.mark.parametrize(
@@ -202,9 +196,6 @@ def test_the_flags_of_a_command_come_before_those_of_the_configuration() -> None
     assert "--show-config" in common
 
 
-# Interrupts
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "code"),
@@ -244,9 +235,6 @@ def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) 
     assert "Traceback" not in ended.text
     assert (ended.code, ended.echoes) == (130, True)
     assert ended.text.rfind("\x1b[?25h") >= ended.text.rfind("\x1b[?25l")
-
-
-# Outputs
 
 
 @pytest.mark.slow
@@ -316,9 +304,6 @@ def test_colours_on_a_terminal(served: Served) -> None:
     """On a terminal verdicts have colours; elsewhere they have none."""
     assert "\x1b[32mok" in run_on_terminal("doctor", environ=served.environ).text
     assert "\x1b" not in invoke("doctor", environ=served.environ).stdout
-
-
-# Extras
 
 
 @pytest.mark.slow

@@ -74,8 +74,6 @@ def test_serve_on_a_port_in_use() -> None:
     assert "in use" in line
 
 
-# What it keeps
-
 MIB = 2**20
 KIB = 2**10
 CLIENT = Client()

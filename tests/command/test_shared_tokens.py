@@ -67,9 +67,6 @@ def fill(place: Path, served: Served, *, age: float, lifetime: float = 100.0) ->
     return trio.run(put)
 
 
-# token
-
-
 @pytest.mark.slow
 def test_a_second_call(served: Served, place: Path) -> None:
     """A second call within the token's life prints the same token without a request."""
@@ -171,9 +168,6 @@ def test_what_another_process_was_told(served: Served, place: Path) -> None:
     assert len(served.server.token_requests()) == 1
 
 
-# revoke
-
-
 @pytest.mark.slow
 def test_a_token_that_is_revoked_for_all(served: Served, place: Path) -> None:
     """No call that shares the store prints a revoked token again."""
@@ -209,9 +203,6 @@ def test_dropped_where_it_cannot_be_revoked(served: Served, place: Path) -> None
     assert invoke("token", "--store", place, environ=served.environ).stdout != token
 
 
-# doctor
-
-
 @pytest.mark.slow
 def test_doctor_with_a_store(served: Served, place: Path) -> None:
     """The check tries the store out, shows the shared token, and leaves it there."""
@@ -225,9 +216,6 @@ def test_doctor_with_a_store(served: Served, place: Path) -> None:
         result.stdout,
     )
     assert invoke("token", "--store", place, environ=served.environ).stdout.strip() == token
-
-
-# watch
 
 
 def test_no_revocation_of_what_others_use() -> None:
@@ -268,9 +256,6 @@ def test_watch_on_a_terminal(served: Served, place: Path) -> None:
     assert ended.code == 0, ended.text
     for words in ("shared token", fingerprint("kept"), "got by elsewhere/1", "lease", "free"):
         assert words in ended.text
-
-
-# Redis
 
 
 @pytest.mark.slow

@@ -23,9 +23,6 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
 
 
-# Which store it is
-
-
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -114,9 +111,6 @@ def test_the_flag_before_the_variable() -> None:
     assert resolve_store(None, None, {STORE: "", STORE_KEY: KEY}) is None
 
 
-# The key
-
-
 def test_keys_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
     """One in each line, the file before the variable; blank lines and ends of line do not count."""
     path = tmp_path / "keys"
@@ -160,9 +154,6 @@ def test_a_wrong_key_in_the_environment() -> None:
     result = invoke("token", environ={**COMPLETE, STORE: "redis://host", STORE_KEY: "hush"})
     assert_failed(result, 2, "store_key: wants 32", f"(from environment {STORE_KEY})")
     assert "hush" not in result.output
-
-
-# What is shown of it
 
 
 @pytest.mark.parametrize(

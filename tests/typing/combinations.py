@@ -55,17 +55,13 @@ def by_hand(attempt: int, error: tas.TokenRequestError) -> float | None:
     return None if error.status_code == 503 else 2.0 * attempt
 
 
-def constant(attempt: int, error: tas.TokenRequestError) -> int:
-    return 5
-
-
 def scaled(factor: float, attempt: int, error: tas.TokenRequestError) -> float:
     return factor * attempt
 
 
 class Backoff:
-    def __call__(self, attempt: int, error: tas.TokenRequestError) -> float | None:
-        return 1.0
+    def __call__(self, attempt: int, error: tas.TokenRequestError) -> int:
+        return 1
 
     def pause(self, attempt: int, error: Exception) -> float:
         return 1.0
@@ -79,7 +75,6 @@ def settings() -> list[tas.Config]:
     config = tas.Config(client_id="id", client_secret="secret")
     retry: list[Callable[[int, tas.TokenRequestError], float | None]] = [
         by_hand,
-        constant,
         functools.partial(scaled, 2.0),
         Backoff(),
         Backoff().pause,
@@ -112,9 +107,6 @@ def settings() -> list[tas.Config]:
     ]
 
 
-# Token managers and stores
-
-
 class OwnManager:
     """A user's token manager without a config."""
 
@@ -137,11 +129,6 @@ class ConfiguredManager(OwnManager):
 
 class DerivedManager(tas.TokenManager):
     """A subclass of the library's token manager."""
-
-    async def get_tokens_client_credentials_grant(
-        self, options: tas.TokenRequestOptions | None = None
-    ) -> tas.TokenInfo:
-        return await super().get_tokens_client_credentials_grant(options)
 
 
 class OwnStore:
@@ -251,9 +238,6 @@ async def use_store(store: RedisStore, token: StoredToken) -> None:
         await wait_for_news()
 
 
-# Observers
-
-
 def observe(event: tas.Event) -> None: ...
 
 
@@ -297,9 +281,6 @@ def observers(config: tas.Config) -> list[tas.AnonymousSession]:
     ]
 
 
-# States
-
-
 def is_usable(state: tas.TokenState) -> bool:
     return state in (tas.TokenState.FRESH, tas.TokenState.STALE)
 
@@ -324,9 +305,6 @@ async def states(session: tas.AnonymousSession) -> None:
     assert_type(await anext(view.transitions(is_new)), tuple[tas.TokenState, tas.TokenState])
 
 
-# Getters in tasks and threads
-
-
 async def tasks(session: tas.AnonymousSession, options: tas.TokenRequestOptions) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.get_access_token)
@@ -340,9 +318,6 @@ async def tasks(session: tas.AnonymousSession, options: tas.TokenRequestOptions)
 def thread(session: tas.AnonymousSession, token: trio.lowlevel.TrioToken) -> str:
     trio.from_thread.run_sync(session.invalidate, "token", trio_token=token)
     return trio.from_thread.run(session.get_access_token, trio_token=token)
-
-
-# Auths and clients
 
 
 async def use_httpx(session: tas.AnonymousSession) -> None:
@@ -373,8 +348,6 @@ async def use_httpx2(session: tas.AnonymousSession) -> None:
     httpx2.Client(auth=tas_httpx2.SessionAuth(session)).close()
     httpx2.AsyncClient(auth=session.auth())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-
-# Test kit
 
 DOWN = testing.Fault.server_error(503)
 
