@@ -1,4 +1,4 @@
-"""The scenes beside peers: what this library does in them, and who is left out."""
+"""The scenes with peers: what this library does in them, and which peers are left out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _require(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
 
 
 def test_a_herd_causes_one_grant() -> None:
-    """However many tasks ask at once."""
+    """A thousand tasks that ask at the same moment cause one grant."""
     grants, _ = virtual_time.run(herd.call_at_once, OURS, 1_000)
     assert grants == 1
 

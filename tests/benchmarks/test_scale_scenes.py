@@ -1,4 +1,4 @@
-"""The scenes that measure crowds: who is counted, and which limits stand beside the figures."""
+"""The scenes that measure crowds: what they count, and which figures have limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FEW = Effort(turns=1, calls=1, crowd=1_000)
 @pytest.mark.parametrize("measure", [crowds.total, crowds.stall, crowds.weight])
 @pytest.mark.parametrize("gates", release.GATES.values(), ids=release.GATES)
 async def test_crowds(measure: release.Measure, gates: crowds.Gates) -> None:
-    """Nobody passes a gate before it is opened, and then the whole crowd does."""
+    """No task passes a gate before it opens, and then the whole crowd does."""
     passed = 0
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ async def test_one_request_for_a_crowd() -> None:
     "gates", failure.GATES.values(), ids=[who.subject for who in failure.GATES]
 )
 async def test_everyone_is_told(gates: failure.FailingGates) -> None:
-    """Each of a crowd hands over what it was told."""
+    """Each getter of a crowd hands over its error."""
     told: list[Exception] = []
     await crowds.total(partial(gates, told.append), 30)
     assert len(told) == 30

@@ -92,7 +92,7 @@ class Served:
 
 
 def plain_environ(**changes: str) -> dict[str, str]:
-    """Return the environment without what tells rich to draw otherwise."""
+    """Return the environment without the variables that change how rich draws."""
     return {name: value for name, value in os.environ.items() if name not in _DRAWING} | changes
 
 

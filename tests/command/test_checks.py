@@ -395,7 +395,7 @@ def test_a_clock_that_cannot_be_compared(date: str | None) -> None:
 
 
 def test_socks_needs_its_extra() -> None:
-    """A proxy by SOCKS, for which httpx needs more, is told how to get that."""
+    """For a SOCKS proxy, the advice says how to install what httpx needs."""
     check = no_client(ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."))
     assert "pip install 'httpx[socks]'" in (check.advice or "")
 

@@ -149,7 +149,7 @@ async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
 async def test_bar_without_a_window(
     autojump_clock: MockClock, stale_buffer: float, expired_buffer: float, bar: str
 ) -> None:
-    """A boundary at the very end is inside the bar, and of two at one place E is shown."""
+    """A boundary at the end is inside the bar; of two in one cell, the bar shows E."""
     config = make_config(stale_buffer=stale_buffer, expired_buffer=expired_buffer)
     manager = FakeTokenManager(config, lifetime=100.0)
     async with AnonymousSession(config, manager) as session:
@@ -215,7 +215,7 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
     ],
 )
 def test_events_in_words(event: Event, told: str | None) -> None:
-    """What is news is told in one line, and what happens all the time is not."""
+    """News is one line; an event that comes all the time is not shown."""
     assert tell(event) == told
 
 

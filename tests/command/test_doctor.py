@@ -98,7 +98,7 @@ def test_warnings_are_no_failures(served: Served) -> None:
 
 @pytest.mark.slow
 def test_a_resource_that_refuses(served: Served) -> None:
-    """The token is revoked all the same, and whether it is dead cannot be told."""
+    """The token is still revoked, and the check of a dead token is skipped."""
     result = invoke("doctor", "--url", f"{served.url}/2.0/forbidden", environ=served.environ)
     assert result.exit_code == 1
     found = verdicts(result.stdout)
@@ -109,7 +109,7 @@ def test_a_resource_that_refuses(served: Served) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_echoes_the_secret(served: Served) -> None:
-    """What the server says back is told without the secret."""
+    """A secret in the server's answer is not shown."""
     served.server.faults = FaultPlan(token_then=Fault.refusal("invalid_client", f"not {SECRET}"))
     result = invoke("doctor", environ=served.environ)
     assert "***" in result.stdout

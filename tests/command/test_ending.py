@@ -162,12 +162,12 @@ def test_an_error_in_a_group(error: BaseException, code: int, printed: str) -> N
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), ExceptionGroup("", [ValueError("a bug")])])
 def test_a_bug_is_not_hidden(error: Exception) -> None:
-    """What nobody foresaw comes out as itself."""
+    """An unexpected error propagates unwrapped."""
     assert run_raising(error).exception is error
 
 
 def test_within_another_program() -> None:
-    """Whoever runs the command within a program of theirs gets click's own errors."""
+    """A program that calls the command gets click's own errors."""
     assert cli.main(["--version"], standalone_mode=False) == 0
     with pytest.raises(click.UsageError):
         cli.main(["--nonsense"], standalone_mode=False)
@@ -240,7 +240,7 @@ def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["token", "--help", "doctor", "demo", "watch"])
 def test_a_reader_that_has_gone(served: Served, script: str) -> None:
-    """Where nobody reads any more, the command ends without a traceback, and soon."""
+    """If the reader of the output has gone, the command ends soon and without a traceback."""
     ended = run_shell(f"set -o pipefail; $command {script} | head -c0", served.environ)
     assert (ended.stdout, ended.stderr) == ("", "")
     assert ended.returncode == 1
@@ -248,7 +248,7 @@ def test_a_reader_that_has_gone(served: Served, script: str) -> None:
 
 @pytest.mark.slow
 def test_standard_output_that_is_closed(served: Served) -> None:
-    """A closed standard output is one line on stderr, and no token is got for nobody."""
+    """A closed standard output is one line on stderr, and no token request."""
     ended = run_shell("$command token >&-", served.environ)
     assert ended.returncode == 1
     assert ended.stderr.startswith("trio-anon-session: standard output is closed")

@@ -1,4 +1,4 @@
-"""``watch`` of a shared token: what is told of the store, and of the others."""
+"""``watch`` of a shared token: what it shows of the store and of other processes."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_dropped_elsewhere() -> None:
         token = await other.session.get_access_token()
         await trio.sleep(5)
         other.session.invalidate(token)
-        # The session tells the store while it is open.
+        # Until the session closes, it reports the token to the store.
         await trio.sleep(1)
 
     _, lines = watch(server, 10.0, report, head_start=1.0)

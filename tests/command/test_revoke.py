@@ -127,7 +127,7 @@ def test_secret_and_token_by_standard_input() -> None:
 
 @pytest.mark.slow
 def test_a_terminal_is_told_what_is_wanted() -> None:
-    """On a terminal it does not wait for ever for a token that nobody types."""
+    """On a terminal it asks for a pipe and does not wait for a token."""
     ended = run_on_terminal("revoke", environ=COMPLETE)
     assert ended.code == 2
     assert "wants a token on standard input" in ended.text

@@ -128,7 +128,7 @@ def test_a_flag_reaches_the_config(values: dict[str, Any]) -> None:
         *texts, word, flag = shown[name].split()
         assert (word, flag) == ("flag", flag_of[name])
         if name == "extra_params":
-            # Names alone: a value may be a password of another scheme.
+            # Only names: a value may be a password of another scheme.
             assert texts == [f"{field}=***" for field in value]
         elif isinstance(value, float):
             assert float(texts[0]) == pytest.approx(value, rel=1e-5)
@@ -158,7 +158,7 @@ def spellings(secret: str) -> set[str]:
     command=st.sampled_from(COMMANDS),
 )
 def test_show_config_never_shows_the_secret(secret: str, beside: str, command: str) -> None:
-    """The secret is masked, also where somebody gives it for another setting."""
+    """The secret is masked, also if it is given for another setting."""
     environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": secret}
     args = {
         "client_id": ["--client-id", secret],
@@ -184,7 +184,7 @@ def test_show_config_shows_where_nothing_is_revoked() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_show_config_shows_what_is_missing(command: str) -> None:
-    """Without id and secret, all the rest is shown, and all that is missing named at once."""
+    """Without id and secret, all other settings are shown, and one line names both."""
     result = invoke(command, "--show-config", environ={"BOX_SCOPE": "a b"})
     assert result.exit_code == 2
     assert "client_id             -  " in result.stdout

@@ -44,7 +44,7 @@ OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
     ],
 )
 def test_what_is_a_store(text: str, place: Place) -> None:
-    """What has no scheme is a path; the others are told by theirs."""
+    """A setting without a scheme is a path; the scheme names the other stores."""
     assert Place.read(text) == place
 
 

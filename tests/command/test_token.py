@@ -172,7 +172,7 @@ def test_a_wrong_command_line(args: list[str]) -> None:
 
 @pytest.mark.slow
 def test_an_endpoint_that_is_not_reachable() -> None:
-    """Where nobody listens, the exit code is 4, and the endpoint is named."""
+    """If the connection is refused, the exit code is 4, and the message names the endpoint."""
     with closed_port() as port:
         url = f"http://127.0.0.1:{port}"
         environ = {**COMPLETE, "BOX_API_ROOT_URL": url}
@@ -215,7 +215,7 @@ def test_a_passing_fault_is_retried(served: Served) -> None:
 
 @pytest.mark.slow
 def test_a_passing_fault_on_a_terminal(served: Served) -> None:
-    """Whoever waits at a terminal sees why; the token is what it is elsewhere."""
+    """On a terminal each failed attempt is one line; the token is the same as elsewhere."""
     served.server.faults = FaultPlan(token=[Fault.server_error(503)])
     ended = run_on_terminal("token", "--retry-interval", "0.1", environ=served.environ)
     assert ended.code == 0

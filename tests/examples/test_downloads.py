@@ -17,7 +17,7 @@ LINK = "https://app.box.com/s/abc"
 
 
 def test_links_are_downloaded(tmp_path: Path) -> None:
-    """Links come from the command line and from a list, and each is told of.
+    """Links come from the command line and from a list, and each has a line.
 
     To the embedded server, every link leads to the same small file.
     """

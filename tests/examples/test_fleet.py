@@ -92,7 +92,7 @@ def test_a_store_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_by_itself() -> None:
-    """It is told in a sentence, below what the process wrote."""
+    """One sentence says so, below what the process wrote."""
     ended = run("--lives", 1, "--store", "sqlite:")
     assert ended.returncode == 1
     assert "ValueError: path: wants a file" in ended.stderr

@@ -30,7 +30,7 @@ def served() -> Iterator[tuple[Served, Served]]:
 
 
 def environ_of(tokens: Served, api: Served) -> dict[str, str]:
-    """Return the variables that the example wants."""
+    """Return the variables that the example needs."""
     return {
         "CLIENT_ID": "app",
         "CLIENT_SECRET": SECRET,
@@ -60,7 +60,7 @@ def test_a_token_from_one_origin_for_another(served: tuple[Served, Served], revo
     [
         ({"CLIENT_SECRET": "wrong"}, "the token endpoint rejected the client 'app'"),
         ({"SCOPE": "unheard-of"}, "invalid_scope"),
-        # A token without the scope that the API wants: a matter of permission.
+        # A token without the scope that the API requires.
         ({"SCOPE": "users"}, "403"),
         ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url: wants an https URL"),
         ({"TOKEN_URL": None}, "wants the environment variable TOKEN_URL to be set"),

@@ -101,7 +101,7 @@ def running(*args: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 @pytest.mark.usefixtures("served_environment")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(number: signal.Signals) -> None:
-    """The service answers probes, and ends with 0 and a last line when it is told to."""
+    """The service answers probes, and ends with 0 and a last line on a signal."""
     with running("11", "22", "--every", "0.1") as (process, port):
         with httpx.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}") as client:
             for path in ("/live", "/ready"):
@@ -117,7 +117,7 @@ def test_a_signal_ends_it(number: signal.Signals) -> None:
 
 @pytest.mark.usefixtures("served_environment")
 def test_credentials_that_are_wrong_end_it_at_once() -> None:
-    """Somebody is told before the service claims to run."""
+    """The service ends with an error before it claims to run."""
     ended = run_example("service/service.py", 11, environ={"BOX_CLIENT_SECRET": "wrong"})
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]

@@ -19,7 +19,7 @@ PROGRAMS = ["trio_program.py", "thread_program.py"]
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_files_are_looked_up(program: str) -> None:
-    """Each program prints what the API tells of each file."""
+    """Each program prints what the API answers about each file."""
     ended = run_example(f"threads/{program}", 11, 22)
     assert ended.stderr == ""
     assert ended.returncode == 0
@@ -47,7 +47,7 @@ def test_what_is_wrong(program: str, environ: dict[str, str], said: str) -> None
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_ctrl_c_while_the_endpoint_hangs(program: str) -> None:
-    """Nobody has to wait for the threads that wait for a token."""
+    """The program ends without waiting for the threads that wait for a token."""
     with socket.create_server(("127.0.0.1", 0)) as endpoint:
         url = f"http://127.0.0.1:{endpoint.getsockname()[1]}"
         with subprocess.Popen(
