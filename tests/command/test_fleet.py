@@ -160,7 +160,7 @@ def test_dropped_elsewhere() -> None:
         token = await other.session.get_access_token()
         await trio.sleep(5)
         other.session.invalidate(token)
-        # Until the session closes, it reports the token to the store.
+        # The session reports the token to the store only while it is open.
         await trio.sleep(1)
 
     _, lines = watch(server, 10.0, report, head_start=1.0)
