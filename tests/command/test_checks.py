@@ -287,7 +287,8 @@ async def test_a_closed_port(scheme: str, by_proxy: bool, advice: str) -> None:
     """A closed port, of the host or of its proxy, is a failure that names host and port."""
     with closed_port() as port:
         url = httpx.URL(f"{scheme}://127.0.0.1:{port}")
-        check = await check_connection(*((URL, url) if by_proxy else (url, None)), 30.0)
+        target, proxy = (URL, url) if by_proxy else (url, None)
+        check = await check_connection(target, proxy, 30.0)
     assert f"127.0.0.1 port {port}: connection refused" in check.found
     assert (check.verdict, check.exit_code) == ("failed", 4)
     assert advice in (check.advice or "")
@@ -311,7 +312,8 @@ async def test_a_server_that_sends_nothing(
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = httpx.URL(f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
         limit = 0.1 if scheme == "https" else 30.0
-        check = await check_connection(*((URL, url) if by_proxy else (url, None)), limit)
+        target, proxy = (URL, url) if by_proxy else (url, None)
+        check = await check_connection(target, proxy, limit)
     assert check.verdict == verdict
     assert words in check.found
 

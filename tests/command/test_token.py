@@ -64,7 +64,7 @@ def test_token_from_flags(served: Served, tmp_path: Path, source: str) -> None:
     """All settings can be flags; the secret comes from a file, from stdin or from Box's file."""
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     write_box_json(tmp_path / "box.json")
-    credentials = {
+    credentials: dict[str, list[object]] = {
         "file": ["--client-id", "id", "--client-secret-file", tmp_path / "secret"],
         "stdin": ["--client-id", "id", "--client-secret-file", "-"],
         "box": ["--box-json", tmp_path / "box.json"],

@@ -77,7 +77,8 @@ def serve(folder: Path) -> None:
         listener.bind(str(folder / "socket"))
         listener.listen()
         print("ready", flush=True)
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        stdin = sys.stdin.fileno()
+        while stdin not in select.select([listener.fileno(), stdin], [], [])[0]:
             connection, _ = listener.accept()
             with connection:
                 if os.fork() == 0:
@@ -109,7 +110,7 @@ def run_call(connection: socket.socket) -> None:
         return
     for file in (*files, held):
         os.close(file)
-    while ended not in select.select([connection, ended], [], [])[0]:
+    while ended not in select.select([connection.fileno(), ended], [], [])[0]:
         # Nothing more comes from a client that was killed.
         received = connection.recv(1)
         os.kill(fork, received[0] if received else signal.SIGKILL)

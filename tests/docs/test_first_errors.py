@@ -22,7 +22,7 @@ from tests.wire import Peer, answer, listening, read_request
 from trio_anon_session.testing import TokenServer, open_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     Environment = dict[str, str]
@@ -118,12 +118,14 @@ async def box(folder: Path, code: str, description: str) -> AsyncIterator[Enviro
 
 
 @asynccontextmanager
-async def variables(folder: Path, **environment: str) -> AsyncIterator[Environment]:
+async def variables(
+    folder: Path, environment: Mapping[str, str] = {}
+) -> AsyncIterator[Environment]:
     """Set these variables, and serve nothing."""
-    yield environment
+    yield {**environment}
 
 
-credentials = partial(variables, **CREDENTIALS)
+credentials = partial(variables, environment=CREDENTIALS)
 
 
 @asynccontextmanager
@@ -169,7 +171,10 @@ CASES = [
     # A host that does not exist (RFC 6761 §6.4).
     Case(
         "No network: the name is not found",
-        around=partial(credentials, BOX_API_ROOT_URL="https://api.box.invalid"),
+        around=partial(
+            variables,
+            environment=CREDENTIALS | {"BOX_API_ROOT_URL": "https://api.box.invalid"},
+        ),
     ),
     Case("No network: the connection is refused", around=closed),
     Case("No network: the certificate is not trusted", around=unknown_authority),
