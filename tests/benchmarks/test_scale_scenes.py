@@ -104,8 +104,8 @@ def test_limits_of_memory(scene: Any, limit: Limit) -> None:
 def test_under_load() -> None:
     """No getter waits for a refresh; that and the slowest getters have limits."""
     *_, slowest, held, refreshes = under_load.run(FEW)
-    assert [row.limit for row in slowest.rows if row.is_ours] == [Limit(1.1)]
-    [row] = [row for row in held.rows if row.is_ours]
+    assert next(row for row in slowest.rows if row.is_ours).limit == Limit(1.1)
+    row = next(row for row in held.rows if row.is_ours)
     assert (row.limit, row.amount.high) == (Limit(0, "amount"), 0)
     refreshing, fresh = refreshes.rows
     assert refreshing.amount.low >= 1
