@@ -7,9 +7,10 @@ import re
 
 import pytest
 
+from tests.ports import closed_port
 from trio_anon_session.testing import Fault, FaultPlan
 
-from .running import SECRET, Served, invoke, run_on_terminal
+from .running import COMPLETE, SECRET, Served, invoke, run_on_terminal
 
 STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
 STEPS_WITH_URL = ["configuration", "origin", *STEPS[1:6], "resource", "revocation", "dead token"]
@@ -84,6 +85,18 @@ def test_nothing_is_configured() -> None:
     assert "BOX_CLIENT_SECRET" in result.stdout
     assert "--show-config" in result.stdout
     assert result.stdout.endswith("1 failed\n")
+
+
+@pytest.mark.slow
+def test_no_connection() -> None:
+    """Without a connection the command requests no token, and says what to check."""
+    with closed_port() as port:
+        environ = {**COMPLETE, "BOX_API_ROOT_URL": f"http://127.0.0.1:{port}"}
+        result = invoke("doctor", environ=environ)
+    assert result.exit_code == 4
+    found = verdicts(result.stdout)
+    assert (found["name"], found["connection"], found["grant"]) == ("ok", "failed", "skipped")
+    assert "-> Nothing listens there" in result.stdout
 
 
 @pytest.mark.slow
