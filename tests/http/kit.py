@@ -9,23 +9,24 @@ import attrs
 import httpx
 import httpx2
 import trio
+from hypothesis import strategies as st
 
 import trio_anon_session.httpx2
 from trio_anon_session import AnonymousSession, SessionAuth
-from trio_anon_session.testing import open_test_session
+from trio_anon_session.testing import TokenServer, open_test_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import ModuleType
 
-    from trio_anon_session.testing import TokenServer
-
 ROOT = "http://localhost"
 TIME_LIMIT = 1e6
-DEAD = {
+DEAD: dict[str, Any] = {
     "WWW-Authenticate": 'Bearer realm="Service", error="invalid_token", '
     'error_description="The access token provided is invalid."'
 }
+UNAUTHORIZED = b'{"code": "unauthorized"}'
+libraries = st.sampled_from([httpx, httpx2])
 
 
 def auth_of(
@@ -42,60 +43,38 @@ def auth_of(
 class Sent:
     """Is a request as it went out."""
 
-    at: float
     method: str
     url: str
-    authorization: str | None
+    headers: dict[str, str]
     body: bytes
 
 
 class Recorder(httpx.AsyncBaseTransport):
-    """Keeps what is sent, and answers as told, in the end with 200. Serves either library.
-
-    Attributes:
-        sent: the requests.
-        headers: their headers.
-        answers: what the next ones are answered.
-        then: the answer to all others.
-        latency: seconds that each takes.
-    """
+    """Keeps the requests, and gives the answers in order, then 200. Serves either library."""
 
     def __init__(
         self,
         http: ModuleType,
         *answers: Any,
         then: Callable[[ModuleType], Any] = lambda http: http.Response(200),
-        latency: float = 0.0,
     ) -> None:
         self.http = http
         self.sent: list[Sent] = []
-        self.headers: list[dict[str, str]] = []
         self.answers = list(answers)
         self.then = then
-        self.latency = latency
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
         assert isinstance(request.stream, self.http.AsyncByteStream)
         body = b"".join([chunk async for chunk in request.stream])
-        self.sent.append(
-            Sent(
-                trio.current_time(),
-                request.method,
-                str(request.url),
-                request.headers.get("Authorization"),
-                body,
-            )
-        )
-        self.headers.append(dict(request.headers))
+        self.sent.append(Sent(request.method, str(request.url), dict(request.headers), body))
         answer: httpx.Response = self.answers.pop(0) if self.answers else self.then(self.http)
-        await trio.sleep(self.latency)
         return answer
 
     @property
     def tokens(self) -> list[str | None]:
         """The ``Authorization`` headers, in order."""
-        return [sent.authorization for sent in self.sent]
+        return [sent.headers.get("authorization") for sent in self.sent]
 
 
 def dead(http: ModuleType) -> Any:
@@ -120,3 +99,59 @@ async def open_pair(
             client_of(http, auth_of(http, session, [ROOT]), transport) as client,
         ):
             yield session, client
+
+
+@asynccontextmanager
+async def open_answered(
+    http: ModuleType, *answers: Any
+) -> AsyncIterator[tuple[AnonymousSession, Any]]:
+    """Open a session, and a client whose requests get these answers, and then 200."""
+    async with open_pair(http, TokenServer(), Recorder(http, *answers)) as pair:
+        yield pair
+
+
+class Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
+    """A body whose pieces come one after the other, and what was done with it.
+
+    Attributes:
+        pause: seconds before each piece.
+        end: seconds between the last piece and the end.
+        read: how many pieces were given.
+        closes: how often it was closed.
+        opened: iterators that have begun and not ended.
+    """
+
+    def __init__(self, *pieces: bytes, pause: float = 0.0, end: float = 0.0) -> None:
+        self.pieces = pieces
+        self.pause = pause
+        self.end = end
+        self.read = 0
+        self.closes = 0
+        self.opened = 0
+
+    # Two generators, as there are several between a client and the network.
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the pieces, as a transport does that waits for the network."""
+        self.opened += 1
+        try:
+            async for piece in self._give():
+                yield piece
+        finally:
+            self.opened -= 1
+
+    async def _give(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            await trio.sleep(self.pause)
+            self.read += 1
+            yield piece
+        await trio.sleep(self.end)
+
+    async def aclose(self) -> None:
+        """Count that it was closed."""
+        self.closes += 1
+
+
+def answer_with(http: ModuleType, stream: Any, *, status: int = 401, **headers: str) -> Any:
+    """Return an answer that has not been read."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return http.Response(status, headers=named, stream=stream)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import string
 import sys
+from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.http.kit import Recorder, open_pair
+from tests.http.kit import DEAD, Recorder, open_pair
 from trio_anon_session import _challenges
 from trio_anon_session._challenges import (
     HEADER_LIMIT,
@@ -90,27 +91,18 @@ def _render_value(draw: st.DrawFn, value: str) -> str:
     )
 
 
-def _lowered(drawn: list[Challenge]) -> list[Challenge]:
-    return [
+@given(rendered())
+def test_challenges_survive_a_round_trip(case: tuple[list[Challenge], str]) -> None:
+    """The parser returns what was written, and only the errors of Bearer challenges count."""
+    drawn, text = case
+    lowered = [
         Challenge(scheme.lower(), token68, [(name.lower(), value) for name, value in params])
         for scheme, token68, params in drawn
     ]
-
-
-@given(rendered())
-def test_challenges_survive_a_round_trip(case: tuple[list[Challenge], str]) -> None:
-    """The parser returns what was written, with any spacing, quoting, escapes and commas."""
-    drawn, text = case
-    assert parse_challenges(text) == _lowered(drawn), text
-
-
-@given(rendered())
-def test_only_errors_of_bearer_challenges_count(case: tuple[list[Challenge], str]) -> None:
-    """Any ``invalid_token`` of a Bearer challenge means a dead token, and nothing else does."""
-    drawn, text = case
+    assert parse_challenges(text) == lowered, text
     errors = {
         value
-        for scheme, _token68, params in _lowered(drawn)
+        for scheme, _token68, params in lowered
         for name, value in params
         if (scheme, name) == ("bearer", "error")
     }
@@ -160,7 +152,7 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
         ('DPoP error="invalid_token", Bearer error="insufficient_scope"', False),
         ('Basic realm="Bearer error=invalid_token", Bearer realm="x"', None),
         ("XBearer error=invalid_token", None),
-        # Cut off in the middle of a value, of which nobody knows how it ends.
+        # Cut off in the middle of a value, whose end is unknown.
         ("Bearer error=".ljust(HEADER_LIMIT - 13) + "invalid_tokens", None),
         ("Bearer error=".ljust(HEADER_LIMIT - 14) + "invalid_token, b=c", True),
         ('Bearer error="invalid_token", error_description="' + "x" * 9000, True),
@@ -211,26 +203,53 @@ def test_the_parser_stops_at_the_limit() -> None:
 
 # Through SessionAuth
 
+BOX = DEAD["WWW-Authenticate"]
+
 
 @pytest.mark.parametrize(
-    ("lines", "body", "is_dead"),
+    ("status", "lines", "body", "is_dead"),
     [
-        (['DPoP error="use_dpop_nonce"', 'Bearer error="invalid_token"'], b"x", True),
-        (['Basic realm="say \\"error=invalid_request\\"", Bearer error=invalid_token'], b"x", True),
-        (['Bearer realm="a, error=invalid_token"'], b"x", False),
-        (['DPoP error="invalid_token"'], b"x", False),
-        (['Bearer error="insufficient_scope"', 'DPoP error="invalid_token"'], b"", False),
-        (['DPoP error="use_dpop_nonce"'], b"", True),
-        (['Basic realm="error=insufficient_scope"'], b"", True),
+        (401, [BOX], b"", True),
+        (401, ['Bearer error="invalid_token"'], b"{}", True),
+        (401, ['DPoP error="use_dpop_nonce"', 'Bearer error="invalid_token"'], b"x", True),
+        (401, ['Basic realm="\\"error=no\\"", Bearer error=invalid_token'], b"x", True),
+        (401, [], b"", True),
+        (401, ['Bearer realm="Service"'], b"", True),
+        (401, ['DPoP error="use_dpop_nonce"'], b"", True),
+        (401, ['Basic realm="error=insufficient_scope"'], b"", True),
+        (401, [], b"no", False),
+        (401, ['Bearer realm="a, error=invalid_token"'], b"x", False),
+        (401, ['DPoP error="invalid_token"'], b"x", False),
+        (401, ['Bearer error="insufficient_scope"', 'DPoP error="invalid_token"'], b"", False),
+        (403, [], b"", False),
+        (403, [BOX], b"", False),
+        (400, [BOX], b"", False),
+        (407, [BOX], b"", False),
+        (500, [], b"", False),
+        (200, [BOX], b"", False),
     ],
 )
-async def test_the_challenges_of_an_answer(
-    http: ModuleType, lines: list[str], body: bytes, is_dead: bool, autojump_clock: MockClock
+async def test_what_an_answer_means(
+    http: ModuleType,
+    status: int,
+    lines: list[str],
+    body: bytes,
+    is_dead: bool,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Only the error of a Bearer challenge decides; without one, an empty body does."""
+    """A 401 drops the token if a Bearer challenge says so, or if none has an error and no body."""
     headers = [("WWW-Authenticate", line) for line in lines]
-    recorder = Recorder(http, http.Response(401, headers=headers, content=body))
+    recorder = Recorder(http, http.Response(status, headers=headers, content=body))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.get("/2.0/files/1")
-        assert session.statistics().invalidations == is_dead
-    assert (answer.status_code, len(recorder.sent)) == ((200, 2) if is_dead else (401, 1))
+        statistics = session.statistics()
+
+    assert (statistics.invalidations, statistics.grants) == ((1, 2) if is_dead else (0, 1))
+    assert len(recorder.sent) == len(set(recorder.tokens)) == statistics.grants
+    if is_dead:
+        assert (answer.status_code, answer.history[0].content) == (200, body)
+    else:
+        assert (answer.status_code, answer.content) == (status, body)
+    assert not any(key.startswith("trio_anon_session") for key in answer.extensions)
+    assert not caplog.records or max(record.levelno for record in caplog.records) < WARNING

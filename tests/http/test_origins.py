@@ -1,8 +1,8 @@
-"""Promise 22 with drawn URLs and redirects: the token goes to the allowed origins alone.
+"""Promise 22 with drawn URLs and redirects: the token goes only to the allowed origins.
 
-Two oracles that know nothing of httpx or of this library decide what may be: urllib reads the
-URL as it was given, and the table `ORIGINS`, written by hand, says which target each allowed
-origin means. A transport sees where httpx goes in truth.
+Two oracles that know nothing of httpx or of this library decide where it may go: urllib reads
+the URL as it was given, and the table `ORIGINS`, written by hand, says which target each
+allowed origin means. A transport sees where httpx really goes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tests.helpers import FakeTokenManager, make_config, run_virtually
-from tests.http.kit import auth_of
+from tests.http.kit import auth_of, libraries
 from trio_anon_session import AnonymousSession, ConfigError
 
 if TYPE_CHECKING:
@@ -60,17 +60,17 @@ def by_hand(scheme: str, host: str, port: int | None) -> Target:
 
 
 def as_urllib_reads(url: str) -> Target | None:
-    """Return where a URL leads, by the standard library; None where that reads none of it."""
+    """Return where a URL leads, by the standard library; None if that cannot read it."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        # Newer Pythons want no bracket in front of an @.
+        # Newer Pythons refuse a bracket in front of an @.
         return None
     return by_hand(parts.scheme, parts.hostname or "", parts.port)
 
 
 class Web(httpx.AsyncBaseTransport):
-    """A transport to which every host is one that answers as told, in the end with 200."""
+    """A transport that answers for every host: with the given answers, then with 200."""
 
     def __init__(self, http: ModuleType, *answers: Any) -> None:
         self.http = http
@@ -86,16 +86,22 @@ class Web(httpx.AsyncBaseTransport):
         return answer
 
     @property
-    def told_token(self) -> list[bool]:
+    def had_token(self) -> list[bool]:
         """Whether each request had the token anywhere."""
         return [TOKEN in f"{request.url} {request.headers.raw!r}" for _target, request in self.sent]
 
 
 async def send(
-    web: Web, origins: Iterable[str] | None, url: str, *, method: str = "GET", **settings: Any
+    web: Web,
+    origins: Iterable[str] | None,
+    url: str,
+    *,
+    method: str = "GET",
+    root: str = "https://api.box.com",
+    **settings: Any,
 ) -> Any:
     """Send a request with the auth of a session."""
-    config = make_config()
+    config = make_config(api_root_url=root)
     async with (
         AnonymousSession(config, FakeTokenManager(config)) as session,
         web.http.AsyncClient(
@@ -106,8 +112,6 @@ async def send(
 
 
 # URLs that lead to an allowed origin, or nearly
-
-libraries = st.sampled_from([httpx, httpx2])
 
 HOSTS = [
     *(urlsplit(origin).netloc.rpartition("@")[2] for origin in ORIGINS),
@@ -195,7 +199,7 @@ def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
         assert as_urllib_reads(url) in (target, None)
     assert as_urllib_reads(str(request.url)) in (target, None)
     allowed = {ORIGINS.get(origin, ("http", "localhost", 80)) for origin in origins}
-    assert web.told_token == [target in allowed]
+    assert web.had_token == [target in allowed]
 
 
 def near(origin: str) -> st.SearchStrategy[str]:
@@ -221,7 +225,7 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
     ends_dead: bool,
     path: str,
 ) -> None:
-    """Whatever redirects follow on each other, no other origin is ever told the token."""
+    """Whatever redirects follow each other, no other origin ever gets the token."""
     answers = [
         http.Response(status, headers=[(b"Location", (url + path).encode())])
         for url, status in zip(chain[1:], statuses, strict=False)
@@ -235,20 +239,20 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
         run_virtually(follow, web, origins, chain[0])
     assume(web.sent)
     allowed = {ORIGINS[origin] for origin in origins}
-    for (target, _), told in zip(web.sent, web.told_token, strict=True):
+    for (target, _), told in zip(web.sent, web.had_token, strict=True):
         assert target in allowed or not told
     # Nor is it lost at home.
     home = web.sent[0][0]
     targets = [target for target, _ in web.sent[: len(chain)]]
     if home in allowed and set(targets) == {home}:
-        assert all(web.told_token)
+        assert all(web.had_token)
 
 
 @given(http=libraries, first=urls(), second=urls(), origins=origin_sets)
 def test_promise_22_no_redirect_by_hand_takes_it_either(
     http: ModuleType, first: str, second: str, origins: set[str]
 ) -> None:
-    """Nor is it told by one who sends the next request of a redirect himself."""
+    """A program that sends the next request of a redirect itself sends no token elsewhere."""
     web = Web(http, http.Response(307, headers=[(b"Location", second.encode())]))
 
     async def main() -> None:
@@ -264,13 +268,13 @@ def test_promise_22_no_redirect_by_hand_takes_it_either(
     with contextlib.suppress(http.InvalidURL, http.RequestError, UnicodeError):
         run_virtually(main)
     allowed = {ORIGINS[origin] for origin in origins}
-    assert web.told_token == [target in allowed for target, _ in web.sent]
+    assert web.had_token == [target in allowed for target, _ in web.sent]
 
 
 async def test_promise_22_a_request_that_is_sent_again_elsewhere(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A request whose URL is changed, and that is sent again, goes without the token."""
+    """A request whose URL is changed, and that is sent again, has no token."""
     sent: list[str | None] = []
 
     def answer(request: Any) -> Any:
@@ -294,6 +298,44 @@ async def test_promise_22_a_request_that_is_sent_again_elsewhere(
         request.url = http.URL("https://api.box.com/b")
         await client.send(request)
     assert sent == ["Bearer token-1", None, "Basic mine", "Bearer token-1"]
+
+
+BOX = "https://api.box.com"
+
+
+@pytest.mark.parametrize(
+    ("root", "url", "goes"),
+    [
+        (BOX, "https://api.box.com/2.0/files/1?fields=name#top", True),
+        (BOX, "HTTPS://user:password@API.Box.COM:443/", True),
+        (BOX, "https://upload.box.com:443/", True),
+        (BOX, "http://api.box.com/", False),
+        (BOX, "http://api.box.com:443/", False),
+        (BOX, "https://api.box.com:8443/", False),
+        (BOX, "https://api.box.com./", False),
+        (BOX, "https://evil-api.box.com/", False),
+        (BOX, "https://api.box.com.evil.example/", False),
+        (BOX, "https://evil.example/?https://api.box.com", False),
+        (BOX, "https://api.box.com:443@evil.example/", False),
+        (BOX, "https://api.box.com%00.evil.example/", False),
+        (BOX, "http://localhost/", False),
+        ("http://localhost", "http://localhost:80/2.0/files/1", True),
+        ("http://localhost", "https://localhost/", False),
+        ("http://localhost:8080", "http://localhost:8080/", True),
+        ("http://localhost:8080", "http://localhost/", False),
+        ("http://[::1]:8080", "http://[0:0::0:1]:8080/", True),
+        ("https://proxy.example/box", "https://proxy.example/other", True),
+        ("https://proxy.example/box", "https://upload.box.com/", True),
+        ("https://proxy.example/box", "https://api.box.com/", False),
+    ],
+)
+async def test_the_default_origins(
+    http: ModuleType, autojump_clock: MockClock, root: str, url: str, goes: bool
+) -> None:
+    """By default the token goes to the origin of the API root and to Box's upload host."""
+    web = Web(http)
+    await send(web, None, url, root=root)
+    assert web.had_token == [goes]
 
 
 # What httpx does on the way
@@ -324,16 +366,16 @@ async def test_promise_22_from_http_to_https_on_loopback_the_token_is_kept(
     web = Web(http, http.Response(302, headers={"Location": second}))
     plain = ["http://localhost", "http://localhost:8080", "http://127.0.0.1", "http://[::1]"]
     await send(web, ["https://api.box.com", *plain], first, follow_redirects=True)
-    assert web.told_token == [True, keeps]
+    assert web.had_token == [True, keeps]
 
 
 async def test_between_allowed_origins(http: ModuleType, autojump_clock: MockClock) -> None:
-    """From one allowed origin to another the token does not go along, nor back."""
+    """A redirect from one allowed origin to another, and back, loses the token."""
     api, upload = "https://api.box.com/a", "https://upload.box.com/b"
     web = Web(http, *(http.Response(307, headers={"Location": to}) for to in (upload, api)))
     await send(web, None, api, follow_redirects=True)
     assert [target[1] for target, _ in web.sent] == ["api.box.com", "upload.box.com", "api.box.com"]
-    assert web.told_token == [True, False, False]
+    assert web.had_token == [True, False, False]
 
 
 # Names in other alphabets
@@ -373,7 +415,7 @@ async def test_alphabets(
     await send(web, [f"https://{name}" for name in allowed], url)
     [((_, seen, _), _)] = web.sent
     assert seen == host or (host.endswith("…") and "xn--" in seen)
-    assert web.told_token == [seen in allowed]
+    assert web.had_token == [seen in allowed]
 
 
 # The argument
@@ -382,40 +424,54 @@ async def test_alphabets(
 @pytest.mark.parametrize(
     "origin",
     [
+        "",
+        "*",
+        "api.box.com",
+        "//api.box.com",
+        "https:api.box.com",
+        "https:///2.0",
+        "https://api.box.com/2.0",
+        "https://api.box.com?a=b",
+        "https://api.box.com#top",
+        "https://user@api.box.com",
+        "https://a:hunter2@evil.example",
+        "https://api.box.com\\@evil.example",
+        "https://api.box.com:port",
+        "https://api.box.com:443:443",
+        "https://api.box.com:0",
+        "https://api.box.com:65536",
+        "https://[::1",
         "https://*.box.com",
-        "https://*",
         "https://api.box.com ",
-        "https://api box.com",
         "https://api.box.com,https://upload.box.com",
         "https://api%2ebox.com",
         "https://.box.com",
         "https://api..box.com",
-        "https://xn--",
         "https://xn--a",
         "https://ａpi.box.com",
         "https://\ud800.example",
-        "https://api.box.com:443:443",
-        "https://api.box.com:0",
-        "https://api.box.com:65536",
-        "https://api.box.com:99999",
-        "https:api.box.com",
-        "https://api.box.com\\@evil.example",
-        "https://a:hunter2@evil.example",
+        "http://api.box.com",
+        "http://localhost.",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
         "http://127.1",
         "http://0x7f.1",
-        "http://2130706433",
-        "http://localhost.",
-        "http://localhost.localdomain",
+        "http://0.0.0.0",
+        "http://[::2]",
         "http://[::ffff:192.0.2.1]",
         "http://[fe80::1%25eth0]",
+        "ftp://api.box.com",
+        None,
+        b"https://api.box.com",
     ],
     ids=ascii,
 )
-def test_refused(http: ModuleType, origin: str) -> None:
-    """What is no origin to which a request could go is refused, by number, and not quoted."""
+def test_refused(http: ModuleType, origin: Any) -> None:
+    """A value that is not an https or loopback origin is refused, by number, and not quoted."""
     session = AnonymousSession(make_config())
     with pytest.raises(ConfigError, match=r"origins: wants .*; number 2 is n") as caught:
         auth_of(http, session, ["https://api.box.com", origin])
+    assert caught.value.field == "origins"
     assert "hunter2" not in str(caught.value)
 
 
@@ -436,13 +492,13 @@ def test_refused(http: ModuleType, origin: str) -> None:
     ],
 )
 def test_accepted(http: ModuleType, origin: str) -> None:
-    """Every name of a host is taken, and for plain http every one of loopback."""
+    """Every name of a host is allowed, and with plain http every loopback address."""
     assert auth_of(http, AnonymousSession(make_config()), [origin])
 
 
 @pytest.mark.parametrize("origins", ["https://api.box.com", 7, True, object()])
 def test_no_list(http: ModuleType, origins: Any) -> None:
-    """One origin, or anything else that is no list, is told to be one."""
+    """One origin, or anything else that is not a list, is refused."""
     wants = f"origins: wants a list of origins, not one {type(origins).__name__}$"
     with pytest.raises(ConfigError, match=wants):
         auth_of(http, AnonymousSession(make_config()), origins)

@@ -1,4 +1,4 @@
-"""Requests sent in other ways than by a plain call: again, by retries, redirects, per request."""
+"""When a request is sent, and what retries, redirects and event hooks of the client do to it."""
 
 from __future__ import annotations
 
@@ -8,102 +8,41 @@ import pytest
 import trio
 
 from tests.helpers import FakeTokenManager, make_config
-from tests.http.kit import ROOT, Recorder, auth_of, client_of, dead, open_pair
+from tests.http.kit import Recorder, auth_of, client_of, dead, open_pair
 from trio_anon_session import AnonymousSession, TokenState
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
     from types import ModuleType
 
     from trio.testing import MockClock
 
 
-def retrying(http: ModuleType, below: Any, *, times: int, pause: float) -> Any:
-    """Return a transport that sends a request again, the same object, after errors and 503s."""
-
-    class Transport(http.AsyncBaseTransport):  # type: ignore[misc,name-defined]  # a class of either library
-        async def handle_async_request(self, request: Any) -> Any:
-            for _ in range(times):
-                try:
-                    answer = await below.handle_async_request(request)
-                except http.TransportError:
-                    pass
-                else:
-                    if answer.status_code != 503:
-                        return answer
-                    await answer.aclose()
-                await trio.sleep(pause)
-            return await below.handle_async_request(request)
-
-    return Transport()
-
-
-def unavailable(http: ModuleType) -> Any:
-    """Return the answer of a server that has too much to do."""
-    return http.Response(503)
-
-
-def fine(http: ModuleType) -> Any:
-    """Return a good answer."""
-    return http.Response(200)
-
-
-# Transports that retry
+# The same request again
 
 
 async def test_retries_of_a_transport_are_below_the_auth(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """What a transport sends again carries the same token, and only its last answer is judged."""
+    """What a transport sends again carries the same token, and only its last answer counts."""
 
-    def breaks(http: ModuleType) -> Any:
-        raise http.ConnectError("refused")
+    class Retrying(Recorder):
+        async def handle_async_request(self, request: Any) -> Any:
+            while True:
+                answer = await super().handle_async_request(request)
+                if answer.status_code != 503:
+                    return answer
 
-    answers = [breaks, unavailable, dead, unavailable, fine]
-    recorder = Recorder(http, then=lambda http: answers.pop(0)(http))
-    transport = retrying(http, recorder, times=3, pause=1.0)
+    busy = http.Response(503)
+    transport = Retrying(http, busy, busy, dead(http), busy)
     async with open_pair(http, TokenServer(), transport) as (session, client):
         answer = await client.get("/2.0/files/1")
         assert session.statistics().invalidations == 1
 
     assert answer.status_code == 200
-    first, second = recorder.tokens[0], recorder.tokens[-1]
-    assert recorder.tokens == [first, first, first, second, second]
+    first, second = transport.tokens[0], transport.tokens[-1]
+    assert transport.tokens == [first, first, first, second, second]
     assert first != second
-
-
-async def test_a_token_that_dies_between_two_retries(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """A retry so late that the token has expired is a request with a dead one, and sent again."""
-    server = TokenServer(FaultPlan(resource=[None, Fault.server_error(503)]), lifetime=100.0)
-    transport = retrying(http, http.ASGITransport(server), times=1, pause=90.0)
-    async with open_pair(http, server, transport) as (_, client):
-        await client.get("/2.0/files/1")
-        await trio.sleep(20.0)
-        answer = await client.get("/2.0/files/1")
-
-    assert answer.status_code == 200
-    assert server.verdicts == {"good": 2, "expired": 1}
-
-
-async def test_a_transport_that_hands_an_error_on(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """An error of the transport is the caller's, of the library's own kind, and costs no token."""
-
-    def breaks(http: ModuleType) -> Any:
-        raise http.ConnectError("refused")
-
-    async with open_pair(http, TokenServer(), Recorder(http, then=breaks)) as (session, client):
-        with pytest.raises(http.ConnectError):
-            await client.get("/2.0/files/1")
-        assert session.state is TokenState.FRESH
-        assert session.statistics().invalidations == 0
-
-
-# The same request again
 
 
 async def test_a_request_can_be_sent_again(http: ModuleType, autojump_clock: MockClock) -> None:
@@ -124,25 +63,8 @@ async def test_a_request_can_be_sent_again(http: ModuleType, autojump_clock: Moc
     assert server.grants == 3
 
 
-async def test_a_body_that_is_gone_cannot_be_sent_again_by_hand_either(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """Sending a request whose body has been used up is the library's error, not an empty body."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield b"once"
-
-    recorder = Recorder(http, dead(http))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
-        request = client.build_request("POST", "/2.0/files/1", content=chunks())
-        assert (await client.send(request)).status_code == 401
-        with pytest.raises(http.StreamConsumed):
-            await client.send(request)
-    assert len(recorder.sent) == 1
-
-
 async def test_a_request_that_two_tasks_send(http: ModuleType, autojump_clock: MockClock) -> None:
-    """One request object in the hands of many tasks is served all the same."""
+    """Many tasks can send one request object, and late 401s of its old token cost no grant."""
     server = TokenServer(resource_latency=1.0)
     statuses = []
 
@@ -164,53 +86,22 @@ async def test_a_request_that_two_tasks_send(http: ModuleType, autojump_clock: M
     assert server.grants == 2
 
 
-# For one request alone
-
-
 async def test_auth_of_one_request(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A client without an auth takes it for one request, and one with it does without for one."""
+    """One request of a client can have another auth than the others, or no auth."""
     recorder = Recorder(http)
     async with open_test_session() as session:
         auth = auth_of(http, session)
+        assert repr(auth) == f"<SessionAuth of {session!r}>"
         async with client_of(http, None, recorder) as client:
             await client.get("/2.0/a")
             await client.get("/2.0/b", auth=auth)
         async with client_of(http, auth, recorder) as client:
             await client.get("/2.0/c", auth=None)
             await client.get("/2.0/d", auth=("user", "password"))
-            await client.get("/2.0/e")
+            await client.get("/2.0/e", headers={"Authorization": "Basic own"})
 
     kinds = [token and token.partition(" ")[0] for token in recorder.tokens]
     assert kinds == [None, "Bearer", None, "Basic", "Bearer"]
-
-
-async def test_own_header_without_the_auth(http: ModuleType, autojump_clock: MockClock) -> None:
-    """With ``auth=None`` a request's own header goes out, and its 401 is left alone."""
-    recorder = Recorder(http, then=dead)
-    async with open_test_session() as session:
-        async with client_of(http, auth_of(http, session), recorder) as client:
-            answer = await client.get("/a", auth=None, headers={"Authorization": "Basic own"})
-        assert session.statistics().grants == 0
-    assert (answer.status_code, recorder.tokens) == (401, ["Basic own"])
-
-
-async def test_by_hand(http: ModuleType, autojump_clock: MockClock) -> None:
-    """Without the auth, a header by hand and ``invalidate`` do the same for one request."""
-    server = TokenServer()
-    async with open_test_session(server) as session:
-        async with client_of(http, None, http.ASGITransport(server)) as client:
-            await session.get_access_token()
-            server.revoke_all()
-            await trio.sleep(10.0)
-            for _attempt in range(2):
-                token = await session.get_access_token()
-                headers = {"Authorization": f"Bearer {token}"}
-                answer = await client.get("/2.0/files/1", headers=headers)
-                if answer.status_code != 401:
-                    break
-                session.invalidate(token)
-    assert answer.status_code == 200
-    assert server.verdicts == {"revoked": 1, "good": 1}
 
 
 # Redirects
@@ -282,16 +173,6 @@ async def test_a_redirect_of_the_replay(http: ModuleType, autojump_clock: MockCl
     assert recorder.tokens[0] != recorder.tokens[1] == recorder.tokens[2]
 
 
-async def test_a_redirect_that_is_not_followed(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A redirect that nobody follows is an answer as any other."""
-    recorder = Recorder(http, http.Response(302, headers={"Location": "/2.0/b"}))
-    async with open_pair(http, TokenServer(), recorder) as (session, client):
-        answer = await client.get("/2.0/a")
-        assert session.statistics().invalidations == 0
-    assert (answer.status_code, len(recorder.sent)) == (302, 1)
-    assert answer.next_request.url.path == "/2.0/b"
-
-
 # Hooks
 
 
@@ -316,7 +197,7 @@ async def test_hooks_see_each_request(http: ModuleType, autojump_clock: MockCloc
 async def test_a_hook_that_takes_the_token_off(
     http: ModuleType, own: str | None, autojump_clock: MockClock
 ) -> None:
-    """Where a hook has put its own header in place of the token, a 401 says nothing of ours."""
+    """If a hook has replaced the token with its own header, a 401 says nothing about the token."""
 
     async def replace(request: Any) -> None:
         del request.headers["Authorization"]
@@ -332,7 +213,7 @@ async def test_a_hook_that_takes_the_token_off(
 
 
 async def test_a_hook_that_raises_for_status(http: ModuleType, autojump_clock: MockClock) -> None:
-    """With a hook that makes an error of each 401 there is no replay: the auth sees no answer."""
+    """A hook that raises for each 401 prevents the replay: the auth gets no answer."""
 
     async def check(response: Any) -> None:
         if response.is_error:
@@ -353,7 +234,7 @@ async def test_a_hook_that_raises_for_status(http: ModuleType, autojump_clock: M
 async def test_a_token_that_is_there_needs_no_wait(
     http: ModuleType, state: TokenState, autojump_clock: MockClock
 ) -> None:
-    """What is sent was good when it was set: nobody else has a turn between the look and that."""
+    """A request with a token is sent before any other task runs, so the token is still valid."""
     turns = 0
 
     async def take_turns() -> None:
@@ -363,37 +244,37 @@ async def test_a_token_that_is_there_needs_no_wait(
             await trio.lowlevel.checkpoint()
 
     seen: list[int] = []
-    server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=100.0)
-    config = server.config(stale_buffer=50.0)
 
     def answer(request: Any) -> Any:
         seen.append(turns)
         return http.Response(200)
 
-    settings: Callable[..., Any] = http.AsyncClient
-    async with open_test_session(server, stale_buffer=config.stale_buffer) as session:
+    server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=100.0)
+    transport = http.MockTransport(answer)
+    async with open_pair(http, server, transport, stale_buffer=50.0) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0 if state is TokenState.FRESH else 60.0)
         assert session.state is state
-        auth = auth_of(http, session)
-        async with settings(auth=auth, transport=http.MockTransport(answer)) as client:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(take_turns)
-                await trio.lowlevel.checkpoint()
-                before = turns
-                await client.get(f"{ROOT}/2.0/files/1")
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_turns)
+            await trio.lowlevel.checkpoint()
+            before = turns
+            await client.get("/2.0/files/1")
+            nursery.cancel_scope.cancel()
     assert seen == [before]
 
 
-async def test_a_request_keeps_a_session_awake(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A request counts as one who asks: an eager session does not park while they come."""
-    server = TokenServer(lifetime=1000.0)
-    async with open_pair(http, server, idle_timeout=300.0, stale_buffer=100.0) as (_, client):
-        for _ in range(20):
-            await client.get("/2.0/files/1")
-            await trio.sleep(250.0)
-        assert server.grants == 6
-        await trio.sleep(5000.0)
-        assert server.grants == 6
-    assert server.verdicts == {"good": 20}
+async def test_a_request_waits_for_the_first_token(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """Without a token a request waits, and is sent at the moment at which the token comes."""
+    server = TokenServer(FaultPlan(token=[Fault(delay=5.0)]))
+    async with open_pair(http, server) as (session, client), trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(client.get, "/2.0/files/1")
+        await trio.sleep(4.0)
+        assert session.statistics().getters_held == 10
+        assert len(server.presented) == 0
+
+    assert [(seen.at, seen.verdict) for seen in server.presented] == [(5.0, "good")] * 10
+    assert server.grants == 1

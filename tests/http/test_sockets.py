@@ -1,21 +1,20 @@
-"""On real sockets: HTTP/2, connections that are free again, and retries of httpx' own transport."""
+"""`SessionAuth` on real sockets: HTTP/2, connections that are free again, bodies without end."""
 
 from __future__ import annotations
 
-import socket
+import gc
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-import trio.socket
 import trustme
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve
 
 from tests.http.kit import auth_of
-from tests.wire import listening
+from tests.wire import listening, read_request
 from trio_anon_session.testing import (
     Fault,
     FaultPlan,
@@ -25,7 +24,7 @@ from trio_anon_session.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
     from types import ModuleType
 
@@ -74,7 +73,7 @@ async def open_http2(
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """Return a context that trusts the authority alone."""
+    """Return a context that trusts only the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     return context
@@ -83,7 +82,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 async def test_many_requests_over_http2_share_one_grant(
     http: ModuleType, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """Over one HTTP/2 connection a hundred requests meet a dead token, and one grant serves all."""
+    """Over one HTTP/2 connection many requests get a 401, and one token request serves all."""
     server = TokenServer()
     answers: list[Any] = []
     with trio.fail_after(LIMIT):
@@ -95,20 +94,20 @@ async def test_many_requests_over_http2_share_one_grant(
                 answers.append(await client.post("/2.0/files/1", json={"number": number}))
 
             async with trio.open_nursery() as nursery:
-                for number in range(100):
+                for number in range(20):
                     nursery.start_soon(ask, number)
             assert session.statistics().invalidations == 1
 
     assert {(a.status_code, a.http_version) for a in answers} == {(200, "HTTP/2")}
     assert server.grants == 2
-    assert server.verdicts["good"] == 101
+    assert server.verdicts["good"] == 21
     assert server.verdicts["revoked"] == sum(len(a.history) for a in answers) > 0
 
 
 async def test_streams_and_permission_over_http2(
     http: ModuleType, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """Over HTTP/2 a stream is replayed, an empty 401 is told by its end, and a full one left."""
+    """Over HTTP/2 a stream is replayed, an empty 401 means a revoked token, a full one does not."""
     server = TokenServer()
     empty = Fault(status=401, body=b"", headers={"Content-Type": "text/plain"})
     with trio.fail_after(LIMIT):
@@ -158,32 +157,41 @@ async def test_one_connection_is_enough(http: ModuleType) -> None:
     assert server.verdicts["revoked"] == 10
 
 
-async def drain_request(stream: trio.abc.ReceiveStream) -> bytes:
-    """Read the head of a request that has no body."""
-    head = b""
-    while b"\r\n\r\n" not in head:
-        chunk = await stream.receive_some()
-        if not chunk:
-            return b""
-        head += chunk
-    return head
+@asynccontextmanager
+async def open_raw(
+    http: ModuleType, handle: Callable[[trio.SocketStream], Awaitable[None]]
+) -> AsyncIterator[Any]:
+    """Open a client whose connections this handles; its session has a server of its own."""
+    with trio.fail_after(LIMIT):
+        async with (
+            listening(handle) as port,
+            open_test_session(min_refresh_interval=0.01) as session,
+        ):
+            url = f"http://127.0.0.1:{port}"
+            async with http.AsyncClient(auth=auth_of(http, session, [url]), base_url=url) as client:
+                yield client
+
+
+CHUNKED_401 = b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n"
 
 
 @pytest.mark.parametrize("challenge", ['Bearer error="invalid_token"', "Bearer"])
 @pytest.mark.parametrize("drips", [False, True])
 async def test_a_401_without_end(http: ModuleType, challenge: str, drips: bool) -> None:
-    """A 401 that is sent for ever is cut off, its socket is closed, and no task waits for it."""
+    """The client closes the socket of a 401 that never ends, and no task waits for it."""
     ended = trio.Event()
+    first = None
 
     async def handle(stream: trio.SocketStream) -> None:
-        head = await drain_request(stream)
-        if b"token-1" not in head:
+        nonlocal first
+        request = await read_request(stream)
+        assert request is not None
+        token = request.headers["authorization"]
+        first = first or token
+        if token != first:
             await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             return
-        await stream.send_all(
-            b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n"
-            b"WWW-Authenticate: " + challenge.encode() + b"\r\n\r\n"
-        )
+        await stream.send_all(CHUNKED_401 + f"WWW-Authenticate: {challenge}\r\n\r\n".encode())
         piece = b"1\r\nx\r\n" if drips else b"400\r\n" + b"x" * 1024 + b"\r\n"
         try:
             while True:
@@ -193,50 +201,55 @@ async def test_a_401_without_end(http: ModuleType, challenge: str, drips: bool) 
             ended.set()
             raise
 
-    tokens = iter(["token-1", "token-2"])
-    server = TokenServer(
-        FaultPlan(token=[Fault(fields={"access_token": f'"{token}"'}) for token in tokens])
-    )
-    with trio.fail_after(LIMIT):
-        async with listening(handle) as port:
-            url = f"http://127.0.0.1:{port}"
-            async with (
-                open_test_session(server, min_refresh_interval=0.01) as session,
-                http.AsyncClient(auth=auth_of(http, session, [url]), base_url=url) as client,
-            ):
-                async with client.stream("GET", "/a") as answer:
-                    if "error" in challenge:
-                        assert (answer.status_code, await answer.aread()) == (200, b"ok")
-                    else:
-                        assert answer.status_code == 401
-                await ended.wait()
+    async with open_raw(http, handle) as client:
+        async with client.stream("GET", "/a") as answer:
+            if "error" in challenge:
+                assert (answer.status_code, await answer.aread()) == (200, b"ok")
+            else:
+                assert answer.status_code == 401
+        await ended.wait()
 
 
-class RefusesOnce(trio.abc.SocketFactory):
-    """Makes sockets, but for the first, which cannot be had."""
+@pytest.mark.slow
+async def test_a_stall_on_a_socket(http: ModuleType) -> None:
+    """On a real socket the response comes after a second, and its body is whole."""
+    ready = trio.Event()
 
-    def __init__(self) -> None:
-        self.asked = 0
+    async def handle(stream: trio.SocketStream) -> None:
+        await read_request(stream)
+        await stream.send_all(CHUNKED_401 + b"\r\n")
+        await ready.wait()
+        for piece in b"hello":
+            await stream.send_all(b"1\r\n%c\r\n" % piece)
+            await trio.sleep(0.01)
+        await stream.send_all(b"0\r\n\r\n")
+        await read_request(stream)
+        await stream.send_all(CHUNKED_401 + b"\r\n")
+        await trio.sleep_forever()
 
-    def socket(self, *args: Any) -> trio.socket.SocketType:
-        """Make a socket, or fail."""
-        self.asked += 1
-        if self.asked == 1:
-            raise OSError("no socket to be had")
-        return trio.socket.from_stdlib_socket(socket.socket(*args))
+    async with open_raw(http, handle) as client:
+        began = trio.current_time()
+        async with client.stream("GET", "/a") as answer:
+            assert 0.99 <= trio.current_time() - began < 4.0
+            ready.set()
+            assert (answer.status_code, await answer.aread()) == (401, b"hello")
+        async with client.stream("GET", "/b") as answer:
+            assert answer.status_code == 401
+        # Trio would warn here about a generator that is left.
+        gc.collect()
 
 
-async def test_retries_of_the_librarys_transport(http: ModuleType) -> None:
-    """``AsyncHTTPTransport(retries=1)`` connects again below the auth, which sees one answer."""
-    server = TokenServer()
-    with trio.fail_after(LIMIT):
-        async with open_loopback(server) as url, open_test_session(server) as session:
-            factory = RefusesOnce()
-            before = trio.socket.set_custom_socket_factory(factory)
-            transport = http.AsyncHTTPTransport(retries=1)
-            auth = auth_of(http, session, [url])
-            async with http.AsyncClient(auth=auth, transport=transport) as client:
-                answer = await client.get(f"{url}/2.0/files/1")
-            trio.socket.set_custom_socket_factory(before)
-    assert (answer.status_code, factory.asked) == (200, 2)
-    assert server.verdicts == {"good": 1}
+@pytest.mark.slow
+async def test_buffered_pieces_leave_no_generator(http: ModuleType) -> None:
+    """Ten thousand chunks in one read from the socket are passed over when the body is closed."""
+
+    async def handle(stream: trio.SocketStream) -> None:
+        await read_request(stream)
+        await stream.send_all(CHUNKED_401 + b"\r\n" + b"1\r\nx\r\n" * 10_000)
+        await read_request(stream)
+
+    async with open_raw(http, handle) as client:
+        async with client.stream("GET", "/a") as answer:
+            assert answer.status_code == 401
+        # Trio would warn here about a generator that is left.
+        gc.collect()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
+import traceback
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
+import httpx
+import httpx2
 import pytest
 import trio
 
-from tests.http.kit import Recorder, auth_of, open_pair
-from tests.http.test_answers import DEAD_TOKEN, UNAUTHORIZED, Body, answer_with
-from tests.http.test_sockets import drain_request
-from tests.wire import listening
-from trio_anon_session.testing import TokenServer, open_test_session
+from tests.http.kit import DEAD, UNAUTHORIZED, Body, answer_with, open_answered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,9 +31,8 @@ async def test_a_body_that_stalls_holds_nobody(
     http: ModuleType, pause: float, first: tuple[bytes, ...], autojump_clock: MockClock
 ) -> None:
     """After a second without a byte the caller has the response, and can leave it unread."""
-    body = Body(http, *first, UNAUTHORIZED, pause=pause)
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (session, client):
+    body = Body(*first, UNAUTHORIZED, pause=pause)
+    async with open_answered(http, answer_with(http, body)) as (session, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             assert (answer.status_code, trio.current_time(), body.read) == (401, 1.0, 0)
         assert (body.closes, body.opened, trio.current_time()) == (1, 0, 1.0)
@@ -48,9 +45,8 @@ async def test_a_body_that_goes_on_is_whole(
     http: ModuleType, pieces: tuple[bytes, ...], is_streamed: bool, autojump_clock: MockClock
 ) -> None:
     """When the body goes on after the stall, the caller reads all of it."""
-    body = Body(http, *pieces, pause=30.0)
-    recorder = Recorder(http, answer_with(http, _ends_late(http, body)))
-    async with open_pair(http, TokenServer(), recorder) as (session, client):
+    body = Body(*pieces, pause=30.0, end=30.0)
+    async with open_answered(http, answer_with(http, body)) as (session, client):
         if is_streamed:
             async with client.stream("GET", "/2.0/files/1") as answer:
                 assert trio.current_time() == 1.0
@@ -64,24 +60,10 @@ async def test_a_body_that_goes_on_is_whole(
     assert (body.closes, body.opened) == (1, 0)
 
 
-def _ends_late(http: ModuleType, body: Body) -> Body:
-    """Make the end of a body take as long as a piece."""
-    give = body.give
-
-    async def give_late() -> AsyncIterator[bytes]:
-        async for piece in give():
-            yield piece
-        await trio.sleep(body.pause)
-
-    body.give = give_late  # type: ignore[method-assign]  # one body of many
-    return body
-
-
 async def test_a_reader_may_come_late(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A body that went on while nobody read it is whole, too."""
-    body = Body(http, b"a", b"b", pause=3.0)
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    """The caller also gets all of a body that went on before the caller reads it."""
+    body = Body(b"a", b"b", pause=3.0)
+    async with open_answered(http, answer_with(http, body)) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             await trio.sleep(100.0)
             assert body.read == 1
@@ -93,9 +75,7 @@ async def test_a_body_that_ends_in_time_is_empty(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """An end within the second means an empty body."""
-    body = _ends_late(http, Body(http, pause=0.9))
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (session, client):
+    async with open_answered(http, answer_with(http, Body(end=0.9))) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
         answer = await client.get("/2.0/files/1")
@@ -106,9 +86,8 @@ async def test_empty_pieces_do_not_prolong_the_wait(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """The second is for all pieces together, and no piece is read after it in advance."""
-    body = Body(http, b"", b"", b"", b"", b"a", pause=0.4)
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    body = Body(b"", b"", b"", b"", b"a", pause=0.4)
+    async with open_answered(http, answer_with(http, body)) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             assert trio.current_time() == 1.0
             await trio.sleep(60.0)
@@ -120,21 +99,23 @@ class OddError(BaseException):
     """Is no ``Exception``."""
 
 
+async def breaks(pause: float, error: BaseException) -> AsyncIterator[bytes]:
+    """Raise an error after a pause."""
+    await trio.sleep(pause)
+    raise error
+    yield b""
+
+
 @pytest.mark.parametrize("is_library", [True, False])
 @pytest.mark.parametrize("pause", [0.5, 3.0])
 async def test_a_body_that_breaks_after_a_stall(
     http: ModuleType, pause: float, is_library: bool, autojump_clock: MockClock
 ) -> None:
-    """What the stream raises reaches the reader of the body: neither is it lost, nor a crash."""
+    """What the stream raises reaches the reader of the body, without the token in our frames."""
     error: Any = http.ReadError("it broke") if is_library else OddError("it broke")
-
-    async def breaks() -> AsyncIterator[bytes]:
-        await trio.sleep(pause)
-        raise error
-        yield b""
-
-    recorder = Recorder(http, http.Response(401, content=breaks()))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    broken = http.Response(401, content=breaks(pause, error))
+    async with open_answered(http, broken) as (session, client):
+        token = await session.get_access_token()
         request = client.build_request("GET", "/2.0/files/1")
         with pytest.raises(type(error)) as caught:
             answer = await client.send(request, stream=True)
@@ -145,21 +126,19 @@ async def test_a_body_that_breaks_after_a_stall(
                 await answer.aclose()
     assert caught.value is error
     assert not is_library or caught.value.request is request
+    summary = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = [frame for frame in summary.stack if frame.filename.endswith(("_flow.py", "_body.py"))]
+    assert ours
+    assert token not in repr([frame.locals for frame in ours])
 
 
 async def test_a_body_that_breaks_while_nobody_reads(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """If the caller does not read the body, its error is lost, unless it is not an Exception."""
-
-    async def breaks(error: BaseException) -> AsyncIterator[bytes]:
-        await trio.sleep(3.0)
-        raise error
-        yield b""
-
     errors = [http.ReadError("it broke"), OddError("it broke")]
-    recorder = Recorder(http, *(http.Response(401, content=breaks(error)) for error in errors))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    answers = [http.Response(401, content=breaks(3.0, error)) for error in errors]
+    async with open_answered(http, *answers) as (_, client):
         async with client.stream("GET", "/2.0/files/1"):
             await trio.sleep(10.0)
         with pytest.raises(OddError):
@@ -167,38 +146,23 @@ async def test_a_body_that_breaks_while_nobody_reads(
                 await trio.sleep(10.0)
 
 
+@pytest.mark.parametrize("after", [0.5, 5.0])
 async def test_a_reader_of_a_stall_can_be_cancelled(
-    http: ModuleType, autojump_clock: MockClock
+    http: ModuleType, after: float, autojump_clock: MockClock
 ) -> None:
-    """A caller that gives up while it reads leaves at that moment, and nothing stays behind."""
-    body = Body(http, UNAUTHORIZED, pause=1e7)
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
-        with trio.move_on_after(5.0) as scope:
-            async with client.stream("GET", "/2.0/files/1") as answer:
-                await answer.aread()
-        assert scope.cancelled_caught
-        assert (body.closes, body.opened, trio.current_time()) == (1, 0, 5.0)
-
-
-async def test_a_request_can_be_cancelled_before_the_second_is_over(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """A request that is cancelled while the flow waits for a byte closes the body."""
-    body = Body(http, UNAUTHORIZED, pause=1e7)
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
-        with trio.move_on_after(0.5) as scope:
+    """A caller that gives up, while the flow or it reads, leaves at that moment."""
+    body = Body(UNAUTHORIZED, pause=1e7)
+    async with open_answered(http, answer_with(http, body)) as (_, client):
+        with trio.move_on_after(after) as scope:
             await client.get("/2.0/files/1")
         assert scope.cancelled_caught
-        assert (body.closes, body.opened, trio.current_time()) == (1, 0, 0.5)
+        assert (body.closes, body.opened, trio.current_time()) == (1, 0, after)
 
 
 async def test_another_task_may_close_a_stall(http: ModuleType, autojump_clock: MockClock) -> None:
     """A reader whose response another task closes gets an error, and no short body."""
-    body = Body(http, UNAUTHORIZED, pause=1e7)
-    recorder = Recorder(http, answer_with(http, body))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    body = Body(UNAUTHORIZED, pause=1e7)
+    async with open_answered(http, answer_with(http, body)) as (_, client):
         answer = await client.send(client.build_request("GET", "/2.0/files/1"), stream=True)
         async with trio.open_nursery() as nursery:
 
@@ -214,11 +178,10 @@ async def test_another_task_may_close_a_stall(http: ModuleType, autojump_clock: 
 
 def test_a_response_that_nobody_closes_does_not_keep_a_run(http: ModuleType) -> None:
     """A program can end while the body of a 401 stalls that it has never closed."""
-    body = Body(http, UNAUTHORIZED, pause=1e7)
+    body = Body(UNAUTHORIZED, pause=1e7)
 
     async def main() -> None:
-        recorder = Recorder(http, answer_with(http, body))
-        async with open_pair(http, TokenServer(), recorder) as (_, client):
+        async with open_answered(http, answer_with(http, body)) as (_, client):
             await client.send(client.build_request("GET", "/2.0/files/1"), stream=True)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -235,8 +198,7 @@ async def test_a_stream_is_read_in_the_context_of_the_request(
         seen.append(PLACE.get())
         yield b"x"
 
-    recorder = Recorder(http, http.Response(401, content=look_around()))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    async with open_answered(http, http.Response(401, content=look_around())) as (_, client):
         PLACE.set("here")
         await client.get("/2.0/files/1")
     assert seen == ["here"]
@@ -245,12 +207,13 @@ async def test_a_stream_is_read_in_the_context_of_the_request(
 # No checkpoints
 
 
-class Busy:
+class Busy(httpx.AsyncByteStream, httpx2.AsyncByteStream):
     """A stream that has the next piece ready each time, and never lets another task run.
 
     Attributes:
+        before: is called before each piece.
         read: how many pieces were given.
-        before: is called before each.
+        closes: how often it was closed.
     """
 
     def __init__(self, piece: bytes, before: Callable[[], object] = bool) -> None:
@@ -271,24 +234,12 @@ class Busy:
         self.closes += 1
 
 
-def busy_answer(http: ModuleType, busy: Busy, **headers: str) -> Any:
-    """Return a 401 with a busy stream."""
-    kind: Any = type("Stream", (http.AsyncByteStream,), {})
-    stream = kind()
-    kind.__aiter__ = lambda _self: busy
-    kind.aclose = lambda _self: busy.aclose()
-    return answer_with(http, type("Given", (), {"stream": stream})(), **headers)  # type: ignore[arg-type]  # it has all that is used
-
-
 async def test_a_busy_stream_of_nothing_ends_somewhere(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """Of empty pieces that are always ready, 64 are read; then the body counts as not empty."""
     busy = Busy(b"")
-    async with open_pair(http, TokenServer(), Recorder(http, busy_answer(http, busy))) as (
-        _,
-        client,
-    ):
+    async with open_answered(http, answer_with(http, busy)) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             assert (answer.status_code, busy.read) == (401, 64)
     assert busy.closes == 1
@@ -298,8 +249,7 @@ async def test_a_busy_stream_of_nothing_ends_somewhere(
 async def test_a_busy_stream_is_dropped(
     http: ModuleType, piece: bytes, autojump_clock: MockClock
 ) -> None:
-    """The rest of a dead token's 401 has a limit in bytes and pieces, and other tasks run."""
-    turns = 0
+    """The rest of a revoked token's 401 has a limit in bytes and pieces, and other tasks run."""
     longest = since = 0
 
     def count() -> None:
@@ -307,19 +257,17 @@ async def test_a_busy_stream_is_dropped(
         longest = max(longest, busy.read - since)
 
     busy = Busy(piece, count)
-    recorder = Recorder(http, busy_answer(http, busy, **DEAD_TOKEN))
-
-    async with open_pair(http, TokenServer(), recorder) as (session, client):
+    async with open_answered(http, answer_with(http, busy, **DEAD)) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def take_turns() -> None:
-                nonlocal turns, since
+                nonlocal since
                 while True:
                     await trio.lowlevel.checkpoint()
-                    turns, since = turns + 1, busy.read
+                    since = busy.read
 
             answer = await client.get("/2.0/files/1")
             nursery.cancel_scope.cancel()
@@ -343,8 +291,7 @@ async def test_a_busy_stream_that_takes_its_time_is_dropped(
             autojump_clock.jump(0.3)
 
     busy = Busy(b"x", take_time)
-    recorder = Recorder(http, busy_answer(http, busy, **DEAD_TOKEN))
-    async with open_pair(http, TokenServer(), recorder) as (session, client):
+    async with open_answered(http, answer_with(http, busy, **DEAD)) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
         answer = await client.get("/2.0/files/1")
@@ -356,68 +303,7 @@ async def test_a_short_body_in_many_pieces_is_kept(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """A body of a thousand small pieces is short enough to be kept for the history."""
-    body = Body(http, *[b"x"] * 1000)
-    recorder = Recorder(http, answer_with(http, body, **DEAD_TOKEN))
-    async with open_pair(http, TokenServer(), recorder) as (_, client):
+    body = Body(*[b"x"] * 1000)
+    async with open_answered(http, answer_with(http, body, **DEAD)) as (_, client):
         answer = await client.get("/2.0/files/1")
     assert answer.history[0].content == b"x" * 1000
-
-
-# Real sockets
-
-
-@pytest.mark.slow
-async def test_a_stall_on_a_socket(http: ModuleType) -> None:
-    """On a real socket the response comes after a second, and its body is whole."""
-    ready = trio.Event()
-
-    async def handle(stream: trio.SocketStream) -> None:
-        await drain_request(stream)
-        await stream.send_all(b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await ready.wait()
-        for piece in b"hello":
-            await stream.send_all(b"1\r\n%c\r\n" % piece)
-            await trio.sleep(0.01)
-        await stream.send_all(b"0\r\n\r\n")
-        await drain_request(stream)
-        await stream.send_all(b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await trio.sleep_forever()
-
-    with trio.fail_after(30.0):
-        async with listening(handle) as port:
-            url = f"http://127.0.0.1:{port}"
-            async with (
-                open_test_session() as session,
-                http.AsyncClient(auth=auth_of(http, session, [url]), base_url=url) as client,
-            ):
-                began = trio.current_time()
-                async with client.stream("GET", "/a") as answer:
-                    assert 0.99 <= trio.current_time() - began < 4.0
-                    ready.set()
-                    assert (answer.status_code, await answer.aread()) == (401, b"hello")
-                async with client.stream("GET", "/b") as answer:
-                    assert answer.status_code == 401
-                gc.collect()
-
-
-@pytest.mark.slow
-async def test_buffered_pieces_leave_no_generator(http: ModuleType) -> None:
-    """Ten thousand chunks in one read from the socket are passed over when the body is closed."""
-    chunks = b"1\r\nx\r\n" * 10_000
-
-    async def handle(stream: trio.SocketStream) -> None:
-        await drain_request(stream)
-        await stream.send_all(b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
-        await drain_request(stream)
-
-    with trio.fail_after(30.0):
-        async with listening(handle) as port:
-            url = f"http://127.0.0.1:{port}"
-            async with (
-                open_test_session() as session,
-                http.AsyncClient(auth=auth_of(http, session, [url]), base_url=url) as client,
-            ):
-                async with client.stream("GET", "/a") as answer:
-                    assert answer.status_code == 401
-                # Trio would warn here.
-                gc.collect()
