@@ -46,7 +46,7 @@ async def test_retries_of_a_transport_are_below_the_auth(
 
 
 async def test_a_request_can_be_sent_again(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A request that has been sent goes out with the token that is good by then."""
+    """A request that has been sent goes out with the token that is valid by then."""
     server = TokenServer()
     async with open_pair(http, server) as (session, client):
         request = client.build_request("POST", "/2.0/files/1", json={"a": 1})
@@ -123,7 +123,7 @@ API, UPLOAD = "https://api.box.com/a", "https://upload.box.com/b"
 async def test_a_401_after_a_redirect(
     http: ModuleType, first: str, second: str, replays: bool, autojump_clock: MockClock
 ) -> None:
-    """A 401 after a redirect counts where the token went along; then all is sent from the start."""
+    """A 401 after a redirect counts if that kept the token; then all is sent from the start."""
     config = make_config()
     recorder = Recorder(http, http.Response(307, headers={"Location": second}), dead(http))
     async with (
@@ -136,9 +136,11 @@ async def test_a_401_after_a_redirect(
         ) as client,
     ):
         answer = await client.post(first, json={})
-        assert session.statistics().invalidations == replays
+        statistics = session.statistics()
 
     assert answer.status_code == (200 if replays else 401)
+    assert statistics.invalidations == replays
+    assert statistics.grants == ("evil" not in first) + replays
     assert [sent.url for sent in recorder.sent] == [first, second, *[first] * replays]
     assert [token is not None for token in recorder.tokens] == [
         "evil" not in first,
@@ -151,7 +153,7 @@ async def test_a_401_after_a_redirect(
 async def test_what_was_done_is_not_done_again(
     http: ModuleType, status: int, autojump_clock: MockClock
 ) -> None:
-    """A POST that was redirected to its result is not sent again where that GET meets a 401."""
+    """A POST that was redirected to its result is not sent again if that GET gets a 401."""
     recorder = Recorder(http, http.Response(status, headers={"Location": "/2.0/b"}), dead(http))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.post("/2.0/a", content=b"once", follow_redirects=True)
