@@ -5,8 +5,8 @@ What had to be set:
 - A life of 60 seconds; by default a token lives for ten hours.
 - The token and revocation endpoints end in a slash: a POST to one without is answered with a
   redirect or an error, and a session follows no redirect.
-- A protected view answers any refusal with a bare 403 by default, to a dead token too. A
-  session takes a 403 for a want of permission, which no new token mends. With
+- A protected view answers any refusal with a bare 403 by default, to a revoked token too. For
+  a session a 403 means a missing permission, which no new token fixes. With
   ``advertise_metadata=True`` it answers 401 with ``error="invalid_token"`` (RFC 6750 §3.1).
 - MD5 for the hashes of secrets, so that the tests are quick.
 """
@@ -94,14 +94,6 @@ class DjangoServer:
     def end_tokens(self) -> None:
         """End every token's life now."""
         self.let_time_pass(LIFETIME)
-
-    def tokens_granted(self) -> int:
-        """Return how many tokens there are that were not revoked."""
-        from oauth2_provider.models import AccessToken
-
-        count: int = AccessToken.objects.count()
-        connections.close_all()
-        return count
 
     def _add_views(self) -> None:
         from oauth2_provider.decorators import protected_resource

@@ -9,8 +9,8 @@ What had to be set:
 - Clients and tokens are kept by the program, here in two dicts. Whether a token has expired
   is asked of the token, so that its clock is ours to move.
 
-A protected resource answers 401 with ``error="invalid_token"`` to a token that is dead, and to
-a missing one with ``error="missing_authorization"``, which no RFC knows.
+A protected resource answers 401 with ``error="invalid_token"`` to a token that is invalid, and
+to a missing one with ``error="missing_authorization"``, which no RFC knows.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class AuthlibServer:
     resource_path = "/files"
     default_path = resource_path
     default_refusal = 401
-    # It decodes percent-encoding alone, where RFC 6749 §2.3.1 wants a form's.
+    # It decodes only percent-encoding, where RFC 6749 §2.3.1 says a form's.
     plus_is_a_space = False
 
     def __init__(self) -> None:
@@ -104,10 +104,6 @@ class AuthlibServer:
         """Revoke all tokens."""
         for token in self._tokens.values():
             token.revoked = True
-
-    def tokens_granted(self) -> int:
-        """Return how many tokens were made."""
-        return len(self._tokens)
 
     def _make_app(self) -> Flask:
         app = Flask(__name__)

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 LIFETIME = 60.0
 """Seconds that the servers let a token live."""
 SCOPES = ("files", "users")
-"""What a client may ask for; the resource wants the first."""
+"""What a client may ask for; the resource requires the first."""
 
 
 class AuthorizationServer(Protocol):
-    """Is a server that others wrote, set up, with its own books.
+    """Is a server that others wrote, set up, with its own clients and tokens.
 
     Attributes:
         name: what it is, with versions.
         app: what is served.
         token_path: its token endpoint.
         revoke_path: its revocation endpoint.
-        resource_path: what is to be had with a token that has the scope ``files``.
+        resource_path: a resource that requires a token with the scope ``files``.
         default_path: the same, protected as the server does it by default.
-        default_refusal: the status of its answer to a dead token.
+        default_refusal: the status of its answer to a revoked token.
         plus_is_a_space: whether it reads a ``+`` in Basic credentials as a space.
     """
 
@@ -49,13 +49,10 @@ class AuthorizationServer(Protocol):
         """Make a client known, with all `SCOPES`."""
 
     def let_time_pass(self, seconds: float) -> None:
-        """Move the server's clock alone."""
+        """Move only the server's clock."""
 
     def end_tokens(self) -> None:
-        """End every token that lives, and tell nobody."""
-
-    def tokens_granted(self) -> int:
-        """Return how many tokens the server has made."""
+        """End every valid token, without notice."""
 
 
 @attrs.define
