@@ -202,6 +202,14 @@ async def test_a_closed_session(http: ModuleType, autojump_clock: MockClock) -> 
 # Where a session cannot serve
 
 
+async def test_a_session_that_was_not_entered(http: ModuleType, autojump_clock: MockClock) -> None:
+    """On Trio a request of a session that is not open raises an error that says how to open it."""
+    session = AnonymousSession(make_config(api_root_url=ROOT))
+    async with client_of(http, auth_of(http, session), Recorder(http)) as client:
+        with pytest.raises(RuntimeError, match="async with"):
+            await client.get("/2.0/files/1")
+
+
 async def send(http: ModuleType, auth: Any, url: str, sent: list[Any]) -> BaseException | None:
     """Send a request, and return the error that this raises."""
 
