@@ -15,6 +15,8 @@ from trio_anon_session.stores import MemoryStore, SharedTokenManager
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
+    import pytest
+
     from trio_anon_session.stores import ConfiguredTokenSource, Look, StoredToken, TokenStore
 
 READS = frozenset({"open", "look", "listen"})
@@ -176,3 +178,8 @@ async def get_all(sessions: list[AnonymousSession]) -> list[str]:
 def make_source(*, lifetime: float = 3600.0, latency: float = 0.0, **settings: Any) -> Any:
     """Return the endpoint of a fleet."""
     return FakeTokenManager(make_config(**settings), lifetime=lifetime, latency=latency)
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged, by its levels."""
+    return [record.levelname for record in caplog.records]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
-import unicodedata
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,10 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import wait_all_tasks_blocked
 
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
 from trio_anon_session import (
     AnonymousSession,
-    Config,
     CredentialsRejectedError,
     MalformedTokenResponseError,
     TokenInfo,
@@ -26,15 +22,12 @@ from trio_anon_session import (
     TokenUnavailableError,
 )
 from trio_anon_session.stores import (
-    Look,
     MemoryStore,
     SharedTokenManager,
-    StoredFailure,
-    StoreError,
 )
-from trio_anon_session.stores._records import failure_record, name_of, read_failure_record
+from trio_anon_session.stores._records import name_of
 
-from .faulty import FaultyStore, get_all, make_source, open_fleet
+from .faulty import get_all, make_source, open_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,16 +92,6 @@ async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: Mo
         assert error.retry_after is not None
 
 
-async def test_the_advice_comes_along(autojump_clock: MockClock) -> None:
-    """What to do about it is said to all."""
-    source = make_source(latency=1.0, max_retries=0)
-    error = busy()
-    error.next_step = "Wait."
-    source.outcomes = [error]
-    async with open_fleet(2, source, MemoryStore()) as sessions:
-        assert [str(error).endswith(". Wait.") for error in await errors_of(sessions)] == [True] * 2
-
-
 async def test_what_a_process_could_not_reach_is_told_to_those_who_waited_alone(
     autojump_clock: MockClock,
 ) -> None:
@@ -120,57 +103,6 @@ async def test_what_a_process_could_not_reach_is_told_to_those_who_waited_alone(
         assert len(source.sent) == 1
         assert await late.get_access_token() == "token-1"
         assert source.sent == [0.0, 1.0]
-
-
-async def test_failures_that_follow_each_other_are_seen_by_all_who_waited(
-    autojump_clock: MockClock,
-) -> None:
-    """Also by one who looks again after the next attempt has failed as well."""
-    source, store = make_source(latency=0.1, max_retries=0), MemoryStore()
-    source.outcomes = [TokenUnavailableError("no route")] * 2
-    async with (
-        SharedTokenManager(source, store) as first,
-        SharedTokenManager(source, store) as second,
-        SharedTokenManager(source, store) as waiting,
-        trio.open_nursery() as nursery,
-    ):
-
-        async def fail(manager: SharedTokenManager) -> None:
-            with pytest.raises(TokenUnavailableError):
-                await manager.get_tokens_client_credentials_grant()
-
-        nursery.start_soon(fail, first)
-        await wait_all_tasks_blocked()
-        # Nobody tells it of news: it looks a quarter of a second later at the earliest.
-        nursery.start_soon(fail, waiting)
-        await trio.sleep(0.101)
-        await fail(second)
-    assert len(source.sent) == 2
-
-
-async def test_rejected_credentials_are_nobody_elses_business(autojump_clock: MockClock) -> None:
-    """The secret of another process may be the right one: each is told by the endpoint itself."""
-    source = make_source(latency=0.5)
-    source.outcomes = [CredentialsRejectedError("no", status_code=401, error="invalid_client")]
-    async with open_fleet(3, source, MemoryStore()) as sessions, trio.open_nursery() as nursery:
-        getters = [start_getters(nursery, session, 1)[0] for session in sessions]
-    assert sorted(str(getter.token) for getter in getters) == ["None", "token-1", "token-1"]
-    (error,) = [getter.error for getter in getters if getter.error is not None]
-    assert type(error) is CredentialsRejectedError
-    assert len(source.sent) == 2
-
-
-async def test_rejected_credentials_leave_no_pause(autojump_clock: MockClock) -> None:
-    """A process with a wrong secret keeps nobody from a token, however often it tries."""
-    wrong, right = make_source(client_secret="wrong"), make_source(lifetime=100.0)
-    wrong.outcomes = [CredentialsRejectedError("no", status_code=401)] * 1000
-    store = MemoryStore()
-    async with open_fleet(1, wrong, store) as (bad,), open_fleet(1, right, store) as (good,):
-        await get_error(bad)
-        assert await good.get_access_token() == "token-1"
-        await trio.sleep(60.0)
-        # And it has the fleet's.
-        assert await bad.get_access_token() == "token-2"
 
 
 @pytest.mark.parametrize(
@@ -364,109 +296,6 @@ OUTCOMES = ("good", "busy", "asks", "no route", "rejected")
 # What is said of them
 
 
-async def test_a_failure_is_not_the_next_ones(autojump_clock: MockClock) -> None:
-    """One that comes when the pause is over makes an attempt of its own."""
-    source = make_source(max_retries=0)
-    source.outcomes = [busy(5.0)]
-    async with open_fleet(2, source, MemoryStore()) as (first, second):
-        await get_error(first)
-        await trio.sleep(5.0)
-        assert await second.get_access_token() == "token-1"
-
-
-_WORDS = st.text(max_size=20) | st.just("s3cret") | st.just("of s3cret!")
-
-
-class _OddError(TokenRequestError):
-    """An error of somebody else's, with anything in it."""
-
-
-@given(
-    facts=st.fixed_dictionaries(
-        {},
-        optional={
-            name: st.one_of(st.none(), _WORDS, st.integers(), st.booleans(), st.floats())
-            for name in (
-                *("status_code", "error", "error_description", "request_id", "next_step"),
-                *("retry_after", "attempts"),
-            )
-        },
-    ),
-    words=_WORDS,
-    count=st.integers(0, 2000),
-)
-def test_any_error_can_be_told(facts: dict[str, Any], words: str, count: int) -> None:
-    """What a foreign manager's error holds is told if it is text, and without our secret."""
-    config = make_config(client_secret="s3cret")
-    error = _OddError(words)
-    vars(error).update(facts)
-    record = failure_record(error, count, config)
-    assert "s3cret" not in record
-    told, counted = read_failure_record(record, 3.0, config)
-    assert counted == min(count, 1000)
-    assert told is not None
-    assert "s3cret" not in str(told)
-    assert told.retry_after == 3.0
-    for name in ("error", "error_description", "request_id", "next_step"):
-        assert isinstance(getattr(told, name), str | None)
-
-
-@given(
-    record=st.one_of(
-        st.text(),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner),
-        ).map(json.dumps),
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "count": st.integers() | st.booleans() | st.text(),
-                "status_code": st.none() | st.integers() | st.text(),
-                "message": st.none() | st.text() | st.integers(),
-                "error": st.none() | st.text() | st.lists(st.integers()),
-            },
-        ).map(json.dumps),
-    )
-)
-def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None:
-    """Whatever text is kept in a failure's place, nobody fails of it but in the usual way."""
-    told, count = read_failure_record(record, 1.0, make_config())
-    assert 0 <= count <= 1000
-    if told is not None:
-        # Nothing that forges a line of a log, or that a terminal obeys. Letters that this Python
-        # does not know yet may come.
-        assert not any(
-            unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in str(told)
-        )
-        assert told.retryable
-
-
-async def test_a_failure_that_is_garbage_is_none(autojump_clock: MockClock) -> None:
-    """A getter gets its token, and the count begins anew."""
-    for record in ("", "garbage", "{}", '{"count": true}', '{"count": -1}', '{"count": "3"}'):
-        source, store = make_source(max_retries=0), FaultyStore()
-        store.lies = {"look": Look(7, failure=StoredFailure(record, 7, 50.0)), "claim": 8}
-        store.lies["put"] = True
-        async with open_fleet(1, source, store) as (session,):
-            assert await session.get_access_token() == "token-1"
-
-
-async def test_a_failure_keeps_the_secret_of_a_careless_manager(autojump_clock: MockClock) -> None:
-    """What a foreign manager says of an attempt reaches the store without the client's secret."""
-    source, store = make_source(client_secret="s3cret", max_retries=0), MemoryStore()
-    source.outcomes = [
-        TokenUnavailableError("no: s3cret", status_code=503, error_description="for s3cret")
-    ]
-    async with open_fleet(2, source, store) as (first, second):
-        await get_error(first)
-        error = await get_error(second)
-        assert error.error_description == "for ***"
-        seen = await store.look(name_of(source.config))
-        assert seen.failure is not None
-        assert "s3cret" not in seen.failure.record
-
-
 @given(
     outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=20),
     latency=st.floats(0.0, 3.0),
@@ -562,60 +391,4 @@ async def test_an_error_is_gone_with_the_last_who_holds_it(autojump_clock: MockC
             gc.enable()
 
 
-def test_a_shared_error_names_no_process() -> None:
-    """It is the fleet's: a session that meets what it has left itself is told the same."""
-    config = Config(client_id="id", client_secret="secret")
-    told, _ = read_failure_record(failure_record(busy(), 1, config), 0.0, config)
-    assert told is not None
-    assert str(told).startswith("the fleet's last attempt failed: ")
-    assert told.retry_after is None
-
-
-async def test_a_failure_without_words(autojump_clock: MockClock) -> None:
-    """Of an error that says nothing, the others hear that, and not that it says None."""
-    source = make_source(max_retries=0)
-    source.outcomes = [TokenUnavailableError("", status_code=503)]
-    async with open_fleet(2, source, MemoryStore()) as (first, second):
-        assert str(await get_error(first)) == ""
-        told = await get_error(second)
-        assert str(told) == "the fleet's last attempt failed: it is not said how"
-
-
 # Trying a store out
-
-
-@pytest.mark.parametrize(
-    ("trouble", "said"),
-    [
-        ({"lies": {"claim": None}}, "it takes nothing"),
-        ({"lies": {"put": False}}, "it takes nothing"),
-        ({"lies": {"look": Look(7)}}, "it takes nothing|is not found there"),
-        ({"fails": {"drop"}, "error": StoreError("no drop")}, "no drop"),
-        ({"fails": {"look"}}, "^OSError$"),
-        ({"fails": {"drop"}}, "^OSError$"),
-        ({"hangs": {"look"}}, "no answer within 10 s"),
-        ({"hangs": {"listen"}}, "no answer within 10 s"),
-    ],
-)
-async def test_a_store_that_does_not_what_it_should_is_tried_out(
-    autojump_clock: MockClock, trouble: dict[str, Any], said: str
-) -> None:
-    """That is an error which says what."""
-    store = FaultyStore()
-    async with SharedTokenManager(make_source(), store) as manager:
-        vars(store).update(trouble)
-        with pytest.raises(StoreError, match=said):
-            await manager.check_store()
-        vars(store).update(fails=(), hangs=(), lies={})
-        assert await manager.check_store() is None
-
-
-async def test_a_store_without_news_is_tried_out(autojump_clock: MockClock) -> None:
-    """It works, and the answer says what is wrong."""
-    store = FaultyStore()
-    async with SharedTokenManager(make_source(), store) as manager:
-        store.fails, store.error = {"listen"}, StoreError("nothing to hear")
-        assert await manager.check_store() == "nothing to hear"
-        # The words of an error that is not the store's own may show anything.
-        store.error = OSError("s3cret")
-        assert await manager.check_store() == "OSError"

@@ -1,18 +1,19 @@
-"""What a shared token manager shows of its store, and that no token is in it."""
+"""What a shared token manager shows of its store, without a token, and how it tries one out."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from tests.helpers import FakeTokenManager, make_config
+from tests.helpers import make_config
 from tests.lazy import an_async_function
 from trio_anon_session import TokenInfo, TokenUnavailableError
 from trio_anon_session._secrets import fingerprint
 from trio_anon_session.stores import (
+    Look,
     MemoryStore,
     SharedTokenManager,
     StoredToken,
@@ -24,48 +25,27 @@ from trio_anon_session.stores._records import mark_of, name_of, token_record
 from .faulty import EVERYTHING, WRITES, FaultyStore, make_source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from trio.testing import MockClock
 
 CONFIG = make_config()
 
 
-def member(store: MemoryStore) -> tuple[SharedTokenManager, FakeTokenManager]:
-    """Return a manager that shares, and the one within."""
-    inner = FakeTokenManager(CONFIG)
-    return SharedTokenManager(inner, store), inner
-
-
-class MoodyStore(MemoryStore):
-    """Fails as long as it is told to."""
-
-    error: Exception | None = None
-
-    async def look(self, name: str, marks: object = ()) -> object:  # type: ignore[override]
-        if self.error is not None:
-            raise self.error
-        return await super().look(name)
-
-    @asynccontextmanager
-    async def listen(self, name: str) -> AsyncIterator[object]:  # type: ignore[override]
-        raise StoreError("tells nothing")
-        yield
-
-
-async def test_a_store_with_nothing_in_it(autojump_clock: MockClock) -> None:
-    """Of a store with nothing in it there is nothing to see."""
-    manager, _ = member(MemoryStore())
-    assert await manager.look_at_store() == StoreStatus()
+async def claim(store: MemoryStore, owner: str) -> int:
+    """Take the lease of the config's token, and return its fence."""
+    name = name_of(CONFIG)
+    fence = await store.claim(name, owner, (await store.look(name)).version, 5.0)
+    assert fence is not None
+    return fence
 
 
 async def test_a_token_and_who_got_it(autojump_clock: MockClock) -> None:
-    """All see whose the token is and how old, and nobody sees the token."""
-    store = MemoryStore()
-    (one, _), (other, _) = member(store), member(store)
-    async with one:
+    """A status shows the owner and the age of a token, but only a fingerprint of it."""
+    source, store = make_source(), MemoryStore()
+    async with SharedTokenManager(source, store) as one:
+        assert await one.look_at_store() == StoreStatus()
         token = await one.get_tokens_client_credentials_grant()
     await trio.sleep(7)
+    other = SharedTokenManager(source, store)
     seen = await other.look_at_store()
     assert seen == StoreStatus(
         fingerprint=fingerprint(token.access_token),
@@ -73,69 +53,59 @@ async def test_a_token_and_who_got_it(autojump_clock: MockClock) -> None:
         lifetime=3600.0,
         age=7.0,
     )
+    assert re.fullmatch(r"[^/]+/\d+/[0-9a-f]{8}", one.owner)
     assert one.owner != other.owner
     assert token.access_token not in repr(seen)
 
 
 async def test_a_lease_and_a_pause(autojump_clock: MockClock) -> None:
-    """While a process asks the endpoint, that is seen, and afterwards what it was told."""
-    store = MemoryStore()
-    (one, inner), (other, _) = member(store), member(store)
-    inner.latency = 1.0
-    inner.outcomes = [TokenUnavailableError("too many", status_code=429, retry_after=30.0)]
+    """A status shows which process asks the endpoint, and afterwards how that failed."""
+    source, store = make_source(latency=1.0), MemoryStore()
+    source.outcomes = [TokenUnavailableError("too many", status_code=429, retry_after=30.0)]
 
     async def ask() -> None:
         with pytest.raises(TokenUnavailableError):
             await one.get_tokens_client_credentials_grant()
 
-    async with one, trio.open_nursery() as nursery:
+    other = SharedTokenManager(source, store)
+    async with SharedTokenManager(source, store) as one, trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await trio.sleep(0.5)
         assert await other.look_at_store() == StoreStatus(leased_by=one.owner, leased_for=4.5)
     assert await other.look_at_store() == StoreStatus(failure="too many", failures=1, pause=30.0)
 
 
-@pytest.mark.parametrize("record", ["nonsense", '{"purpose": "another", "owner": "somebody"}'])
+@pytest.mark.parametrize(
+    "record",
+    [
+        "nonsense",
+        '{"purpose": "another", "owner": "somebody"}',
+        token_record(TokenInfo.from_answer("t", 100.0, 0.0, CONFIG), CONFIG, "x"),
+    ],
+    ids=["garbage", "foreign", "under another mark"],
+)
 async def test_what_is_no_token(autojump_clock: MockClock, record: str) -> None:
-    """Garbage, and a token that was got for something else, are no token."""
+    """A status shows no token where the store holds garbage, or one for another purpose or mark."""
     store = MemoryStore()
-    name = name_of(CONFIG)
-    fence = await store.claim(name, "x", (await store.look(name)).version, 5.0)
-    assert fence is not None
-    assert await store.put(name, fence, StoredToken(record, "mark", 100.0, 0.0))
-    manager, _ = member(store)
-    assert await manager.look_at_store() == StoreStatus()
-
-
-async def test_a_token_under_another_mark(autojump_clock: MockClock) -> None:
-    """A token that lies under another one's mark is garbage, as it is to who asks for it."""
-    store, name = MemoryStore(), name_of(CONFIG)
-    fence = await store.claim(name, "x", (await store.look(name)).version, 5.0)
-    assert fence is not None
-    info = TokenInfo.from_answer("t", 100.0, trio.current_time(), CONFIG)
-    record = token_record(info, CONFIG, "x")
-    assert await store.put(name, fence, StoredToken(record, mark_of("another"), 100.0, 0.0))
-    manager, _ = member(store)
-    assert await manager.look_at_store() == StoreStatus()
+    token = StoredToken(record, mark_of("another"), 100.0, 0.0)
+    assert await store.put(name_of(CONFIG), await claim(store, "x"), token)
+    assert await SharedTokenManager(make_source(), store).look_at_store() == StoreStatus()
 
 
 async def test_an_owner_that_is_no_name(autojump_clock: MockClock) -> None:
-    """Whatever somebody has put there as a name reaches no terminal as it is."""
+    """A status masks an owner that a terminal could obey."""
     store = MemoryStore()
-    name = name_of(CONFIG)
-    seen = await store.look(name)
-    assert await store.claim(name, "\x1b[31m" + "x" * 1000, seen.version, 5.0)
-    manager, _ = member(store)
-    owner = (await manager.look_at_store()).leased_by
-    assert owner == "***"
+    await claim(store, "\x1b[31m" + "x" * 1000)
+    manager = SharedTokenManager(make_source(), store)
+    assert (await manager.look_at_store()).leased_by == "***"
 
 
 async def test_trouble(autojump_clock: MockClock) -> None:
-    """What is wrong with a store is told for as long as it is so, as it is logged."""
-    store = MoodyStore()
-    manager, _ = member(store)
+    """The manager shows what is wrong with a store in the words of the log, the worst first."""
+    store = FaultyStore()
+    manager = SharedTokenManager(make_source(), store)
     assert manager.trouble is None
-    store.error = OSError("with a secret in it")
+    store.fails, store.error = {"look", "listen"}, OSError("with a secret in it")
     with pytest.raises(StoreError, match=r"^OSError$"):
         await manager.look_at_store()
     trouble = (
@@ -145,29 +115,16 @@ async def test_trouble(autojump_clock: MockClock) -> None:
     async with manager:
         manager.on_drop(print)
         await trio.sleep(3)
-        # The worst comes first.
         assert manager.trouble == trouble
-        store.error = None
+        store.fails, store.error = {"listen"}, StoreError("nothing to hear")
         await trio.sleep(3)
         assert manager.trouble == (
-            "the token store brings no news (tells nothing): it is looked at often instead"
+            "the token store brings no news (nothing to hear): it is looked at often instead"
         )
 
 
-@pytest.mark.parametrize(
-    ("listener", "kind"),
-    [(1, "int"), (an_async_function, "an async function")],
-    ids=["int", "async"],
-)
-def test_what_no_drop_can_be_reported_to(listener: Any, kind: str) -> None:
-    """A listener that a plain call does not run is refused."""
-    manager, _ = member(MoodyStore())
-    with pytest.raises(TypeError, match=f"^listener must be a plain callable, not {kind}$"):
-        manager.on_drop(listener)
-
-
 async def test_a_store_that_was_full_and_is_down(autojump_clock: MockClock) -> None:
-    """Who looks is told why that fails, and not what was wrong before."""
+    """A look that fails raises the reason for that, not what was wrong before."""
     source, store = make_source(), FaultyStore()
     store.fails, store.error = WRITES, StoreError("is full")
     async with SharedTokenManager(source, store) as manager:
@@ -178,3 +135,60 @@ async def test_a_store_that_was_full_and_is_down(autojump_clock: MockClock) -> N
         with pytest.raises(StoreError, match=r"^refuses$"):
             await manager.look_at_store()
         assert "refuses" in manager.trouble
+
+
+@pytest.mark.parametrize(
+    ("listener", "kind"),
+    [(1, "int"), (an_async_function, "an async function")],
+    ids=["int", "async"],
+)
+def test_what_no_drop_can_be_reported_to(listener: Any, kind: str) -> None:
+    """A listener that a plain call does not run is refused."""
+    manager = SharedTokenManager(make_source(), MemoryStore())
+    with pytest.raises(TypeError, match=f"^listener must be a plain callable, not {kind}$"):
+        manager.on_drop(listener)
+
+
+# Trying a store out
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ({"lies": {"claim": None}}, "it takes nothing"),
+        ({"lies": {"put": False}}, "it takes nothing"),
+        ({"lies": {"look": Look(7)}}, "it takes nothing|is not found there"),
+        ({"fails": {"drop"}, "error": StoreError("no drop")}, "no drop"),
+        ({"fails": {"look"}}, "^OSError$"),
+        ({"fails": {"drop"}}, "^OSError$"),
+        ({"hangs": {"look"}}, "no answer within 10 s"),
+        ({"hangs": {"listen"}}, "no answer within 10 s"),
+    ],
+)
+async def test_a_store_that_does_not_what_it_should_is_tried_out(
+    autojump_clock: MockClock, trouble: dict[str, Any], said: str
+) -> None:
+    """`check_store` raises an error that says what the store does not do, or that it is silent."""
+    store = FaultyStore()
+    async with SharedTokenManager(make_source(), store) as manager:
+        vars(store).update(trouble)
+        with pytest.raises(StoreError, match=said):
+            await manager.check_store()
+        vars(store).update(fails=(), hangs=(), lies={})
+        assert await manager.check_store() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    # The words of an error that is not the store's own may show anything.
+    [(StoreError("nothing to hear"), "nothing to hear"), (OSError("s3cret"), "OSError")],
+    ids=["StoreError", "OSError"],
+)
+async def test_a_store_without_news_is_tried_out(
+    autojump_clock: MockClock, error: Exception, words: str
+) -> None:
+    """`check_store` returns why a store that works otherwise brings no news."""
+    store = FaultyStore()
+    async with SharedTokenManager(make_source(), store) as manager:
+        store.fails, store.error = {"listen"}, error
+        assert await manager.check_store() == words

@@ -1,0 +1,119 @@
+"""Tokens of another configuration, or of a later version, in the same store."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import trio
+
+from trio_anon_session.stores import MemoryStore, StoredToken
+from trio_anon_session.stores._records import mark_of, name_of
+
+from .faulty import get_all, levels, make_source, open_fleet
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+async def test_another_configurations_token_is_neither_taken_nor_overwritten(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the difference is one that no name may show, the second one has its own tokens."""
+    one = make_source(lifetime=60.0, extra_params={"password": "a"})
+    other = make_source(lifetime=60.0, extra_params={"password": "b"})
+    assert name_of(one.config) == name_of(other.config)
+    other.granted = 100
+    store = MemoryStore()
+    async with open_fleet(2, one, store) as ones, open_fleet(2, other, store) as others:
+        assert await get_all(ones) == ["token-1"] * 2
+        assert set(await get_all(others)) <= {"token-101", "token-102"}
+        assert levels(caplog) == ["WARNING"] * 2
+        assert "another configuration's token (its grant asks for something else)" in caplog.text
+        for _ in range(300):
+            await trio.sleep(1.0)
+            for session in [*ones, *others]:
+                session.get_access_token_nowait()
+        assert {s.statistics().failures for s in [*ones, *others]} == {0}
+        assert min(int(s.get_access_token_nowait()[6:]) for s in others) > 100
+        assert max(int(s.get_access_token_nowait()[6:]) for s in ones) < 100
+
+
+class _Later(MemoryStore):
+    """A store in which tokens look as if a later version of this package had put them there."""
+
+    async def put(self, name: str, fence: int, token: StoredToken) -> bool:
+        record = json.dumps(json.loads(token.record) | {"format": 2, "access_token": ["parts"]})
+        return await super().put(name, fence, attrs.evolve(token, record=record))
+
+
+async def test_a_later_version_s_token_is_left_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who cannot read it gets its own, and says so once."""
+    source, store = make_source(), _Later()
+    async with open_fleet(3, source, store) as sessions:
+        assert set(await get_all(sessions)) == {"token-1", "token-2", "token-3"}
+        assert levels(caplog) == ["WARNING"] * 2
+        assert "later version's token (this version cannot read it)" in caplog.text
+        seen = await store.look(name_of(source.config))
+        assert seen.token is not None
+        assert seen.token.mark == mark_of("token-1")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"client_id": "other"},
+        {"api_root_url": "https://other.example"},
+        {"scope": "a"},
+        {"box_subject_type": "user", "box_subject_id": "7"},
+        {"extra_params": {"audience": "a"}},
+        {"extra_params": {"password": "a"}},
+    ],
+)
+async def test_what_gets_other_tokens_has_another_name(
+    autojump_clock: MockClock, settings: dict[str, Any]
+) -> None:
+    """Fleets of different purposes share a store without a word."""
+    one, other = make_source(), make_source(**settings)
+    assert name_of(one.config) != name_of(other.config)
+    store = MemoryStore()
+    async with open_fleet(1, one, store) as (first,), open_fleet(1, other, store) as (second,):
+        await get_all([first, second])
+        assert (len(one.sent), len(other.sent)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"client_secret": "rotated"},
+        {"scope": "b a"},
+        {"stale_buffer": 1.0, "expired_buffer": 0.0, "refresh": "on_request"},
+        {"auth_method": "client_secret_basic"},
+        {"max_retries": 0, "request_timeout": 1.0},
+    ],
+)
+async def test_what_gets_the_same_tokens_shares_them(
+    autojump_clock: MockClock, settings: dict[str, Any]
+) -> None:
+    """Neither a secret that is being rotated nor a matter of taste keeps processes apart."""
+    one = make_source(scope="a b")
+    other = make_source(**({"scope": "a b"} | settings))
+    store = MemoryStore()
+    async with open_fleet(1, one, store) as (first,), open_fleet(1, other, store) as (second,):
+        assert await first.get_access_token() == await second.get_access_token()
+        assert (len(one.sent), len(other.sent)) == (1, 0)
+
+
+async def test_each_takes_a_token_over_with_its_own_buffers(autojump_clock: MockClock) -> None:
+    """Of the same life, each makes what its config says."""
+    one, other = make_source(), make_source(stale_buffer=100.0, expired_buffer=0.0)
+    store = MemoryStore()
+    async with open_fleet(1, one, store) as (first,), open_fleet(1, other, store) as (second,):
+        assert (await first.exchange_token("x")).stale_at == 3000.0
+        taken = await second.exchange_token("x")
+        assert taken.expires_at == 3600.0
+        assert 3500.0 <= taken.stale_at <= 3510.0
