@@ -21,7 +21,7 @@ from tests.cancellation.everywhere import (
     settle,
 )
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
-from trio_anon_session import AnonymousSession, RevocationError, TokenInfo, TokenState
+from trio_anon_session import AnonymousSession, TokenInfo, TokenState
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._link import FAREWELL, moment
@@ -255,40 +255,6 @@ async def test_promise_18_a_revoke_spares_what_another_process_got_meanwhile(
         assert "token-2" not in source.revoked
 
 
-async def test_a_drop_of_another_token_changes_nothing(autojump_clock: MockClock) -> None:
-    """A process that has a token of its own drops that one alone."""
-    source, store = make_source(refresh="on_request"), MemoryStore()
-    cut_off = FaultyStore(store)
-    async with open_fleet(2, source, [FaultyStore(store), cut_off]) as (first, second):
-        await first.get_access_token()
-        cut_off.fails = EVERYTHING
-        own = await second.get_access_token()
-        assert own == "token-2"
-        cut_off.fails = ()
-        second.invalidate(own)
-        await trio.sleep(1.0)
-        assert first.get_access_token_nowait() == "token-1"
-        # And goes on with the fleet's.
-        assert await second.get_access_token() == "token-1"
-        assert len(source.sent) == 2
-
-
-async def test_a_drop_is_heard_of_while_a_token_is_asked_for(autojump_clock: MockClock) -> None:
-    """Also where news fail to come: each look asks for those that were handed out here."""
-    source, store = make_source(refresh="on_request"), MemoryStore()
-    async with (
-        SharedTokenManager(source, store) as first,
-        SharedTokenManager(source, store) as second,
-    ):
-        token = await first.get_tokens_client_credentials_grant()
-        await second.get_tokens_client_credentials_grant()
-        first.drop(token)
-        await trio.sleep(1.0)
-        new = await second.get_tokens_client_credentials_grant()
-        assert new.access_token == "token-2"
-        assert (await first.get_tokens_client_credentials_grant()).access_token == "token-2"
-
-
 async def test_a_connection_that_brings_no_news_any_more_is_made_anew(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,43 +364,6 @@ async def test_promise_17_a_token_that_is_given_again_is_the_fleets_again(
             assert await get_all(sessions) == ["token-1"] * 10
 
 
-async def test_promise_17_a_late_asker_takes_a_token_that_was_given_again(
-    autojump_clock: MockClock,
-) -> None:
-    """It was granted anew after the drop, if long before this one asks."""
-    source = GivesTheSame(make_config(), latency=0.2)
-    async with open_fleet(2, source, MemoryStore()) as (first, second):
-        await get_all([first, second])
-        await trio.sleep(50.0)
-        first.invalidate("token-1")
-        await first.get_access_token()
-        await trio.sleep(100.0)
-        assert second.state is TokenState.EMPTY
-        assert await second.get_access_token() == "token-1"
-        assert trio.current_time() == pytest.approx(150.4)
-        assert second.statistics().failures == 0
-        assert len(source.sent) == 2
-
-
-async def test_promise_17_a_token_that_is_given_again_serves_both_sessions_of_a_manager(
-    autojump_clock: MockClock,
-) -> None:
-    """Also the one that has not asked for it."""
-    source = GivesTheSame(make_config())
-    async with (
-        SharedTokenManager(source, MemoryStore()) as manager,
-        AnonymousSession(source.config, manager) as first,
-        AnonymousSession(source.config, manager) as second,
-    ):
-        await get_all([first, second])
-        await trio.sleep(50.0)
-        first.invalidate("token-1")
-        assert await first.get_access_token() == "token-1"
-        await trio.sleep(50.0)
-        assert await second.get_access_token() == "token-1"
-        assert second.statistics().failures == 0
-
-
 async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves_both_sessions(
     autojump_clock: MockClock,
 ) -> None:
@@ -459,20 +388,6 @@ async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves
         await wait_all_tasks_blocked()
         assert second.state is TokenState.EMPTY
         assert await get_all([first, second]) == ["token-1"] * 2
-
-
-async def test_promise_17_the_old_copy_of_a_dropped_token_is_taken_by_nobody(
-    autojump_clock: MockClock,
-) -> None:
-    """While the drop is on its way to the store, the token is still there, and no answer."""
-    source, store = make_source(), FaultyStore()
-    async with open_fleet(1, source, store) as (session,):
-        await session.get_access_token()
-        await trio.sleep(10.0)
-        store.lies = {"drop": None}
-        session.invalidate("token-1")
-        assert await session.get_access_token() == "token-2"
-        assert (await look(store, source)).dead == frozenset()
 
 
 # While the store is down
@@ -566,24 +481,6 @@ async def test_the_store_is_told_how_long_a_token_would_have_lived(
     assert told == [400.0, 77.0]
 
 
-async def test_a_token_that_comes_back_before_its_drop_was_told_is_not_dropped(
-    autojump_clock: MockClock,
-) -> None:
-    """The server gave it again while the store was down: there is nothing more to tell."""
-    source, store = GivesTheSame(make_config()), FaultyStore()
-    async with open_fleet(1, source, store) as (session,):
-        await session.get_access_token()
-        store.fails = EVERYTHING
-        session.invalidate("token-1")
-        await trio.sleep(10.0)
-        assert await session.get_access_token() == "token-1"
-        told = len(store.times("drop"))
-        store.fails = ()
-        await trio.sleep(10.0)
-        assert len(store.times("drop")) == told
-        assert session.get_access_token_nowait() == "token-1"
-
-
 async def test_a_token_that_was_given_again_before_it_was_dropped_is_told_of(
     autojump_clock: MockClock,
 ) -> None:
@@ -627,21 +524,6 @@ async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: 
             manager._claimant.hand_out(named(name), moment())
         await trio.sleep(10.0)
         assert manager.statistics().untold_drops == 0
-
-
-async def test_a_lying_store_s_dead_tokens_are_those_that_were_asked_about(
-    autojump_clock: MockClock,
-) -> None:
-    """Others say nothing here, and are not remembered."""
-    source, store = make_source(), FaultyStore()
-    async with open_fleet(1, source, store) as (session,):
-        await session.get_access_token()
-        seen = await look(store, source)
-        lie = type(seen)(seen.version, dead=frozenset({"a", "b"}))
-        store.lies = {"look": lie}
-        store.cut()
-        await trio.sleep(2.0)
-        assert session.get_access_token_nowait() == "token-1"
 
 
 async def test_a_drop_that_cannot_be_told_keeps_nobody_from_looking(
@@ -696,33 +578,6 @@ async def test_promise_18_a_revoke_beside_a_store_that_is_down(
         assert trio.current_time() - began_at == (2.0 if trouble == "hangs" else 0.0)
         assert source.revoked == [token]
         assert await session.get_access_token() == "token-2"
-
-
-async def test_promise_18_a_revocation_that_fails_forgets(autojump_clock: MockClock) -> None:
-    """The fleet does without the token, though the server would still take it."""
-    source = make_source(max_retries=0)
-    source.revoke_outcomes = [RevocationError("no", status_code=503)]
-    async with open_fleet(3, source, MemoryStore()) as sessions:
-        await get_all(sessions)
-        with pytest.raises(RevocationError):
-            await sessions[0].revoke_tokens()
-        await trio.sleep(0.1)
-        assert await get_all(sessions) == ["token-2"] * 3
-
-
-async def test_promise_19_revoke_on_exit_ends_the_fleets_token(autojump_clock: MockClock) -> None:
-    """Who wants that has a new one got by the others."""
-    source = make_source()
-    store = MemoryStore()
-    async with open_fleet(1, source, store) as (staying,):
-        await staying.get_access_token()
-        config = source.config.replace(revoke_on_exit=True)
-        async with SharedTokenManager(source, store) as manager:
-            async with AnonymousSession(config, manager) as leaving:
-                await leaving.get_access_token()
-        assert source.revoked == ["token-1"]
-        await trio.sleep(0.1)
-        assert await staying.get_access_token() == "token-2"
 
 
 # Cancelled

@@ -52,20 +52,6 @@ async def test_a_lease_lasts_as_long_as_its_grant(autojump_clock: MockClock) -> 
         assert trio.current_time() == 29.0
 
 
-async def test_a_lease_says_whose_it_is(autojump_clock: MockClock) -> None:
-    """Whoever looks into the store sees who is asking the endpoint."""
-    source, store = make_source(latency=2.0), MemoryStore()
-    async with open_fleet(1, source, store) as sessions, trio.open_nursery() as nursery:
-        start_getters(nursery, sessions[0], 1)
-        await trio.sleep(1.0)
-        seen = await look(store, source)
-        assert seen.owner is not None
-        host, pid, mark = seen.owner.split("/")
-        assert host
-        assert pid.isdigit()
-        assert len(mark) == 8
-
-
 async def test_one_that_waits_is_no_longer_than_its_news(autojump_clock: MockClock) -> None:
     """Also with no session to listen for it, as in a command, it looks twice a second at least."""
     source, store = make_source(latency=3.2), MemoryStore()
@@ -412,31 +398,6 @@ def test_a_waiter_that_is_cancelled_takes_nothing_along() -> None:
     cancel_everywhere(play, check, at_least=6)
 
 
-def test_promise_09_a_getter_that_is_cancelled_keeps_no_lease_from_its_grant() -> None:
-    """The grant is the session's: whoever leaves, the others and the fleet get its token."""
-
-    async def play(strike: Strike) -> Seen:
-        source, store = make_source(latency=2.0), MemoryStore()
-        operation = Operation(strike)
-        async with open_fleet(2, source, store) as (first, second):
-            await trio.sleep(10.0)
-            async with trio.open_nursery() as nursery:
-
-                async def be_cancelled() -> None:
-                    await operation.run(first.get_access_token)
-
-                nursery.start_soon(be_cancelled)
-                (getter,) = start_getters(nursery, second, 1)
-            assert getter.token == "token-1"
-            assert getter.ended_at - getter.began_at <= 2.5
-        return Seen(operation, {"sent": len(source.sent)})
-
-    def check(seen: Seen, usual: Seen) -> None:
-        assert seen.facts == usual.facts == {"sent": 1}
-
-    cancel_everywhere(play, check, at_least=2)
-
-
 @pytest.mark.parametrize("holds", [True, False])
 async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
     autojump_clock: MockClock, holds: bool
@@ -459,19 +420,6 @@ async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
         assert living_tasks() == tasks
         store.hangs = ()
     assert living_tasks() == before
-
-
-async def test_promise_19_a_session_is_left_at_once_beside_an_endpoint_that_hangs(
-    autojump_clock: MockClock,
-) -> None:
-    """The lease is given back, so that the others lose no time."""
-    source, store = make_source(latency=math.inf), MemoryStore()
-    async with open_fleet(1, source, store) as (session,):
-        with trio.move_on_after(1.0):
-            await session.get_access_token()
-        left_at = trio.current_time()
-    assert trio.current_time() == left_at
-    assert (await look(store, source)).leased_for == 0
 
 
 # What comes out

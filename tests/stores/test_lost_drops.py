@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import attrs
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import run_virtually
-from trio_anon_session.stores import MemoryStore, SharedTokenManager
+from trio_anon_session.stores import MemoryStore
 from trio_anon_session.stores._records import mark_of, name_of
 
 from .faulty import FaultyStore, get_all, make_source, open_fleet
@@ -91,15 +90,3 @@ async def test_a_store_that_forgets_each_drop_is_not_told_in_a_hot_loop(
         await trio.sleep(600.0)
         assert len(store.times("drop")) < 2 * 600.0
         assert len(store.times("look")) < 2 * 2 * 600.0
-
-
-async def test_many_drops_are_no_reason_to_look_all_the_time(autojump_clock: object) -> None:
-    """Each look asks about the last ten, and no look follows for the others."""
-    source, store = make_source(), FaultyStore()
-    async with SharedTokenManager(source, store) as manager:
-        manager.on_drop(lambda _: None)
-        token = await manager.get_tokens_client_credentials_grant()
-        for number in range(30):
-            manager.drop(attrs.evolve(token, access_token=f"another-{number}"))
-        await trio.sleep(600.0)
-        assert len(store.times("look")) < 50

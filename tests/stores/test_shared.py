@@ -153,15 +153,6 @@ async def test_a_newcomer_takes_a_stale_token_and_refreshes_it(
         assert len(source.sent) == 2
 
 
-async def test_an_expired_token_is_taken_over_by_nobody(autojump_clock: MockClock) -> None:
-    """Past its boundary a token that the server may still take is no answer."""
-    source = make_source(refresh="on_request")
-    async with open_fleet(2, source, MemoryStore()) as (first, second):
-        await first.get_access_token()
-        await trio.sleep(3600.0 - 30.0)
-        assert await second.get_access_token() == "token-2"
-
-
 @given(
     lifetime=st.floats(2.0, 7200.0),
     expired_buffer=st.floats(0.0, 60.0),
@@ -478,14 +469,6 @@ async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock)
 # Managers of others
 
 
-async def test_a_foreign_manager_serves_too(autojump_clock: MockClock) -> None:
-    """All that it needs is a config, the two methods, and perhaps an ``aclose``."""
-    source = make_source()
-    store = MemoryStore()
-    async with open_fleet(2, source, store) as sessions:
-        assert await get_all(sessions) == ["token-1"] * 2
-
-
 @pytest.mark.parametrize("nonsense", [None, "a-token", 7, object()])
 async def test_a_foreign_manager_that_answers_nonsense(
     autojump_clock: MockClock, nonsense: object
@@ -522,17 +505,6 @@ def test_a_manager_that_is_used_in_a_second_trio_run(begins_at: tuple[float, flo
     for pause in begins_at:
         run_virtually(main, pause)
     assert len(source.sent) == 2
-
-
-async def test_a_token_of_any_life_can_be_shared(autojump_clock: MockClock) -> None:
-    """A foreign manager may say that a token lives for ever: the others take it for very long."""
-    source = make_source()
-    for lifetime in (float("inf"), 1e300, 7):
-        source.outcomes = [
-            TokenInfo.from_answer("a-token", lifetime, trio.current_time(), source.config)
-        ]
-        async with open_fleet(2, source, MemoryStore()) as sessions:
-            assert await get_all(sessions) == ["a-token"] * 2
 
 
 async def test_facts_of_a_foreign_token_that_are_nonsense_stay_behind(
