@@ -68,15 +68,14 @@ async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
     source, store = make_source(), FaultyStore()
     store.fails = {"listen"}
     async with open_fleet(5, source, store) as sessions:
-        dead, *_ = await get_all(sessions)
-        for _ in range(10):
+        await get_all(sessions)
+        for _ in range(3):
             await trio.sleep(10.3)
-            dead = await sessions[0].get_access_token()
-            sessions[0].invalidate(dead)
+            sessions[0].invalidate(await sessions[0].get_access_token())
             await trio.sleep(0.99)
             assert {session.state for session in sessions} == {TokenState.EMPTY}
             await get_all(sessions)
-        assert len(source.sent) == 11
+        assert len(source.sent) == 4
 
 
 class FarStore(FaultyStore):
@@ -155,27 +154,14 @@ async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
     assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT + FAREWELL
 
 
+@pytest.mark.parametrize("fails_then", [False, True])
 async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, fails_then: bool
 ) -> None:
-    """A token that was dropped while the store's answer was on its way is not kept till STALE."""
-    source, memory = make_source(), MemoryStore()
-    stores = [FaultyStore(memory) for _ in range(2)]
-    async with open_fleet(2, source, stores) as (first, second):
-        dead = await first.get_access_token()
-        await trio.sleep(5.0)
-        stores[1].slow_answers = 0.6
-        async with trio.open_nursery() as nursery:
-            (getter,) = start_getters(nursery, second, 1)
-            await trio.sleep(0.1)
-            first.invalidate(dead)
-        assert getter.token == second.get_access_token_nowait() == "token-2"
+    """A token that was dropped while it was on its way is not kept until it is STALE.
 
-
-async def test_promise_17_a_drop_that_is_heard_of_too_early_while_the_store_fails(
-    autojump_clock: MockClock,
-) -> None:
-    """The token is used until the store answers again, and no longer."""
+    The process looks once more. If the store fails then, it uses the token until the store answers.
+    """
     source, memory = make_source(), MemoryStore()
     stores = [FaultyStore(memory) for _ in range(2)]
     async with open_fleet(2, source, stores) as (first, second):
@@ -187,12 +173,15 @@ async def test_promise_17_a_drop_that_is_heard_of_too_early_while_the_store_fail
             await trio.sleep(0.1)
             first.invalidate(dead)
             await trio.sleep(0.2)
-            # The question after the one that found the token.
-            stores[1].fails = {"look"}
-        assert getter.token == dead
-        stores[1].fails = ()
-        with trio.fail_after(2.0):
-            await second.states.wait_value(TokenState.EMPTY)
+            if fails_then:
+                stores[1].fails = {"look"}
+        if fails_then:
+            assert getter.token == dead
+            stores[1].fails = ()
+            with trio.fail_after(2.0):
+                await second.states.wait_value(TokenState.EMPTY)
+        else:
+            assert getter.token == second.get_access_token_nowait() == "token-2"
 
 
 async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: MockClock) -> None:
@@ -206,23 +195,18 @@ async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: M
         assert store.times("wait") == []
 
 
-@pytest.mark.parametrize("how", ["invalidate", "revoke"])
-async def test_a_drop_while_another_is_refreshing(autojump_clock: MockClock, how: str) -> None:
-    """What comes of a refresh that was begun before is kept for nobody, and handed out nowhere."""
+async def test_a_drop_while_another_is_refreshing(autojump_clock: MockClock) -> None:
+    """No process uses the result of a refresh that was begun before the drop."""
     source, store = make_source(latency=5.0), MemoryStore()
     async with open_fleet(2, source, store) as (first, second):
         await get_all([first, second])
         await trio.sleep(2996.0)
         # The one that granted is refreshing.
         assert source.in_flight == 1
-        refreshing, other = first, second
-        if how == "invalidate":
-            other.invalidate("token-1")
-        else:
-            await other.revoke_tokens()
+        second.invalidate("token-1")
         await trio.sleep(0.1)
         async with trio.open_nursery() as nursery:
-            getters = start_getters(nursery, refreshing, 1) + start_getters(nursery, other, 1)
+            getters = start_getters(nursery, first, 1) + start_getters(nursery, second, 1)
         assert [getter.token for getter in getters] == ["token-3"] * 2
         seen = await look(store, source)
         assert seen.token is not None
@@ -291,44 +275,29 @@ async def test_a_connection_that_is_gone_unseen_is_made_anew(autojump_clock: Moc
 # Sessions on the same manager
 
 
-@pytest.mark.parametrize("how", ["invalidate", "revoke"])
+@pytest.mark.parametrize("how", ["invalidate", "revoke", "invalidate beside a store that is down"])
 async def test_sessions_on_one_manager_hear_of_each_other(
     autojump_clock: MockClock, how: str
 ) -> None:
-    """They share a token as sessions of two managers do."""
-    source = make_source()
-    async with (
-        SharedTokenManager(source, MemoryStore()) as manager,
-        AnonymousSession(source.config, manager) as first,
-        AnonymousSession(source.config, manager) as second,
-    ):
-        assert await get_all([first, second]) == ["token-1"] * 2
-        await trio.sleep(10.0)
-        if how == "invalidate":
-            first.invalidate("token-1")
-        else:
-            await first.revoke_tokens()
-        await wait_all_tasks_blocked()
-        assert second.state is TokenState.EMPTY
-        assert await get_all([first, second]) == ["token-2"] * 2
-        assert source.sent == pytest.approx([0.0, 10.0], abs=1.1)
-
-
-async def test_sessions_on_one_manager_hear_of_each_other_without_the_store(
-    autojump_clock: MockClock,
-) -> None:
-    """A drop that the store cannot be told of concerns this process at once."""
+    """They share a token as sessions of two managers do, and drops also without the store."""
     source, store = make_source(), FaultyStore()
     async with (
         SharedTokenManager(source, store) as manager,
         AnonymousSession(source.config, manager) as first,
         AnonymousSession(source.config, manager) as second,
     ):
-        await get_all([first, second])
-        store.fails = EVERYTHING
-        first.invalidate("token-1")
+        assert await get_all([first, second]) == ["token-1"] * 2
+        await trio.sleep(10.0)
+        if how == "revoke":
+            await first.revoke_tokens()
+        else:
+            store.fails = EVERYTHING if "down" in how else ()
+            first.invalidate("token-1")
         await wait_all_tasks_blocked()
         assert second.state is TokenState.EMPTY
+        store.fails = ()
+        assert await get_all([first, second]) == ["token-2"] * 2
+        assert source.sent == pytest.approx([0.0, 10.0], abs=1.1)
 
 
 async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockClock) -> None:
@@ -428,15 +397,14 @@ async def test_a_drop_is_told_of_while_its_token_lives(autojump_clock: MockClock
     source, store = make_source(lifetime=20.0), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         store.fails = EVERYTHING
-        for _ in range(100):
+        for _ in range(30):
             session.invalidate(await session.get_access_token())
         store.fails = ()
         await trio.sleep(1.0)
-        told = len(store.times("drop"))
+        assert len(store.times("drop")) > 0
         store.asked.clear()
-        await trio.sleep(100.0)
-        assert len(store.times("drop")) == 0
-        assert told
+        await trio.sleep(30.0)
+        assert store.times("drop") == []
 
 
 async def test_a_getter_does_not_wait_until_a_slow_store_has_been_told_of_all(

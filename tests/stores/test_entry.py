@@ -257,11 +257,9 @@ def test_a_moment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_marks_are_bounded() -> None:
     """An entry knows the last marks that were dropped, however many there were."""
-    now = Moment(1000.0, 1000.0)
-    entry = Entry.new(now)
     marks = [str(number) for number in range(MARKS_LIMIT + 5)]
-    for mark in [*marks, marks[10]]:
-        entry.drop(now, mark, 1e6)
-    known = entry.look(now, marks).dead
+    entry = Entry(1, dead={mark: Span(NOW, 1e6) for mark in marks[:MARKS_LIMIT]})
+    for mark in [*marks[MARKS_LIMIT:], marks[10]]:
+        entry.drop(NOW, mark, 1e6)
+    assert entry.look(NOW, marks).dead == {*marks[5:]}
     assert len(entry.to_json()) < 100 * MARKS_LIMIT
-    assert known == {*marks[5:]}

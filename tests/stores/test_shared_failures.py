@@ -73,19 +73,22 @@ async def errors_of(sessions: list[AnonymousSession]) -> list[TokenRequestError]
 
 
 async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: MockClock) -> None:
-    """Each gets an error of its own with the endpoint's facts, and nobody asks again for it."""
+    """Each waiting process raises its own error with the endpoint's facts, without a request."""
     source = make_source(latency=1.0, max_retries=0)
-    source.outcomes = [busy()] * 10
+    error = busy()
+    error.next_step = "Wait."
+    source.outcomes = [error]
     async with open_fleet(10, source, MemoryStore()) as sessions:
         errors = await errors_of(sessions)
         assert source.sent == [0.0]
         assert trio.current_time() == 1.0
     (own,) = [error for error in errors if "fleet" not in str(error)]
+    assert str(own) == "the endpoint answered 503. Wait."
     others = [error for error in errors if error is not own]
     assert len({id(error) for error in others}) == 9
     for error in others:
         assert type(error) is TokenUnavailableError
-        assert str(error) == "the fleet's last attempt failed: the endpoint answered 503"
+        assert str(error) == "the fleet's last attempt failed: the endpoint answered 503. Wait."
         assert (error.status_code, error.error) == (503, "temporarily_unavailable")
         assert (error.error_description, error.request_id) == ("come again", "r-1")
         assert error.retryable
@@ -108,16 +111,16 @@ async def test_what_a_process_could_not_reach_is_told_to_those_who_waited_alone(
 @pytest.mark.parametrize(
     "refusal",
     [
+        CredentialsRejectedError("no", status_code=401, error="invalid_client"),
         TokenRequestError("no such scope", retryable=False, status_code=400, error="invalid_scope"),
         ValueError("not ours"),
-        OSError("not ours"),
     ],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_would_not_pass_is_told_to_nobody(
     autojump_clock: MockClock, refusal: Exception
 ) -> None:
-    """Neither a refusal nor an error that is not ours leaves anything in the store."""
+    """A refusal, which may be this process's own, and an error that is not ours leave no trace."""
     source, store = make_source(max_retries=0), MemoryStore()
     source.outcomes = [refusal]
     async with open_fleet(1, source, store) as (session,):
@@ -142,7 +145,7 @@ async def test_a_malformed_answer_is_one(autojump_clock: MockClock) -> None:
 # Pauses
 
 
-@pytest.mark.parametrize("retry_after", [3.0, 17.0, 1000.0])
+@pytest.mark.parametrize("retry_after", [3.0, 1000.0])
 async def test_what_the_endpoint_asks_for_is_kept_by_all(
     autojump_clock: MockClock, retry_after: float
 ) -> None:
@@ -186,24 +189,23 @@ async def test_promise_12_a_failing_fleet_sends_one_attempt_a_pause(
 
     async def ask_again_and_again(session: AnonymousSession) -> None:
         while True:
-            with trio.move_on_after(1e9):
-                try:
-                    await session.get_access_token()
-                    return
-                except TokenUnavailableError:
-                    await trio.sleep(0.3)
+            try:
+                await session.get_access_token()
+                return
+            except TokenUnavailableError:
+                await trio.sleep(0.3)
 
-    async with open_fleet(10, source, MemoryStore()) as sessions:
+    async with open_fleet(4, source, MemoryStore()) as sessions:
         async with trio.open_nursery() as nursery:
             for session in sessions:
                 nursery.start_soon(ask_again_and_again, session)
-            await trio.sleep(600.0)
+            await trio.sleep(300.0)
             assert source.most_in_flight == 1
             # The n-th pause is a sixth of the doubled interval at the least; from the sixth on,
             # of the longest.
             for nth, (one, other) in enumerate(zip(source.sent, source.sent[1:], strict=False)):
                 assert other - one >= min(2.0 * 2.0**nth / 2, 60.0) / 3
-            assert 10 <= len(source.sent) <= 70
+            assert 8 <= len(source.sent) <= 40
             source.outcomes = []
         assert len({session.get_access_token_nowait() for session in sessions}) == 1
 
@@ -211,8 +213,8 @@ async def test_promise_12_a_failing_fleet_sends_one_attempt_a_pause(
 async def test_an_endpoint_that_asks_for_no_pause_is_given_one(autojump_clock: MockClock) -> None:
     """``Retry-After: 0`` means the shortest distance of grants, for all the fleet together."""
     source = make_source(latency=0.01, max_retries=5, min_refresh_interval=1.0)
-    source.outcomes = [busy(0.0) for _ in range(40)]
-    async with open_fleet(20, source, MemoryStore()) as sessions:
+    source.outcomes = [busy(0.0) for _ in range(16)]
+    async with open_fleet(8, source, MemoryStore()) as sessions:
         async with trio.open_nursery() as nursery:
             for session in sessions:
                 start_getters(nursery, session, 1)
@@ -262,9 +264,10 @@ async def test_promise_11_a_pause_is_no_matter_while_a_token_is_usable(
 ) -> None:
     """No getter sees an error of the fleet's while there is a token."""
     source = make_source(lifetime=600.0, stale_buffer=300.0, latency=0.1)
-    async with open_fleet(5, source, MemoryStore()) as sessions:
+    async with open_fleet(3, source, MemoryStore()) as sessions:
         await get_all(sessions)
         source.outcomes = [busy() for _ in range(10_000)]
+        await trio.sleep(300.0)
         while trio.current_time() < 569.0:
             await trio.sleep(1.0)
             for session in sessions:
@@ -276,7 +279,7 @@ async def test_promise_11_a_pause_is_no_matter_while_a_token_is_usable(
 
 async def test_what_one_process_cannot_reach_another_gets(autojump_clock: MockClock) -> None:
     """One whose network is broken takes over what the others are given."""
-    broken, whole = make_source(), make_source(lifetime=600.0, latency=0.1)
+    broken, whole = make_source(), make_source(lifetime=60.0, latency=0.1)
     broken.outcomes = [TokenUnavailableError("no route") for _ in range(10_000)]
     broken.latency = 3.0
     store = MemoryStore()
@@ -284,20 +287,16 @@ async def test_what_one_process_cannot_reach_another_gets(autojump_clock: MockCl
         async with trio.open_nursery() as nursery:
             getters = [start_getters(nursery, session, 1)[0] for session in [ill, *others]]
         assert {getter.token for getter in getters} == {"token-1"}
-        for _ in range(3000):
+        for _ in range(300):
             await trio.sleep(1.0)
             for session in [ill, *others]:
                 session.get_access_token_nowait()
 
 
-OUTCOMES = ("good", "busy", "asks", "no route", "rejected")
-
-
-# What is said of them
-
-
 @given(
-    outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=20),
+    outcomes=st.lists(
+        st.sampled_from(["good", "busy", "asks", "no route", "rejected"]), max_size=20
+    ),
     latency=st.floats(0.0, 3.0),
     comes=st.lists(st.floats(0.0, 60.0), min_size=1, max_size=10),
 )
@@ -335,13 +334,10 @@ def test_whatever_fails_the_fleet_recovers(
             async with trio.open_nursery() as nursery:
                 for session, at in zip(sessions, comes, strict=True):
                     nursery.start_soon(come, session, at)
-            assert source.most_in_flight == 1
             source.outcomes = []
             await trio.sleep(200.0)
             assert len(set(await get_all(sessions))) == 1
-            gaps = [b - a for a, b in zip(source.sent, source.sent[1:], strict=False)]
             assert source.most_in_flight == 1
-            assert all(gap >= 0 for gap in gaps)
 
     run_virtually(main)
 
