@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.helpers import make_config
-from trio_anon_session import TokenInfo
+from trio_anon_session import TokenInfo, TokenUnavailableError
 from trio_anon_session._backoff import RetrySchedule
 from trio_anon_session._lifecycle import Moment
-from trio_anon_session.stores import Look
+from trio_anon_session.stores import Look, StoredFailure
 from trio_anon_session.stores._claimant import LEASE, AskDirectly, Claim, Claimant, Question, Wait
-from trio_anon_session.stores._records import mark_of
+from trio_anon_session.stores._records import failure_record, mark_of
 
 CONFIG = make_config(request_timeout=10.0)
 PATIENCE = 10.0 + LEASE
@@ -61,6 +63,31 @@ def test_the_longest_wait_ends_although_each_claim_comes_too_late() -> None:
     end = 3 * PATIENCE
     assert claimant.decide(question, Look(8), end, at(end)) == Claim(8)
     assert isinstance(claimant.claim_failed(question, at(end)), AskDirectly)
+
+
+def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None:
+    """A question that looks again after two attempts have failed ends with the second error."""
+    claimant = make_claimant()
+    question = ask_and_wait(claimant)
+    error = TokenUnavailableError("no route to the endpoint")
+    failure = StoredFailure(failure_record(error, 2, CONFIG), 8, 0.0)
+    with pytest.raises(TokenUnavailableError, match="no route"):
+        claimant.decide(question, Look(8, failure=failure), 1.0, at(1.0))
+
+
+def test_how_long_a_drop_counts() -> None:
+    """The store must know a drop until the token would end; a usual life if that is not known."""
+    known = make_claimant().known
+    known.hand_out(make_token("a", 0.0), at(0.0))
+    for mark in (mark_of("a"), mark_of("a stranger's")):
+        known.drop_here(mark, at(100.0))
+    assert known.untold == [mark_of("a"), mark_of("a stranger's")]
+    assert known.left_of(mark_of("a"), at(100.0)) == 3500.0
+    assert known.left_of(mark_of("a stranger's"), at(100.0)) == CONFIG.default_lifetime
+    # What is dropped again is not reported again.
+    known.was_told(mark_of("a"), at(100.0))
+    assert known.drop_here(mark_of("a"), at(101.0)) == []
+    assert known.untold == [mark_of("a stranger's")]
 
 
 def drop_and_tell(claimant: Claimant, *names: str) -> None:

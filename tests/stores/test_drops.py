@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -195,50 +194,6 @@ async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: M
         assert store.times("wait") == []
 
 
-async def test_a_drop_while_another_is_refreshing(autojump_clock: MockClock) -> None:
-    """No process uses the result of a refresh that was begun before the drop."""
-    source, store = make_source(latency=5.0), MemoryStore()
-    async with open_fleet(2, source, store) as (first, second):
-        await get_all([first, second])
-        await trio.sleep(2996.0)
-        # The one that granted is refreshing.
-        assert source.in_flight == 1
-        second.invalidate("token-1")
-        await trio.sleep(0.1)
-        async with trio.open_nursery() as nursery:
-            getters = start_getters(nursery, first, 1) + start_getters(nursery, second, 1)
-        assert [getter.token for getter in getters] == ["token-3"] * 2
-        seen = await look(store, source)
-        assert seen.token is not None
-        assert seen.token.mark == mark_of("token-3")
-        assert len(source.sent) == 3
-
-
-async def test_promise_18_a_revoke_spares_what_another_process_got_meanwhile(
-    autojump_clock: MockClock,
-) -> None:
-    """The answer for which it was waiting is revoked only if it was granted before."""
-    source, store = make_source(latency=5.0, refresh="on_request"), MemoryStore()
-    stores = [FaultyStore(store), FaultyStore(store)]
-    async with open_fleet(2, source, stores) as (first, second):
-        async with trio.open_nursery() as nursery:
-            start_getters(nursery, first, 1)
-            await trio.sleep(1.0)
-            # It has lost its lease to the other one, and does not know yet.
-            stores[0].hangs = {"renew"}
-            await trio.sleep(3.0)
-            await first.revoke_tokens()
-            seen = await look(store, source)
-            await store.release(name_of(source.config), seen.version)
-            await trio.sleep(0.5)
-            start_getters(nursery, second, 1)
-        assert source.sent == [0.0, 4.5]
-        assert await second.get_access_token() == "token-2"
-        assert await first.get_access_token() == "token-2"
-        assert len(source.sent) == 2
-        assert "token-2" not in source.revoked
-
-
 async def test_a_connection_that_brings_no_news_any_more_is_made_anew(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,26 +266,6 @@ async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockCl
 
 
 # A server that gives the same token again
-
-
-async def test_promise_17_a_token_that_is_given_again_is_the_fleets_again(
-    autojump_clock: MockClock,
-) -> None:
-    """Its server says that it lives: one grant, and all take it over."""
-    source = GivesTheSame(make_config(), latency=0.2)
-    async with open_fleet(10, source, MemoryStore()) as sessions:
-        await get_all(sessions)
-        for number in range(1, 4):
-            await trio.sleep(50.0)
-            sessions[number].invalidate("token-1")
-            await trio.sleep(0.1)
-            assert {session.state for session in sessions} == {TokenState.EMPTY}
-            assert await get_all(sessions) == ["token-1"] * 10
-            assert len(source.sent) == 1 + number
-            assert {session.statistics().failures for session in sessions} == {0}
-            # A late asker, too: for the same token, long after it was given again.
-            await trio.sleep(20.0)
-            assert await get_all(sessions) == ["token-1"] * 10
 
 
 async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves_both_sessions(
@@ -425,28 +360,6 @@ async def test_a_getter_does_not_wait_until_a_slow_store_has_been_told_of_all(
         told = len(store.times("drop"))
         await trio.sleep(100.0)
         assert len(store.times("drop")) == told
-
-
-async def test_the_store_is_told_how_long_a_token_would_have_lived(
-    autojump_clock: MockClock,
-) -> None:
-    """It need not remember it any longer; of one that nobody knows, a usual life."""
-    source, store = make_source(lifetime=500.0, default_lifetime=77.0), MemoryStore()
-    told: list[float] = []
-    drop = store.drop
-
-    async def noted(name: str, mark: str, seconds: float) -> None:
-        told.append(seconds)
-        await drop(name, mark, seconds)
-
-    store.drop = noted  # type: ignore[method-assign]  # a fake, for this object
-    async with SharedTokenManager(source, store) as manager:
-        token = await manager.get_tokens_client_credentials_grant()
-        await trio.sleep(100.0)
-        for each in (token, token, attrs.evolve(token, access_token="a-stranger's")):
-            manager.drop(each)
-            await wait_all_tasks_blocked()
-    assert told == [400.0, 77.0]
 
 
 async def test_a_token_that_was_given_again_before_it_was_dropped_is_told_of(

@@ -135,25 +135,6 @@ async def test_a_configured_jitter_is_the_only_one(autojump_clock: MockClock) ->
         assert len(set(drawn)) == 10
 
 
-async def test_a_newcomer_takes_a_stale_token_and_refreshes_it(autojump_clock: MockClock) -> None:
-    """A session uses a STALE token of the store until it has refreshed it in the background."""
-    source = make_source(refresh="on_request")
-    async with open_fleet(2, source, MemoryStore()) as (first, second):
-        await first.get_access_token()
-        await trio.sleep(3100.0)
-        source.latency = 2.0
-        assert await second.get_access_token() == "token-1"
-        assert trio.current_time() == 3100.0
-        assert second.state is TokenState.STALE
-        await second.get_access_token()
-        await trio.sleep(3.5)
-        assert second.get_access_token_nowait() == "token-2"
-        assert await first.get_access_token() == "token-1"
-        await trio.sleep(1.0)
-        assert first.get_access_token_nowait() == "token-2"
-        assert len(source.sent) == 2
-
-
 @given(
     lifetime=st.floats(2.0, 7200.0),
     expired_buffer=st.floats(0.0, 60.0),
@@ -178,15 +159,6 @@ def test_nobody_is_handed_an_expired_token(
         stores = [FaultyStore(store), FaultyStore(store)]
         for one, slow_one, slow_answer in zip(stores, slow, slow_answers, strict=True):
             one.slow, one.slow_answers = slow_one, slow_answer
-        sent: dict[str, float] = {}
-        new_token = source.new_token
-
-        def noted(sent_at: float) -> TokenInfo:
-            token: TokenInfo = new_token(sent_at)
-            sent[token.access_token] = sent_at
-            return token
-
-        source.new_token = noted
         async with (
             SharedTokenManager(source, stores[0]) as granting,
             SharedTokenManager(source, stores[1]) as taking,
@@ -194,8 +166,9 @@ def test_nobody_is_handed_an_expired_token(
             await granting.get_tokens_client_credentials_grant()
             await trio.sleep(share * lifetime)
             token = await taking.get_tokens_client_credentials_grant()
+            sent_at = source.sent[int(token.access_token.removeprefix("token-")) - 1]
             # But for the rounding of a difference of times.
-            assert token.sent_at <= sent[token.access_token] + 1e-6
+            assert token.sent_at <= sent_at + 1e-6
             assert token.lifetime == lifetime
 
     run_virtually(main)
@@ -234,25 +207,6 @@ def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.Monk
                 await clock.advance(2.0)
                 clock.suspend(7200.0)
                 assert await session.get_access_token() == "token-3"
-
-    trio.run(main, clock=clock)
-
-
-def test_a_wall_clock_that_is_set_costs_no_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set back, it makes no token younger for those who take it over."""
-    clock = TwoClocks(monkeypatch)
-
-    async def main() -> None:
-        source = make_source(refresh="on_request")
-        async with open_fleet(2, source, MemoryStore()) as (first, second):
-            await first.get_access_token()
-            await clock.advance(1000.0)
-            clock.set_wall(by=-86400.0)
-            await clock.advance(1000.0)
-            token = await second.exchange_token("x")
-            assert token.access_token == "token-1"
-            # What the machine's own clock says of it is nothing in this test.
-            assert token.sent_at <= trio.current_time()
 
     trio.run(main, clock=clock)
 
@@ -424,11 +378,11 @@ async def test_promise_20_what_closing_raises_comes_out_as_itself(
     assert source.closed_at == [0.0]
 
 
-@pytest.mark.parametrize("hangs", [(), ("aclose",)])
+@pytest.mark.parametrize("hangs", [(), ("aclose",), ("open",)], ids=["-", "aclose", "open"])
 async def test_a_cancelled_block_closes_both(
     autojump_clock: MockClock, hangs: tuple[str, ...]
 ) -> None:
-    """At once, also beside a store that hangs."""
+    """A block that is cancelled is left immediately, also while the store opens or hangs."""
     source, store = _Closing(), FaultyStore()
     store.hangs = hangs
     with trio.move_on_after(1.0) as scope:
@@ -438,18 +392,6 @@ async def test_a_cancelled_block_closes_both(
     assert source.closed_at == [1.0]
     assert store.times("aclose") == [1.0]
     assert trio.current_time() == 1.0
-
-
-async def test_what_is_cancelled_while_it_opens_is_closed(autojump_clock: MockClock) -> None:
-    """There is no block that could be left."""
-    source, store = _Closing(), FaultyStore()
-    store.hangs = {"open"}
-    with trio.move_on_after(1.0) as scope:
-        async with SharedTokenManager(source, store):
-            raise AssertionError
-    assert scope.cancelled_caught
-    assert source.closed_at == [1.0]
-    assert [method for method, _ in store.asked] == ["open", "aclose"]
 
 
 async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock) -> None:

@@ -15,7 +15,6 @@ from tests.helpers import FakeTokenManager, make_config, run_virtually, start_ge
 from trio_anon_session import (
     AnonymousSession,
     CredentialsRejectedError,
-    MalformedTokenResponseError,
     TokenInfo,
     TokenRequestError,
     TokenState,
@@ -131,17 +130,6 @@ async def test_what_would_not_pass_is_told_to_nobody(
         assert seen.leased_for == 0
 
 
-async def test_a_malformed_answer_is_one(autojump_clock: MockClock) -> None:
-    """The endpoint did answer, and is left alone for the pause."""
-    source = make_source(max_retries=0)
-    source.outcomes = [MalformedTokenResponseError("no token in it", status_code=200)]
-    async with open_fleet(2, source, MemoryStore()) as (first, second):
-        await get_error(first)
-        error = await get_error(second)
-        assert (type(error), error.status_code) == (TokenUnavailableError, 200)
-        assert len(source.sent) == 1
-
-
 # Pauses
 
 
@@ -224,32 +212,6 @@ async def test_an_endpoint_that_asks_for_no_pause_is_given_one(autojump_clock: M
     assert min(gaps) >= 1.0 - 1e-9
 
 
-async def test_pauses_grow_with_the_fleets_failures(autojump_clock: MockClock) -> None:
-    """Processes that come and go do not each begin with the shortest."""
-    source, store = make_source(max_retries=0, max_retry_interval=600.0), MemoryStore()
-    pauses = []
-    for _ in range(8):
-        source.outcomes = [busy()]
-        async with open_fleet(1, source, store) as (session,):
-            await get_error(session)
-        seen = await store.look(name_of(source.config))
-        assert seen.failure is not None
-        pauses.append(seen.failure.pause)
-        await trio.sleep(seen.failure.pause)
-    for nth, pause in enumerate(pauses):
-        assert 2.0 * 2.0**nth / 6 <= pause + 0.4
-        assert pause <= max(1.0, 2.0 * 2.0**nth / 2)
-    # A token ends it.
-    async with open_fleet(1, source, store) as (session,):
-        await session.get_access_token()
-        source.outcomes = [busy()]
-        session.invalidate("token-1")
-        await get_error(session)
-    seen = await store.look(name_of(source.config))
-    assert seen.failure is not None
-    assert seen.failure.pause <= 1.0
-
-
 async def test_a_session_meets_its_own_pause_at_most_once(autojump_clock: MockClock) -> None:
     """What a process has left for the others costs it no attempts of a round."""
     source = make_source(latency=0.2, max_retries=5, max_retry_interval=20.0)
@@ -275,22 +237,6 @@ async def test_promise_11_a_pause_is_no_matter_while_a_token_is_usable(
         source.outcomes = []
         await trio.sleep(60.0)
         assert {session.state for session in sessions} == {TokenState.FRESH}
-
-
-async def test_what_one_process_cannot_reach_another_gets(autojump_clock: MockClock) -> None:
-    """One whose network is broken takes over what the others are given."""
-    broken, whole = make_source(), make_source(lifetime=60.0, latency=0.1)
-    broken.outcomes = [TokenUnavailableError("no route") for _ in range(10_000)]
-    broken.latency = 3.0
-    store = MemoryStore()
-    async with open_fleet(1, broken, store) as (ill,), open_fleet(3, whole, store) as others:
-        async with trio.open_nursery() as nursery:
-            getters = [start_getters(nursery, session, 1)[0] for session in [ill, *others]]
-        assert {getter.token for getter in getters} == {"token-1"}
-        for _ in range(300):
-            await trio.sleep(1.0)
-            for session in [ill, *others]:
-                session.get_access_token_nowait()
 
 
 @given(
