@@ -131,15 +131,6 @@ class FaultyStore:
             yield wait
 
 
-class GivesTheSame(FakeTokenManager):
-    """A server that gives the same token again, however often it is asked."""
-
-    def new_token(self, sent_at: float) -> Any:
-        """Return the one token."""
-        self.granted = 0
-        return super().new_token(sent_at)
-
-
 @asynccontextmanager
 async def open_fleet(
     count: int, source: ConfiguredTokenSource, store: TokenStore | list[FaultyStore]
@@ -173,6 +164,14 @@ async def get_all(sessions: list[AnonymousSession]) -> list[str]:
         for number in range(len(sessions)):
             nursery.start_soon(get, number)
     return tokens
+
+
+async def use(sessions: list[AnonymousSession], seconds: int) -> None:
+    """Get a token from each session every second, without waiting for it."""
+    for _ in range(seconds):
+        await trio.sleep(1.0)
+        for session in sessions:
+            session.get_access_token_nowait()
 
 
 def make_source(*, lifetime: float = 3600.0, latency: float = 0.0, **settings: Any) -> Any:

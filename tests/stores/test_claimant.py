@@ -8,9 +8,17 @@ from tests.helpers import make_config
 from trio_anon_session import TokenInfo, TokenUnavailableError
 from trio_anon_session._backoff import RetrySchedule
 from trio_anon_session._lifecycle import Moment
-from trio_anon_session.stores import Look, StoredFailure
-from trio_anon_session.stores._claimant import LEASE, AskDirectly, Claim, Claimant, Question, Wait
-from trio_anon_session.stores._records import failure_record, mark_of
+from trio_anon_session.stores import Look, StoredFailure, StoredToken
+from trio_anon_session.stores._claimant import (
+    LEASE,
+    AskDirectly,
+    Claim,
+    Claimant,
+    Question,
+    Use,
+    Wait,
+)
+from trio_anon_session.stores._records import failure_record, mark_of, token_record
 
 CONFIG = make_config(request_timeout=10.0)
 PATIENCE = 10.0 + LEASE
@@ -63,6 +71,29 @@ def test_the_longest_wait_ends_although_each_claim_comes_too_late() -> None:
     end = 3 * PATIENCE
     assert claimant.decide(question, Look(8), end, at(end)) == Claim(8)
     assert isinstance(claimant.claim_failed(question, at(end)), AskDirectly)
+
+
+def test_a_store_is_waited_for_while_the_last_token_is_stale() -> None:
+    """A caller without a FRESH token may wait, unless that has expired or was dropped."""
+    claimant = make_claimant()
+    assert not claimant.can_wait_for_store(0.0, 0.0, at(0.0))
+    token = make_token("a", 0.0)
+    claimant.hand_out(token, at(0.0))
+    moments = (token.stale_at - 1.0, token.stale_at, token.expires_at)
+    waits = [claimant.can_wait_for_store(now, 0.0, at(now)) for now in moments]
+    assert waits == [False, True, False]
+    claimant.known.drop_here(mark_of("a"), at(token.stale_at))
+    assert not claimant.can_wait_for_store(token.stale_at, 0.0, at(token.stale_at))
+
+
+def test_a_token_from_the_future_is_no_younger_than_new() -> None:
+    """A negative age, as rounding may make it, gives a token no longer life."""
+    claimant = make_claimant()
+    record = token_record(make_token("a", 0.0), CONFIG, "x")
+    seen = Look(7, token=StoredToken(record, mark_of("a"), 3600.0, -0.5))
+    decision = claimant.decide(claimant.ask(at(5.0)), seen, 5.0, at(5.0))
+    assert isinstance(decision, Use)
+    assert decision.token.sent_at == 5.0
 
 
 def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None:

@@ -19,7 +19,7 @@ from tests.cancellation.everywhere import (
     living_tasks,
     settle,
 )
-from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from tests.helpers import FakeTokenManager, run_virtually, start_getters
 from trio_anon_session import AnonymousSession, TokenInfo, TokenState
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.stores._access import STORE_TIMEOUT
@@ -27,7 +27,7 @@ from trio_anon_session.stores._link import FAREWELL, moment
 from trio_anon_session.stores._records import mark_of, name_of
 from trio_anon_session.stores._watch import QUIET
 
-from .faulty import EVERYTHING, WRITES, FaultyStore, GivesTheSame, get_all, make_source, open_fleet
+from .faulty import EVERYTHING, WRITES, FaultyStore, get_all, make_source, open_fleet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -255,16 +255,6 @@ async def test_sessions_on_one_manager_hear_of_each_other(
         assert source.sent == pytest.approx([0.0, 10.0], abs=1.1)
 
 
-async def test_a_session_that_was_left_is_told_of_nothing(autojump_clock: MockClock) -> None:
-    """The manager does not hold on to sessions."""
-    source = make_source()
-    async with SharedTokenManager(source, MemoryStore()) as manager:
-        async with AnonymousSession(source.config, manager) as session:
-            token = await session.exchange_token("x")
-        assert manager._listeners == []
-        manager.drop(token)
-
-
 # A server that gives the same token again
 
 
@@ -272,7 +262,7 @@ async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves
     autojump_clock: MockClock,
 ) -> None:
     """Where the store has not heard of the drop: the copy that it has is from before."""
-    source, store = GivesTheSame(make_config()), FaultyStore()
+    source, store = make_source(), FaultyStore()
     async with (
         SharedTokenManager(source, store) as manager,
         AnonymousSession(source.config, manager) as first,
@@ -282,12 +272,15 @@ async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves
         await trio.sleep(50.0)
         store.fails = EVERYTHING
         first.invalidate("token-1")
+        # The server gives it once more.
+        source.granted = 0
         assert await first.get_access_token() == "token-1"
         store.fails = ()
         await trio.sleep(50.0)
         assert await second.get_access_token() == "token-1"
         assert [session.statistics().failures for session in (first, second)] == [0, 0]
-        # It can be dropped once more.
+        # It can be dropped once more, and given once more.
+        source.granted = 0
         first.invalidate("token-1")
         await wait_all_tasks_blocked()
         assert second.state is TokenState.EMPTY
@@ -525,7 +518,7 @@ def test_promise_17_no_dead_token_is_handed_out_a_second_later(
             while True:
                 token = await session.get_access_token()
                 assert trio.current_time() <= dead_at.get(token, 1e9) + 1.0
-                await trio.sleep(0.1)
+                await trio.sleep(0.25)
 
         async with open_fleet(4, source, store) as sessions, trio.open_nursery() as nursery:
             for session in sessions:
@@ -538,7 +531,7 @@ def test_promise_17_no_dead_token_is_handed_out_a_second_later(
                     sessions[who].invalidate(token)
                 else:
                     nursery.start_soon(sessions[who].revoke_tokens)
-            await trio.sleep(10.0)
+            await trio.sleep(5.0)
             assert all(session.statistics().failures == 0 for session in sessions)
             # One grant for each token that was dropped, and one that each drop may have spoilt.
             assert len(source.sent) <= 1 + 2 * len(dead_at)

@@ -28,7 +28,6 @@ from trio_anon_session.stores._records import (
     ForeignRecordError,
     LaterFormatError,
     failure_record,
-    name_of,
     read_failure_record,
     read_token_record,
     token_record,
@@ -259,19 +258,6 @@ async def test_an_answer_that_is_none_is_a_store_that_fails(
         store.lies = {}
         await trio.sleep(1.0)
         assert levels(caplog) == ["WARNING", "INFO"]
-
-
-async def test_a_token_from_the_future_is_no_younger_than_new(autojump_clock: MockClock) -> None:
-    """An age below nothing, as rounding may make it, gives a token no longer life."""
-    source, store = make_source(), FaultyStore()
-    async with open_fleet(1, source, store) as (first,):
-        await first.get_access_token()
-        seen = await store.look(name_of(source.config))
-        assert seen.token is not None
-        store.lies = {"look": attrs.evolve(seen, token=attrs.evolve(seen.token, age=-0.5))}
-        async with SharedTokenManager(source, store) as manager:
-            token = await manager.get_tokens_client_credentials_grant()
-            assert token.sent_at == trio.current_time()
 
 
 async def test_a_pause_that_never_ends_is_not_kept(autojump_clock: MockClock) -> None:

@@ -399,21 +399,9 @@ async def test_promise_20_a_crash_of_the_store_comes_out_as_itself(
             session.invalidate(token)
             await trio.sleep(5.0)
     assert caught.value is crash
-
-
-async def test_promise_20_an_interrupt_while_a_lease_is_renewed_comes_out_as_itself(
-    autojump_clock: MockClock,
-) -> None:
-    """Not in a group, and without anything of ours for its context."""
-    source, store = make_source(latency=10.0), FaultyStore()
-    crash = store.error = KeyboardInterrupt()
-    store.fails = {"renew"}
-    async with SharedTokenManager(source, store) as manager:
-        with pytest.raises(KeyboardInterrupt) as caught:
-            await manager.get_tokens_client_credentials_grant()
-        assert caught.value is crash
-        assert caught.value.__context__ is None
-        assert (await look(store, source)).leased_for == 0
+    store.fails = ()
+    # A store that cannot release it waits for its end.
+    assert (await look(store, source)).leased_for == 0 or method == "release"
 
 
 async def test_promise_20_a_cancellation_comes_out_as_itself(autojump_clock: MockClock) -> None:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-import trio
 
 from tests.helpers import make_config
 from trio_anon_session import TokenInfo
 from trio_anon_session.stores import MemoryStore, StoredToken
 from trio_anon_session.stores._records import mark_of, name_of, read_token_record, token_record
 
-from .faulty import get_all, levels, make_source, open_fleet
+from .faulty import get_all, levels, make_source, open_fleet, use
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -34,10 +33,7 @@ async def test_another_configurations_token_is_neither_taken_nor_overwritten(
         assert set(await get_all(others)) <= {"token-101", "token-102"}
         assert levels(caplog) == ["WARNING"] * 2
         assert "another configuration's token (its grant asks for something else)" in caplog.text
-        for _ in range(300):
-            await trio.sleep(1.0)
-            for session in [*ones, *others]:
-                session.get_access_token_nowait()
+        await use([*ones, *others], 300)
         assert {s.statistics().failures for s in [*ones, *others]} == {0}
         assert min(int(s.get_access_token_nowait()[6:]) for s in others) > 100
         assert max(int(s.get_access_token_nowait()[6:]) for s in ones) < 100

@@ -25,7 +25,7 @@ from trio_anon_session.stores import MemoryStore, SharedTokenManager, SQLiteStor
 from trio_anon_session.stores._access import STORE_TIMEOUT
 from trio_anon_session.stores._records import name_of
 
-from .faulty import EVERYTHING, FaultyStore, get_all, make_source, open_fleet
+from .faulty import EVERYTHING, FaultyStore, get_all, make_source, open_fleet, use
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,25 +40,12 @@ LOOP.append(LOOP)
 # One token for all
 
 
-async def test_a_fleet_gets_one_token(autojump_clock: MockClock) -> None:
-    """However many ask at once, the endpoint is asked once, and all have its token."""
-    source = make_source(latency=0.3)
-    async with open_fleet(20, source, MemoryStore()) as sessions:
-        assert await get_all(sessions) == ["token-1"] * 20
-        assert source.sent == [0.0]
-        # The store has told the others, who were not to wait for their next look.
-        assert trio.current_time() == 0.3
-
-
 async def test_a_fleet_gets_one_token_for_each_life(autojump_clock: MockClock) -> None:
     """For ten lives no getter is held, and there are as many token requests as lives."""
     source = make_source(lifetime=60.0, latency=0.5, stale_buffer=6.0, expired_buffer=1.0)
     async with open_fleet(8, source, MemoryStore()) as sessions:
         await get_all(sessions)
-        for _ in range(535):
-            await trio.sleep(1.0)
-            for session in sessions:
-                session.get_access_token_nowait()
+        await use(sessions, 535)
         assert len(source.sent) == 10
         assert source.most_in_flight == 1
         assert [session.statistics().grants for session in sessions] == [10] * 8
