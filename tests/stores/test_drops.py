@@ -104,7 +104,7 @@ async def test_promise_17_news_come_from_a_store_that_is_far_away(
 async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(
     autojump_clock: MockClock,
 ) -> None:
-    """Who drops a token and leaves the block in the same moment, or is cancelled, has said so."""
+    """The store knows a drop although its process leaves the block, or is cancelled, right then."""
     source, store = make_source(), FaultyStore()
     store.slow = 0.1
     async with SharedTokenManager(source, store) as manager:
