@@ -86,12 +86,38 @@ def test_a_store_is_waited_for_while_the_last_token_is_stale() -> None:
     assert not claimant.can_wait_for_store(token.stale_at, 0.0, at(token.stale_at))
 
 
+def look_at_token(age: float) -> Look:
+    """Return a look that shows a token of this age."""
+    record = token_record(make_token("a", 0.0), CONFIG, "x")
+    return Look(7, token=StoredToken(record, mark_of("a"), 3600.0, age))
+
+
+@pytest.mark.parametrize(
+    ("age", "again", "expected"),
+    [
+        (100.0, False, Use),
+        (100.0, True, Use),
+        (3100.0, False, Use),
+        (3100.0, True, Claim),
+        (3580.0, False, Claim),
+    ],
+    ids=["FRESH", "FRESH again", "STALE", "STALE again", "EXPIRED"],
+)
+def test_which_token_of_the_store_is_used(
+    age: float, again: bool, expected: type[Use | Claim]
+) -> None:
+    """A question ends with a token that is usable, unless that is STALE and known here."""
+    claimant = make_claimant()
+    for _ in range(1 + again):
+        question = claimant.ask(at(5000.0))
+        decision = claimant.decide(question, look_at_token(age), 5000.0, at(5000.0))
+    assert type(decision) is expected
+
+
 def test_a_token_from_the_future_is_no_younger_than_new() -> None:
     """A negative age, as rounding may make it, gives a token no longer life."""
     claimant = make_claimant()
-    record = token_record(make_token("a", 0.0), CONFIG, "x")
-    seen = Look(7, token=StoredToken(record, mark_of("a"), 3600.0, -0.5))
-    decision = claimant.decide(claimant.ask(at(5.0)), seen, 5.0, at(5.0))
+    decision = claimant.decide(claimant.ask(at(5.0)), look_at_token(-0.5), 5.0, at(5.0))
     assert isinstance(decision, Use)
     assert decision.token.sent_at == 5.0
 

@@ -79,13 +79,17 @@ def records(draw: st.DrawFn) -> str:
 @example("9" * 5000)
 @example("\ud800")
 @example('{"purpose": NaN}')
+@example(json.dumps(GOOD | {"scope": 7, "token_type": 7}))
 def test_any_garbage_is_no_token_or_one_that_can_be_used(record: str) -> None:
     """Any text can be read: it is a token, no token, or one that this process must not use."""
     try:
         token = read_token_record(record, 0.0, CONFIG)
     except (ForeignRecordError, LaterFormatError):
         return
-    assert token is None or token.access_token
+    if token is not None:
+        assert token.access_token
+        assert isinstance(token.token_type, str)
+        assert isinstance(token.scope, str | None)
 
 
 @pytest.mark.parametrize("lifetime", [0.0, -1.0, math.inf, math.nan, 1e300, True, "3600", None, 7])

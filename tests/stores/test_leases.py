@@ -108,17 +108,6 @@ async def test_a_late_holder_overwrites_nothing(autojump_clock: MockClock) -> No
         assert len(source.sent) == 2
 
 
-async def test_a_holder_whose_lease_nobody_has_taken_keeps_it(autojump_clock: MockClock) -> None:
-    """A lease that could not be renewed counts until somebody else wants it."""
-    source = make_source(latency=20.0)
-    store = FaultyStore()
-    store.fails = {"renew"}
-    async with open_fleet(2, source, store) as (first, second):
-        assert await first.get_access_token() == "token-1"
-        assert await second.get_access_token() == "token-1"
-        assert source.sent == [0.0]
-
-
 # One that is overtaken
 
 
