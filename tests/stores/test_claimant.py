@@ -172,6 +172,18 @@ def test_a_look_from_before_a_drop_does_not_hide_that_the_store_has_lost_it() ->
     assert known.untold == [mark_of("a")]
 
 
+def test_a_drop_ends_when_the_token_is_granted_again_to_another_process() -> None:
+    """A token in the store that was requested after the drop is not dropped any more."""
+    claimant = make_claimant()
+    known = claimant.known
+    drop_and_tell(claimant, "a")
+    asked = known.to_ask_about(at(5.0))
+    claimant.see(look_at_token(1.0), 5.0, asked, at(5.0))
+    assert known.left_of(mark_of("a"), at(5.0)) == 0.0
+    assert known.untold == []
+    assert known.missing == frozenset()
+
+
 def test_no_confirmation_is_waited_for_without_end() -> None:
     """A look asks about the last ten drops; the others need no further look."""
     claimant = make_claimant()

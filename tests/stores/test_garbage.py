@@ -80,6 +80,7 @@ def records(draw: st.DrawFn) -> str:
 @example("\ud800")
 @example('{"purpose": NaN}')
 @example(json.dumps(GOOD | {"scope": 7, "token_type": 7}))
+@example(json.dumps(GOOD | {"access_token": ""}))
 def test_any_garbage_is_no_token_or_one_that_can_be_used(record: str) -> None:
     """Any text can be read: it is a token, no token, or one that this process must not use."""
     try:
@@ -180,6 +181,7 @@ def test_any_error_can_be_told(facts: dict[str, Any], words: str, count: int) ->
         ).map(json.dumps),
     )
 )
+@example('{"count": 1, "message": 7}')
 def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None:
     """Whatever text is kept in a failure's place, nobody fails of it but in the usual way."""
     told, count = read_failure_record(record, 1.0, CONFIG)

@@ -74,9 +74,9 @@ async def errors_of(sessions: list[AnonymousSession]) -> list[TokenRequestError]
 async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: MockClock) -> None:
     """Each waiting process raises its own error with the endpoint's facts, without a request."""
     source = make_source(latency=1.0, max_retries=0)
-    error = busy()
-    error.next_step = "Wait."
-    source.outcomes = [error]
+    answer = busy()
+    answer.next_step = "Wait."
+    source.outcomes = [answer]
     async with open_fleet(10, source, MemoryStore()) as sessions:
         errors = await errors_of(sessions)
         assert source.sent == [0.0]
