@@ -381,6 +381,16 @@ async def test_a_cancelled_block_closes_both(
     assert trio.current_time() == 1.0
 
 
+async def test_what_comes_after_the_block_changes_nothing(autojump_clock: MockClock) -> None:
+    """A drop after the block, and a listener that is removed twice, are no errors."""
+    async with SharedTokenManager(make_source(), MemoryStore()) as manager:
+        stop = manager.on_drop(lambda _: None)
+        token = await manager.get_tokens_client_credentials_grant()
+    manager.drop(token)
+    stop()
+    stop()
+
+
 async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock) -> None:
     """Whatever is wrong with the store."""
     store = FaultyStore()
