@@ -127,9 +127,11 @@ def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None
     claimant = make_claimant()
     question = ask_and_wait(claimant)
     error = TokenUnavailableError("no route to the endpoint")
-    failure = StoredFailure(failure_record(error, 2, CONFIG), 8, 0.0)
-    with pytest.raises(TokenUnavailableError, match="no route"):
+    failure = StoredFailure(failure_record(error, 2, CONFIG), 8, 1e9)
+    with pytest.raises(TokenUnavailableError, match="no route") as caught:
         claimant.decide(question, Look(8, failure=failure), 1.0, at(1.0))
+    # No pause is longer, whatever a store says.
+    assert caught.value.retry_after == CONFIG.max_retry_interval
 
 
 def test_how_long_a_drop_counts() -> None:
