@@ -12,6 +12,7 @@ import trio
 import trustme
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve
+from trio.testing import MockClock
 
 from tests.http.kit import auth_of
 from tests.wire import listening, read_request
@@ -50,8 +51,8 @@ async def open_http2(
     config.bind = ["127.0.0.1:0"]
     config.certfile = config.keyfile = str(pem)
     config.alpn_protocols = ["h2"]
-    # More than a client uses: httpcore now and then counts a stream as free before h2 does, and
-    # at the server's limit the next request then fails.
+    # More than a client uses: httpcore sometimes counts a stream as free before h2 does, and at
+    # the server's limit the next request then fails.
     config.h2_max_concurrent_streams = 1000
     config.loglevel = "ERROR"
     config.errorlog = None
@@ -65,11 +66,22 @@ async def open_http2(
                 verify=trusting(authority),
                 auth=auth_of(http, session, [url]),
                 base_url=url,
-                limits=http.Limits(max_connections=1),
+                # By the machine's clock.
+                limits=http.Limits(max_connections=1, keepalive_expiry=None),
             ) as client,
         ):
             yield session, client
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def slow_clock() -> MockClock:
+    """Let a second last ten seconds, for all limits of httpx and the auth.
+
+    On a busy machine such a limit ends a request in the middle of a write. httpcore then loses
+    what other requests have to send over the same HTTP/2 connection.
+    """
+    return MockClock(rate=0.1)
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
@@ -80,7 +92,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 
 async def test_many_requests_over_http2_share_one_grant(
-    http: ModuleType, authority: trustme.CA, tmp_path: Path
+    http: ModuleType, authority: trustme.CA, tmp_path: Path, slow_clock: MockClock
 ) -> None:
     """Over one HTTP/2 connection many requests get a 401, and one token request serves all."""
     server = TokenServer()
@@ -105,7 +117,7 @@ async def test_many_requests_over_http2_share_one_grant(
 
 
 async def test_streams_and_permission_over_http2(
-    http: ModuleType, authority: trustme.CA, tmp_path: Path
+    http: ModuleType, authority: trustme.CA, tmp_path: Path, slow_clock: MockClock
 ) -> None:
     """Over HTTP/2 a stream is replayed, an empty 401 means a revoked token, a full one does not."""
     server = TokenServer()
