@@ -22,6 +22,7 @@ import os
 import re
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -122,11 +123,13 @@ def _try_all(
     modules: Sequence[str], results: _Results, jobs: int, *, again: bool, everything: bool
 ) -> dict[str, list[str]]:
     """Try the mutants that are open, and return the keys of all."""
-    made = [
-        (module, mutant)
-        for module in modules
-        for mutant in mutants(source_path(module).read_text())
-    ]
+    sources = [source_path(module).read_text() for module in modules]
+    with ProcessPoolExecutor(jobs) as pool:
+        made = [
+            (module, mutant)
+            for module, found in zip(modules, pool.map(mutants, sources), strict=True)
+            for mutant in found
+        ]
     known = results.found if again else {}
     wanted = [
         (module, mutant)
