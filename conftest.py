@@ -52,8 +52,9 @@ pytest_collect_file = SybilCollection(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that runs everything."""
+    """Add the options that say which tests run, and in which order."""
     parser.addoption("--all", action="store_true", help="also run the tests that are marked slow")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in another order")
 
 
 def is_quick(config: pytest.Config) -> bool:
@@ -85,6 +86,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave slow tests out, unless all are asked for, or some are named or chosen by a marker."""
+    if config.option.shuffle is not None:
+        shuffle(items, random.Random(config.option.shuffle))
     names_something = not (is_quick(config) or config.option.all)
     if names_something or "nightly" in config.option.markexpr:
         return
@@ -92,6 +95,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
     gone = {*left_out}
     items[:] = [item for item in items if item not in gone]
+
+
+def shuffle(items: list[pytest.Item], chance: random.Random) -> None:
+    """Put files, and the tests of each file, into another order.
+
+    The blocks of a page stay in order, because they build on each other.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    order = [*files.items()]
+    chance.shuffle(order)
+    for path, tests in order:
+        if path.suffix != ".md":
+            chance.shuffle(tests)
+    items[:] = [item for _, tests in order for item in tests]
 
 
 def is_left_out(item: pytest.Item, config: pytest.Config) -> bool:
