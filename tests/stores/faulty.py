@@ -119,6 +119,8 @@ class FaultyStore:
                     return
                 if "wait" in self.fails:
                     raise self.error
+                if "wait" in self.hangs:
+                    await trio.sleep_forever()
                 with trio.CancelScope() as scope:
                     self._waiting.add(scope)
                     try:

@@ -179,16 +179,20 @@ async def test_a_store_that_does_not_what_it_should_is_tried_out(
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
-    # The words of an error that is not the store's own may show anything.
-    [(StoreError("nothing to hear"), "nothing to hear"), (OSError("s3cret"), "OSError")],
-    ids=["StoreError", "OSError"],
+    ("trouble", "words"),
+    [
+        ({"fails": {"listen"}, "error": StoreError("nothing to hear")}, "nothing to hear"),
+        # The words of an error that is not the store's own may show anything.
+        ({"fails": {"listen"}, "error": OSError("s3cret")}, "OSError"),
+        ({"hangs": {"wait"}}, "a drop was not heard of within 2 s"),
+    ],
+    ids=["StoreError", "OSError", "silence"],
 )
 async def test_a_store_without_news_is_tried_out(
-    autojump_clock: MockClock, error: Exception, words: str
+    autojump_clock: MockClock, trouble: dict[str, Any], words: str
 ) -> None:
     """`check_store` returns why a store that works otherwise brings no news."""
     store = FaultyStore()
     async with SharedTokenManager(make_source(), store) as manager:
-        store.fails, store.error = {"listen"}, error
+        vars(store).update(trouble)
         assert await manager.check_store() == words

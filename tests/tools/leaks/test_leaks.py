@@ -395,36 +395,6 @@ async def test_promise_21_a_failure_ends_with_its_session(
             gc.enable()
 
 
-async def test_promise_21_a_token_that_was_replaced_is_not_shown(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A server that names a client's tokens, the last one and those before it, shows none."""
-    caplog.set_level(logging.DEBUG)
-    tokens = [f"{TOKEN_CORE}-{number}" for number in range(3)]
-    answers = [good_answer(token) for token in tokens]
-    answers.append(Echo("error_description", "raw", 400).answer(" and ".join(tokens), ""))
-    told: list[object] = []
-    config = make_config(api_root_url="http://localhost")
-    async with (
-        httpx.AsyncClient(
-            transport=WireTransport(lambda sent: answers.pop(0) if answers[1:] else answers[0])
-        ) as client,
-        TokenManager(config, http_client=client) as manager,
-        AnonymousSession(config, manager, observers=[told.append]) as session,
-    ):
-        for token in tokens:
-            assert await session.get_access_token() == token
-            await trio.sleep(3001.0)
-        session.invalidate(tokens[-1])
-        with pytest.raises(TokenRequestError, match=r"\*\*\* and \*\*\* and \*\*\*") as caught:
-            await session.get_access_token()
-    shown = Shown()
-    shown.look_at_error("error", caught.value)
-    shown.add("events", repr(told))
-    shown.add("log", caplog.text)
-    assert find_leaks(shown, leaks_in) == {}
-
-
 async def test_promise_21_a_token_that_is_refused_is_not_shown(autojump_clock: MockClock) -> None:
     """A token that is no good is not shown by what is said of its answer."""
     token = f"t{TOKEN_CORE}"
