@@ -91,7 +91,14 @@ def _render_value(draw: st.DrawFn, value: str) -> str:
     )
 
 
+BASIC, BEARER = Challenge("Basic", None, [("a", "b")]), Challenge("Bearer", None, [])
+
+
 @given(rendered())
+@example(([Challenge("Basic", "YWJj==", []), BASIC], "Basic YWJj==, Basic a=b"))
+@example(([Challenge("Basic", "YWJ=", []), BEARER], "Basic YWJ=, Bearer"))
+@example(([Challenge("Negotiate", "YWJj", []), BEARER], "Negotiate YWJj, Bearer"))
+@example(([BEARER, BASIC, BEARER, BEARER], "Bearer, Basic a=b, Bearer, Bearer"))
 def test_challenges_survive_a_round_trip(case: tuple[list[Challenge], str]) -> None:
     """The parser returns what was written, and only the errors of Bearer challenges count."""
     drawn, text = case
