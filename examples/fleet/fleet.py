@@ -1,6 +1,6 @@
 """One token for a fleet of processes, shown on one machine.
 
-    pip install 'trio_anon_session[testing,redis]'
+    pip install -e '../..[testing,redis]'
     python fleet.py
     python fleet.py --kill
     python fleet.py --restart
