@@ -1,14 +1,14 @@
 """Run the tests on every mutant of the core and of the stores' decisions.
 
-    python -m tools.mutation [--all] [--again] [--jobs N] [MODULE ...]
+    python -m tools.mutation [--all] [--again] [--seconds N] [--jobs N] [MODULE ...]
 
 A mutant is tried in a fork: nothing is written to the source, and one that hangs is killed.
 Most mutants are another body of a function. For those the tests are collected once, and
 each fork puts the body in. For the others a fork imports the package anew.
 
 Of the quick tests, and with ``--all`` also the slow ones, those are run that reach the changed
-lines, the quickest first, up to the first that fails. Hypothesis draws fewer examples than
-usual, the same ones each time.
+lines, the quickest first, up to the first that fails, or for 40 seconds. Hypothesis draws fewer
+examples than usual, the same ones each time.
 
 Fails if a mutant survives that survivors.md does not list, or if a listed one exists no longer.
 """
@@ -120,7 +120,13 @@ def _share(
 
 
 def _try_all(
-    modules: Sequence[str], results: _Results, jobs: int, *, again: bool, everything: bool
+    modules: Sequence[str],
+    results: _Results,
+    jobs: int,
+    enough: float,
+    *,
+    again: bool,
+    everything: bool,
 ) -> dict[str, list[str]]:
     """Try the mutants that are open, and return the keys of all."""
     sources = [source_path(module).read_text() for module in modules]
@@ -139,7 +145,7 @@ def _try_all(
     ]
     killers = {key: killer for key, (_, killer) in results.found.items() if killer}
     if wanted:
-        suite = record(modules, killers, everything=everything)
+        suite = record(modules, killers, enough, everything=everything)
 
         def try_share(number: int) -> int:
             return _share(suite, wanted[number::jobs], results, number, everything=everything)
@@ -156,13 +162,16 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as session; else all")
     parser.add_argument("--all", action="store_true", help="let slow tests try as well")
     parser.add_argument("--again", action="store_true", help="only what is open from the last time")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of tests for each mutant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     chosen = parser.parse_args()
     prepare()
     results = _Results(_accepted())
     results.load()
     modules = chosen.modules or (*CORE, *STORES)
-    keys = _try_all(modules, results, chosen.jobs, again=chosen.again, everything=chosen.all)
+    keys = _try_all(
+        modules, results, chosen.jobs, chosen.seconds, again=chosen.again, everything=chosen.all
+    )
     results.load()
     if not results.show(modules, keys):
         sys.exit(1)

@@ -10,6 +10,7 @@ first. Fails if a bug is not found that the explorations find.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 
@@ -38,7 +39,7 @@ def main() -> None:
     jobs: int = parser.parse_args().jobs
     prepare()
     bugs = [(name, bug) for name, one_set in SETS.items() for bug in one_set]
-    suite = record(sorted({bug.module for _, bug in bugs}), {}, everything=False)
+    suite = record(sorted({bug.module for _, bug in bugs}), {}, math.inf, everything=False)
 
     def try_share(number: int) -> int:
         survived = 0

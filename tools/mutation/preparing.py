@@ -43,13 +43,15 @@ def prepare() -> None:
     (RESULTS / ".gitignore").write_text("*\n")
 
 
-def record(modules: Sequence[str], killers: dict[str, str], *, everything: bool) -> Suite:
+def record(
+    modules: Sequence[str], killers: dict[str, str], enough: float, *, everything: bool
+) -> Suite:
     """Run all tests once on the package as it is."""
     file = RESULTS / "suite.json"
     recorder = functools.partial(Recorder, modules)
     if fork(lambda: recorder().run(file, everything=everything)) != 0:
         sys.exit("the tests fail without any mutant: see pytest")
-    return Suite.read(file, killers)
+    return Suite.read(file, killers, enough)
 
 
 def side_by_side(jobs: int, work: Callable[[int], int]) -> None:

@@ -40,8 +40,6 @@ OPTIONS = [
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 ]
 AT_IMPORT = "import"
-ENOUGH = 40.0
-"""Seconds of tests after which a mutant is taken to have survived."""
 
 
 def options(*, everything: bool) -> list[str]:
@@ -101,17 +99,19 @@ class Suite:
         tests: all of them, and the import.
         lines: by module and line, a bit for each test that runs it.
         killers: the test that noticed a mutant before, by the mutant's key.
+        enough: seconds of tests after which a mutant counts as a survivor.
     """
 
     seconds: dict[str, float]
     tests: list[str]
     lines: dict[str, dict[str, str]]
     killers: dict[str, str]
+    enough: float
 
     @classmethod
-    def read(cls, file: Path, killers: dict[str, str]) -> Suite:
+    def read(cls, file: Path, killers: dict[str, str], enough: float) -> Suite:
         seconds, tests, lines = json.loads(file.read_text())
-        return cls(seconds, tests, lines, killers)
+        return cls(seconds, tests, lines, killers, enough)
 
     def _reached_by(self, module: str, mutant: Mutant) -> set[str]:
         lines = self.lines[module]
@@ -140,7 +140,7 @@ class Suite:
         chosen: list[str] = []
         spent = 0.0
         for test in sorted(found or self.seconds, key=rank):
-            if spent > ENOUGH:
+            if spent > self.enough:
                 break
             chosen.append(test)
             spent += self.seconds[test]
