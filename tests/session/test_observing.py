@@ -264,10 +264,10 @@ SITUATIONS = {
     "refreshes fail": (be_down, (3010.0, 3060.0)),
     "token runs out": (be_down, (3270.0, 3290.0)),
     "no token": (be_down, (3600.0, 3610.0)),
-    "getters wait": (hang, (30.0, 40.0)),
-    "held without a cause": (live_short, (60.0, 600.0)),
+    "callers wait": (hang, (30.0, 40.0)),
+    "callers wait without a failure": (live_short, (60.0, 600.0)),
     "endpoint slow": (be_slow, (12.0, 30.0)),
-    "tokens die": (refuse_new_tokens, (180.0, 250.0)),
+    "tokens rejected": (refuse_new_tokens, (180.0, 250.0)),
     "same token again": (give_the_same_token, (3000.0, 3570.0)),
     "token not revoked": (refuse_to_revoke, (0.0, 10.0)),
 }
