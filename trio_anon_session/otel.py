@@ -111,10 +111,10 @@ class OpenTelemetryObserver:
         tracers = tracer_provider or get_tracer_provider()
         self._tracer = tracers.get_tracer(_SCOPE, __version__)
         self._grants = meter.create_counter(
-            f"{_SCOPE}.grants", "{grant}", "Token requests that brought a token for the getters."
+            f"{_SCOPE}.grants", "{grant}", "Token requests that returned a token."
         )
         self._failures = meter.create_counter(
-            f"{_SCOPE}.failures", "{grant}", "Token requests that brought none."
+            f"{_SCOPE}.failures", "{grant}", "Token requests that failed."
         )
         self._duration = meter.create_histogram(
             f"{_SCOPE}.grant.duration",
@@ -123,7 +123,9 @@ class OpenTelemetryObserver:
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self._invalidations = meter.create_counter(
-            f"{_SCOPE}.invalidations", "{token}", "Tokens dropped because they were reported dead."
+            f"{_SCOPE}.invalidations",
+            "{token}",
+            "Tokens dropped because they were invalid.",
         )
         self._revocations = meter.create_counter(
             f"{_SCOPE}.revocations", "{token}", "Tokens revoked at the server."
@@ -223,25 +225,25 @@ class _Looks:
             f"{_SCOPE}.getters.held",
             [self._look_at(lambda seen: seen.getters_held)],
             "{getter}",
-            "Getters that wait for a token now.",
+            "Callers that wait for a token now.",
         )
         meter.create_observable_counter(
             f"{_SCOPE}.getters.holds",
             [self._look_at(lambda seen: seen.getters_held_total)],
             "{getter}",
-            "Getters that ever waited for a token.",
+            "Callers that have waited for a token.",
         )
         meter.create_observable_counter(
             f"{_SCOPE}.same_token_answers",
             [self._look_at(lambda seen: seen.same_token_answers)],
             "{grant}",
-            "Token requests that brought the token that was already there.",
+            "Token requests that returned the current token again.",
         )
         meter.create_observable_up_down_counter(
             f"{_SCOPE}.state",
             [self._look_at_state],
             "{session}",
-            "1 for the state in which a session is, 0 for the others.",
+            "1 for the current state of the session, 0 for the others.",
         )
 
         self._watched_stores: tuple[
@@ -310,14 +312,14 @@ class _Looks:
 
 _STORE_UP_DOWNS = (
     ("up", "{store}", "1 while the store works, 0 while it does not."),
-    ("untold_drops", "{token}", "Dropped tokens of which the store has not been told."),
+    ("untold_drops", "{token}", "Dropped tokens not yet reported to the store."),
 )
 _STORE_COUNTERS = (
-    ("questions", "{question}", "Questions to the store."),
-    ("failed_questions", "{question}", "Questions to the store without an answer."),
-    ("question.time", "s", "Time that all questions to the store took."),
-    ("tokens_taken_over", "{token}", "Tokens that were found in the store."),
-    ("requests", "{request}", "Token requests under the store's lease."),
+    ("questions", "{question}", "Requests to the store."),
+    ("failed_questions", "{question}", "Requests to the store that failed."),
+    ("question.time", "s", "Total time of the requests to the store."),
+    ("tokens_taken_over", "{token}", "Tokens taken from the store."),
+    ("requests", "{request}", "Token requests with the store's lease."),
     ("direct_requests", "{request}", "Token requests without the store."),
     ("lease_waits", "{question}", "Waits for the token request of another process."),
 )

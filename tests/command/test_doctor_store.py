@@ -141,9 +141,9 @@ class OddStore(MemoryStore):
 @pytest.mark.parametrize(
     ("odd", "words"),
     [
-        ("refuses", "it takes nothing"),
-        ("loses", "what was put there is not found there"),
-        ("hurries", r"its clock has gone 30\.0 s on in 0\.0 s"),
+        ("refuses", "it refuses to keep a token"),
+        ("loses", "it does not return the token that was put there"),
+        ("hurries", r"its clock advanced by 30\.0 s in 0\.0 s"),
         ("hangs", r"no answer within 10 s"),
     ],
 )

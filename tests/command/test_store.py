@@ -130,9 +130,9 @@ def test_keys_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
     [
         (b"", "redis://host", "store_key: wants a key"),
         (b" \n", "redis://host", "store_key: wants a key"),
-        (b"hush", "redis://host", "store_key: wants 32 random bytes"),
-        (b"\xff\xfe", "redis://host", "store_key: wants 32 random bytes"),
-        (KEY.encode() + b"\nhush", "redis://host", "store_key: wants 32 random bytes"),
+        (b"hush", "redis://host", "store_key: must be 32 random bytes"),
+        (b"\xff\xfe", "redis://host", "store_key: must be 32 random bytes"),
+        (KEY.encode() + b"\nhush", "redis://host", "store_key: must be 32 random bytes"),
         (KEY.encode(), "tokens.db", "store_key: is for Redis alone"),
         (KEY.encode(), None, "store: set TRIO_ANON_SESSION_STORE, or give --store"),
     ],
@@ -152,7 +152,7 @@ def test_a_wrong_key_in_a_file(
 def test_a_wrong_key_in_the_environment() -> None:
     """A wrong key in the variable is exit code 2, and is not shown."""
     result = invoke("token", environ={**COMPLETE, STORE: "redis://host", STORE_KEY: "hush"})
-    assert_failed(result, 2, "store_key: wants 32", f"(from environment {STORE_KEY})")
+    assert_failed(result, 2, "store_key: must be 32", f"(from environment {STORE_KEY})")
     assert "hush" not in result.output
 
 

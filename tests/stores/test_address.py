@@ -89,25 +89,28 @@ def test_tls_checks_certificate_and_name(
     assert address.tls.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
-ENCODED = "with special characters in user and password percent-encoded"
+ENCODED = "percent-encode special characters in user and password"
 SCHEMES = (
-    "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an address, "
-    f"{ENCODED}"
+    "must be an address that begins with valkey://, redis://, valkeys:// (TLS), rediss:// (TLS) "
+    f"or unix://; {ENCODED}"
 )
-HOST = f"wants a host, {ENCODED}"
-PORT = f"wants a port from 1 to 65535, {ENCODED}"
-DB = f"wants the number of a database, as /0 or as db=0, once, {ENCODED}"
-PATH = "wants the socket's path, as in unix:///run/valkey.sock"
-OPTIONS = "takes the options db, client_name, each once; those of TLS want valkeys:// or rediss://"
+HOST = f"must have a host; {ENCODED}"
+PORT = f"must have a port from 1 to 65535; {ENCODED}"
+DB = f"must give the number of the database once, as /0 or as db=0; {ENCODED}"
+PATH = "must have the path of a socket: unix:///run/valkey.sock"
+OPTIONS = (
+    "can have only the options db, client_name, each once; TLS options need valkeys:// or rediss://"
+)
 TLS_OPTIONS = (
-    "takes the options db, client_name, ssl_ca_certs, ssl_certfile, ssl_keyfile, "
+    "can have only the options db, client_name, ssl_ca_certs, ssl_certfile, ssl_keyfile, "
     "ssl_check_hostname, ssl_cert_reqs, each once"
 )
-TLS = "ssl_cert_reqs wants required or none, ssl_check_hostname true or false"
+TLS = "ssl_cert_reqs must be required or none, and ssl_check_hostname true or false"
+KEY_ONLY = "has ssl_keyfile without ssl_certfile; add ssl_certfile"
 
 BAD: dict[object, str] = {
-    None: "wants a str, not NoneType",
-    b"redis://cache": "wants a str, not bytes",
+    None: "must be a str, got NoneType",
+    b"redis://cache": "must be a str, got bytes",
     "": SCHEMES,
     "cache:6379": SCHEMES,
     f"http://:{PASSWORD}@cache": SCHEMES,
@@ -141,7 +144,7 @@ BAD: dict[object, str] = {
     f"rediss://:{PASSWORD}@cache?stream_timeout=1": TLS_OPTIONS,
     f"rediss://:{PASSWORD}@cache?ssl_cert_reqs=optional": TLS,
     f"rediss://:{PASSWORD}@cache?ssl_check_hostname=maybe": TLS,
-    f"rediss://:{PASSWORD}@cache?ssl_keyfile=k": "ssl_keyfile wants an ssl_certfile beside it",
+    f"rediss://:{PASSWORD}@cache?ssl_keyfile=k": KEY_ONLY,
 }
 
 

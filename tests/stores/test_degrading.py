@@ -234,7 +234,7 @@ async def test_a_store_without_news_is_said_once(
         await session.get_access_token()
         await trio.sleep(30.0)
         assert levels(caplog) == ["WARNING"]
-        assert "brings no news (OSError): it is looked at often" in caplog.text
+        assert "sends no notifications (OSError): this process polls it" in caplog.text
         store.fails = ()
         await trio.sleep(30.0)
         # The news of this is the end of that trouble.
@@ -257,7 +257,7 @@ async def test_a_store_whose_listening_hangs(
         await get_all([first, second])
         await trio.sleep(100.0)
         assert levels(caplog) == ["WARNING"]
-        assert "brings no news (no answer within 2 s)" in caplog.text
+        assert "sends no notifications (no answer within 2 s)" in caplog.text
         second.invalidate("token-1")
         await trio.sleep(3.0)
         assert first.state is TokenState.EMPTY

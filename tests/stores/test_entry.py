@@ -95,10 +95,10 @@ def test_an_entry_comes_back_from_its_text(entry: Entry) -> None:
 @pytest.mark.parametrize("garbage", GARBAGE, ids=[repr(text)[:20] for text in GARBAGE])
 def test_what_is_no_entry(garbage: str) -> None:
     """Whatever is no entry is refused, with an error that holds nothing of it."""
-    with pytest.raises(ValueError, match="is none") as caught:
+    with pytest.raises(ValueError, match="invalid entry") as caught:
         Entry.from_json(garbage)
     assert caught.value.__context__ is None
-    assert str(caught.value) == "the entry in the store is none"
+    assert str(caught.value) == "the store holds an invalid entry"
 
 
 @pytest.mark.parametrize("path", PARTS, ids=[".".join(map(str, path)) for path in PARTS])
@@ -133,7 +133,7 @@ def test_the_token_is_in_no_repr() -> None:
         failure=Failure("secret", 1, Span(NOW, 1.0)),
     )
     assert "secret" not in repr(entry)
-    with pytest.raises(ValueError, match="is none") as caught:
+    with pytest.raises(ValueError, match="invalid entry") as caught:
         Entry.from_json('{"token": "secret"')
     shown = [line for line in traceback_with_locals(caught.value) if "text =" not in line]
     assert "secret" not in "".join(shown)

@@ -122,7 +122,9 @@ async def test_garbage_is_said_once_and_overwritten(
         assert await get_all(sessions) == ["token-1"] * 5
     assert len(source.sent) == 1
     assert set(levels(caplog)) == {"WARNING"}
-    assert "is no token (no token can be read from it), and is overwritten" in caplog.text
+    assert (
+        "invalid record (it does not contain a token): the next token overwrites it" in caplog.text
+    )
     assert record not in caplog.text or not record
 
 
@@ -210,7 +212,7 @@ def test_a_failure_without_words() -> None:
     error = TokenUnavailableError("", status_code=503)
     told, _ = read_failure_record(failure_record(error, 1, CONFIG), 0.0, CONFIG)
     assert told is not None
-    assert str(told) == "the fleet's last attempt failed: it is not said how"
+    assert str(told) == "the fleet's last attempt failed: no reason given"
     assert told.retry_after is None
 
 
@@ -260,7 +262,7 @@ async def test_an_answer_that_is_none_is_a_store_that_fails(
         assert await session.get_access_token() == "token-1"
         await trio.sleep(5.0)
         assert levels(caplog) == ["WARNING"]
-        assert "fails (its answer is none)" in caplog.text
+        assert "fails (it returned an invalid answer)" in caplog.text
         store.lies = {}
         await trio.sleep(1.0)
         assert levels(caplog) == ["WARNING", "INFO"]

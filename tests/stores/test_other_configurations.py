@@ -32,7 +32,9 @@ async def test_another_configurations_token_is_neither_taken_nor_overwritten(
         assert await get_all(ones) == ["token-1"] * 2
         assert set(await get_all(others)) <= {"token-101", "token-102"}
         assert levels(caplog) == ["WARNING"] * 2
-        assert "another configuration's token (its grant asks for something else)" in caplog.text
+        assert (
+            "another configuration's token (its token request has other parameters)" in caplog.text
+        )
         await use([*ones, *others], 300)
         assert {s.statistics().failures for s in [*ones, *others]} == {0}
         assert min(int(s.get_access_token_nowait()[6:]) for s in others) > 100
@@ -55,7 +57,7 @@ async def test_a_later_version_s_token_is_left_alone(
     async with open_fleet(3, source, store) as sessions:
         assert set(await get_all(sessions)) == {"token-1", "token-2", "token-3"}
         assert levels(caplog) == ["WARNING"] * 2
-        assert "later version's token (this version cannot read it)" in caplog.text
+        assert "token of a newer version (this version cannot read it)" in caplog.text
         seen = await store.look(name_of(source.config))
         assert seen.token is not None
         assert seen.token.mark == mark_of("token-1")

@@ -102,5 +102,5 @@ async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
         (dead,) = set(await get_all([dropping, other]))
         assert await drop_is_heard(dropping, other, dead) < 1.0
         await trio.sleep(1.5)
-    assert "brings no news" in caplog.text
+    assert "sends no notifications" in caplog.text
     assert "NOPERM" in caplog.text

@@ -80,7 +80,7 @@ async def test_the_first_of_several_servers_cannot_serve(
         other_server.stop()
         assert await refusal(store.look(NAME)) == "answers READONLY"
         server.stop()
-        assert await refusal(store.look(NAME)) == "cannot be asked (ConnectionRefusedError)"
+        assert await refusal(store.look(NAME)) == "the request failed (ConnectionRefusedError)"
 
 
 async def test_a_name_that_leads_to_another_server(server: Valkey) -> None:

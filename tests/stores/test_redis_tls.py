@@ -57,7 +57,7 @@ async def test_tls_with_an_authority_of_ones_own(authority: Authority) -> None:
         await round_trip(RedisStore(f"{server.url}?ssl_ca_certs={authority.file}"))
         await round_trip(RedisStore(f"{server.url}?ssl_cert_reqs=none"))
         unknown = await refusal(RedisStore(server.url).look(NAME))
-        assert unknown.startswith("cannot be asked (SSLCertVerificationError")
+        assert unknown.startswith("the request failed (SSLCertVerificationError")
         assert await refusal(listening(RedisStore(server.url))) == unknown
         plain = RedisStore(server.url.replace("rediss", "redis"))
         assert await refusal(plain.look(NAME))

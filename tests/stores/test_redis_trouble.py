@@ -156,11 +156,11 @@ ANSWERS = {
     "Unknown Redis command called from Lua script\r\n": "answers ERR",
     # What is no answer.
     "": "the connection was lost",
-    "the record\r\n": "cannot be asked (InvalidResponse)",
-    "+OK\r\n": "gives an answer that makes no sense",
-    ":1\r\n": "gives an answer that makes no sense",
-    "*1\r\n+the record\r\n": "gives an answer that makes no sense",
-    "*11\r\n" + "+the record\r\n" * 11: "gives an answer that makes no sense",
+    "the record\r\n": "the request failed (InvalidResponse)",
+    "+OK\r\n": "sent an answer in an unknown format",
+    ":1\r\n": "sent an answer in an unknown format",
+    "*1\r\n+the record\r\n": "sent an answer in an unknown format",
+    "*11\r\n" + "+the record\r\n" * 11: "sent an answer in an unknown format",
 }
 
 
@@ -178,9 +178,9 @@ async def test_an_error_is_its_code(answer: str) -> None:
         (None, "the connection was lost"),
         (b"-ERR unknown command 'HELLO'\r\n", "answers ERR unknown command"),
         (b"-NOPROTO unsupported protocol version\r\n", "answers NOPROTO"),
-        (b"-ERR max number of clients reached\r\n", "cannot be asked (ConnectionError)"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "cannot be asked (InvalidResponse)"),
-        (b"+OK\r\n", "cannot be asked (AssertionError)"),
+        (b"-ERR max number of clients reached\r\n", "the request failed (ConnectionError)"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the request failed (InvalidResponse)"),
+        (b"+OK\r\n", "the request failed (AssertionError)"),
     ],
 )
 async def test_a_greeting_that_is_none(
@@ -220,10 +220,10 @@ async def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> N
     with closed_port() as port:
         store = RedisStore(f"redis://127.0.0.1:{port}")
         for _ in range(10):
-            assert await refusal(store.look(NAME)) == "cannot be asked (ConnectionRefusedError)"
-            assert await refusal(listening(store)) == "cannot be asked (ConnectionRefusedError)"
+            assert await refusal(store.look(NAME)) == "the request failed (ConnectionRefusedError)"
+            assert await refusal(listening(store)) == "the request failed (ConnectionRefusedError)"
     store = RedisStore("unix:///does/not/exist")
-    assert await refusal(store.look(NAME)) == "cannot be asked (FileNotFoundError)"
+    assert await refusal(store.look(NAME)) == "the request failed (FileNotFoundError)"
     assert caplog.records == []
 
 
@@ -262,7 +262,7 @@ async def test_a_server_that_nobody_reaches() -> None:
             client.connect_ex(listener.getsockname())
         store = RedisStore(f"redis://127.0.0.1:{listener.getsockname()[1]}")
         with trio.fail_after(PATIENCE):
-            assert await refusal(store.look(NAME)) == "cannot be asked (TimeoutError)"
+            assert await refusal(store.look(NAME)) == "the request failed (TimeoutError)"
 
 
 async def test_a_server_that_hangs_costs_a_getter_two_seconds(server: Valkey) -> None:

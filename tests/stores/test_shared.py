@@ -222,13 +222,25 @@ async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     ("manager", "store", "words"),
     [
-        (object(), MemoryStore(), "manager: wants a token manager that has a Config"),
-        (None, MemoryStore(), "manager: wants"),
-        (make_config(), MemoryStore(), "manager: wants"),
-        (type("Half", (), {"config": make_config()})(), MemoryStore(), "manager: wants an async"),
-        (make_source(), None, "store: wants a store, such as .*; NoneType has no method open"),
-        (make_source(), "redis://localhost", "store: wants a store, such as .*; str has no"),
-        (make_source(), MemoryStore, r"store: wants an object, .*: MemoryStore\(\.\.\.\)$"),
+        (
+            object(),
+            MemoryStore(),
+            "manager must be .* whose config is a Config, not object$",
+        ),
+        (None, MemoryStore(), "manager must be .*, not NoneType$"),
+        (make_config(), MemoryStore(), "manager must be .*, not Config$"),
+        (type("Half", (), {"config": make_config()})(), MemoryStore(), "must have an async"),
+        (
+            make_source(),
+            None,
+            "store must be .*, not NoneType, which has no method open$",
+        ),
+        (
+            make_source(),
+            "redis://localhost",
+            "store must be .*, not str, which has no method open$",
+        ),
+        (make_source(), MemoryStore, r"store must be an object, .*: write MemoryStore\(\.\.\.\)$"),
     ],
 )
 def test_what_is_no_manager_or_store_is_refused(manager: Any, store: Any, words: str) -> None:
@@ -254,7 +266,7 @@ async def test_one_that_was_not_opened_says_so(autojump_clock: MockClock) -> Non
     """Who forgets the block is told to write one, and who has left it."""
     manager = SharedTokenManager(make_source(), MemoryStore())
     for _ in range(2):
-        with pytest.warns(RuntimeWarning, match=r"write 'async with SharedTokenManager\("):
+        with pytest.warns(RuntimeWarning, match=r"use it inside 'async with SharedTokenManager\("):
             await manager.get_tokens_client_credentials_grant()
         async with manager:
             await manager.get_tokens_client_credentials_grant()
@@ -264,7 +276,7 @@ async def test_it_is_entered_once_at_a_time(autojump_clock: MockClock) -> None:
     """A second block in the first would close the store for both."""
     store = FaultyStore()
     async with SharedTokenManager(make_source(), store) as manager:
-        with pytest.raises(RuntimeError, match="open already"):
+        with pytest.raises(RuntimeError, match="already open"):
             await manager.__aenter__()
     assert [method for method, _ in store.asked] == ["open", "aclose"]
 

@@ -53,7 +53,7 @@ class _BytesPath:
 @pytest.mark.parametrize("wrong", [None, 3, b"tokens.db", _BytesPath(), ["tokens.db"]])
 def test_what_is_no_path(wrong: Any) -> None:
     """What is no path is refused when the store is made, by its type."""
-    with pytest.raises(TypeError, match=r"path: wants a str or an os.PathLike of one, not \w+$"):
+    with pytest.raises(TypeError, match=r"path must be a str or an os.PathLike of str, not \w+$"):
         SQLiteStore(wrong)
 
 
@@ -61,14 +61,14 @@ def test_what_is_no_path(wrong: Any) -> None:
     ("wrong", "said"),
     [
         # What the command takes is not quietly made a file of that name.
-        ("sqlite:tokens.db", "wants a path, and no URL"),
-        ("sqlite:///tokens.db", "wants a path, and no URL"),
-        ("file:tokens.db?mode=rw", "wants a path, and no URL"),
-        ("rediss://:hush@host/0", "wants a path, and no URL"),
+        ("sqlite:tokens.db", "must be a path, not a URL"),
+        ("sqlite:///tokens.db", "must be a path, not a URL"),
+        ("file:tokens.db?mode=rw", "must be a path, not a URL"),
+        ("rediss://:hush@host/0", "must be a path, not a URL"),
         # SQLite's names of databases that no other process can open.
         ("", "use MemoryStore"),
         (":memory:", "use MemoryStore"),
-        ("tokens\0.db", "path: wants no NUL"),
+        ("tokens\0.db", "path must not contain a NUL"),
     ],
 )
 def test_a_path_that_no_file_can_have(wrong: str, said: str) -> None:
@@ -404,7 +404,7 @@ async def test_a_file_system_that_hangs(
         assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
         # Another run of the program, in a thread of its own, has a thread of its own too.
         said = await trio.to_thread.run_sync(trio.run, failing_look, path)
-        assert said == f"{path}: another thread does not come to an end with SQLite"
+        assert said == f"{path}: another thread has blocked SQLite for {_sqlite.BUSY_TIMEOUT:g} s"
         hanging.set()
     with trio.fail_after(PATIENCE):
         await kept(store)

@@ -147,8 +147,8 @@ async def test_a_fork_while_a_thread_hangs(
     with turns.take():
         turns.before_fork()
         turns.after_fork_in_child()
-    await assert_fails(store, "this process was forked while a thread was stuck in SQLite")
+    await assert_fails(store, "this process was forked while SQLite was busy; restart it")
     # Nor can a child of its own.
     turns.before_fork()
     turns.after_fork_in_child()
-    await assert_fails(store, "this process was forked while a thread was stuck in SQLite")
+    await assert_fails(store, "this process was forked while SQLite was busy; restart it")

@@ -60,8 +60,8 @@ def other_columns(path: Path) -> Path:
 
 TROUBLES: dict[Callable[[Path], Path], str] = {
     file_as_directory: "Not a directory",
-    text: "file is not a database; it can be deleted, if it is no file of something else",
-    other_database: "it is a database of something else",
+    text: "file is not a database; delete it if no other program uses it",
+    other_database: "it is the database of another program; use another path",
     other_columns: "no such column: entry",
 }
 
@@ -125,7 +125,7 @@ def test_a_spoilt_file_is_set_aside(path: Path, how: str, caplog: pytest.LogCapt
 
     async def use_it() -> None:
         store = SQLiteStore(path)
-        with pytest.raises(StoreError, match=f"it is {path}.spoilt now"):
+        with pytest.raises(StoreError, match=f"it was renamed to {path}.spoilt"):
             await store.claim("name", "me", 1, 5.0)
         seen = await store.look("name")
         assert await store.claim("name", "me", seen.version, 5.0) is not None
@@ -163,9 +163,9 @@ def as_nobody() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("mode", "folder_mode", "said"),
     [
-        (0o400, 0o700, "this process may not read and write it"),
-        (0o200, 0o700, "this process may not read and write it"),
-        (0o000, 0o700, "this process may not read and write it"),
+        (0o400, 0o700, "this process has no permission to read and write it"),
+        (0o200, 0o700, "this process has no permission to read and write it"),
+        (0o000, 0o700, "this process has no permission to read and write it"),
         (0o600, 0o500, "attempt to write a readonly database"),
         (None, 0o500, "Permission denied"),
         (None, 0o000, "Permission denied"),

@@ -119,7 +119,7 @@ async def test_trouble(autojump_clock: MockClock) -> None:
         store.fails, store.error = {"listen"}, StoreError("nothing to hear")
         await trio.sleep(3)
         assert manager.trouble == (
-            "the token store brings no news (nothing to hear): it is looked at often instead"
+            "the token store sends no notifications (nothing to hear): this process polls it"
         )
 
 
@@ -155,9 +155,9 @@ def test_what_no_drop_can_be_reported_to(listener: Any, kind: str) -> None:
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        ({"lies": {"claim": None}}, "it takes nothing"),
-        ({"lies": {"put": False}}, "it takes nothing"),
-        ({"lies": {"look": Look(7)}}, "it takes nothing|is not found there"),
+        ({"lies": {"claim": None}}, "it refuses to keep a token"),
+        ({"lies": {"put": False}}, "it refuses to keep a token"),
+        ({"lies": {"look": Look(7)}}, "it refuses to keep a token|it does not return the token"),
         ({"fails": {"drop"}, "error": StoreError("no drop")}, "no drop"),
         ({"fails": {"look"}}, "^OSError$"),
         ({"fails": {"drop"}}, "^OSError$"),
@@ -184,7 +184,7 @@ async def test_a_store_that_does_not_what_it_should_is_tried_out(
         ({"fails": {"listen"}, "error": StoreError("nothing to hear")}, "nothing to hear"),
         # The words of an error that is not the store's own may show anything.
         ({"fails": {"listen"}, "error": OSError("s3cret")}, "OSError"),
-        ({"hangs": {"wait"}}, "a drop was not heard of within 2 s"),
+        ({"hangs": {"wait"}}, "no notification of a drop within 2 s"),
     ],
     ids=["StoreError", "OSError", "silence"],
 )

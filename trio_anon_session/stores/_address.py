@@ -25,7 +25,7 @@ _TLS_OPTIONS = (
 )
 _OPTIONS = ("db", "client_name", *_TLS_OPTIONS)
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_ENCODED = "with special characters in user and password percent-encoded"
+_ENCODED = "percent-encode special characters in user and password"
 
 
 @attrs.frozen
@@ -68,7 +68,7 @@ class Address:
         parts, hosts = _split(url)
         if parts.scheme == "unix":
             if parts.hostname or not parts.path.strip("/"):
-                raise ConfigError("url", "wants the socket's path, as in unix:///run/valkey.sock")
+                raise ConfigError("url", "must have the path of a socket: unix:///run/valkey.sock")
             path, places = unquote(parts.path), [("", 0)]
         else:
             path, places = None, [_host_and_port(host) for host in hosts]
@@ -103,7 +103,7 @@ def split_hosts(url: str) -> tuple[SplitResult, list[str]]:
 
 def _split(url: str) -> tuple[SplitResult, list[str]]:
     if not isinstance(url, str):
-        raise ConfigError("url", f"wants a str, not {type(url).__name__}")
+        raise ConfigError("url", f"must be a str, got {type(url).__name__}")
     parts, hosts = None, [""]
     if url.isprintable() and " " not in url:
         try:
@@ -114,8 +114,8 @@ def _split(url: str) -> tuple[SplitResult, list[str]]:
     if parts is None or parts.fragment or parts.scheme not in _SCHEMES:
         raise ConfigError(
             "url",
-            "wants valkey:// or redis://, valkeys:// or rediss:// (with TLS), or unix:// and an "
-            f"address, {_ENCODED}",
+            "must be an address that begins with valkey://, redis://, valkeys:// (TLS), "
+            f"rediss:// (TLS) or unix://; {_ENCODED}",
         )
     return parts, hosts
 
@@ -131,9 +131,9 @@ def _host_and_port(text: str) -> tuple[str, int]:
         # Raised below: it quotes the URL.
         pass
     if not host:
-        raise ConfigError("url", f"wants a host, {_ENCODED}")
+        raise ConfigError("url", f"must have a host; {_ENCODED}")
     if port == 0:
-        raise ConfigError("url", f"wants a port from 1 to 65535, {_ENCODED}")
+        raise ConfigError("url", f"must have a port from 1 to 65535; {_ENCODED}")
     return unquote(host), 6379 if port is None else port
 
 
@@ -145,8 +145,8 @@ def _read_options(parts: SplitResult) -> dict[str, str]:
     if len(options) < len(pairs) or not options.keys() <= set(allowed):
         raise ConfigError(
             "url",
-            f"takes the options {', '.join(allowed)}, each once"
-            + ("" if has_tls else "; those of TLS want valkeys:// or rediss://"),
+            f"can have only the options {', '.join(allowed)}, each once"
+            + ("" if has_tls else "; TLS options need valkeys:// or rediss://"),
         )
     return options
 
@@ -157,7 +157,7 @@ def _db_of(parts: SplitResult, options: dict[str, str]) -> int:
         number = parts.path.removeprefix("/") if "db" not in options else ""
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise ConfigError(
-            "url", f"wants the number of a database, as /0 or as db=0, once, {_ENCODED}"
+            "url", f"must give the number of the database once, as /0 or as db=0; {_ENCODED}"
         )
     return int(number)
 
@@ -166,12 +166,13 @@ def _tls_of(options: dict[str, str]) -> ssl.SSLContext:
     """Return settings that check the server's certificate and name, unless told otherwise."""
     certfile, keyfile = options.get("ssl_certfile"), options.get("ssl_keyfile")
     if keyfile and not certfile:
-        raise ConfigError("url", "ssl_keyfile wants an ssl_certfile beside it")
+        raise ConfigError("url", "has ssl_keyfile without ssl_certfile; add ssl_certfile")
     requirement = options.get("ssl_cert_reqs", "required")
     checks_name = _TRUTHS.get(options.get("ssl_check_hostname", "true").lower())
     if requirement not in ("required", "none") or checks_name is None:
         raise ConfigError(
-            "url", "ssl_cert_reqs wants required or none, ssl_check_hostname true or false"
+            "url",
+            "ssl_cert_reqs must be required or none, and ssl_check_hostname true or false",
         )
     try:
         tls = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
@@ -187,4 +188,8 @@ def _tls_of(options: dict[str, str]) -> ssl.SSLContext:
         if requirement == "none":
             tls.verify_mode = ssl.CERT_NONE
         return tls
-    raise ConfigError("url", f"ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read ({reason})")
+    raise ConfigError(
+        "url",
+        f"ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read ({reason}); "
+        "each must be an unencrypted PEM file",
+    )

@@ -388,7 +388,7 @@ def _words_of(error: BaseException) -> str:
         return "the host's name cannot be looked up"
     # Of OpenSSL, about the certificate.
     said = getattr(error, "verify_message", None)
-    return f"cannot be asked ({type(error).__name__}{f', {said}' if said else ''})"
+    return f"the request failed ({type(error).__name__}{f', {said}' if said else ''})"
 
 
 def _root_of(error: BaseException) -> BaseException:

@@ -190,7 +190,7 @@ class Entry:
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
             pass
         # Outside of the except block: json's errors hold the text, and the token with it.
-        raise ValueError("the entry in the store is none")
+        raise ValueError("the store holds an invalid entry")
 
 
 def _version_at(now: Moment) -> int:

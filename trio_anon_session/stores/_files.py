@@ -81,7 +81,7 @@ def prepare(path: str) -> tuple[str, bool]:
         _check_kind(real, status)
     # Without write access, SQLite would leave a companion file that nobody can write to later.
     if not os.access(real, os.R_OK | os.W_OK, effective_ids=_EFFECTIVE):
-        raise UnfitError("this process may not read and write it")
+        raise UnfitError("this process has no permission to read and write it")
     return real, is_exposed
 
 

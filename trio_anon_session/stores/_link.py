@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 _WORDS = {
     Trouble.STUCK: (
-        "the lease in the token store does not end (%s): this process gets its own token",
-        "it was waited for long enough",
+        "the lease in the token store does not end (%s): this process requests its own token",
+        "this process has waited longer than a token request can take",
     ),
     Trouble.FOREIGN: (
-        "the token store holds another configuration's token (%s): this process gets its own",
-        "its grant asks for something else",
+        "the token store holds another configuration's token (%s): this process requests its own",
+        "its token request has other parameters",
     ),
     Trouble.LATER: (
-        "the token store holds a later version's token (%s): this process gets its own",
+        "the token store holds a token of a newer version (%s): this process requests its own",
         "this version cannot read it",
     ),
     Trouble.GARBAGE: (
-        "what the token store holds is no token (%s), and is overwritten",
-        "no token can be read from it",
+        "the token store holds an invalid record (%s): the next token overwrites it",
+        "it does not contain a token",
     ),
 }
 
@@ -102,7 +102,7 @@ class StoreLink:
         asked = self.claimant.known.to_ask_about(at)
         seen = await self.access.ask(Doing.READING, self._store.look, self._name, tuple(asked))
         if not is_look(seen):
-            self.access.fails(Doing.READING, StoreError("its answer is none"))
+            self.access.fails(Doing.READING, StoreError("it returned an invalid answer"))
             raise StoreFailedError
         self.access.works(Doing.READING)
         for token in self.claimant.see(seen, at.now, asked, moment()):

@@ -168,13 +168,13 @@ def check_is_store(store: object) -> None:
         TypeError: it has not.
     """
     if isinstance(store, type):
-        raise TypeError(f"store: wants an object, and not its class: {store.__name__}(...)")
+        raise TypeError(f"store must be an object, not a class: write {store.__name__}(...)")
     for method in _METHODS:
         if not callable(getattr(store, method, None)):
             # No repr of it: a URL has a password in it.
             raise TypeError(
-                "store: wants a store, such as SQLiteStore('tokens.db'); "
-                f"{type(store).__name__} has no method {method}"
+                "store must be a token store, such as SQLiteStore('tokens.db'), "
+                f"not {type(store).__name__}, which has no method {method}"
             )
 
 

@@ -151,7 +151,7 @@ class Questions:
             return Use(self._hand_out(answer))
         if question.was_overtaken:
             # No endpoint is asked again and again because a store keeps nothing.
-            self._access.fails(Doing.WRITING, StoreError("it keeps no token"))
+            self._access.fails(Doing.WRITING, StoreError("it does not keep the tokens put there"))
             return Use(self._hand_out(answer))
         question.was_overtaken = True
         return None

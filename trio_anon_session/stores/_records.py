@@ -193,7 +193,7 @@ def read_failure_record(
     # Whoever can write to the store can put any words there.
     said = _shown({name: text for name, text in texts.items() if text}, config)
     error = TokenUnavailableError(
-        f"{OF_THE_FLEET}{said.get('message', 'it is not said how')}",
+        f"{OF_THE_FLEET}{said.get('message', 'no reason given')}",
         status_code=status,
         retry_after=pause or None,
         error=said.get("error"),

@@ -145,7 +145,7 @@ class RedisStore(Unpicklable):
         except (TypeError, ValueError):
             pass
         # Outside of the except block: the error quotes the answer.
-        raise StoreError(f"{self._where}: gives an answer that makes no sense")
+        raise StoreError(f"{self._where}: sent an answer in an unknown format")
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
         """See :meth:`TokenStore.claim`."""
@@ -200,7 +200,7 @@ class RedisStore(Unpicklable):
                     await self._ask(_lua.PUBLISH, name, (), own, max_age=PROVED_BY)
                     await wait_for_message()
                 if limit.cancelled_caught:
-                    raise StoreError(f"{self._where}: what is published is not heard")
+                    raise StoreError(f"{self._where}: published messages do not arrive")
 
             async def wait() -> None:
                 with trio.move_on_after(PROVE_AFTER) as limit:

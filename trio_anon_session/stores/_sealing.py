@@ -22,9 +22,9 @@ Key = str | bytes
 _PREFIX = "sealed1."
 _KEY_LENGTH = 32
 _NONCE_LENGTH = 12
-NO_KEY = "what is kept is sealed, and there is no encryption key here"
-WRONG_KEYS = "what is kept cannot be opened with the encryption keys given"
-_WANTS = "wants 32 random bytes, or the same as text in base64, or a list of those"
+NO_KEY = "the stored record is encrypted, and this process has no encryption key"
+WRONG_KEYS = "the stored record cannot be decrypted with the encryption keys given"
+_KEYS_EXPECTED = "must be 32 random bytes, the same in base64, or a list of such keys"
 
 
 def is_sealed(record: str) -> bool:
@@ -51,7 +51,7 @@ class Sealing(Unpicklable):
         if isinstance(keys, str | bytes):
             keys = (keys,)
         if not isinstance(keys, Sequence) or not keys:
-            raise ConfigError("encryption_key", _WANTS)
+            raise ConfigError("encryption_key", _KEYS_EXPECTED)
         self._ciphers = {}
         for key in map(_key_bytes, keys):
             self._ciphers[_id_of(key)] = AESGCM(key)
@@ -107,5 +107,5 @@ def _key_bytes(key: object) -> bytes:
         except binascii.Error:
             found = b""
     if len(found) != _KEY_LENGTH:
-        raise ConfigError("encryption_key", _WANTS)
+        raise ConfigError("encryption_key", _KEYS_EXPECTED)
     return found

@@ -129,7 +129,7 @@ class SharedTokenManager(Unpicklable):
 
     async def __aenter__(self) -> Self:
         if self._is_open:
-            raise RuntimeError("this SharedTokenManager is open already: make one for each block")
+            raise RuntimeError("this SharedTokenManager is already open: create one for each block")
         self._begin()
         self._is_open = True
         try:
@@ -198,8 +198,8 @@ class SharedTokenManager(Unpicklable):
         check_options(options)
         if not self._is_open:
             warnings.warn(
-                "this SharedTokenManager is used outside of its block, and its store is not open: "
-                "write 'async with SharedTokenManager(...) as manager:'",
+                "this SharedTokenManager is used outside of its block, so its store is not open: "
+                "use it inside 'async with SharedTokenManager(...) as manager:'",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -336,9 +336,12 @@ def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
     """
     config = getattr(manager, "config", None)
     if not isinstance(config, Config):
-        raise TypeError("manager: wants a token manager that has a Config as its config")
+        raise TypeError(
+            "manager must be a token manager whose config is a Config, "
+            f"not {type(manager).__name__}"
+        )
     for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
         if not callable(getattr(manager, method, None)):
-            raise TypeError(f"manager: wants an async method {method}")
+            raise TypeError(f"manager must have an async method {method}")
     check_is_store(store)
     return config

@@ -185,7 +185,7 @@ class SQLiteStore:
         except UnfitError as error:
             words = str(error)
         except LaterFormatError:
-            words = "its entry was written by a later version of this package"
+            words = "its entry was written by a later version of this package; upgrade this process"
         # Outside of the except block: nothing that hangs on this one shows an entry.
         raise StoreError(f"{self._path}: {words}")
 
@@ -195,9 +195,14 @@ class SQLiteStore:
         with suppress(OSError, UnfitError), _turns.take():
             aside = _files.set_aside(self._path, _TABLE.encode())
         if aside is None:
-            return "; it can be deleted, if it is no file of something else"
-        log(WARNING, "%s was spoilt: it is %s now, and a new file takes its place", self, aside)
-        return f"; it is {aside} now"
+            return "; delete it if no other program uses it"
+        log(
+            WARNING,
+            "%s was corrupt: renamed it to %s, and a new file takes its place",
+            self,
+            aside,
+        )
+        return f"; it was renamed to {aside}"
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -212,7 +217,7 @@ class SQLiteStore:
             connection.execute("PRAGMA synchronous = NORMAL")
             tables = {name for (name,) in connection.execute(_LIST)}
             if tables and _TABLE not in tables:
-                raise UnfitError("it is a database of something else")
+                raise UnfitError("it is the database of another program; use another path")
             if is_exposed:
                 _files.make_private(path)
             if not tables:
@@ -241,10 +246,10 @@ class _Turns:
         """Wait for a turn, which lasts as long as the block."""
         lock = self._lock
         if not lock.acquire(timeout=BUSY_TIMEOUT):
-            raise UnfitError("another thread does not come to an end with SQLite")
+            raise UnfitError(f"another thread has blocked SQLite for {BUSY_TIMEOUT:g} s")
         try:
             if self._is_stuck:
-                raise UnfitError("this process was forked while a thread was stuck in SQLite")
+                raise UnfitError("this process was forked while SQLite was busy; restart it")
             yield
         finally:
             lock.release()
@@ -324,12 +329,12 @@ def _checked(path: str | os.PathLike[str]) -> str:
     """Return a path as text that is the same in each directory."""
     given = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(given, str):
-        raise TypeError(f"path: wants a str or an os.PathLike of one, not {type(path).__name__}")
+        raise TypeError(f"path must be a str or an os.PathLike of str, not {type(path).__name__}")
     if given in ("", ":memory:"):
-        raise ValueError("path: wants a file, as other processes need one; else use MemoryStore()")
+        raise ValueError(f"path must be the path of a file, got {given!r}; or use MemoryStore()")
     if _URL.match(given):
         # Not quoted: there may be a password in it.
-        raise ValueError("path: wants a path, and no URL; of sqlite:PATH, the PATH")
+        raise ValueError("path must be a path, not a URL: pass only the PATH of sqlite:PATH")
     if "\0" in given:
-        raise ValueError("path: wants no NUL in it")
+        raise ValueError("path must not contain a NUL character")
     return os.path.abspath(given)

@@ -33,15 +33,15 @@ async def try_out(store: TokenStore, owner: str) -> str | None:
     fence = await store.claim(name, owner, (await store.look(name)).version, _LIFE)
     put_at = trio.current_time()
     if fence is None or not await store.put(name, fence, StoredToken("{}", mark, _LIFE, _AGE)):
-        raise StoreError("it takes nothing")
+        raise StoreError("it refuses to keep a token")
     back = (await store.look(name)).token
     passed = trio.current_time() - put_at
     deafness = await _drop_and_listen(store, name, mark)
     if back is None or back.mark != mark:
-        raise StoreError("what was put there is not found there")
+        raise StoreError("it does not return the token that was put there")
     gone = back.age - _AGE
     if abs(gone - passed) > _LATENESS:
-        raise StoreError(f"its clock has gone {gone:.1f} s on in {passed:.1f} s")
+        raise StoreError(f"its clock advanced by {gone:.1f} s in {passed:.1f} s")
     return deafness
 
 
@@ -69,4 +69,4 @@ async def _hear(wait_for_news: Callable[[], Awaitable[None]]) -> str | None:
     with trio.move_on_after(STORE_TIMEOUT):
         await wait_for_news()
         return None
-    return f"a drop was not heard of within {STORE_TIMEOUT:g} s"
+    return f"no notification of a drop within {STORE_TIMEOUT:g} s"

@@ -23,7 +23,7 @@ QUIET = 300.0
 MOMENT = 0.05
 """Seconds; the shortest time between two looks."""
 
-NO_NEWS = "the token store brings no news (%s): it is looked at often instead"
+NO_NEWS = "the token store sends no notifications (%s): this process polls it"
 
 
 class Watch:
