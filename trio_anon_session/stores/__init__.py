@@ -1,29 +1,30 @@
-"""One token for a fleet: processes that share what one of them has got.
+"""Shared tokens: the processes of a fleet use one token, which one of them requests.
 
-==============  ===========================================================
-``_shared``     `SharedTokenManager`: asks the store and the endpoint
-``_watch``      hears the news, and looks
-``_attempts``   takes the lease, and requests a token under it
-``_link``       how the store is asked, and told
-``_claimant``   what a process knows, and what it does next: pure
-``_known``      tokens that it has used, and those that were dropped: pure
-``_access``     a time limit for the store, and what is logged about it
-``_protocol``   `TokenStore`: what a store is asked, and what it answers
-``_trial``      tries a store out
-``_records``    what lies in a store, and under which name
-``_status``     `StoreStatus`: what there is, made fit to show
-``_statistics`` `StoreStatistics`: what a process has done with a store
-``_entry``      how what is kept under a name changes: pure functions
-``_clock``      a machine's time
+==============  ==================================================================
+``_shared``     `SharedTokenManager`, the token manager of each process
+``_questions``  answers a session's request for a token
+``_watch``      the task that waits for notifications from the store
+``_attempts``   takes the lease and requests a token
+``_link``       the requests of one process to the store
+``_claimant``   decides what a process does next: pure
+``_known``      the tokens that a process has used, and the dropped ones: pure
+``_access``     time limit, state and log records of the store
+``_protocol``   `TokenStore`, the interface of a store
+``_trial``      tests whether a store works
+``_records``    names and records in a store
+``_status``     `StoreStatus`, the content of a store without the token
+``_statistics`` `StoreStatistics`, the counters of one process
+``_entry``      the entry of one name, and its changes: pure functions
+``_clock``      the clocks of one machine
 ``_memory``     `MemoryStore`, for one Trio run
 ``_sqlite``     `SQLiteStore`, for the processes of one machine
-``_files``      checks that no other user can replace its files
+``_files``      checks that no other user can replace the files of `SQLiteStore`
 ``_redis``      `RedisStore`, for many machines
-``_lua``        what a server does for it
-``_coredis``    how it is asked
-``_address``    where it is
-``_sealing``    records that nobody can read without a key
-==============  ===========================================================
+``_lua``        the scripts that the Valkey or Redis server runs
+``_coredis``    connections to the server
+``_address``    parses the URL of the server
+``_sealing``    encryption of records
+==============  ==================================================================
 """
 
 from ._memory import MemoryStore

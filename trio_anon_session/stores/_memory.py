@@ -1,4 +1,4 @@
-"""`MemoryStore`: for the sessions of one Trio run, and for tests."""
+"""`MemoryStore`, for the sessions of one Trio run and for tests."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class MemoryStore:
-    """Keeps tokens in memory, for the sessions of one Trio run.
+    """A store in memory, for the sessions of one Trio run.
 
-    What several sessions of one program need that are opened apart from each other, and what
-    tests of a fleet need: in virtual time it has that time. What is kept goes with the object.
+    Use it if one program opens several sessions independently, or to test a fleet. Under
+    ``MockClock`` it uses virtual time. The tokens are lost with the object.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class MemoryStore:
 
 
 class _Listener:
-    """Is somebody who waits for news of one name."""
+    """A task that waits for news of one name."""
 
     def __init__(self, name: str) -> None:
         self.name = name

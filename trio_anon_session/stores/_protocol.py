@@ -1,4 +1,4 @@
-"""What a store is asked, and what it answers: a few intents, each of them atomic."""
+"""`TokenStore`, the interface of a store. Each method is atomic."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 PACE = 0.5
-"""Seconds between two looks at a store that tells of no news."""
+"""Longest time in seconds between two looks at a store that sends no notifications."""
 
 
 @attrs.frozen
 class StoredToken:
-    """Is a token as a store has it.
+    """A token in a store.
 
     Attributes:
-        record: what was put, shown in no repr: the token is in it.
-        mark: what the token is known by, one way.
-        lifetime: seconds of its whole life.
-        age: seconds for which it has lived, by the store's clock.
+        record: the record that was put. It contains the token, so no repr shows it.
+        mark: a digest of the token. The token cannot be computed from it.
+        lifetime: the token's lifetime in seconds.
+        age: seconds since the token was requested, by the store's clock.
     """
 
     record: str = attrs.field(repr=False)
@@ -33,12 +33,12 @@ class StoredToken:
 
 @attrs.frozen
 class StoredFailure:
-    """Is what became of an attempt that brought no token.
+    """A failed token request, which a process has recorded for the others.
 
     Attributes:
-        record: what was left, shown in no repr: the words in it are a server's.
-        fence: of the lease under which the attempt was made.
-        pause: seconds for which nobody is to try again; 0 once they are over.
+        record: the record of the failure. It quotes a server, so no repr shows it.
+        fence: fence of the lease that the process held.
+        pause: seconds during which no process must try again; 0 after that.
     """
 
     record: str = attrs.field(repr=False)
@@ -48,16 +48,16 @@ class StoredFailure:
 
 @attrs.frozen
 class Look:
-    """Is what a store has under one name, at one moment.
+    """What a store holds under one name at one moment.
 
     Attributes:
-        version: grows with each lease, and with each token that is dropped. It is no less
-            after the store has lost all that it had.
-        token: the token, unless its life is over.
-        leased_for: seconds that are left of a lease; 0 where nobody has one.
-        owner: who has it.
-        failure: the last attempt, if it failed.
-        dead: those of the marks asked about whose tokens have been dropped.
+        version: increases with each lease and each dropped token. It must not decrease, even
+            if the store has lost its data.
+        token: the token; None if there is none, or if it has expired.
+        leased_for: seconds until the lease ends; 0 if no process holds it.
+        owner: the process that holds the lease.
+        failure: the last token request, if it failed.
+        dead: the given marks whose tokens were dropped.
     """
 
     version: int
@@ -69,91 +69,98 @@ class Look:
 
 
 class TokenStore(Protocol):
-    """Holds the token of each name for a fleet, and lets one process at a time renew it.
+    """Interface of a store: one token for each name, and a lease for the process that requests it.
 
-    Each method does one thing, as a whole or not at all, also where many processes call at
-    once. What goes wrong with a store is an ``Exception``, of whatever class: whoever calls
-    does without the store then. No method waits for another process, and each is a
-    checkpoint. Time is the store's own, so that the clocks of its users need not agree.
+    - Each method is atomic, also if many processes call it at the same time.
+    - A method that fails raises an ``Exception`` of any class. The caller then works without the
+      store.
+    - No method waits for another process. Each method is a checkpoint.
+    - All times are measured by the store's clock, so the clocks of the processes can differ.
     """
 
     async def open(self) -> None:
-        """Get ready; called once more for each :class:`SharedTokenManager` that uses the store.
+        """Prepare the store. Each :class:`SharedTokenManager` that uses the store calls this once.
 
-        Does not fail where the store is down: that may pass. One that fails or is cancelled
-        all the same counts as called: :meth:`aclose` follows it.
+        Must not fail because the store is down, since it may recover. :meth:`aclose` follows each
+        call, also one that failed or was cancelled.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of what the last :meth:`open` has got, also when this is cancelled."""
+        """Release what the last :meth:`open` acquired, even if this call is cancelled."""
         ...
 
     async def look(self, name: str, marks: Collection[str] = ()) -> Look:
-        """Return what is there, and which of these marks are those of dropped tokens."""
+        """Return the content of a name, and which of these marks belong to dropped tokens."""
         ...
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
-        """Take the lease, if nobody has it and the version is the one that was seen.
+        """Take the lease, if no process holds it and the version is still ``seen``.
+
+        Args:
+            name: the token's name.
+            owner: the name of this process.
+            seen: the version from the last look.
+            seconds: duration of the lease.
 
         Returns:
-            The new version, which is the lease's fence; None where somebody was faster.
+            The new version, which is the fence of the lease; None if another process was faster.
         """
         ...
 
     async def renew(self, name: str, fence: int, seconds: float) -> bool:
-        """Make a lease last for so many seconds from now; False if it has ended.
+        """Extend a lease to ``seconds`` from now. Return False if it has ended.
 
-        One whose time is over has not ended, as long as nobody else has taken it.
+        A lease whose time is over can still be extended if no other process has taken it.
         """
         ...
 
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
-        """Keep a token, and end the lease under which it was got.
+        """Store a token, and end the lease under which it was requested.
 
-        By the store's clock, it has lived at least since that lease was claimed: the age that
-        the caller knows is older by the time that this takes to arrive. If a token of this mark
-        was dropped, it lives again.
+        The token's age is at least the time since the lease was claimed, by the store's clock,
+        because this call may arrive late. If a token with this mark was dropped, it is valid
+        again.
 
         Args:
-            name: whose token it is.
-            fence: of that lease.
-            token: the token, with the age that it has by the caller's clock.
+            name: the token's name.
+            fence: fence of the lease.
+            token: the token, with its age by the caller's clock.
 
         Returns:
-            False, and nothing has changed, if the lease has ended. It has brought a token or was
-            released then, or the version is another one by now, since somebody has taken the
-            lease over, or has dropped the token that was there.
+            True if the token was stored. False, without a change, if the lease has ended: it was
+            used for a token or released, or another process has taken it or dropped the stored
+            token.
         """
         ...
 
     async def release(
         self, name: str, fence: int, failure: str | None = None, pause: float = 0.0
     ) -> None:
-        """End a lease under which no token came; nothing happens if it has ended before.
+        """End a lease without a token. Do nothing if the lease has already ended.
 
         Args:
-            name: whose token it was about.
-            fence: of that lease.
-            failure: for the others what became of the attempt.
-            pause: seconds for which nobody is to try again.
+            name: the token's name.
+            fence: fence of the lease.
+            failure: a record of the failed token request, for the other processes.
+            pause: seconds during which no process must try again.
         """
         ...
 
     async def drop(self, name: str, mark: str, seconds: float) -> None:
-        """Note for so many seconds that a token is dead.
+        """Remember for ``seconds`` that a token is revoked or invalid.
 
-        If it is the one that is there, it is gone, and so is any lease: what comes of a grant
-        that was begun before is not kept.
+        If the store holds this token, the token and any lease are removed. A token that was
+        requested under that lease is then not stored.
         """
         ...
 
     def listen(self, name: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
-        """Return a context whose value, called and awaited, returns when there may be news.
+        """Return a context manager whose value is an async function that waits for news.
 
-        News are a lease that has ended, and a dropped token. None is missed between two
-        calls. Where the store tells of none, it returns often enough to look. It raises where
-        the store has been lost.
+        News is a lease that has ended, or a dropped token. The function returns when there may be
+        news since its last call, so none is missed between two calls. If the store sends no
+        notifications, it returns several times a second. It raises if the store is lost.
         """
         ...
 
@@ -165,13 +172,13 @@ def check_is_store(store: object) -> None:
     """Check that an object has the methods of a store.
 
     Raises:
-        TypeError: it has not.
+        TypeError: `store` is a class, or lacks a method.
     """
     if isinstance(store, type):
         raise TypeError(f"store must be an object, not a class: write {store.__name__}(...)")
     for method in _METHODS:
         if not callable(getattr(store, method, None)):
-            # No repr of it: a URL has a password in it.
+            # A repr could show the password in a URL.
             raise TypeError(
                 "store must be a token store, such as SQLiteStore('tokens.db'), "
                 f"not {type(store).__name__}, which has no method {method}"
@@ -179,4 +186,4 @@ def check_is_store(store: object) -> None:
 
 
 class StoreError(Exception):
-    """Tells what is wrong with a store, in words that may be shown: there is no secret in them."""
+    """Error of a store. Its message contains no secret, so it can be logged."""

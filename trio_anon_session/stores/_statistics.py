@@ -1,4 +1,4 @@
-"""`StoreStatistics`: what one process has done with its store."""
+"""`StoreStatistics`: counters of one process for its store."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import attrs
 
 @attrs.frozen
 class StoreStatistics:
-    """What :meth:`SharedTokenManager.statistics` returns: figures since it was entered.
+    """Result of :meth:`SharedTokenManager.statistics`: counters since the manager was entered.
 
     Attributes:
-        is_up: whether the store did what it was asked last.
-        questions: how often the store was asked, whether it answered or not.
-        failed_questions: how often it failed, or took too long.
-        question_seconds: seconds that all questions took together.
-        taken_over: tokens that were found in the store.
-        requested: token requests under the store's lease.
-        requested_directly: token requests without the store, because something was wrong with it.
-        lease_waits: questions of sessions that waited for the request of another process.
-        untold_drops: dropped tokens of which the store has not been told yet.
+        is_up: whether the store works. False from a failed request until it works again.
+        questions: requests to the store, with or without an answer.
+        failed_questions: requests to the store that failed or took longer than two seconds.
+        question_seconds: total duration of these requests in seconds.
+        taken_over: tokens taken from the store.
+        requested: token requests with the store's lease.
+        requested_directly: token requests without the store, because it did not work.
+        lease_waits: calls of sessions that waited for the token request of another process.
+        untold_drops: dropped tokens not yet reported to the store.
     """
 
     is_up: bool

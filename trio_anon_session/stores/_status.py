@@ -1,4 +1,4 @@
-"""What a shared token manager sees in its store, without a token in it."""
+"""`StoreStatus`: the content of a store, without the token."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class StoreStatus:
-    """Is what :meth:`SharedTokenManager.look_at_store` saw at one moment. Times are seconds.
+    """Result of :meth:`SharedTokenManager.look_at_store`. All times are in seconds.
 
-    It may be shown and logged: there is no token in it. Processes are named by their hosts,
-    process ids and a random part, with slashes between them.
+    It contains no token, so you can show and log it. The name of a process consists of host,
+    process id and a random part, separated by slashes.
 
     Attributes:
-        fingerprint: a one-way mark of the token there, as in a session's events; None where
-            there is none, or one that is of no use to this configuration.
-        granted_by: the process that got it.
-        lifetime: of its whole life.
-        age: for which it has lived.
-        leased_by: the process that asks the endpoint now; None where nobody does.
-        leased_for: until its lease ends, unless it renews it.
-        failure: what the last attempt came to, scrubbed; None where it brought a token.
-        failures: how many failed in a row.
-        pause: for which nobody is to ask the endpoint.
+        fingerprint: one-way fingerprint of the stored token, as in a session's events. None if
+            there is no token, or if this configuration cannot use it.
+        granted_by: the process that requested the token.
+        lifetime: the token's lifetime.
+        age: time since the token was requested.
+        leased_by: the process that requests a token now; None if no process does.
+        leased_for: time until its lease ends, unless the process renews it.
+        failure: error of the last token request, without secrets; None if it succeeded.
+        failures: number of failed token requests in a row.
+        pause: time during which no process must request a token.
     """
 
     fingerprint: str | None = None
@@ -55,11 +55,11 @@ class StoreStatus:
 
 
 def status_of(seen: Look, config: Config) -> StoreStatus:
-    """Return what there is in a store for a config, made fit to show."""
+    """Return the content of a store for a config, without secrets."""
     status = StoreStatus(leased_by=_plain(seen.owner), leased_for=seen.leased_for)
     if seen.failure is not None:
         error, count = read_failure_record(seen.failure.record, seen.failure.pause, config)
-        # Without what to do next, which is for who gets the error.
+        # The advice on what to do next is for the process that raises the error.
         said = Exception.__str__(error).removeprefix(OF_THE_FLEET) if error is not None else None
         status = attrs.evolve(status, failure=said, failures=count, pause=seen.failure.pause)
     if seen.token is None:
@@ -80,5 +80,5 @@ def status_of(seen: Look, config: Config) -> StoreStatus:
 
 
 def _plain(owner: str | None) -> str | None:
-    """Return an owner made fit to show: whoever can write to a store can put any words there."""
+    """Return an owner that is safe to show. Any program with access to the store can write one."""
     return Secrets().name(owner) if owner is not None else None

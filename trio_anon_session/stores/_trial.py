@@ -1,4 +1,4 @@
-"""Trying a store out: everything that a fleet needs of it, under a name of its own."""
+"""A test of everything that a fleet needs from a store, under a name that no fleet uses."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from ._protocol import TokenStore
 
 _LIFE, _AGE, _LATENESS = 60.0, 10.0, 1.0
-"""Seconds: of the token that is put, how old it is then, and how wrong a store's clock may be."""
+"""Seconds: lifetime and age of the test token, and the accepted error of the store's clock."""
 
 
 async def try_out(store: TokenStore, owner: str) -> str | None:
-    """Claim, put, look and drop, and wait for the news of that.
+    """Test a store: claim, put, look, drop, and wait for the notification.
 
     Returns:
-        Why the store brings no news, in words that may be shown, or None.
+        None, or why the store sends no notifications. The text contains no secret.
 
     Raises:
-        StoreError: it does not do what it should. The words may be shown.
+        StoreError: the store gives a wrong result. The message contains no secret.
         Exception: the store raised it.
     """
     name = mark = token_hex(16)
@@ -59,7 +59,7 @@ async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | Non
             return await _hear(wait_for_news)
     except Exception as error:
         words = words_of(error)
-    # A store that cannot be listened to can be written to.
+    # A store that sends no notifications can still accept a drop.
     if not is_dropped:
         await drop()
     return words
