@@ -1,6 +1,6 @@
 """`SessionAuth` for clients of httpx2, the maintained continuation of httpx (extra ``httpx2``).
 
-httpx2 refuses an ``httpx.Auth``, and so has one of its own, which does the same::
+httpx2 does not accept an ``httpx.Auth``. This class does the same for httpx2::
 
     from trio_anon_session.httpx2 import SessionAuth
 
@@ -34,19 +34,19 @@ __all__ = ["SessionAuth"]
 
 
 class SessionAuth(httpx2.Auth, Unpicklable):
-    """Sends a session's token with the requests of an ``httpx2.AsyncClient``.
+    """An ``httpx2.Auth`` that sends a session's token with requests of an ``httpx2.AsyncClient``.
 
-    All that is said of :class:`trio_anon_session.SessionAuth` holds here. The session's errors
-    come up as classes of their own, derived of both: ``CredentialsRejectedError``, say, and
-    ``httpx2.RequestError``.
+    It behaves like :class:`trio_anon_session.SessionAuth`. Each error of the session is raised as
+    a subclass of its own class and of ``httpx2.RequestError``. For example, a subclass of
+    ``CredentialsRejectedError`` is also an ``httpx2.RequestError``.
 
     Args:
         session: an open :class:`~trio_anon_session.AnonymousSession`.
-        origins: where the token may go, as ``scheme://host[:port]``; by default the
+        origins: origins that may receive the token, as ``scheme://host[:port]``; by default the
             config's API root and ``https://upload.box.com``.
 
     Raises:
-        ConfigError: for an origin that is none, or is not https.
+        ConfigError: an origin is invalid, or is not https.
     """
 
     def __init__(self, session: Session, *, origins: Iterable[str] | None = None) -> None:
@@ -58,12 +58,12 @@ class SessionAuth(httpx2.Auth, Unpicklable):
     def sync_auth_flow(
         self, request: httpx2.Request
     ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Refuse: a session lives on Trio."""
+        """Raise an error, because a session works only with Trio."""
         self._flow.refuse_sync()
         yield request
 
     def async_auth_flow(
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """Set the token, and once more if it turns out to be dead."""
+        """Send the request with the token, and once more with a new one if the API rejects it."""
         return self._flow.run(request)

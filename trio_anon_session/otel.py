@@ -1,6 +1,8 @@
-"""`OpenTelemetryObserver`: what happens in a session as metrics and spans (extra ``otel``).
+"""`OpenTelemetryObserver`: metrics and spans of a session (extra ``otel``).
 
-Metrics of its events, all of them with the observer's own attributes besides:
+All metrics and spans also have the attributes that you pass to the observer.
+
+Metrics of the session's events:
 
 ============================================  =========  ====================================
 ``trio_anon_session.grants``                  counter
@@ -12,35 +14,35 @@ Metrics of its events, all of them with the observer's own attributes besides:
 ``trio_anon_session.revocation_failures``     counter
 ============================================  =========  ====================================
 
-Metrics of each session that it watches, read whenever metrics are collected:
+Metrics of each watched session, read when metrics are collected:
 
 ============================================  =========  ====================================
 ``trio_anon_session.token.expires_in``        gauge      seconds; absent without a token
 ``trio_anon_session.consecutive_failures``    gauge
-``trio_anon_session.getters.held``            up-down    getters held now
-``trio_anon_session.getters.holds``           counter    getters that were ever held
+``trio_anon_session.getters.held``            up-down    callers that wait for a token now
+``trio_anon_session.getters.holds``           counter    callers that have waited for a token
 ``trio_anon_session.same_token_answers``      counter
 ``trio_anon_session.state``                   up-down    1 for the session's
                                                          ``trio_anon_session.state``, else 0
 ============================================  =========  ====================================
 
-Metrics of each shared token manager that it watches, read whenever metrics are collected:
+Metrics of each watched shared token manager, read when metrics are collected:
 
 ==================================================  =========  ==================================
 ``trio_anon_session.store.up``                      up-down    1 while the store works, else 0
-``trio_anon_session.store.questions``               counter    questions to the store
-``trio_anon_session.store.failed_questions``        counter    those without an answer
-``trio_anon_session.store.question.time``           counter    seconds that all of them took
-``trio_anon_session.store.tokens_taken_over``       counter    tokens found in the store
-``trio_anon_session.store.requests``                counter    token requests under a lease
+``trio_anon_session.store.questions``               counter    requests to the store
+``trio_anon_session.store.failed_questions``        counter    requests to the store that failed
+``trio_anon_session.store.question.time``           counter    seconds, total of these requests
+``trio_anon_session.store.tokens_taken_over``       counter    tokens taken from the store
+``trio_anon_session.store.requests``                counter    token requests with a lease
 ``trio_anon_session.store.direct_requests``         counter    token requests without the store
 ``trio_anon_session.store.lease_waits``             counter    waits for another process
-``trio_anon_session.store.untold_drops``            up-down    drops that the store does not know
+``trio_anon_session.store.untold_drops``            up-down    drops not yet reported
 ==================================================  =========  ==================================
 
-And a span ``trio_anon_session.grant`` for each attempt that failed, or brought a token for the
-getters. Of a grant that an invalidation or a revocation overtook there is no event, and so
-neither a metric nor a span.
+There is a span ``trio_anon_session.grant`` for each token request that failed or returned a token
+for the callers. A token request that was discarded after an invalidation or a revocation has no
+event, and so neither metric nor span.
 """
 
 from __future__ import annotations
@@ -79,24 +81,23 @@ if TYPE_CHECKING:
 __all__ = ["OpenTelemetryObserver"]
 
 _SCOPE = "trio_anon_session"
-# Those that the semantic conventions give to HTTP requests, and the default request_timeout.
+# Bucket boundaries of the semantic conventions for HTTP requests, and the default request_timeout.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
 
 
 @final
 class OpenTelemetryObserver:
-    """Tells OpenTelemetry what happens in a session.
+    """An observer that reports metrics and spans of a session to OpenTelemetry.
 
-    Give it to the session as an observer, and :meth:`watch` the session for what no event
-    tells. Make one for each session, with attributes by which people tell them apart.
+    Pass it to the session as an observer, and call :meth:`watch` for the metrics that have no
+    event. Create one for each session, with attributes that identify the session.
 
-    No token and no secret is in any of it; tokens are named by their fingerprints, in spans
-    alone.
+    Metrics and spans contain no token and no secret. Spans identify a token by its fingerprint.
 
     Args:
-        meter_provider: where metrics go; the global one without it.
-        tracer_provider: where spans go; the global one without it.
-        attributes: what each metric and each span says besides.
+        meter_provider: receives the metrics; by default the global one.
+        tracer_provider: receives the spans; by default the global one.
+        attributes: added to each metric and each span.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class OpenTelemetryObserver:
         self._looks = _looks_of(provider, meter)
 
     def __call__(self, event: Event) -> None:
-        """Take an event of a session."""
+        """Record an event of a session. The session calls this."""
         match event:
             case Granted():
                 self._grants.add(1, self._attributes)
@@ -165,18 +166,18 @@ class OpenTelemetryObserver:
                 self._revocation_failures.add(1, self._attributes)
 
     def watch(self, session: AnonymousSession) -> None:
-        """Show the session's state and figures, too, until it is closed.
+        """Report the session's state and statistics, until it is closed.
 
-        They are read when metrics are collected, from whatever thread does so. Holds no
-        reference that keeps the session alive.
+        They are read when metrics are collected, in the thread that collects. The observer holds
+        only a weak reference to the session.
         """
         self._looks.add(session, self._attributes)
 
     def watch_store(self, manager: SharedTokenManager) -> None:
-        """Show what a process does with its store, too, while the manager's block lasts.
+        """Report the counters of a shared token manager, while its ``async with`` block runs.
 
-        The figures are read when metrics are collected, from whatever thread does so. Holds no
-        reference that keeps the manager alive.
+        They are read when metrics are collected, in the thread that collects. The observer holds
+        only a weak reference to the manager.
         """
         self._looks.add_store(manager, self._attributes)
 
@@ -186,8 +187,8 @@ class OpenTelemetryObserver:
         ended_at = time.time_ns()
         span = self._tracer.start_span(
             f"{_SCOPE}.grant",
-            # A grant is for everybody: it is part of no trace, least of all of the one in
-            # which the session was opened long ago.
+            # A token request serves all callers, so it belongs to no trace. Without this, it would
+            # belong to the trace in which the session was opened.
             context=Context(),
             kind=SpanKind.CLIENT,
             attributes={**self._attributes, **attributes},
@@ -199,13 +200,14 @@ class OpenTelemetryObserver:
 
 
 class _Looks:
-    """The instruments that look at sessions.
+    """The instruments that read sessions and shared token managers.
 
-    One set for all observers of a provider: of two with one name it asks the first alone.
+    All observers of a provider share one set. If two instruments have the same name, the provider
+    reads only the first one.
     """
 
     def __init__(self, meter: Meter) -> None:
-        # Replaced, never changed: another thread may be reading it.
+        # Replace this tuple and do not change it, because another thread may be reading it.
         self._watched: tuple[
             tuple[weakref.ref[AnonymousSession], dict[str, AttributeValue]], ...
         ] = ()

@@ -1,4 +1,4 @@
-"""Asking a store: with a limit, and saying once what is wrong with it."""
+"""Requests to a store, with a time limit; each problem is logged once."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STORE_TIMEOUT = 2.0
-"""Seconds for one question to the store, after which it counts as down."""
+"""Time limit in seconds of one request to the store. A slower store counts as down."""
 
 _LONGEST = 1e12
-"""Seconds; no answer is about as many."""
+"""Seconds. A longer duration in an answer makes the answer invalid."""
 
 _DOWN = "the token store fails (%s): until it answers again, this process gets its own tokens"
 
 
 class StoreFailedError(Exception):
-    """Tells that this has to do without the store. It has been said why."""
+    """The store failed, and the caller must work without it. The reason was already logged."""
 
 
 class Doing(enum.Enum):
-    """What a store is asked for: it may be able to do the one, and not the other."""
+    """Kind of request. A store that can be read may still refuse writes."""
 
     READING = "reading"
     WRITING = "writing"
     IN_PASSING = "in passing"
-    """What may fail without a word, for others find out by themselves."""
+    """The request may fail without a log record, because the lease also ends by itself."""
 
 
 class StoreAccess:
-    """Asks a store, and logs once what is wrong with it, until that is over.
+    """Sends requests to a store, and logs each problem once until it is over.
 
-    A store that is full or read-only answers every look, and one that is down fails in all: of
-    either, there is one warning when it begins to fail, and one word when it no longer does.
+    A full or read-only store still answers looks; a store that is down fails at everything. In both
+    cases the log has one WARNING when the store begins to fail, and one INFO when it works again.
 
     Attributes:
-        failed_at: when the store began to fail; long ago where it does not.
-        took: seconds that it took the last question to fail.
-        questions: how often it was asked.
-        failed_questions: how often it failed.
-        question_seconds: seconds that all questions took together.
+        failed_at: when the store began to fail, on Trio's clock; minus infinity if it works.
+        took: seconds until the last failed request failed.
+        questions: number of requests.
+        failed_questions: number of failed requests.
+        question_seconds: total duration of all requests in seconds.
     """
 
     def __init__(self) -> None:
@@ -61,33 +61,33 @@ class StoreAccess:
         self.took = 0.0
         self._failed: Doing | None = None
         self._why = ""
-        # How it was said, by what it was about.
+        # The logged text of each current problem, by its format string.
         self._said: dict[str, str] = {}
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the store, in the words of the log; None where nothing is."""
+        """The current problem with the store, as logged; None if the store works."""
         if self._failed is not None:
             return _DOWN % self._why
         return next(iter(self._said.values()), None)
 
     @property
     def is_up(self) -> bool:
-        """Whether the store does what it is asked."""
+        """Whether the store works."""
         return self._failed is None
 
     @property
     def why(self) -> str:
-        """Why the store fails, in words that may be shown; nothing where it does not."""
+        """Why the store fails, without secrets; empty if it works."""
         return self._why if self._failed is not None else ""
 
     async def ask(
         self, doing: Doing, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Return a store's answer.
+        """Send a request to the store, and return the answer.
 
         Raises:
-            StoreFailedError: there is none.
+            StoreFailedError: the store raised an error, or did not answer within `STORE_TIMEOUT`.
         """
         asked_at = trio.current_time()
         self.questions += 1
@@ -100,15 +100,15 @@ class StoreAccess:
             self.fails(doing, error)
         finally:
             self.question_seconds += trio.current_time() - asked_at
-        # Outside of the except block: an error of a store's may hold what it was asked to keep.
+        # Raised outside of the except block: the error of a store may contain the record.
         raise StoreFailedError
 
     def fails(self, doing: Doing, error: Exception) -> None:
-        """Note that the store does not do this."""
+        """Record that a request of this kind failed."""
         if doing is Doing.IN_PASSING:
             return
         is_news = self._failed is None
-        # One that fails to be read fails in all, and when it is read again, that is over.
+        # After a failed read the store counts as down. Only a successful read ends that.
         if self._failed is not Doing.READING:
             self._failed, self._why = doing, words_of(error)
         if is_news:
@@ -116,39 +116,39 @@ class StoreAccess:
             log(WARNING, _DOWN, self._why)
 
     def works(self, doing: Doing) -> None:
-        """Note that the store does this."""
+        """Record that a request of this kind succeeded."""
         if self._failed is doing:
             self._failed = None
             self.failed_at = -math.inf
             log(INFO, "the token store answers again")
 
     def say_once(self, trouble: str, error: Exception) -> None:
-        """Log something else that is wrong with it."""
+        """Log another problem, unless it was already logged."""
         if trouble not in self._said:
             words = words_of(error)
             self._said[trouble] = trouble % words
             log(WARNING, trouble, words)
 
     def is_over(self, *troubles: str) -> None:
-        """Note that these are over, so that they are said when they come again."""
+        """Record that these problems are over. If they come back, they are logged again."""
         for trouble in troubles:
             self._said.pop(trouble, None)
 
 
 def words_of(error: Exception) -> str:
-    """Return what a store raised, in words that may be shown."""
+    """Return the description of a store's error, without secrets."""
     match error:
         case StoreError():
             return str(error)
         case trio.TooSlowError():
             return f"no answer within {STORE_TIMEOUT:g} s"
         case _:
-            # No word of it: a store of somebody else's may show anything.
+            # Only the class: the message of another library may contain secrets.
             return type(error).__name__
 
 
 def is_look(answer: object) -> TypeGuard[Look]:
-    """Tell whether a store has answered with what it has to answer."""
+    """Return whether the answer of a store is a valid look."""
     match answer:
         case Look(
             version=int(),
@@ -162,7 +162,7 @@ def is_look(answer: object) -> TypeGuard[Look]:
                 durations += answer.token.age, answer.token.lifetime
             if answer.failure is not None:
                 durations.append(answer.failure.pause)
-            # None is less than nothing, but for a little that rounding makes.
+            # Rounding can make a duration slightly negative.
             return all(
                 isinstance(each, int | float) and -1.0 < each < _LONGEST for each in durations
             )

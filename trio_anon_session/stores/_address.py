@@ -1,4 +1,4 @@
-"""Where a Valkey or Redis server is, as a URL says."""
+"""`Address`: the address of a Valkey or Redis server, parsed from a URL."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _ENCODED = "percent-encode special characters in user and password"
 
 @attrs.frozen
 class Address:
-    """Is where a server is, and how it is to be spoken to.
+    """The address of a server, and the settings of its connections.
 
     Attributes:
-        host: its name or number; empty where there is a path.
-        port: its port.
-        path: of its socket, on this machine.
-        db: the database's number.
-        username: whom to be there; None for its default user.
-        password: shown in no repr.
-        client_name: what the server's lists call the connections.
-        tls: the settings of TLS, where that is spoken.
+        host: host name or IP address; empty if there is a path.
+        port: port.
+        path: path of its Unix socket; None for TCP.
+        db: number of the database.
+        username: user; None for the server's default user.
+        password: password; no repr shows it.
+        client_name: name of the connections in the server's client list.
+        tls: TLS settings; None without TLS.
     """
 
     host: str
@@ -60,10 +60,11 @@ class Address:
 
     @classmethod
     def from_url(cls, url: str) -> tuple[Address, ...]:
-        """Return the addresses that a URL has, which differ in host and port alone.
+        """Return the addresses in a URL. They differ only in host and port.
 
         Raises:
-            ConfigError: it is none; no part of it is shown, for it may be the password's.
+            ConfigError: `url` is invalid. The message shows no part of it, because any part could
+                belong to the password.
         """
         parts, hosts = _split(url)
         if parts.scheme == "unix":
@@ -86,12 +87,12 @@ class Address:
 
 
 def split_hosts(url: str) -> tuple[SplitResult, list[str]]:
-    """Split a URL as if it had the first of its hosts alone, and return all of them.
+    """Split a URL with several hosts, and return its parts for the first host, and all hosts.
 
-    Python's parser takes one host, and since 3.13 it refuses others where one is in brackets.
+    Python's parser expects one host. Since 3.13 it rejects several if one is in brackets.
 
     Raises:
-        ValueError: it is no URL; the error quotes it.
+        ValueError: `url` is not a URL. The message quotes it.
     """
     scheme, slashes, rest = url.partition("//")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
@@ -109,7 +110,7 @@ def _split(url: str) -> tuple[SplitResult, list[str]]:
         try:
             parts, hosts = split_hosts(url)
         except ValueError:
-            # Raised below: it quotes the URL.
+            # Raise outside of the handler, because this error quotes the URL.
             parts = None
     if parts is None or parts.fragment or parts.scheme not in _SCHEMES:
         raise ConfigError(
@@ -128,7 +129,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
         host = parts.hostname
         port = parts.port
     except ValueError:
-        # Raised below: it quotes the URL.
+        # Raise outside of the handler, because this error quotes the URL.
         pass
     if not host:
         raise ConfigError("url", f"must have a host; {_ENCODED}")
@@ -163,7 +164,7 @@ def _db_of(parts: SplitResult, options: dict[str, str]) -> int:
 
 
 def _tls_of(options: dict[str, str]) -> ssl.SSLContext:
-    """Return settings that check the server's certificate and name, unless told otherwise."""
+    """Return TLS settings, which check the certificate and the host name by default."""
     certfile, keyfile = options.get("ssl_certfile"), options.get("ssl_keyfile")
     if keyfile and not certfile:
         raise ConfigError("url", "has ssl_keyfile without ssl_certfile; add ssl_certfile")
@@ -176,10 +177,10 @@ def _tls_of(options: dict[str, str]) -> ssl.SSLContext:
         )
     try:
         tls = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-        # Some builds of Python leave it to OpenSSL's configuration.
+        # Some builds of Python use the minimum of OpenSSL's configuration.
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         if certfile:
-            # Without a password, an encrypted key would have OpenSSL ask for one on the terminal.
+            # Without a password, OpenSSL would ask for one on the terminal for an encrypted key.
             tls.load_cert_chain(certfile, keyfile, password="")
     except OSError as error:
         reason = type(error).__name__

@@ -1,4 +1,4 @@
-"""`Attempts`: how a process takes the lease, and requests a token under it."""
+"""`Attempts`: takes the lease, and requests a token while holding it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _ClaimInFlight:
-    """A claim that goes on when its caller is cancelled, because its lease has to be given back."""
+    """A claim that continues when its caller is cancelled, so that its lease can be released."""
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope(shield=True)
@@ -31,12 +31,12 @@ class _ClaimInFlight:
 
 
 class Attempts:
-    """Requests tokens for the fleet.
+    """Token requests for the fleet.
 
     Args:
-        link: the store.
-        manager: the endpoint.
-        background: where claims go on that nobody waits for.
+        link: sends requests to the store.
+        manager: sends requests to the token endpoint.
+        background: runs claims whose caller was cancelled.
     """
 
     def __init__(self, link: StoreLink, manager: TokenSource, background: Background) -> None:
@@ -45,12 +45,12 @@ class Attempts:
         self._background = background
 
     async def claim(self, version: int) -> int | None:
-        """Take the lease, and return its fence, or None if another process was faster.
-
-        If this is cancelled, a lease that was taken is given back.
+        """Take the lease, and return its fence; None if another process was faster.
 
         Raises:
-            StoreFailedError: the store does not answer.
+            StoreFailedError: the store failed.
+
+        Cancellation: releases the lease if it was taken.
         """
         if not self._background.is_open:
             return await self._link.claim(version)
@@ -78,7 +78,7 @@ class Attempts:
             await self._give_back(claim)
 
     async def _give_back(self, claim: _ClaimInFlight) -> None:
-        """Give back the lease of a claim that nobody waits for, if it is known by now."""
+        """Release the lease of an abandoned claim, if the store has answered."""
         if claim.fence is not None:
             with trio.move_on_after(FAREWELL, shield=True):
                 await self._link.release(claim.fence)
@@ -86,16 +86,16 @@ class Attempts:
     async def request(
         self, fence: int, failures: int, options: TokenRequestOptions | None
     ) -> tuple[object, bool]:
-        """Request a token, and put it into the store or tell the others why there is none.
+        """Request a token, and put the token or a record of the failure into the store.
 
         Args:
-            fence: of the lease.
-            failures: how many attempts of the fleet have failed in a row.
-            options: what to send along.
+            fence: fence of the lease.
+            failures: number of failed token requests of the fleet in a row.
+            options: sent with the token request.
 
         Returns:
-            The answer, and whether it is the fleet's: not if it is a token that counts for nothing
-            there, because the lease was lost meanwhile.
+            The answer, and whether the store accepted it. The store rejects a token if this
+            process lost the lease during the request.
         """
         began = moment()
         try:
@@ -116,12 +116,12 @@ class Attempts:
             try:
                 raise outcome
             finally:
-                # A frame and an exception that hold each other are left to the collector.
+                # Break the reference cycle between this frame and the exception.
                 del outcome
         return outcome, is_kept
 
     async def _ask_and_renew(self, fence: int, options: TokenRequestOptions | None) -> object:
-        """Return what the inner manager answers or raises, renewing the lease meanwhile."""
+        """Return the answer or the error of the inner manager. Renew the lease during this time."""
         outcome: object = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._link.renew_for_ever, fence)
@@ -129,7 +129,7 @@ class Attempts:
                 outcome = await self.ask_endpoint(options)
             except trio.Cancelled:
                 raise
-            except BaseException as error:  # noqa: ASYNC103  # raised outside: here, in a group
+            except BaseException as error:  # noqa: ASYNC103  # the caller raises it, outside of a group
                 outcome = error
             nursery.cancel_scope.cancel()
         try:
@@ -139,13 +139,13 @@ class Attempts:
             del outcome
 
     async def ask_endpoint(self, options: TokenRequestOptions | None) -> object:
-        """Return what the inner manager answers."""
+        """Request a token from the inner manager, without the store."""
         self._link.claimant.send(moment())
         return await self._manager.get_tokens_client_credentials_grant(options)
 
 
 def _age(token: TokenInfo, began: Moment, at: Moment) -> float:
-    """Return for how long a token has been valid, on the clock that says more."""
+    """Return the age of a token in seconds, by the clock that shows more time."""
     age = at.now - token.sent_at
     if at.wall is not None and began.wall is not None:
         age = max(age, at.wall - began.wall)

@@ -1,21 +1,22 @@
-"""`Claimant`: what one process of a fleet knows about the shared token, and what it does next.
+"""`Claimant`: the facts of one process about the shared token, and its decisions.
 
 This module is pure, like `_lifecycle`: no Trio call, no clock, no log record, no I/O. Each method
 of `Claimant` is a question or an event. An event receives the time and changes the facts before it
 returns. `SharedTokenManager` asks the store and the endpoint, and does the waiting.
 
 The life of a question
-    A session asks for a token. ``ask`` begins a `Question`. The manager looks into the store and
-    passes what it saw to ``see`` and then to ``decide``, which returns one of
+    A session asks for a token. ``ask`` begins a `Question`. The manager looks at the store and
+    passes the result to ``see`` and then to ``decide``, which returns one of
 
     =============  =================================================================================
     `Use`          this token is the answer
     `Claim`        take the lease; then request a token, or call ``claim_failed``
-    `Wait`         look again when there is news, and after some seconds at the latest
+    `Wait`         look again when there is news, but at the latest after some seconds
     `AskDirectly`  request a token without the store
     =============  =================================================================================
 
-    or raises what another process was told by the endpoint. Looks repeat until there is an answer.
+    or raises the error that another process received from the token endpoint. Looks repeat until
+    there is an answer.
 
 The life of an attempt
     The process with the lease requests a token, and then puts it into the store or releases the
@@ -24,9 +25,9 @@ The life of an attempt
     late changes nothing. The next look finds out what other processes have done meanwhile.
 
 The life of a drop
-    A token that someone reports as dead is dropped: no process must use it any longer. This process
-    tells the store. The others find it with their next look. A store can lose what it was told. So
-    each look compares, and whoever knows more than the store tells it again.
+    A token that is reported as revoked or invalid is dropped: no process must use it any longer.
+    This process reports the drop to the store. The others see it with their next look. A store can
+    lose drops. So each look compares, and a process that knows a missing drop reports it again.
 
 The life of a process
     A claimant belongs to one Trio run, because all its times are on that run's clock.
@@ -63,24 +64,24 @@ if TYPE_CHECKING:
     from ._protocol import Look, StoredFailure, StoredToken
 
 LEASE = 5.0
-"""Seconds; a holder that dies delays the others by no more. One that lives renews it."""
+"""Seconds. A holder that dies delays the others by at most this time. A running one renews it."""
 GRACE = 5.0
-"""Seconds in which a store that fails may come back, while this process has a usable token."""
+"""Seconds that a failed store gets to recover, while this process has a usable token."""
 _TURNS = 3
-"""Attempts of others without a result, one after another, for which a question waits."""
+"""Attempts of other processes without a result, one after another, for which a question waits."""
 _SPREAD = 0.1
-"""Share of a token's stale window, over which those who took it over refresh it later."""
+"""Share of the stale window by which processes that took a token over delay its refresh."""
 
 
 class Trouble(enum.Enum):
-    """What is wrong with what the store shows."""
+    """A problem with the content of the store."""
 
     FOREIGN = "foreign"
-    """Its token is one of another configuration."""
+    """Its token belongs to another configuration."""
     LATER = "later"
-    """Its token is one of a later version of this package."""
+    """A later version of this package wrote its token."""
     GARBAGE = "garbage"
-    """No token can be read from its record."""
+    """Its record does not contain a token."""
     STUCK = "stuck"
     """A lease does not end."""
 
@@ -97,9 +98,9 @@ class Claim:
     """Take the lease.
 
     Attributes:
-        version: what was seen; the claim fails if there is another one by then.
-        failures: how many attempts of the fleet have failed in a row.
-        trouble: what the new token is going to overwrite.
+        version: version of the look. The claim fails if the store has another version by then.
+        failures: number of failed attempts of the fleet in a row.
+        trouble: problem with the record that the new token will overwrite.
     """
 
     version: int
@@ -109,14 +110,14 @@ class Claim:
 
 @attrs.frozen
 class Wait:
-    """Wait for news, or for so many seconds, and look again."""
+    """Wait for news, but at most this many seconds, and look again."""
 
     seconds: float
 
 
 @attrs.frozen
 class AskDirectly:
-    """Do without the store."""
+    """Request a token without the store."""
 
     trouble: Trouble
 
@@ -128,12 +129,12 @@ class Question:
     """One request for a token, from a session to its manager.
 
     Attributes:
-        last_at: when it waits no longer, whatever happens.
-        give_up_at: when it waits no longer for the version that it saw last.
-        version: what it saw last.
-        awaited: the fence of the first attempt whose failure is an answer to it.
-        missed: the version for which its last claim came too late.
-        was_overtaken: whether a token that it requested was not kept.
+        last_at: when it stops waiting in any case.
+        give_up_at: when it stops waiting for a change of the version that it saw last.
+        version: version of its last look.
+        awaited: fence of the first attempt whose failure counts as its answer.
+        missed: version of its last claim that came too late.
+        was_overtaken: whether the store rejected a token that it requested.
     """
 
     __slots__ = ("awaited", "give_up_at", "last_at", "missed", "version", "was_overtaken")
@@ -148,7 +149,7 @@ class Question:
 
 
 class Claimant:
-    """Decides for one process.
+    """The decisions of one process about the shared token.
 
     Args:
         config: the settings.
@@ -156,7 +157,7 @@ class Claimant:
         draw: returns a random number between two others.
 
     Attributes:
-        known: the tokens that were handed out here, and those that were dropped.
+        known: the tokens that this process has used, and those that were dropped.
     """
 
     __slots__ = ("_config", "_draw", "_failure_met", "_schedule", "_sent_at", "known")
@@ -169,10 +170,10 @@ class Claimant:
         self._draw = draw
         self.known = KnownTokens(config.default_lifetime)
         self._sent_at = -math.inf
-        # The fence of the last failure that was met, and when it was met first.
+        # The fence of the last failure that this process saw, and when it first saw that failure.
         self._failure_met = (0, -math.inf)
 
-    # Questions: they change nothing
+    # Queries, which change nothing
 
     @property
     def gap_ends_at(self) -> float:
@@ -180,29 +181,28 @@ class Claimant:
         return self._sent_at + self._config.min_refresh_interval
 
     def can_wait_for_store(self, failed_at: float, took: float, at: Moment) -> bool:
-        """Return whether a store that fails may be back before a token is needed here.
+        """Return whether this process can wait for a failed store to recover.
 
-        Otherwise all processes that wait for one token would request one each when the store is
-        restarted.
+        Without this wait, each process would request its own token when the store restarts.
 
         Args:
             failed_at: when the store began to fail, on Trio's clock.
-            took: seconds that the last try took to fail.
+            took: seconds until the last request to the store failed.
             at: the time.
         """
         waited, left = at.now - failed_at, self.known.stale_for(at)
-        # Half of what was left is for the endpoint, also if the next try fails as late as this.
+        # Leave half of the time for the token request, even if the next try fails as slowly.
         return waited < GRACE and waited + PACE + took < (waited + left) / 2
 
     # What the store shows
 
     def see(self, seen: Look, asked_at: float, asked: Asked, at: Moment) -> list[TokenInfo]:
-        """Receive a look, and return the tokens handed out here that others have dropped.
+        """Receive a look, and return the tokens of this process that others have dropped.
 
         Args:
-            seen: what the store shows.
-            asked_at: when it was asked, on Trio's clock.
-            asked: what it was asked about.
+            seen: result of the look.
+            asked_at: when the look began, on Trio's clock.
+            asked: the tokens that the look asked about.
             at: the time.
         """
         dropped = self.known.drop(seen.dead, asked, at)
@@ -216,11 +216,11 @@ class Claimant:
         return Question(at.now + _TURNS * self._patience)
 
     def decide(self, question: Question, seen: Look, asked_at: float, at: Moment) -> Decision:
-        """Return what to do about a question.
+        """Return what to do next for a question.
 
         Raises:
-            TokenRequestError: the attempt for which this has waited has failed, or the endpoint
-                has told another process to come back later.
+            TokenRequestError: the attempt for which the question waited has failed, or the token
+                endpoint has asked another process to retry later.
         """
         if seen.version != question.version:
             question.version = seen.version
@@ -234,10 +234,10 @@ class Claimant:
         if token is not None:
             return Use(token)
         if question.awaited is None:
-            # An attempt that is under way counts, as for a caller that joins a round.
+            # A running attempt counts, as for a caller that joins a round.
             question.awaited = seen.version + (seen.leased_for <= 0)
         failures, pause = self._meet_failure(seen.failure, question.awaited, at)
-        # No lease is longer, whatever a store says.
+        # A lease is never longer, even if the store says so.
         leased_for = min(seen.leased_for, LEASE)
         blocked_for = max(leased_for, pause, self.gap_ends_at - at.now)
         if blocked_for <= 0:
@@ -245,23 +245,23 @@ class Claimant:
         return self._wait(question, blocked_for, at)
 
     def claim_failed(self, question: Question, at: Moment) -> Decision:
-        """Return what to do if another process was faster."""
+        """Return what to do after another process was faster with its claim."""
         is_first, question.missed = question.missed != question.version, question.version
         if is_first and at.now < question.last_at:
-            # The faster process has made a new version, for which this question can wait. When a
-            # lease ends late, all waiting processes would ask the endpoint directly otherwise.
+            # The faster process has made a new version, for which this question can wait. Without
+            # this, all waiting processes would request tokens directly when a lease ends late.
             return Wait(0.0)
         return self._wait(question, 0.0, at)
 
     def _wait(self, question: Question, seconds: float, at: Moment) -> Decision:
-        # Not before a look and a claim: this process may have been stopped for so long.
+        # Only after a look and a claim, because this process may have been stopped until now.
         if at.now >= question.give_up_at:
             return AskDirectly(Trouble.STUCK)
         return Wait(seconds)
 
     @property
     def _patience(self) -> float:
-        """Seconds; no attempt lasts longer, and each that follows has another version."""
+        """Longest duration of an attempt in seconds. The next attempt has another version."""
         return self._config.request_timeout + LEASE
 
     # Token requests
@@ -271,47 +271,47 @@ class Claimant:
         self._sent_at = at.now
 
     def hand_out(self, answer: object, at: Moment) -> None:
-        """Record that a session gets what the endpoint answered."""
-        # Of nonsense, a session makes an error.
+        """Record that a session receives the answer of the token endpoint."""
+        # The session raises an error for any other answer.
         if isinstance(answer, TokenInfo):
             self.known.hand_out(answer, at)
 
     def failure_to_leave(
         self, failures: int, outcome: object, at: Moment
     ) -> tuple[str | None, float]:
-        """Return what to tell the others about a failed attempt.
+        """Return what to record in the store about a failed attempt.
 
         Args:
-            failures: how many attempts of the fleet have failed before.
-            outcome: what the endpoint answered, or the error.
+            failures: number of failed attempts of the fleet before this one.
+            outcome: the answer of the token endpoint, or the error.
             at: the time.
 
         Returns:
-            A record or None, and seconds for which no process may try again.
+            A record or None, and the seconds during which no process must try again.
         """
         if not (isinstance(outcome, TokenRequestError) and outcome.retryable):
             return None, 0.0
         pause = 0.0
         if outcome.status_code is not None:
-            # What the endpoint said holds for all of the fleet. That it could not be reached may
-            # be this process's own trouble, and a rejection its own secret's.
+            # An answer of the endpoint concerns the whole fleet. A failed connection may concern
+            # only this process, and a rejection only its client secret.
             pause = self._schedule.background_pause(failures + 1, outcome)
             if outcome.retry_after is None:
-                # No more than the pause of the session: otherwise its next attempt would meet what
-                # the last one has left.
+                # Keep it shorter than the pause of the session. Otherwise the session's next
+                # attempt would still see this failure.
                 pause /= 3
             pause = max(pause, self.gap_ends_at - at.now)
         return failure_record(outcome, failures + 1, self._config), pause
 
-    # What the events have in common
+    # Helpers
 
     def _take_over(
         self, stored: StoredToken | None, asked_at: float, at: Moment
     ) -> tuple[TokenInfo | None, Trouble | None]:
-        """Return the store's token if it is an answer, and what is wrong with it."""
+        """Return the store's token if it can be used, or None, and a problem with it if any."""
         if stored is None:
             return None, None
-        # The look took time. And nothing lies in the future, whatever a store says.
+        # Count from the begin of the look. A negative age is an error of the store.
         sent_at = asked_at - max(0.0, stored.age)
         if self.known.is_dropped(stored.mark, sent_at):
             return None, None
@@ -323,7 +323,7 @@ class Claimant:
             case TokenState.EXPIRED:
                 return None, None
             case TokenState.STALE if known is not None:
-                # Who asks has it, and wants another one.
+                # This process already has the token, and needs a new one.
                 return None, None
         self.known.hand_out(token, at)
         return token, None
@@ -334,35 +334,35 @@ class Claimant:
             return None
         if self._config.refresh_jitter:
             return token
-        # Who got the token is to refresh it first. The others find the new one then, or, where
-        # the store is down by then, do not ask the endpoint all at once.
+        # The process that requested the token refreshes it first, and the others find the new one.
+        # If the store is down by then, the random share spreads their token requests.
         share = self._draw(0.0, _SPREAD) * (token.expires_at - token.stale_at)
         return attrs.evolve(token, stale_at=token.stale_at + share)
 
     def _meet_failure(
         self, failure: StoredFailure | None, awaited: int, at: Moment
     ) -> tuple[int, float]:
-        """Return how many attempts have failed in a row, and for how long nobody may try again.
+        """Return how many attempts have failed in a row, and how long no process must try again.
 
         Raises:
-            TokenRequestError: it is the answer.
+            TokenRequestError: the failure is the answer to the question.
         """
         if failure is None:
             return 0, 0.0
         longest = self._config.max_retry_interval
         if self._failure_met[0] != failure.fence:
             self._failure_met = failure.fence, at.now
-        # No pause is longer, whatever a store says.
+        # A pause is never longer, even if the store says so.
         pause = min(failure.pause, longest) if at.now < self._failure_met[1] + longest else 0.0
         error, count = read_failure_record(failure.record, pause, self._config)
         if error is None:
             return 0, 0.0
-        # One that is about to end is waited for: whoever is told to come again so soon comes
-        # too early once more.
+        # Wait for a pause that is about to end. A caller that retries after such a short time
+        # would be too early again.
         if failure.fence >= awaited or pause > PACE:
             try:
                 raise error
             finally:
-                # A frame and an exception that hold each other are left to the collector.
+                # Break the reference cycle between this frame and the exception.
                 del error
         return count, pause

@@ -1,4 +1,4 @@
-"""A machine's time, for stores that have no clock of their own."""
+"""The clocks of one machine, for stores that have no clock."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import trio
 
 from .._clocks import is_mocked
 
-# Goes on while the machine is suspended, and cannot be set. Where there is none, as on
-# Windows and macOS, the other one does without the first or can do both.
+# CLOCK_BOOTTIME also runs while the machine is suspended, and cannot be set. Windows and macOS lack
+# it, and their monotonic clock either stops during a suspend or does the same.
 _BOOT_CLOCK: int = (
     getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     if hasattr(time, "CLOCK_MONOTONIC")
@@ -20,14 +20,14 @@ _BOOT_CLOCK: int = (
 
 
 class Moment(NamedTuple):
-    """Is one moment on two clocks that all processes of a machine share."""
+    """One moment on two clocks that all processes of a machine share."""
 
     wall: float
     since_boot: float
 
     @classmethod
     def now(cls) -> Self:
-        """Return this one. In virtual time, both clocks are Trio's."""
+        """Return the current moment. Under `MockClock`, both clocks are Trio's."""
         clock = _clock_here()
         if clock is not None and is_mocked(clock):
             return cls(clock.current_time(), clock.current_time())
@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 
 
 def _clock_here() -> trio.abc.Clock | None:
-    """Return the run's clock; None in a thread of its own, which no run in virtual time has."""
+    """Return the clock of the Trio run; None in a worker thread, which has no `MockClock`."""
     try:
         return trio.lowlevel.current_clock()
     except RuntimeError:
@@ -44,20 +44,20 @@ def _clock_here() -> trio.abc.Clock | None:
 
 
 class Span(NamedTuple):
-    """Is a length of time that began at a moment."""
+    """A duration that began at a moment."""
 
     began: Moment
     seconds: float
 
     def passed(self, now: Moment) -> float:
-        """Return the seconds since it began, by the clock that says more.
+        """Return the seconds since it began, by the clock that shows more time.
 
-        Infinity if both say that it has not begun yet, as after a restart of the machine
-        with its clock set back: nobody knows then.
+        Return infinity if it began in the future on both clocks. This happens if the machine
+        was restarted and its wall clock was set back, and the duration is then unknown.
         """
         passed = max(now.wall - self.began.wall, now.since_boot - self.began.since_boot)
         return passed if passed >= 0 else math.inf
 
     def left(self, now: Moment) -> float:
-        """Return the seconds until it ends, and 0 from then on."""
+        """Return the seconds until it ends; 0 after that."""
         return max(0.0, self.seconds - self.passed(now))

@@ -1,18 +1,18 @@
-"""Where a Valkey or Redis server is asked, by way of coredis.
+"""Connections to a Valkey or Redis server, with coredis.
 
 How this works
-    A connection of coredis is a task, and what ends the one ends the other. Here it is a system
-    task of Trio: no block of anybody's is around it, which it could cancel, and a store is opened
-    in one function and closed in another. Whatever such a task raises, it ends with, and what a
-    question hears of it is a word of ours.
+    A connection of coredis is a task; each ends with the other. We run it as a Trio system task. So
+    its end cannot cancel a nursery of the caller, and one function can open the store and another
+    close it. An error in the task ends the connection. A request that was waiting
+    receives a `StoreError`.
 
-    A question has a connection for itself. While its store is open, the connection is kept for
-    the next question, so that this takes one round trip. After a cancellation, or without a good
-    answer, it is given up: so nobody gets the answer to another question, and where a host's
-    name leads to is looked up again.
+    Each request uses its connection exclusively. While the store is open, the connection is kept
+    for the next request, which then takes one round trip. After a cancellation or an error the
+    connection is closed. So no request receives the answer to another one, and the host name is
+    looked up again.
 
-    What goes wrong becomes words of ours, outside of every ``except`` block: an error of
-    coredis, and the frames that it holds, may show the password or what was to be kept.
+    Errors of coredis are replaced by a `StoreError`, raised outside of every ``except`` block. The
+    original error and its frames could show the password or a record.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 1.0
-"""Seconds for a connection to be made; for all else it is up to whoever asks."""
+"""Time limit for connecting in seconds. The caller limits everything else."""
 KEPT = 60
-"""Seconds without a question, after which a connection is closed: a process asks a few times in
-a row, and then not for most of a token's life, and what lies between forgets connections."""
+"""Seconds without a request, after which a connection is closed. A process sends a few requests in
+a row and then none for most of a token's life, and routers forget idle connections."""
 RENEW_AFTER = 10.0
-"""Seconds after which a connection is replaced: the host's name may lead to another server by then,
-and all processes have to ask the same server."""
+"""Seconds after which a connection is replaced. The host name may point to another server by then,
+and all processes must use the same server."""
 LISTEN_TIMEOUT = 2.0
-"""Seconds for each answer on a connection that waits for news, which nobody else limits."""
+"""Time limit in seconds for each answer on a subscribed connection, which has no other limit."""
 IDLE = 5.0
-"""Seconds without news, after which such a connection is tried out."""
+"""Seconds without news, after which a subscribed connection is tested with a PING."""
 
 _CODES = {
     exceptions.AskError: "ASK",
@@ -75,24 +75,25 @@ _CODES = {
     exceptions.UnknownCommandError: "ERR unknown command",
     exceptions.WrongTypeError: "WRONGTYPE",
 }
-"""The server's words for what coredis has classes for, and takes them off."""
+"""Error codes of the server. coredis removes the code and raises one of these classes instead."""
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 _LOST_WORDS = "the connection was lost"
 
 _LATER = ("ASK", "TRYAGAIN")
-"""Answers while the keys are moved. A script with several is run by neither server then."""
+"""Answers while a slot is moved. Neither server runs a script with several keys then."""
 _ELSEWHERE = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY")
-"""Answers of a server that does nothing, where another one might."""
+"""Answers of a server that refuses the request. Another server may accept it."""
 
 _is_ours: ContextVar[bool] = ContextVar("is_ours", default=False)
 
 
 class TurnedAwayError(StoreError):
-    """Tells that a server has done nothing of what it was asked, and that one may ask again.
+    """A server has not run the request, so the request can be sent again.
 
     Attributes:
-        address: where a server of a cluster says that the keys are; None if nobody says so.
-        later: whether it is this server that is to be asked again, in a moment.
+        address: the server that has the keys, as named by a server of the cluster; None if
+            unknown.
+        later: whether to retry with the same server after a pause.
     """
 
     def __init__(self, words: str, address: Address | None = None, *, later: bool = False) -> None:
@@ -102,18 +103,18 @@ class TurnedAwayError(StoreError):
 
 
 class Connections:
-    """Those of a store in one run of Trio: while it is open, one is kept for each server."""
+    """The connections of a store in one Trio run. An open store keeps one for each server."""
 
     def __init__(self) -> None:
         self._users = 0
         self._kept: dict[Address, _Connection] = {}
 
     def open(self) -> None:
-        """Keep connections from now on, until this was closed as often."""
+        """Keep connections until `aclose` was called as often as this."""
         self._users += 1
 
     async def aclose(self) -> None:
-        """Close what is kept, if nobody else has opened this."""
+        """Close the kept connections, if this is the last of the calls."""
         self._users -= 1
         while self._kept and not self._users:
             await self._kept.popitem()[1].aclose()
@@ -127,22 +128,22 @@ class Connections:
         args: Sequence[str | int],
         max_age: float,
     ) -> object:
-        """Run a script at the server, and return its answer as coredis has read it.
+        """Run a script at the server, and return its answer as decoded by coredis.
 
         Args:
-            address: the server's.
+            address: address of the server.
             script: the script.
-            keys: its keys.
-            args: its arguments.
-            max_age: seconds since the connection that is used was made, at most.
+            keys: keys of the script.
+            args: arguments of the script.
+            max_age: maximum age of the connection in seconds.
 
         Raises:
-            TurnedAwayError: it has done nothing.
-            StoreError: there is no answer, or it is an error.
+            TurnedAwayError: the server has not run the script.
+            StoreError: there was no answer, or the answer is an error.
         """
         words = script, len(keys), *keys, *args
         if address in self._kept:
-            # A server that has hung up, maybe while this process was stopped, is heard by then.
+            # Let the task of the connection notice if the server has closed it.
             for _ in range(2):
                 await trio.lowlevel.checkpoint()
         kept = await self._take(address, max_age)
@@ -152,13 +153,13 @@ class Connections:
             except TurnedAwayError as error:
                 if error.later or error.address is not None:
                     raise
-            # By its name, another server may be there by now.
+            # The host name may point to another server by now, so connect again.
         return await self._ask(await _Connection.open(address, max_idle_time=KEPT), words)
 
     async def _take(self, address: Address, max_age: float) -> _Connection | None:
-        """Return the connection that is kept, if it may be used for a question."""
+        """Return the kept connection if the request can use it, and close it if it is too old."""
         kept = self._kept.get(address)
-        # One that only this question cannot use is for others, while this one makes its own.
+        # If only this request cannot use it, keep it for others.
         if kept is None or max_age <= kept.age < RENEW_AFTER:
             return None
         del self._kept[address]
@@ -168,7 +169,7 @@ class Connections:
         return None
 
     async def _keep(self, connection: _Connection) -> None:
-        """Keep a connection. If there are two then, close the older one."""
+        """Keep a connection. If the server then has two, close the older one."""
         other = self._kept.get(connection.address)
         if other is not None and other.age < connection.age:
             connection, other = other, connection
@@ -193,12 +194,13 @@ class Connections:
 async def subscribe(
     addresses: Sequence[Address], *channels: str
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Hear what is published while the block lasts, from the first server that is there.
+    """Subscribe to channels for the duration of the block, at the first server that answers.
 
-    The value, called and awaited, returns when there was something since the last time.
+    The value is an async function. It returns when a message has arrived since its last call.
 
     Raises:
-        StoreError: the server does not serve that; from the value: it does not any more.
+        StoreError: the server refused the subscription. The function raises it if the
+            subscription was lost.
     """
     for address in addresses:
         try:
@@ -215,7 +217,7 @@ async def subscribe(
 
 
 class _Connection:
-    """Is a connection in a task of its own."""
+    """A connection, which runs in its own task."""
 
     def __init__(self, address: Address, settings: dict[str, Any]) -> None:
         self.address = address
@@ -228,10 +230,10 @@ class _Connection:
 
     @classmethod
     async def open(cls, address: Address, **settings: Any) -> _Connection:
-        """Return one that has been made, and is to be closed.
+        """Return an open connection. The caller must close it.
 
         Raises:
-            TurnedAwayError: it cannot be made.
+            TurnedAwayError: the connection failed.
         """
         self = cls(address, settings)
         trio.lowlevel.spawn_system_task(self._run)
@@ -245,30 +247,30 @@ class _Connection:
         return self
 
     async def aclose(self) -> None:
-        """Close it, which takes but a moment, also when this is cancelled."""
+        """Close the connection, also if this is cancelled. This never waits for the server."""
         self._scope.cancel()
         with trio.CancelScope(shield=True):
             await self._ended.wait()
 
     @property
     def age(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the connection was opened."""
         return trio.current_time() - self._made_at
 
     @property
     def is_usable(self) -> bool:
-        """Whether it has been made, and not been lost."""
+        """Whether the connection is open."""
         return self._inner.usable
 
     def started(self, _value: None = None) -> None:
-        """Hear from coredis that it has been made."""
+        """Record that the connection is open. coredis calls this."""
         self._begun.set()
 
     async def _run(self) -> None:
-        """Make it, and read and write until it is closed or lost."""
-        # Has no effect where it is there already.
+        """Open the connection, then read and write until it is closed or lost."""
+        # Adding the same filter again has no effect.
         logging.getLogger("coredis").addFilter(_is_not_ours)
-        # In the task's own context.
+        # This changes only the context of this task.
         _is_ours.set(True)
         try:
             with self._scope:
@@ -276,7 +278,7 @@ class _Connection:
         except Exception as error:
             self._problem = f"{self.address}: {_words_of(error)}"
         finally:
-            # Where there was no connection, coredis leaves them open.
+            # coredis leaves these open if the connection failed.
             for buffer in vars(self._inner).values():
                 if isinstance(buffer, MemoryObjectSendStream | MemoryObjectReceiveStream):
                     buffer.close()
@@ -287,16 +289,16 @@ class _Connection:
         """Return the answer to a command.
 
         Raises:
-            StoreError: there is none, or it is an error.
+            StoreError: there was no answer, or the answer is an error.
         """
         return await self._in_words(lambda: self._inner.create_request(command, *args))
 
     async def subscribe(self, channels: Sequence[str]) -> None:
-        """Have the server tell of what is published."""
+        """Subscribe to channels."""
 
         async def ask() -> None:
-            # It is answered by a message, as if there were news, and with an error alone by an
-            # answer. So the answer to what follows is taken for its own.
+            # The server confirms SUBSCRIBE with a message, and only an error is an answer. So
+            # send a PING too, whose answer completes the request after a success.
             answer = self._inner.create_request(b"SUBSCRIBE", *channels)
             self._inner.send_command(b"PING")
             await answer
@@ -305,7 +307,7 @@ class _Connection:
         await self._in_words(ask)
 
     async def wait_for_news(self) -> None:
-        """Return when there was a message since the last time."""
+        """Return when a message has arrived since the last call."""
         await self._in_words(self._hear)
 
     async def _hear(self) -> None:
@@ -313,13 +315,13 @@ class _Connection:
             with trio.move_on_after(IDLE):
                 async with aclosing(self._inner.push_messages) as messages:
                     async for _ in messages:
-                        # All that have come are one piece of news.
+                        # All messages that have arrived count as one.
                         if self._inner.reusable:
                             return
             await self._inner.create_request(b"PING")
 
     async def _in_words(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what comes of a call, or raise what goes wrong in words of ours."""
+        """Return the result of a call, or raise a `StoreError` without secrets."""
         try:
             return await call()
         except Exception as error:
@@ -327,7 +329,7 @@ class _Connection:
         try:
             raise failure
         finally:
-            # A frame and an exception that hold each other are left to the collector.
+            # Break the reference cycle between this frame and the exception.
             del failure
 
 
@@ -347,24 +349,24 @@ def _connection_to(address: Address, settings: dict[str, Any]) -> BaseConnection
 
 
 def _is_not_ours(_record: logging.LogRecord) -> bool:
-    """Keep quiet what coredis logs of our connections.
+    """Filter out the log records of coredis about our connections.
 
-    It logs each that fails, at ERROR and with a traceback; here it is said once.
+    coredis logs each failed connection at ERROR with a traceback. The manager logs it once.
     """
     return not _is_ours.get()
 
 
-# What goes wrong
+# Errors
 
 
 def _failure_of(error: BaseException, address: Address) -> StoreError:
-    """Return what went wrong with a connection that had been made."""
+    """Return the error for a request on an open connection."""
     error = _root_of(error)
     code = _code_of(error)
     is_lost = type(error) is exceptions.ConnectionError
     words = f"{address}: {_LOST_WORDS if is_lost else _words_of(error)}"
     if isinstance(error, exceptions.MovedError):
-        # Without a host, it is the one that has said so.
+        # An empty host means the server that sent the answer.
         host = error.host or address.host or "127.0.0.1"
         there = attrs.evolve(address, path=None, host=host, port=error.port)
         return TurnedAwayError(words, there)
@@ -374,9 +376,9 @@ def _failure_of(error: BaseException, address: Address) -> StoreError:
 
 
 def _words_of(error: BaseException) -> str:
-    """Return what went wrong in words that show no secret.
+    """Return the description of an error, without secrets.
 
-    An answer's code alone: some servers quote in an error what they were sent.
+    Of an error answer it shows only the code, because some servers quote the request.
     """
     error = _root_of(error)
     code = _code_of(error)
@@ -386,7 +388,7 @@ def _words_of(error: BaseException) -> str:
         return _LOST_WORDS
     if isinstance(error, socket.gaierror):
         return "the host's name cannot be looked up"
-    # Of OpenSSL, about the certificate.
+    # The reason of OpenSSL for a rejected certificate.
     said = getattr(error, "verify_message", None)
     return f"the request failed ({type(error).__name__}{f', {said}' if said else ''})"
 
@@ -402,15 +404,15 @@ def _root_of(error: BaseException) -> BaseException:
 
 
 def _code_of(error: BaseException) -> str | None:
-    """Return the code of an error that a server has answered."""
+    """Return the code of an error answer; None for any other error."""
     kind = type(error)
     if kind is not exceptions.ResponseError:
         return _CODES.get(kind)
-    # One for which coredis has no class.
+    # coredis has no class for this code.
     answer = str(error)
-    # A script's user lacks a right; in the words of Redis 6, and of those after it.
+    # The user lacks a right to run the script: the texts of Redis 6 and of later versions.
     if "can't run this command" in answer or answer.startswith("ACL failure"):
         return "NOPERM"
-    # Redis 6 says where in a script it was first.
+    # Redis 6 begins the text with the position in the script.
     code = re.match(r"[A-Z]{3,}\b", answer) or re.search(r"(?<=: )-?[A-Z]{3,}\b", answer)
     return code.group().removeprefix("-") if code else "ERR"

@@ -1,7 +1,7 @@
-"""What a store without a clock and rules of its own keeps under a name, and how it changes.
+"""`Entry`: what `MemoryStore` and `SQLiteStore` hold under one name, and how it changes.
 
-Plain data and pure functions: a store that can keep an entry, and change it as a whole or not
-at all, is a :class:`TokenStore` with these.
+Plain data and pure functions. With these, a store only needs to save an entry and to change it
+atomically.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 KEPT_AFTERWARDS = 600.0
-"""Seconds for which a failure is remembered after its pause, so that the next one's is longer."""
+"""Seconds for which a failure is kept after its pause, so that the next pause can be longer."""
 MARKS_LIMIT = 1_000
-"""Dropped tokens that an entry knows; the processes look within a second of each drop."""
+"""Maximum number of dropped tokens in an entry. All processes look within a second of a drop."""
 _UNCOUNTED = 2**53
-"""No clock shows as many seconds, and no version is as large."""
+"""Upper limit of times and versions in a valid entry."""
 
 
 @attrs.frozen
 class Token:
-    """Is a token; its span began when its grant was sent."""
+    """A token. Its span began when its token request was sent."""
 
     record: str = attrs.field(repr=False)
     mark: str
@@ -38,7 +38,7 @@ class Token:
 
 @attrs.frozen
 class Lease:
-    """Is who may renew the token, and how long; its span began when it was claimed."""
+    """The lease of a process. Its span began when the process claimed it."""
 
     owner: str
     life: Span
@@ -46,7 +46,7 @@ class Lease:
 
 @attrs.frozen
 class Failure:
-    """Is what became of the last attempt."""
+    """The failure of the last token request."""
 
     record: str = attrs.field(repr=False)
     fence: int
@@ -55,7 +55,7 @@ class Failure:
 
 @attrs.define
 class Entry:
-    """Is all that is kept under a name."""
+    """Everything that a store holds under one name."""
 
     version: int
     token: Token | None = None
@@ -65,7 +65,7 @@ class Entry:
 
     @classmethod
     def new(cls, now: Moment) -> Self:
-        """Return an empty one, whose version is larger than any that was lost."""
+        """Return an empty entry, whose version is larger than that of a lost entry."""
         return cls(_version_at(now))
 
     def look(self, now: Moment, marks: Collection[str]) -> Look:
@@ -121,7 +121,7 @@ class Entry:
         """See :meth:`TokenStore.put`."""
         if self.version != fence or self.lease is None:
             return False
-        # However long this was on its way. Older than its life is dead, be it by how much it may.
+        # The call may have arrived late. An age above the lifetime means expired, so limit it.
         age = min(max(token.age, self.lease.life.passed(now)), token.lifetime)
         sent = Moment(now.wall - age, now.since_boot - age)
         self.token = Token(token.record, token.mark, Span(sent, token.lifetime))
@@ -141,20 +141,20 @@ class Entry:
         """See :meth:`TokenStore.drop`."""
         living = {known: span for known, span in self.dead.items() if span.left(now) > 0}
         living.pop(mark, None)
-        # Who has one of those before has heard of it long ago.
+        # All processes have already seen the oldest drops.
         self.dead = dict([*living.items(), (mark, Span(now, seconds))][-MARKS_LIMIT:])
-        # Nobody has a token whose life is over, and a lease is for the next one then.
+        # If the stored token has expired, keep the lease: it is for the next token.
         token = self._look_at_token(now)
         if token is not None and token.mark == mark:
             self._advance(now)
             self.token = self.lease = None
 
     def _advance(self, now: Moment) -> None:
-        # Past those that were given out after a copy was made that somebody has put back.
+        # An old copy of the file may have been restored. Skip the versions used since that copy.
         self.version = max(self.version + 1, _version_at(now))
 
     def useful_for(self, now: Moment) -> float:
-        """Return the seconds after which nothing in it counts any more."""
+        """Return the seconds until all content has expired."""
         lives = [part.life for part in (self.token, self.lease) if part is not None]
         left = [span.left(now) for span in (*lives, *self.dead.values())]
         if self.failure is not None:
@@ -163,18 +163,18 @@ class Entry:
         return max(left, default=0.0)
 
     def to_json(self) -> str:
-        """Return it as text."""
-        # Spans and moments are tuples, which become lists.
+        """Return the entry as JSON text."""
+        # json turns spans and moments into lists, because they are tuples.
         fields = {"format": FORMAT, **attrs.asdict(self, recurse=False)}
         return json.dumps(fields, default=lambda part: attrs.asdict(part, recurse=False))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return what was made text.
+        """Return the entry in a JSON text.
 
         Raises:
-            ValueError: it was not.
-            LaterFormatError: a later version of this package did that.
+            ValueError: the text is not a valid entry.
+            LaterFormatError: a later version of this package wrote the text.
         """
         try:
             fields = json.loads(text)
@@ -189,12 +189,12 @@ class Entry:
             )
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
             pass
-        # Outside of the except block: json's errors hold the text, and the token with it.
+        # Raised outside of the except block: json's errors contain the text with the token.
         raise ValueError("the store holds an invalid entry")
 
 
 def _version_at(now: Moment) -> int:
-    """Return the time in microseconds: what was given out before is smaller."""
+    """Return the time in microseconds, which is larger than all earlier versions."""
     return int(now.wall * 1_000_000)
 
 
@@ -228,7 +228,7 @@ def _whole(value: object) -> int:
 
 
 def _number(value: object) -> float:
-    """Return a number to reckon with; JSON has others, too: NaN and Infinity."""
+    """Return a finite number. JSON text can also contain NaN and Infinity."""
     if not isinstance(value, int | float) or not -_UNCOUNTED < value < _UNCOUNTED:
         raise TypeError
     return float(value)

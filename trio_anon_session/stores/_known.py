@@ -1,6 +1,7 @@
-"""`KnownTokens`: which of the fleet's tokens one process has used, and which were dropped.
+"""`KnownTokens`: the tokens of the fleet that one process has used, and those that were dropped.
 
-Pure, like `_lifecycle`: times are passed in. A token is known by its mark, a digest of it.
+This module is pure, like `_lifecycle`: the caller passes the time. A token is identified by its
+mark, a digest of it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from ._protocol import Look
 
 _REMEMBERED = 10
-"""Tokens, the last ones handed out, and as many dropped ones, that each look asks about."""
+"""Maximum number of used tokens, and of dropped tokens, that each look asks about."""
 _ABOUT_TO_END = 5.0
-"""Seconds; the store may forget a drop a little earlier than this process."""
+"""Seconds. The store may forget a drop up to this much earlier than this process."""
 _CONFIRM_AFTER = 2.0
-"""Seconds after which the store has to show what it was told. It is told no more often."""
+"""Seconds after which a look must show a reported drop. Also the shortest time between reports."""
 
 
 Asked = Mapping[str, "TokenInfo | None"]
@@ -35,50 +36,51 @@ Asked = Mapping[str, "TokenInfo | None"]
 
 
 class _HandedOut(NamedTuple):
-    """A token that was handed out, and the wall clock minus Trio's clock at that moment."""
+    """A token that was used, and the wall clock minus Trio's clock at that moment."""
 
     token: TokenInfo
     wall_offset: float
 
     def slept(self, at: Moment) -> float:
-        """Return for how many seconds the machine was suspended since."""
+        """Return the seconds for which the machine was suspended since then."""
         return max(0.0, _wall_offset(at) - self.wall_offset)
 
 
 class KnownTokens:
-    """The tokens that one process has handed out, and those that it knows as dropped.
+    """The tokens that one process has used, and those that it knows as dropped.
 
     Args:
-        longest: seconds that a token is assumed to live if nothing else is known.
+        longest: assumed lifetime in seconds of a token whose lifetime is unknown.
 
     Attributes:
-        untold: the marks of dropped tokens that the store has not been told, oldest first.
-        missing: the marks of dropped tokens that the store does not show as dropped, although it
-            was told.
+        untold: marks of dropped tokens that were not yet reported to the store, oldest first.
+        missing: marks of dropped tokens that were reported to the store, but that the last look
+            did not show as dropped.
     """
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
-        # As they were handed out: the jitter of a token is drawn once.
+        # Each token as it was first used, because its jitter must be drawn only once.
         self._handed_out: dict[str, _HandedOut] = {}
         self._last = ""
         self._dropped = DroppedTokens()
         self.untold: list[str] = []
-        # When the store was told of a drop; long ago once it has shown that it knows.
+        # When a drop was reported to the store; minus infinity once a look has shown it.
         self._told_at: dict[str, float] = {}
         self.missing: frozenset[str] = frozenset()
 
     def to_ask_about(self, at: Moment) -> Asked:
-        """Return the tokens that the next look has to ask about."""
+        """Return the tokens that the next look must ask about."""
         last = self._dropped.last(_REMEMBERED)
         dropped = [mark for mark in last if self._has_to_be_known(mark, at)]
         used = {mark: known.token for mark, known in self._handed_out.items()}
         return dict.fromkeys(dropped) | used
 
     def stale_for(self, at: Moment) -> float:
-        """Return for how many seconds the last token is usable, if it is STALE; 0 otherwise.
+        """Return the seconds until the last token expires, if it is STALE; 0 otherwise.
 
-        A caller with a FRESH token does not ask for another: one that asks has none.
+        A session with a FRESH token requests no other token. If it requests one, its token was
+        dropped, so the result is 0.
         """
         known = self._handed_out.get(self._last)
         if known is None:
@@ -87,16 +89,16 @@ class KnownTokens:
         return token.expires_at - now if state_at(token, now) is TokenState.STALE else 0.0
 
     def is_known(self, mark: str) -> bool:
-        """Return whether a token was handed out, and not dropped since."""
+        """Return whether a token was used, and not dropped since."""
         return mark in self._handed_out
 
     def get(self, mark: str, sent_at: float, at: Moment) -> TokenInfo | None:
-        """Return a token as it was handed out, but older by the time of a suspend.
+        """Return a token as it was first used, but older by the duration of suspends since then.
 
         Args:
-            mark: the token's.
-            sent_at: when it was requested, as the store says. That alone proves nothing: the store
-                may have a copy from before the server granted the token again.
+            mark: mark of the token.
+            sent_at: when the token was requested, according to the store. The store may have an
+                old copy, from before the server issued the same token again.
             at: the time.
         """
         known = self._handed_out.get(mark)
@@ -106,10 +108,10 @@ class KnownTokens:
         return _older(known.token, slept)
 
     def hand_out(self, token: TokenInfo, at: Moment) -> None:
-        """Record that a token is handed out."""
+        """Record that this process uses a token."""
         mark = mark_of(token.access_token)
         if not self.is_dropped(mark, token.sent_at):
-            # The server says that it is valid.
+            # The server issued it after the drop, so it is valid again.
             self._dropped.forget(mark)
             self._forget_to_tell(mark)
         self._handed_out.pop(mark, None)
@@ -119,9 +121,9 @@ class KnownTokens:
             del self._handed_out[next(iter(self._handed_out))]
 
     def drop(self, dead: Collection[str], asked: Asked, at: Moment) -> list[TokenInfo]:
-        """Record that others have dropped tokens, and return those.
+        """Record the tokens that other processes have dropped, and return them.
 
-        A token that was handed out again since a look asked about it is newer than its answer.
+        Ignore a token that was used again after the look began, because the look is older.
         """
         dropped = []
         for mark, token in asked.items():
@@ -133,7 +135,7 @@ class KnownTokens:
         return dropped
 
     def drop_here(self, mark: str, at: Moment) -> list[TokenInfo]:
-        """Record that this process drops a token, and that the store has to be told."""
+        """Record that this process drops a token, and must report that to the store."""
         if not self.is_known(mark) and self._dropped.get(mark) is not None:
             return []
         token = self._drop(mark, at)
@@ -156,15 +158,15 @@ class KnownTokens:
         return self._dropped.refuse(mark, sent_at)
 
     def compare(self, seen: Look, asked_at: float, asked: Asked, at: Moment) -> None:
-        """Find out whether the store still knows what it was told.
+        """Check whether the store still knows the reported drops.
 
-        A store can lose what it was told: it is flushed, restarted from an old copy, or replaced
-        by a replica. Everyone who knows of a drop finds that out, and tells it again.
+        A store loses drops if it is flushed, restarted from an old copy, or replaced by a replica.
+        Each process that knows the drop notices this, and reports it again.
 
         Args:
-            seen: what the store shows.
-            asked_at: when it was asked, on Trio's clock.
-            asked: what it was asked about.
+            seen: result of the look.
+            asked_at: when the look began, on Trio's clock.
+            asked: the tokens that the look asked about.
             at: the time.
         """
         # A look says nothing about drops that it did not ask about.
@@ -176,16 +178,16 @@ class KnownTokens:
         stored = seen.token
         if stored is not None and stored.mark in told:
             if self.is_dropped(stored.mark, asked_at - max(0.0, stored.age)):
-                # At once: other processes are about to use it.
+                # Report it immediately, because other processes are about to use the token.
                 self._tell(stored.mark)
             else:
-                # Granted again, to another process.
+                # The server has issued the same token again, to another process.
                 self._dropped.forget(stored.mark)
                 self._forget_to_tell(stored.mark)
             told.remove(stored.mark)
         self._told_at.update(dict.fromkeys(told & seen.dead, -math.inf))
         lost = told - seen.dead
-        # Not at the first sight: all others see it, too, and one of them is enough.
+        # Report it only after a second look, so that not all processes report the same loss.
         for mark in self.missing & lost:
             self._tell(mark)
         still_missing = (self.missing - told) | lost
@@ -193,36 +195,37 @@ class KnownTokens:
         self._stop_waiting(told, asked_at)
 
     def _stop_waiting(self, told: Collection[str], asked_at: float) -> None:
-        """Do not wait for a confirmation of drops that looks no longer ask about.
+        """Stop waiting for the confirmation of drops that looks no longer ask about.
 
-        There are newer ones, or they end soon. Otherwise one look would follow another.
+        Looks skip drops if there are newer ones, or if they end soon. Without this method, the
+        process would look again and again.
         """
         for mark, told_at in self._told_at.items():
             if told_at + _CONFIRM_AFTER <= asked_at and mark not in told:
                 self._told_at[mark] = -math.inf
 
     def forget_the_old(self, at: Moment) -> None:
-        """Forget dropped tokens that have expired: nobody hands them out any more."""
+        """Forget dropped tokens that have expired, because no process uses them any longer."""
         self._dropped.forget_the_dead(at.now)
         for mark in (*self.untold, *self._told_at):
             if self._dropped.get(mark) is None:
                 self._forget_to_tell(mark)
 
     def left_of(self, mark: str, at: Moment) -> float:
-        """Return for how many seconds a dropped token would have been valid."""
+        """Return the rest of the lifetime of a dropped token in seconds."""
         drop = self._dropped.get(mark)
         left = 0.0 if drop is None else drop.ends_at - at.now
-        # No store has room for an endless life, or nearly so.
+        # Stores cannot hold an unlimited duration.
         return min(left, LIFETIME_LIMIT)
 
     @property
     def look_at(self) -> float:
-        """When to look whether the store still knows what it was told; infinity if it does."""
+        """When to check that the store shows the reported drops; infinity if it has shown them."""
         told_at = (time for time in self._told_at.values() if time > -math.inf)
         return min(told_at, default=math.inf) + _CONFIRM_AFTER
 
     def was_told(self, mark: str, at: Moment) -> None:
-        """Record that the store was told of a drop."""
+        """Record that a drop was reported to the store."""
         self._forget_to_tell(mark)
         self._told_at[mark] = at.now
 
@@ -236,17 +239,17 @@ class KnownTokens:
             self.untold.remove(mark)
 
     def _has_to_be_known(self, mark: str, at: Moment) -> bool:
-        """Return whether the store was told of a drop, and must not have forgotten it."""
+        """Return whether the store must show a drop, because it was reported and has not ended."""
         told_at = self._told_at.get(mark, math.inf)
         return told_at + _CONFIRM_AFTER <= at.now and self.left_of(mark, at) > _ABOUT_TO_END
 
 
 def _wall_offset(at: Moment) -> float:
-    # In virtual time no machine is suspended.
+    # There is no wall clock under MockClock, and no suspend.
     return 0.0 if at.wall is None else at.wall - at.now
 
 
 def _older(token: TokenInfo, seconds: float) -> TokenInfo:
-    """Return a token that was requested so many seconds earlier."""
+    """Return the token with all its times moved back by `seconds`."""
     times = {name: getattr(token, name) - seconds for name in ("sent_at", "stale_at", "expires_at")}
     return attrs.evolve(token, **times) if seconds else token

@@ -1,4 +1,4 @@
-"""`StoreLink`: how one process asks the store about its fleet's token."""
+"""`StoreLink`: the requests of one process to the store."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WORDS = {
 }
 
 FAREWELL = 0.5
-"""Seconds to give a lease back that is not needed; otherwise it ends by itself."""
+"""Seconds to release a lease that is not needed. After that it ends by itself."""
 
 
 def moment() -> Moment:
@@ -58,19 +58,19 @@ def moment() -> Moment:
 
 
 class StoreLink:
-    """Asks the store, within a time limit, and passes what it sees to the claimant.
+    """Sends requests to the store with a time limit, and passes each look to the claimant.
 
     Args:
         store: the store.
         config: the settings.
         owner: the name of this process in the store.
-        report: called with each token handed out here that somebody has dropped.
+        report: called with each token of this process that any process has dropped.
 
     Attributes:
-        access: knows whether the store works.
-        claimant: knows what the store has shown.
-        looks: how many looks have begun.
-        tell_at: when the store may be told of drops again, on Trio's clock.
+        access: records whether the store works.
+        claimant: the decisions and the facts of this process.
+        looks: number of looks that have begun.
+        tell_at: when drops may be reported again after a failure, on Trio's clock.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class StoreLink:
         self._telling = trio.Lock()
 
     async def look(self) -> tuple[Look, float]:
-        """Return what the store shows, and when it was asked.
+        """Return the content of the store, and when the look began.
 
         Raises:
-            StoreFailedError: nothing.
+            StoreFailedError: the store failed, or its answer is invalid.
         """
         self.looks += 1
         at = moment()
@@ -110,17 +110,17 @@ class StoreLink:
         return seen, at.now
 
     async def claim(self, version: int) -> int | None:
-        """Take the lease, and return its fence, or None if another process was faster.
+        """Take the lease, and return its fence; None if another process was faster.
 
         Raises:
-            StoreFailedError: the store does not answer.
+            StoreFailedError: the store failed.
         """
         return await self.access.ask(
             Doing.WRITING, self._store.claim, self._name, self._owner, version, _claimant.LEASE
         )
 
     async def renew_for_ever(self, fence: int) -> None:
-        """Renew a lease, until it has ended."""
+        """Renew a lease until it has ended, or until this is cancelled."""
         is_ours = True
         while is_ours:
             await trio.sleep(_claimant.LEASE / 3)
@@ -130,12 +130,12 @@ class StoreLink:
                 )
 
     async def put(self, fence: int, token: TokenInfo, age: float) -> bool:
-        """Put a token into the store. Return False if it is not the fleet's."""
-        # The record is no local, which a traceback could show.
+        """Put a token into the store. Return False if this process had lost the lease."""
+        # The record must not be a local variable, because a traceback could show it.
         stored = StoredToken(
             token_record(token, self._config, self._owner),
             mark_of(token.access_token),
-            # No store has room for one that is endless, or nearly so.
+            # Stores cannot hold an unlimited lifetime.
             min(token.lifetime, LIFETIME_LIMIT),
             age,
         )
@@ -144,7 +144,7 @@ class StoreLink:
                 Doing.WRITING, self._store.put, self._name, fence, stored
             )
         except StoreFailedError:
-            # It is good, if for this process alone. The others need not wait for the lease's end.
+            # This process can use the token. Release the lease, so that the others need not wait.
             with trio.move_on_after(FAREWELL):
                 await self.release(fence)
             return True
@@ -153,52 +153,52 @@ class StoreLink:
         return is_kept
 
     async def release(self, fence: int, failure: str | None = None, pause: float = 0.0) -> None:
-        """Give a lease back, as well as possible."""
+        """Release a lease. Ignore a failure, because the lease ends by itself."""
         with suppress(StoreFailedError):
             await self.access.ask(
                 Doing.IN_PASSING, self._store.release, self._name, fence, failure, pause
             )
 
     def say(self, trouble: Trouble | None) -> None:
-        """Log once what is wrong with what the store shows."""
+        """Log a problem with the content of the store, once."""
         if trouble is not None:
             words, why = _WORDS[trouble]
             self.access.say_once(words, StoreError(why))
 
     def has_shown_token(self) -> None:
-        """Note that the store has a token: by others at least, it can be written to."""
+        """Record that the store has a token, so at least one process can write to it."""
         self.access.is_over(*(words for words, _ in _WORDS.values()))
         self.access.works(Doing.WRITING)
 
     def drop(self, mark: str) -> None:
-        """Drop a token here, and note that the store has to be told."""
+        """Drop a token in this process, and record that the drop must be reported to the store."""
         for token in self.claimant.known.drop_here(mark, moment()):
             self._report(token)
 
     @property
     def is_about_to_tell(self) -> bool:
-        """Whether a call of `tell_drops` has yet to begin."""
+        """Whether a call of `tell_drops` waits for another call to end."""
         return self._telling.statistics().tasks_waiting > 0
 
     async def tell_drops(self) -> None:
-        """Tell the store of what was dropped here, unless that has failed a moment ago."""
+        """Report the drops of this process to the store, unless that failed a moment ago."""
         known = self.claimant.known
-        # Once: a second word, that comes late, could end what has been got meanwhile.
+        # Report each drop once. A second, late report could remove a token that was issued again.
         async with self._telling:
             known.forget_the_old(moment())
-            # The others can wait for the next look, and a waiting caller cannot.
+            # Stop in time, because a caller may be waiting. The rest follows with the next look.
             give_up_at = trio.current_time() + STORE_TIMEOUT
             for mark in tuple(known.untold):
                 if not self.tell_at <= trio.current_time() < give_up_at:
                     return
-                # The server may have said meanwhile that it is valid.
+                # During this time the server may have issued the token again.
                 if mark not in known.untold:
                     continue
                 left = known.left_of(mark, moment())
                 try:
                     await self.access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
                 except StoreFailedError:
-                    # A store that is read-only can be looked at all the same.
+                    # Looks continue, because a read-only store can still be read.
                     self.tell_at = trio.current_time() + PACE
                 else:
                     known.was_told(mark, moment())
@@ -209,17 +209,17 @@ class StoreLink:
             await self.access.ask(Doing.READING, self._store.open)
 
     async def close(self) -> None:
-        """Tell the last drops, and close the store."""
+        """Report the last drops, and close the store."""
         try:
-            # There is no later for what it has not taken a moment ago.
+            # Retry immediately, because there is no later chance.
             self.tell_at = -math.inf
             with trio.move_on_after(FAREWELL):
                 await self.tell_drops()
         finally:
             with trio.fail_after(STORE_TIMEOUT):
-                # It closes also when it is cancelled.
+                # A store closes also when it is cancelled.
                 await self._store.aclose()  # noqa: ASYNC102
 
     def listen(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
-        """Return what `TokenStore.listen` returns."""
+        """Return the result of `TokenStore.listen` for the token's name."""
         return self._store.listen(self._name)

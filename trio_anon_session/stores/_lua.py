@@ -1,40 +1,39 @@
-"""What a Valkey or Redis server does for `RedisStore`, as scripts that it runs as a whole.
+"""The scripts of `RedisStore`. The server runs each one atomically.
 
 How this works
-    They do what ``_entry`` does. Under a name there are:
+    The scripts do the same as ``_entry``. A name has these keys:
 
     ==========  ======  ====================================================================
     key         type    holds
     ==========  ======  ====================================================================
     state       hash    ``version``; ``latest``, the largest time that was seen; ``owner`` and
-                        ``claimed``, until what was claimed last is put or released
-    token       hash    ``record``, ``mark``, ``lifetime``; lives as long as the token
-    lease       string  nothing; lives as long as the lease
-    failure     hash    ``record``, ``fence``; lives as long as it is remembered
-    dead:MARK   string  nothing; lives as long as the mark is to be known
+                        ``claimed``, from a claim until the put or release
+    token       hash    ``record``, ``mark``, ``lifetime``; expires with the token
+    lease       string  empty; expires with the lease
+    failure     hash    ``record``, ``fence``; expires when the failure is forgotten
+    dead:MARK   string  empty; expires when the drop is forgotten
     ==========  ======  ====================================================================
 
-    The server's clock is the only one: a token's age is its lifetime without what is left of
-    its key's life, and at least the time since its lease was claimed. If the clock is set back by
-    more than a second, nobody knows how long the token and the lease have lived, and both go. A
-    step that is shorter than the time since the last question cannot be seen. Every key ends by
-    itself, and ``state`` a day after all others. A new version is at least the time in
-    microseconds. So it is larger than any before, even if ``state`` is lost, or replaced by an old
-    copy.
+    Only the server's clock counts. A token's age is its lifetime minus the remaining time of its
+    key, and at least the time since its lease was claimed. If the clock is set back by more than a
+    second, the ages of token and lease are unknown, and the script deletes both. It cannot detect a
+    step that is shorter than the time since the last request. Every key expires, ``state`` a day
+    after all others. A new version is at least the time in microseconds. So it is larger than all
+    earlier versions, even if ``state`` is lost or replaced by an old copy.
 
-    What is of another type, or makes no sense, is somebody else's, and makes way.
+    A key with another type or an invalid value was written by another program, and is replaced.
 
-    A version is compared as the text that it is. Nothing is written into the text of a script,
-    so that the server keeps but these seven. Redis from 6 on and Valkey run them.
+    Versions are compared as text. No script contains values, so that the server caches only these
+    seven scripts. Valkey and Redis 6 or later can run them.
 """
 
 from __future__ import annotations
 
 KEYS = ("state", "token", "lease", "failure")
-"""The keys that each script is given first, in this order; those of marks follow."""
+"""The first keys of each script, in this order. The keys of marks follow."""
 
 DAY = 86_400_000
-"""Milliseconds for which the version outlives all else."""
+"""Milliseconds for which the version outlives all other keys."""
 
 _COMMON = f"""
 local state, token, lease, failure = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -59,13 +58,13 @@ local latest = string.match(redis.call('HGET', state, 'latest') or '', '^%d+$')
 latest = latest and tonumber(latest)
 if latest and latest > milliseconds_now + 1000 then redis.call('DEL', token, lease) end
 if not latest or math.abs(latest - milliseconds_now) > 1000 then
-    -- A server that cannot write can be looked at all the same.
+    -- A read-only server can still answer a look.
     if redis.call('EXISTS', state) == 1 then redis.pcall('HSET', state, 'latest', now) end
 end
 
 local function version()
     local known = redis.call('HGET', state, 'version')
-    -- A larger one is no whole number for Lua.
+    -- Lua cannot represent larger integers.
     local is_number = known and string.match(known, '^[1-9]%d*$')
     if is_number and tonumber(known) < 2 ^ 53 then return known end
     known = string.format('%.0f', microseconds_now)
@@ -85,7 +84,7 @@ local function holds_lease(fence)
     return redis.call('HGET', state, 'version') == fence and redis.call('HGET', state, 'owner')
 end
 
--- A user who may not publish has no news, and everything else.
+-- Everything else works for a user who has no right to publish.
 local function tell(channel) redis.pcall('PUBLISH', channel, '') end
 """
 
@@ -163,7 +162,7 @@ return 1
 """
 )
 
-# The token goes first: a server without memory lets a script go on that has made some free.
+# Delete the token first: a server without free memory continues a script that has freed some.
 DROP = (
     _COMMON
     + """

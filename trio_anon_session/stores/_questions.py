@@ -1,7 +1,7 @@
-"""`Questions`: how one process answers a session's question, with the store and without it.
+"""`Questions`: answers a session's request for a token, with or without the store.
 
-Whatever goes wrong with the store, the endpoint is asked directly: at once if a caller may be
-waiting, and otherwise when the store has had a moment to come back.
+If the store fails, the process requests its own token. It does so immediately if a caller may be
+waiting. Otherwise it first gives the store a few seconds to recover.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """Answers questions for a token, as the claimant decides.
+    """Carries out the decisions of the claimant.
 
     Args:
-        link: the store.
-        watch: tells when there is news.
-        attempts: the endpoint.
+        link: sends requests to the store.
+        watch: waits for notifications.
+        attempts: sends token requests.
     """
 
     def __init__(self, link: StoreLink, watch: Watch, attempts: Attempts) -> None:
@@ -48,7 +48,7 @@ class Questions:
         self._taken_over = self._requested = self._requested_directly = self._lease_waits = 0
 
     def statistics(self) -> StoreStatistics:
-        """Return what was done so far. Any thread may call this."""
+        """Return the counters. Any thread can call this."""
         access = self._access
         return StoreStatistics(
             is_up=access.is_up,
@@ -63,35 +63,35 @@ class Questions:
         )
 
     async def answer(self, options: TokenRequestOptions | None) -> TokenInfo:
-        """Return the fleet's token, or one of this process if the store fails.
+        """Return the fleet's token, or a token of this process if the store fails.
 
         Raises:
-            TokenRequestError: the endpoint gave none.
+            TokenRequestError: the token request failed.
         """
         failed_at = math.inf
         while True:
             with suppress(StoreFailedError):
                 return await self._get_shared(options)
-            # One that comes and goes is waited for no longer than one that is down.
+            # Use the first failure: a store that recovers and fails again gets no more time.
             failed_at = min(failed_at, self._access.failed_at)
             if not self._claimant.can_wait_for_store(failed_at, self._access.took, moment()):
                 break
             await trio.sleep(random.uniform(0.5, 1.0) * PACE)
-        # A session counts the gap from its question, and an answer may have been waited for.
+        # The session measures the gap from its call, but this method may have waited since then.
         await trio.sleep_until(self._claimant.gap_ends_at)
         self._requested_directly += 1
         return self._hand_out(await self._attempts.ask_endpoint(options))
 
     async def _get_shared(self, options: TokenRequestOptions | None) -> TokenInfo:
-        """Return a token by way of the store.
+        """Return the fleet's token from the store, or request one with the lease.
 
         Raises:
-            StoreFailedError: it has to be got without.
+            StoreFailedError: this process must request its own token.
         """
         question = self._claimant.ask(moment())
         has_waited = False
         while True:
-            # Before the look, so that no news is missed after it.
+            # Get the event before the look, so that no later news is missed.
             news, looks = self._watch.news(), self._link.looks
             await self._link.tell_drops()
             seen, asked_at = await self._link.look()
@@ -119,38 +119,38 @@ class Questions:
                 case Wait(seconds):
                     self._lease_waits += seen.leased_for > 0 and not has_waited
                     has_waited = has_waited or seen.leased_for > 0
-                    # No longer than the store may be wrong about time.
+                    # Poll, because the times in the store may be wrong.
                     seconds = min(random.uniform(0.5, 1.0) * PACE, seconds)
                     with trio.move_on_after(max(MOMENT, seconds)):
                         await news.wait()
 
     async def _was_dropped_meanwhile(self, token: TokenInfo, looks: int) -> bool:
-        """Return whether a token was dropped while it was on its way here.
+        """Return whether a token was dropped while this process received it.
 
         Args:
-            token: it; handed out, so that each look asks about it from now on.
-            looks: how many looks had begun before. One that has begun since then, apart from the
-                one that found the token, did not ask about it, although that may have been its
-                news.
+            token: the token. Each look asks about it from now on.
+            looks: number of looks that had begun before this process received the token. If there
+                was a second look since then, that look did not ask about the token, and may have
+                used up the news of its drop.
         """
         if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
             return False
         try:
             await self._link.look()
         except StoreFailedError:
-            # The token is used. The watch finds out when the store answers again.
+            # Use the token. The watch looks again when the store works.
             self._watch.look_soon()
         return not self._claimant.known.is_known(mark_of(token.access_token))
 
     async def _answer_under_lease(
         self, question: Question, claim: Claim, fence: int, options: TokenRequestOptions | None
     ) -> Use | None:
-        """Return what the endpoint answers, or None if it is not the fleet's."""
+        """Request a token with the lease. Return None if the store rejected it once."""
         answer, is_kept = await self._attempts.request(fence, claim.failures, options)
         if is_kept:
             return Use(self._hand_out(answer))
         if question.was_overtaken:
-            # No endpoint is asked again and again because a store keeps nothing.
+            # Give up after two rejected tokens, so that token requests do not repeat.
             self._access.fails(Doing.WRITING, StoreError("it does not keep the tokens put there"))
             return Use(self._hand_out(answer))
         question.was_overtaken = True
@@ -158,4 +158,4 @@ class Questions:
 
     def _hand_out(self, answer: object) -> TokenInfo:
         self._claimant.hand_out(answer, moment())
-        return answer  # type: ignore[return-value]  # of nonsense, a session makes an error
+        return answer  # type: ignore[return-value]  # the session checks the type

@@ -1,4 +1,4 @@
-"""What lies in a store, and under which name."""
+"""Names of tokens in a store, and the records of tokens and failures."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from .._errors import TokenRequestError
 
 _PUBLIC_PARAMS = ("audience", "resource")
-"""Extra parameters whose values are no secrets."""
+"""Extra parameters whose values are not secret."""
 
 
 FORMAT = 1
-"""The version of what is written. What has a later one is left alone."""
+"""Version of the record format. Records with a later version are neither read nor changed."""
 
 
 class ForeignRecordError(Exception):
-    """Tells that a store holds what another configuration has put there."""
+    """The record belongs to another configuration."""
 
 
 class LaterFormatError(Exception):
-    """Tells that a store holds what a later version of this package has put there."""
+    """A later version of this package wrote the record."""
 
 
 def check_format(fields: Mapping[str, Any]) -> None:
-    """Refuse what was written by a later version of this package.
+    """Check that this version of the package can read a record.
 
     Raises:
-        LaterFormatError: it was.
+        LaterFormatError: a later version of this package wrote it.
     """
     written = fields.get("format")
     if isinstance(written, int) and written > FORMAT:
@@ -44,16 +44,16 @@ def check_format(fields: Mapping[str, Any]) -> None:
 
 
 def name_of(config: Config) -> str:
-    """Return the name under which a store keeps a config's token.
+    """Return the name under which a store holds the token of a config.
 
-    A fingerprint of endpoint, client, subject and scope, and of no secret: whoever can read a
-    store's names could try secrets out on one.
+    The name is a fingerprint of endpoint, client, subject and scope. It must not depend on a
+    secret, because anyone who can read the names could use one to test guesses.
     """
     return _digest(_public_facts(config))[:32]
 
 
 def mark_of(access_token: str) -> str:
-    """Return what a store knows a token by; nobody finds the token from it."""
+    """Return the mark of a token: a digest from which the token cannot be computed."""
     return _digest(access_token)
 
 
@@ -76,12 +76,12 @@ def _public_facts(config: Config) -> list[Any]:
 
 
 def _purpose_of(config: Config) -> str:
-    """Return a fingerprint of all that a grant asks for, which lies beside its token alone."""
+    """Return a fingerprint of all parameters of the token request, for the record of the token."""
     return _digest([_public_facts(config), dict(config.extra_params)])
 
 
 def token_record(token: TokenInfo, config: Config, owner: str) -> str:
-    """Return a token as text for a store. What of it is not JSON stays here."""
+    """Return the record of a token. It omits ``extra`` if that is not JSON."""
     extra = dict(token.extra)
     try:
         json.dumps(extra)
@@ -98,22 +98,22 @@ def token_record(token: TokenInfo, config: Config, owner: str) -> str:
             "scope": token.scope,
             "extra": extra,
         },
-        # A token manager of somebody else's may have put anything there.
+        # A custom token manager can use values of any type.
         default=lambda _: None,
     )
 
 
 def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo | None:
-    """Return the token in a record, or None where there is none in it.
+    """Return the token in a record; None if the record does not contain a token.
 
     Args:
-        record: what was found in a store.
-        sent_at: when its grant was sent, on Trio's clock.
-        config: gives the buffers.
+        record: a record from a store.
+        sent_at: when the token request was sent, on Trio's clock.
+        config: contains the buffers.
 
     Raises:
-        ForeignRecordError: it is another configuration's.
-        LaterFormatError: it is a later version's.
+        ForeignRecordError: the record belongs to another configuration.
+        LaterFormatError: a later version of this package wrote the record.
     """
     fields = _fields_of(record)
     check_format(fields)
@@ -142,30 +142,30 @@ def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo 
 
 
 def owner_in(record: str) -> str | None:
-    """Return who put a token there, where the record says so."""
+    """Return the name of the process that put a token; None if the record has no name."""
     owner = _fields_of(record).get("owner")
     return owner if isinstance(owner, str) else None
 
 
 OF_THE_FLEET = "the fleet's last attempt failed: "
-"""How the message of another process's failure begins."""
+"""Begin of the message of an error that another process received."""
 _NAMES = ("error", "request_id")
 _FACTS = (*_NAMES, "error_description", "next_step")
 _MOST = 1000
-"""Attempts that are counted. The pauses stop growing long before."""
+"""Maximum count of failed attempts. The pauses stop growing long before."""
 
 
 def failure_record(error: TokenRequestError, count: int, config: Config) -> str:
-    """Return as text, for the others, how an attempt failed.
+    """Return the record of a failed attempt, for the other processes.
 
     Args:
-        error: how.
-        count: how many attempts of the fleet in a row.
-        config: has the secrets that must not be seen in it.
+        error: the error.
+        count: number of failed attempts of the fleet in a row.
+        config: contains the secrets that are removed from the record.
     """
     texts = {name: getattr(error, name) for name in _FACTS}
     texts["message"] = Exception.__str__(error)
-    # A token manager of somebody else's may have put anything there.
+    # A custom token manager can use values of any type.
     said = _shown({name: text for name, text in texts.items() if isinstance(text, str)}, config)
     status = error.status_code
     return json.dumps(
@@ -176,12 +176,12 @@ def failure_record(error: TokenRequestError, count: int, config: Config) -> str:
 def read_failure_record(
     record: str, pause: float, config: Config
 ) -> tuple[TokenUnavailableError | None, int]:
-    """Return what is to be raised of another process's failure, and the count.
+    """Return the error to raise for another process's failure, and the count of failures.
 
     Args:
-        record: what was found in a store; None and 0 where it is no such record.
-        pause: seconds for which nobody is to try again.
-        config: has the secrets that must not be seen in it.
+        record: a record from a store. If it is invalid, return None and 0.
+        pause: seconds during which no process must try again.
+        config: contains the secrets that are removed from the error.
     """
     fields = _fields_of(record)
     status, count = fields.get("status_code"), fields.get("count")
@@ -190,7 +190,7 @@ def read_failure_record(
         return None, 0
     if not all(isinstance(text, str | None) for text in texts.values()):
         return None, 0
-    # Whoever can write to the store can put any words there.
+    # Any program with access to the store can write any text there.
     said = _shown({name: text for name, text in texts.items() if text}, config)
     error = TokenUnavailableError(
         f"{OF_THE_FLEET}{said.get('message', 'no reason given')}",

@@ -1,4 +1,4 @@
-"""`RedisStore`: for the processes of many machines, over Valkey or Redis."""
+"""`RedisStore`, for the processes of many machines, with Valkey or Redis."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
     from ._sealing import Key
 
 _TURNS = 12
-"""Times that servers are asked, one after the other, where the keys are."""
+"""Maximum number of tries of one request, at one server or several."""
 _PAUSE = 0.1
-"""Seconds between two of them while the keys are moved; together less than a question may take."""
+"""Seconds between two tries while a slot is moved. All pauses take less than `STORE_TIMEOUT`."""
 _MANY = 32
-"""Servers that are remembered; of those that a cluster has had, none is forgotten before."""
+"""Maximum number of remembered servers, including former servers of a cluster."""
 PROVE_AFTER = 5.0
-"""Seconds without news after which a subscription has to be proved."""
+"""Seconds without news after which the subscription is tested."""
 PROVED_BY = 1.0
-"""Seconds; what proves a subscription is published on a connection that is no older, since an older
-one may lead to a server to which the host's name no longer leads."""
+"""Maximum age in seconds of the connection that publishes the test message. An older connection may
+still lead to a server to which the host name no longer points."""
 _LONGEST = 2.0**31
-"""Seconds; nothing is kept for longer, and no token lives longer."""
+"""Maximum duration in seconds. No token lives longer."""
 
 
 @with_quiet_init
 class RedisStore(Unpicklable):
-    """Keeps tokens in a Valkey or Redis server, for the processes of many machines.
+    """A store in a Valkey or Redis server, for the processes of many machines.
 
     Needs the extra ``redis``: ``pip install 'trio_anon_session[redis]'``.
 
-    Without an encryption key, whoever can read the server's memory, its dumps or its network
-    can read the token. With one, the server and what lies between see nothing of it.
+    Without an encryption key, anyone with access to the server's memory, dumps or network can
+    read the token. With a key, neither the server nor the network can.
 
-    All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. Of a
-    cluster, the URL names any server, or several, and the one that has the slot is found and
-    asked. While the slot is moved to another one, a question waits for a second at the most.
+    All keys and channels of a token begin with ``tas:`` and are in one slot of a cluster. For a
+    cluster, the URL names one or more of its servers. The store finds the server that has the
+    slot. While the cluster moves the slot, a request waits for at most a second.
 
-    A user of the server who may do what is needed and nothing else is made by
+    These commands create a server user with only the necessary rights:
 
     .. code-block:: text
 
@@ -59,23 +59,24 @@ class RedisStore(Unpicklable):
         ACL SETUSER tas +eval +type +del +hget +hset +hdel +set +exists
         ACL SETUSER tas +pttl +pexpire +time +publish +subscribe +ping
 
-    With another database than 0, it needs ``+select`` as well, and with a ``client_name``,
-    ``+client|setname``. Without ``publish``, ``subscribe`` or the channels, the processes are
-    not told of new and dropped tokens, and look for themselves twice a second.
+    For a database other than 0, add ``+select``. For a ``client_name``, add ``+client|setname``.
+    Without ``publish``, ``subscribe`` or the channels, the processes get no notifications. They
+    poll the server two to four times a second instead.
 
     Args:
         url: ``valkey://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB]``, ``valkeys://…`` for
-            TLS, the same with ``redis``, or ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Special
-            characters of user and password are percent-encoded. Options: ``db`` and
-            ``client_name``; with TLS ``ssl_ca_certs``, a file of authorities in place of the
-            system's; ``ssl_certfile`` and ``ssl_keyfile``, to be known by;
-            ``ssl_check_hostname=false`` and ``ssl_cert_reqs=none``, to check less.
-        encryption_key: seals what is kept: 32 random bytes, or the same as text in base64, or
-            a list of those. The first seals, all open, so that a new key is put in front of
-            the old one in all processes, after it was added behind it in all.
+            TLS, ``redis://…`` and ``rediss://…`` with the same meaning, or
+            ``unix://[[USER]:PASSWORD@]/PATH[?db=DB]``. Percent-encode special characters in user
+            and password. Options: ``db`` and ``client_name``; with TLS also ``ssl_ca_certs``, a
+            file of certificate authorities that replaces the system's; ``ssl_certfile`` and
+            ``ssl_keyfile``, the client certificate; ``ssl_check_hostname=false`` and
+            ``ssl_cert_reqs=none``, which turn checks off.
+        encryption_key: encrypts the records: 32 random bytes, the same in base64, or a list of
+            such keys. The first key encrypts, and all keys decrypt. To change the key, first add
+            the new key at the end of the list in all processes, then move it to the front.
 
     Raises:
-        ConfigError: the URL or a key is none; nothing of it is shown.
+        ConfigError: ``url`` or a key is invalid. The message shows no part of it.
         ImportError: the extra is not installed.
     """
 
@@ -84,7 +85,7 @@ class RedisStore(Unpicklable):
         self._sealing: Sealing | None = None
         missing = None
         try:
-            # Not before a store is made: most programs have none.
+            # Imported here, because most programs use no RedisStore.
             from . import _coredis
 
             if encryption_key is not None:
@@ -99,13 +100,13 @@ class RedisStore(Unpicklable):
                 name=missing,
             )
         self._server = _coredis
-        # By the run of Trio, of which there may be one in each thread.
+        # One for each Trio run, because each thread can have its own run.
         self._connections: WeakKeyDictionary[trio.lowlevel.TrioToken, Connections] = (
             WeakKeyDictionary()
         )
-        # In the order in which they are to be asked, also those that a cluster has told of.
+        # In the order of the next request, with the servers that a cluster has named.
         self._servers = list(self._addresses)
-        # By name, those that have answered.
+        # The server that answered last, for each name.
         self._owners: dict[str, Address] = {}
 
     def __repr__(self) -> str:
@@ -117,7 +118,7 @@ class RedisStore(Unpicklable):
         return ",".join(map(str, self._addresses))
 
     async def open(self) -> None:
-        """See :meth:`TokenStore.open`. Connections are kept from one question to the next."""
+        """See :meth:`TokenStore.open`. An open store keeps connections between requests."""
         self._connections_here().open()
         await trio.lowlevel.checkpoint()
 
@@ -144,7 +145,7 @@ class RedisStore(Unpicklable):
             )
         except (TypeError, ValueError):
             pass
-        # Outside of the except block: the error quotes the answer.
+        # Raised outside of the except block, because the error quotes the answer.
         raise StoreError(f"{self._where}: sent an answer in an unknown format")
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
@@ -160,7 +161,7 @@ class RedisStore(Unpicklable):
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
         """See :meth:`TokenStore.put`."""
         record = self._seal(token.record, name, "token")
-        # Rounded in such a way that no token seems to live longer.
+        # Round so that the token never seems to live longer.
         times = (
             repr(float(token.lifetime)),
             _milliseconds(token.lifetime),
@@ -185,12 +186,12 @@ class RedisStore(Unpicklable):
 
     @asynccontextmanager
     async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """See :meth:`TokenStore.listen`. It keeps a connection of its own.
+        """See :meth:`TokenStore.listen`. It uses a separate connection.
 
-        A subscription can bring no news without any error: the user may not publish, the host's
-        name leads to another server, or a router has forgotten the connection. So it is tested when
-        it begins, and after five seconds without news: what this process publishes on a new
-        connection has to arrive on this one.
+        A subscription can fail without an error: the user has no right to publish, the host name
+        points to another server, or a router has dropped the connection. So the store tests it at
+        the start, and after five seconds without news: a message that this process publishes on a
+        new connection must arrive.
         """
         own = f"{_prefix(name)}heard:{token_hex(8)}"
         async with self._server.subscribe(self._servers, _channel(name), own) as wait_for_message:
@@ -253,7 +254,7 @@ class RedisStore(Unpicklable):
             has_answered = True
             return answer
         finally:
-            # The next time it is asked before all others, or after them.
+            # The next request tries this server first after a success, and last after a failure.
             self._rank(address, is_first=has_answered)
             if has_answered:
                 self._owners[name] = address
@@ -265,7 +266,7 @@ class RedisStore(Unpicklable):
         return self._connections.setdefault(token, self._server.Connections())
 
     def _rank(self, address: Address, *, is_first: bool) -> None:
-        # Made anew, for there may be other threads.
+        # Replace the list instead of changing it, because other threads may read it.
         others = [each for each in self._servers if each != address]
         if len(others) >= _MANY:
             others = [each for each in self._addresses if each != address]
@@ -280,7 +281,7 @@ class RedisStore(Unpicklable):
             seconds = float(lifetime)
         except ValueError:
             return None
-        # One that has more life left than it ever had is from before the clock was set back.
+        # If more time is left than the lifetime, the server's clock was set back.
         if not left / 1000 <= seconds < math.inf:
             return None
         opened = self._open(_text(record), name, "token")
@@ -301,14 +302,14 @@ class RedisStore(Unpicklable):
         if self._sealing is not None:
             return self._sealing.open(record, name, purpose)
         if is_sealed(record):
-            # Taken for garbage, it would be overwritten by each who has no key, in turns with
-            # those who have one.
+            # Do not treat it as invalid. Otherwise, processes with and without the key would
+            # overwrite each other's tokens again and again.
             raise StoreError(NO_KEY)
         return record
 
 
 def _prefix(name: str) -> str:
-    # What stands in braces alone decides on the slot in a cluster.
+    # In a cluster, only the text in braces determines the slot.
     return f"tas:{{{name}}}:"
 
 

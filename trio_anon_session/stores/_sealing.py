@@ -1,7 +1,8 @@
-"""Records that nobody can read or change who has no key: AES-256-GCM, by cryptography.
+"""Encryption of records with AES-256-GCM, from the package cryptography.
 
-A sealed record is ``sealed1.KEY.TEXT``: which key it was, in eight hexadecimal digits that
-tell nothing of it, and nonce and ciphertext in base64.
+Without a key, a record can be neither read nor changed. An encrypted record is
+``sealed1.KEY.TEXT``: KEY is the key's id, eight hexadecimal digits of a digest. TEXT is nonce and
+ciphertext in base64.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ _KEYS_EXPECTED = "must be 32 random bytes, the same in base64, or a list of such
 
 
 def is_sealed(record: str) -> bool:
-    """Tell whether a record was sealed, with whatever key."""
+    """Return whether a record is encrypted, with any key."""
     return record.startswith(_PREFIX)
 
 
 @with_quiet_init
 class Sealing(Unpicklable):
-    """Seals records with one key, and opens those of several.
+    """Encrypts records with one key, and decrypts records of several keys.
 
     Args:
-        keys: one, or some of which the first seals.
+        keys: one key, or several. The first one encrypts.
 
     Raises:
-        ConfigError: one of them is none.
-        ModuleNotFoundError: there is no cryptography.
+        ConfigError: a key is invalid, or there is no key.
+        ModuleNotFoundError: cryptography is not installed.
     """
 
     def __init__(self, keys: Key | Sequence[Key]) -> None:
-        # Not before it is used: it is an extra.
+        # Imported here, because cryptography is an extra.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         if isinstance(keys, str | bytes):
@@ -60,17 +61,18 @@ class Sealing(Unpicklable):
         return f"<Sealing with {len(self._ciphers)} keys>"
 
     def seal(self, record: str, name: str, purpose: str) -> str:
-        """Return a record that opens under this name and for this purpose alone."""
+        """Return the encrypted record. It can be decrypted only for this name and purpose."""
         key_id, cipher = next(iter(self._ciphers.items()))
         nonce = secrets.token_bytes(_NONCE_LENGTH)
         text = cipher.encrypt(nonce, record.encode(), _place(name, purpose))
         return f"{_PREFIX}{key_id}.{base64.urlsafe_b64encode(nonce + text).decode()}"
 
     def open(self, sealed: str, name: str, purpose: str) -> str:
-        """Return what was sealed.
+        """Return the decrypted record.
 
         Raises:
-            StoreError: it was not, or with no key that is here, or for another place.
+            StoreError: the record is not encrypted, or with none of the keys, or for another name
+                or purpose.
         """
         key_id, _, text = sealed.removeprefix(_PREFIX).partition(".")
         cipher = self._ciphers.get(key_id) if is_sealed(sealed) else None
@@ -80,13 +82,13 @@ class Sealing(Unpicklable):
                 nonce, found = found[:_NONCE_LENGTH], found[_NONCE_LENGTH:]
                 return cipher.decrypt(nonce, found, _place(name, purpose)).decode()
             except Exception:  # noqa: S110
-                # Whatever it is, it does not open. Raised outside, without the record.
+                # Raised outside of the handler, without the record.
                 pass
         raise StoreError(WRONG_KEYS)
 
 
 def _place(name: str, purpose: str) -> bytes:
-    """Return what a record is bound to, as bytes in which no two places are the same."""
+    """Return the associated data of a record: different bytes for each name and purpose."""
     return json.dumps(["trio_anon_session", name, purpose]).encode()
 
 
@@ -100,7 +102,7 @@ def _key_bytes(key: object) -> bytes:
     found = b""
     if isinstance(key, str | bytes):
         text = key.encode(errors="replace") if isinstance(key, str) else key
-        # In either alphabet, and with or without the padding.
+        # Accept both base64 alphabets, with or without padding.
         text = text.strip().rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
         try:
             found = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)

@@ -1,10 +1,10 @@
 """`SharedTokenManager`: one token for all processes that use the same store.
 
 How it works
-    `_claimant` decides what to do about a session's question, and `Questions` does it: it asks the
-    store by way of a `StoreLink`, and the endpoint by way of `Attempts`. `Watch` is the task that
-    waits for the store's news. The manager has what belongs to a Trio run: it opens and closes, and
-    begins anew with each run.
+    `_claimant` decides how to answer a session, and `Questions` does it: it calls the store through
+    `StoreLink` and the token endpoint through `Attempts`. `Watch` is the task that waits for
+    notifications from the store. `SharedTokenManager` creates these objects for each Trio run, and
+    opens and closes them.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 
 
 _CHECK_TIMEOUT = 10.0
-"""Seconds for all questions of `SharedTokenManager.check_store`."""
+"""Time limit of `SharedTokenManager.check_store` in seconds."""
 
 
 class ConfiguredTokenSource(TokenSource, Protocol):
-    """Is a token manager that says which config its tokens are got with."""
+    """A token manager with the config that it uses to request tokens."""
 
     @property
     def config(self) -> Config:
@@ -61,28 +61,30 @@ class ConfiguredTokenSource(TokenSource, Protocol):
 
 @attrs.frozen
 class _Hidden:
-    """A text that is a secret: a traceback can show the locals of its frames."""
+    """A secret text, hidden from tracebacks that show the local variables of a frame."""
 
     text: str = attrs.field(repr=False)
 
 
 class SharedTokenManager(Unpicklable):
-    """Gets one token for all processes that use the same store.
+    """A token manager that shares one token with all processes that use the same store.
 
-    A token manager like any other: give it to a session. Use it with ``async with``, which
-    opens the store, and at the end closes the store and the inner manager. Outside of that, it
-    warns.
+    Pass it to a session like any token manager. Use it with ``async with``: entering opens the
+    store, leaving closes the store and the inner manager. If you request a token outside of the
+    block, it warns.
 
-    No store, no lease and no other process keeps a session from its token: what goes wrong with
-    them is logged once, and the inner manager is asked directly until the store answers again.
+    If the store, a lease or another process fails, the session still gets a token. The manager
+    logs the problem once, and requests tokens from the inner manager until the store works again.
 
     Args:
-        manager: what grants and revokes; a :class:`~trio_anon_session.TokenManager`, or
-            another one whose ``config`` is a :class:`~trio_anon_session.Config`.
-        store: where the token is shared.
+        manager: the inner manager, which requests and revokes tokens: a
+            :class:`~trio_anon_session.TokenManager`, or another token manager whose ``config`` is
+            a :class:`~trio_anon_session.Config`.
+        store: the store that the processes share.
 
     Raises:
-        TypeError: the manager or the store is none.
+        TypeError: ``manager`` is not a token manager with a ``Config``, or ``store`` is not a
+            :class:`TokenStore`.
     """
 
     def __init__(self, manager: ConfiguredTokenSource, store: TokenStore) -> None:
@@ -96,7 +98,7 @@ class SharedTokenManager(Unpicklable):
         self._begin()
 
     def _begin(self) -> None:
-        """Forget what belongs to another Trio run, whose clock began elsewhere."""
+        """Create the objects of this Trio run. Times of another run are on another clock."""
         self._link = StoreLink(self._store, self._config, self._owner, self._report)
         self._claimant = self._link.claimant
         self._access = self._link.access
@@ -109,22 +111,22 @@ class SharedTokenManager(Unpicklable):
 
     @property
     def config(self) -> Config:
-        """The inner manager's config."""
+        """The config of the inner manager."""
         return self._config
 
     @property
     def owner(self) -> str:
-        """The name of this manager in the store, made of host, process id and a random part."""
+        """The name of this manager in the store: host, process id and a random part."""
         return self._owner
 
     @property
     def is_open(self) -> bool:
-        """Whether its block lasts."""
+        """Whether the ``async with`` block is running."""
         return self._is_open
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the store, in the words of the log; None where nothing is."""
+        """The current problem with the store, as logged; None if the store works."""
         return self._access.trouble
 
     async def __aenter__(self) -> Self:
@@ -155,9 +157,9 @@ class SharedTokenManager(Unpicklable):
         settle(exc, crash)
 
     async def aclose(self) -> None:
-        """Close the store, and the inner manager.
+        """Close the store and the inner manager.
 
-        Cancellation: both are closed all the same.
+        Cancellation: both are still closed.
         """
         was_open, self._is_open = self._is_open, False
         try:
@@ -168,32 +170,32 @@ class SharedTokenManager(Unpicklable):
         finally:
             close = getattr(self._manager, "aclose", None)
             if close is not None:
-                # It closes also when it is cancelled, and shields itself where it has to.
+                # It closes also when it is cancelled, and shields itself where it must.
                 await close()  # noqa: ASYNC102
         await trio.lowlevel.checkpoint()
 
-    # What a session asks for
+    # Called by a session
 
-    # As in TokenManager: an interrupt would show the locals of whatever is busy with a token.
+    # As in TokenManager: the traceback of a KeyboardInterrupt could show a token.
     @trio.lowlevel.enable_ki_protection
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Return the fleet's token, or a new one for all of it.
+        """Return the fleet's token from the store, or request a new one for the fleet.
 
         Args:
-            options: what to send along, if it is this process that asks the endpoint.
+            options: sent with the token request, if this process makes one.
 
         Returns:
-            A token that this manager has not handed out before, or one that is FRESH still.
-            Its ``sent_at`` lies as far in the past as the store says it has lived.
+            A token that this manager has not returned before, or one that is still FRESH.
+            Its ``sent_at`` is as far in the past as the token's age in the store.
 
         Raises:
-            TokenRequestError: the endpoint gave none, to this process or to the one for which
-                this has waited.
+            TokenRequestError: the token request failed. This process made it, or waited for
+                the request of another process.
 
-        Cancellation: gives the lease back. The server may have made a token that nobody will
-        use.
+        Cancellation: releases the lease. The server may have issued a token that no process
+        will use.
         """
         check_options(options)
         if not self._is_open:
@@ -207,16 +209,16 @@ class SharedTokenManager(Unpicklable):
 
     @trio.lowlevel.enable_ki_protection
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
-        """Have no process hand the token out any more, then revoke it at the server, once.
+        """Drop the token in all processes, then send one revocation request to the server.
 
         Args:
             token: the token.
-            options: what to send along.
+            options: sent with the revocation request.
 
         Raises:
-            RevocationError: the token may live on at the server.
+            RevocationError: the request failed; the token may still be valid at the server.
 
-        Cancellation: the token may live on at the server.
+        Cancellation: the token may still be valid at the server.
         """
         check_options(options)
         hidden = _Hidden(token)
@@ -227,28 +229,28 @@ class SharedTokenManager(Unpicklable):
 
     @trio.lowlevel.enable_ki_protection
     def drop(self, token: TokenInfo) -> None:
-        """Make sure that no process hands the token out any more.
+        """Drop the token in all processes.
 
-        The store is told in the background. Where it is down, it is told later, and until then the
-        other processes do not know.
+        A background task reports the drop to the store. If the store is down, the task retries
+        later, and until then the other processes can still use the token.
 
         Args:
             token: the token.
         """
         self._link.drop(mark_of(token.access_token))
-        # A call that has yet to begin takes this one along.
+        # A call that has not begun yet reports this drop too.
         if self._is_open and not self._link.is_about_to_tell:
             self._background.start_soon(self._tell_drops)
 
     @trio.lowlevel.enable_ki_protection
     def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
-        """Call ``listener`` with each token handed out here that somebody drops.
+        """Call ``listener`` with each token of this manager that any process drops.
 
         Args:
-            listener: called with the token, between two checkpoints.
+            listener: a plain callable, which receives the token. It is called without a checkpoint.
 
         Returns:
-            A callable that ends this.
+            A callable that removes the listener.
 
         Raises:
             TypeError: ``listener`` is not a plain callable.
@@ -269,14 +271,14 @@ class SharedTokenManager(Unpicklable):
         return stop
 
     def statistics(self) -> StoreStatistics:
-        """Return what this process has done with the store. Any thread may call this."""
+        """Return the counters of this process. Any thread can call this."""
         return self._questions.statistics()
 
     async def look_at_store(self) -> StoreStatus:
-        """Return what is in the store now, to be shown.
+        """Return the current content of the store, without secrets.
 
         Raises:
-            StoreError: the store does not answer; the words may be shown.
+            StoreError: the store failed. The message contains no secret.
 
         Cancellation: changes nothing.
         """
@@ -286,19 +288,19 @@ class SharedTokenManager(Unpicklable):
         raise StoreError(self._access.why)
 
     async def check_store(self) -> str | None:
-        """Try the store out: claim, put, look and drop under a name of its own.
+        """Test the store with a claim, a put, a look and a drop, under a name that no fleet uses.
 
-        A health check can call this. It changes nothing that the fleet uses.
+        A health check can call this. It does not change the fleet's token.
 
         Returns:
-            Why the store brings no news, or None. Without news the processes look for
-            themselves, and hear of a dropped token up to half a second later.
+            None, or why the store sends no notifications. Without them the processes poll the
+            store, and notice a dropped token up to half a second later.
 
         Raises:
-            StoreError: the store does not do what it should, or does not answer within
-                ten seconds. The words may be shown.
+            StoreError: the store gave a wrong result, failed, or did not answer within ten
+                seconds. The message contains no secret.
 
-        Cancellation: leaves something in the store for a minute.
+        Cancellation: the test entry stays in the store for a minute.
         """
         words = f"no answer within {_CHECK_TIMEOUT:g} s"
         try:
@@ -306,7 +308,7 @@ class SharedTokenManager(Unpicklable):
                 return await try_out(self._store, self._owner)
         except Exception as error:
             words = words_of(error)
-        # Outside of the handler: an error of a store may hold what it was asked to keep.
+        # Raised outside of the handler: the error of a store may contain the record.
         raise StoreError(words)
 
     # Drops
@@ -332,7 +334,7 @@ def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
     """Return the manager's config.
 
     Raises:
-        TypeError: the manager or the store is none.
+        TypeError: `manager` is not a token manager with a `Config`, or `store` is not a store.
     """
     config = getattr(manager, "config", None)
     if not isinstance(config, Config):

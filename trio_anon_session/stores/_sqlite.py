@@ -1,12 +1,12 @@
-"""`SQLiteStore`: for the processes of one machine.
+"""`SQLiteStore`, for the processes of one machine.
 
 How this works
-    A table has, for each name, an entry as text. Each question has a connection of its own, and
-    each change is one transaction. A connection that is kept would be another process's after a
-    fork, and would go on with a file that was deleted or replaced, where all others have the new
-    one; to open one takes a tenth of a millisecond.
+    A table holds one entry for each name, as text. Each request opens its own connection, and each
+    change is one transaction. Opening a connection takes a tenth of a millisecond. A connection
+    must not be kept: a fork would share it, and it would use a deleted or replaced file after the
+    other processes use the new one.
 
-    Whatever is wrong with the file is a `StoreError`, and the next question tries again.
+    Any problem with the file is a `StoreError`, and the next request tries again.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY_TIMEOUT = 1.5
-"""Seconds for which others may keep a question waiting; fewer than a store has for its answer."""
+"""Seconds that a request waits for a lock. Must be less than `STORE_TIMEOUT`."""
 KEPT_USELESS = 86400.0
-"""Seconds for which an entry outlives all that is in it, so that who is late finds its version."""
+"""Seconds for which an entry stays after its content has expired, so that its version is kept."""
 
 _TABLE = "trio_anon_session"
 _CREATE = """
@@ -50,13 +50,13 @@ _CREATE = """
         name TEXT PRIMARY KEY, entry TEXT NOT NULL, kept_until REAL NOT NULL
     )
 """
-# As bytes: where they are no UTF-8, SQLite's error quotes them, and the token with them.
+# Read as bytes: for invalid UTF-8, the error of SQLite would quote the text with the token.
 _READ = "SELECT CAST(entry AS BLOB) FROM trio_anon_session WHERE name = ?"
 _WRITE = "INSERT OR REPLACE INTO trio_anon_session VALUES (?, ?, ?)"
 _LIST = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _PRUNE = "DELETE FROM trio_anon_session WHERE kept_until < ?"
 
-# As the command takes them, SQLite itself, or other stores. A file of such a name is nobody's wish.
+# URLs for the command, for SQLite or for other stores. No user means a file with such a name.
 _URL = re.compile(r"(sqlite|file):|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SPOILT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -64,16 +64,16 @@ _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("SQL
 
 
 class SQLiteStore:
-    """Keeps tokens in a file, for the processes of one machine.
+    """A store in a file, for the processes of one machine.
 
     The store creates the file when needed, with mode 0600. SQLite gives the files next to it
     (``-wal``, ``-shm`` and ``-journal``) the same mode. If other users can read one of them, access
     is removed; if that fails, the file is not used. You can delete the file at any time: all
-    processes continue with a new one. A spoilt file of a store is renamed to ``PATH.spoilt``, with
+    processes continue with a new one. A corrupt file of a store is renamed to ``PATH.spoilt``, with
     a warning, and a new one takes its place.
 
-    On POSIX, each question first checks who else can read, change or replace the files. It fails
-    with a `StoreError`, and writes nothing, if one of these is not true:
+    On POSIX, each request first checks who else can read, change or replace the files. It fails
+    with a `StoreError`, and writes nothing, unless all of these are true:
 
     - The file and those next to it belong to this user, and are regular files.
     - Each directory and link on the path belongs to this user or to root.
@@ -83,14 +83,14 @@ class SQLiteStore:
 
     Keep the file on a local disk: the locks of network file systems are not reliable.
 
-    In virtual time no threads are used: the clock would jump while one works.
+    Under ``MockClock`` the store uses no threads, because the clock would jump while one works.
 
     Args:
-        path: of the file. A relative one counts from where the process is now.
+        path: path of the file. A relative path refers to the current directory of this moment.
 
     Raises:
-        TypeError: the path is none.
-        ValueError: the path is a URL, or one that no file can have.
+        TypeError: ``path`` is not a ``str`` or an ``os.PathLike`` of ``str``.
+        ValueError: ``path`` is empty, ``:memory:`` or a URL, or contains a NUL character.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -100,7 +100,7 @@ class SQLiteStore:
         return f"<SQLiteStore at {self._path}>"
 
     async def open(self) -> None:
-        """See :meth:`TokenStore.open`. There is nothing to keep open."""
+        """See :meth:`TokenStore.open`. This store keeps nothing open."""
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
@@ -111,7 +111,7 @@ class SQLiteStore:
         """See :meth:`TokenStore.look`."""
 
         def look(connection: sqlite3.Connection) -> Look:
-            # Who finds something does not wait for those who write.
+            # Reading an existing entry needs no write lock.
             entry = _read(connection, name)
             if entry is None:
                 return _change(connection, name, lambda new, now: new.look(now, marks))
@@ -120,7 +120,7 @@ class SQLiteStore:
         return await self._ask(look)
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
-        """See :meth:`TokenStore.claim`. One that is cancelled takes no lease."""
+        """See :meth:`TokenStore.claim`. A cancelled call takes no lease."""
 
         def claim(entry: Entry, now: Moment) -> int | None:
             fence = entry.claim(now, owner, seen, seconds)
@@ -134,23 +134,23 @@ class SQLiteStore:
         return await self._do(name, lambda entry, now: entry.renew(now, fence, seconds))
 
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
-        """See :meth:`TokenStore.put`. One that is cancelled may be done all the same."""
+        """See :meth:`TokenStore.put`. A cancelled call may still store the token."""
         return await self._do(name, lambda entry, now: entry.put(now, fence, token))
 
     async def release(
         self, name: str, fence: int, failure: str | None = None, pause: float = 0.0
     ) -> None:
-        """See :meth:`TokenStore.release`. One that is cancelled may be done all the same."""
+        """See :meth:`TokenStore.release`. A cancelled call may still end the lease."""
         await self._do(name, lambda entry, now: entry.release(now, fence, failure, pause))
 
     async def drop(self, name: str, mark: str, seconds: float) -> None:
-        """See :meth:`TokenStore.drop`. One that is cancelled may be done all the same."""
+        """See :meth:`TokenStore.drop`. A cancelled call may still drop the token."""
         await self._do(name, lambda entry, now: entry.drop(now, mark, seconds))
 
     @asynccontextmanager
-    # Nothing tells of one name or another.
+    # SQLite sends no notifications, so the name is not used.
     async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:  # noqa: ARG002
-        """See :meth:`TokenStore.listen`. It is time to look two to four times a second."""
+        """See :meth:`TokenStore.listen`. The function returns two to four times a second."""
         await trio.lowlevel.checkpoint()
         yield _pace
 
@@ -158,16 +158,16 @@ class SQLiteStore:
         return await self._ask(lambda connection: _change(connection, name, change))
 
     async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Have work done in a thread.
+        """Run `work` in a thread, and return its result.
 
         Raises:
-            StoreError: it is not.
+            StoreError: the file cannot be used, or SQLite failed.
         """
         if is_mocked(trio.lowlevel.current_clock()):
             await trio.lowlevel.checkpoint()
             return self._answer(work)
-        # A file system may hang for as long as it likes, and then for one thread alone: a program
-        # needs its threads, to look up names for example. And what is asked stays in order.
+        # The limiter allows one thread. If the file system hangs, only one thread hangs, and the
+        # program keeps the others, for example to look up host names. It also keeps the order.
         return await trio.to_thread.run_sync(
             self._answer, work, abandon_on_cancel=True, limiter=_limiter_of_this_run()
         )
@@ -186,11 +186,11 @@ class SQLiteStore:
             words = str(error)
         except LaterFormatError:
             words = "its entry was written by a later version of this package; upgrade this process"
-        # Outside of the except block: nothing that hangs on this one shows an entry.
+        # Raised outside of the except block: the original error may show an entry.
         raise StoreError(f"{self._path}: {words}")
 
     def _set_aside(self) -> str:
-        """Make way for a new file, and return what was done about a spoilt one."""
+        """Rename a corrupt file, and return the end of the error message."""
         aside = None
         with suppress(OSError, UnfitError), _turns.take():
             aside = _files.set_aside(self._path, _TABLE.encode())
@@ -207,13 +207,13 @@ class SQLiteStore:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         path, is_exposed = _files.prepare(self._path)
-        # A file that is deleted at this moment is not to be made by SQLite, which asks the umask
-        # who may read it.
+        # SQLite must not create a file that was deleted at this moment, because it would use the
+        # umask for the mode.
         uri = f"{Path(path).as_uri()}?mode=rw"
         with closing(
             sqlite3.connect(uri, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
         ) as connection:
-            # What is lost with the machine's power was nobody's any more.
+            # After a power failure no process needs what was lost.
             connection.execute("PRAGMA synchronous = NORMAL")
             tables = {name for (name,) in connection.execute(_LIST)}
             if tables and _TABLE not in tables:
@@ -221,7 +221,7 @@ class SQLiteStore:
             if is_exposed:
                 _files.make_private(path)
             if not tables:
-                # Refused while another process does the same. All works without, but slower.
+                # Fails while another process does the same. Without WAL the store is slower.
                 with suppress(sqlite3.OperationalError):
                     connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_CREATE)
@@ -229,11 +229,11 @@ class SQLiteStore:
 
 
 class _Turns:
-    """Lets one thread of a process at a time work with files of SQLite, and no fork come between.
+    """A lock: only one thread of the process uses SQLite at a time, and no fork interrupts it.
 
-    A process gives up all its locks on a file when it closes any descriptor of it, and one is
-    closed where the file is made. A fork leaves the child with what a thread had locked in
-    SQLite, and without the thread: it would find the database locked for ever, or hang.
+    A process loses all its locks on a file when it closes any descriptor of that file, as
+    `_files.prepare` does when it creates the file. After a fork, the child has the locks of a
+    SQLite thread but not the thread. It would find the database locked indefinitely, or hang.
     """
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class _Turns:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Wait for a turn, which lasts as long as the block."""
+        """Hold the lock for the duration of the block."""
         lock = self._lock
         if not lock.acquire(timeout=BUSY_TIMEOUT):
             raise UnfitError(f"another thread has blocked SQLite for {BUSY_TIMEOUT:g} s")
@@ -255,16 +255,16 @@ class _Turns:
             lock.release()
 
     def before_fork(self) -> None:
-        """Wait until nobody works, but no longer than for a turn."""
+        """Acquire the lock, or give up after `BUSY_TIMEOUT`."""
         self._forking.has_turn = self._lock.acquire(timeout=BUSY_TIMEOUT)
 
     def after_fork_in_parent(self) -> None:
-        """Let the others go on."""
+        """Release the lock."""
         if self._forking.has_turn:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, if that is possible."""
+        """Create a new lock. If the fork did not hold the old one, refuse all later requests."""
         self._is_stuck = self._is_stuck or not self._forking.has_turn
         self._lock = threading.Lock()
 
@@ -290,7 +290,7 @@ def _limiter_of_this_run() -> trio.CapacityLimiter:
 
 
 def _read(connection: sqlite3.Connection, name: str) -> Entry | None:
-    """Return what is kept under a name; None where that is nothing, or garbage."""
+    """Return the entry of a name; None if it is missing or invalid."""
     for (text,) in connection.execute(_READ, (name,)):
         with suppress(ValueError):
             return Entry.from_json(text.decode())
@@ -298,9 +298,9 @@ def _read(connection: sqlite3.Connection, name: str) -> Entry | None:
 
 
 def _change(connection: sqlite3.Connection, name: str, change: Callable[[Entry, Moment], T]) -> T:
-    """Change an entry as a whole, or not at all."""
+    """Change an entry in one transaction, and return the result of `change`."""
     connection.execute("BEGIN IMMEDIATE")
-    # Not before: it may have taken a while to get here.
+    # Read the clock after BEGIN, which may have waited for a lock.
     now = Moment.now()
     entry = _read(connection, name) or Entry.new(now)
     answer = change(entry, now)
@@ -312,11 +312,11 @@ def _change(connection: sqlite3.Connection, name: str, change: Callable[[Entry, 
 
 
 def _check_awaited() -> None:
-    """Raise Cancelled in a thread that nobody waits for any more.
+    """Raise Cancelled in a thread whose caller was cancelled.
 
-    A lease of which nobody knows would keep all others waiting.
+    No process would release the lease, and all others would wait for its end.
     """
-    # What has no thread of its own, as in virtual time, is not left alone.
+    # Under MockClock there is no thread, and the call cannot be abandoned.
     with suppress(RuntimeError):
         trio.from_thread.check_cancelled()
 
@@ -326,7 +326,7 @@ async def _pace() -> None:
 
 
 def _checked(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that is the same in each directory."""
+    """Return the absolute path."""
     given = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(given, str):
         raise TypeError(f"path must be a str or an os.PathLike of str, not {type(path).__name__}")

@@ -1,4 +1,4 @@
-"""`Watch`: how a process hears of tokens that other processes have got or dropped."""
+"""`Watch`: notices tokens that other processes have requested or dropped."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from ._link import StoreLink
 
 QUIET = 300.0
-"""Seconds without news, after which they are listened for anew: a connection may be gone unseen."""
+"""Seconds without news, after which the watch subscribes again. The connection may be lost."""
 MOMENT = 0.05
-"""Seconds; the shortest time between two looks."""
+"""Shortest time between two looks in seconds."""
 
 NO_NEWS = "the token store sends no notifications (%s): this process polls it"
 
 
 class Watch:
-    """Looks with each piece of news, and wakes whoever waits for it.
+    """Task that looks at the store on each notification, and wakes the waiting callers.
 
     Args:
-        link: the store.
+        link: sends requests to the store.
     """
 
     def __init__(self, link: StoreLink) -> None:
@@ -38,7 +38,7 @@ class Watch:
         self._news = trio.Event()
         self._sleep = trio.CancelScope()
         self._is_due = False
-        # The task, while some session listens.
+        # The scope of the task, which runs while a session listens.
         self._task = trio.CancelScope()
 
     def start(self, background: Background) -> None:
@@ -51,12 +51,12 @@ class Watch:
         self._task.cancel()
 
     def look_soon(self) -> None:
-        """Look without news, after the look that goes on now if there is one."""
+        """Look without a notification, after the current look if there is one."""
         self._is_due = True
         self._sleep.cancel()
 
     def news(self) -> trio.Event:
-        """Return an event that is set after the next look."""
+        """Return the event that is set after the next look."""
         return self._news
 
     async def _run(self, until_stopped: trio.CancelScope) -> None:
@@ -64,8 +64,8 @@ class Watch:
         with until_stopped:
             while True:
                 problem = await self._listen()
-                # A store that is down in all is said to be that, and no more. Neither is a lost
-                # connection, if the next one lasts.
+                # Log missing notifications only if looks work, because a store that is down has
+                # its own record. Do not log one lost connection if the next one lasts.
                 is_deaf = problem is not None and await self._look_around()
                 if problem is not None and is_deaf and was_deaf:
                     self._link.access.say_once(NO_NEWS, problem)
@@ -74,10 +74,10 @@ class Watch:
                 await trio.sleep(random.uniform(0.5, 1.0) * PACE)
 
     async def _listen(self) -> Exception | None:
-        """Look with each piece of news, until that fails. Return why no more come."""
+        """Look on each notification until that fails, and return the error."""
         has_begun = trio.Event()
         try:
-            # To begin takes several questions, and ten round trips where the store is a Valkey.
+            # A subscription takes several requests, and ten round trips with Valkey.
             with Unwrapped(), trio.fail_after(2 * STORE_TIMEOUT) as limit:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._look_until, has_begun)
@@ -93,7 +93,7 @@ class Watch:
         return None
 
     async def _look_until(self, has_begun: trio.Event) -> None:
-        """Look often while it takes long to begin to listen."""
+        """Poll the store while the subscription takes long to begin."""
         pause = STORE_TIMEOUT
         while True:
             with trio.move_on_after(pause):
@@ -103,9 +103,9 @@ class Watch:
             pause = random.uniform(0.5, 1.0) * PACE
 
     async def _look_with(self, wait_for_news: Callable[[], Awaitable[None]]) -> None:
-        """Look with each piece of news, until a look fails or there was no news for long."""
+        """Look on each notification, until a look fails or no notification came for `QUIET`."""
         while await self._look_around():
-            # Also where the store says that there is news all the time.
+            # Limit the rate, in case the store notifies all the time.
             await trio.sleep(MOMENT)
             quiet_until = trio.current_time() + QUIET
             look_at = min(quiet_until, self._look_at())
@@ -118,21 +118,21 @@ class Watch:
                 return
 
     def _look_at(self) -> float:
-        """Return when there is something to tell the store, or to see whether it knows it."""
+        """Return when to report drops, or when to check that the store shows them."""
         known = self._link.claimant.known
         if known.untold:
             return self._link.tell_at
         return -math.inf if self._is_due else known.look_at
 
     async def _look_around(self) -> bool:
-        """Look what others have done, and wake whoever waits here. False where that fails."""
+        """Look at the store, and wake the waiting callers. Return False if the look fails."""
         known = self._link.claimant.known
         await self._link.tell_drops()
         self._is_due = False
         try:
             await self._link.look()
             if known.missing:
-                # The store has lost a drop. One of all who see that tells it again.
+                # The store has lost a drop. Wait at random, so that only one process reports it.
                 await trio.sleep(random.uniform(0.0, 1.0) * PACE)
                 await self._link.look()
                 await self._link.tell_drops()
