@@ -1,1 +1,1 @@
-"""Explores every sequence of events of a fleet's `Claimant`s: `python -m tools.claimant`."""
+"""Exploration of all sequences of events in a fleet of `Claimant`s: `python -m tools.claimant`."""

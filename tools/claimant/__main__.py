@@ -1,9 +1,9 @@
 """Explore every sequence of events of a fleet's claimants: `python -m tools.claimant`.
 
 Prints the states, the transitions, the depth and the CPU seconds of each part. A broken promise
-ends it, and is printed with the shortest sequence of events that leads there.
+ends its part, and is printed with the shortest sequence of events that leads to it.
 
-The options set other bounds than the gate's.
+The gate uses the default bounds. The options change them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tools.exploring.promises import BrokenPromiseError
 
 def main() -> int:
     parts = all_parts()
-    parser = argparse.ArgumentParser(description="Explore a fleet's claimants.")
-    parser.add_argument("--part", choices=parts, action="append", help="only this part")
-    parser.add_argument("--larger", action="store_true", help="each part with larger bounds")
-    parser.add_argument("--processes", type=int, help="how many there are")
-    parser.add_argument("--faults", type=int, help="the most faults of a history")
-    parser.add_argument("--drops", type=int, help="the most dropped tokens of a history")
-    parser.add_argument("--cancels", type=int, help="the most cancelled questions of a history")
-    parser.add_argument("--failures", type=int, help="the most failed requests of a history")
+    parser = argparse.ArgumentParser(description="Explore a fleet of claimants.")
+    parser.add_argument("--part", choices=parts, action="append", help="explore only this part")
+    parser.add_argument("--larger", action="store_true", help="use larger bounds")
+    parser.add_argument("--processes", type=int, help="number of processes")
+    parser.add_argument("--faults", type=int, help="maximum number of faults in one history")
+    parser.add_argument("--drops", type=int, help="maximum number of dropped tokens")
+    parser.add_argument("--cancels", type=int, help="maximum number of cancelled questions")
+    parser.add_argument("--failures", type=int, help="maximum number of failed requests")
     for flag, words in (
-        ("--halves", "a store does later what it is asked"),
-        ("--slow", "time passes while a store is asked"),
+        ("--halves", "the store can execute a call with a delay"),
+        ("--slow", "time can pass during a call of the store"),
     ):
         parser.add_argument(flag, action="store_const", const=True, help=words)
-    parser.add_argument("--most-states", type=int, help="stop after so many states of a part")
+    parser.add_argument("--most-states", type=int, help="stop a part after this number of states")
     options = vars(parser.parse_args())
     names, most_states = options.pop("part") or [*parts], options.pop("most_states")
     if options.pop("larger"):
@@ -42,13 +42,13 @@ def main() -> int:
         names = [name for name in names if name in parts]
     changes = {name: value for name, value in options.items() if value is not None}
     print(f"{'part':<22} {'states':>8} {'transitions':>11} {'depth':>5} {'CPU s':>6}")
-    # All are explored, also where one breaks a promise.
+    # Explore all parts, even if one breaks a promise.
     kept = [_explore(name, attrs.evolve(parts[name], **changes), most_states) for name in names]
     return 0 if all(kept) else 1
 
 
 def _explore(name: str, bounds: Bounds, most_states: int | None) -> bool:
-    """Explore one part, and return whether every promise was kept."""
+    """Explore one part, and return whether it kept every promise."""
     try:
         found = Search(bounds, most_states=most_states).run()
     except BrokenPromiseError as broken:

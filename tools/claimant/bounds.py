@@ -1,4 +1,4 @@
-"""What is explored: the parts, their bounds, and constants that are small integers."""
+"""The parts of the exploration, their bounds, and constants with small values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACE = 1.0
 TIMEOUT = 1.0
-"""Seconds; ``request_timeout``, and the longest that a store takes to answer."""
+"""Seconds: ``request_timeout``, and the longest time until the store answers."""
 GAP = 1.0
 GRACE = 2.0
 LONGEST_PAUSE = 2.0
@@ -28,7 +28,7 @@ CONFIRM_AFTER = 1.0
 
 _PATCHES: tuple[tuple[Any, dict[str, object]], ...] = (
     (_claimant, {"GRACE": GRACE, "PACE": PACE}),
-    # All that a life has room for: tokens are as far apart as the requests for them.
+    # No more tokens fit into one lifetime, because requests are `GAP` apart.
     (
         _known,
         {"_REMEMBERED": 4, "_ABOUT_TO_END": ABOUT_TO_END, "_CONFIRM_AFTER": CONFIRM_AFTER},
@@ -39,31 +39,31 @@ _PATCHES: tuple[tuple[Any, dict[str, object]], ...] = (
 
 @attrs.frozen
 class Bounds:
-    """How much of the world is explored.
+    """Bounds of an exploration.
 
-    The number of questions has no bound, and neither has time: two states that differ only by
-    the time at which the world began, or by the names of tokens, are one state.
+    The number of questions and the time have no bound. Two states that differ only by the start
+    time of the world, or by the names of tokens, count as one state.
 
     Attributes:
-        processes: how many there are.
-        lease: seconds.
-        turns: attempts of others for which a question waits.
-        faults: how many there are in a history at the most.
-        kinds: which faults can come.
-        early: whether faults and drops come in the first token's life alone.
-        clock: seconds by which the store's clock is set, as one fault.
-        drops: how many tokens are dropped in a history at the most.
-        watch: how often processes look around in a history, at the most.
-        cancels: how many questions are cancelled in a history at the most.
-        failures: how many requests fail in a history at the most ...
-        hows: ... and how they can.
-        asks: how many questions there are in a history at the most, if that has a bound.
-        halves: whether a store does what it is asked later than at once. Its answer is always
-            an event of its own.
-        prompt: whether puts, releases and drops are answered at once.
-        slow: whether up to a second passes while a store is asked.
-        same: whether the server grants the token again that is valid, even one that was dropped.
-        lifetime: seconds of a token's life.
+        processes: number of processes.
+        lease: duration of a lease in seconds.
+        turns: number of attempts of other processes for which a question waits.
+        faults: maximum number of faults in a history.
+        kinds: kinds of faults.
+        early: whether faults and drops happen only during the lifetime of the first token.
+        clock: steps in seconds by which a fault can set the store's clock.
+        drops: maximum number of dropped tokens in a history.
+        watch: maximum number of looks of the watches in a history.
+        cancels: maximum number of cancelled questions in a history.
+        failures: maximum number of failed requests in a history.
+        hows: kinds of failed requests.
+        asks: maximum number of questions in a history; None for no bound.
+        halves: whether the store can execute a call after a delay. The answer is always a
+            separate event.
+        prompt: whether a process receives the answers to puts, releases and drops immediately.
+        slow: whether up to a second can pass during a call of the store.
+        same: whether the server issues a valid token again, even if it was dropped.
+        lifetime: lifetime of a token in seconds.
         stale_buffer, expired_buffer: as in `Config`.
     """
 
@@ -90,7 +90,7 @@ class Bounds:
 
     @property
     def patience(self) -> float:
-        """The seconds for which a question waits for one attempt."""
+        """Seconds that a question waits for one attempt."""
         return TIMEOUT + self.lease
 
     def config(self) -> Config:
@@ -111,11 +111,11 @@ class Bounds:
 _SHORT = Bounds(lifetime=2.0, stale_buffer=1.0, expired_buffer=0.5)
 _LONGER = Bounds(lifetime=3.0, stale_buffer=1.0, expired_buffer=0.5)
 _PROMPT = attrs.evolve(_LONGER, prompt=True)
-# Whose token is STALE for long enough to wait for the store.
+# The token is STALE for long enough to wait for the store.
 _PATIENT = Bounds(prompt=True, lifetime=6.0, stale_buffer=3.0, expired_buffer=0.5)
 
 _PARTS: dict[str, Bounds] = {
-    # No faults: requests are as few as they can be.
+    # Without faults, the number of requests must be minimal.
     "calm": Bounds(halves=True, turns=2),
     "three": Bounds(processes=3, prompt=True),
     "cancels": attrs.evolve(_PROMPT, cancels=1, asks=3),
@@ -131,7 +131,7 @@ _PARTS: dict[str, Bounds] = {
     "drops": attrs.evolve(_LONGER, drops=1),
     "drops, same": attrs.evolve(_SHORT, prompt=True, drops=1, same=True, early=True, asks=4),
     "drops, watch": attrs.evolve(_SHORT, prompt=True, drops=1, watch=1, asks=3, early=True),
-    # Of what one process alone has to find out, most can be seen with one.
+    # One process is enough for most of what a process must notice by itself.
     "drops, flush": attrs.evolve(
         _PROMPT, processes=1, drops=1, watch=2, asks=3, faults=1, kinds=("flush",), early=True
     ),
@@ -167,9 +167,9 @@ _LARGER: dict[str, dict[str, Any]] = {
 
 
 def all_parts(*, larger: bool = False) -> dict[str, Bounds]:
-    """Return what the gate explores, or those parts of it that have larger bounds.
+    """Return the parts that the gate explores, or the parts with larger bounds.
 
-    All bounds together would take far too long. Each part has those that belong together.
+    All bounds together would take far too long, so each part combines only related bounds.
     """
     if larger:
         return {name: attrs.evolve(_PARTS[name], **changes) for name, changes in _LARGER.items()}
@@ -177,7 +177,7 @@ def all_parts(*, larger: bool = False) -> dict[str, Bounds]:
 
 
 class Rising:
-    """A `Schedule` without jitter: 3 seconds, then 6; the fleet waits for a third of that."""
+    """A `Schedule` without jitter: 3 seconds, then 6. The fleet waits a third of that."""
 
     def next_pause(self, attempt: int, error: TokenRequestError) -> float | None:
         return None
@@ -187,13 +187,13 @@ class Rising:
 
 
 def no_draw(low: float, high: float) -> float:
-    """Return no random number."""
+    """Return `low` instead of a random number."""
     return low
 
 
 @contextlib.contextmanager
 def small_constants(bounds: Bounds) -> Iterator[None]:
-    """Let the machine have small constants, and do no work twice."""
+    """Set small constants in the machine, and cache its expensive functions."""
     read = functools.lru_cache(maxsize=None)(_digested)
     marks = functools.lru_cache(maxsize=None)(_records.mark_of)
     patches: tuple[tuple[Any, dict[str, Any]], ...] = (
@@ -214,5 +214,5 @@ def small_constants(bounds: Bounds) -> Iterator[None]:
 
 
 def _digested(record: str, sent_at: float, config: Config) -> TokenInfo | None:
-    # The claimant makes a copy of each token that it reads, so that one object does for all.
+    # The claimant copies each token that it reads, so all reads can return the same object.
     return _records.read_token_record(record, sent_at, config)

@@ -1,4 +1,4 @@
-"""Calls of the store: a process sends one, the store does it, and the process hears the answer."""
+"""Calls of the store: sent by a process, executed by the store, and answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 READS = ("look",)
 PROMPT = ("put", "release", "drop")
-"""What is answered at once, where that is said: the process does nothing more after it."""
+"""Calls that are answered immediately if `Bounds.prompt` is set. They are last steps."""
 
 
 def send(
@@ -34,13 +34,13 @@ def send(
 
 
 def lose(lane: Lane) -> None:
-    """Let a call never be done, and the process hear that it failed."""
+    """Lose a call: the store never executes it, and the process gets an error."""
     assert lane.call is not None
     lane.call = lane.call._replace(is_done=True, reply=FAILED)
 
 
 def do(world: World, process: Process, lane: Lane) -> None:
-    """Let the store do what it was asked."""
+    """Let the store execute a call."""
     call = lane.call
     assert call is not None
     if call.kind == "look":
@@ -59,7 +59,7 @@ def do(world: World, process: Process, lane: Lane) -> None:
             stored = cast("StoredToken", call.args[1])
             name = name_of_mark(world, stored.mark)
             referee.keeps(world, process, name)
-            # It lives again, even if it was granted before it was dropped.
+            # The token is valid again, even if it was issued before the drop.
             referee.forgets(world, name)
         case "release":
             _released(world, call)
@@ -71,7 +71,7 @@ def do(world: World, process: Process, lane: Lane) -> None:
 
 
 def news(world: World) -> None:
-    """Let the watches look. Of what they look for without drops, no promise tells."""
+    """Let the watches look. Without drops no promise depends on their looks."""
     if world.bounds.watch and world.drops < world.bounds.drops:
         for process in world.processes:
             process.has_news = True
@@ -96,7 +96,7 @@ def _look(world: World, process: Process, lane: Lane, call: Call) -> Call:
     shown = entry.look(time, [mark_of_name(name) for name in names])
     dead = frozenset(name for name in names if mark_of_name(name) in shown.dead)
     if lost := lane.expects - dead:
-        raise BrokenPromiseError(3, f"{process.name} does not tell again of {min(lost)}")
+        raise BrokenPromiseError(3, f"{process.name} does not report {min(lost)} again")
     stored = None if shown.token is None else name_of_mark(world, shown.token.mark)
     return call._replace(is_done=True, reply=reply, shown=(dead, stored))
 
@@ -107,7 +107,7 @@ def name_of_mark(world: World, mark: str) -> str:
 
 
 def hear(world: World, process: Process, lane: Lane) -> Call:
-    """Let a process hear the answer, and return the call with it."""
+    """Let a process receive the answer, and return the call with the answer."""
     call = lane.call
     assert call is not None
     lane.call = None
@@ -117,7 +117,7 @@ def hear(world: World, process: Process, lane: Lane) -> Call:
 
 
 def fails(world: World, process: Process, doing: str) -> None:
-    """Note that the store fails, as `StoreAccess.fails`."""
+    """Record that the store failed, as `StoreAccess.fails`."""
     is_news = not process.trouble
     if process.trouble != "read":
         process.trouble = doing
@@ -126,7 +126,7 @@ def fails(world: World, process: Process, doing: str) -> None:
 
 
 def works(process: Process, doing: str) -> None:
-    """Note that the store works, as `StoreAccess.works`."""
+    """Record that the store works, as `StoreAccess.works`."""
     if process.trouble == doing:
         process.trouble = ""
         process.trouble_at = float("-inf")

@@ -1,4 +1,4 @@
-"""How times, versions and tokens count in a key."""
+"""The encoding of times, versions and tokens in a key."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from trio_anon_session.stores._clock import Span
 
 LEASED = ("claim", "request", "put", "release", "let go", "abandoned")
-"""Steps of those who may have a fence."""
+"""Steps at which a process can hold a fence."""
 NEVER, ALWAYS, NONE = 0, 255, 254
 NOW = 128
 FAR = 12.0
-"""Seconds; nothing looks back as far."""
+"""Seconds. No decision depends on a time that is further away."""
 
 _codes: dict[str, int] = {}
 
 
 def code(text: str) -> int:
-    """Return a number for a text, always the same one."""
+    """Return the number of a text, which never changes."""
     return _codes.setdefault(text, len(_codes))
 
 
@@ -35,7 +35,7 @@ def since(time: float, now: float, past: float = FAR) -> int:
 
 
 class Key:
-    """A key that is being made."""
+    """A key under construction."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -68,7 +68,7 @@ class Key:
         self.parts.append(0)
 
     def name(self, name: str | None) -> None:
-        """Add a token, and at the first time what the referee knows of it."""
+        """Add a token. The first time, also add the facts of the referee about it."""
         if name is None:
             self.parts.append(NONE)
             return
@@ -92,7 +92,7 @@ class Key:
 
     def span(self, span: Span) -> None:
         time = self.world.store_time()
-        # Each of the clocks goes on from here.
+        # Both clocks continue from now, so both ages count.
         self.parts.append(NOW + round(4 * max(-FAR, min(time.wall - span.began.wall, FAR))))
         self.parts.append(
             NOW + round(4 * max(-FAR, min(time.since_boot - span.began.since_boot, FAR)))

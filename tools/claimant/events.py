@@ -1,4 +1,4 @@
-"""The events of a world: which ones can come, and the function of each."""
+"""The events of a world: which are possible, and the function of each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 LANES = ("asking", "watching", "telling")
 IN_REQUEST = ("request", "direct")
 CANCELLED = ("look", "claim", "request", "put", "release", "wait")
-"""Steps at which a question is cancelled; the others are like one of these."""
+"""Steps at which a question can be cancelled. All other steps behave like one of these."""
 
 
 def possible_events(world: World) -> list[Event]:
-    """Return every event that can come now."""
+    """Return every event that is possible now."""
     found: list[Event] = []
     must_wait = False
     for number, process in enumerate(world.processes):
@@ -36,7 +36,7 @@ def possible_events(world: World) -> list[Event]:
 
 
 def _events_of(world: World, number: int, process: Process, found: list[Event]) -> bool:
-    """Add the events of a process, and return whether no time passes before one of them."""
+    """Add the events of a process, and return whether one of them must come before time passes."""
     bounds, now = world.bounds, world.now
     stopped, busy = process.is_stopped, False
     for place, lane in enumerate(process.lanes):
@@ -83,12 +83,12 @@ def _can_drop(world: World, process: Process) -> bool:
     held, now = process.held, world.now
     if held is None or now >= held.expires_at or (world.bounds.early and world.tokens > 1):
         return False
-    # A token that is granted again in the very moment of its drop looks like that from before.
+    # If a token is issued again at the moment of its drop, it looks like the old one.
     return not world.bounds.same or all(each.sent_at < now for each in world.processes)
 
 
 def tick(world: World) -> str:
-    """Let a second pass; leases are renewed."""
+    """Let a second pass, and renew the leases."""
     world.now += 1.0
     world.referee.passes(world)
     for process in world.processes:
@@ -99,7 +99,7 @@ def tick(world: World) -> str:
 
 
 def do(world: World, number: int, place: int) -> str:
-    """Let the store do what a process has asked."""
+    """Let the store execute the call of a process."""
     process = world.processes[number]
     lane = process.lanes[place]
     if world.is_down:
@@ -110,7 +110,7 @@ def do(world: World, number: int, place: int) -> str:
 
 
 def hear(world: World, number: int, place: int) -> str:
-    """Let a process hear what the store has answered."""
+    """Let a process receive the answer of the store."""
     process = world.processes[number]
     lane = process.lanes[place]
     if lane.step == "tell":
@@ -137,7 +137,7 @@ def _tells_no_more(world: World, process: Process, lane: Lane) -> str:
 
 
 def _next_teller(world: World, process: Process) -> None:
-    """Let the next one tell drops."""
+    """Let the next waiting task report drops."""
     while process.queue and not process.teller:
         name, *rest = process.queue
         process.queue = tuple(rest)
@@ -147,14 +147,14 @@ def _next_teller(world: World, process: Process) -> None:
 
 
 def ask(world: World, number: int) -> str:
-    """Let a session ask that has no token, or one that is STALE."""
+    """Let a session without a FRESH token request one."""
     if world.asks is not None:
         world.asks -= 1
     return questions.ask(world, world.processes[number])
 
 
 def grant(world: World, number: int) -> str:
-    """Let the endpoint grant a token."""
+    """Let the token endpoint issue a token."""
     process, referee = world.processes[number], world.referee
     bounds, sent_at = world.bounds, process.sent_at
     name, lifetime = f"t{world.tokens}", bounds.lifetime
@@ -170,7 +170,7 @@ def grant(world: World, number: int) -> str:
 
 
 def fail(world: World, number: int, how: str) -> str:
-    """Let the endpoint give no token."""
+    """Let the token request fail."""
     world.failures -= 1
     world.referee.need()
     return questions.answered(world, world.processes[number], FAILURES[how])
@@ -185,7 +185,7 @@ FAILURES: dict[str, TokenRequestError] = {
 
 
 def wake(world: World, number: int) -> str:
-    """Let a question go on."""
+    """Let a question continue after a pause."""
     return questions.wakes(world, world.processes[number])
 
 
@@ -202,7 +202,7 @@ def cancel(world: World, number: int) -> str:
 
 
 def drop(world: World, number: int) -> str:
-    """Let a session report its token as dead."""
+    """Let a session report its token as revoked or invalid."""
     process, referee = world.processes[number], world.referee
     token = process.held
     assert token is not None
@@ -230,7 +230,7 @@ def watch(world: World, number: int) -> str:
 
 
 def watch_again(world: World, number: int) -> str:
-    """Let the watch look a second time, since the store has lost a drop."""
+    """Let the watch look a second time, because the store has lost a drop."""
     looking.look_again(world, world.processes[number])
     return ""
 
@@ -249,11 +249,11 @@ EVENTS: dict[str, Callable[..., str]] = {
     "watch again": watch_again,
     **faults.EVENTS,
 }
-"""Each function returns what happened, in a few words."""
+"""Each function returns its result in a few words."""
 
 
 def act(world: World, event: Event) -> str:
-    """Let an event happen, and return what came of it, in a few words."""
+    """Execute an event, and return its result in a few words."""
     results = [EVENTS[str(event[0])](world, *event[1:])]
     if world.bounds.prompt:
         for number, process in enumerate(world.processes):

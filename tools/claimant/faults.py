@@ -1,4 +1,4 @@
-"""Faults: what goes wrong with processes and the store."""
+"""Faults of processes and of the store."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 STOPPED = ("claim", "request", "put")
-"""Steps of those who have a lease, or are about to."""
+"""Steps at which a process has a lease or claims one."""
 
 
 def add(world: World, found: list[Event]) -> None:
-    """Add the faults that can come now, and what ends them."""
+    """Add the possible faults, and the events that end them."""
     if world.is_down:
         found.append(("outage ends",))
     for number, process in enumerate(world.processes):
@@ -38,7 +38,7 @@ def add(world: World, found: list[Event]) -> None:
                     if any(lane.step for lane in process.lanes)
                 ]
             case "stop":
-                # The others are late, and not more.
+                # At other steps a stop only delays the process.
                 found += [
                     (kind, number)
                     for number, process in enumerate(world.processes)
@@ -50,12 +50,12 @@ def add(world: World, found: list[Event]) -> None:
                 found.append((kind,))
             case "restore":
                 if world.copy is not None:
-                    # No other lease is taken in the same microsecond.
+                    # Two leases are never taken in the same microsecond.
                     is_later = all(each.claimed_at < world.now for each in world.processes)
                     if world.copy != world.entry and is_later:
                         found.append(("restore",))
                 elif not any(process.is_open for process in world.processes):
-                    # Between two questions.
+                    # Copy only between two questions.
                     found.append(("copy",))
             case "clock":
                 found += [("clock", step) for step in world.bounds.clock]
@@ -69,11 +69,11 @@ def _add_losses(world: World, kind: str, found: list[Event]) -> None:
     for number, process in enumerate(world.processes):
         for place, lane in enumerate(process.lanes):
             call = lane.call
-            # What a call that was lost on its way would have done is not done; where stores do all
-            # at once, that is decided before.
+            # The store does not execute a lost call. If it executes calls immediately, the loss
+            # must come before.
             if call is None or call.reply is FAILED or process.is_stopped:
                 continue
-            # A look that is lost is like one whose answer is.
+            # A lost look is like a lost answer to a look.
             is_write = not call.is_done and call.kind != "look"
             if call.is_done if kind == "lost answer" else is_write:
                 found.append((kind, number, place))
@@ -86,37 +86,37 @@ def _comes(world: World) -> None:
 
 
 def crash(world: World, number: int) -> str:
-    """Let a process die, and another one begin in its place."""
+    """Let a process die, and start another one in its place."""
     _comes(world)
     world.processes[number] = Process(world.processes[number].name, world.config)
     return ""
 
 
 def stop(world: World, number: int) -> str:
-    """Let a process do nothing for a while. What it has asked is done."""
+    """Stop a process for a while. The store still executes its calls."""
     _comes(world)
     world.processes[number].is_stopped = True
     return ""
 
 
 def go_on(world: World, number: int) -> str:
-    """Let a process that was stopped go on."""
+    """Let a stopped process continue."""
     world.processes[number].is_stopped = False
     world.referee.excuse(world)
-    # Its question may have been over for long.
+    # Its question may be long outdated, so it may request one more token.
     world.referee.need()
     return ""
 
 
 def lost_write(world: World, number: int, place: int) -> str:
-    """Let the store not do what it was asked, and the process hear that."""
+    """Lose a call before the store executes it. The process gets an error."""
     _comes(world)
     calls.lose(world.processes[number].lanes[place])
     return ""
 
 
 def lost_answer(world: World, number: int, place: int) -> str:
-    """Let the store do what it was asked, and the process hear that it failed."""
+    """Lose the answer after the store has executed the call. The process gets an error."""
     _comes(world)
     lane = world.processes[number].lanes[place]
     calls.lose(lane)
@@ -124,22 +124,22 @@ def lost_answer(world: World, number: int, place: int) -> str:
 
 
 def flush(world: World) -> str:
-    """Let the store lose all that it had."""
+    """Let the store lose all its data."""
     _replace(world, Entry.new(world.store_time()))
-    # As at another thousandth of a second.
+    # As if half a millisecond had passed.
     world.entry.version += 500
     world.referee.kept = None
     return ""
 
 
 def copy(world: World) -> str:
-    """Let somebody copy the store's content."""
+    """Make a copy of the store's data."""
     world.copy, world.copy_kept = copy_of(world.entry), world.referee.kept
     return ""
 
 
 def restore(world: World) -> str:
-    """Let the store have again what it once had."""
+    """Restore the copy of the store's data."""
     assert world.copy is not None
     _replace(world, world.copy)
     world.referee.kept = world.copy_kept
@@ -151,12 +151,12 @@ def _replace(world: World, entry: Entry) -> None:
     _comes(world)
     world.entry = entry
     world.referee.loses(world)
-    # The connections were lost.
+    # All connections were lost, so the watches look.
     calls.news(world)
 
 
 def clock(world: World, step: float) -> str:
-    """Let the store's clock be set."""
+    """Set the store's clock."""
     _comes(world)
     world.skew += step
     world.referee.loses(world)
@@ -164,7 +164,7 @@ def clock(world: World, step: float) -> str:
 
 
 def stuck(world: World) -> str:
-    """Let the store show a lease that does not end."""
+    """Put a lease that does not end into the store."""
     _comes(world)
     world.entry.version += 1
     world.entry.lease = Lease("nobody", Span(world.store_time(), ENDLESS))
@@ -176,7 +176,7 @@ ENDLESS = 1000.0
 
 
 def restart(world: World) -> str:
-    """Let the store's machine start again, with all that it had."""
+    """Restart the store's machine, without loss of data."""
     _comes(world)
     world.booted_at = world.now
     world.referee.loses(world)
@@ -184,7 +184,7 @@ def restart(world: World) -> str:
 
 
 def outage(world: World) -> str:
-    """Let the store not answer for a while."""
+    """Let all calls of the store fail for a while."""
     _comes(world)
     world.is_down = True
     for process in world.processes:
@@ -195,9 +195,9 @@ def outage(world: World) -> str:
 
 
 def outage_ends(world: World) -> str:
-    """Let the store answer again."""
+    """End an outage."""
     world.is_down = False
-    # Each process may have had its own token meanwhile.
+    # During the outage, each process may have requested its own token.
     world.referee.need(len(world.processes))
     world.referee.excuse(world)
     return ""

@@ -1,14 +1,13 @@
-"""Keys: two states with the same key behave alike from now on, and only one is explored.
+"""Keys of states. Two states with the same key behave alike from now on, so one is explored.
 
-A key leaves out what makes no difference, so that there are finitely many:
+A key omits what makes no difference, so that the number of keys is finite:
 
-- Times count from now, in quarters of a second. A time that lies further in the past than
-  anything looks back counts as that far away.
-- Versions, fences and the order of leases count by their rank, and by whether one follows the
-  other at once.
-- Tokens are named by the order in which the key meets them. One whose life is over, and that is
-  nowhere to be found, is left out.
-- Processes are alike: those with less to do come first.
+- Times are relative to now, in quarters of a second. Times in the distant past, on which no
+  decision depends, have the same value.
+- Versions, fences and orders of leases are replaced by their rank. The rank shows whether two of
+  them are consecutive.
+- Tokens are numbered in the order of the key. Expired tokens that no process can find are omitted.
+- Processes are interchangeable, so they are sorted.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _USED = {
     Question: {"awaited", "give_up_at", "last_at", "missed", "version", "was_overtaken"},
     Entry: {"version", "token", "lease", "failure", "dead"},
 }
-"""What of each part of the machine is looked at here, or never changes."""
+"""The slots of each part of the machine that the key contains, or that never change."""
 
 
 def _check_slots() -> None:
@@ -48,7 +47,7 @@ def _check_slots() -> None:
     }
     found |= {KnownTokens: {*vars(KnownTokens(1.0))}, Entry: {*ENTRY}}
     if found != _USED:
-        raise LookupError(f"the machine has other slots than tools/claimant/keys.py: {found}")
+        raise LookupError(f"the slots in tools/claimant/keys.py must match the machine: {found}")
 
 
 _check_slots()
@@ -86,7 +85,7 @@ def key_of(world: World) -> bytes:
 
 
 def _signature(process: Process) -> tuple[object, ...]:
-    """Return what processes are sorted by; nothing of it depends on the order."""
+    """Return the sort key of a process, which does not depend on the order of processes."""
     lanes = process.lanes
     return (
         process.is_stopped,
@@ -99,7 +98,7 @@ def _signature(process: Process) -> tuple[object, ...]:
 
 
 def _present(world: World, key: Key) -> set[str]:
-    """Return the names of the tokens that a process can meet, however old they are."""
+    """Return the names of the tokens that a process can still receive, at any age."""
     found = {
         key.marks.get(entry.token.mark, "")
         for entry in (world.entry, world.copy)
@@ -136,7 +135,7 @@ def _add_entry(key: Key, entry: Entry) -> None:
     else:
         key.mark(entry.token.mark)
         key.span(entry.token.life)
-    # A lease that is over is none, unless somebody still has its fence.
+    # Ignore a lease that is over, unless a process still has its fence.
     if entry.lease is None or not (entry.lease.life.left(time) or key.is_leased):
         parts.append(NONE)
     else:

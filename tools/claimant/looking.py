@@ -1,4 +1,4 @@
-"""Telling drops and looking, as `StoreLink` and `Watch` do."""
+"""Reports of drops and looks, as in `StoreLink` and `Watch`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tell(world: World, process: Process, lane: Lane, then: str) -> bool:
-    """Begin to tell drops. Return whether that is over already."""
+    """Begin to report drops. Return whether there is nothing left to report."""
     lane.then = then
     if process.teller:
         lane.step = "lock"
@@ -32,7 +32,7 @@ def tell(world: World, process: Process, lane: Lane, then: str) -> bool:
 
 
 def _to_be_told(world: World, process: Process) -> list[str]:
-    """Return the names of the tokens of whose drop the store has to hear now."""
+    """Return the names of the dropped tokens that must be reported to the store now."""
     facts = world.referee.facts
     return [
         name
@@ -57,13 +57,13 @@ def _tell_next(world: World, process: Process, lane: Lane) -> bool:
 
 
 def end_telling(process: Process, lane: Lane) -> None:
-    """Let others tell drops."""
+    """Let another task report drops."""
     lane.todo = ()
     process.teller = ""
 
 
 def told(world: World, process: Process, lane: Lane) -> bool:
-    """Hear that a drop was told. Return whether all are."""
+    """Receive the answer to a report. Return whether all drops are reported."""
     call = hear(world, process, lane)
     mark = str(call.args[0])
     if call.reply is FAILED:
@@ -77,12 +77,12 @@ def told(world: World, process: Process, lane: Lane) -> bool:
 
 
 def look(world: World, process: Process, lane: Lane, step: str) -> None:
-    """Begin to look."""
+    """Begin a look."""
     process.looks = min(process.looks + 1, 2)
     asked = process.claimant.known.to_ask_about(world.at())
     lane.step = step
     lane.given = process.given
-    # What it was told a moment ago, the store need not show yet.
+    # The store need not show a drop that was reported a moment ago.
     lane.knew = frozenset(
         name
         for name in process.knows
@@ -92,7 +92,7 @@ def look(world: World, process: Process, lane: Lane, step: str) -> None:
 
 
 def looked(world: World, process: Process, lane: Lane) -> tuple[Look, float] | None:
-    """Hear what a look has found, and when it was sent; None where it failed."""
+    """Receive the answer to a look. Return it with its start time, or None if it failed."""
     call = hear(world, process, lane)
     given, knew = lane.given, lane.knew
     lane.given = lane.knew = lane.expects = frozenset()
@@ -117,20 +117,20 @@ def _check(
     before: tuple[frozenset[str], frozenset[str]],
     reported: set[str],
 ) -> None:
-    """Check what a look reports, and note what the process knows from now on."""
+    """Check which drops a look reports, and record what the process knows from now on."""
     facts, shown = world.referee.facts, call.shown
     for name in reported:
         held, fact = process.held, facts[name]
-        # One that was granted again to somebody else may be an old one here.
+        # The server may have issued the token again to another process, and this one has the old.
         kept = world.referee.kept
         is_newest = held is not None and held.access_token == name and held.sent_at == fact.sent_at
         if fact.dropped_at is None and is_newest and kept and kept[:2] == (name, process.order):
-            raise BrokenPromiseError(2, f"a look reports {name}, which nobody has dropped")
+            raise BrokenPromiseError(2, f"a look reports {name}, which no process has dropped")
     process.given -= reported
     if shown is not None:
         _note(world, process, before, reported, shown)
     else:
-        # An answer from before the store lost its drops; the process cannot tell.
+        # The answer is older than the loss of drops, which the process cannot know.
         assert isinstance(call.reply, Look)
         for name in process.knows:
             if mark_of_name(name) in call.reply.dead:
@@ -148,12 +148,12 @@ def _note(
     reported: set[str],
     shown: tuple[frozenset[str], str | None],
 ) -> None:
-    """Note what the process could have learned from a look."""
+    """Record what the process could learn from a look."""
     facts, (dead, stored), (given, knew) = world.referee.facts, shown, before
     now = world.now
     for name in (dead & given) - reported - process.knows.keys():
         fact = facts[name]
-        # One that was granted again since the look was sent is newer than the drop.
+        # If the token was issued again after the look began, it is newer than the drop.
         if name in process.given and fact.dropped_at is not None and fact.ends_at > now:
             raise BrokenPromiseError(2, f"a look of {process.name} does not report {name}")
     learned = {name for name in dead if facts[name].dropped_at is not None}
@@ -161,7 +161,7 @@ def _note(
     for name in process.knows:
         if name in dead:
             process.knows[name] = 0
-        # A look that was sent before the drop was told says nothing about it.
+        # A look that began before the report says nothing about the drop.
         elif process.knows[name] < 2 and name in knew:
             process.knows[name] += 2 if name == stored else 1
 
@@ -170,14 +170,14 @@ def _note(
 
 
 def watch(world: World, process: Process) -> None:
-    """Begin to look around."""
+    """Begin a look of the watch, after a report of drops."""
     process.has_news = False
     if tell(world, process, process.watching, "look"):
         watch_on(world, process)
 
 
 def watch_on(world: World, process: Process) -> None:
-    """Go on once drops were told."""
+    """Continue after the report of drops."""
     lane = process.watching
     if lane.then == "look":
         look(world, process, lane, "look")
@@ -186,7 +186,7 @@ def watch_on(world: World, process: Process) -> None:
 
 
 def watch_hears(world: World, process: Process) -> str:
-    """Hear the answer of a look."""
+    """Receive the answer to a look of the watch."""
     lane = process.watching
     seen = looked(world, process, lane)
     if seen is None:

@@ -1,10 +1,10 @@
-"""Plant bugs in the claimant, one at a time, and see how soon the exploration finds each.
+"""Plant bugs in the claimant, one at a time, and show how many states each takes to find.
 
     python -m tools.claimant.planted [--paths N] [NUMBER ...]
 
-Each bug is looked for in a process of its own; the source is not written to. Exit code 1 if a
-bug is not found, unless `SURVIVORS` gives the reason. ``--paths N`` draws the shortest path to
-the first N bugs that are found.
+The search for each bug runs in a separate process, and does not change the source. The exit code
+is 1 if a bug is not found, unless `SURVIVORS` gives the reason. ``--paths N`` draws the shortest
+path to each of the first N bugs.
 """
 
 from __future__ import annotations

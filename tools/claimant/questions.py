@@ -1,4 +1,4 @@
-"""The question of a session, step by step as in `SharedTokenManager`."""
+"""The question of a session, with the steps of `SharedTokenManager`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def ask(world: World, process: Process) -> str:
-    """Let a session ask."""
+    """Begin a question."""
     process.failed_at = math.inf
     process.waited = process.idled = 0
     process.failed_since = False
@@ -34,7 +34,7 @@ def _get_shared(world: World, process: Process) -> str:
 
 
 def turn(world: World, process: Process) -> str:
-    """Tell drops, and look."""
+    """Report drops, then look."""
     process.looks = process.fence = 0
     if looking.tell(world, process, process.asking, "look"):
         return tells_no_more(world, process)
@@ -42,13 +42,13 @@ def turn(world: World, process: Process) -> str:
 
 
 def tells_no_more(world: World, process: Process) -> str:
-    """Go on once drops were told."""
+    """Continue after the report of drops."""
     looking.look(world, process, process.asking, "look")
     return "looks"
 
 
 def hears(world: World, process: Process) -> str:
-    """Hear an answer of the store."""
+    """Receive an answer of the store."""
     step = process.asking.step
     match step:
         case "look":
@@ -65,7 +65,7 @@ def hears(world: World, process: Process) -> str:
             return _end(process, "an error")
         case _:
             assert step == "let go"
-            # The store did not keep the token, and the process has it all the same.
+            # The store did not keep the token, but the process can still use it.
             hear(world, process, process.asking)
             return _hand_out(world, process)
 
@@ -111,7 +111,7 @@ def _act(world: World, process: Process, decision: Decision) -> str:
 
 
 def _take(world: World, process: Process) -> str:
-    """Give the session a token, unless it was dropped on its way here."""
+    """Give the session a token, unless the token was dropped during the question."""
     token = process.outcome
     assert isinstance(token, TokenInfo)
     if process.looks > 1:
@@ -142,7 +142,7 @@ def _end(process: Process, result: str) -> str:
 
 def _looked_again(world: World, process: Process) -> str:
     if looking.looked(world, process, process.asking) is None:
-        # The watch looks soon.
+        # Let the watch look.
         process.has_news = world.bounds.watch > 0
     token = process.outcome
     assert isinstance(token, TokenInfo)
@@ -175,7 +175,7 @@ def _request(world: World, process: Process, step: str) -> str:
 
 
 def answered(world: World, process: Process, outcome: TokenInfo | TokenRequestError) -> str:
-    """Receive what the endpoint has answered."""
+    """Receive the answer of the token endpoint."""
     process.renews = False
     process.outcome = outcome
     lane = process.asking
@@ -247,7 +247,7 @@ def _without_store(world: World, process: Process) -> str:
 
 
 def wakes(world: World, process: Process) -> str:
-    """Go on after a pause."""
+    """Continue after a pause."""
     match process.asking.step:
         case "wait":
             return turn(world, process)
@@ -260,11 +260,11 @@ def wakes(world: World, process: Process) -> str:
             return _request(world, process, "direct")
 
 
-# Cancelled
+# Cancellation
 
 
 def cancel(world: World, process: Process) -> str:
-    """Cancel the question, and give back the lease that it may have."""
+    """Cancel the question, and release its lease if it has one."""
     lane, back = process.asking, process.telling
     step, call = lane.step, lane.call
     if process.teller == lane.name:
@@ -276,15 +276,15 @@ def cancel(world: World, process: Process) -> str:
         back.call = call
         back.step = "abandoned"
     elif step in ("request", "put", "release"):
-        # What is on its way may yet be done, and comes first: else it would be a lost write.
+        # The store executes the pending call first. Without this it would be a lost write.
         back.step = "release"
         send(world, process, back, "release", fence, None, 0.0)
-        return "gives the lease back"
+        return "releases the lease"
     return ""
 
 
 def abandoned(world: World, process: Process) -> str:
-    """Hear of a claim that nobody waits for, or that a lease was given back."""
+    """Receive the answer to an abandoned claim, or to the release of its lease."""
     lane = process.telling
     call = hear(world, process, lane)
     if lane.step == "abandoned":
@@ -293,6 +293,6 @@ def abandoned(world: World, process: Process) -> str:
         elif call.reply is not None:
             lane.step = "release"
             send(world, process, lane, "release", call.reply, None, 0.0)
-            return "gives the lease back"
+            return "releases the lease"
     lane.rest()
     return ""

@@ -1,27 +1,27 @@
-"""`Referee`: its own records of what happened in a fleet, and what the promises make of them.
+"""`Referee`: independent records of what happened in a fleet, and checks of the promises.
 
-Nothing here uses a decision of the machine. The promises:
+The referee uses no decision of the machine. The promises:
 
-1.  There is one token request for each life of the fleet's token, and one more for each fault,
-    failure, cancelled question and drop at the most. No two are in flight at once, unless a fault
-    or a drop made the second one necessary.
-2.  No process hands out a token that it has dropped, or of whose drop a look could tell it.
+1.  There is one token request for each lifetime of the fleet's token, and at most one more for each
+    fault, failure, cancelled question and drop. Two requests are in flight at the same time only if
+    a fault or a drop made the second one necessary.
+2.  A process hands out no token that it has dropped, or whose drop one of its looks could show.
     A look reports each dropped token that the session has.
-3.  No drop is lost while a process lives that knows of it: once two of its looks have found that
-    the store does not show it, or one that the store has the token again, it is told again before
-    the next one. Looks count that are sent some time after it was told.
-4.  No question waits without end, or ends with a STALE token that the session has. None waits
-    longer than a lease and a look where nobody alive does anything about it.
-5.  No token is handed out from the store after its life, whatever the store's clock was set to.
-6.  No token of a later lease is overwritten under an earlier one.
-7.  Who waits for a store that fails has a usable token meanwhile, and does not wait for long. A
-    look changes nothing in the store.
-8.  Who gets the error of another process's attempt has waited for that, or asks in the pause after
-    it. Nobody requests a token in that pause.
+3.  No drop is lost while a process that knows it is alive. The process reports the drop again after
+    two looks did not show it, or after one look showed the token in the store again. Only looks
+    that begin some time after the last report count.
+4.  No question waits indefinitely, or ends with the STALE token that the session already has. If no
+    running process works on it, a question waits at most for a lease and a look.
+5.  No token from the store is handed out after its lifetime, even if the store's clock was set.
+6.  No token of a later lease is overwritten by a token of an earlier lease.
+7.  A process waits for a failed store only while it has a usable token, and only for a short time.
+    A look does not change the store.
+8.  A process gets the error of another process only if it waited for that attempt, or asks in the
+    pause after it. No process requests a token in that pause.
 
-What nobody can know is not promised: how old a token is after the store's machine was started
-again with its clock set back; and that a token is dropped, where the store has lost that, and
-nobody who knew it lives.
+Two facts cannot be known, so there is no promise about them. The first is the age of a token after
+the store's machine was restarted with its clock set back. The second is a drop that the store has
+lost, if no process that knew it is alive.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 MOST_NEEDS = 3
 LAST_TURN = 6.0
-"""Seconds for what begins when a question waits no longer: store and endpoint answer."""
+"""Seconds for the last steps of a question that stops waiting: store and endpoint must answer."""
 
 
 class Fact(NamedTuple):
-    """What the server and the users know of a token.
+    """What the server and the users know about a token.
 
     Attributes:
-        sent_at: when the last request that it answered was sent.
-        stale_at, expires_at, ends_at: as the server said then.
-        dropped_at: when it was dropped, unless it was granted again since.
+        sent_at: when the last request for which the server issued it was sent.
+        stale_at, expires_at, ends_at: the boundaries, from that answer.
+        dropped_at: when the token was dropped; None if it was issued again since then.
     """
 
     sent_at: float
@@ -61,16 +61,16 @@ Kept = tuple[str, int, float]
 
 
 class Referee:
-    """Records what happened.
+    """Records of what happened in a fleet.
 
     Attributes:
-        facts: of each token, by its name.
-        kept: the name of the token that counts for the fleet, the order of its lease, and when the
-            fleet takes it as STALE: its life counts from when the lease was taken.
-        orders: how many leases were taken.
-        needs: how many requests are still necessary, at the most.
-        pause_until: when the pause ends that a failed attempt has left.
-        was_set: whether the store's clock was set, or its content replaced.
+        facts: the facts about each token, by its name.
+        kept: the name of the fleet's token, the order of its lease, and when it becomes STALE for
+            the fleet. Its lifetime counts from when the lease was taken.
+        orders: number of leases that were taken.
+        needs: maximum number of requests that are still necessary.
+        pause_until: end of the pause after a failed attempt.
+        was_set: whether the store's clock was set, or its data replaced.
     """
 
     __slots__ = ("facts", "kept", "needs", "orders", "pause_until", "was_set")
@@ -90,7 +90,7 @@ class Referee:
     # Requests
 
     def requests(self, world: World, process: Process, *, directly: bool) -> None:
-        """Receive that a process sends a request."""
+        """Record that a process sends a token request."""
         now = world.now
         if now < process.sent_at + GAP:
             raise BrokenPromiseError(1, f"{process.name} requests again too soon")
@@ -100,10 +100,10 @@ class Referee:
             if other is process or other.asking.step not in ("request", "direct"):
                 continue
             if not (process.is_excused or other.is_excused or self.was_set):
-                raise BrokenPromiseError(1, "two requests are in flight at once")
+                raise BrokenPromiseError(1, "two requests are in flight at the same time")
         if not directly and now < self.pause_until and not self.was_set:
             raise BrokenPromiseError(8, "a request is sent in the pause after a failure")
-        # The server that grants the same token again is asked by all who have that.
+        # If the server issues the same token again, each process that has it sends a request.
         if world.is_down or world.bounds.same:
             return
         self.needs -= 1
@@ -111,12 +111,12 @@ class Referee:
             raise BrokenPromiseError(1, "one more request than necessary is sent")
 
     def excuse(self, world: World) -> None:
-        """Record that something happened that may make a second request necessary."""
+        """Record an event that may make a second request necessary."""
         for process in world.processes:
             process.is_excused = True
 
     def granted(self, world: World, token: TokenInfo) -> None:
-        """Receive that the server has granted a token, for the first time or again."""
+        """Record that the server has issued a token, for the first time or again."""
         name = token.access_token
         self.facts = {
             known: fact for known, fact in self.facts.items() if fact.ends_at > world.now - 20.0
@@ -125,7 +125,7 @@ class Referee:
         fact = Fact(token.sent_at, token.stale_at, token.expires_at, ends_at)
         before = self.facts.get(name)
         if before is not None and token.sent_at < (before.dropped_at or -math.inf):
-            # It was asked for before it was dropped.
+            # The request was sent before the drop, so the token stays dropped.
             self.facts[name] = fact._replace(dropped_at=before.dropped_at)
             return
         self.facts[name] = fact
@@ -139,9 +139,9 @@ class Referee:
     # The store
 
     def keeps(self, world: World, process: Process, name: str) -> None:
-        """Receive that the store has kept a token that a process has put."""
+        """Record that the store has stored the token of a process."""
         if self.kept and self.kept[1] > process.order:
-            raise BrokenPromiseError(6, f"{self.kept[0]} is overwritten under an earlier lease")
+            raise BrokenPromiseError(6, f"the token of an earlier lease overwrites {self.kept[0]}")
         fact = self.facts[name]
         stale_at = fact.stale_at - max(0.0, fact.sent_at - process.claimed_at)
         self.kept = name, process.order, stale_at
@@ -150,16 +150,16 @@ class Referee:
             self.need()
 
     def has_fresh(self, now: float) -> bool:
-        """Return whether the fleet needs no other token."""
+        """Return whether the fleet's token is FRESH."""
         return self.kept is not None and now < self.kept[2]
 
     def drops(self, name: str) -> None:
-        """Receive that the store was told of a drop."""
+        """Record that a drop was reported to the store."""
         if self.kept is not None and self.kept[0] == name:
             self.kept = None
 
     def forgets(self, world: World, name: str) -> None:
-        """Receive that the store does not know a token as dropped any more."""
+        """Record that the store no longer shows a token as dropped."""
         for process in world.processes:
             if name in process.knows:
                 process.knows[name] = 0
@@ -167,7 +167,7 @@ class Referee:
                 lane.expects -= {name}
 
     def loses(self, world: World) -> None:
-        """Receive that the store may have lost what it was told."""
+        """Record that the store may have lost drops."""
         self.was_set = True
         for process in world.processes:
             process.knows = dict.fromkeys(process.knows, 0)
@@ -180,28 +180,28 @@ class Referee:
     # Time
 
     def passes(self, world: World) -> None:
-        """Receive that a second has passed."""
+        """Record that a second has passed."""
         now = world.now
         if self.kept is not None and now - 1.0 < self.kept[2] <= now:
             self.need()
         for process in world.processes:
             held = process.held
-            # Got without the store, as this token may be.
+            # The process may have requested this token without the store.
             if held and now - 1.0 < held.stale_at <= now and not self.has_fresh(now):
                 self.needs = max(self.needs, 1)
             if not process.is_open or process.is_stopped:
                 continue
             process.waited += 1
             if process.waited > world.bounds.turns * world.bounds.patience + LAST_TURN:
-                raise BrokenPromiseError(4, f"{process.name} waits without end")
+                raise BrokenPromiseError(4, f"{process.name} waits indefinitely")
             if process.asking.step != "wait" or self._is_held_up(world, process):
                 continue
             process.idled += 1
             if process.idled > world.bounds.lease + PACE:
-                raise BrokenPromiseError(4, f"{process.name} waits for nobody")
+                raise BrokenPromiseError(4, f"{process.name} waits although no process works on it")
 
     def _is_held_up(self, world: World, process: Process) -> bool:
-        """Return whether somebody alive or the endpoint makes a process wait."""
+        """Return whether a running process, the endpoint or a pause makes a process wait."""
         then = world.now - 1.0
         if world.is_down or then < self.pause_until or then < process.sent_at + 1.0:
             return True
@@ -215,17 +215,17 @@ class Referee:
             if other is not process
         )
 
-    # What a session gets
+    # Answers to sessions
 
     def takes(self, world: World, process: Process, token: TokenInfo, *, from_store: bool) -> None:
-        """Receive that a session gets a token."""
+        """Record that a session gets a token."""
         name, now = token.access_token, world.now
         fact = self.facts[name]
         if from_store and now >= fact.expires_at:
             raise BrokenPromiseError(5, f"{process.name} hands out {name}, which has expired")
         if from_store and token.expires_at > fact.expires_at:
-            raise BrokenPromiseError(5, f"{process.name} takes {name} as younger than it is")
-        # A session refuses what the endpoint has granted before the drop.
+            raise BrokenPromiseError(5, f"{process.name} takes {name} for younger than it is")
+        # A session itself rejects a token from its own request before the drop.
         if name in process.knows and token.sent_at < (fact.dropped_at or 0.0) and from_store:
             raise BrokenPromiseError(2, f"{process.name} hands out {name}, which it has dropped")
         if from_store and name in process.given and now >= fact.stale_at:
@@ -234,6 +234,6 @@ class Referee:
             raise BrokenPromiseError(2, f"{process.name} hands out {name}, which was dropped")
 
     def gets_error(self, world: World, process: Process) -> None:
-        """Receive that a session gets the error of another process's attempt."""
+        """Record that a session gets the error of another process's attempt."""
         if not process.failed_since and self.pause_until - world.now <= PACE and not self.was_set:
             raise BrokenPromiseError(8, f"{process.name} gets the error of an earlier attempt")

@@ -1,4 +1,4 @@
-"""Explores every state of a fleet, breadth first, and whether each question can end."""
+"""Exploration of every state of a fleet, breadth first, and check that each question can end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Fleet:
-    """A fleet, as what is explored; see `tools.exploring.search.Model`."""
+    """A fleet as a model to explore; see `tools.exploring.search.Model`."""
 
     copier = COPIER
     has_looks = False
@@ -41,27 +41,27 @@ class Fleet:
         return act(world, event)
 
     def check(self, world: World) -> None:
-        """Check nothing: the referee does so with each event."""
+        """Do nothing, because the referee checks each event."""
 
     def key_of(self, world: World) -> bytes:
         return key_of(world)
 
 
 class Search(search.Search):
-    """Searches the states within some bounds."""
+    """A search of all states within bounds."""
 
     def __init__(self, bounds: Bounds, *, most_states: int | None = None) -> None:
         super().__init__(Fleet(bounds), most_states=most_states)
-        # Transitions without users and faults: where each begins, and where it ends.
+        # Begin and end of each transition that neither a user nor a fault causes.
         self._begins, self._ends = array("l"), array("l")
-        # The states in which nobody waits.
+        # The states in which no question waits.
         self._quiet: list[int] = []
 
     def run(self) -> Exploration:
-        """Explore every state, and whether each question can end.
+        """Explore every state, and check that each question can end.
 
         Raises:
-            BrokenPromiseError: with the shortest path to the broken promise.
+            BrokenPromiseError: a promise is broken. The error has the shortest path to that.
         """
         found = super().run()
         if found.is_exhausted:
@@ -78,7 +78,7 @@ class Search(search.Search):
             self._ends.append(result)
 
     def _check_ends(self, states: int) -> None:
-        """Check that from each state, all questions can end without users and more faults."""
+        """Check that all questions can end from each state, without users or more faults."""
         ways: list[list[int]] = [[] for _ in range(states)]
         for begin, end in zip(self._begins, self._ends, strict=True):
             ways[end].append(begin)
@@ -98,4 +98,4 @@ class Search(search.Search):
 
 
 GOES_ON = ("tick", "do", "hear", "grant", "wake", "watch again", "continue", "outage ends")
-"""Events that neither a user nor a fault brings."""
+"""Events that neither a user nor a fault causes."""

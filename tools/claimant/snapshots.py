@@ -1,4 +1,4 @@
-"""Copies of a world's state."""
+"""The `Copier` of a fleet's state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trio_anon_session.stores._entry import Entry, Failure, Lease, Token
 from trio_anon_session.stores._known import KnownTokens, _HandedOut
 
 KNOWN_TOKENS = ("_dropped", "_handed_out", "_last", "_longest", "_told_at", "missing", "untold")
-"""`KnownTokens` has no slots."""
+"""The attributes of `KnownTokens`, which has no slots."""
 ENTRY = tuple(field.name for field in attrs.fields(Entry))
 
 COPIER = Copier(

@@ -1,4 +1,4 @@
-"""`World`: processes with a claimant each, what their shells know, and the store between them."""
+"""`World`: processes with one claimant each, the state of their managers, and the store."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from trio_anon_session.stores._known import Asked
 
 FAILED = "failed"
-"""What a process hears where a store does not answer, or not in time."""
+"""The reply to a process if the store does not answer in time."""
 BEGAN = 100.0
-"""Seconds on the store's clock when a world begins."""
+"""Time on the store's clock at the start of a world, in seconds."""
 
 mark_of_name = functools.lru_cache(maxsize=None)(mark_of)
 
 
 class Call(NamedTuple):
-    """A question to the store, or its answer on the way back.
+    """A call of the store, or its answer that the process has not received yet.
 
     Attributes:
-        kind: what is asked for.
-        args: with what.
-        asked: of a look: what it asks about.
-        sent_at: when it was sent.
-        is_done: whether the store has done it, or never will.
-        reply: what the process will hear.
-        shown: of a look: the names of the tokens that the store had as dropped, and that of its
-            token, as the referee sees it; None once the store has lost that.
+        kind: name of the method.
+        args: its arguments.
+        asked: for a look: the tokens that it asks about.
+        sent_at: when the process sent the call.
+        is_done: whether the store has executed the call, or never will.
+        reply: the answer.
+        shown: for a look: the names of the dropped tokens and of the stored token, according to
+            the referee; None after the store has lost them.
     """
 
     kind: str
@@ -54,18 +54,19 @@ class Call(NamedTuple):
 
 
 class Lane:
-    """What one task of a process is about.
+    """The state of one task of a process.
+
+    The attributes `expects`, `given` and `knew` are records of the referee.
 
     Attributes:
-        name: the task's.
-        step: what it waits for; nothing where there is nothing to do.
-        call: what it has asked the store.
-        then: the step after drops were told.
-        todo: the marks that are still to be told.
-        expects: the names of dropped tokens that the store must show as dropped with the look
-            that comes next: the referee's.
-        given: the names of the tokens that the session had when the look was sent ...
-        knew: ... and of those that the process knew as dropped: the referee's.
+        name: name of the task.
+        step: what the task waits for; empty if it has nothing to do.
+        call: its call of the store.
+        then: the step after the report of drops.
+        todo: marks of the drops to report.
+        expects: names of the dropped tokens that the next look must show as dropped.
+        given: names of the tokens that the session had when the look began.
+        knew: names of the tokens that the process knew as dropped when the look began.
     """
 
     __slots__ = ("call", "expects", "given", "knew", "name", "step", "then", "todo")
@@ -81,49 +82,51 @@ class Lane:
         self.knew: frozenset[str] = frozenset()
 
     def rest(self) -> None:
-        """Have nothing to do."""
+        """End the work of the task."""
         self.step = self.then = ""
         self.call, self.todo = None, ()
         self.expects = self.given = self.knew = frozenset()
 
 
 class Process:
-    """One process: its claimant, and what its `SharedTokenManager` and `StoreLink` know.
+    """One process: its claimant, and the state of its `SharedTokenManager` and `StoreLink`.
+
+    The attributes from `sent_at` on are records of the referee.
 
     Attributes:
-        claimant: what is explored.
-        question: the session's, while it waits for a token.
+        claimant: the machine that is explored.
+        question: the question of the session, while it waits for a token.
         asking: the task of the question.
         watching: the task of the watch.
-        telling: the task that tells drops at once, or gives a lease back.
-        held: the token that the session has.
-        looks: how many looks have begun since the question's last turn, up to 2.
-        claim: the decision under which the lease was taken.
-        fence: that lease's.
+        telling: the task that reports a drop immediately, or releases a lease.
+        held: the token of the session.
+        looks: number of looks since the question's last turn, up to 2.
+        claim: the decision to take the lease.
+        fence: fence of the lease.
         renews: whether the lease is renewed.
-        outcome: the token that the endpoint has given, if any, or its error.
+        outcome: the token or the error from the token endpoint.
         wait_until: when the question looks again without news.
-        failed_at: since when the question has met a store that fails.
-        teller: the name of the task that tells drops.
-        queue: the names of the tasks that are about to.
-        tell_at: when drops may be told again.
-        trouble: what the store fails in: "read", "write" or nothing.
-        trouble_at: since when.
-        took: seconds that the last call took to fail.
-        has_news: whether the watch is about to look.
-        is_stopped: whether the process does nothing, as after SIGSTOP.
-        sent_at: when it sent its last request: the referee's.
-        seen_dead: names of tokens of which a look could tell that they are dropped: the referee's.
-        knows: the tokens that it knows as dropped, each with how many looks have found since that
-            the store does not: the referee's.
-        told: when it has told the store of each drop: the referee's.
-        given: the names of the tokens that its session got: the referee's.
-        waited: seconds for which the question has waited: the referee's.
-        idled: seconds of that for which nobody did anything about it: the referee's.
-        failed_since: whether an attempt has failed since it was asked: the referee's.
-        order: of the lease, among all leases: the referee's.
-        claimed_at: when the lease was taken: the referee's.
-        is_excused: whether its request may be one of two: the referee's.
+        failed_at: when the question first met a failed store.
+        teller: name of the task that reports drops now.
+        queue: names of the tasks that wait to report drops.
+        tell_at: when drops may be reported again.
+        trouble: what fails at the store: "read", "write", or empty.
+        trouble_at: when the store began to fail.
+        took: seconds until the last failed call failed.
+        has_news: whether the watch will look soon.
+        is_stopped: whether the process is stopped, as by SIGSTOP.
+        sent_at: when the process sent its last token request.
+        seen_dead: names of the tokens that a look could show as dropped.
+        knows: the tokens that the process knows as dropped, each with the number of looks since
+            then that did not show the drop.
+        told: when the process reported each drop to the store.
+        given: names of the tokens that the session has received.
+        waited: seconds that the question has waited.
+        idled: seconds of this time in which no process worked on it.
+        failed_since: whether an attempt has failed since the question began.
+        order: number of the lease, in the order of all leases.
+        claimed_at: when the lease was taken.
+        is_excused: whether its request may be in flight together with another one.
     """
 
     __slots__ = (
@@ -187,7 +190,7 @@ class Process:
 
     @property
     def lanes(self) -> tuple[Lane, Lane, Lane]:
-        """Its tasks."""
+        """The tasks of the process."""
         return self.asking, self.watching, self.telling
 
     @property
@@ -200,17 +203,17 @@ class World:
     """A fleet.
 
     Attributes:
-        processes: they.
-        entry: what the store has.
-        copy: what it had once, and may have again ...
-        copy_kept: ... and what the referee knew of it.
-        now: Trio's clocks.
+        processes: the processes.
+        entry: the data of the store.
+        copy: a copy of earlier data, which a fault can restore.
+        copy_kept: the referee's record for that copy.
+        now: the time on Trio's clocks.
         skew: seconds by which the store's clock was set.
         booted_at: when the store's machine was started last, on Trio's clocks.
-        tokens: how many tokens the server has granted.
-        is_down: whether the store does not answer.
-        faults, drops, cancels, failures, looks, asks: how many are left of each.
-        referee: what happened.
+        tokens: number of tokens that the server has issued.
+        is_down: whether all calls of the store fail.
+        faults, drops, cancels, failures, looks, asks: how many of each are left.
+        referee: the records of what happened.
     """
 
     __slots__ = (
@@ -250,14 +253,14 @@ class World:
         self.referee = Referee()
 
     def at(self) -> Moment:
-        """Return the time as the processes get it."""
+        """Return the time on the clocks of the processes."""
         return Moment(self.now, None)
 
     def store_time(self) -> StoreMoment:
-        """Return the time as the store has it."""
+        """Return the time on the clocks of the store."""
         return StoreMoment(self.now + BEGAN + self.skew, self.now - self.booted_at)
 
 
 def copy_of(entry: Entry) -> Entry:
-    """Return what does not change with an entry."""
+    """Return an independent copy of an entry."""
     return attrs.evolve(entry, dead=dict(entry.dead))

@@ -1,1 +1,1 @@
-"""What the explorations of pure machines have in common: `tools.lifecycle`, `tools.claimant`."""
+"""The common parts of the explorations `tools.lifecycle` and `tools.claimant`."""

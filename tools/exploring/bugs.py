@@ -1,8 +1,9 @@
-"""Reads bugs to plant: one change of one module each.
+"""Reads the bugs to plant. Each one changes one module.
 
 The files look like diffs. A line that starts with ``@`` names the promise, the module and what
-the machine does wrong. The lines after it that start with a blank or ``-`` stand exactly once in
-the module; those with a blank or ``+`` replace them. Empty lines at the end of a bug do not count.
+the machine does wrong. The following lines that start with a blank or ``-`` must occur exactly once
+in the module. The lines that start with a blank or ``+`` replace them. Empty lines at the end of a
+bug are ignored.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Bug(NamedTuple):
         promise: the promise of the design that it breaks. 0 is the machine's own contract.
         what: what the machine does wrong.
         module: the module's name without the underscore.
-        before: lines that stand once in the source.
-        after: what stands there instead.
+        before: lines that occur exactly once in the source.
+        after: the lines that replace them.
     """
 
     promise: int
@@ -38,11 +39,12 @@ class Bug(NamedTuple):
         """Return the module's source with the bug in it.
 
         Raises:
-            LookupError: the place does not exist exactly once.
+            LookupError: `before` does not occur exactly once.
         """
         source = source_path(self.module).read_text()
-        if source.count(self.before) != 1:
-            raise LookupError(f"{self.what}: {source.count(self.before)} places in {self.module}")
+        count = source.count(self.before)
+        if count != 1:
+            raise LookupError(f"{self.what}: must occur once in {self.module}, got {count}")
         return source.replace(self.before, self.after)
 
 

@@ -1,4 +1,4 @@
-"""Plants bugs in a machine, one at a time, and sees how soon its exploration finds each."""
+"""Plants bugs in a machine, one at a time, and counts the states that each takes to find."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from tools.exploring.bugs import Bug
 
 LIMITS = (1000, 8000, None)
-"""States of each part, in one search after the other."""
+"""Maximum number of states of each part, for one search after the other."""
 
 
 class Found(NamedTuple):
-    """What came of a search.
+    """Result of a search.
 
     Attributes:
-        states: the states that were found in the part where the bug was found.
-        promise: the promise that was broken, or None.
+        states: number of states found in the part in which the bug was found.
+        promise: number of the broken promise; None if the bug was not found.
         words: what happened.
-        events: the length of the shortest path.
-        where: the part.
+        events: length of the shortest path.
+        where: name of the part.
         timeline: the path as text.
     """
 
@@ -43,11 +43,11 @@ class Found(NamedTuple):
 
 
 def search(bug: Bug, package: str) -> Found:
-    """Explore the machine with a bug in it, in a process that has not imported it yet.
+    """Explore the machine with a bug. The process must not have imported the machine before.
 
     Args:
         bug: the bug.
-        package: has ``all_parts`` in ``bounds``, `Search` in ``search``, ``draw`` in ``timeline``.
+        package: package with ``bounds.all_parts``, ``search.Search`` and ``timeline.draw``.
     """
     load_from(bug.module, bug.source())
     all_parts = import_module(f"{package}.bounds").all_parts
@@ -55,7 +55,7 @@ def search(bug: Bug, package: str) -> Found:
     draw = import_module(f"{package}.timeline").draw
 
     left = all_parts()
-    # The paths to most bugs are short: a look at the start of each part comes first.
+    # The paths to most bugs are short, so first explore only the begin of each part.
     for limit in LIMITS:
         states = 0
         for name, bounds in tuple(left.items()):
@@ -72,7 +72,7 @@ def search(bug: Bug, package: str) -> Found:
 
 
 def search_apart(number: int, package: str) -> Found:
-    """Search in a process of its own. Bugs are counted from 1."""
+    """Search for a bug in a separate process. The first bug has number 1."""
     words = [sys.executable, "-m", f"{package}.planted", "--here", str(number)]
     ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
     return Found(*json.loads(ended.stdout))
@@ -82,13 +82,15 @@ def main(package: str, bugs: Sequence[Bug], survivors: Mapping[str, str]) -> int
     """Print a line for each bug.
 
     Args:
-        package: as for `search`; its ``planted`` calls this.
+        package: as for `search`. Its module ``planted`` calls this function.
         bugs: the bugs.
-        survivors: those that no exploration can find, each with the reason.
+        survivors: the bugs that the exploration cannot find, each with the reason.
     """
     parser = argparse.ArgumentParser(description="Plant bugs in the machine, one at a time.")
-    parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="only these bugs")
-    parser.add_argument("--paths", type=int, default=0, help="draw the first paths")
+    parser.add_argument(
+        "numbers", nargs="*", type=int, metavar="NUMBER", help="find only these bugs"
+    )
+    parser.add_argument("--paths", type=int, default=0, help="draw the paths to the first N bugs")
     parser.add_argument("--here", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:

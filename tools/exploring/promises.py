@@ -1,4 +1,4 @@
-"""A broken promise, as the referee of a machine reports it."""
+"""`BrokenPromiseError`, with which the referee of a machine reports a broken promise."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ class BrokenPromiseError(Exception):
     """A machine broke a promise of its design.
 
     Attributes:
-        promise: its number. 0 is the machine's own contract: it raises nothing unexpected, a look
-            changes nothing, and what a look returns is right.
+        promise: number of the promise. 0 is the machine's own contract: it raises no unexpected
+            error, a look changes nothing, and a look returns the right value.
         words: what happened.
-        path: the events that led there, set by the search.
-        states: how many states the search had found, set by the search.
+        path: the events that led to it. The search sets this.
+        states: number of states that the search had found. The search sets this.
     """
 
     def __init__(self, promise: int, words: str) -> None:
@@ -23,7 +23,7 @@ class BrokenPromiseError(Exception):
 
 
 def as_broken(error: Exception) -> BrokenPromiseError:
-    """Return what the machine raised as a broken promise."""
+    """Return an error of the machine as a broken promise."""
     if isinstance(error, BrokenPromiseError):
         return error
     return BrokenPromiseError(0, f"the machine raised {error!r}")

@@ -1,4 +1,4 @@
-"""Explores every state of a world, breadth first."""
+"""Exploration of every state of a world, breadth first."""
 
 from __future__ import annotations
 
@@ -21,60 +21,60 @@ Event = tuple[object, ...]
 
 
 class Model(Protocol):
-    """What is explored."""
+    """Interface of a model to explore."""
 
     @property
     def copier(self) -> Copier:
-        """What copies a world."""
+        """The copier of worlds."""
         ...
 
     @property
     def has_looks(self) -> bool:
-        """Whether `check` calls the machine, and must change nothing."""
+        """Whether `check` calls the machine. It must change nothing then."""
         ...
 
     def patched(self) -> AbstractContextManager[object]:
-        """Return a context in which the machine has the constants that are explored."""
+        """Return a context manager that sets the constants of the exploration."""
         ...
 
     def start(self) -> Any:
-        """Return the world as it is in the beginning."""
+        """Return the initial world."""
         ...
 
     def possible_events(self, world: Any) -> list[Event]:
-        """Return every event that can come now."""
+        """Return every event that is possible now."""
         ...
 
     def do(self, world: Any, event: Event) -> str:
-        """Let an event happen, and return what came of it, in a few words.
+        """Execute an event, and return its result in a few words.
 
         Raises:
-            BrokenPromiseError: it breaks a promise.
+            BrokenPromiseError: the event breaks a promise.
         """
         ...
 
     def check(self, world: Any) -> None:
-        """Check what has to be true in every state, and change nothing.
+        """Check what must be true in every state, without changing anything.
 
         Raises:
-            BrokenPromiseError: it is not.
+            BrokenPromiseError: something is not true.
         """
         ...
 
     def key_of(self, world: Any) -> bytes:
-        """Return what a state is known by; two states with one key behave alike from now on."""
+        """Return the key of a state. Two states with the same key behave alike from now on."""
         ...
 
 
 @attrs.frozen
 class Exploration:
-    """What was explored.
+    """Result of an exploration.
 
     Attributes:
-        states: how many states were found.
-        transitions: how many events were tried in them.
-        depth: the most events that a state is away from the start.
-        seconds: the CPU time.
+        states: number of states found.
+        transitions: number of events tried in all states.
+        depth: largest distance of a state from the start, in events.
+        seconds: CPU time.
         results: how often each event had each result.
         is_exhausted: whether every event was tried in every state.
     """
@@ -88,10 +88,10 @@ class Exploration:
 
 
 class Search:
-    """Searches the states of a model.
+    """A search of all states of a model.
 
     Attributes:
-        keys: the states, in the order in which they were found.
+        keys: number of each state by its key, in the order in which they were found.
     """
 
     def __init__(self, model: Model, *, most_states: int | None = None) -> None:
@@ -104,9 +104,9 @@ class Search:
         """Explore every state.
 
         Raises:
-            BrokenPromiseError: with the shortest path to the broken promise.
+            BrokenPromiseError: a promise is broken. The error has the shortest path to that.
         """
-        # The garbage collector would look at all snapshots again and again.
+        # The garbage collector would traverse all snapshots again and again.
         gc.disable()
         try:
             with self.model.patched():
@@ -163,14 +163,14 @@ class Search:
         return Exploration(len(keys), transitions, depth, seconds, results, is_exhausted)
 
     def visit(self, number: int, world: Any) -> None:
-        """Receive a state, before the events in it are tried."""
+        """Check a state, before the events in it are tried."""
         self.model.check(world)
 
     def note(self, number: int, event: Event, result: int) -> None:
-        """Receive a transition from one state to another."""
+        """Record a transition from one state to another. Do nothing by default."""
 
     def path_to(self, number: int, last: Event = ()) -> tuple[Event, ...]:
-        """Return the events that lead to a state, and one more."""
+        """Return the events that lead to a state, followed by `last` if there is one."""
         path = [last] if last else []
         while number:
             number, event = self.parents[number]

@@ -1,4 +1,4 @@
-"""Copies of the state of objects, generic over their slots or attributes."""
+"""`Copier`: copies the state of objects with given slots or attributes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 Snapshot = list[tuple[Any, Any]]
-"""Each object that can change, and its state: values of slots, or the content of a container."""
+"""Each mutable object with its state: the values of its slots, or the content of a container."""
 
 CONTAINERS = (dict, set, list)
 PLAIN = (float, int, bool, str, type(None), tuple, frozenset)
-"""Types of which no object changes. What is in a tuple is not looked at."""
+"""Immutable types. The items of a tuple are not visited."""
 
 
 class Copier:
-    """Takes snapshots of a world, and puts them back.
+    """Takes snapshots of a world, and restores them.
 
     Args:
-        copied: the types of objects that can change, each with the names of two attributes or
-            more that make its state.
-        shared: the types of objects that never change, so that a snapshot can hold the object
-            itself.
-        opaque: names of types whose objects have no state; in tests alone.
+        copied: the mutable types, each with the names of two or more attributes that are its
+            state.
+        shared: the immutable types. A snapshot holds the object itself.
+        opaque: names of types without state, which exist only in the exploration.
     """
 
     def __init__(
@@ -41,10 +40,10 @@ class Copier:
         self._set = {kind: _setter(names) for kind, names in copied.items()}
 
     def take(self, root: object) -> Snapshot:
-        """Return the state of an object, and of every object that can be reached from it.
+        """Return the state of an object, and of every object that it references.
 
         Raises:
-            TypeError: an attribute holds an object of a type that is not named.
+            TypeError: an attribute holds an object of an unknown type.
         """
         snapshot: Snapshot = []
         shared, get = self.shared, self._get
@@ -64,7 +63,7 @@ class Copier:
             elif kind.__name__ in self._opaque:
                 continue
             else:
-                raise TypeError(f"it is not said how to copy a {kind.__name__}")
+                raise TypeError(f"type must be in copied, shared or opaque, got {kind.__name__}")
             for value in values:
                 if type(value) not in shared and id(value) not in seen:
                     seen.add(id(value))
@@ -72,7 +71,7 @@ class Copier:
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put every object of a snapshot back into its state."""
+        """Restore the state of every object in a snapshot."""
         setters = self._set
         for found, state in snapshot:
             set_all = setters.get(type(found))
@@ -81,13 +80,13 @@ class Copier:
             elif type(found) is list:
                 found[:] = state
             elif found or state:
-                # Also where they are equal: the order counts, and which objects are in it.
+                # Restore also an equal container, because its order and its objects count.
                 found.clear()
                 found.update(state)
 
 
 def _setter(slots: tuple[str, ...]) -> Callable[[Any, tuple[Any, ...]], None]:
-    """Return a function that sets all slots of an object: one assignment is the fastest way."""
+    """Return a function that sets all slots of an object in one assignment, the fastest way."""
     names: dict[str, Any] = {}
     targets = ", ".join(f"found.{slot}" for slot in slots)
     exec(f"def set_slots(found, state):\n    {targets}, = state", names)

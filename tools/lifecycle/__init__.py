@@ -1,1 +1,1 @@
-"""Explores every sequence of events of a `Lifecycle`: `python -m tools.lifecycle`."""
+"""Exploration of all sequences of events of a `Lifecycle`: `python -m tools.lifecycle`."""

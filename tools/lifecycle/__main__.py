@@ -1,9 +1,9 @@
 """Explore every sequence of events of a session's machine: `python -m tools.lifecycle`.
 
 Prints the states, the transitions, the depth and the CPU seconds of each part. A broken promise
-ends it, and is printed with the shortest sequence of events that leads there.
+ends the exploration, and is printed with the shortest sequence of events that leads to it.
 
-The options set other bounds than the gate's. A mode is then explored in one part.
+The gate uses the default bounds. The options change them, and each mode is then one part.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tools.lifecycle.timeline import draw
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Explore a session's machine.")
-    parser.add_argument("--mode", choices=MODES, action="append", help="only this mode")
-    parser.add_argument("--callers", type=int, help="the most waiting callers at one time")
-    parser.add_argument("--drops", type=int, help="the most dropped tokens")
-    parser.add_argument("--wall", type=float, help="seconds that the wall clock is off")
-    parser.add_argument("--stalls", action="store_const", const=True, help="tasks run late")
+    parser = argparse.ArgumentParser(description="Explore the state machine of a session.")
+    parser.add_argument("--mode", choices=MODES, action="append", help="explore only this mode")
+    parser.add_argument("--callers", type=int, help="maximum number of waiting callers")
+    parser.add_argument("--drops", type=int, help="maximum number of dropped tokens")
+    parser.add_argument("--wall", type=float, help="maximum error of the wall clock in seconds")
+    parser.add_argument("--stalls", action="store_const", const=True, help="tasks can run late")
     parser.add_argument(
-        "--all-answers", action="store_const", const=True, help="dropped tokens come back"
+        "--all-answers", action="store_const", const=True, help="dropped tokens can come back"
     )
-    parser.add_argument("--most-states", type=int, help="stop after so many states of a part")
+    parser.add_argument("--most-states", type=int, help="stop a part after this number of states")
     options = vars(parser.parse_args())
     modes, most_states = options.pop("mode") or MODES, options.pop("most_states")
     larger = {name: value for name, value in options.items() if value is not None}
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _explore(name: str, bounds: Bounds, most_states: int | None) -> bool:
-    """Explore one part, and return whether every promise was kept."""
+    """Explore one part, and return whether it kept every promise."""
     try:
         found = Search(bounds, most_states=most_states).run()
     except BrokenPromiseError as broken:

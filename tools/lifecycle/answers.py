@@ -14,7 +14,7 @@ Event = tuple[object, ...]
 """The name of an event, and the arguments of its function."""
 
 NAMES = "ABCDEFGH"
-"""Tokens. A name comes back after the session has forgotten its token."""
+"""Names of tokens. A name is used again after the session has forgotten its token."""
 
 FAILURES: dict[str, object] = {
     "bad": TokenRequestError("bad"),
@@ -22,7 +22,7 @@ FAILURES: dict[str, object] = {
     "nonsense": "not a TokenInfo",
     "foreign": LookupError("foreign"),
 }
-"""Answers without a token. Every other failure may be retried, too."""
+"""Answers without a token. All other failures are retryable, too."""
 
 
 def token_named(name: str, sent_at: float) -> TokenInfo:
@@ -33,8 +33,8 @@ def token_named(name: str, sent_at: float) -> TokenInfo:
 def possible_answers(facts: Facts) -> list[Event]:
     """Return every answer to the request in flight, each as an event.
 
-    The last two words are the token, and when its request was sent. A shared token manager
-    can answer with the token of another process: an older one, or one requested during this
+    The last two items are the token, and when its request was sent. A shared token manager can
+    answer with the token of another process. This token can be older, or requested during this
     request.
     """
     token, gone = facts.token, facts.gone

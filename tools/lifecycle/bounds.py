@@ -1,4 +1,4 @@
-"""What is explored: the modes, their bounds, and a config whose times are small integers."""
+"""The modes of the exploration, their bounds, and a config with small integer times."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ LIFETIME = 4.0
 STALE_AGE = 2.0
 EXPIRED_AGE = 3.0
 LONGEST_PAUSE = 2.0
-"""Seconds; ``max_retry_interval``. The shortest pause takes 1 second."""
+"""Seconds: ``max_retry_interval``. The shortest pause is 1 second."""
 ATTEMPTS = 2
-"""The most attempts of a round."""
+"""Maximum number of attempts of a round."""
 LOOK_UP_INTERVAL = 3.0
-"""Seconds; the longest sleep of a session here. With 60 seconds there would be 60 times the
-states, all alike."""
+"""Longest sleep of a session in seconds. With the usual 60 seconds there would be 60 times as many
+states, all of them alike."""
 
 
 @attrs.frozen
 class Bounds:
-    """How much of the world is explored.
+    """Bounds of an exploration.
 
-    The number of events has no bound, and neither has time: two states that differ only by the
-    time at which the world began are one state.
+    The number of events and the time have no bound. Two states that differ only by the start time
+    of the world count as one state.
 
     Attributes:
         refresh: as in `Config`.
         idle_timeout: as in `Config`.
         revoke_on_exit: as in `Config`.
-        callers: the most callers that wait at one time.
-        drops: the most tokens that the session knows as dropped or revoked when a caller drops
-            or revokes one more. A late answer can add one to that.
-        wall: how far the wall clock runs ahead of Trio's clock or behind it, in seconds, since
-            the current token or the current request was sent. None in virtual time.
+        callers: maximum number of callers that wait at the same time.
+        drops: maximum number of dropped or revoked tokens that the session knows when a caller
+            drops or revokes one more. A late answer can add one.
+        wall: maximum difference between the wall clock and Trio's clock in seconds, since the
+            current token or request was sent. None in virtual time.
         gap: as ``min_refresh_interval`` in `Config`.
-        stalls: whether time passes although a task could run: the session's, that of a request,
-            or that of a caller that was woken.
-        all_answers: whether all answers come, or only a new token, the same token, and two kinds
-            of failures. If not, a dropped token never comes back, and revocations never end.
+        stalls: whether time can pass while a task is runnable: the session's task, the task of a
+            request, or the task of a woken caller.
+        all_answers: whether all answers are possible, or only a new token, the same token, and two
+            kinds of failures. Without all answers, a dropped token never comes back, and
+            revocations never end.
     """
 
     refresh: Literal["eager", "on_request"]
@@ -81,7 +82,7 @@ MODES = {
     "on_request": Bounds("on_request", revoke_on_exit=True),
     "idle": Bounds("eager", idle_timeout=2.0, revoke_on_exit=True),
 }
-"""The settings that are explored. The other bounds differ for each part of a mode."""
+"""The modes with their settings. The other bounds differ for each part of a mode."""
 
 _PARTS: dict[str, dict[str, Any]] = {
     "clocks": {"callers": 2, "drops": 0, "wall": 1.0},
@@ -89,10 +90,10 @@ _PARTS: dict[str, dict[str, Any]] = {
     "stalls": {"callers": 1, "drops": 0, "wall": 1.0, "stalls": True},
     # Requests are further apart than the first pause after a failure.
     "clocks, wide gap": {"callers": 2, "drops": 0, "wall": 1.0, "gap": 2.0},
-    # An idle session has more states: its last use counts.
+    # An idle session has more states, because the time of its last use counts.
     "drops, one caller": {"callers": 1, "drops": 1},
     "stalls, one clock": {"callers": 1, "drops": 0, "stalls": True},
-    # What an answer means depends on no mode, and this part is the largest.
+    # The meaning of an answer does not depend on the mode. This part is the largest.
     "answers": {"callers": 1, "drops": 1, "all_answers": True},
 }
 _PARTS_OF = {
@@ -103,11 +104,11 @@ _PARTS_OF = {
 
 
 def parts_of(mode: str) -> dict[str, Bounds]:
-    """Return what the gate explores of a mode, one part after the other.
+    """Return the parts of a mode that the gate explores.
 
-    All bounds together would take far too long. Each part has those that belong together: two
+    All bounds together would take far too long, so each part combines only related bounds: two
     callers and two clocks; two callers and dropped tokens; tasks that run late; a shared token
-    manager that answers with old tokens. `python -m tools.lifecycle` takes larger bounds.
+    manager that answers with old tokens. `python -m tools.lifecycle` accepts larger bounds.
     """
     return {
         f"{mode}, {part}": attrs.evolve(MODES[mode], **_PARTS[part]) for part in _PARTS_OF[mode]
@@ -115,7 +116,7 @@ def parts_of(mode: str) -> dict[str, Bounds]:
 
 
 def all_parts() -> dict[str, Bounds]:
-    """Return what the gate explores of all modes."""
+    """Return the parts of all modes that the gate explores."""
     return {name: bounds for mode in MODES for name, bounds in parts_of(mode).items()}
 
 
@@ -133,7 +134,7 @@ class Doubling:
 
 @contextlib.contextmanager
 def short_sleeps() -> Iterator[None]:
-    """Let sessions sleep for `LOOK_UP_INTERVAL` at most."""
+    """Limit the sleep of sessions to `LOOK_UP_INTERVAL`."""
     usual = _lifecycle.LOOK_UP_INTERVAL
     _lifecycle.LOOK_UP_INTERVAL = LOOK_UP_INTERVAL
     try:

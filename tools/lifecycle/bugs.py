@@ -10,12 +10,12 @@ BUGS = read_folder(Path(__file__).with_name("bugs"))
 
 SURVIVORS: dict[str, str] = {
     "a success keeps the pause": (
-        "Equivalent: a request starts after the pause only, so the pause has ended by the time "
-        "that its answer arrives."
+        "Equivalent: a request starts only after the pause, so the pause has ended when its "
+        "answer arrives."
     ),
     "a token that is granted again stays remembered": (
-        "No promise is broken: from then on, only a copy of the token from before the drop is "
-        "refused, although the server accepts that token again."
+        "No promise is broken: after that, the session rejects only a copy of the token from "
+        "before the drop, although the server accepts the token again."
     ),
 }
-"""The changes that no exploration can find, each with the reason."""
+"""The bugs that the exploration cannot find, each with the reason."""

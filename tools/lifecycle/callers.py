@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_anon_session._lifecycle import Caller
 
 OPTIONS = (TokenRequestOptions("192.0.2.1"), TokenRequestOptions("192.0.2.2"))
-"""What callers give to send along: a caller that waits behind another gives something else."""
+"""Options of callers. A caller that waits behind another has different options."""
 STALE = TokenState.STALE
 
 _machine_facts = attrgetter(*(slot for slot in Lifecycle.__slots__ if slot != "_waiting"))
@@ -30,13 +30,13 @@ _rounds_facts = attrgetter(*Rounds.__slots__)
 
 
 def get(world: World, lock: str = "") -> str:
-    """Let a caller come that waits if it has to.
+    """Let a caller ask for a token, and wait if necessary.
 
     If the lock of the gate is taken, the caller looks again as soon as it has the lock.
     """
     facts, machine = world.facts, world.machine
     options = _next_options(world)
-    # As in the session: a caller that finds no token and can wait takes no look before it waits.
+    # As in the session: a caller that finds no token and can wait does not look before it waits.
     # `AnonymousSession.exchange_token` always looks, and finds nothing here.
     if not (machine.token is None and machine.can_wait) and _take(world, options):
         return f"a {facts.state().name} token"
@@ -60,7 +60,7 @@ def get(world: World, lock: str = "") -> str:
 
 
 def _join_closed(world: World, options: TokenRequestOptions | None) -> None:
-    """Let a caller try to wait in a session that has ended."""
+    """Let a caller try to wait in a closed session."""
     machine = world.machine
     before = _machine_facts(machine), _rounds_facts(machine.rounds)
     try:
@@ -73,10 +73,10 @@ def _join_closed(world: World, options: TokenRequestOptions | None) -> None:
 
 
 def nowait(world: World) -> str:
-    """Let a caller come that never waits.
+    """Let a caller ask for a token without waiting.
 
-    It takes the cached path, as `AnonymousSession.get_access_token` does. The callers of `get` do
-    not, as those of `exchange_token`.
+    It uses the cached path, like `AnonymousSession.get_access_token`. The callers of `get` do not,
+    like those of `exchange_token`.
     """
     facts, machine = world.facts, world.machine
     if world.finds_fresh():
@@ -153,7 +153,7 @@ def look(world: World, place: int) -> str:
         return f"a {facts.state().name} token"
     if facts.is_closed or seat.round_failed:
         raise BrokenPromiseError(
-            19 if facts.is_closed else 12, "a caller waits on, and should get an error"
+            19 if facts.is_closed else 12, "a caller continues to wait, but must get an error"
         )
     facts.callers[caller] = seat._replace(looks=False)
     world.ring_for(machine.due_at(at))

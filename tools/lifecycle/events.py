@@ -1,4 +1,4 @@
-"""The events of a world: which ones can come, and the function of each."""
+"""The events of a world: which are possible, and the function of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def possible_events(world: World) -> list[Event]:
-    """Return every event that can come now."""
+    """Return every event that is possible now."""
     facts, bounds = world.facts, world.facts.bounds
     found: list[Event] = [("late report",)]
     if facts.request is not None:
@@ -68,7 +68,7 @@ def tick(world: World) -> str:
 
 
 def wall(world: World, step: float) -> str:
-    """Set the wall clock, or suspend the machine: Trio's clock stands still."""
+    """Set the wall clock, or suspend the machine. Trio's clock does not move."""
     world.facts.wall += step
     return "forward" if step > 0 else "back"
 
@@ -89,7 +89,7 @@ EVENTS: dict[str, Callable[..., str]] = {
     "revoked": ends.revoked,
     "close": ends.close,
 }
-"""Each function returns what happened, in a few words that take no account of the time."""
+"""Each function returns its result in a few words, without times."""
 
 _LOOKS: tuple[Event, ...] = tuple(("look", place) for place in range(4))
 _CANCELS: tuple[Event, ...] = tuple(("cancel", place) for place in range(4))

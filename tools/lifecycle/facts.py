@@ -1,7 +1,7 @@
-"""`Facts`: the referee's own records of what happened, and what the promises make of them.
+"""`Facts`: the referee's independent records of what happened, and what the promises require.
 
-Nothing here uses a decision of the machine. Ages are durations since a token was sent, by
-either clock; the machine compares times instead.
+This module uses no decision of the machine. It computes ages since a token was sent, by either
+clock; the machine compares times instead.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Seat(NamedTuple):
 
     Attributes:
         looks: whether it looks at the facts soon: it was woken, or waits for the gate's lock.
-        round_failed: whether a round has failed since it came.
-        options: what to send along.
+        round_failed: whether a round has failed since the caller began to wait.
+        options: the options of its call.
     """
 
     looks: bool
@@ -42,7 +42,7 @@ class Gone(NamedTuple):
     """A token that was dropped or revoked.
 
     Attributes:
-        dropped_at: when.
+        dropped_at: when it was dropped or revoked.
         sent_at: when its request was sent.
         is_revoked: whether it must never come back.
     """
@@ -53,20 +53,20 @@ class Gone(NamedTuple):
 
 
 class Facts:
-    """Records what happened in one session.
+    """Records of what happened in one session.
 
     Attributes:
         now: Trio's clock.
         wall: the wall clock; equal to `now` in virtual time.
         token: the session's token.
-        born: when the token's life began, on Trio's clock ...
-        born_by_wall: ... and on the wall clock.
-        met_stale: whether a caller got the token while it was STALE ...
-        stale_options: ... and what the first one gave to send along.
+        born: when the token's lifetime began, on Trio's clock.
+        born_by_wall: when the token's lifetime began, on the wall clock.
+        met_stale: whether a caller got the token while it was STALE.
+        stale_options: the options of the first caller that got the STALE token.
         request: the request that has begun.
-        is_sent: whether it was sent.
-        sent_at: when the last request was sent, on Trio's clock ...
-        sent_by_wall: ... and on the wall clock.
+        is_sent: whether this request was sent.
+        sent_at: when the last request was sent, on Trio's clock.
+        sent_by_wall: when the last request was sent, on the wall clock.
         is_discarded: whether the token of the request must not be used.
         revoked_at: when a caller revoked the tokens during the request.
         attempts, failures, is_over, retry_at, failed_at: the failed attempts, as in `Rounds`.
@@ -107,11 +107,11 @@ class Facts:
     # The token
 
     def age(self) -> float:
-        """Return the age of the token, by the clock that makes it older."""
+        """Return the age of the token, by the clock that shows more time."""
         return max(self.now - self.born, self.wall - self.born_by_wall)
 
     def state(self, later: float = 0.0) -> TokenState:
-        """Return what the token is good for, now or some seconds later."""
+        """Return the state of the session, now or some seconds later."""
         if self.token is None:
             return TokenState.EMPTY
         age = self.age() + later
@@ -120,11 +120,11 @@ class Facts:
         return TokenState.STALE if age >= STALE_AGE else TokenState.FRESH
 
     def usable(self) -> TokenInfo | None:
-        """Return the token if a caller may get it."""
+        """Return the token if a caller can get it; None otherwise."""
         return self.token if self.token is not None and self.age() < EXPIRED_AGE else None
 
     def problem_with(self, token: TokenInfo) -> str | None:
-        """Return why the answer to the request that was sent last is a failure."""
+        """Return why the answer to the last request counts as a failure; None if it is valid."""
         elapsed = max(self.now - self.sent_at, self.wall - self.sent_by_wall)
         if elapsed + self.sent_at - token.sent_at >= EXPIRED_AGE:
             return "expired"
@@ -152,7 +152,7 @@ class Facts:
         self.born = self.born_by_wall = -math.inf
 
     def drop_token(self, *, is_revoked: bool) -> None:
-        """Record that no caller may get this token, nor one of a request that has begun."""
+        """Record that no caller must get this token, or the token of a request that has begun."""
         assert self.token is not None
         self.gone[self.token.access_token] = Gone(self.now, self.token.sent_at, is_revoked)
         self.lose_token()
@@ -185,7 +185,7 @@ class Facts:
                 return False
 
     def request_in(self) -> float | None:
-        """Return the seconds until the next request, as it looks now; None if none is wanted."""
+        """Return the seconds until the next request if nothing happens; None if there is none."""
         if self.request is not None:
             return 0.0
         if self.is_closed:
@@ -205,7 +205,7 @@ class Facts:
         return earliest if is_wanted[state] else None
 
     def must_look_by(self) -> float:
-        """Return when the session has to look at the facts again, if nothing happens."""
+        """Return when the session must look at the facts again, if nothing happens."""
         # In virtual time only Trio's clock counts, and nothing is further away than this.
         limit = EXPIRED_AGE + LONGEST_PAUSE if self.bounds.wall is None else LOOK_UP_INTERVAL
         state = self.state()
@@ -221,7 +221,7 @@ class Facts:
         return min(self.must_look_by(), math.inf if seconds is None else self.now + seconds)
 
     def expected_options(self) -> TokenRequestOptions | None:
-        """Return what a request that starts now has to send along."""
+        """Return the options that a request must have if it starts now."""
         for seat in self.callers.values():
             return seat.options
         return self.stale_options
@@ -250,16 +250,16 @@ class Facts:
         self.retry_at = -math.inf
 
     def is_in_pause(self) -> bool:
-        """Return whether a caller that comes gets the error of the last round."""
+        """Return whether a new caller gets the error of the last round."""
         return self.is_over and self.now < self.retry_at
 
     def can_join(self) -> bool:
-        """Return whether a caller that comes waits."""
+        """Return whether a new caller waits."""
         return not (self.usable() or self.is_closed or self.is_in_pause())
 
     def come(self, caller: Caller, options: TokenRequestOptions | None, *, looks: bool) -> None:
-        """Record a caller that waits."""
-        # A round that all callers have left goes on for a while.
+        """Record a new caller that waits."""
+        # A round without callers is forgotten after some time.
         is_forgotten = not self.callers and self.now >= self.failed_at + 2 * LONGEST_PAUSE
         if self.is_over or is_forgotten:
             self.is_over, self.attempts = False, 0

@@ -1,14 +1,13 @@
-"""Keys: two states with the same key behave alike from now on, and only one is explored.
+"""Keys of states. Two states with the same key behave alike from now on, so one is explored.
 
-A key leaves out what makes no difference, so that there are finitely many:
+A key omits what makes no difference, so that the number of keys is finite:
 
-- Times count from now, and times of the wall clock from the wall clock's now. A time that lies
-  further in the past than anything looks back counts as that far away.
-- A caller is its place among the waiting callers. Nothing but its place and its state counts.
-- Error objects, totals and the options of a caller are never looked at again, except by the
-  check of the event that uses them.
-- After the end, failed attempts and the session's sleep make no difference.
-- Dropped tokens are sorted, and named by their place.
+- Times are relative to now on the same clock. Times in the distant past, on which no decision
+  depends, have the same value.
+- Of a waiting caller, only its place in the queue and its state count.
+- Error objects, totals and the options of a caller are used only by the check of their event.
+- After the end of the session, failed attempts and the session's sleep make no difference.
+- Dropped tokens are sorted, and numbered by their place.
 
 Every slot of the machine has an entry in a table here. A new slot without one raises an error.
 """
@@ -39,7 +38,7 @@ _NOW = 100
 
 
 def _since(time: float, now: float, past: float) -> int:
-    """Return a time as a number of seconds from now; `past` is as far as anything looks back."""
+    """Return a time in seconds from now. Times more than `past` seconds ago are all the same."""
     seconds = time - now
     if seconds <= -past:
         return _NOW - int(past)
@@ -103,15 +102,15 @@ TABLES: dict[type, dict[str, str]] = {
     },
     Caller: {"number": _IGNORED, "options": _IGNORED, "rounds_failed": _ELSEWHERE},
 }
-"""How each slot of the machine counts, as an expression."""
+"""The expression that encodes each slot of the machine."""
 
 
 def _encoder(kind: type) -> Encode:
-    """Return a function that encodes an object: compiled, since it runs a million times."""
+    """Return a compiled function that encodes an object, because it runs a million times."""
     table = TABLES[kind]
     if unknown := {*kind.__slots__} ^ {*table}:  # type: ignore[attr-defined]
         raise LookupError(
-            f"{kind.__name__} has other slots than tools/lifecycle/keys.py: {unknown}"
+            f"the slots of {kind.__name__} must match tools/lifecycle/keys.py: {unknown}"
         )
     parts = [part.format(slot) for slot, part in table.items() if part]
     code = f"lambda found, now: ({''.join(part + ', ' for part in parts)})"
@@ -134,7 +133,7 @@ def key_of(world: World) -> bytes:
         key += _ROUNDS(rounds, now)
         past = facts.bounds.idle_timeout or 0.0
         key += (_since(machine.asked_at, now, past), _since(facts.asked_at, now, past))
-        # Which options makes no difference, but a broken machine may have others.
+        # The value of the options makes no difference, but a broken machine may have wrong ones.
         key.append(machine._stale_options is facts.stale_options)
         key.append(_since(machine._sent_at, now, facts.bounds.gap))
         key.append(world.is_rung or _since(world.sleeps_until, now, 0.0))
@@ -148,7 +147,7 @@ def key_of(world: World) -> bytes:
                 _offset(machine._wall_offset, now, wall),
                 _offset(machine.fresh_until_by_wall - machine.fresh_until, wall, now),
             )
-    # Only a round that goes on can be forgotten.
+    # Only a running round can be forgotten.
     if rounds.attempts and not rounds.is_over and not facts.is_closed:
         key.append(_since(rounds._failed_at, now, 2 * LONGEST_PAUSE))
     if request is not None:
@@ -166,10 +165,10 @@ def key_of(world: World) -> bytes:
 
 
 def _add_drops(key: list[int], world: World, names: dict[str, int]) -> None:
-    """Add what the machine knows of dropped tokens."""
+    """Add what the machine knows about dropped tokens."""
     facts, machine, now = world.facts, world.machine, world.facts.now
     key.append(_since(machine._dropped._forgotten_until, now, EXPIRED_AGE))
-    # If no dropped token comes back, it makes no difference which ones they are.
+    # If no dropped token can come back, their identity makes no difference.
     if facts.bounds.all_answers:
         key.append(len(machine._dropped._drops))
         for name, drop in machine._dropped._drops.items():
@@ -194,7 +193,7 @@ def _offset(offset: float, now: float, wall: float) -> int:
 
 
 def _names(facts: Facts) -> dict[str, int]:
-    """Name the tokens by their places."""
+    """Return a number for each token, by its place."""
     names = {} if facts.token is None else {facts.token.access_token: 0}
     gone = facts.gone
     if len(gone) > 1:
@@ -216,7 +215,7 @@ def _names(facts: Facts) -> dict[str, int]:
 
 
 def _add_facts(key: list[int], facts: Facts, names: dict[str, int]) -> None:
-    """Add what happened: a broken machine may know something else."""
+    """Add the facts of the referee, because a broken machine may have other facts."""
     now, wall = facts.now, facts.wall
     if facts.token is not None:
         key.append(_since(facts.born, now, EXPIRED_AGE))

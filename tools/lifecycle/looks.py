@@ -1,4 +1,4 @@
-"""What has to be true in every state, whatever led there."""
+"""Checks of what must be true in every state."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def check_looks(world: World) -> None:
-    """Check what the machine reports about a state against the facts."""
+    """Compare what the machine reports about a state with the facts."""
     facts, machine, at = world.facts, world.machine, world.at()
     state = facts.state()
     if machine.state(at) is not state:
         raise BrokenPromiseError(5, f"the machine says {machine.state(at).name}, not {state.name}")
     if machine.token is not facts.token:
         raise BrokenPromiseError(17, f"the machine has {machine.token}")
-    # The cached path of a caller compares the time with these two, and calls nothing.
+    # The cached path only compares the time with two boundaries, without a call of the machine.
     is_fresh = world.finds_fresh()
     if is_fresh != (state is TokenState.FRESH):
         raise BrokenPromiseError(1, f"the cached path finds the token fresh: {is_fresh}")
@@ -53,12 +53,12 @@ def check_looks(world: World) -> None:
 
 
 def wrong_start(facts: Facts, *, is_started: bool) -> BrokenPromiseError:
-    """Return the promise that is broken if a request is due at the wrong time."""
+    """Return the error for a request that starts at the wrong time, or does not start."""
     if not is_started:
         promise = {TokenState.STALE: 3, TokenState.EXPIRED: 4}.get(facts.state(), 10)
         if facts.failures:
             promise = 11 if facts.usable() else 12
-        return BrokenPromiseError(promise, "a request is due, and the session starts none")
+        return BrokenPromiseError(promise, "a request is due, but the session starts none")
     if facts.is_closed:
         return BrokenPromiseError(19, "a request starts after the end")
     if facts.request is not None:
@@ -68,15 +68,15 @@ def wrong_start(facts: Facts, *, is_started: bool) -> BrokenPromiseError:
     if facts.now < facts.retry_at:
         return BrokenPromiseError(12, "a request starts in the pause after a failure")
     return BrokenPromiseError(
-        4 if facts.is_idle() else 3, f"nothing asks for a request in state {facts.state().name}"
+        4 if facts.is_idle() else 3, f"a request starts without need in state {facts.state().name}"
     )
 
 
 def check_callers_are_served(world: World) -> None:
-    """Check that every caller that waits at the gate is going to be woken.
+    """Check that every caller that waits at the gate will be woken.
 
-    A request whose task is to run, or that was sent, wakes them. So does the session's task
-    if the token is usable. Otherwise the task has to run when a request is due.
+    A request that has begun wakes them. The session's task wakes them if the token is usable.
+    Otherwise this task must run when a request is due.
     """
     facts = world.facts
     if all(seat.looks for seat in facts.callers.values()):
@@ -84,7 +84,7 @@ def check_callers_are_served(world: World) -> None:
     if facts.is_closed:
         raise BrokenPromiseError(19, "a caller waits at the gate of a closed session")
     if any(seat.round_failed and not seat.looks for seat in facts.callers.values()):
-        raise BrokenPromiseError(12, "a caller waits on after its round has failed")
+        raise BrokenPromiseError(12, "a caller continues to wait after its round has failed")
     if facts.request is not None or world.task_can_run() or facts.usable() is not None:
         return
     due_at = max(facts.now, facts.sent_at + facts.bounds.gap, facts.retry_at)

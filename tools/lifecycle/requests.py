@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from trio_anon_session._rounds import Failure
 
 PROMISES = {"expired": 6, "revoked": 18, "dropped": 17, "rejected": 13, "bad": 12}
-"""What the machine breaks if it takes an answer that has this problem."""
+"""The promise that the machine breaks if it accepts an answer with this problem."""
 
 
 def timer(world: World) -> str:
-    """Run the loop of the session's task once, and let it sleep again."""
+    """Run the loop of the session's task once, until it sleeps again."""
     facts, machine, at = world.facts, world.machine, world.at()
     can_go = machine.callers_can_go(at)
     if can_go != (bool(facts.callers) and facts.usable() is not None):
@@ -45,19 +45,19 @@ def timer(world: World) -> str:
     world.is_rung = False
     world.sleeps_until = machine.wake_at(at)
     if world.sleeps_until <= facts.now:
-        raise BrokenPromiseError(7, "the session does not sleep, and has nothing to do")
+        raise BrokenPromiseError(7, "the session does not sleep, but has nothing to do")
     if world.sleeps_until > facts.must_look_by():
         promise = 3 if facts.usable() else 10
         raise BrokenPromiseError(
             promise,
             f"the session sleeps until {world.sleeps_until:g}, "
-            f"but has to look at {facts.must_look_by():g}",
+            f"but must look at {facts.must_look_by():g}",
         )
     if world.sleeps_until < facts.may_look_at():
         raise BrokenPromiseError(
             7,
             f"the session sleeps until {world.sleeps_until:g}, "
-            f"and has nothing to do before {facts.may_look_at():g}",
+            f"but has nothing to do before {facts.may_look_at():g}",
         )
     return "starts a request" if request is not None else "starts nothing"
 
@@ -94,7 +94,7 @@ def answer(world: World, kind: str, name: str = "", sent_at: str = "") -> str:
     _check_revocation(world, answer, returned)
     if facts.is_closed:
         if returned[:-1] != (None, False, False, None):
-            raise BrokenPromiseError(19, f"a closed session made something of {kind}")
+            raise BrokenPromiseError(19, f"a closed session used the answer: {kind}")
         return "after the end"
     if problem is not None:
         _check_failure(world, answer, problem, returned)
@@ -122,7 +122,7 @@ def _token(world: World, name: str, sent_at: str) -> TokenInfo:
 
 
 def _check_revocation(world: World, answer: object, returned: Conclusion) -> None:
-    """Check which token the session has to revoke after an answer."""
+    """Check which token the session must revoke after an answer."""
     facts = world.facts
     expected = None
     if isinstance(answer, TokenInfo):
@@ -135,7 +135,7 @@ def _check_revocation(world: World, answer: object, returned: Conclusion) -> Non
             facts.gone[name] = Gone(facts.now, answer.sent_at, is_revoked=True)
     if returned.to_revoke is not expected:
         promise = 19 if facts.is_closed else 18 if expected is None else 17
-        raise BrokenPromiseError(promise, f"the session has to revoke {returned.to_revoke}")
+        raise BrokenPromiseError(promise, f"the session must revoke {returned.to_revoke}")
 
 
 def _check_failure(world: World, answer: object, problem: str, returned: Conclusion) -> None:
@@ -143,7 +143,7 @@ def _check_failure(world: World, answer: object, problem: str, returned: Conclus
     promise = PROMISES.get(problem, 14)
     failure = returned.failure
     if failure is None or returned.token is not None or returned.is_current:
-        raise BrokenPromiseError(promise, f"an answer is no failure: {problem}")
+        raise BrokenPromiseError(promise, f"an answer does not count as a failure: {problem}")
     facts.fail(retryable=problem != "rejected")
     _check_facts_of(world, failure)
     cause = answer if isinstance(answer, TokenRequestError) else None
@@ -170,7 +170,7 @@ def _check_facts_of(world: World, failure: Failure) -> None:
 
 
 def _check_error_of_round(world: World, answer: object, failure: Failure) -> None:
-    """Check what each waiting caller gets now."""
+    """Check the error that each waiting caller gets now."""
     try:
         world.machine.rounds.raise_failure(world.facts.now)
     except TokenRequestError as error:
@@ -185,7 +185,7 @@ def _check_error_of_round(world: World, answer: object, failure: Failure) -> Non
 def _check_success(world: World, token: TokenInfo, returned: Conclusion) -> str:
     facts = world.facts
     if returned.failure is not None:
-        raise BrokenPromiseError(14, f"a valid answer is a failure: {returned.failure.error}")
+        raise BrokenPromiseError(14, f"a valid answer counts as failed: {returned.failure.error}")
     facts.succeed()
     if returned.is_current != (not facts.is_discarded):
         raise BrokenPromiseError(17, f"is_current is {returned.is_current}")

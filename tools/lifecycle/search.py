@@ -1,4 +1,4 @@
-"""Explores every state of a world, breadth first."""
+"""Exploration of every state of a session, breadth first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """A session's machine, as what is explored; see `tools.exploring.search.Model`."""
+    """A session's machine as a model to explore; see `tools.exploring.search.Model`."""
 
     copier = COPIER
     has_looks = True
@@ -48,7 +48,7 @@ class Session:
 
 
 class Search(search.Search):
-    """Searches the states within some bounds."""
+    """A search of all states within bounds."""
 
     def __init__(self, bounds: Bounds, *, most_states: int | None = None) -> None:
         super().__init__(Session(bounds), most_states=most_states)

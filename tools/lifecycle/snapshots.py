@@ -1,4 +1,4 @@
-"""Copies of a world's state."""
+"""The `Copier` of a session's state."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ COPIED = (World, Facts, Lifecycle, Rounds, DroppedTokens, Request, Caller)
 COPIER = Copier(
     {kind: tuple(kind.__slots__) for kind in COPIED},
     (Bounds, Config, Drop, Gone, Seat, TokenInfo, TokenRequestOptions),
-    # An object of the tests without state.
+    # `Doubling` is an object of the exploration without state.
     opaque=("Doubling",),
 )

@@ -1,4 +1,4 @@
-"""Draws a path through the states as text: one line for each event."""
+"""Timelines: a path through the states as text, one line for each event."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ WIDTH = 34
 
 
 def draw(bounds: Bounds, path: Iterable[Event]) -> str:
-    """Return a timeline: the time, each event with what came of it, and the state after it.
+    """Return a timeline: the time of each event, its result, and the state after it.
 
-    If the last event breaks a promise, so does its line.
+    If the last event breaks a promise, its line contains the broken promise.
     """
     lines = [f"{'time':>4} {'wall':>4}  {'event':<{WIDTH}} {'result':<30} state after it"]
     with short_sleeps():

@@ -1,4 +1,4 @@
-"""`World`: one machine, what the session around it knows, and the referee's records."""
+"""`World`: one machine, the state of the session around it, and the referee's records."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class World:
     """One session.
 
     Attributes:
-        facts: what happened.
+        facts: the records of what happened.
         machine: the machine that is explored.
-        sleeps_until: until when the session's task sleeps, on Trio's clock.
-        is_rung: whether something woke the task.
+        sleeps_until: when the session's task wakes up, on Trio's clock.
+        is_rung: whether something has woken the task.
     """
 
     __slots__ = ("facts", "is_rung", "machine", "sleeps_until")
@@ -33,14 +33,14 @@ class World:
         self.is_rung = True
 
     def at(self) -> Moment:
-        """Return the time as the machine gets it."""
+        """Return the time on the clocks of the machine."""
         facts = self.facts
         return Moment(facts.now, None if facts.bounds.wall is None else facts.wall)
 
     def finds_fresh(self) -> bool:
-        """Return whether a caller gets the token on the cached path, which calls nothing."""
+        """Return whether the cached path finds a token. It does not call the machine."""
         facts, machine = self.facts, self.machine
-        # In virtual time the wall clock can show any time.
+        # In virtual time the wall clock does not count.
         wall = sys.float_info.max if facts.bounds.wall is None else facts.wall
         return facts.now < machine.fresh_until and wall < machine.fresh_until_by_wall
 
@@ -50,11 +50,11 @@ class World:
             self.is_rung = True
 
     def task_can_run(self) -> bool:
-        """Return whether the session's task can look at the facts."""
+        """Return whether the session's task is runnable."""
         return self.is_rung or self.facts.now >= self.sleeps_until
 
     def can_run(self) -> bool:
-        """Return whether any task can do something before time passes."""
+        """Return whether any task is runnable before time passes."""
         facts = self.facts
         return (
             self.task_can_run()
