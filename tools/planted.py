@@ -325,7 +325,7 @@ BUGS = (
         8,
         "a lease is not renewed while its grant takes long",
         "stores.attempts",
-        "            nursery.start_soon(self._link.renew_for_ever, fence)\n",
+        "            nursery.start_soon(self._link.keep_renewing, fence)\n",
         "",
     ),
     Bug(
@@ -340,7 +340,7 @@ BUGS = (
         9,
         "who is cancelled keeps the lease",
         "stores.attempts",
-        "            with trio.move_on_after(FAREWELL, shield=True):\n"
+        "            with trio.move_on_after(RELEASE_TIMEOUT, shield=True):\n"
         "                await self._link.release(fence)\n"
         "            raise",
         "            raise",
@@ -356,7 +356,7 @@ BUGS = (
         12,
         "a pause is kept by the process alone that met the failure",
         "stores.claimant",
-        "if failure.fence >= awaited or pause > PACE:",
+        "if failure.fence >= awaited or pause > POLL_INTERVAL:",
         "pause = 0.0\n        if failure.fence >= awaited:",
     ),
     Bug(
@@ -377,14 +377,14 @@ BUGS = (
         17,
         "what the store could not be told is forgotten",
         "stores.link",
-        "= trio.current_time() + PACE\n                else:\n",
+        "= trio.current_time() + POLL_INTERVAL\n                else:\n",
         "= 0.0\n                finally:\n",
     ),
     Bug(
         18,
         "a revoked token is left to the others",
         "stores.shared",
-        "        self._link.drop(mark_of(hidden.text))\n        await self._tell_drops()\n",
+        "        self._link.drop(mark_of(hidden.text))\n        await self._report_drops()\n",
         "",
     ),
     Bug(

@@ -23,7 +23,7 @@ from _drawing import MARGIN, WIDTH, bar, card, cross, dot, line, spoken, text, w
 
 from trio_anon_session import AnonymousSession, Config, TokenInfo, TokenManager
 from trio_anon_session.stores import MemoryStore, SharedTokenManager, StoreError
-from trio_anon_session.stores._claimant import _SPREAD, LEASE
+from trio_anon_session.stores._claimant import _REFRESH_SPREAD, LEASE
 from trio_anon_session.stores._records import name_of
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, virtual_time
 
@@ -78,7 +78,7 @@ class Scene:
 
 NEVER = math.inf
 LIFE = TokenInfo.from_answer("t", LIFETIME, 0.0, Config(client_id="i", client_secret="s"))
-LATEST = LIFE.stale_at + _SPREAD * (LIFE.expires_at - LIFE.stale_at)
+LATEST = LIFE.stale_at + _REFRESH_SPREAD * (LIFE.expires_at - LIFE.stale_at)
 """When the last of those who took a token over wants the next one."""
 SCENES = (
     Scene(

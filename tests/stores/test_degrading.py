@@ -24,8 +24,8 @@ from trio_anon_session.stores import (
     StoreError,
 )
 from trio_anon_session.stores._access import STORE_TIMEOUT
-from trio_anon_session.stores._claimant import GRACE
-from trio_anon_session.stores._protocol import PACE
+from trio_anon_session.stores._claimant import RECOVERY_TIME
+from trio_anon_session.stores._protocol import POLL_INTERVAL
 
 from .faulty import (
     EVERYTHING,
@@ -87,7 +87,7 @@ async def test_nobody_waits_for_the_lease_of_who_has_a_token_that_is_not_kept(
     strike(stores, "full")
     async with open_fleet(6, source, stores) as sessions:
         assert len(set(await get_all(sessions))) == 6
-        assert trio.current_time() <= 6 * (0.5 + PACE)
+        assert trio.current_time() <= 6 * (0.5 + POLL_INTERVAL)
 
 
 @pytest.mark.slow
@@ -300,7 +300,7 @@ async def test_a_listener_that_hangs_when_it_is_left(autojump_clock: MockClock) 
     count=st.integers(2, 6),
     latency=st.floats(0.0, 30.0),
     begins=st.floats(0.0, 1.0),
-    seconds=st.floats(0.0, GRACE - PACE),
+    seconds=st.floats(0.0, RECOVERY_TIME - POLL_INTERVAL),
     how=st.sampled_from(["down", "hung", "read-only"]),
     is_flushed=st.booleans(),
 )
@@ -337,8 +337,8 @@ async def test_a_store_that_does_not_come_back_is_waited_for_once(
         await session.get_access_token()
         await trio.sleep(99.0)
         strike([store], "down")
-        await trio.sleep(1.0 + GRACE + PACE)
-        assert source.sent == [0.0, pytest.approx(99.0 + GRACE, abs=2 * PACE)]
+        await trio.sleep(1.0 + RECOVERY_TIME + POLL_INTERVAL)
+        assert source.sent == [0.0, pytest.approx(99.0 + RECOVERY_TIME, abs=2 * POLL_INTERVAL)]
         await trio.sleep_until(source.sent[1] + 100.1)
         assert source.sent[2:] == [source.sent[1] + 100.0]
         # No caller waits for the store where there is no token.
@@ -414,5 +414,5 @@ async def test_a_store_that_comes_and_goes_is_waited_for_no_longer(
         await session.get_access_token()
         await trio.sleep(2999.0)
         store.looks, store.fails = 0, WRITES
-        await trio.sleep(1.0 + GRACE + 2 * PACE)
+        await trio.sleep(1.0 + RECOVERY_TIME + 2 * POLL_INTERVAL)
         assert len(source.sent) == 2

@@ -23,9 +23,9 @@ from tests.helpers import FakeTokenManager, run_virtually, start_getters
 from trio_anon_session import AnonymousSession, TokenInfo, TokenState
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.stores._access import STORE_TIMEOUT
-from trio_anon_session.stores._link import FAREWELL, moment
+from trio_anon_session.stores._link import RELEASE_TIMEOUT, moment
 from trio_anon_session.stores._records import mark_of, name_of
-from trio_anon_session.stores._watch import QUIET
+from trio_anon_session.stores._watch import RESUBSCRIBE_AFTER
 
 from .faulty import EVERYTHING, WRITES, FaultyStore, get_all, make_source, open_fleet
 
@@ -150,7 +150,7 @@ async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
         store.hangs = EVERYTHING
         left_at = trio.current_time()
     # To be told, twice, and to close the store.
-    assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT + FAREWELL
+    assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT + RELEASE_TIMEOUT
 
 
 @pytest.mark.parametrize("fails_then", [False, True])
@@ -220,7 +220,7 @@ async def test_a_connection_that_is_gone_unseen_is_made_anew(autojump_clock: Moc
         store._listeners.pop()  # what a router does that forgets a connection
         store._listeners.append(type(store._listeners[0])("another name"))
         first.invalidate("token-1")
-        await trio.sleep(QUIET + 1.0)
+        await trio.sleep(RESUBSCRIBE_AFTER + 1.0)
         assert second.state is TokenState.EMPTY
         first.invalidate(await first.get_access_token())
         await trio.sleep(0.2)

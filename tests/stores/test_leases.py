@@ -24,7 +24,7 @@ from tests.helpers import FakeTokenManager, run_virtually, start_getters
 from trio_anon_session import AnonymousSession, TokenInfo
 from trio_anon_session.stores import Look, MemoryStore, SharedTokenManager
 from trio_anon_session.stores._claimant import LEASE
-from trio_anon_session.stores._link import FAREWELL
+from trio_anon_session.stores._link import RELEASE_TIMEOUT
 from trio_anon_session.stores._records import name_of
 
 from .faulty import EVERYTHING, FaultyStore, get_all, levels, make_source, open_fleet
@@ -326,7 +326,7 @@ async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
                 await session.get_access_token()
             store.hangs = EVERYTHING
             left_at = trio.current_time()
-        assert trio.current_time() - left_at == (FAREWELL if holds else 0.0)
+        assert trio.current_time() - left_at == (RELEASE_TIMEOUT if holds else 0.0)
         await wait_all_tasks_blocked()
         assert living_tasks() == tasks
         store.hangs = ()

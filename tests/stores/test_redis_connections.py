@@ -229,7 +229,7 @@ async def test_a_kept_connection_ends_when_nobody_asks(
     store: RedisStore, server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while without a question the connection is closed, and the next one makes one."""
-    monkeypatch.setattr(_coredis, "KEPT", 0.2)
+    monkeypatch.setattr(_coredis, "IDLE_TIMEOUT", 0.2)
     await store.open()
     await store.look(NAME)
     with trio.fail_after(PATIENCE):

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-PROVE_AFTER, RENEW_AFTER = 0.5, 1.0
+TEST_AFTER, RENEW_AFTER = 0.5, 1.0
 """Seconds, here; ten times less than usual."""
 
 
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less."""
-    monkeypatch.setattr(_redis, "PROVE_AFTER", PROVE_AFTER)
+    monkeypatch.setattr(_redis, "TEST_AFTER", TEST_AFTER)
     monkeypatch.setattr(_coredis, "RENEW_AFTER", RENEW_AFTER)
     monkeypatch.setattr(_coredis, "LISTEN_TIMEOUT", 0.5)
 
@@ -70,7 +70,7 @@ async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
         else:
             relay.target = other_server.port
         # By then each connection was tested or replaced.
-        await trio.sleep(RENEW_AFTER + 2 * PROVE_AFTER + 2.0)
+        await trio.sleep(RENEW_AFTER + 2 * TEST_AFTER + 2.0)
         # Without the proof, the processes would look from time to time, and hear nothing.
         assert len([number for number in relay.subscribers if number >= made_before]) >= 2
         dead = await dropping.get_access_token()
@@ -83,7 +83,7 @@ async def test_a_connection_from_before_proves_nothing(
 ) -> None:
     """When a name moves, the connection for questions is old too: both lead to the old server."""
     monkeypatch.setattr(_coredis, "RENEW_AFTER", 60.0)
-    monkeypatch.setattr(_redis, "PROVED_BY", 0.1)
+    monkeypatch.setattr(_redis, "TEST_MAX_AGE", 0.1)
     async with open_relay(server.port) as relay, open_pair(relay) as pair:
         await get_all([*pair])
         made_before = relay.count

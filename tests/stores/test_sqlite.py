@@ -27,7 +27,7 @@ from trio_anon_session.stores import (
     _files,
     _sqlite,
 )
-from trio_anon_session.stores._protocol import PACE
+from trio_anon_session.stores._protocol import POLL_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +185,7 @@ async def test_entries_past_all_use(path: Path, autojump_clock: object) -> None:
     await store.look("looked at")
     fence = await kept(store, "token", StoredToken("record", "mark", 1000.0, 0.0))
     await store.drop("dropped", "mark", 500.0)
-    day = _sqlite.KEPT_USELESS
+    day = _sqlite.KEPT_AFTER_EXPIRY
     for until, names in [
         (day - 1.0, {"looked at", "token", "dropped"}),
         (day + 1.0, {"token", "dropped"}),
@@ -261,8 +261,8 @@ async def test_it_is_time_to_look(path: Path, autojump_clock: object) -> None:
             before = trio.current_time()
             await wait_for_news()
             pauses.append(trio.current_time() - before)
-    assert PACE / 2 <= min(pauses) < 0.6 * PACE
-    assert 0.9 * PACE < max(pauses) <= PACE <= 0.5
+    assert POLL_INTERVAL / 2 <= min(pauses) < 0.6 * POLL_INTERVAL
+    assert 0.9 * POLL_INTERVAL < max(pauses) <= POLL_INTERVAL <= 0.5
 
 
 async def test_a_session_without_its_file(
@@ -341,7 +341,7 @@ async def until_a_thread_waits() -> None:
     limiter = _sqlite._limiter_of_this_run()
     with trio.fail_after(PATIENCE):
         # Threads have no event for it.
-        while not limiter.borrowed_tokens or not _sqlite._turns._lock.locked():  # noqa: ASYNC110
+        while not limiter.borrowed_tokens or not _sqlite._process_lock._lock.locked():  # noqa: ASYNC110
             await trio.sleep(0.001)
 
 

@@ -138,8 +138,8 @@ async def test_a_fork_while_a_thread_hangs(
     """A process forked while a thread hangs in SQLite does without the store; the other goes on."""
     store = SQLiteStore(path)
     await kept(store)
-    turns = _sqlite._Turns()
-    monkeypatch.setattr(_sqlite, "_turns", turns)
+    turns = _sqlite._ProcessLock()
+    monkeypatch.setattr(_sqlite, "_process_lock", turns)
     with turns.take():
         turns.before_fork()
         turns.after_fork_in_parent()

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from trio_anon_session import TokenInfo, TokenRequestError
 
-PACE = 1.0
+POLL_INTERVAL = 1.0
 TIMEOUT = 1.0
 """Seconds: ``request_timeout``, and the longest time until the store answers."""
 GAP = 1.0
-GRACE = 2.0
+RECOVERY_TIME = 2.0
 LONGEST_PAUSE = 2.0
 ABOUT_TO_END = 0.5
 CONFIRM_AFTER = 1.0
 
 _PATCHES: tuple[tuple[Any, dict[str, object]], ...] = (
-    (_claimant, {"GRACE": GRACE, "PACE": PACE}),
+    (_claimant, {"RECOVERY_TIME": RECOVERY_TIME, "POLL_INTERVAL": POLL_INTERVAL}),
     # No more tokens fit into one lifetime, because requests are `GAP` apart.
     (
         _known,
@@ -198,7 +198,7 @@ def small_constants(bounds: Bounds) -> Iterator[None]:
     marks = functools.lru_cache(maxsize=None)(_records.mark_of)
     patches: tuple[tuple[Any, dict[str, Any]], ...] = (
         *_PATCHES,
-        (_claimant, {"LEASE": bounds.lease, "_TURNS": bounds.turns}),
+        (_claimant, {"LEASE": bounds.lease, "_MAX_ATTEMPTS_AWAITED": bounds.turns}),
         (_claimant, {"read_token_record": read, "mark_of": marks}),
         (_known, {"mark_of": marks}),
     )

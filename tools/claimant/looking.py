@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tools.claimant.bounds import ABOUT_TO_END, CONFIRM_AFTER, PACE
+from tools.claimant.bounds import ABOUT_TO_END, CONFIRM_AFTER, POLL_INTERVAL
 from tools.claimant.calls import fails, hear, name_of_mark, send, works
 from tools.claimant.world import FAILED, mark_of_name
 from tools.exploring.promises import BrokenPromiseError
@@ -68,7 +68,7 @@ def told(world: World, process: Process, lane: Lane) -> bool:
     mark = str(call.args[0])
     if call.reply is FAILED:
         fails(world, process, "write")
-        process.tell_at = world.now + PACE
+        process.tell_at = world.now + POLL_INTERVAL
         lane.expects = frozenset()
     else:
         process.claimant.known.was_told(mark, world.at())

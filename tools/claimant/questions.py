@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tools.claimant import looking
-from tools.claimant.bounds import GAP, GRACE, PACE
+from tools.claimant.bounds import GAP, POLL_INTERVAL, RECOVERY_TIME
 from tools.claimant.calls import fails, hear, send, works
 from tools.claimant.world import FAILED, mark_of_name
 from tools.exploring.promises import BrokenPromiseError
@@ -101,7 +101,7 @@ def _act(world: World, process: Process, decision: Decision) -> str:
             if seconds < 0:
                 raise BrokenPromiseError(4, f"{process.name} waits for {seconds} s")
             process.asking.step = "wait"
-            process.wait_until = world.now + min(PACE, seconds)
+            process.wait_until = world.now + min(POLL_INTERVAL, seconds)
             return "waits"
         case _:
             assert isinstance(decision, AskDirectly)
@@ -234,10 +234,10 @@ def _without_store(world: World, process: Process) -> str:
     process.failed_at = min(process.failed_at, process.trouble_at)
     at = world.at()
     if process.claimant.can_wait_for_store(process.failed_at, process.took, at):
-        if world.now >= process.failed_at + GRACE:
+        if world.now >= process.failed_at + RECOVERY_TIME:
             raise BrokenPromiseError(7, f"{process.name} waits for the store for too long")
         process.asking.step = "pause"
-        process.wait_until = world.now + PACE
+        process.wait_until = world.now + POLL_INTERVAL
         return "waits for the store"
     process.asking.step = "gap"
     process.wait_until = process.claimant.gap_ends_at

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from tools.claimant.bounds import GAP, PACE
+from tools.claimant.bounds import GAP, POLL_INTERVAL
 from tools.exploring.promises import BrokenPromiseError
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Referee:
             if process.asking.step != "wait" or self._is_held_up(world, process):
                 continue
             process.idled += 1
-            if process.idled > world.bounds.lease + PACE:
+            if process.idled > world.bounds.lease + POLL_INTERVAL:
                 raise BrokenPromiseError(4, f"{process.name} waits although no process works on it")
 
     def _is_held_up(self, world: World, process: Process) -> bool:
@@ -235,5 +235,9 @@ class Referee:
 
     def gets_error(self, world: World, process: Process) -> None:
         """Record that a session gets the error of another process's attempt."""
-        if not process.failed_since and self.pause_until - world.now <= PACE and not self.was_set:
+        if (
+            not process.failed_since
+            and self.pause_until - world.now <= POLL_INTERVAL
+            and not self.was_set
+        ):
             raise BrokenPromiseError(8, f"{process.name} gets the error of an earlier attempt")

@@ -21,7 +21,7 @@ T = TypeVar("T")
 STORE_TIMEOUT = 2.0
 """Time limit in seconds of one request to the store. A slower store counts as down."""
 
-_LONGEST = 1e12
+_MAX_DURATION = 1e12
 """Seconds. A longer duration in an answer makes the answer invalid."""
 
 _DOWN = "the token store fails (%s): until it answers again, this process gets its own tokens"
@@ -31,12 +31,12 @@ class StoreFailedError(Exception):
     """The store failed, and the caller must work without it. The reason was already logged."""
 
 
-class Doing(enum.Enum):
+class Operation(enum.Enum):
     """Kind of request. A store that can be read may still refuse writes."""
 
-    READING = "reading"
-    WRITING = "writing"
-    IN_PASSING = "in passing"
+    READ = "read"
+    WRITE = "write"
+    BEST_EFFORT = "best effort"
     """The request may fail without a log record, because the lease also ends by itself."""
 
 
@@ -59,17 +59,17 @@ class StoreAccess:
         self.question_seconds = 0.0
         self.failed_at = -math.inf
         self.took = 0.0
-        self._failed: Doing | None = None
+        self._failed: Operation | None = None
         self._why = ""
         # The logged text of each current problem, by its format string.
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     @property
     def trouble(self) -> str | None:
         """The current problem with the store, as logged; None if the store works."""
         if self._failed is not None:
             return _DOWN % self._why
-        return next(iter(self._said.values()), None)
+        return next(iter(self._logged.values()), None)
 
     @property
     def is_up(self) -> bool:
@@ -82,7 +82,11 @@ class StoreAccess:
         return self._why if self._failed is not None else ""
 
     async def ask(
-        self, doing: Doing, question: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self,
+        operation: Operation,
+        question: Callable[P, Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
         """Send a request to the store, and return the answer.
 
@@ -97,42 +101,42 @@ class StoreAccess:
         except Exception as error:
             self.failed_questions += 1
             self.took = trio.current_time() - asked_at
-            self.fails(doing, error)
+            self.record_failure(operation, error)
         finally:
             self.question_seconds += trio.current_time() - asked_at
         # Raised outside of the except block: the error of a store may contain the record.
         raise StoreFailedError
 
-    def fails(self, doing: Doing, error: Exception) -> None:
+    def record_failure(self, operation: Operation, error: Exception) -> None:
         """Record that a request of this kind failed."""
-        if doing is Doing.IN_PASSING:
+        if operation is Operation.BEST_EFFORT:
             return
         is_news = self._failed is None
         # After a failed read the store counts as down. Only a successful read ends that.
-        if self._failed is not Doing.READING:
-            self._failed, self._why = doing, words_of(error)
+        if self._failed is not Operation.READ:
+            self._failed, self._why = operation, words_of(error)
         if is_news:
             self.failed_at = trio.current_time()
             log(WARNING, _DOWN, self._why)
 
-    def works(self, doing: Doing) -> None:
+    def record_success(self, operation: Operation) -> None:
         """Record that a request of this kind succeeded."""
-        if self._failed is doing:
+        if self._failed is operation:
             self._failed = None
             self.failed_at = -math.inf
             log(INFO, "the token store answers again")
 
-    def say_once(self, trouble: str, error: Exception) -> None:
+    def log_once(self, trouble: str, error: Exception) -> None:
         """Log another problem, unless it was already logged."""
-        if trouble not in self._said:
+        if trouble not in self._logged:
             words = words_of(error)
-            self._said[trouble] = trouble % words
+            self._logged[trouble] = trouble % words
             log(WARNING, trouble, words)
 
-    def is_over(self, *troubles: str) -> None:
+    def clear_problems(self, *troubles: str) -> None:
         """Record that these problems are over. If they come back, they are logged again."""
         for trouble in troubles:
-            self._said.pop(trouble, None)
+            self._logged.pop(trouble, None)
 
 
 def words_of(error: Exception) -> str:
@@ -164,6 +168,6 @@ def is_look(answer: object) -> TypeGuard[Look]:
                 durations.append(answer.failure.pause)
             # Rounding can make a duration slightly negative.
             return all(
-                isinstance(each, int | float) and -1.0 < each < _LONGEST for each in durations
+                isinstance(each, int | float) and -1.0 < each < _MAX_DURATION for each in durations
             )
     return False

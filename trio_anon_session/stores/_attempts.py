@@ -9,7 +9,7 @@ import trio
 from .._nursery import Unwrapped
 from .._token import TokenInfo
 from ._access import StoreFailedError
-from ._link import FAREWELL, moment
+from ._link import RELEASE_TIMEOUT, moment
 
 if TYPE_CHECKING:
     from .._lifecycle import Moment
@@ -60,7 +60,7 @@ class Attempts:
             await claim.is_over.wait()
         except trio.Cancelled:
             claim.is_abandoned = True
-            claim.scope.deadline = trio.current_time() + FAREWELL
+            claim.scope.deadline = trio.current_time() + RELEASE_TIMEOUT
             await self._give_back(claim)  # noqa: ASYNC102  # shields itself
             raise
         if claim.has_failed:
@@ -80,7 +80,7 @@ class Attempts:
     async def _give_back(self, claim: _ClaimInFlight) -> None:
         """Release the lease of an abandoned claim, if the store has answered."""
         if claim.fence is not None:
-            with trio.move_on_after(FAREWELL, shield=True):
+            with trio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await self._link.release(claim.fence)
 
     async def request(
@@ -109,7 +109,7 @@ class Attempts:
                 record, pause = self._link.claimant.failure_to_leave(failures, outcome, at)
                 await self._link.release(fence, record, pause)
         except BaseException:
-            with trio.move_on_after(FAREWELL, shield=True):
+            with trio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await self._link.release(fence)
             raise
         if isinstance(outcome, BaseException):
@@ -124,7 +124,7 @@ class Attempts:
         """Return the answer or the error of the inner manager. Renew the lease during this time."""
         outcome: object = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._link.renew_for_ever, fence)
+            nursery.start_soon(self._link.keep_renewing, fence)
             try:
                 outcome = await self.ask_endpoint(options)
             except trio.Cancelled:

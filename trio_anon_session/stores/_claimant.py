@@ -44,7 +44,7 @@ import attrs
 from .._errors import TokenRequestError
 from .._token import TokenInfo, TokenState, state_at
 from ._known import KnownTokens
-from ._protocol import PACE
+from ._protocol import POLL_INTERVAL
 from ._records import (
     ForeignRecordError,
     LaterFormatError,
@@ -65,11 +65,11 @@ if TYPE_CHECKING:
 
 LEASE = 5.0
 """Seconds. A holder that dies delays the others by at most this time. A running one renews it."""
-GRACE = 5.0
+RECOVERY_TIME = 5.0
 """Seconds that a failed store gets to recover, while this process has a usable token."""
-_TURNS = 3
+_MAX_ATTEMPTS_AWAITED = 3
 """Attempts of other processes without a result, one after another, for which a question waits."""
-_SPREAD = 0.1
+_REFRESH_SPREAD = 0.1
 """Share of the stale window by which processes that took a token over delay its refresh."""
 
 
@@ -192,7 +192,7 @@ class Claimant:
         """
         waited, left = at.now - failed_at, self.known.stale_for(at)
         # Leave half of the time for the token request, even if the next try fails as slowly.
-        return waited < GRACE and waited + PACE + took < (waited + left) / 2
+        return waited < RECOVERY_TIME and waited + POLL_INTERVAL + took < (waited + left) / 2
 
     # What the store shows
 
@@ -213,7 +213,7 @@ class Claimant:
 
     def ask(self, at: Moment) -> Question:
         """Begin a question."""
-        return Question(at.now + _TURNS * self._patience)
+        return Question(at.now + _MAX_ATTEMPTS_AWAITED * self._patience)
 
     def decide(self, question: Question, seen: Look, asked_at: float, at: Moment) -> Decision:
         """Return what to do next for a question.
@@ -336,7 +336,7 @@ class Claimant:
             return token
         # The process that requested the token refreshes it first, and the others find the new one.
         # If the store is down by then, the random share spreads their token requests.
-        share = self._draw(0.0, _SPREAD) * (token.expires_at - token.stale_at)
+        share = self._draw(0.0, _REFRESH_SPREAD) * (token.expires_at - token.stale_at)
         return attrs.evolve(token, stale_at=token.stale_at + share)
 
     def _meet_failure(
@@ -359,7 +359,7 @@ class Claimant:
             return 0, 0.0
         # Wait for a pause that is about to end. A caller that retries after such a short time
         # would be too early again.
-        if failure.fence >= awaited or pause > PACE:
+        if failure.fence >= awaited or pause > POLL_INTERVAL:
             try:
                 raise error
             finally:

@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 1.0
 """Time limit for connecting in seconds. The caller limits everything else."""
-KEPT = 60
+IDLE_TIMEOUT = 60
 """Seconds without a request, after which a connection is closed. A process sends a few requests in
 a row and then none for most of a token's life, and routers forget idle connections."""
 RENEW_AFTER = 10.0
@@ -56,7 +56,7 @@ RENEW_AFTER = 10.0
 and all processes must use the same server."""
 LISTEN_TIMEOUT = 2.0
 """Time limit in seconds for each answer on a subscribed connection, which has no other limit."""
-IDLE = 5.0
+PING_AFTER = 5.0
 """Seconds without news, after which a subscribed connection is tested with a PING."""
 
 _CODES = {
@@ -79,15 +79,15 @@ _CODES = {
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 _LOST_WORDS = "the connection was lost"
 
-_LATER = ("ASK", "TRYAGAIN")
+_RETRY_CODES = ("ASK", "TRYAGAIN")
 """Answers while a slot is moved. Neither server runs a script with several keys then."""
-_ELSEWHERE = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY")
+_OTHER_SERVER_CODES = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY")
 """Answers of a server that refuses the request. Another server may accept it."""
 
 _is_ours: ContextVar[bool] = ContextVar("is_ours", default=False)
 
 
-class TurnedAwayError(StoreError):
+class NotExecutedError(StoreError):
     """A server has not run the request, so the request can be sent again.
 
     Attributes:
@@ -138,7 +138,7 @@ class Connections:
             max_age: maximum age of the connection in seconds.
 
         Raises:
-            TurnedAwayError: the server has not run the script.
+            NotExecutedError: the server has not run the script.
             StoreError: there was no answer, or the answer is an error.
         """
         words = script, len(keys), *keys, *args
@@ -150,11 +150,11 @@ class Connections:
         if kept is not None:
             try:
                 return await self._ask(kept, words)
-            except TurnedAwayError as error:
+            except NotExecutedError as error:
                 if error.later or error.address is not None:
                     raise
             # The host name may point to another server by now, so connect again.
-        return await self._ask(await _Connection.open(address, max_idle_time=KEPT), words)
+        return await self._ask(await _Connection.open(address, max_idle_time=IDLE_TIMEOUT), words)
 
     async def _take(self, address: Address, max_age: float) -> _Connection | None:
         """Return the kept connection if the request can use it, and close it if it is too old."""
@@ -206,7 +206,7 @@ async def subscribe(
         try:
             connection = await _Connection.open(address, stream_timeout=LISTEN_TIMEOUT)
             break
-        except TurnedAwayError:
+        except NotExecutedError:
             if address is addresses[-1]:
                 raise
     try:
@@ -233,7 +233,7 @@ class _Connection:
         """Return an open connection. The caller must close it.
 
         Raises:
-            TurnedAwayError: the connection failed.
+            NotExecutedError: the connection failed.
         """
         self = cls(address, settings)
         trio.lowlevel.spawn_system_task(self._run)
@@ -243,7 +243,7 @@ class _Connection:
             await self.aclose()  # noqa: ASYNC102  # shields itself
             raise
         if self._problem is not None:
-            raise TurnedAwayError(self._problem)
+            raise NotExecutedError(self._problem)
         return self
 
     async def aclose(self) -> None:
@@ -291,7 +291,7 @@ class _Connection:
         Raises:
             StoreError: there was no answer, or the answer is an error.
         """
-        return await self._in_words(lambda: self._inner.create_request(command, *args))
+        return await self._with_safe_errors(lambda: self._inner.create_request(command, *args))
 
     async def subscribe(self, channels: Sequence[str]) -> None:
         """Subscribe to channels."""
@@ -302,17 +302,17 @@ class _Connection:
             answer = self._inner.create_request(b"SUBSCRIBE", *channels)
             self._inner.send_command(b"PING")
             await answer
-            await self._hear()
+            await self._wait_for_message()
 
-        await self._in_words(ask)
+        await self._with_safe_errors(ask)
 
     async def wait_for_news(self) -> None:
         """Return when a message has arrived since the last call."""
-        await self._in_words(self._hear)
+        await self._with_safe_errors(self._wait_for_message)
 
-    async def _hear(self) -> None:
+    async def _wait_for_message(self) -> None:
         while True:
-            with trio.move_on_after(IDLE):
+            with trio.move_on_after(PING_AFTER):
                 async with aclosing(self._inner.push_messages) as messages:
                     async for _ in messages:
                         # All messages that have arrived count as one.
@@ -320,7 +320,7 @@ class _Connection:
                             return
             await self._inner.create_request(b"PING")
 
-    async def _in_words(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _with_safe_errors(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of a call, or raise a `StoreError` without secrets."""
         try:
             return await call()
@@ -369,10 +369,10 @@ def _failure_of(error: BaseException, address: Address) -> StoreError:
         # An empty host means the server that sent the answer.
         host = error.host or address.host or "127.0.0.1"
         there = attrs.evolve(address, path=None, host=host, port=error.port)
-        return TurnedAwayError(words, there)
-    if code in _LATER:
-        return TurnedAwayError(words, later=True)
-    return TurnedAwayError(words) if code in _ELSEWHERE else StoreError(words)
+        return NotExecutedError(words, there)
+    if code in _RETRY_CODES:
+        return NotExecutedError(words, later=True)
+    return NotExecutedError(words) if code in _OTHER_SERVER_CODES else StoreError(words)
 
 
 def _words_of(error: BaseException) -> str:

@@ -23,7 +23,7 @@ KEPT_AFTERWARDS = 600.0
 """Seconds for which a failure is kept after its pause, so that the next pause can be longer."""
 MARKS_LIMIT = 1_000
 """Maximum number of dropped tokens in an entry. All processes look within a second of a drop."""
-_UNCOUNTED = 2**53
+_MAX_NUMBER = 2**53
 """Upper limit of times and versions in a valid entry."""
 
 
@@ -222,13 +222,13 @@ def _text(value: object) -> str:
 
 
 def _whole(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < _UNCOUNTED:
+    if not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
         raise TypeError
     return value
 
 
 def _number(value: object) -> float:
     """Return a finite number. JSON text can also contain NaN and Infinity."""
-    if not isinstance(value, int | float) or not -_UNCOUNTED < value < _UNCOUNTED:
+    if not isinstance(value, int | float) or not -_MAX_NUMBER < value < _MAX_NUMBER:
         raise TypeError
     return float(value)

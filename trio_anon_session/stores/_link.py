@@ -15,9 +15,9 @@ from .._clocks import is_mocked
 from .._lifecycle import Moment
 from .._token import LIFETIME_LIMIT
 from . import _claimant
-from ._access import STORE_TIMEOUT, Doing, StoreAccess, StoreFailedError, is_look
+from ._access import STORE_TIMEOUT, Operation, StoreAccess, StoreFailedError, is_look
 from ._claimant import Claimant, Trouble
-from ._protocol import PACE, StoredToken, StoreError
+from ._protocol import POLL_INTERVAL, StoredToken, StoreError
 from ._records import mark_of, name_of, token_record
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .._token import TokenInfo
     from ._protocol import Look, TokenStore
 
-_WORDS = {
+_MESSAGES = {
     Trouble.STUCK: (
         "the lease in the token store does not end (%s): this process requests its own token",
         "this process has waited longer than a token request can take",
@@ -47,7 +47,7 @@ _WORDS = {
     ),
 }
 
-FAREWELL = 0.5
+RELEASE_TIMEOUT = 0.5
 """Seconds to release a lease that is not needed. After that it ends by itself."""
 
 
@@ -70,7 +70,7 @@ class StoreLink:
         access: records whether the store works.
         claimant: the decisions and the facts of this process.
         looks: number of looks that have begun.
-        tell_at: when drops may be reported again after a failure, on Trio's clock.
+        report_drops_at: when drops may be reported again after a failure, on Trio's clock.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class StoreLink:
         self.access = StoreAccess()
         self.claimant = Claimant(config, RetrySchedule(config), random.uniform)
         self.looks = 0
-        self.tell_at = -math.inf
+        self.report_drops_at = -math.inf
         self._store = store
         self._config = config
         self._name = name_of(config)
         self._owner = owner
         self._report = report
-        self._telling = trio.Lock()
+        self._report_lock = trio.Lock()
 
     async def look(self) -> tuple[Look, float]:
         """Return the content of the store, and when the look began.
@@ -100,11 +100,11 @@ class StoreLink:
         self.looks += 1
         at = moment()
         asked = self.claimant.known.to_ask_about(at)
-        seen = await self.access.ask(Doing.READING, self._store.look, self._name, tuple(asked))
+        seen = await self.access.ask(Operation.READ, self._store.look, self._name, tuple(asked))
         if not is_look(seen):
-            self.access.fails(Doing.READING, StoreError("it returned an invalid answer"))
+            self.access.record_failure(Operation.READ, StoreError("it returned an invalid answer"))
             raise StoreFailedError
-        self.access.works(Doing.READING)
+        self.access.record_success(Operation.READ)
         for token in self.claimant.see(seen, at.now, asked, moment()):
             self._report(token)
         return seen, at.now
@@ -116,17 +116,17 @@ class StoreLink:
             StoreFailedError: the store failed.
         """
         return await self.access.ask(
-            Doing.WRITING, self._store.claim, self._name, self._owner, version, _claimant.LEASE
+            Operation.WRITE, self._store.claim, self._name, self._owner, version, _claimant.LEASE
         )
 
-    async def renew_for_ever(self, fence: int) -> None:
+    async def keep_renewing(self, fence: int) -> None:
         """Renew a lease until it has ended, or until this is cancelled."""
         is_ours = True
         while is_ours:
             await trio.sleep(_claimant.LEASE / 3)
             with suppress(StoreFailedError):
                 is_ours = await self.access.ask(
-                    Doing.IN_PASSING, self._store.renew, self._name, fence, _claimant.LEASE
+                    Operation.BEST_EFFORT, self._store.renew, self._name, fence, _claimant.LEASE
                 )
 
     async def put(self, fence: int, token: TokenInfo, age: float) -> bool:
@@ -141,34 +141,34 @@ class StoreLink:
         )
         try:
             is_kept = await self.access.ask(
-                Doing.WRITING, self._store.put, self._name, fence, stored
+                Operation.WRITE, self._store.put, self._name, fence, stored
             )
         except StoreFailedError:
             # This process can use the token. Release the lease, so that the others need not wait.
-            with trio.move_on_after(FAREWELL):
+            with trio.move_on_after(RELEASE_TIMEOUT):
                 await self.release(fence)
             return True
         if is_kept:
-            self.has_shown_token()
+            self.record_stored_token()
         return is_kept
 
     async def release(self, fence: int, failure: str | None = None, pause: float = 0.0) -> None:
         """Release a lease. Ignore a failure, because the lease ends by itself."""
         with suppress(StoreFailedError):
             await self.access.ask(
-                Doing.IN_PASSING, self._store.release, self._name, fence, failure, pause
+                Operation.BEST_EFFORT, self._store.release, self._name, fence, failure, pause
             )
 
-    def say(self, trouble: Trouble | None) -> None:
+    def log_problem(self, trouble: Trouble | None) -> None:
         """Log a problem with the content of the store, once."""
         if trouble is not None:
-            words, why = _WORDS[trouble]
-            self.access.say_once(words, StoreError(why))
+            words, why = _MESSAGES[trouble]
+            self.access.log_once(words, StoreError(why))
 
-    def has_shown_token(self) -> None:
+    def record_stored_token(self) -> None:
         """Record that the store has a token, so at least one process can write to it."""
-        self.access.is_over(*(words for words, _ in _WORDS.values()))
-        self.access.works(Doing.WRITING)
+        self.access.clear_problems(*(words for words, _ in _MESSAGES.values()))
+        self.access.record_success(Operation.WRITE)
 
     def drop(self, mark: str) -> None:
         """Drop a token in this process, and record that the drop must be reported to the store."""
@@ -176,45 +176,45 @@ class StoreLink:
             self._report(token)
 
     @property
-    def is_about_to_tell(self) -> bool:
-        """Whether a call of `tell_drops` waits for another call to end."""
-        return self._telling.statistics().tasks_waiting > 0
+    def is_report_pending(self) -> bool:
+        """Whether a call of `report_drops` waits for another call to end."""
+        return self._report_lock.statistics().tasks_waiting > 0
 
-    async def tell_drops(self) -> None:
+    async def report_drops(self) -> None:
         """Report the drops of this process to the store, unless that failed a moment ago."""
         known = self.claimant.known
         # Report each drop once. A second, late report could remove a token that was issued again.
-        async with self._telling:
+        async with self._report_lock:
             known.forget_the_old(moment())
             # Stop in time, because a caller may be waiting. The rest follows with the next look.
             give_up_at = trio.current_time() + STORE_TIMEOUT
             for mark in tuple(known.untold):
-                if not self.tell_at <= trio.current_time() < give_up_at:
+                if not self.report_drops_at <= trio.current_time() < give_up_at:
                     return
                 # During this time the server may have issued the token again.
                 if mark not in known.untold:
                     continue
                 left = known.left_of(mark, moment())
                 try:
-                    await self.access.ask(Doing.WRITING, self._store.drop, self._name, mark, left)
+                    await self.access.ask(Operation.WRITE, self._store.drop, self._name, mark, left)
                 except StoreFailedError:
                     # Looks continue, because a read-only store can still be read.
-                    self.tell_at = trio.current_time() + PACE
+                    self.report_drops_at = trio.current_time() + POLL_INTERVAL
                 else:
                     known.was_told(mark, moment())
 
     async def open(self) -> None:
         """Open the store."""
         with suppress(StoreFailedError):
-            await self.access.ask(Doing.READING, self._store.open)
+            await self.access.ask(Operation.READ, self._store.open)
 
     async def close(self) -> None:
         """Report the last drops, and close the store."""
         try:
             # Retry immediately, because there is no later chance.
-            self.tell_at = -math.inf
-            with trio.move_on_after(FAREWELL):
-                await self.tell_drops()
+            self.report_drops_at = -math.inf
+            with trio.move_on_after(RELEASE_TIMEOUT):
+                await self.report_drops()
         finally:
             with trio.fail_after(STORE_TIMEOUT):
                 # A store closes also when it is cancelled.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
-PACE = 0.5
+POLL_INTERVAL = 0.5
 """Longest time in seconds between two looks at a store that sends no notifications."""
 
 

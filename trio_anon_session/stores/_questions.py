@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from .._token import TokenInfo
-from ._access import Doing, StoreFailedError
+from ._access import Operation, StoreFailedError
 from ._claimant import AskDirectly, Claim, Use, Wait
 from ._link import moment
-from ._protocol import PACE, StoreError
+from ._protocol import POLL_INTERVAL, StoreError
 from ._records import mark_of
 from ._statistics import StoreStatistics
-from ._watch import MOMENT
+from ._watch import MIN_LOOK_INTERVAL
 
 if TYPE_CHECKING:
     from .._token import TokenRequestOptions
@@ -76,7 +76,7 @@ class Questions:
             failed_at = min(failed_at, self._access.failed_at)
             if not self._claimant.can_wait_for_store(failed_at, self._access.took, moment()):
                 break
-            await trio.sleep(random.uniform(0.5, 1.0) * PACE)
+            await trio.sleep(random.uniform(0.5, 1.0) * POLL_INTERVAL)
         # The session measures the gap from its call, but this method may have waited since then.
         await trio.sleep_until(self._claimant.gap_ends_at)
         self._requested_directly += 1
@@ -93,11 +93,11 @@ class Questions:
         while True:
             # Get the event before the look, so that no later news is missed.
             news, looks = self._watch.news(), self._link.looks
-            await self._link.tell_drops()
+            await self._link.report_drops()
             seen, asked_at = await self._link.look()
             decision = self._claimant.decide(question, seen, asked_at, moment())
             if isinstance(decision, Claim):
-                self._link.say(decision.trouble)
+                self._link.log_problem(decision.trouble)
                 fence = await self._attempts.claim(decision.version)
                 if fence is not None:
                     self._requested += 1
@@ -108,20 +108,20 @@ class Questions:
                 decision = self._claimant.claim_failed(question, moment())
             match decision:
                 case Use(token):
-                    self._link.has_shown_token()
+                    self._link.record_stored_token()
                     if await self._was_dropped_meanwhile(token, looks):
                         continue
                     self._taken_over += 1
                     return token
                 case AskDirectly(trouble):
-                    self._link.say(trouble)
+                    self._link.log_problem(trouble)
                     raise StoreFailedError
                 case Wait(seconds):
                     self._lease_waits += seen.leased_for > 0 and not has_waited
                     has_waited = has_waited or seen.leased_for > 0
                     # Poll, because the times in the store may be wrong.
-                    seconds = min(random.uniform(0.5, 1.0) * PACE, seconds)
-                    with trio.move_on_after(max(MOMENT, seconds)):
+                    seconds = min(random.uniform(0.5, 1.0) * POLL_INTERVAL, seconds)
+                    with trio.move_on_after(max(MIN_LOOK_INTERVAL, seconds)):
                         await news.wait()
 
     async def _was_dropped_meanwhile(self, token: TokenInfo, looks: int) -> bool:
@@ -151,7 +151,9 @@ class Questions:
             return Use(self._hand_out(answer))
         if question.was_overtaken:
             # Give up after two rejected tokens, so that token requests do not repeat.
-            self._access.fails(Doing.WRITING, StoreError("it does not keep the tokens put there"))
+            self._access.record_failure(
+                Operation.WRITE, StoreError("it does not keep the tokens put there")
+            )
             return Use(self._hand_out(answer))
         question.was_overtaken = True
         return None

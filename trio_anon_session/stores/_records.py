@@ -151,7 +151,7 @@ OF_THE_FLEET = "the fleet's last attempt failed: "
 """Begin of the message of an error that another process received."""
 _NAMES = ("error", "request_id")
 _FACTS = (*_NAMES, "error_description", "next_step")
-_MOST = 1000
+_MAX_COUNT = 1000
 """Maximum count of failed attempts. The pauses stop growing long before."""
 
 
@@ -202,7 +202,7 @@ def read_failure_record(
     )
     error.next_step = said.get("next_step")
     error._is_scrubbed = True
-    return error, min(count, _MOST)
+    return error, min(count, _MAX_COUNT)
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

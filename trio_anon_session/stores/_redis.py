@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from ._coredis import Connections
     from ._sealing import Key
 
-_TURNS = 12
+_MAX_TRIES = 12
 """Maximum number of tries of one request, at one server or several."""
-_PAUSE = 0.1
+_RETRY_PAUSE = 0.1
 """Seconds between two tries while a slot is moved. All pauses take less than `STORE_TIMEOUT`."""
-_MANY = 32
+_MAX_SERVERS = 32
 """Maximum number of remembered servers, including former servers of a cluster."""
-PROVE_AFTER = 5.0
+TEST_AFTER = 5.0
 """Seconds without news after which the subscription is tested."""
-PROVED_BY = 1.0
+TEST_MAX_AGE = 1.0
 """Maximum age in seconds of the connection that publishes the test message. An older connection may
 still lead to a server to which the host name no longer points."""
-_LONGEST = 2.0**31
+_MAX_DURATION = 2.0**31
 """Maximum duration in seconds. No token lives longer."""
 
 
@@ -196,20 +196,20 @@ class RedisStore(Unpicklable):
         own = f"{_prefix(name)}heard:{token_hex(8)}"
         async with self._server.subscribe(self._servers, _channel(name), own) as wait_for_message:
 
-            async def prove() -> None:
+            async def test_subscription() -> None:
                 with trio.move_on_after(self._server.LISTEN_TIMEOUT) as limit:
-                    await self._ask(_lua.PUBLISH, name, (), own, max_age=PROVED_BY)
+                    await self._ask(_lua.PUBLISH, name, (), own, max_age=TEST_MAX_AGE)
                     await wait_for_message()
                 if limit.cancelled_caught:
                     raise StoreError(f"{self._where}: published messages do not arrive")
 
             async def wait() -> None:
-                with trio.move_on_after(PROVE_AFTER) as limit:
+                with trio.move_on_after(TEST_AFTER) as limit:
                     await wait_for_message()
                 if limit.cancelled_caught:
-                    await prove()
+                    await test_subscription()
 
-            await prove()
+            await test_subscription()
             yield wait
 
     async def _ask(
@@ -224,18 +224,18 @@ class RedisStore(Unpicklable):
         keys = [f"{_prefix(name)}{part}" for part in parts]
         asked: set[Address] = set()
         address = self._owners.get(name, self._servers[0])
-        turns = 0
+        tries = 0
         while True:
-            turns += 1
+            tries += 1
             asked.add(address)
             try:
                 return await self._ask_at(address, name, script, keys, args, max_age)
-            except self._server.TurnedAwayError as error:
+            except self._server.NotExecutedError as error:
                 others = (each for each in self._servers if each not in asked)
                 elsewhere = address if error.later else error.address or next(others, None)
-                if elsewhere is None or turns == _TURNS:
+                if elsewhere is None or tries == _MAX_TRIES:
                     raise
-                pause = _PAUSE if error.later else 0.0
+                pause = _RETRY_PAUSE if error.later else 0.0
             address = elsewhere
             await trio.sleep(pause)
 
@@ -268,7 +268,7 @@ class RedisStore(Unpicklable):
     def _rank(self, address: Address, *, is_first: bool) -> None:
         # Replace the list instead of changing it, because other threads may read it.
         others = [each for each in self._servers if each != address]
-        if len(others) >= _MANY:
+        if len(others) >= _MAX_SERVERS:
             others = [each for each in self._addresses if each != address]
         self._servers = [address, *others] if is_first else [*others, address]
 
@@ -323,4 +323,4 @@ def _text(found: bytes) -> str:
 
 def _milliseconds(seconds: float) -> int:
     """Return whole milliseconds, rounded down."""
-    return int(min(max(seconds, 0.0), _LONGEST) * 1000)
+    return int(min(max(seconds, 0.0), _MAX_DURATION) * 1000)

@@ -29,7 +29,7 @@ from .._secrets import Unpicklable
 from .._token import TokenInfo, check_options
 from ._access import StoreFailedError, words_of
 from ._attempts import Attempts
-from ._link import FAREWELL, StoreLink
+from ._link import RELEASE_TIMEOUT, StoreLink
 from ._protocol import StoreError, check_is_store
 from ._questions import Questions
 from ._records import mark_of
@@ -137,11 +137,11 @@ class SharedTokenManager(Unpicklable):
         try:
             await self._link.open()
         except BaseException:
-            with trio.move_on_after(FAREWELL, shield=True):
+            with trio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await self.aclose()
             raise
         await self._background.open(trio.lowlevel.cancel_shielded_checkpoint)
-        self._watch_if_wanted()
+        self._start_watch_if_needed()
         return self
 
     async def __aexit__(
@@ -224,7 +224,7 @@ class SharedTokenManager(Unpicklable):
         hidden = _Hidden(token)
         del token
         self._link.drop(mark_of(hidden.text))
-        await self._tell_drops()
+        await self._report_drops()
         await self._manager.revoke_tokens(hidden.text, options)
 
     @trio.lowlevel.enable_ki_protection
@@ -239,8 +239,8 @@ class SharedTokenManager(Unpicklable):
         """
         self._link.drop(mark_of(token.access_token))
         # A call that has not begun yet reports this drop too.
-        if self._is_open and not self._link.is_about_to_tell:
-            self._background.start_soon(self._tell_drops)
+        if self._is_open and not self._link.is_report_pending:
+            self._background.start_soon(self._report_drops)
 
     @trio.lowlevel.enable_ki_protection
     def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
@@ -260,7 +260,7 @@ class SharedTokenManager(Unpicklable):
             raise TypeError(f"listener must be a plain callable, not {kind}")
         self._listeners.append(listener)
         if self._is_open and len(self._listeners) == 1:
-            self._watch_if_wanted()
+            self._start_watch_if_needed()
 
         def stop() -> None:
             if listener in self._listeners:
@@ -317,13 +317,13 @@ class SharedTokenManager(Unpicklable):
         for listener in tuple(self._listeners):
             listener(token)
 
-    def _watch_if_wanted(self) -> None:
+    def _start_watch_if_needed(self) -> None:
         if self._listeners:
             self._watch.start(self._background)
 
-    async def _tell_drops(self) -> None:
+    async def _report_drops(self) -> None:
         try:
-            await self._link.tell_drops()
+            await self._link.report_drops()
         finally:
             if self._claimant.known.untold:
                 self._watch.look_soon()

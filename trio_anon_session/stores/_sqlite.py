@@ -29,7 +29,7 @@ from . import _files
 from ._clock import Moment
 from ._entry import Entry
 from ._files import UnfitError
-from ._protocol import PACE, StoreError
+from ._protocol import POLL_INTERVAL, StoreError
 from ._records import LaterFormatError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT = 1.5
 """Seconds that a request waits for a lock. Must be less than `STORE_TIMEOUT`."""
-KEPT_USELESS = 86400.0
+KEPT_AFTER_EXPIRY = 86400.0
 """Seconds for which an entry stays after its content has expired, so that its version is kept."""
 
 _TABLE = "trio_anon_session"
@@ -124,7 +124,7 @@ class SQLiteStore:
 
         def claim(entry: Entry, now: Moment) -> int | None:
             fence = entry.claim(now, owner, seen, seconds)
-            _check_awaited()
+            _check_cancelled()
             return fence
 
         return await self._do(name, claim)
@@ -152,7 +152,7 @@ class SQLiteStore:
     async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:  # noqa: ARG002
         """See :meth:`TokenStore.listen`. The function returns two to four times a second."""
         await trio.lowlevel.checkpoint()
-        yield _pace
+        yield _wait_to_poll
 
     async def _do(self, name: str, change: Callable[[Entry, Moment], T]) -> T:
         return await self._ask(lambda connection: _change(connection, name, change))
@@ -174,7 +174,7 @@ class SQLiteStore:
 
     def _answer(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            with _turns.take(), self._connect() as connection:
+            with _process_lock.take(), self._connect() as connection:
                 return work(connection)
         except sqlite3.Error as error:
             words = str(error)
@@ -192,7 +192,7 @@ class SQLiteStore:
     def _set_aside(self) -> str:
         """Rename a corrupt file, and return the end of the error message."""
         aside = None
-        with suppress(OSError, UnfitError), _turns.take():
+        with suppress(OSError, UnfitError), _process_lock.take():
             aside = _files.set_aside(self._path, _TABLE.encode())
         if aside is None:
             return "; delete it if no other program uses it"
@@ -228,7 +228,7 @@ class SQLiteStore:
             yield connection
 
 
-class _Turns:
+class _ProcessLock:
     """A lock: only one thread of the process uses SQLite at a time, and no fork interrupts it.
 
     A process loses all its locks on a file when it closes any descriptor of that file, as
@@ -269,14 +269,14 @@ class _Turns:
         self._lock = threading.Lock()
 
 
-_turns = _Turns()
+_process_lock = _ProcessLock()
 
 # Windows does not fork.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_turns.before_fork,
-        after_in_parent=_turns.after_fork_in_parent,
-        after_in_child=_turns.after_fork_in_child,
+        before=_process_lock.before_fork,
+        after_in_parent=_process_lock.after_fork_in_parent,
+        after_in_child=_process_lock.after_fork_in_child,
     )
 
 
@@ -304,14 +304,14 @@ def _change(connection: sqlite3.Connection, name: str, change: Callable[[Entry, 
     now = Moment.now()
     entry = _read(connection, name) or Entry.new(now)
     answer = change(entry, now)
-    kept_until = now.wall + entry.useful_for(now) + KEPT_USELESS
+    kept_until = now.wall + entry.useful_for(now) + KEPT_AFTER_EXPIRY
     connection.execute(_PRUNE, (now.wall,))
     connection.execute(_WRITE, (name, entry.to_json(), kept_until))
     connection.execute("COMMIT")
     return answer
 
 
-def _check_awaited() -> None:
+def _check_cancelled() -> None:
     """Raise Cancelled in a thread whose caller was cancelled.
 
     No process would release the lease, and all others would wait for its end.
@@ -321,8 +321,8 @@ def _check_awaited() -> None:
         trio.from_thread.check_cancelled()
 
 
-async def _pace() -> None:
-    await trio.sleep(random.uniform(0.5, 1.0) * PACE)
+async def _wait_to_poll() -> None:
+    await trio.sleep(random.uniform(0.5, 1.0) * POLL_INTERVAL)
 
 
 def _checked(path: str | os.PathLike[str]) -> str:

@@ -36,13 +36,13 @@ async def try_out(store: TokenStore, owner: str) -> str | None:
         raise StoreError("it refuses to keep a token")
     back = (await store.look(name)).token
     passed = trio.current_time() - put_at
-    deafness = await _drop_and_listen(store, name, mark)
+    problem = await _drop_and_listen(store, name, mark)
     if back is None or back.mark != mark:
         raise StoreError("it does not return the token that was put there")
     gone = back.age - _AGE
     if abs(gone - passed) > _LATENESS:
         raise StoreError(f"its clock advanced by {gone:.1f} s in {passed:.1f} s")
-    return deafness
+    return problem
 
 
 async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | None:
@@ -56,7 +56,7 @@ async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | Non
     try:
         async with store.listen(name) as wait_for_news:
             await drop()
-            return await _hear(wait_for_news)
+            return await _wait_for_drop(wait_for_news)
     except Exception as error:
         words = words_of(error)
     # A store that sends no notifications can still accept a drop.
@@ -65,7 +65,7 @@ async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | Non
     return words
 
 
-async def _hear(wait_for_news: Callable[[], Awaitable[None]]) -> str | None:
+async def _wait_for_drop(wait_for_news: Callable[[], Awaitable[None]]) -> str | None:
     with trio.move_on_after(STORE_TIMEOUT):
         await wait_for_news()
         return None

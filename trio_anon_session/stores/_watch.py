@@ -10,7 +10,7 @@ import trio
 
 from .._nursery import Unwrapped
 from ._access import STORE_TIMEOUT, StoreFailedError
-from ._protocol import PACE
+from ._protocol import POLL_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .._nursery import Background
     from ._link import StoreLink
 
-QUIET = 300.0
+RESUBSCRIBE_AFTER = 300.0
 """Seconds without news, after which the watch subscribes again. The connection may be lost."""
-MOMENT = 0.05
+MIN_LOOK_INTERVAL = 0.05
 """Shortest time between two looks in seconds."""
 
 NO_NEWS = "the token store sends no notifications (%s): this process polls it"
@@ -60,18 +60,18 @@ class Watch:
         return self._news
 
     async def _run(self, until_stopped: trio.CancelScope) -> None:
-        was_deaf = False
+        had_no_news = False
         with until_stopped:
             while True:
                 problem = await self._listen()
                 # Log missing notifications only if looks work, because a store that is down has
                 # its own record. Do not log one lost connection if the next one lasts.
-                is_deaf = problem is not None and await self._look_around()
-                if problem is not None and is_deaf and was_deaf:
-                    self._link.access.say_once(NO_NEWS, problem)
-                was_deaf = is_deaf
+                has_no_news = problem is not None and await self._look_and_wake()
+                if problem is not None and has_no_news and had_no_news:
+                    self._link.access.log_once(NO_NEWS, problem)
+                had_no_news = has_no_news
                 del problem
-                await trio.sleep(random.uniform(0.5, 1.0) * PACE)
+                await trio.sleep(random.uniform(0.5, 1.0) * POLL_INTERVAL)
 
     async def _listen(self) -> Exception | None:
         """Look on each notification until that fails, and return the error."""
@@ -80,40 +80,40 @@ class Watch:
             # A subscription takes several requests, and ten round trips with Valkey.
             with Unwrapped(), trio.fail_after(2 * STORE_TIMEOUT) as limit:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._look_until, has_begun)
+                    nursery.start_soon(self._poll_until_listening, has_begun)
                     async with self._link.listen() as wait_for_news:
                         limit.deadline = math.inf
                         has_begun.set()
                         try:
-                            await self._look_with(wait_for_news)
+                            await self._look_on_news(wait_for_news)
                         finally:
                             limit.deadline = trio.current_time() + STORE_TIMEOUT
         except Exception as error:
             return error
         return None
 
-    async def _look_until(self, has_begun: trio.Event) -> None:
+    async def _poll_until_listening(self, has_begun: trio.Event) -> None:
         """Poll the store while the subscription takes long to begin."""
         pause = STORE_TIMEOUT
         while True:
             with trio.move_on_after(pause):
                 await has_begun.wait()
                 return
-            await self._look_around()
-            pause = random.uniform(0.5, 1.0) * PACE
+            await self._look_and_wake()
+            pause = random.uniform(0.5, 1.0) * POLL_INTERVAL
 
-    async def _look_with(self, wait_for_news: Callable[[], Awaitable[None]]) -> None:
-        """Look on each notification, until a look fails or no notification came for `QUIET`."""
-        while await self._look_around():
+    async def _look_on_news(self, wait_for_news: Callable[[], Awaitable[None]]) -> None:
+        """Look on each notification, until a look fails or there was no news for long."""
+        while await self._look_and_wake():
             # Limit the rate, in case the store notifies all the time.
-            await trio.sleep(MOMENT)
-            quiet_until = trio.current_time() + QUIET
+            await trio.sleep(MIN_LOOK_INTERVAL)
+            quiet_until = trio.current_time() + RESUBSCRIBE_AFTER
             look_at = min(quiet_until, self._look_at())
             self._sleep = trio.CancelScope(deadline=look_at)
             with self._sleep as sleep:
                 await wait_for_news()
             if not sleep.cancelled_caught:
-                self._link.access.is_over(NO_NEWS)
+                self._link.access.clear_problems(NO_NEWS)
             elif trio.current_time() >= quiet_until:
                 return
 
@@ -121,21 +121,21 @@ class Watch:
         """Return when to report drops, or when to check that the store shows them."""
         known = self._link.claimant.known
         if known.untold:
-            return self._link.tell_at
+            return self._link.report_drops_at
         return -math.inf if self._is_due else known.look_at
 
-    async def _look_around(self) -> bool:
+    async def _look_and_wake(self) -> bool:
         """Look at the store, and wake the waiting callers. Return False if the look fails."""
         known = self._link.claimant.known
-        await self._link.tell_drops()
+        await self._link.report_drops()
         self._is_due = False
         try:
             await self._link.look()
             if known.missing:
                 # The store has lost a drop. Wait at random, so that only one process reports it.
-                await trio.sleep(random.uniform(0.0, 1.0) * PACE)
+                await trio.sleep(random.uniform(0.0, 1.0) * POLL_INTERVAL)
                 await self._link.look()
-                await self._link.tell_drops()
+                await self._link.report_drops()
         except StoreFailedError:
             return False
         self._news.set()
