@@ -144,7 +144,7 @@ def test_how_long_a_drop_counts() -> None:
     assert known.left_of(mark_of("a"), at(100.0)) == 3500.0
     assert known.left_of(mark_of("a stranger's"), at(100.0)) == CONFIG.default_lifetime
     # What is dropped again is not reported again.
-    known.was_told(mark_of("a"), at(100.0))
+    known.record_report(mark_of("a"), at(100.0))
     assert known.drop_here(mark_of("a"), at(101.0)) == []
     assert known.untold == [mark_of("a stranger's")]
 
@@ -154,7 +154,7 @@ def drop_and_tell(claimant: Claimant, *names: str) -> None:
     for name in names:
         claimant.hand_out(make_token(name, -100.0), at(-100.0))
         claimant.known.drop_here(mark_of(name), at(0.0))
-        claimant.known.was_told(mark_of(name), at(0.0))
+        claimant.known.record_report(mark_of(name), at(0.0))
     assert not claimant.known.untold
 
 
@@ -205,7 +205,7 @@ def test_a_drop_that_ends_soon_needs_no_confirmation() -> None:
     known = claimant.known
     claimant.hand_out(TokenInfo.from_answer("a", 6.0, 0.0, CONFIG), at(0.0))
     known.drop_here(mark_of("a"), at(0.0))
-    known.was_told(mark_of("a"), at(0.0))
+    known.record_report(mark_of("a"), at(0.0))
     asked = known.to_ask_about(at(2.0))
     assert asked == {}
     claimant.see(Look(7), 2.0, asked, at(2.1))

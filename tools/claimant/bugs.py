@@ -17,7 +17,7 @@ SURVIVORS: dict[str, str] = {
     "an answer from before the drop ends it": (
         _NOT_REACHED + "the referee ignores such an answer, because the session rejects it."
     ),
-    "a look from before a drop tells of it": (
+    "a look from before a drop reports it": (
         _NOT_REACHED + "it needs a look that takes longer than the confirmation of a drop; "
         "tests/stores/test_claimant.py tests it."
     ),

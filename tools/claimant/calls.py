@@ -106,7 +106,7 @@ def name_of_mark(world: World, mark: str) -> str:
     return next(name for name in world.referee.facts if mark_of_name(name) == mark)
 
 
-def hear(world: World, process: Process, lane: Lane) -> Call:
+def receive(world: World, process: Process, lane: Lane) -> Call:
     """Let a process receive the answer, and return the call with the answer."""
     call = lane.call
     assert call is not None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tools.claimant.world import World
     from trio_anon_session.stores._clock import Span
 
-LEASED = ("claim", "request", "put", "release", "let go", "abandoned")
+LEASED = ("claim", "request", "put", "release", "release after put", "abandoned")
 """Steps at which a process can hold a fence."""
 NEVER, ALWAYS, NONE = 0, 255, 254
 NOW = 128
@@ -48,7 +48,7 @@ class Key:
         self.may_wait = world.bounds.lifetime > LIFETIME
         self.may_restart = "restart" in world.bounds.kinds
         self.is_leased = any(
-            process.asking.step in LEASED or process.telling.step in LEASED
+            process.asking.step in LEASED or process.reporting.step in LEASED
             for process in world.processes
         )
         self.marks = {mark_of_name(name): name for name in world.referee.facts}

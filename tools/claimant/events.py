@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tools.claimant.world import Lane, Process, World
     from tools.exploring.search import Event
 
-LANES = ("asking", "watching", "telling")
+LANES = ("asking", "watching", "reporting")
 IN_REQUEST = ("request", "direct")
 CANCELLED = ("look", "claim", "request", "put", "release", "wait")
 """Steps at which a question can be cancelled. All other steps behave like one of these."""
@@ -46,7 +46,7 @@ def _events_of(world: World, number: int, process: Process, found: list[Event]) 
         if not call.is_done:
             found.append(("do", number, place))
         elif not stopped:
-            found.append(("hear", number, place))
+            found.append(("receive", number, place))
         busy |= not (stopped or (bounds.slow and now < call.sent_at + TIMEOUT))
     if stopped:
         return busy
@@ -62,15 +62,15 @@ def _events_of(world: World, number: int, process: Process, found: list[Event]) 
     elif step in ("wait", "pause", "gap") and now >= process.wait_until:
         found.append(("wake", number))
         busy = True
-    can_tell = process.telling.step == ""
-    if world.cancels and step in CANCELLED and can_tell:
+    can_report = process.reporting.step == ""
+    if world.cancels and step in CANCELLED and can_report:
         found.append(("cancel", number))
-    if world.drops and can_tell and _can_drop(world, process):
+    if world.drops and can_report and _can_drop(world, process):
         found.append(("drop", number))
     if bounds.watch:
         watching = process.watching.step
         known = process.claimant.known
-        is_due = process.tell_at <= now if known.untold else known.look_at <= now
+        is_due = process.report_at <= now if known.untold else known.look_at <= now
         if world.looks and watching == "" and (process.has_news or is_due):
             found.append(("watch", number))
         elif watching == "pause":
@@ -109,41 +109,41 @@ def do(world: World, number: int, place: int) -> str:
     return ""
 
 
-def hear(world: World, number: int, place: int) -> str:
+def receive(world: World, number: int, place: int) -> str:
     """Let a process receive the answer of the store."""
     process = world.processes[number]
     lane = process.lanes[place]
-    if lane.step == "tell":
-        if not looking.told(world, process, lane):
-            return "tells"
-        result = _tells_no_more(world, process, lane)
-        _next_teller(world, process)
+    if lane.step == "report":
+        if not looking.report_answered(world, process, lane):
+            return "reports drops"
+        result = _after_report(world, process, lane)
+        _next_reporter(world, process)
         return result
     if place == 0:
-        return questions.hears(world, process)
+        return questions.receive_answer(world, process)
     if place == 1:
-        return looking.watch_hears(world, process)
+        return looking.watch_receives(world, process)
     return questions.abandoned(world, process)
 
 
-def _tells_no_more(world: World, process: Process, lane: Lane) -> str:
+def _after_report(world: World, process: Process, lane: Lane) -> str:
     if lane is process.asking:
-        return questions.tells_no_more(world, process)
+        return questions.after_report(world, process)
     if lane is process.watching:
         looking.watch_on(world, process)
     else:
         lane.rest()
-    return "has told"
+    return "has reported"
 
 
-def _next_teller(world: World, process: Process) -> None:
+def _next_reporter(world: World, process: Process) -> None:
     """Let the next waiting task report drops."""
-    while process.queue and not process.teller:
+    while process.queue and not process.reporter:
         name, *rest = process.queue
         process.queue = tuple(rest)
         lane = process.lanes[LANES.index(name)]
-        if looking.tell(world, process, lane, lane.then):
-            _tells_no_more(world, process, lane)
+        if looking.report_drops(world, process, lane, lane.then):
+            _after_report(world, process, lane)
 
 
 def ask(world: World, number: int) -> str:
@@ -197,7 +197,7 @@ def cancel(world: World, number: int) -> str:
         world.referee.need()
         world.referee.excuse(world)
     result = questions.cancel(world, process)
-    _next_teller(world, process)
+    _next_reporter(world, process)
     return result
 
 
@@ -217,8 +217,8 @@ def drop(world: World, number: int) -> str:
     process.held = None
     process.given -= {name}
     process.knows[name] = 2
-    if looking.tell(world, process, process.telling, "end"):
-        process.telling.rest()
+    if looking.report_drops(world, process, process.reporting, "end"):
+        process.reporting.rest()
     return ""
 
 
@@ -238,7 +238,7 @@ def watch_again(world: World, number: int) -> str:
 EVENTS: dict[str, Callable[..., str]] = {
     "tick": tick,
     "do": do,
-    "hear": hear,
+    "receive": receive,
     "ask": ask,
     "grant": grant,
     "fail": fail,
@@ -259,5 +259,5 @@ def act(world: World, event: Event) -> str:
         for number, process in enumerate(world.processes):
             for place, lane in enumerate(process.lanes):
                 while lane.call is not None and lane.call.is_done and lane.call.kind in PROMPT:
-                    results.append(hear(world, number, place))
+                    results.append(receive(world, number, place))
     return ", ".join(filter(None, results))

@@ -157,7 +157,7 @@ def _add_process(key: Key, process: Process, present: set[str]) -> None:
     parts = key.parts
     parts += (
         process.is_stopped + 2 * process.has_news + 4 * process.renews,
-        code(process.teller),
+        code(process.reporter),
         len(process.queue),
     )
     parts += map(code, process.queue)
@@ -168,8 +168,8 @@ def _add_process(key: Key, process: Process, present: set[str]) -> None:
         parts.append(code(process.trouble))
         key.time(process.trouble_at, 4.0)
         parts.append(round(4 * process.took))
-    if process.tell_at > key.now:
-        key.time(process.tell_at)
+    if process.report_at > key.now:
+        key.time(process.report_at)
     for lane in process.lanes:
         _add_lane(key, process, lane, present)
     if process.is_open:
@@ -321,7 +321,7 @@ def _add_known(key: Key, process: Process, present: set[str]) -> None:
         parts.append(NEVER if math.isinf(drop.sent_at) else since(drop.sent_at, now))
         key.time(drop.ends_at)
         parts.append((mark in known.missing) + 2 * (mark in known.untold))
-        _add_told_at(key, known._told_at.get(mark))
+        _add_reported_at(key, known._reported_at.get(mark))
     parts += (ALWAYS, len(known.untold))
     facts = world.referee.facts
     for name in sorted(process.seen_dead):
@@ -332,17 +332,17 @@ def _add_known(key: Key, process: Process, present: set[str]) -> None:
         if name in facts and facts[name].ends_at > now:
             key.name(name)
             parts.append(looks)
-            _add_told_at(key, process.told.get(name))
+            _add_reported_at(key, process.reported_at.get(name))
     parts.append(ALWAYS)
     for name in sorted(process.given & present):
         key.name(name)
     parts.append(ALWAYS)
 
 
-def _add_told_at(key: Key, told_at: float | None) -> None:
-    if told_at is None:
+def _add_reported_at(key: Key, reported_at: float | None) -> None:
+    if reported_at is None:
         key.parts.append(NONE)
-    elif math.isinf(told_at):
+    elif math.isinf(reported_at):
         key.parts.append(NEVER)
     else:
-        key.time(told_at, CONFIRM_AFTER)
+        key.time(reported_at, CONFIRM_AFTER)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tools.claimant.bounds import ABOUT_TO_END, CONFIRM_AFTER, POLL_INTERVAL
-from tools.claimant.calls import fails, hear, name_of_mark, send, works
+from tools.claimant.calls import fails, name_of_mark, receive, send, works
 from tools.claimant.world import FAILED, mark_of_name
 from tools.exploring.promises import BrokenPromiseError
 from trio_anon_session.stores._protocol import Look
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from tools.claimant.world import Call, Lane, Process, World
 
 
-def tell(world: World, process: Process, lane: Lane, then: str) -> bool:
+def report_drops(world: World, process: Process, lane: Lane, then: str) -> bool:
     """Begin to report drops. Return whether there is nothing left to report."""
     lane.then = then
-    if process.teller:
+    if process.reporter:
         lane.step = "lock"
         process.queue += (lane.name,)
         return False
     known = process.claimant.known
     known.forget_the_old(world.at())
-    may_tell = process.tell_at <= world.now
-    lane.expects = frozenset(_to_be_told(world, process)) if may_tell else frozenset()
-    process.teller = lane.name
+    may_report = process.report_at <= world.now
+    lane.expects = frozenset(_to_report(world, process)) if may_report else frozenset()
+    process.reporter = lane.name
     lane.todo = tuple(known.untold)
-    return _tell_next(world, process, lane)
+    return _report_next(world, process, lane)
 
 
-def _to_be_told(world: World, process: Process) -> list[str]:
+def _to_report(world: World, process: Process) -> list[str]:
     """Return the names of the dropped tokens that must be reported to the store now."""
     facts = world.referee.facts
     return [
@@ -41,39 +41,39 @@ def _to_be_told(world: World, process: Process) -> list[str]:
     ]
 
 
-def _tell_next(world: World, process: Process, lane: Lane) -> bool:
+def _report_next(world: World, process: Process, lane: Lane) -> bool:
     known = process.claimant.known
     while lane.todo:
-        if process.tell_at > world.now:
+        if process.report_at > world.now:
             break
         mark, *rest = lane.todo
         lane.todo = tuple(rest)
         if mark in known.untold:
-            lane.step = "tell"
+            lane.step = "report"
             send(world, process, lane, "drop", mark, known.left_of(mark, world.at()))
             return False
-    end_telling(process, lane)
+    end_report(process, lane)
     return True
 
 
-def end_telling(process: Process, lane: Lane) -> None:
+def end_report(process: Process, lane: Lane) -> None:
     """Let another task report drops."""
     lane.todo = ()
-    process.teller = ""
+    process.reporter = ""
 
 
-def told(world: World, process: Process, lane: Lane) -> bool:
+def report_answered(world: World, process: Process, lane: Lane) -> bool:
     """Receive the answer to a report. Return whether all drops are reported."""
-    call = hear(world, process, lane)
+    call = receive(world, process, lane)
     mark = str(call.args[0])
     if call.reply is FAILED:
         fails(world, process, "write")
-        process.tell_at = world.now + POLL_INTERVAL
+        process.report_at = world.now + POLL_INTERVAL
         lane.expects = frozenset()
     else:
-        process.claimant.known.was_told(mark, world.at())
-        process.told[name_of_mark(world, mark)] = world.now
-    return _tell_next(world, process, lane)
+        process.claimant.known.record_report(mark, world.at())
+        process.reported_at[name_of_mark(world, mark)] = world.now
+    return _report_next(world, process, lane)
 
 
 def look(world: World, process: Process, lane: Lane, step: str) -> None:
@@ -86,14 +86,14 @@ def look(world: World, process: Process, lane: Lane, step: str) -> None:
     lane.knew = frozenset(
         name
         for name in process.knows
-        if process.told.get(name, -math.inf) + CONFIRM_AFTER <= world.now
+        if process.reported_at.get(name, -math.inf) + CONFIRM_AFTER <= world.now
     )
     send(world, process, lane, "look", *asked, asked=asked)
 
 
 def looked(world: World, process: Process, lane: Lane) -> tuple[Look, float] | None:
     """Receive the answer to a look. Return it with its start time, or None if it failed."""
-    call = hear(world, process, lane)
+    call = receive(world, process, lane)
     given, knew = lane.given, lane.knew
     lane.given = lane.knew = lane.expects = frozenset()
     if call.reply is FAILED:
@@ -138,7 +138,7 @@ def _check(
     for name in reported:
         if facts[name].dropped_at is not None:
             process.knows[name] = 0
-            process.told.pop(name, None)
+            process.reported_at.pop(name, None)
 
 
 def _note(
@@ -172,7 +172,7 @@ def _note(
 def watch(world: World, process: Process) -> None:
     """Begin a look of the watch, after a report of drops."""
     process.has_news = False
-    if tell(world, process, process.watching, "look"):
+    if report_drops(world, process, process.watching, "look"):
         watch_on(world, process)
 
 
@@ -185,7 +185,7 @@ def watch_on(world: World, process: Process) -> None:
         wake(world, process)
 
 
-def watch_hears(world: World, process: Process) -> str:
+def watch_receives(world: World, process: Process) -> str:
     """Receive the answer to a look of the watch."""
     lane = process.watching
     seen = looked(world, process, lane)
@@ -197,7 +197,7 @@ def watch_hears(world: World, process: Process) -> str:
         lane.step = "pause"
         return "misses a drop"
     if lane.step == "look again":
-        if tell(world, process, lane, "end"):
+        if report_drops(world, process, lane, "end"):
             wake(world, process)
     else:
         wake(world, process)

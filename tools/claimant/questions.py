@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tools.claimant import looking
 from tools.claimant.bounds import GAP, POLL_INTERVAL, RECOVERY_TIME
-from tools.claimant.calls import fails, hear, send, works
+from tools.claimant.calls import fails, receive, send, works
 from tools.claimant.world import FAILED, mark_of_name
 from tools.exploring.promises import BrokenPromiseError
 from trio_anon_session import TokenInfo, TokenRequestError
@@ -36,18 +36,18 @@ def _get_shared(world: World, process: Process) -> str:
 def turn(world: World, process: Process) -> str:
     """Report drops, then look."""
     process.looks = process.fence = 0
-    if looking.tell(world, process, process.asking, "look"):
-        return tells_no_more(world, process)
-    return "tells"
+    if looking.report_drops(world, process, process.asking, "look"):
+        return after_report(world, process)
+    return "reports drops"
 
 
-def tells_no_more(world: World, process: Process) -> str:
+def after_report(world: World, process: Process) -> str:
     """Continue after the report of drops."""
     looking.look(world, process, process.asking, "look")
     return "looks"
 
 
-def hears(world: World, process: Process) -> str:
+def receive_answer(world: World, process: Process) -> str:
     """Receive an answer of the store."""
     step = process.asking.step
     match step:
@@ -60,13 +60,13 @@ def hears(world: World, process: Process) -> str:
         case "put":
             return _put(world, process)
         case "release":
-            hear(world, process, process.asking)
+            receive(world, process, process.asking)
             assert isinstance(process.outcome, Exception)
             return _end(process, "an error")
         case _:
-            assert step == "let go"
+            assert step == "release after put"
             # The store did not keep the token, but the process can still use it.
-            hear(world, process, process.asking)
+            receive(world, process, process.asking)
             return _hand_out(world, process)
 
 
@@ -153,7 +153,7 @@ def _looked_again(world: World, process: Process) -> str:
 
 
 def _claimed(world: World, process: Process) -> str:
-    call = hear(world, process, process.asking)
+    call = receive(world, process, process.asking)
     if call.reply is FAILED:
         fails(world, process, "write")
         return _without_store(world, process)
@@ -202,12 +202,12 @@ def answered(world: World, process: Process, outcome: TokenInfo | TokenRequestEr
 
 
 def _put(world: World, process: Process) -> str:
-    call = hear(world, process, process.asking)
+    call = receive(world, process, process.asking)
     if call.reply is FAILED:
         fails(world, process, "write")
-        process.asking.step = "let go"
+        process.asking.step = "release after put"
         send(world, process, process.asking, "release", process.fence, None, 0.0)
-        return "lets go"
+        return "releases the lease"
     question = process.question
     assert question is not None
     if call.reply:
@@ -265,10 +265,10 @@ def wakes(world: World, process: Process) -> str:
 
 def cancel(world: World, process: Process) -> str:
     """Cancel the question, and release its lease if it has one."""
-    lane, back = process.asking, process.telling
+    lane, back = process.asking, process.reporting
     step, call = lane.step, lane.call
-    if process.teller == lane.name:
-        looking.end_telling(process, lane)
+    if process.reporter == lane.name:
+        looking.end_report(process, lane)
     process.queue = tuple(name for name in process.queue if name != lane.name)
     fence = process.fence
     _end(process, "")
@@ -285,8 +285,8 @@ def cancel(world: World, process: Process) -> str:
 
 def abandoned(world: World, process: Process) -> str:
     """Receive the answer to an abandoned claim, or to the release of its lease."""
-    lane = process.telling
-    call = hear(world, process, lane)
+    lane = process.reporting
+    call = receive(world, process, lane)
     if lane.step == "abandoned":
         if call.reply is FAILED:
             fails(world, process, "write")

@@ -131,7 +131,7 @@ class Referee:
         self.facts[name] = fact
         for process in world.processes:
             process.knows.pop(name, None)
-            process.told.pop(name, None)
+            process.reported_at.pop(name, None)
             process.seen_dead -= {name}
             for lane in process.lanes:
                 lane.expects -= {name}
@@ -208,8 +208,8 @@ class Referee:
         return any(
             not other.is_stopped
             and (
-                other.asking.step in ("claim", "request", "put", "release", "let go")
-                or other.telling.step in ("abandoned", "release")
+                other.asking.step in ("claim", "request", "put", "release", "release after put")
+                or other.reporting.step in ("abandoned", "release")
             )
             for other in world.processes
             if other is not process

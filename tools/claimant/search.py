@@ -97,5 +97,5 @@ class Search(search.Search):
             raise broken
 
 
-GOES_ON = ("tick", "do", "hear", "grant", "wake", "watch again", "continue", "outage ends")
+GOES_ON = ("tick", "do", "receive", "grant", "wake", "watch again", "continue", "outage ends")
 """Events that neither a user nor a fault causes."""

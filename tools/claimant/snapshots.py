@@ -20,7 +20,7 @@ from trio_anon_session.stores._clock import Span
 from trio_anon_session.stores._entry import Entry, Failure, Lease, Token
 from trio_anon_session.stores._known import KnownTokens, _HandedOut
 
-KNOWN_TOKENS = ("_dropped", "_handed_out", "_last", "_longest", "_told_at", "missing", "untold")
+KNOWN_TOKENS = ("_dropped", "_handed_out", "_last", "_longest", "_reported_at", "missing", "untold")
 """The attributes of `KnownTokens`, which has no slots."""
 ENTRY = tuple(field.name for field in attrs.fields(Entry))
 

@@ -98,7 +98,7 @@ class Process:
         question: the question of the session, while it waits for a token.
         asking: the task of the question.
         watching: the task of the watch.
-        telling: the task that reports a drop immediately, or releases a lease.
+        reporting: the task that reports a drop immediately, or releases a lease.
         held: the token of the session.
         looks: number of looks since the question's last turn, up to 2.
         claim: the decision to take the lease.
@@ -107,9 +107,9 @@ class Process:
         outcome: the token or the error from the token endpoint.
         wait_until: when the question looks again without news.
         failed_at: when the question first met a failed store.
-        teller: name of the task that reports drops now.
+        reporter: name of the task that reports drops now.
         queue: names of the tasks that wait to report drops.
-        tell_at: when drops may be reported again.
+        report_at: when drops may be reported again.
         trouble: what fails at the store: "read", "write", or empty.
         trouble_at: when the store began to fail.
         took: seconds until the last failed call failed.
@@ -119,7 +119,7 @@ class Process:
         seen_dead: names of the tokens that a look could show as dropped.
         knows: the tokens that the process knows as dropped, each with the number of looks since
             then that did not show the drop.
-        told: when the process reported each drop to the store.
+        reported_at: when the process reported each drop to the store.
         given: names of the tokens that the session has received.
         waited: seconds that the question has waited.
         idled: seconds of this time in which no process worked on it.
@@ -142,11 +142,11 @@ class Process:
             "looks",
             "name",
         ),
-        *("order", "outcome", "question", "queue", "renews", "seen_dead", "sent_at", "tell_at"),
+        *("order", "outcome", "question", "queue", "renews", "seen_dead", "sent_at", "report_at"),
         *(
-            "teller",
-            "telling",
-            "told",
+            "reporter",
+            "reporting",
+            "reported_at",
             "took",
             "trouble",
             "trouble_at",
@@ -160,7 +160,11 @@ class Process:
         self.name = name
         self.claimant = Claimant(config, Rising(), no_draw)
         self.question: Question | None = None
-        self.asking, self.watching, self.telling = Lane("asking"), Lane("watching"), Lane("telling")
+        self.asking, self.watching, self.reporting = (
+            Lane("asking"),
+            Lane("watching"),
+            Lane("reporting"),
+        )
         self.held: TokenInfo | None = None
         self.looks = 0
         self.claim: Claim | None = None
@@ -169,9 +173,9 @@ class Process:
         self.outcome: TokenInfo | Exception | None = None
         self.wait_until = -math.inf
         self.failed_at = math.inf
-        self.teller = ""
+        self.reporter = ""
         self.queue: tuple[str, ...] = ()
-        self.tell_at = -math.inf
+        self.report_at = -math.inf
         self.trouble = ""
         self.trouble_at = -math.inf
         self.took = 0.0
@@ -180,7 +184,7 @@ class Process:
         self.sent_at = -math.inf
         self.seen_dead: frozenset[str] = frozenset()
         self.knows: dict[str, int] = {}
-        self.told: dict[str, float] = {}
+        self.reported_at: dict[str, float] = {}
         self.given: frozenset[str] = frozenset()
         self.waited = self.idled = 0
         self.failed_since = False
@@ -191,7 +195,7 @@ class Process:
     @property
     def lanes(self) -> tuple[Lane, Lane, Lane]:
         """The tasks of the process."""
-        return self.asking, self.watching, self.telling
+        return self.asking, self.watching, self.reporting
 
     @property
     def is_open(self) -> bool:

@@ -22,7 +22,7 @@ The life of an attempt
     The process with the lease requests a token, and then puts it into the store or releases the
     lease. A lease has a fence: the version that the store gave it. A token that is put under
     another fence than the last one is not kept, so a process that was stopped and continues
-    late changes nothing. The next look finds out what other processes have done meanwhile.
+    late changes nothing. The next look shows what other processes have done during this time.
 
 The life of a drop
     A token that is reported as revoked or invalid is dropped: no process must use it any longer.

@@ -3,7 +3,7 @@
 How this works
     Another user who can write to a directory can put a file of their own where SQLite expects
     its database, its ``-wal``, its ``-shm`` or its ``-journal``. SQLite then writes the token into
-    that file, or reads an entry from it. So each question checks the path first, and writes
+    that file, or reads an entry from it. So each request checks the path first, and writes
     nothing if a check fails.
 
 Why a sticky directory is not enough
@@ -18,7 +18,7 @@ Why a sticky directory is not enough
     Above that directory the sticky bit is enough, because each directory and link on the way
     already exists, and belongs to this user or to root.
 
-An access control list that lets another user write shows as the group's bits of the mode.
+If an access control list lets another user write, the group bits of the mode show it.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMPANIONS = ("-journal", "-wal", "-shm")
-"""What SQLite appends to the real path of the database for the files that it keeps next to it."""
+"""Suffixes that SQLite appends to the real path of the database for its companion files."""
 
 _IS_POSIX = os.name == "posix"
 _EFFECTIVE = os.access in os.supports_effective_ids
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LINKS_LIMIT = 40
-"""Symbolic links in one path, as on Linux."""
+"""Maximum number of symbolic links in one path, as on Linux."""
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
 
 
 class UnfitError(Exception):
-    """Says why a file cannot be used, and what to do."""
+    """A file cannot be used. The message says why, and what to do."""
 
 
 def prepare(path: str) -> tuple[str, bool]:
-    """Check a database and its surroundings, and create the file if it is missing.
+    """Check a database file and its directories, and create the file if it is missing.
 
     Args:
         path: Absolute path.
@@ -70,8 +70,8 @@ def prepare(path: str) -> tuple[str, bool]:
         for companion in COMPANIONS:
             with suppress(FileNotFoundError):
                 is_exposed |= check_file(real + companion, os.lstat(real + companion), user)
-    # Not the real path: the file that a broken link names is not created. SQLite gives its
-    # companion files the mode of this one.
+    # Do not use the real path, so that the target of a broken link is not created. SQLite gives
+    # its companion files the mode of this file.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     status = os.stat(real)
@@ -79,7 +79,7 @@ def prepare(path: str) -> tuple[str, bool]:
         is_exposed |= check_file(real, status, user)
     else:
         _check_kind(real, status)
-    # Without write access, SQLite would leave a companion file that nobody can write to later.
+    # Without write access, SQLite would leave a companion file that no process can write to.
     if not os.access(real, os.R_OK | os.W_OK, effective_ids=_EFFECTIVE):
         raise UnfitError("this process has no permission to read and write it")
     return real, is_exposed
@@ -105,11 +105,11 @@ def make_private(path: str) -> None:
 
 
 def set_aside(path: str, mark: bytes) -> str | None:
-    """Rename a spoilt database, so that the next question makes a new one.
+    """Rename a corrupt database, so that the next request creates a new one.
 
     Args:
         path: Absolute path.
-        mark: What the file contains if it is a store's.
+        mark: Bytes that the file of a store contains.
 
     Returns:
         The new path. None if the file does not contain the mark, or is gone.
@@ -120,7 +120,7 @@ def set_aside(path: str, mark: bytes) -> str | None:
         with open(real, "rb") as file:
             if not any(mark in before + block for before, block in _pairs(file)):
                 return None
-        # The others first: SQLite would apply an old write-ahead log to the new database.
+        # Rename these first. SQLite would apply an old write-ahead log to the new database.
         for companion in COMPANIONS:
             with suppress(FileNotFoundError):
                 os.replace(real + companion, aside + companion)
@@ -130,7 +130,7 @@ def set_aside(path: str, mark: bytes) -> str | None:
 
 
 def _pairs(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each block with the one before it: a mark may lie across two."""
+    """Yield each block with the one before it, because a mark can extend over two blocks."""
     before = b""
     while block := file.read(65_536):
         yield before, block
@@ -138,7 +138,7 @@ def _pairs(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def check_file(path: str, status: os.stat_result, user: int) -> bool:
-    """Check the file of that status, and return whether other users can read or write it.
+    """Check a file with this status, and return whether other users can read or write it.
 
     Raises:
         UnfitError: It is not a regular file, or does not belong to the user.
@@ -171,11 +171,11 @@ def check_directory(path: str, status: os.stat_result, user: int, *, has_files: 
             "keep the file in a directory of mode 700 elsewhere"
         )
     mode = stat.S_IMODE(status.st_mode)
-    # Ubuntu and Fedora create directories with mode 775, whose group is the user's own: it has
-    # the user's number, and no other member.
+    # Ubuntu and Fedora create directories with mode 775 for a private group of the user. This
+    # group has the id of the user, and no other member.
     is_private_group = status.st_uid == status.st_gid == user
     writers = stat.S_IWOTH if is_private_group else _OTHERS_WRITE
-    # The mode of a link means nothing.
+    # The mode of a link has no effect.
     if stat.S_ISLNK(status.st_mode) or not mode & writers:
         return
     is_sticky = bool(mode & stat.S_ISVTX)

@@ -66,13 +66,13 @@ class KnownTokens:
         self._dropped = DroppedTokens()
         self.untold: list[str] = []
         # When a drop was reported to the store; minus infinity once a look has shown it.
-        self._told_at: dict[str, float] = {}
+        self._reported_at: dict[str, float] = {}
         self.missing: frozenset[str] = frozenset()
 
     def to_ask_about(self, at: Moment) -> Asked:
         """Return the tokens that the next look must ask about."""
         last = self._dropped.last(_REMEMBERED)
-        dropped = [mark for mark in last if self._has_to_be_known(mark, at)]
+        dropped = [mark for mark in last if self._must_be_shown(mark, at)]
         used = {mark: known.token for mark, known in self._handed_out.items()}
         return dict.fromkeys(dropped) | used
 
@@ -113,7 +113,7 @@ class KnownTokens:
         if not self.is_dropped(mark, token.sent_at):
             # The server issued it after the drop, so it is valid again.
             self._dropped.forget(mark)
-            self._forget_to_tell(mark)
+            self._cancel_report(mark)
         self._handed_out.pop(mark, None)
         self._handed_out[mark] = _HandedOut(token, _wall_offset(at))
         self._last = mark
@@ -130,7 +130,7 @@ class KnownTokens:
             known = self._handed_out.get(mark)
             if mark in dead and known is not None and known.token is token:
                 self._drop(mark, at)
-                self._told_at[mark] = -math.inf
+                self._reported_at[mark] = -math.inf
                 dropped.append(token)
         return dropped
 
@@ -139,7 +139,7 @@ class KnownTokens:
         if not self.is_known(mark) and self._dropped.get(mark) is not None:
             return []
         token = self._drop(mark, at)
-        self._tell(mark)
+        self._queue_report(mark)
         return [] if token is None else [token]
 
     def _drop(self, mark: str, at: Moment) -> TokenInfo | None:
@@ -170,46 +170,44 @@ class KnownTokens:
             at: the time.
         """
         # A look says nothing about drops that it did not ask about.
-        told = {
-            mark
-            for mark, token in asked.items()
-            if token is None and self._has_to_be_known(mark, at)
+        reported = {
+            mark for mark, token in asked.items() if token is None and self._must_be_shown(mark, at)
         }
         stored = seen.token
-        if stored is not None and stored.mark in told:
+        if stored is not None and stored.mark in reported:
             if self.is_dropped(stored.mark, asked_at - max(0.0, stored.age)):
                 # Report it immediately, because other processes are about to use the token.
-                self._tell(stored.mark)
+                self._queue_report(stored.mark)
             else:
                 # The server has issued the same token again, to another process.
                 self._dropped.forget(stored.mark)
-                self._forget_to_tell(stored.mark)
-            told.remove(stored.mark)
-        self._told_at.update(dict.fromkeys(told & seen.dead, -math.inf))
-        lost = told - seen.dead
+                self._cancel_report(stored.mark)
+            reported.remove(stored.mark)
+        self._reported_at.update(dict.fromkeys(reported & seen.dead, -math.inf))
+        lost = reported - seen.dead
         # Report it only after a second look, so that not all processes report the same loss.
         for mark in self.missing & lost:
-            self._tell(mark)
-        still_missing = (self.missing - told) | lost
-        self.missing = frozenset(mark for mark in still_missing if self._has_to_be_known(mark, at))
-        self._stop_waiting(told, asked_at)
+            self._queue_report(mark)
+        still_missing = (self.missing - reported) | lost
+        self.missing = frozenset(mark for mark in still_missing if self._must_be_shown(mark, at))
+        self._stop_waiting(reported, asked_at)
 
-    def _stop_waiting(self, told: Collection[str], asked_at: float) -> None:
+    def _stop_waiting(self, reported: Collection[str], asked_at: float) -> None:
         """Stop waiting for the confirmation of drops that looks no longer ask about.
 
         Looks skip drops if there are newer ones, or if they end soon. Without this method, the
         process would look again and again.
         """
-        for mark, told_at in self._told_at.items():
-            if told_at + _CONFIRM_AFTER <= asked_at and mark not in told:
-                self._told_at[mark] = -math.inf
+        for mark, reported_at in self._reported_at.items():
+            if reported_at + _CONFIRM_AFTER <= asked_at and mark not in reported:
+                self._reported_at[mark] = -math.inf
 
     def forget_the_old(self, at: Moment) -> None:
         """Forget dropped tokens that have expired, because no process uses them any longer."""
         self._dropped.forget_the_dead(at.now)
-        for mark in (*self.untold, *self._told_at):
+        for mark in (*self.untold, *self._reported_at):
             if self._dropped.get(mark) is None:
-                self._forget_to_tell(mark)
+                self._cancel_report(mark)
 
     def left_of(self, mark: str, at: Moment) -> float:
         """Return the rest of the lifetime of a dropped token in seconds."""
@@ -221,27 +219,27 @@ class KnownTokens:
     @property
     def look_at(self) -> float:
         """When to check that the store shows the reported drops; infinity if it has shown them."""
-        told_at = (time for time in self._told_at.values() if time > -math.inf)
-        return min(told_at, default=math.inf) + _CONFIRM_AFTER
+        reported_at = (time for time in self._reported_at.values() if time > -math.inf)
+        return min(reported_at, default=math.inf) + _CONFIRM_AFTER
 
-    def was_told(self, mark: str, at: Moment) -> None:
+    def record_report(self, mark: str, at: Moment) -> None:
         """Record that a drop was reported to the store."""
-        self._forget_to_tell(mark)
-        self._told_at[mark] = at.now
+        self._cancel_report(mark)
+        self._reported_at[mark] = at.now
 
-    def _tell(self, mark: str) -> None:
-        self._forget_to_tell(mark)
+    def _queue_report(self, mark: str) -> None:
+        self._cancel_report(mark)
         self.untold = [*self.untold, mark][-LIMIT:]
 
-    def _forget_to_tell(self, mark: str) -> None:
-        self._told_at.pop(mark, None)
+    def _cancel_report(self, mark: str) -> None:
+        self._reported_at.pop(mark, None)
         if mark in self.untold:
             self.untold.remove(mark)
 
-    def _has_to_be_known(self, mark: str, at: Moment) -> bool:
+    def _must_be_shown(self, mark: str, at: Moment) -> bool:
         """Return whether the store must show a drop, because it was reported and has not ended."""
-        told_at = self._told_at.get(mark, math.inf)
-        return told_at + _CONFIRM_AFTER <= at.now and self.left_of(mark, at) > _ABOUT_TO_END
+        reported_at = self._reported_at.get(mark, math.inf)
+        return reported_at + _CONFIRM_AFTER <= at.now and self.left_of(mark, at) > _ABOUT_TO_END
 
 
 def _wall_offset(at: Moment) -> float:

@@ -201,7 +201,7 @@ class StoreLink:
                     # Looks continue, because a read-only store can still be read.
                     self.report_drops_at = trio.current_time() + POLL_INTERVAL
                 else:
-                    known.was_told(mark, moment())
+                    known.record_report(mark, moment())
 
     async def open(self) -> None:
         """Open the store."""

@@ -85,7 +85,7 @@ local function holds_lease(fence)
 end
 
 -- Everything else works for a user who has no right to publish.
-local function tell(channel) redis.pcall('PUBLISH', channel, '') end
+local function notify(channel) redis.pcall('PUBLISH', channel, '') end
 """
 
 LOOK = (
@@ -139,7 +139,7 @@ redis.call('DEL', lease, failure, token, KEYS[5])
 redis.call('HSET', token, 'record', record, 'mark', mark, 'lifetime', lifetime)
 redis.call('PEXPIRE', token, string.format('%.0f', left))
 outlive(left)
-tell(channel)
+notify(channel)
 return 1
 """
 )
@@ -157,7 +157,7 @@ if record then
     redis.call('PEXPIRE', failure, milliseconds)
 end
 outlive(milliseconds)
-tell(channel)
+notify(channel)
 return 1
 """
 )
@@ -174,7 +174,7 @@ if redis.call('HGET', token, 'mark') == mark then
 end
 redis.call('SET', KEYS[5], '', 'PX', milliseconds)
 outlive(milliseconds)
-tell(channel)
+notify(channel)
 return 1
 """
 )

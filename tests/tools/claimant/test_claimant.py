@@ -18,12 +18,12 @@ LONG = (
 """Parts that take more than a few seconds."""
 PATH = (
     ("ask", 0),
-    ("hear", 0, 0),
-    ("hear", 0, 0),
+    ("receive", 0, 0),
+    ("receive", 0, 0),
     ("grant", 0),
-    ("hear", 0, 0),
+    ("receive", 0, 0),
     ("ask", 1),
-    ("hear", 1, 0),
+    ("receive", 1, 0),
     ("drop", 0),
     ("tick",),
 )
@@ -44,7 +44,7 @@ def test_some_part_has_every_fault() -> None:
     """Each fault is in a part, except the one after which no process can know a token's age."""
     kinds = {kind for bounds in all_parts().values() for kind in bounds.kinds}
     ends = {"continue", "outage ends", "copy"}
-    users = {"tick", "do", "hear", "ask", "grant", "fail", "wake", "cancel", "drop"}
+    users = {"tick", "do", "receive", "ask", "grant", "fail", "wake", "cancel", "drop"}
     assert kinds == EVENTS.keys() - ends - users - {"watch", "watch again", "restart"}
 
 
@@ -73,6 +73,6 @@ def test_a_timeline_has_a_line_for_each_event() -> None:
     """A timeline shows what each event did, and the state after it."""
     lines = draw(Bounds(drops=1, watch=1), PATH).splitlines()
     assert len(lines) == 1 + len(PATH)
-    assert "Q: hear look (asking)" in lines[7]
+    assert "Q: receive look (asking)" in lines[7]
     assert "gets a token" in lines[7]
     assert "dead: t1" in lines[8]
