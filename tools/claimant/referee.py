@@ -2,9 +2,9 @@
 
 The referee uses no decision of the machine. The promises:
 
-1.  There is one token request for each lifetime of the fleet's token, and at most one more for each
-    fault, failure, cancelled question and drop. Two requests are in flight at the same time only if
-    a fault or a drop made the second one necessary.
+1.  There is one token request for each lifetime of the fleet's token. There is at most one more for
+    each fault, failure, cancelled question and drop. Two requests are in flight at the same time
+    only if a fault or a drop made the second one necessary.
 2.  A process hands out no token that it has dropped, or whose drop one of its looks could show.
     A look reports each dropped token that the session has.
 3.  No drop is lost while a process that knows it is alive. The process reports the drop again after
@@ -42,7 +42,7 @@ LAST_TURN = 6.0
 
 
 class Fact(NamedTuple):
-    """What the server and the users know about a token.
+    """The facts about a token, as the server and the users know them.
 
     Attributes:
         sent_at: when the last request for which the server issued it was sent.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BrokenPromiseError(Exception):
-    """A machine broke a promise of its design.
+    """Error for a broken promise of the design.
 
     Attributes:
         promise: number of the promise. 0 is the machine's own contract: it raises no unexpected

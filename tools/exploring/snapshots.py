@@ -17,7 +17,7 @@ PLAIN = (float, int, bool, str, type(None), tuple, frozenset)
 
 
 class Copier:
-    """Takes snapshots of a world, and restores them.
+    """A copier, which takes snapshots of a world and restores them.
 
     Args:
         copied: the mutable types, each with the names of two or more attributes that are its

@@ -28,7 +28,7 @@ _DOWN = "the token store fails (%s): until it answers again, this process gets i
 
 
 class StoreFailedError(Exception):
-    """The store failed, and the caller must work without it. The reason was already logged."""
+    """Error for a failed store. The caller must work without it. The reason was already logged."""
 
 
 class Operation(enum.Enum):
@@ -41,7 +41,7 @@ class Operation(enum.Enum):
 
 
 class StoreAccess:
-    """Sends requests to a store, and logs each problem once until it is over.
+    """The access to a store: sends requests, and logs each problem once until it is over.
 
     A full or read-only store still answers looks; a store that is down fails at everything. In both
     cases the log has one WARNING when the store begins to fail, and one INFO when it works again.

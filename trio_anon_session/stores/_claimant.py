@@ -21,8 +21,8 @@ The life of a question
 The life of an attempt
     The process with the lease requests a token, and then puts it into the store or releases the
     lease. A lease has a fence: the version that the store gave it. A token that is put under
-    another fence than the last one is not kept, so a process that was stopped and continues
-    late changes nothing. The next look shows what other processes have done during this time.
+    another fence than the last one is not kept. So a process that was stopped and continues late
+    changes nothing. The next look shows what other processes have done during this time.
 
 The life of a drop
     A token that is reported as revoked or invalid is dropped: no process must use it any longer.
@@ -88,14 +88,14 @@ class Trouble(enum.Enum):
 
 @attrs.frozen
 class Use:
-    """Return this token."""
+    """Decision: return this token."""
 
     token: TokenInfo
 
 
 @attrs.frozen
 class Claim:
-    """Take the lease.
+    """Decision: take the lease.
 
     Attributes:
         version: version of the look. The claim fails if the store has another version by then.
@@ -110,14 +110,14 @@ class Claim:
 
 @attrs.frozen
 class Wait:
-    """Wait for news, but at most this many seconds, and look again."""
+    """Decision: wait for news, but at most this many seconds, and look again."""
 
     seconds: float
 
 
 @attrs.frozen
 class AskDirectly:
-    """Request a token without the store."""
+    """Decision: request a token without the store."""
 
     trouble: Trouble
 

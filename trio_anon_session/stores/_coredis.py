@@ -88,7 +88,7 @@ _is_ours: ContextVar[bool] = ContextVar("is_ours", default=False)
 
 
 class NotExecutedError(StoreError):
-    """A server has not run the request, so the request can be sent again.
+    """Error of a server that has not run the request. The request can be sent again.
 
     Attributes:
         address: the server that has the keys, as named by a server of the cluster; None if

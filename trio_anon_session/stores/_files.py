@@ -15,8 +15,8 @@ Why a sticky directory is not enough
     So the directory of the file must not be writable by others, sticky or not. Then only this
     user and root can create files there, and one check before the open is enough.
 
-    Above that directory the sticky bit is enough, because each directory and link on the way
-    already exists, and belongs to this user or to root.
+    Above that directory the sticky bit is enough. Each directory and link on the way already
+    exists, and belongs to this user or to root.
 
 If an access control list lets another user write, the group bits of the mode show it.
 """
@@ -46,7 +46,7 @@ _KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link", stat.S_IFIFO
 
 
 class UnfitError(Exception):
-    """A file cannot be used. The message says why, and what to do."""
+    """Error for a file that cannot be used. The message says why, and what to do."""
 
 
 def prepare(path: str) -> tuple[str, bool]:

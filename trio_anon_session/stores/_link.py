@@ -58,7 +58,7 @@ def moment() -> Moment:
 
 
 class StoreLink:
-    """Sends requests to the store with a time limit, and passes each look to the claimant.
+    """The link to the store: sends requests, and passes each look to the claimant.
 
     Args:
         store: the store.

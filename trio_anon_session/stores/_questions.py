@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """Carries out the decisions of the claimant.
+    """The part of a manager that carries out the decisions of the claimant.
 
     Args:
         link: sends requests to the store.
@@ -129,9 +129,9 @@ class Questions:
 
         Args:
             token: the token. Each look asks about it from now on.
-            looks: number of looks that had begun before this process received the token. If there
-                was a second look since then, that look did not ask about the token, and may have
-                used up the news of its drop.
+            looks: number of looks that had begun before this process received the token. A second
+                look since then did not ask about the token. It may have used up the news of the
+                token's drop.
         """
         if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
             return False

@@ -25,11 +25,11 @@ FORMAT = 1
 
 
 class ForeignRecordError(Exception):
-    """The record belongs to another configuration."""
+    """Error for a record of another configuration."""
 
 
 class LaterFormatError(Exception):
-    """A later version of this package wrote the record."""
+    """Error for a record that a later version of this package wrote."""
 
 
 def check_format(fields: Mapping[str, Any]) -> None:

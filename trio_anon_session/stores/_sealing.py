@@ -35,7 +35,7 @@ def is_sealed(record: str) -> bool:
 
 @with_quiet_init
 class Sealing(Unpicklable):
-    """Encrypts records with one key, and decrypts records of several keys.
+    """A cipher that encrypts records with one key, and decrypts records of several keys.
 
     Args:
         keys: one key, or several. The first one encrypts.

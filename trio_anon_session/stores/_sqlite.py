@@ -231,8 +231,8 @@ class SQLiteStore:
 class _ProcessLock:
     """A lock: only one thread of the process uses SQLite at a time, and no fork interrupts it.
 
-    A process loses all its locks on a file when it closes any descriptor of that file, as
-    `_files.prepare` does when it creates the file. After a fork, the child has the locks of a
+    A process loses all its locks on a file when it closes any descriptor of that file.
+    `_files.prepare` closes one when it creates the file. After a fork, the child has the locks of a
     SQLite thread but not the thread. It would find the database locked indefinitely, or hang.
     """
 
