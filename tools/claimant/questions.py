@@ -243,7 +243,7 @@ def _without_store(world: World, process: Process) -> str:
     process.wait_until = process.claimant.gap_ends_at
     if process.wait_until > max(world.now, process.sent_at + GAP):
         raise BrokenPromiseError(4, f"{process.name} waits for longer than the gap")
-    return "is to ask directly"
+    return "will ask directly"
 
 
 def wakes(world: World, process: Process) -> str:
