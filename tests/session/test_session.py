@@ -244,13 +244,16 @@ OTHERS = TokenRequestOptions(ip="2001:db8::1")
 
 async def test_options_of_a_held_getter_reach_the_server(autojump_clock: MockClock) -> None:
     """The address goes out as ``X-Forwarded-For`` with the grant and with the revocation."""
-    server = TokenServer()
-    async with open_test_session(server) as session:
+    server = TokenServer(lifetime=3600.0)
+    async with open_test_session(server, refresh="on_request") as session:
+        await session.get_access_token(OTHERS)
+        # EXPIRED now, and EMPTY after the revocation.
+        await trio.sleep(3600.0)
         await session.get_access_token(OURS)
         await session.revoke_tokens(OTHERS)
         await session.exchange_token("x", options=OTHERS)
     sent = [request.headers.get("X-Forwarded-For") for request in server.requests]
-    assert sent == [OURS.ip, OTHERS.ip, OTHERS.ip]
+    assert sent == [OTHERS.ip, OURS.ip, OTHERS.ip, OTHERS.ip]
 
 
 async def test_options_of_an_unwanted_grant_reach_its_revocation(
