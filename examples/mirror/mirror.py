@@ -46,7 +46,7 @@ async def _download(
     limiter: trio.CapacityLimiter,
 ) -> None:
     try:
-        # The token is the auth's concern: each request asks for it in the moment of sending.
+        # The auth gets the token immediately before it sends each request.
         headers, auth = {"BoxApi": f"shared_link={link}"}, session.auth()
         async with limiter:
             item = await client.get("/2.0/shared_items", headers=headers, auth=auth)

@@ -48,7 +48,7 @@ async def _download(
     limiter: trio.CapacityLimiter,
 ) -> None:
     try:
-        # The API wants both with each request.
+        # The API needs both headers in each request.
         headers = {
             "Authorization": f"Bearer {await session.get_access_token()}",
             "BoxApi": f"shared_link={link}",
