@@ -191,10 +191,10 @@ def scenes() -> dict[str, Callable[[], Fleet]]:
     busy = Answer(kind="unavailable", retry_after=30.0)
     gone, hung = Answer(kind="cut"), Answer(kind="hang")
     made: dict[str, Callable[[], Fleet]] = {
-        "nothing": _scene,
-        "in each life, the process that asks is killed": killed_in_each_life,
+        "none": _scene,
+        "in each lifetime, the process that requests the token is killed": killed_in_each_life,
         "one session revokes the token": lambda: _scene(acts=(Act(who=3, what=Revoke(at=1000.0)),)),
-        "the store loses all that it has": lambda: _scene(store=(Flush(at=1000.0),)),
+        "the store loses everything": lambda: _scene(store=(Flush(at=1000.0),)),
         "the store is down": lambda: _scene(
             store=(StoreTrouble(at=2990.0, seconds=OUTAGE, kind="down"),)
         ),

@@ -22,40 +22,43 @@ _SLOW = re.compile(r"1,000|\| 100 \||the store (is down|hangs)|the endpoint hang
 """Rows that take some seconds, and up to a minute."""
 
 _DAY = """\
-A day of {hours:.0f} hours, tokens of an hour, the default buffers, and an endpoint that takes \
-{latency} s.
-All sessions begin within a second, and each has {getters} getters at drawn times.
-A token's life ends when it becomes STALE, after {life:,.0f} s, so that a day has \
+A day of {hours:.0f} hours, with tokens of an hour, the default buffers, and an endpoint that \
+answers after {latency} s.
+All sessions start within a second, and each has {getters} callers at random times.
+A token lifetime ends here when the token becomes STALE, after {life:,.0f} s, so a day has \
 ⌈{day:,.0f} / {life:,.0f}⌉ = {lives} of them.
 
-| sessions | | lives | grants | most within a second | longest hold | questions |
+| sessions | | lifetimes | tokens issued | most within a second | longest wait | store calls |
 |--:|---|--:|--:|--:|--:|--:|
 """
 
 _TROUBLE = """\
 
-*Most within a second* is the herd: counted once all have their first token.
-*Longest hold* is of getters whose session has had a token before.
-*Questions* are those of one process to the store, for each life.
-*Requests*, below, are those to the endpoint, and *failed getters* are those that got an error.
+- *Most within a second* is the largest number of token requests within one second, after all \
+sessions have their first token.
+- *Longest wait* is the longest time that a caller waited, after its session had its first token.
+- *Store calls* are those of one process, per lifetime.
 
-And {sessions} sessions for {hours} hours, with trouble.
-That of the store and that of the endpoint begin ten seconds before the token is STALE, and last \
-a quarter of an hour, which is longer than the token does.
-Each session is asked every five minutes.
+The next table shows {sessions} sessions for {hours} hours, with failures.
+Failures of the store and of the endpoint begin ten seconds before the token is STALE, and last \
+a quarter of an hour: longer than the remaining lifetime of the token.
+Each session has a caller every five minutes.
+*Failed callers* are those that got an error.
 
-| trouble | lives | requests | most within a second | failed getters | longest hold |
+| failure | lifetimes | token requests | most within a second | failed callers | longest wait |
 |---|--:|--:|--:|--:|--:|
 """
 
 _END = """\
 
-Who is killed while it asks has had a token granted that nobody has: one request more for each.
-While the store fails, each process asks for itself, once for each life of its own token.
-While the endpoint answers that it is not available, the pause that it asks for is kept by all as \
-by one; without a store, each asks on its own.
-Connections that break may be a process's own trouble, so that each makes its own attempts then, \
-one after the other, and hardly fewer than without a store.
+- If a process is killed during its token request, no process gets the token that the endpoint \
+issued: one more request for each killed process.
+- While the store fails, each process sends its own token requests, one per lifetime of its own \
+token.
+- While the endpoint answers 503, all processes share the pause that it asks for. Without a store, \
+each process sends its own requests.
+- Broken connections may be the problem of one process, so each process makes its own attempts, \
+one process after the other. Together they need almost as many as without a store.
 """
 
 
