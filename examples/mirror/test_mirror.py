@@ -22,7 +22,7 @@ LINKS = [f"https://app.box.com/s/{number}" for number in range(20)]
 @settings(max_examples=100, deadline=None)
 @given(timeline=timelines(actions=False), seconds=st.integers(0, 60))
 def test_no_expired_token_is_presented(timeline: Timeline, seconds: int) -> None:
-    """Whatever becomes of tokens, and however slow the disk is."""
+    """The mirror presents no expired token, however slow the disk is."""
 
     async def keep(_file_id: str, _content: bytes) -> None:
         await trio.sleep(seconds)
