@@ -97,11 +97,11 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
         ("https://api.box.com", {"api_root_url": "https://a.example"}, "warning", "sends no token"),
         ("http://127.0.0.1:8765/a", {}, "warning", "sends no token to http://127.0.0.1:8765"),
         ("http://[::1]:1/a", {"api_root_url": "http://[::1]:1"}, "ok", "http://[::1]:1"),
-        ("http://api.box.com/hunter2", {}, "failed", "only over https"),
-        ("mailto:hunter2", {}, "failed", "only over https"),
-        ("http://[", {}, "failed", "only over https"),
-        ("https://xn--0.example/x", {}, "failed", "only over https"),
-        ("", {}, "failed", "only over https"),
+        ("http://api.box.com/hunter2", {}, "failed", "--url must be a valid URL"),
+        ("mailto:hunter2", {}, "failed", "--url must be a valid URL"),
+        ("http://[", {}, "failed", "--url must be a valid URL"),
+        ("https://xn--0.example/x", {}, "failed", "--url must be a valid URL"),
+        ("", {}, "failed", "--url must be a valid URL"),
     ],
 )
 def test_the_origin_of_a_url(url: str, settings: dict[str, Any], verdict: str, found: str) -> None:

@@ -228,13 +228,17 @@ async def test_the_origin_comes_before_the_token(served: Served) -> None:
 
 @pytest.mark.slow
 async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
-    """All the rest is checked without the URL, and the exit code is that of a wrong setting."""
-    said = await examine_all(served, "http://api.example/a")
-    found = verdicts(said)
-    assert (found["origin"], found["grant"], found["revocation"]) == ("failed", "ok", "ok")
-    assert (found["resource"], found["dead token"]) == ("skipped", "skipped")
-    assert exit_code_of_all(said) == 2
-    assert not served.server.presented
+    """A URL that no token can be sent to ends the checks before anything is sent."""
+    for url in ("http://api.example/a", "ftp://x"):
+        said = await examine_all(served, url)
+        assert verdicts(said) == {
+            "configuration": "ok",
+            "origin": "failed",
+            **dict.fromkeys(["name", "connection", "grant", "lifetime", "clock"], "skipped"),
+            **dict.fromkeys(["resource", "revocation", "dead token"], "skipped"),
+        }
+        assert exit_code_of_all(said) == 2
+        assert not served.server.requests
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ _KEY_ADVICE = (
     f"Give the key with which the others seal, in {STORE_KEY} or by --store-key-file; where they "
     "seal nothing, give none, or take another database."
 )
+_URL_PROBLEM = "--url must be a valid URL with https, or with http to this machine"
 _QUOTES = ("'", '"')
 _WITHOUT_REVOCATION = (
     "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at all; "
@@ -135,10 +136,8 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
         skip_the_rest("there is no configuration to try")
         return
     if url is not None and not report(check_origin(url, config)):
-        # Everything else can be checked without the URL.
-        for name in ("resource", "dead token"):
-            report(Check(name, "skipped", "no token can be sent to --url"))
-        url = None
+        skip_the_rest("--url must be fixed first")
+        return
     if has_store:
         check = await check_store(source, config)
         # Whatever else is wrong with a store, a token can be had without it.
@@ -241,12 +240,13 @@ def _oddly_pasted(settings: Settings) -> list[str]:
 
 
 def check_origin(url: str, config: Config) -> Check:
-    """Check that ``session.auth()`` sends the token to a URL; nothing is asked of anybody."""
+    """Check that ``session.auth()`` sends the token to a URL, without sending anything."""
     name = "origin"
     origin = _origin_for_token(url)
     if origin is None:
-        found = "a token is sent only over https, or over http to this machine"
-        return Check(name, "failed", found, "Check --url.", MISCONFIGURED)
+        # The message does not quote the URL, which may contain a password.
+        advice = "Use a URL such as https://api.box.com/2.0/folders/0."
+        return Check(name, "failed", _URL_PROBLEM, advice, MISCONFIGURED)
     shown, allowed = shown_origin(origin), default_origins(config)
     if origin in allowed:
         return Check(name, "ok", f"session.auth() sends the token to {shown}")
@@ -608,7 +608,7 @@ async def _call(
 ) -> tuple[int, bool] | str:
     """Return a status and whether it means a dead token, or in words why there is none."""
     if _origin_for_token(text) is None:
-        return "a token is sent only over https, or over http to this machine"
+        return _URL_PROBLEM
     # As the session's own httpx.Auth sends it; without the query in anything shown.
     headers = {"Authorization": f"Bearer {access_token}"}
     # The token alone is to open the door, and no cookie of the last call.
