@@ -1,29 +1,25 @@
-"""The command's way in: ``trio-anon-session``, or ``python -m trio_anon_session``."""
+"""The entry point of ``trio-anon-session`` and of ``python -m trio_anon_session``."""
 
 from __future__ import annotations
 
 import sys
 
-_EXTRAS = {
-    **dict.fromkeys(("click", "rich", "hypercorn"), "cli"),
-    **dict.fromkeys(("coredis", "cryptography"), "cli,redis"),
-}
-"""What may not be there, and what it comes with."""
+_MODULES_OF_EXTRA = frozenset({"click", "rich", "hypercorn"})
+"""The modules that the extra ``cli`` installs."""
 
 
 def main() -> None:
-    """Run the command, or say which extra it lacks."""
-    # Around the run, too: what a subcommand needs is imported where it is used.
+    """Run the command, or report that its extra is not installed."""
+    # The call is inside the try block: subcommands import their modules when they run.
     try:
         from ._cli import cli
 
         cli(prog_name="trio-anon-session")
     except ImportError as error:
-        extras = _EXTRAS.get(error.name or "")
-        if extras is None:
+        if error.name not in _MODULES_OF_EXTRA:
             raise
-        wants = f"pip install 'trio_anon_session[{extras}]'"
-        sys.exit(f"trio-anon-session: needs {error.name}: {wants}")
+        install = "pip install 'trio_anon_session[cli]'"
+        sys.exit(f"trio-anon-session: needs {error.name}: {install}")
 
 
 if __name__ == "__main__":

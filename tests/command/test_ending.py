@@ -308,24 +308,27 @@ def test_colours_on_a_terminal(served: Served) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("missing", "command", "extras"),
+    ("missing", "command", "extra", "code"),
     [
-        ("click", ["token"], "cli"),
-        ("rich", ["demo", "--seconds", "1"], "cli"),
-        ("rich", ["watch"], "cli"),
-        ("hypercorn", ["demo", "--seconds", "1"], "cli"),
-        ("hypercorn", ["serve", "--port", "0"], "cli"),
-        ("coredis", ["token", "--store", "redis://127.0.0.1:1"], "cli,redis"),
-        ("cryptography", ["token", "--store", "redis://127.0.0.1:1"], "cli,redis"),
+        ("click", ["token"], "cli", 1),
+        ("rich", ["demo", "--seconds", "1"], "cli", 1),
+        ("rich", ["watch"], "cli", 1),
+        ("hypercorn", ["demo", "--seconds", "1"], "cli", 1),
+        ("hypercorn", ["serve", "--port", "0"], "cli", 1),
+        ("coredis", ["token", "--store", "redis://127.0.0.1:1"], "redis", 2),
+        ("cryptography", ["token", "--store", "redis://127.0.0.1:1"], "redis", 2),
+        ("coredis", ["watch", "--store", "redis://127.0.0.1:1"], "redis", 2),
     ],
 )
-def test_a_missing_extra(missing: str, command: list[str], extras: str) -> None:
-    """Without what an extra installs, the command says in one line how to get it."""
+def test_a_missing_extra(missing: str, command: list[str], extra: str, code: int) -> None:
+    """Without what an extra installs, one line on stderr says how to install it."""
     key = base64.b64encode(bytes(range(32))).decode()
     ended = run_without(missing, *command, environ={**COMPLETE, STORE_KEY: key})
-    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (ended.returncode, ended.stdout) == (code, "")
     (line,) = ended.stderr.splitlines()
-    assert f"needs {missing}: pip install 'trio_anon_session[{extras}]'" in line
+    assert f"needs {missing}: pip install 'trio_anon_session[{extra}]'" in line
+    # The store is a setting, so the message says where it comes from.
+    assert ("store: " in line and "(from flag --store)" in line) == (extra == "redis")
 
 
 @pytest.mark.slow

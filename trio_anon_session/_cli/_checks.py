@@ -281,8 +281,6 @@ async def check_store(source: Source, config: Config) -> Check:
         store, place = settings.make(), settings.place
     except ConfigError as error:
         return Check(name, "failed", str(error), None, MISCONFIGURED)
-    except ImportError as error:
-        return Check(name, "failed", str(error))
     problem = None
     limit = config.request_timeout
     # Closed when this is done; its manager asks nobody for a token.

@@ -27,6 +27,7 @@ _WANTS = (
     "wants a path, sqlite:PATH, or a URL that begins with valkey://, valkeys://, redis://, "
     "rediss:// or unix://"
 )
+_INSTALL = "pip install 'trio_anon_session[redis]'"
 # Of one letter is a Windows drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _URL = re.compile(r"(valkeys?|rediss?|unix)://.", re.IGNORECASE)
@@ -168,6 +169,10 @@ class StoreSettings:
             return RedisStore(place.where, encryption_key=keys)
         except ConfigError as error:
             problem = error
+        except ImportError as error:
+            if error.name not in ("coredis", "cryptography"):
+                raise
+            problem = ConfigError("store", f"needs {error.name}: {_INSTALL}")
         field = "store_key" if problem.field == "encryption_key" else "store"
         raise self._refuse(field, problem.wants)
 
