@@ -102,7 +102,7 @@ def test_no_connection() -> None:
 @pytest.mark.slow
 def test_warnings_are_no_failures(served: Served) -> None:
     """A lifetime that the buffers do not fit is a warning, and the exit code is 0."""
-    served.server.lifetime = 120.0
+    served.server.lifetime = 30.0
     result = invoke("doctor", environ=served.environ)
     assert result.exit_code == 0
     assert verdicts(result.stdout)["lifetime"] == "warning"

@@ -465,41 +465,32 @@ def check_lifetime(lifetime: float, config: Config) -> Check:
     token = TokenInfo.from_answer("t", lifetime, 0.0, config.replace(refresh_jitter=0.0))
     window = token.expires_at - token.stale_at
     found = (
-        f"a token lives {lifetime:g} s: stale after {token.stale_at:g} s, "
-        f"no longer handed out after {token.expires_at:g} s"
+        f"tokens live {lifetime:g} s: stale after {token.stale_at:g} s, "
+        f"expired for the session after {token.expires_at:g} s"
     )
+    # The session limits a buffer that is too long, so there is nothing to change.
+    if config.stale_buffer > lifetime / 2:
+        found += f"; stale_buffer ({config.stale_buffer:g} s) is limited to half the lifetime"
+    if config.expired_buffer > lifetime / 4:
+        found += f"; expired_buffer ({config.expired_buffer:g} s) is limited to a quarter of it"
     trouble: list[tuple[str, str]] = []
     if lifetime < 2 * config.min_refresh_interval:
         trouble.append(
             (
-                f"that is less than two min_refresh_interval ({config.min_refresh_interval:g} s), "
-                "so that tasks will wait",
-                "Lower min_refresh_interval, or have the server's tokens live longer.",
-            )
-        )
-    if config.stale_buffer > lifetime / 2:
-        trouble.append(
-            (
-                f"stale_buffer ({config.stale_buffer:g} s) is cut to half the life",
-                f"Set stale_buffer to {lifetime / 2:g} or less.",
-            )
-        )
-    if config.expired_buffer > lifetime / 4:
-        trouble.append(
-            (
-                f"expired_buffer ({config.expired_buffer:g} s) is cut to a quarter of the life",
-                f"Set expired_buffer to {lifetime / 4:g} or less.",
+                "the lifetime is less than twice min_refresh_interval "
+                f"({config.min_refresh_interval:g} s), so callers will wait",
+                "Lower min_refresh_interval, or configure the server for a longer lifetime.",
             )
         )
     if window < config.request_timeout:
         trouble.append(
             (
-                f"a refresh has {window:g} s, and one attempt may take "
-                f"{config.request_timeout:g} s, so that tasks may wait",
-                # Half the life is all that there is to have.
+                f"a refresh must finish within {window:g} s, but one attempt may take "
+                f"{config.request_timeout:g} s, so callers may wait",
+                # A stale_buffer over half the lifetime has no effect.
                 "Raise stale_buffer, or lower request_timeout."
                 if config.stale_buffer < lifetime / 2
-                else "Lower request_timeout, or have the server's tokens live longer.",
+                else "Lower request_timeout, or configure the server for a longer lifetime.",
             )
         )
     if not trouble:
