@@ -65,14 +65,14 @@ def test_piped() -> None:
     assert set(rows) == {
         "requests served",
         "refreshes",
-        "faults survived",
-        "getters held",
+        "failed attempts",
+        "waiting callers",
         "met the revocation",
         "refused",
         "failed",
     }
     assert int(rows["requests served"]) > 0
-    assert int(rows["faults survived"]) > 0
+    assert int(rows["failed attempts"]) > 0
     assert (rows["refused"], rows["failed"]) == ("0", "0")
     assert ended.stdout.endswith("every promise was kept\n")
 
@@ -182,13 +182,13 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
                 await session.get_access_token()
     assert [line.split()[2] for line in shown] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
     assert shown[2].startswith("3200.0 s  STALE   [█")
-    assert shown[2].endswith("]  served 10, failed 0, held 0, grants 1, failures survived 0")
+    assert shown[2].endswith("]  served 10, failed 0, waiting 0, grants 1, failures 0")
 
 
 @pytest.mark.parametrize(
     ("event", "told"),
     [
-        (Granted("0123abcd", 4.0, 3.5, 0.25), "+ token 0123abcd after 0.25 s, good for 3.5 s"),
+        (Granted("0123abcd", 4.0, 3.5, 0.25), "+ token 0123abcd after 0.25 s, valid for 3.5 s"),
         (
             RefreshFailed(
                 "Down: no answer",
@@ -201,16 +201,16 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
                 retryable=True,
                 status_code=503,
             ),
-            "! attempt failed, next in 0.50 s: no answer",
+            "! attempt failed, retry in 0.50 s: no answer",
         ),
-        (Invalidated("0123abcd"), "- token 0123abcd was reported dead, and dropped"),
+        (Invalidated("0123abcd"), "- token 0123abcd was invalidated"),
         (
             StateChanged(TokenState.STALE, TokenState.EXPIRED),
-            "- the token has expired; getters are held",
+            "- the token has expired; callers wait for a new one",
         ),
         (StateChanged(TokenState.FRESH, TokenState.STALE), None),
         (Revoked("0123abcd", None), "- token 0123abcd was revoked"),
-        (Revoked("0123abcd", "down"), "! token 0123abcd was not revoked: down"),
+        (Revoked("0123abcd", "down"), "! token 0123abcd could not be revoked: down"),
         (Closed(), None),
     ],
 )

@@ -121,14 +121,13 @@ def test_alone() -> None:
     assert code == 0
     assert lines == [
         "  0.0 s  client 'test-client' at http://localhost/oauth2/token",
-        f"  0.0 s  EMPTY   [{'·' * 32}]  held 0, grants 0, taken over 0, failures survived 0",
+        f"  0.0 s  EMPTY   [{'·' * 32}]  waiting 0, grants 0, taken over 0, failures 0",
         "         store here",
-        f"  0.0 s  + token {token} after 0.00 s, good for 3570.0 s",
-        f" 10.0 s  FRESH   [█{'·' * 25}S{'·' * 4}E]  "
-        "held 0, grants 1, taken over 0, failures survived 0",
+        f"  0.0 s  + token {token} after 0.00 s, valid for 3570.0 s",
+        f" 10.0 s  FRESH   [█{'·' * 25}S{'·' * 4}E]  waiting 0, grants 1, taken over 0, failures 0",
         f"         store here; shared token {token}, 10.0 s old, got by {SELF} (this process); "
         "lease free",
-        "watched for 15.0 s: 1 grants, 0 taken over, 0 failures; the token was FRESH at the end",
+        "watched for 15.0 s: 1 grant, 0 taken over, 0 failures; the token was FRESH at the end",
     ]
 
 
@@ -166,7 +165,7 @@ def test_dropped_elsewhere() -> None:
     _, lines = watch(server, 10.0, report, head_start=1.0)
     dead, new = map(fingerprint, server.tokens)
     told = news(lines)
-    assert told[1] == f"- token {dead} was reported dead elsewhere, and dropped"
+    assert told[1] == f"- token {dead} was invalidated by another process"
     assert told[2].startswith(f"+ token {new} after 0.0")
     assert len(told) == 3
 
@@ -318,7 +317,7 @@ async def test_the_panel(autojump_clock: MockClock) -> None:
         mark = fingerprint(token.access_token)
         assert "store here" in shown
         assert f"shared token {mark}, 4.0 s old, got by {SELF} lease free" in shown
-        assert "0 grants, 0 taken over, 0 failures survived" in shown
+        assert "0 grants, 0 taken over, 0 failures" in shown
         async with SharedTokenManager(FakeTokenManager(config), store) as third:
             third.drop(token)
         nursery.start_soon(manager.get_tokens_client_credentials_grant)

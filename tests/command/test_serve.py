@@ -50,7 +50,7 @@ def test_serve_until_a_signal(name: str) -> None:
         rest, errors = process.communicate(timeout=LIMIT)
     assert result.exit_code == 0, result.output
     assert (process.returncode, errors) == (0, "")
-    assert rest == "1 grants, 0 revocations\n"
+    assert rest == "1 grant, 0 revocations\n"
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ def test_watchers_of_one_store(served: Served, place: Path) -> None:
         one.communicate(timeout=LIMIT)
     (token,) = map(fingerprint, served.server.tokens)
     assert f"+ token {token} after " in own
-    assert f"+ token {token} taken over from {socket.gethostname()}/{one.pid}, good for" in taken
+    assert f"+ token {token} taken over from {socket.gethostname()}/{one.pid}, valid for" in taken
     assert (other.returncode, one.returncode, errors) == (0, 0, "")
     assert "0 grants, 1 taken over, 0 failures" in rest.splitlines()[-1]
 

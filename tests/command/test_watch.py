@@ -10,14 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import trio
 from rich.console import Console
 
 from tests.helpers import make_config
-from trio_anon_session import AnonymousSession, Granted, RefreshFailed, TokenManager
+from trio_anon_session import (
+    AnonymousSession,
+    Granted,
+    RefreshFailed,
+    TokenManager,
+    TokenState,
+)
 from trio_anon_session._cli._view import View
 from trio_anon_session._cli._watch import run_watch
 from trio_anon_session._secrets import fingerprint
-from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer, virtual_time
+from trio_anon_session.testing import (
+    Client,
+    Fault,
+    FaultPlan,
+    TokenServer,
+    open_test_session,
+    virtual_time,
+)
 
 from .running import (
     LIMIT,
@@ -63,9 +77,9 @@ def test_plain_lines() -> None:
     assert code == 0
     assert lines == [
         "  0.0 s  client 'test-client' at http://localhost/oauth2/token",
-        f"  0.0 s  EMPTY   [{'·' * 32}]  held 0, grants 0, failures survived 0",
-        f"  0.0 s  + token {fingerprint(token)} after 0.00 s, good for 3570.0 s",
-        "watched for 5.0 s: 1 grants, 0 failures; the token was FRESH at the end",
+        f"  0.0 s  EMPTY   [{'·' * 32}]  waiting 0, grants 0, failures 0",
+        f"  0.0 s  + token {fingerprint(token)} after 0.00 s, valid for 3570.0 s",
+        "watched for 5.0 s: 1 grant, 0 failures; the token was FRESH at the end",
     ]
 
 
@@ -91,8 +105,8 @@ def test_a_failure_in_plain_words_and_what_comes_next() -> None:
     assert code == 0
     told = [line for line in lines if "!" in line]
     assert len(told) == 1
-    assert re.search(r"! attempt failed, next in [123]\.\d\d s: .*status 503", told[0])
-    assert "1 grants, 1 failures" in lines[-1]
+    assert re.search(r"! attempt failed, retry in [123]\.\d\d s: .*status 503", told[0])
+    assert "1 grant, 1 failure;" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +120,8 @@ def test_no_token_at_the_end(fault: Fault, code: int) -> None:
     assert ended == code
     # Why has been said with the attempt, and is not said again.
     assert any(re.search(r"! no token, asking again in \d+ s$", line) for line in lines)
+    # Without a token, no failure was survived.
+    assert not [line for line in lines if "survived" in line]
     assert "the token was EMPTY at the end" in lines[-1]
     assert not [line for line in lines if SECRET in line]
 
@@ -172,6 +188,21 @@ async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
     assert "last failure something else" in drawn(view, 60)
     view.observe(Granted("0123abcd", 4.0, 3.5, 0.25))
     assert "last failure" not in drawn(view, 60)
+
+
+async def test_what_failed_is_counted_and_nothing_more(autojump_clock: MockClock) -> None:
+    """The panel of an EXPIRED token counts failures, and does not say that they were survived."""
+    server = TokenServer(FaultPlan(token=[None], token_then=Fault.server_error(503)), lifetime=60.0)
+    async with open_test_session(server, max_retries=0) as session:
+        await session.get_access_token()
+        await trio.sleep(59.0)
+        assert session.state is TokenState.EXPIRED
+        view = View(0.0)
+        view.session = session
+        failures = session.statistics().failures
+        assert failures > 1
+        assert f"token endpoint 1 grant, {failures} failures " in f"{drawn(view, 80)} "
+        assert "survived" not in drawn(view, 80) + view.line()
 
 
 async def test_the_latest_stays_in_a_low_terminal(autojump_clock: MockClock) -> None:

@@ -58,7 +58,7 @@ class Fleet:
                 # Nothing here reports a token.
                 self._went.add(event.fingerprint)
                 self._is_news.set()
-                return f"- token {event.fingerprint} was reported dead elsewhere, and dropped"
+                return f"- token {event.fingerprint} was invalidated by another process"
         return tell(event)
 
     async def follow(self, say: Callable[[str], None]) -> None:
@@ -112,7 +112,7 @@ class Fleet:
         self.taken_over += 1
         return (
             f"+ token {event.fingerprint} taken over from {self._name(seen.granted_by)}, "
-            f"good for {event.expires_in:.1f} s"
+            f"valid for {event.expires_in:.1f} s"
         )
 
     def rows(self) -> dict[str, str]:

@@ -49,8 +49,8 @@ class Scene:
         rows = {
             "requests served": f"{self.served}",
             "refreshes": f"{max(0, seen.grants - 1)}",
-            "faults survived": f"{seen.failures}",
-            "getters held": f"{seen.getters_held_total}",
+            "failed attempts": f"{seen.failures}",
+            "waiting callers": f"{seen.getters_held_total}",
             "met the revocation": f"{met}, each sent again with a new token",
             "refused": f"{refused}",
             "failed": f"{self.failed}",

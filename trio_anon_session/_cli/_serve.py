@@ -12,6 +12,7 @@ import click
 import trio
 
 from ._ending import EXIT_CODES, FAILED, Seconds, Subcommand, say_error
+from ._wording import counted
 
 if TYPE_CHECKING:
     from ..testing import Client, TokenServer
@@ -93,4 +94,4 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
             click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret)}")
             async for _ in signals:
                 break
-    click.echo(f"{server.grants} grants, {server.revocations} revocations")
+    click.echo(counted({"grants": server.grants, "revocations": server.revocations}))

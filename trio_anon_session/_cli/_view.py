@@ -20,7 +20,7 @@ from rich.text import Text
 
 from .._events import Granted, RefreshFailed
 from .._token import TokenState
-from ._wording import failure_text, tell
+from ._wording import counted, failure_text, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -121,9 +121,9 @@ class View:
         seen = self.session.statistics()
         figures = {
             **{name: f"{n}" for name, n in self.requests().items()},
-            "held": f"{seen.getters_held}",
+            "waiting": f"{seen.getters_held}",
             **{name: f"{n}" for name, n in self.grants(seen).items()},
-            "failures survived": f"{seen.failures}",
+            "failures": f"{seen.failures}",
         }
         told = ", ".join(f"{name} {figure}" for name, figure in figures.items())
         line = (
@@ -154,10 +154,9 @@ class View:
         grid.add_row("next refresh", _in_words(seen.next_refresh_in))
         if requests := self.requests():
             grid.add_row("requests", ", ".join(f"{n} {name}" for name, n in requests.items()))
-        held = f"{seen.getters_held} held now, {seen.getters_held_total} in all"
-        grid.add_row("getters", held)
-        grants = ", ".join(f"{n} {name}" for name, n in self.grants(seen).items())
-        grid.add_row("token endpoint", f"{grants}, {seen.failures} failures survived")
+        waiting = f"{seen.getters_held} waiting now, {seen.getters_held_total} in total"
+        grid.add_row("callers", waiting)
+        grid.add_row("token endpoint", counted(self.grants(seen) | {"failures": seen.failures}))
         for name, text in self.fleet.rows().items() if self.fleet is not None else ():
             grid.add_row(name, Text(text))
         if self.shows_trouble and self._trouble:

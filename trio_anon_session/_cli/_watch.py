@@ -13,6 +13,7 @@ from .._session import AnonymousSession
 from .._token import TokenState
 from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Seconds, Subcommand, refuse
 from ._flags import Source, takes_configuration, with_order
+from ._wording import counted
 
 if TYPE_CHECKING:
     from .._config import Config
@@ -120,10 +121,9 @@ async def run_watch(
             nursery.cancel_scope.cancel()
         seen = session.statistics()
         watched = trio.current_time() - view.began_at
-    got = ", ".join(f"{n} {name}" for name, n in view.grants(seen).items())
+    figures = counted(view.grants(seen) | {"failures": seen.failures})
     click.echo(
-        f"watched for {watched:.1f} s: {got}, {seen.failures} failures; "
-        f"the token was {seen.state.name} at the end"
+        f"watched for {watched:.1f} s: {figures}; the token was {seen.state.name} at the end"
     )
     if seen.state in (TokenState.FRESH, TokenState.STALE):
         return 0
