@@ -29,7 +29,7 @@ from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar
 from trio_anon_session._cli._wording import tell
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
-from .running import invoke, run_on_terminal, run_python
+from .running import drawn, invoke, run_on_terminal, run_python
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -164,7 +164,7 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
     async with AnonymousSession(config, manager) as session:
         view = make_scene(session).view
         view.began_at = trio.current_time()
-        view.events.extend(["first words", "[last] words"])
+        view.events.extend(["  0.0 s  first words", "  1.0 s  [last] words"])
         shown = []
         for seconds in (0.0, 0.0, 3200.0, 500.0):
             await trio.sleep(seconds)
@@ -183,6 +183,22 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
     assert [line.split()[2] for line in shown] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
     assert shown[2].startswith("3200.0 s  STALE   [█")
     assert shown[2].endswith("]  served 10, failed 0, waiting 0, grants 1, failures 0")
+
+
+async def test_a_long_error_is_shown_whole(autojump_clock: MockClock) -> None:
+    """An error that is longer than the terminal is wide is wrapped, below its own beginning."""
+    view = make_scene().view
+    error = "the token endpoint answered with status 503: " + "try again in a moment, " * 6 + "bye"
+    view.say(f"! attempt failed, retry in 0.50 s: {error}")
+    assert error in drawn(view, 100)
+    for height in (40, 13):
+        console = Console(width=100, height=height, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(view.panel_that_fits(console))
+        lines = capture.get().splitlines()
+        assert len(lines) <= height
+        first = next(number for number, line in enumerate(lines) if "0.0 s  ! attempt" in line)
+        assert re.match(r"│ {10}\w", lines[first + 1])
 
 
 @pytest.mark.parametrize(

@@ -164,18 +164,21 @@ class View:
         of = f" of {self.seconds:g}" if self.seconds is not None else ""
         title = f"trio_anon_session · {now - self.began_at:.1f}{of} s"
         first = max(0, len(self.events) - events_shown)
-        lines = [
-            Text(event, no_wrap=True, overflow="ellipsis") for event in list(self.events)[first:]
-        ]
-        return Panel(Group(grid, Text(), *lines), title=title)
+        events = Table.grid(padding=(0, 2, 0, 0))
+        for event in list(self.events)[first:]:
+            # In two columns, so that a long text continues below its own beginning.
+            time, _, words = event.partition(" s  ")
+            events.add_row(Text(f"{time} s"), Text(words))
+        return Panel(Group(grid, Text(), events), title=title)
 
     def panel_that_fits(self, console: Console) -> Panel:
-        """Return a panel that leaves out the oldest events where a terminal is low."""
-        panel = self.panel(console.width)
-        excess = len(console.render_lines(panel)) - console.height
-        if excess <= 0:
-            return panel
-        return self.panel(console.width, max(0, len(self.events) - excess))
+        """Return a panel without the oldest events if the terminal has too few lines."""
+        # An event may take several lines, so their number is not known before rendering.
+        for count in range(len(self.events), 0, -1):
+            panel = self.panel(console.width, count)
+            if len(console.render_lines(panel)) <= console.height:
+                return panel
+        return self.panel(console.width, 0)
 
     async def show(self, console: Console) -> bool:
         """Show the session until the time is over, and return whether Ctrl-C came before."""
