@@ -35,7 +35,7 @@ TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 def start_serving(process: subprocess.Popen[str]) -> str:
     """Return what ``serve`` prints at its start."""
     assert process.stdout is not None
-    return "".join(process.stdout.readline() for _ in range(4))
+    return "".join(process.stdout.readline() for _ in range(6))
 
 
 @pytest.mark.slow
@@ -51,6 +51,21 @@ def test_serve_until_a_signal(name: str) -> None:
     assert result.exit_code == 0, result.output
     assert (process.returncode, errors) == (0, "")
     assert rest == "1 grant, 0 revocations\n"
+
+
+@pytest.mark.slow
+def test_serve_says_what_to_do_while_it_runs() -> None:
+    """While ``serve`` runs, it says that it is ready, where it listens, and what to run."""
+    with running("serve", "--port", "0") as process:
+        first, second, *exports, last = start_serving(process).splitlines()
+        assert process.poll() is None
+        url = re.search(r"is ready and listens on (http://127\.0\.0\.1:\d+)\.", first)
+        assert url is not None, first
+        assert httpx.get(f"{url[1]}/2.0/files/1").status_code == 401
+    assert "Ctrl-C" in first
+    assert second == "To use it, run in another terminal:"
+    assert len(exports) == 3
+    assert last == "  trio-anon-session token"
 
 
 @pytest.mark.slow

@@ -88,10 +88,12 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
             except OSError as error:
                 say_error(f"port {port}: {error.strerror}; choose another by --port, or 0 for any")
                 raise SystemExit(FAILED) from None
-            click.echo(f"Serving on {url}; Ctrl-C ends it. Point a program at it with:")
+            click.echo(f"The token server is ready and listens on {url}. Press Ctrl-C to stop it.")
+            click.echo("To use it, run in another terminal:")
             click.echo(f"  export BOX_API_ROOT_URL={url}")
             click.echo(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
             click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret)}")
+            click.echo("  trio-anon-session token")
             async for _ in signals:
                 break
     click.echo(counted({"grants": server.grants, "revocations": server.revocations}))
