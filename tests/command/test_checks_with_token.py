@@ -128,7 +128,7 @@ async def test_a_revocation_that_nobody_is_named_for(autojump_clock: MockClock) 
             "permissions",
         ),
         (Fault(status=403), "failed", "permissions"),
-        (Fault(status=404), "warning", "Nothing is there"),
+        (Fault(status=404), "warning", "The API found nothing"),
         (Fault.redirect("https://elsewhere.example"), "warning", "redirects"),
         (Fault(status=500), "failed", "later"),
         (Fault(status=400), "failed", "--url"),
@@ -293,7 +293,7 @@ async def test_there_is_no_client(
     await examine(source(client_id="id", client_secret=SECRET), None, said.append)
     _, check, *others = said
     assert (check.name, check.verdict, check.exit_code) == ("connection", "failed", 4)
-    assert check.found == f"no HTTP client can be made: {kind}"
+    assert check.found == f"the HTTP client cannot be created: {kind}"
     assert advice in (check.advice or "")
     assert "hush-hush" not in str(said)
     assert {check.verdict for check in others} == {"skipped"}

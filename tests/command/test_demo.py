@@ -26,7 +26,7 @@ from trio_anon_session import (
 )
 from trio_anon_session._cli._scene import Scene, cause_trouble, work
 from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar
-from trio_anon_session._cli._wording import tell
+from trio_anon_session._cli._wording import describe
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
 from .running import drawn, invoke, run_on_terminal, run_python
@@ -232,7 +232,7 @@ async def test_a_long_error_is_shown_whole(autojump_clock: MockClock) -> None:
 )
 def test_events_in_words(event: Event, told: str | None) -> None:
     """News is one line; an event that comes all the time is not shown."""
-    assert tell(event) == told
+    assert describe(event) == told
 
 
 async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
@@ -252,7 +252,7 @@ async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
     assert list(scene.view.events) == [
         " 25.0 s  ~ the token endpoint becomes slow",
         " 45.0 s  ~ the token endpoint is down",
-        " 65.0 s  ~ the token endpoint is back",
+        " 65.0 s  ~ the token endpoint works again",
         " 75.0 s  ~ an administrator revokes the token",
     ]
 
@@ -285,7 +285,7 @@ def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert scene.sum_up() is True
     out = capsys.readouterr().out
     assert figures(out)["requests served"] == "10"
-    assert figures(out)["met the revocation"] == "3, each sent again with a new token"
+    assert figures(out)["met the revocation"] == "3, each retried with a new token"
     assert out.endswith("every promise was kept\n")
 
 

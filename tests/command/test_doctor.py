@@ -28,7 +28,7 @@ def test_all_is_well(served: Served) -> None:
     result = invoke("doctor", environ=served.environ)
     assert (result.exit_code, result.stderr) == (0, "")
     assert verdicts(result.stdout) == dict.fromkeys(STEPS, "ok")
-    assert result.stdout.endswith("all is well\n")
+    assert result.stdout.endswith("no problems found\n")
     assert served.server.revocations == 1
     assert not [text for text in (*served.server.tokens, SECRET) if text in result.output]
 

@@ -184,7 +184,7 @@ def test_doctor_and_a_store_that_others_seal(monkeypatch: pytest.MonkeyPatch, wo
         f"redis://127.0.0.1 cannot be used: {words}",
     )
     assert check.advice is not None
-    assert check.advice.startswith(f"Give the key with which the others seal, in {STORE_KEY}")
+    assert check.advice.startswith(f"Use the encryption key of the other processes ({STORE_KEY}")
 
 
 class DeafStore(MemoryStore):
@@ -200,9 +200,9 @@ def test_doctor_and_a_store_without_news(monkeypatch: pytest.MonkeyPatch, host: 
     monkeypatch.setattr(StoreSettings, "make", lambda self: DeafStore())
     check = run_virtually(check_store, make_source(f"redis://{host}"), make_config())
     is_exposed = host == "valkey.example"
-    exposure = "; what goes there can be read on the way" if is_exposed else ""
+    exposure = "; the connection is not encrypted" if is_exposed else ""
     assert check.verdict == "warning"
-    assert check.found.endswith(f"{exposure}; it brings no news: answers NOPERM")
+    assert check.found.endswith(f"{exposure}; it sends no notifications: answers NOPERM")
     assert check.advice is not None
     assert ("for TLS." in check.advice) is is_exposed
     assert "publish and subscribe" in check.advice

@@ -179,7 +179,11 @@ def test_show_config_shows_where_nothing_is_revoked() -> None:
     args = ["--token-url", "https://login.example/token", "--show-config"]
     result = invoke("revoke", *args, environ=COMPLETE)
     assert result.exit_code == 0
-    assert re.search(r"^revoke_url +- +missing: token_url is another", result.stdout, re.MULTILINE)
+    assert re.search(
+        r"^revoke_url +- +missing: token_url and api_root_url are different",
+        result.stdout,
+        re.MULTILINE,
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

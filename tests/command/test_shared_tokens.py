@@ -174,7 +174,7 @@ def test_a_token_that_is_revoked_for_all(served: Served, place: Path) -> None:
     dead = invoke("token", "--store", place, environ=served.environ).stdout
     result = invoke("revoke", "--store", place, environ=served.environ, stdin=dead)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.endswith("; those who share it have been told\n")
+    assert result.stdout.endswith("; the processes that share it were notified\n")
     assert served.server.revocations == 1
     new = invoke("token", "--store", place, environ=served.environ).stdout
     assert new != dead
@@ -188,7 +188,7 @@ def test_revoked_without_the_store(served: Served) -> None:
     result = invoke("revoke", "--store", DOWN, environ=served.environ, stdin=token)
     assert result.exit_code == 0
     assert served.server.revocations == 1
-    assert result.stdout.endswith("; those who share it have not been told\n")
+    assert result.stdout.endswith("; the processes that share it could not be notified\n")
     (line,) = result.stderr.splitlines()
     assert "the token store fails" in line
 
@@ -211,8 +211,8 @@ def test_doctor_with_a_store(served: Served, place: Path) -> None:
     assert result.exit_code == 0
     assert verdicts(result.stdout) == dict.fromkeys(STEPS_WITH_STORE, "ok")
     assert re.search(
-        rf"sqlite:{re.escape(str(place))} answers, after \d\.\d\d s; "
-        rf"it has token {fingerprint(token)}, 6\d s old",
+        rf"sqlite:{re.escape(str(place))} answered in \d\.\d\d s; "
+        rf"it contains token {fingerprint(token)}, 6\d s old",
         result.stdout,
     )
     assert invoke("token", "--store", place, environ=served.environ).stdout.strip() == token
@@ -221,7 +221,7 @@ def test_doctor_with_a_store(served: Served, place: Path) -> None:
 def test_no_revocation_of_what_others_use() -> None:
     """``--revoke-on-exit`` would end the token of all processes: it is refused."""
     args = ["--store", "tokens.db", "--revoke-on-exit"]
-    assert_failed(invoke("watch", *args, environ=COMPLETE), 2, "all who share", "revoke")
+    assert_failed(invoke("watch", *args, environ=COMPLETE), 2, "all processes that share", "revoke")
 
 
 @pytest.mark.slow
@@ -282,7 +282,7 @@ def test_a_token_shared_by_way_of_a_server(served: Served, tmp_path: Path) -> No
     token = first.stdout.strip()
     assert keys
     assert token.encode() not in held
-    assert f"it has token {fingerprint(token)}" in doctor.stdout
+    assert f"it contains token {fingerprint(token)}" in doctor.stdout
     assert (wrong.exit_code, wrong.stdout.strip()) == (0, list(served.server.tokens)[-1])
     assert "the token store fails" in wrong.stderr
     assert "WRONGPASS" in wrong.stderr

@@ -94,7 +94,7 @@ def test_a_password_in_a_flag(url: str, command: str) -> None:
     for more in ([], ["--show-config"]):
         result = invoke(command, "--store", url, *more, environ=COMPLETE, stdin="some-token")
         assert result.exit_code == 2
-        assert "everybody on this machine" in result.output
+        assert "other users of this machine" in result.output
         assert STORE in result.output
         assert "hush" not in result.output
 
@@ -128,13 +128,13 @@ def test_keys_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "store", "words"),
     [
-        (b"", "redis://host", "store_key: wants a key"),
-        (b" \n", "redis://host", "store_key: wants a key"),
+        (b"", "redis://host", "store_key: must be one or more keys"),
+        (b" \n", "redis://host", "store_key: must be one or more keys"),
         (b"hush", "redis://host", "store_key: must be 32 random bytes"),
         (b"\xff\xfe", "redis://host", "store_key: must be 32 random bytes"),
         (KEY.encode() + b"\nhush", "redis://host", "store_key: must be 32 random bytes"),
-        (KEY.encode(), "tokens.db", "store_key: is for Redis alone"),
-        (KEY.encode(), None, "store: set TRIO_ANON_SESSION_STORE, or give --store"),
+        (KEY.encode(), "tokens.db", "store_key: must not be set for a SQLite store"),
+        (KEY.encode(), None, "store: set TRIO_ANON_SESSION_STORE or use --store"),
     ],
 )
 def test_a_wrong_key_in_a_file(

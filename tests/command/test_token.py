@@ -220,6 +220,6 @@ def test_a_passing_fault_on_a_terminal(served: Served) -> None:
     ended = run_on_terminal("token", "--retry-interval", "0.1", environ=served.environ)
     assert ended.code == 0
     told, token = ended.text.splitlines()
-    assert re.match(r"trio-anon-session: attempt 1 failed, the next in [01]\.\d s: ", told)
+    assert re.match(r"trio-anon-session: attempt 1 failed, retry in [01]\.\d s: ", told)
     assert "status 503" in told
     assert [token] == list(served.server.tokens)

@@ -119,7 +119,7 @@ def test_no_token_at_the_end(fault: Fault, code: int) -> None:
     ended, lines = watch(server, max_retries=0)
     assert ended == code
     # Why has been said with the attempt, and is not said again.
-    assert any(re.search(r"! no token, asking again in \d+ s$", line) for line in lines)
+    assert any(re.search(r"! no token, next call in \d+ s$", line) for line in lines)
     # Without a token, no failure was survived.
     assert not [line for line in lines if "survived" in line]
     assert "the token was EMPTY at the end" in lines[-1]

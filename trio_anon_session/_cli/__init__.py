@@ -1,25 +1,26 @@
 """The command ``trio-anon-session``.
 
 ===============  =============================================================
-``_ending``      how a run ends: exit codes, one line for an error, interrupts
+``_ending``      exit codes, error messages, interrupts
 ``_settings``    where each setting comes from: flags, environment, file
-``_store``       which store tokens are shared in, and what seals them there
+``_store``       the store in which tokens are shared, and its encryption keys
 ``_flags``       the flags that several subcommands have, ``--show-config``
-``_wording``     events in words
+``_wording``     the texts of events and counts
 ``_tokens``      ``token`` and ``revoke``
 ``_watch``       ``watch``
-``_fleet``       those who share its token, for ``watch``
+``_fleet``       the processes that share a token, for ``watch``
 ``_view``        a session on the terminal, for ``watch`` and ``demo``
 ``_doctor``      ``doctor``
-``_checks``      what ``doctor`` looks at: one function for each check
+``_checks``      the checks of ``doctor``
 ``_demo``        ``demo``
-``_scene``       what happens in it
+``_scene``       the server, the workers and the faults of ``demo``
 ``_serve``       ``serve``
 ``_completion``  ``completion``
-``_program``     all of them together
+``_program``     the group of all subcommands
 ===============  =============================================================
 
-What a subcommand alone needs is imported where it runs, so that the others start without it.
+A module that only one subcommand needs is imported when that subcommand runs, so that the
+others start faster.
 """
 
 from ._program import cli

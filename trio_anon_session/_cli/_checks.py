@@ -1,6 +1,6 @@
-"""What ``doctor`` looks at: one function for each check, none of which prints anything.
+"""The checks of ``doctor``: one function for each check; they print nothing.
 
-Each takes no longer than the config's ``request_timeout``.
+No check takes longer than the config's ``request_timeout``.
 """
 
 from __future__ import annotations
@@ -50,43 +50,41 @@ Verdict = Literal["ok", "warning", "failed", "skipped"]
 _DAY = 86400.0
 _EXPIRY_WARNING = 14 * _DAY
 _SKEW_LIMIT = 60.0
-_PARTING_TIME = 2.0
-"""Seconds that somebody who wants to leave waits for a revocation."""
+_REVOKE_TIMEOUT = 2.0
+"""Seconds that an interrupted run waits for the revocation of its token."""
 _NEWS_ADVICE = (
-    "Let the store's user publish and subscribe: until then, the processes look for dropped tokens "
-    "twice a second."
+    "Allow the store's user to publish and subscribe. Until then, each process polls the store "
+    "for invalidated tokens twice a second."
 )
 _STORE_ADVICE = {
     "sqlite": (
         "Check that the directory exists, that only this user can write to it, and that the path "
-        "is not the path of some other file."
+        "does not belong to another file."
     ),
-    "redis": (
-        "Check host, port, database, user and password, and that the user may run scripts there."
-    ),
+    "redis": ("Check host, port, database, user and password, and that the user may run scripts."),
 }
 _KEY_ADVICE = (
-    f"Give the key with which the others seal, in {STORE_KEY} or by --store-key-file; where they "
-    "seal nothing, give none, or take another database."
+    f"Use the encryption key of the other processes ({STORE_KEY} or --store-key-file). If they "
+    "use no key, use no key either, or another database."
 )
 _URL_PROBLEM = "--url must be a valid URL with https, or with http to this machine"
 _QUOTES = ("'", '"')
 _WITHOUT_REVOCATION = (
-    "Set revoke_url (--revoke-url, BOX_REVOKE_URL), if this server revokes tokens at all; "
-    "without, they live to their end."
+    "Set revoke_url (--revoke-url, BOX_REVOKE_URL) if this server can revoke tokens. Without it, "
+    "tokens stay valid until they expire."
 )
 
 
 @attrs.frozen
 class Check:
-    """Is what one check has found.
+    """The result of one check.
 
     Attributes:
-        name: of the check.
-        verdict: how it went.
-        found: what was found, in one line.
-        advice: what to do next, where there is something to do.
-        exit_code: of a run in which this is the first that failed.
+        name: name of the check.
+        verdict: result of the check.
+        found: what the check found, in one line.
+        advice: what to do next, or None if there is nothing to do.
+        exit_code: exit code of a run in which this check is the first that failed.
     """
 
     name: str
@@ -96,18 +94,18 @@ class Check:
     exit_code: int = FAILED
 
     def scrubbed(self, secrets: Secrets) -> Check:
-        """Return the same without a secret in it."""
+        """Return a copy with all secrets masked."""
         advice = secrets.hide(self.advice) if self.advice is not None else None
         return attrs.evolve(self, found=secrets.hide(self.found), advice=advice)
 
 
 async def examine(source: Source, url: str | None, say: Callable[[Check], object]) -> None:
-    """Make one check after the other, and say what each has found.
+    """Run the checks in their order, and pass the result of each to `say`.
 
     Args:
-        source: of the configuration.
-        url: something protected to call with the token.
-        say: is called with each check.
+        source: the configuration.
+        url: a protected resource to call with the token, or None.
+        say: called with each result.
     """
     has_store = source.has_store
     names = ["configuration", *(["origin"] if url is not None else [])]
@@ -133,28 +131,28 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
     if config is not None:
         secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
     if not report(check) or config is None:
-        skip_the_rest("there is no configuration to try")
+        skip_the_rest("the configuration must be fixed first")
         return
     if url is not None and not report(check_origin(url, config)):
         skip_the_rest("--url must be fixed first")
         return
     if has_store:
         check = await check_store(source, config)
-        # Whatever else is wrong with a store, a token can be had without it.
+        # A store that fails for another reason does not prevent token requests.
         if not report(check) and check.exit_code == MISCONFIGURED:
-            skip_the_rest("the configuration is to be mended first")
+            skip_the_rest("the store must be configured first")
             return
     try:
         client = _make_client()
     except Exception as error:
         report(no_client(error))
-        skip_the_rest("there is nothing to connect with")
+        skip_the_rest("there is no HTTP client")
         return
     token_url = httpx.URL(config.token_url)
     proxy = proxy_for(token_url)
     limit = config.request_timeout
     if not report(await check_name(token_url, proxy, limit)):
-        skip_the_rest("the host's name leads nowhere")
+        skip_the_rest("the host name cannot be resolved")
         return
     if not report(await check_connection(token_url, proxy, limit)):
         skip_the_rest("there is no connection")
@@ -171,30 +169,30 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
             skip_the_rest("there is no token")
             return
         secrets = secrets.and_also(Secrets(token.access_token))
-        is_taken = False
-        async with _revoked_if_broken_off(manager, token.access_token):
+        is_accepted = False
+        async with _revoked_on_error(manager, token.access_token):
             report(check)
             report(check_lifetime(token.lifetime, config))
             report(clock)
             if url is not None:
                 check = await check_resource(client, url, token.access_token, limit)
                 report(check)
-                # Of a redirect, or of nothing, nobody knows whether the token was looked at.
-                is_taken = check.verdict == "ok"
+                # A redirect or a 404 does not show whether the API checked the token.
+                is_accepted = check.verdict == "ok"
         is_revoked = report(await check_revocation(manager, config, token.access_token))
-        if url is not None and is_taken and is_revoked:
+        if url is not None and is_accepted and is_revoked:
             report(await check_dead_token(client, url, token.access_token, limit))
-        skip_the_rest("the token was not taken before, or could not be revoked")
+        skip_the_rest("the API did not accept the token, or the token was not revoked")
 
 
 @asynccontextmanager
-async def _revoked_if_broken_off(manager: TokenManager, access_token: str) -> AsyncIterator[None]:
-    """Revoke a token where Ctrl-C, or a reader that has gone, ends what it was got for."""
+async def _revoked_on_error(manager: TokenManager, access_token: str) -> AsyncIterator[None]:
+    """Revoke a token if Ctrl-C or a closed output pipe ends the block."""
     try:
         yield
     except BaseException:
         with (
-            trio.move_on_after(_PARTING_TIME, shield=True),
+            trio.move_on_after(_REVOKE_TIMEOUT, shield=True),
             contextlib.suppress(TokenRequestError),
         ):
             await manager.revoke_tokens(access_token)
@@ -202,8 +200,8 @@ async def _revoked_if_broken_off(manager: TokenManager, access_token: str) -> As
 
 
 def check_configuration(source: Source) -> tuple[Check, Config | None]:
-    """Check that a config can be made, and look for what is often pasted along."""
-    advice = "'--show-config' shows each setting and where it comes from."
+    """Check that the settings are valid and were not pasted with white space or quotes."""
+    advice = "Run the command with --show-config to see each setting and where it comes from."
     try:
         settings = source.settings()
         config = settings.config()
@@ -213,7 +211,7 @@ def check_configuration(source: Source) -> tuple[Check, Config | None]:
     odd = _oddly_pasted(settings)
     if odd:
         found = f"{', '.join(odd)} begins or ends with white space or a quote"
-        advice = "Remove it where it is set, unless it belongs to the value."
+        advice = "Remove the white space or quote, unless it is part of the value."
         return Check("configuration", "warning", found, advice), config
     subject = (
         f"{config.box_subject_type} {config.box_subject_id}"
@@ -250,12 +248,9 @@ def check_origin(url: str, config: Config) -> Check:
     shown, allowed = shown_origin(origin), default_origins(config)
     if origin in allowed:
         return Check(name, "ok", f"session.auth() sends the token to {shown}")
-    found = (
-        f"session.auth() sends no token to {shown}: it sends the token only to "
-        f"{listed_origins(allowed)}"
-    )
+    found = f"session.auth() does not send the token to {shown}, only to {listed_origins(allowed)}"
     advice = (
-        f"Set api_root_url (--api-root-url, BOX_API_ROOT_URL) to {shown}, or name it in "
+        f"Set api_root_url (--api-root-url, BOX_API_ROOT_URL) to {shown}, or add it to "
         "session.auth(origins=[...])."
     )
     return Check(name, "warning", found, advice)
@@ -265,7 +260,7 @@ def _origin_for_token(text: str) -> Origin | None:
     """Return the origin of a URL, or None if no token can be sent there."""
     try:
         url = httpx.URL(text)
-        # The host is decoded when it is read, and that can fail, too.
+        # httpx decodes the host only when it is read, and that can raise.
         found = origin_of(url) if url.host else None
     except (httpx.InvalidURL, ValueError):
         return None
@@ -273,7 +268,7 @@ def _origin_for_token(text: str) -> Origin | None:
 
 
 async def check_store(source: Source, config: Config) -> Check:
-    """Check that a store can be opened, written and read, and that time passes there."""
+    """Check that a store can be opened, written and read, and that its clock runs."""
     name = "store"
     try:
         settings = source.store_settings()
@@ -283,12 +278,12 @@ async def check_store(source: Source, config: Config) -> Check:
         return Check(name, "failed", str(error), None, MISCONFIGURED)
     problem = None
     limit = config.request_timeout
-    # Closed when this is done; its manager asks nobody for a token.
+    # This manager sends no token request; it only uses the store.
     async with SharedTokenManager(TokenManager(config), store) as manager:
         began_at = trio.current_time()
         try:
             with trio.fail_after(limit):
-                deafness = await manager.check_store()
+                no_news = await manager.check_store()
                 took = trio.current_time() - began_at
                 status = await manager.look_at_store()
         except trio.TooSlowError:
@@ -299,16 +294,16 @@ async def check_store(source: Source, config: Config) -> Check:
         found = f"{place.shown} cannot be used: {problem}"
         is_sealed = problem in (NO_KEY, WRONG_KEYS)
         return Check(name, "failed", found, _KEY_ADVICE if is_sealed else _STORE_ADVICE[place.kind])
-    held = (
+    content = (
         f"token {status.fingerprint}, {status.age:.0f} s old"
         if status.fingerprint is not None
-        else "no token of this configuration"
+        else "no token for this configuration"
     )
-    found = f"{place.shown} answers, after {took:.2f} s; it has {held}"
-    # The exposure first: it matters more.
+    found = f"{place.shown} answered in {took:.2f} s; it contains {content}"
+    # The exposure comes first because it is the more serious problem.
     troubles = [place.exposure] if place.exposure is not None else []
-    if deafness is not None:
-        troubles.append((f"it brings no news: {deafness}", _NEWS_ADVICE))
+    if no_news is not None:
+        troubles.append((f"it sends no notifications: {no_news}", _NEWS_ADVICE))
     if not troubles:
         return Check(name, "ok", found)
     words, advice = zip(*troubles, strict=True)
@@ -322,7 +317,7 @@ def proxy_for(url: httpx.URL) -> httpx.URL | None:
     if not proxy or proxy_bypass(url.host):
         return None
     found = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
-    # Plain http is for this machine alone, and goes through no proxy elsewhere.
+    # The session uses plain http only on this machine, and never through a remote proxy.
     return found if url.scheme == "https" or is_loopback(found.host) else None
 
 
@@ -332,7 +327,7 @@ def _port_of(url: httpx.URL) -> int:
 
 
 async def check_name(url: httpx.URL, proxy: httpx.URL | None, limit: float) -> Check:
-    """Check that the host's name, or the proxy's, can be looked up."""
+    """Check that the name of the host, or of the proxy, can be resolved."""
     name = "name"
     host = (proxy or url).host
     which = f"the proxy {host}" if proxy is not None else host
@@ -342,30 +337,30 @@ async def check_name(url: httpx.URL, proxy: httpx.URL | None, limit: float) -> C
                 host, _port_of(proxy or url), type=trio.socket.SOCK_STREAM
             )
     except trio.TooSlowError:
-        found = f"{which}: no answer of the name servers within {limit:g} s"
-        advice = "Check this machine's network and name servers."
+        found = f"{which}: no answer from the DNS server within {limit:g} s"
+        advice = "Check this machine's network and DNS servers."
         return Check(name, "failed", found, advice, UNAVAILABLE)
     except (OSError, UnicodeError) as error:
-        # A name with a part of more than 63 characters is none.
-        said = error.strerror if isinstance(error, OSError) else "no name of a host"
+        # A part of a host name may have at most 63 characters; Python raises UnicodeError.
+        said = error.strerror if isinstance(error, OSError) else "not a valid host name"
         found = f"{which}: {said or type(error).__name__}"
         advice = BY_NETWORK_FAILURE["proxy" if proxy is not None else "name"]
         return Check(name, "failed", found, advice, UNAVAILABLE)
     addresses = sorted({str(info[4][0]) for info in infos})
     shown = ", ".join(addresses[:3]) + (", ..." if len(addresses) > 3 else "")
-    found = f"{which} is {'an address' if addresses == [host] else shown}"
+    found = f"{which} is an IP address" if addresses == [host] else f"{which} resolves to {shown}"
     if proxy is not None:
-        found += f"; the proxy looks {url.host} up"
+        found += f"; the proxy resolves {url.host}"
     return Check(name, "ok", found)
 
 
 async def check_connection(url: httpx.URL, proxy: httpx.URL | None, limit: float) -> Check:
-    """Check that the host, or the proxy, takes connections, and that its TLS is sound."""
+    """Check that the host, or the proxy, accepts connections, and that its TLS is valid."""
     target = proxy or url
     where = f"{target.host} port {_port_of(target)}"
     try:
         with trio.fail_after(limit):
-            certificate = await _connect(target, wants_tls=proxy is None)
+            certificate = await _connect(target, with_tls=proxy is None)
     except trio.TooSlowError:
         found = f"{where}: no answer within {limit:g} s"
         return _no_connection(found, BY_NETWORK_FAILURE["timeout"])
@@ -376,22 +371,22 @@ async def check_connection(url: httpx.URL, proxy: httpx.URL | None, limit: float
             kind = "proxy"
         return _no_connection(found, BY_NETWORK_FAILURE[kind] if kind is not None else None)
     if proxy is not None:
-        found = f"the proxy takes connections at {where}; {url.host} is reached through it"
+        found = f"the proxy accepts connections at {where}; requests to {url.host} go through it"
         return Check("connection", "ok", found)
     if certificate is None:
-        return Check("connection", "ok", f"{where} takes connections; plain http, on this machine")
+        return Check("connection", "ok", f"{where} accepts connections (plain http, this machine)")
     return check_certificate(certificate, url.host, time.time())
 
 
 def no_client(error: Exception) -> Check:
-    """Return that no HTTP client can be made, as the session's own cannot be either."""
-    # Its words are left out: they quote the proxy's URL.
-    found = f"no HTTP client can be made: {type(error).__name__}"
+    """Return the failed check for an HTTP client that cannot be created."""
+    # The message of the error is left out because it may quote the proxy's URL.
+    found = f"the HTTP client cannot be created: {type(error).__name__}"
     match error:
         case ImportError():
-            advice = "For a SOCKS proxy, install httpx with it: pip install 'httpx[socks]'."
+            advice = "Install the SOCKS support of httpx: pip install 'httpx[socks]'."
         case OSError():
-            advice = "Check SSL_CERT_FILE and SSL_CERT_DIR: what they name cannot be read."
+            advice = "Check SSL_CERT_FILE and SSL_CERT_DIR: the path in one of them cannot be read."
         case _:
             advice = BY_NETWORK_FAILURE["proxy"]
     return _no_connection(found, advice)
@@ -401,15 +396,15 @@ def _no_connection(found: str, advice: str | None) -> Check:
     return Check("connection", "failed", found, advice, UNAVAILABLE)
 
 
-async def _connect(target: httpx.URL, *, wants_tls: bool) -> dict[str, Any] | None:
-    """Connect, and return the certificate that was shown."""
+async def _connect(target: httpx.URL, *, with_tls: bool) -> dict[str, Any] | None:
+    """Connect, and return the server's certificate, or None without TLS."""
     stream = await trio.open_tcp_stream(target.host, _port_of(target))
     async with stream:
-        if not wants_tls or target.scheme != "https":
+        if not with_tls or target.scheme != "https":
             return None
         tls = trio.SSLStream(
             stream,
-            # As of the client that will make the grant: with SSL_CERT_FILE, too.
+            # The client of the token request uses the same context, with SSL_CERT_FILE.
             httpx.create_ssl_context(),
             server_hostname=target.host,
             https_compatible=True,
@@ -420,42 +415,42 @@ async def _connect(target: httpx.URL, *, wants_tls: bool) -> dict[str, Any] | No
 
 
 def _what_failed(error: BaseException) -> str:
-    """Return in words why there is no connection."""
+    """Return the reason why there is no connection."""
     cause = error.__cause__ or error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not to be trusted: {cause.verify_message}"
+        return f"the certificate is not trusted: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
-        return f"no TLS: {(cause.reason or 'handshake failed').lower().replace('_', ' ')}"
-    words = {"refused": "connection refused", "no_route": "no route to it"}
+        return f"TLS failed: {(cause.reason or 'handshake failed').lower().replace('_', ' ')}"
+    words = {"refused": "connection refused", "no_route": "no route to host"}
     return words.get(kind_of(error) or "", "the connection failed")
 
 
 def check_certificate(certificate: dict[str, Any], host: str, now: float) -> Check:
-    """Check for how long a certificate is good; that it is good now, TLS has checked."""
+    """Check how long a certificate remains valid. The TLS handshake has checked the rest."""
     ends_at = ssl.cert_time_to_seconds(certificate["notAfter"])
     date = time.strftime("%Y-%m-%d", time.gmtime(ends_at))
     days = math.floor((ends_at - now) / _DAY)
-    found = f"TLS with {host} is sound; its certificate is good until {date} ({days} days)"
+    found = f"TLS with {host} works; the certificate is valid until {date} ({days} days)"
     if ends_at - now < _EXPIRY_WARNING:
-        advice = "Tell whoever runs the server that the certificate ends soon."
+        advice = "Ask the operator of the server to renew the certificate."
         return Check("connection", "warning", found, advice)
     return Check("connection", "ok", found)
 
 
 async def check_grant(manager: TokenManager) -> tuple[Check, TokenInfo | None]:
-    """Check that the token endpoint grants a token."""
+    """Check that a token request succeeds."""
     try:
         token = await manager.get_tokens_client_credentials_grant()
     except TokenRequestError as error:
         return _failed("grant", error), None
     latency = trio.current_time() - token.sent_at
     scope = f", scope {token.scope!r}" if token.scope else ""
-    found = f"token {fingerprint(token.access_token)} after {latency:.2f} s{scope}"
+    found = f"received token {fingerprint(token.access_token)} after {latency:.2f} s{scope}"
     return Check("grant", "ok", found), token
 
 
 def _failed(name: str, error: TokenRequestError) -> Check:
-    # The message ends with the advice, which has its own place here.
+    # The error message ends with the advice, which is printed separately here.
     found = str(error).removesuffix(error.next_step or "").rstrip(". ")
     return Check(name, "failed", found, error.next_step, exit_code_of(error))
 
@@ -500,18 +495,18 @@ def check_lifetime(lifetime: float, config: Config) -> Check:
 
 
 def check_clock(date: str | None, sent_at: float, now: float) -> Check:
-    """Check this machine's clock by the date of an answer.
+    """Compare this machine's clock with the date of a response.
 
     Args:
-        date: the header of an answer.
-        sent_at: when the request was sent, by the wall clock.
-        now: when the answer was there.
+        date: the ``Date`` header of the response, or None.
+        sent_at: wall-clock time at which the request was sent.
+        now: wall-clock time at which the response had arrived.
     """
     try:
         there = parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):
-        return Check("clock", "skipped", "the server states no date")
-    # The answer was dated in between, in whole seconds.
+        return Check("clock", "skipped", "the response has no valid Date header")
+    # The server set the date between `sent_at` and `now`, in whole seconds.
     ahead = max(0.0, sent_at - there - 1.0) or min(0.0, now - there)
     if abs(ahead) <= _SKEW_LIMIT:
         return Check("clock", "ok", "this machine's clock agrees with the server's")
@@ -519,16 +514,14 @@ def check_clock(date: str | None, sent_at: float, now: float) -> Check:
         f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "
         "the server's"
     )
-    advice = (
-        "Set the clock: tokens are timed without it, but certificates and signed requests are not."
-    )
+    advice = "Set the clock. Tokens do not depend on it, but certificates and signed requests do."
     return Check("clock", "warning", found, advice)
 
 
 async def check_resource(
     client: httpx.AsyncClient, url: str, access_token: str, limit: float
 ) -> Check:
-    """Check what a protected resource says to the token."""
+    """Check that a protected resource accepts the token."""
     name = "resource"
     answer = await _call(client, url, access_token, limit)
     if isinstance(answer, str):
@@ -539,20 +532,20 @@ async def check_resource(
         return Check(name, "ok", found)
     if status == 401 and is_dead:
         advice = (
-            "This API does not know the token: check that the token endpoint is this API's own, "
-            "and whether it wants an audience (--param audience=...)."
+            "The API does not accept this token. Check that the token endpoint belongs to the API, "
+            "and whether it requires an audience (--param audience=...)."
         )
         return Check(name, "failed", found, advice)
     if status in (401, 403):
-        advice = "The token may not do this: check the app's permissions, subject and scope."
+        advice = "The token lacks permission. Check the app's permissions, subject and scope."
         return Check(name, "failed", found, advice)
     if status == 404:
         advice = (
-            "Nothing is there for this token: check --url, and whether the token's owner sees it."
+            "The API found nothing. Check --url, and whether the token's owner has access to it."
         )
         return Check(name, "warning", found, advice)
     if 300 <= status < 400:
-        return Check(name, "warning", found, "Give the URL to which it redirects.")
+        return Check(name, "warning", found, "Use the URL that it redirects to.")
     advice = "Try again later." if status >= 500 or status == 429 else "Check --url."
     return Check(name, "failed", found, advice)
 
@@ -561,7 +554,7 @@ async def check_revocation(manager: TokenManager, config: Config, access_token: 
     """Check that the token can be revoked."""
     name = "revocation"
     if revokes_elsewhere(config):
-        found = "token_url is another server's than api_root_url, and revoke_url is not set"
+        found = "token_url and api_root_url are different servers, and revoke_url is not set"
         return Check(name, "warning", found, _WITHOUT_REVOCATION)
     try:
         await manager.revoke_tokens(access_token)
@@ -576,7 +569,7 @@ async def check_revocation(manager: TokenManager, config: Config, access_token: 
 async def check_dead_token(
     client: httpx.AsyncClient, url: str, access_token: str, limit: float
 ) -> Check:
-    """Check that a protected resource takes the token no longer."""
+    """Check that a protected resource rejects the revoked token."""
     name = "dead token"
     answer = await _call(client, url, access_token, limit)
     if isinstance(answer, str):
@@ -586,8 +579,8 @@ async def check_dead_token(
     if status == 401:
         return Check(name, "ok", found)
     advice = (
-        "The API takes a revoked token still, as some do until its life ends: "
-        "do not count on revocation there."
+        "The API still accepts the revoked token. Some APIs do so until the token expires; do not "
+        "rely on revocation with this API."
     )
     return Check(name, "warning", found, advice)
 
@@ -595,12 +588,11 @@ async def check_dead_token(
 async def _call(
     client: httpx.AsyncClient, text: str, access_token: str, limit: float
 ) -> tuple[int, bool] | str:
-    """Return a status and whether it means a dead token, or in words why there is none."""
+    """Return a status and whether it means an invalid token, or the reason for a failed request."""
     if _origin_for_token(text) is None:
         return _URL_PROBLEM
-    # As the session's own httpx.Auth sends it; without the query in anything shown.
     headers = {"Authorization": f"Bearer {access_token}"}
-    # The token alone is to open the door, and no cookie of the last call.
+    # A cookie of the previous call must not authorize this one.
     client.cookies.clear()
     try:
         with trio.fail_after(limit):
@@ -610,12 +602,12 @@ async def _call(
     except trio.TooSlowError:
         return f"GET {_plain(text)}: no answer within {limit:g} s"
     except Exception as error:
-        # Whatever it is, the token is to be revoked yet.
+        # The run must continue after every failure, so that the token is revoked.
         return f"GET {_plain(text)} failed: {type(error).__name__}"
 
 
 def _plain(text: str) -> str:
-    """Return a URL without what may be a secret in it."""
+    """Return a URL without user, password, query and fragment, which may be secret."""
     url = httpx.URL(text)
     port = f":{url.port}" if url.port is not None else ""
     return f"{url.scheme}://{url.host}{port}{url.path}"
@@ -629,5 +621,5 @@ def _date_keeper(dates: list[str | None]) -> Callable[[httpx.Response], Any]:
 
 
 def exit_code_of_all(checks: list[Check]) -> int:
-    """Return the exit code of a run with these checks."""
+    """Return the exit code of the first failed check, or 0."""
     return next((check.exit_code for check in checks if check.verdict == "failed"), 0)

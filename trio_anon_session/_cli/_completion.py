@@ -1,4 +1,4 @@
-"""``completion``: what makes a shell complete subcommands and flags, as click knows it."""
+"""``completion``: the shell completion script that click generates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ._ending import Subcommand
 
 PROGRAM = "trio-anon-session"
 VARIABLE = "_TRIO_ANON_SESSION_COMPLETE"
-"""By which the script asks; click makes the name from the program's."""
+"""The variable with which the script calls the command; click derives it from the program name."""
 
 
 @click.command(
     cls=Subcommand,
-    short_help="Print what makes a shell complete subcommands and flags.",
-    help="""Print the script that makes SHELL complete subcommands and flags.
+    short_help="Print the completion script for a shell.",
+    help="""Print the script with which SHELL completes subcommands and flags.
 
     \b
     In ~/.bashrc:                    eval "$(trio-anon-session completion bash)"
@@ -25,7 +25,7 @@ VARIABLE = "_TRIO_ANON_SESSION_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script of a shell."""
+    """Print the completion script of a shell."""
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(ctx.find_root().command, {}, PROGRAM, VARIABLE).source())

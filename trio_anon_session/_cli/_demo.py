@@ -1,4 +1,4 @@
-"""``demo``: a session under load and trouble, with nothing set up."""
+"""``demo``: a session under load while its token endpoint fails; needs no configuration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ._ending import EXIT_CODES, Seconds, Subcommand
 @click.command(
     cls=Subcommand,
     epilog=EXIT_CODES,
-    help="""Show a session at work; needs nothing.
+    help="""Show a session under load. Needs no configuration.
 
-    Starts the embedded token server on a loopback socket and some workers that call its
-    protected resource, and gives them trouble: latency, a failing spell, a revocation.
-    Exits with 0 only if no getter failed and no request was refused for good.
+    Starts the embedded token server on a loopback socket, and workers that call its
+    protected resource. During the run the token endpoint becomes slow, then fails, then
+    revokes the token. The exit code is 0 if every request was served in the end.
 
     \b
     Example:
@@ -26,24 +26,24 @@ from ._ending import EXIT_CODES, Seconds, Subcommand
     type=Seconds(min=1),
     default=15.0,
     show_default=True,
-    help="How long it takes.",
+    help="Duration of the demo, in seconds.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 90),
     default=24,
     show_default=True,
-    help="Tasks that call the resource.",
+    help="Number of tasks that call the resource.",
 )
 @click.option(
     "--lifetime",
     type=Seconds(min=1),
     default=4.0,
     show_default=True,
-    help="Seconds that each token lives.",
+    help="Lifetime of each token, in seconds.",
 )
 def demo(seconds: float, workers: int, lifetime: float) -> None:
-    """Run the demonstration."""
+    """Run the demo."""
     from ._scene import run_demo
 
     raise SystemExit(trio.run(run_demo, seconds, workers, lifetime))

@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong, and what to do about it."""
+"""``doctor``: finds problems, and advises what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._checks import Check
 
 _FOUND_AT = 24
-"""The column in which what a check has found begins."""
+"""The column in which the findings begin."""
 _NARROWEST = 20
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}
 
@@ -27,24 +27,24 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bri
     cls=Subcommand,
     epilog=EXIT_CODES,
     help=with_order(
-        """Find out what is wrong, and what to do about it.
+        """Find problems, and show what to do about them.
 
-    Looks at the configuration, the host's name, the connection and its TLS, a grant,
-    the token's lifetime against the buffers, the clock, and a revocation: the token
-    that it gets is revoked at the end. With --url, it says whether session.auth() sends
-    the token there, and calls that URL with the token, before and after. The exit code
-    is that of the first check that failed; a warning is none.
+    Checks the configuration, the host name, the connection and its TLS, a token
+    request, the token's lifetime compared with the buffers, the clock, and revocation.
+    The token is revoked at the end. With --url, doctor also checks whether
+    session.auth() sends the token there, and calls the URL before and after the
+    revocation. The exit code is that of the first failed check; warnings do not count.
 
     \b
     Example:
       trio-anon-session doctor --url https://api.box.com/2.0/folders/0"""
     ),
 )
-@click.option("--url", help="Something protected to call with the token.")
-@click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
+@click.option("--url", help="A protected resource to call with the token.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 @takes_configuration(request_timeout=10.0)
 def doctor(source: Source, url: str | None, as_json: bool) -> None:
-    """Examine, and say what was found."""
+    """Run the checks, and print the results."""
     from ._checks import examine, exit_code_of_all
 
     checks: list[Check] = []
@@ -73,7 +73,7 @@ def _say(check: Check) -> None:
 
 
 def _fold(text: str, column: int) -> str:
-    """Return a text that begins in a column, and on a terminal also goes on there."""
+    """Return a text that begins in a column, wrapped to that column on a terminal."""
     if not sys.stdout.isatty():
         return text
     width = max(_NARROWEST, shutil.get_terminal_size().columns - column)
@@ -87,7 +87,7 @@ def _sum_up(checks: list[Check]) -> str:
         for verdict in ("failed", "warning")
     }
     if not any(counts.values()):
-        return "all is well"
+        return "no problems found"
     said = [f"{counts['failed']} failed"] if counts["failed"] else []
     if counts["warning"]:
         said.append(f"{counts['warning']} warning{'s' if counts['warning'] > 1 else ''}")

@@ -1,4 +1,4 @@
-"""How a run of the command ends: exit codes, one line for an error, interrupts."""
+"""The end of a run: exit codes, error messages in one line, interrupts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ MISCONFIGURED = 2
 REJECTED = 3
 UNAVAILABLE = 4
 INTERRUPTED = 130
-"""As a shell says of what SIGINT has ended."""
+"""The code with which shells report that SIGINT ended a process."""
 
 EXIT_CODES = """
 \b
 Exit codes:
-  0    all went well
-  1    something else went wrong
+  0    success
+  1    another failure
   2    the configuration or the command line is wrong
   3    the server rejected the credentials
-  4    no token could be had, or one could not be revoked
+  4    a token request or a revocation failed
   130  interrupted by Ctrl-C
 """
 
@@ -43,7 +43,7 @@ _OUTPUT_FAILURES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO
 
 
 def exit_code_of(error: AnonymousSessionError) -> int:
-    """Return the exit code of a run that an error of ours has ended."""
+    """Return the exit code for an error of this library."""
     match error:
         case ConfigError():
             return MISCONFIGURED
@@ -57,39 +57,39 @@ def exit_code_of(error: AnonymousSessionError) -> int:
 
 
 def say_error(message: str) -> None:
-    """Say on stderr, in one line, what went wrong."""
+    """Print an error message on stderr, in one line."""
     click.echo(f"trio-anon-session: {' '.join(message.split())}", err=True)
 
 
 def refuse(problem: str) -> NoReturn:
-    """End a subcommand whose command line is wrong."""
+    """Exit because the command line is wrong."""
     raise click.UsageError(problem, click.get_current_context())
 
 
 class Seconds(click.FloatRange):
-    """Is a time; Python also reads ``nan`` and ``inf``, which no clock can wait for."""
+    """A finite number of seconds; ``nan`` and ``inf`` are refused."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read a time."""
+        """Convert the text of a flag."""
         seconds = float(super().convert(value, param, ctx))
         if not math.isfinite(seconds):
-            self.fail("wants a finite number of seconds", param, ctx)
+            self.fail(f"must be a finite number of seconds, got {value}", param, ctx)
         return seconds
 
 
 class ConfigurationOption(click.Option):
-    """Is an option that several subcommands have."""
+    """An option that several subcommands have."""
 
 
 class Subcommand(click.Command):
-    """Refuses what is no option without repeating it: it may be a secret or a token."""
+    """A subcommand that does not repeat unexpected arguments, which may be secrets."""
 
     surplus = "takes no arguments"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse a command line, of which nothing may be left over."""
+        """Parse a command line, and fail if arguments are left over."""
         ctx.allow_extra_args = True
         left = super().parse_args(ctx, args)
         if left and not ctx.resilient_parsing:
@@ -97,7 +97,7 @@ class Subcommand(click.Command):
         return left
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the subcommand's own options first, and what many have below."""
+        """Write the subcommand's own options first, then the common ones."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Configuration": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -111,10 +111,10 @@ class Subcommand(click.Command):
 
 
 class Program(click.Group):
-    """Ends a run with its exit code, and at most one line on stderr."""
+    """The command group, which turns errors into an exit code and one line on stderr."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the names in the order in which somebody meets them."""
+        """Return the names in the order in which they were added."""
         return list(self.commands)
 
     def main(
@@ -125,7 +125,7 @@ class Program(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and exit."""
+        """Run the command, and exit."""
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except (click.ClickException, click.Abort) as error:
@@ -137,11 +137,11 @@ class Program(click.Group):
         sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand, and turn what it raises into an exit code."""
+        """Run a subcommand, and turn its exceptions into an exit code."""
         try:
             return super().invoke(ctx)
         except BaseException as raised:  # noqa: ASYNC103  # Trio has ended: nothing is cancelled
-            error = _bare(raised)
+            error = _main_error(raised)
             code = self._code_of(error)
             if code is None and error is raised:
                 raise
@@ -152,7 +152,7 @@ class Program(click.Group):
     def _code_of(self, error: BaseException) -> int | None:
         match error:
             case KeyboardInterrupt():
-                # The terminal shows ^C in the line that the prompt would be in.
+                # The terminal has printed ^C; the shell prompt must start on a new line.
                 if sys.stderr is not None and sys.stderr.isatty():
                     click.echo(err=True)
                 return INTERRUPTED
@@ -166,7 +166,7 @@ class Program(click.Group):
 
 
 def _end_by_click(error: click.ClickException | click.Abort) -> int:
-    """Say what click has found wrong, and return the exit code."""
+    """Print click's error message, and return the exit code."""
     if isinstance(error, click.Abort):
         return INTERRUPTED
     said = error.format_message()
@@ -177,8 +177,8 @@ def _end_by_click(error: click.ClickException | click.Abort) -> int:
     return error.exit_code
 
 
-def _bare(error: BaseException) -> BaseException:
-    """Return what matters of an error: out of a group, an interrupt or a reader that has gone."""
+def _main_error(error: BaseException) -> BaseException:
+    """Return the error that decides the exit code, taken out of its exception group."""
     for kind in (KeyboardInterrupt, BrokenPipeError, OSError, AnonymousSessionError):
         for one in _leaves(error):
             if isinstance(one, kind):

@@ -1,4 +1,4 @@
-"""The flags that several subcommands have: those of the configuration, and ``--show-config``."""
+"""The configuration flags of several subcommands, and ``--show-config``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 _ORDER = """
 
-Settings come from the flags, then from the environment (BOX_CLIENT_ID,
-BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), then from the file of Box's developer
-console that --box-json names; --show-config says which came from where.
+Each setting comes from its flag, else from the environment (BOX_CLIENT_ID,
+BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), else from the settings file of Box's
+developer console (--box-json). --show-config prints the source of each setting.
 
-The secret is taken from a file, standard input or the environment alone: a flag
-would show it to everybody on this machine."""
+The secret comes only from a file, standard input or the environment, because other
+users of this machine can read the flags of a process."""
 
 
 def with_order(text: str) -> str:
-    """Return a help text, and below it where settings come from."""
+    """Return a help text, followed by the order of the sources of settings."""
     return inspect.cleandoc(text) + _ORDER
 
 
 @attrs.frozen
 class Source:
-    """Is what a command line says of the configuration; nothing has been read as yet."""
+    """The configuration flags of a command line; no file has been read yet."""
 
     flags: Mapping[str, Any] = attrs.field(repr=False)
     params: Sequence[str] = attrs.field(repr=False)
@@ -52,10 +52,10 @@ class Source:
     store_key_file: Path | None = None
 
     def settings(self) -> Settings:
-        """Read what there is to read.
+        """Return the settings from flags, environment and files.
 
         Raises:
-            ConfigError: a file is missing or wrong.
+            ConfigError: A file is missing or invalid.
         """
         flags = dict(self.flags)
         if self.params:
@@ -68,43 +68,43 @@ class Source:
         """Return the config.
 
         Raises:
-            ConfigError: something is missing or wrong.
+            ConfigError: A setting is missing or invalid.
         """
         return self.settings().config()
 
     def store_settings(self) -> StoreSettings | None:
-        """Read which store there is, if any, and its keys.
+        """Return the settings of the store, or None without a store.
 
         Raises:
-            ConfigError: something is missing or wrong.
+            ConfigError: A setting is missing or invalid.
         """
         return resolve_store(self.store, self.store_key_file, os.environ)
 
     def make_store(self) -> TokenStore | None:
-        """Return the store, if there is one.
+        """Return the store, or None without one.
 
         Raises:
-            ConfigError: something is missing or wrong.
+            ConfigError: A setting is missing or invalid.
         """
         settings = self.store_settings()
         return settings.make() if settings is not None else None
 
     @property
     def has_store(self) -> bool:
-        """Whether a store was named, or a key for one."""
+        """Whether a store, or a key for one, was given."""
         return any((self.store is not None, self.store_key_file, os.environ.get(STORE)))
 
     @property
     def reads_stdin(self) -> bool:
-        """Whether the secret comes by standard input."""
+        """Whether the secret comes from standard input."""
         return self.secret_file is not None and os.fspath(self.secret_file) == "-"
 
 
 def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a subcommand the flags of the configuration; it is called with a `Source`.
+    """Return a decorator that adds the configuration flags and calls with a `Source`.
 
     Args:
-        **defaults: settings that are other ones than the config's where nobody gives them.
+        **defaults: defaults of the subcommand that differ from those of `Config`.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -143,27 +143,27 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
             "--store",
             cls=ConfigurationOption,
             metavar="STORE",
-            help="Where the token is shared: a file of this machine, or valkey://HOST, "
-            f"valkeys://HOST, unix://SOCKET; with a password, by {STORE} alone.",
+            help="The store that shares the token: a file, or valkey://HOST, valkeys://HOST, "
+            f"unix://SOCKET. Set a URL with a password only in {STORE}.",
         ),
         click.option(
             "--store-key-file",
             cls=ConfigurationOption,
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="A file with the key that seals the token in Redis, and older keys below it; "
-            f"or by {STORE_KEY}.",
+            help="A file with the key that encrypts the token in Redis, and older keys below it; "
+            f"or set {STORE_KEY}.",
         ),
     ]
-    shown = "Show each setting and where it comes from, and end."
+    shown = "Print each setting and its source, and exit."
     show = click.option("--show-config", cls=ConfigurationOption, is_flag=True, help=shown)
     return [*options, show]
 
 
 def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
-    told = setting.help
+    text = setting.help
     if setting.name in defaults:
-        told += f"  [default: {defaults[setting.name]}]"
-    settings: dict[str, Any] = {"help": told, "cls": ConfigurationOption}
+        text += f"  [default: {defaults[setting.name]}]"
+    settings: dict[str, Any] = {"help": text, "cls": ConfigurationOption}
     match setting.kind:
         case "seconds":
             settings |= {"type": float, "metavar": "SECONDS"}
@@ -176,7 +176,7 @@ def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
         case "params":
             settings |= {"multiple": True, "metavar": "NAME=VALUE"}
     if setting.choices:
-        # Not click's own type of choices: it shows what it refuses, a secret perhaps.
+        # click's Choice repeats an invalid value in its error, and the value may be a secret.
         settings["metavar"] = "[" + "|".join(setting.choices) + "]"
         settings["shell_complete"] = functools.partial(_complete, setting.choices)
     return click.option(setting.flag, setting.name, **settings)
@@ -193,7 +193,7 @@ def _read_params(texts: Sequence[str]) -> dict[str, str | list[str]]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name:
-            raise ConfigError("extra_params", "wants NAME=VALUE (from flag --param)")
+            raise ConfigError("extra_params", "must be NAME=VALUE (from flag --param)")
         before = params.get(name)
         if before is None:
             params[name] = value
@@ -204,21 +204,19 @@ def _read_params(texts: Sequence[str]) -> dict[str, str | list[str]]:
 
 def _read_secret(path: Path) -> str:
     is_stdin = os.fspath(path) == "-"
-    # Python has no stream where a shell has closed it.
+    # sys.stdin is None if the shell closed it.
     if is_stdin and sys.stdin is None:
-        raise ConfigError("client_secret", "wants a secret in standard input, which is closed")
+        raise ConfigError("client_secret", "standard input is closed; pass the secret on it")
     if is_stdin and sys.stdin.isatty():
         return str(click.prompt("The application's secret", hide_input=True, err=True))
     with click.open_file(os.fspath(path), "rb") as file:
         content: bytes = file.read()
-    # Not by catching UnicodeDecodeError: it holds the content.
+    # A UnicodeDecodeError would contain the secret.
     secret = content.decode(errors="replace").strip()
     if "\ufffd" in secret:
-        raise ConfigError("client_secret", "wants a file of UTF-8 text")
+        raise ConfigError("client_secret", "the file must be UTF-8 text")
     if not secret:
-        raise ConfigError(
-            "client_secret", f"wants a secret in {'standard input' if is_stdin else path}"
-        )
+        raise ConfigError("client_secret", f"{'standard input' if is_stdin else path} is empty")
     return secret
 
 
@@ -228,6 +226,6 @@ def _show(source: Source) -> None:
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, where in rows:
         click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {where}")
-    # Shown first, so that what is wrong can be seen.
+    # Errors come after the table, which helps to find their cause.
     settings.config()
     source.make_store()

@@ -1,4 +1,4 @@
-"""What is seen of those who share a token: the store's side of ``watch``."""
+"""The state of a shared token and of the processes that share it, for ``watch``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import trio
 
 from .._events import Granted, Invalidated
 from ..stores import StoreError, StoreStatus
-from ._wording import tell
+from ._wording import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,53 +16,52 @@ if TYPE_CHECKING:
     from .._events import Event
     from ..stores import SharedTokenManager
 
-_LOOK_EVERY = 0.5
+_POLL_INTERVAL = 0.5
 """Seconds."""
 
 
 class Fleet:
-    """Is what is seen of a store.
+    """The state of a store, and how it changes.
 
     Args:
-        manager: the session's.
-        place: where the store is, as it is shown.
+        manager: the token manager of the session.
+        place: the store's location, as it is printed.
 
     Attributes:
-        taken_over: how many tokens the session has that another process got.
+        taken_over: number of tokens that the session took over from other processes.
     """
 
     def __init__(self, manager: SharedTokenManager, place: str) -> None:
         self.taken_over = 0
         self._manager = manager
         self._place = place
-        # Nothing has been seen as yet.
         self._seen: StoreStatus | None = None
         self._seen_at = trio.current_time()
         self._trouble: str | None = None
-        # Granted, and it is to be told yet who got it.
+        # Granted events that wait for the next poll, which shows which process got the token.
         self._granted: list[Granted] = []
         self._is_news = trio.Event()
-        # Fingerprints of tokens of which it has been told that they came, or went.
+        # Fingerprints of the tokens whose arrival, or end, has been shown.
         self._came: set[str] = set()
         self._went: set[str] = set()
 
-    def tell(self, event: Event) -> str | None:
-        """Return an event of the session in words, or None if it is no news, or is told later."""
+    def describe(self, event: Event) -> str | None:
+        """Return the text of an event of the session, or None if it is shown later or never."""
         match event:
             case Granted():
-                # Whether this process got it, the store knows.
+                # Only the store knows whether this process got the token.
                 self._granted.append(event)
                 self._is_news.set()
                 return None
             case Invalidated():
-                # Nothing here reports a token.
+                # `watch` itself never invalidates a token, so another process did.
                 self._went.add(event.fingerprint)
                 self._is_news.set()
                 return f"- token {event.fingerprint} was invalidated by another process"
-        return tell(event)
+        return describe(event)
 
     async def follow(self, say: Callable[[str], None]) -> None:
-        """Look into the store for ever, and say what is new there."""
+        """Poll the store until cancelled, and pass each change to `say`."""
         while True:
             self._is_news = trio.Event()
             try:
@@ -71,16 +70,16 @@ class Fleet:
                 seen = None
             self._compare(seen, say)
             self._seen, self._seen_at = seen, trio.current_time()
-            with trio.move_on_after(_LOOK_EVERY):
+            with trio.move_on_after(_POLL_INTERVAL):
                 await self._is_news.wait()
 
     def _compare(self, seen: StoreStatus | None, say: Callable[[str], None]) -> None:
         trouble = self._manager.trouble
         if trouble != self._trouble:
-            say(f"! {trouble}" if trouble is not None else "~ all is well with the token store")
+            say(f"! {trouble}" if trouble is not None else "~ the token store works again")
             self._trouble = trouble
         while self._granted:
-            say(self._tell_granted(self._granted.pop(0), seen))
+            say(self._describe_granted(self._granted.pop(0), seen))
         before = self._seen
         if seen is None or before is None:
             return
@@ -89,26 +88,26 @@ class Fleet:
             self._came.add(token)
             if seen.granted_by != self._manager.owner:
                 who = self._name(seen.granted_by)
-                say(f"~ {who} got token {token}, which lives for {seen.lifetime:g} s")
+                say(f"~ {who} got token {token}, lifetime {seen.lifetime:g} s")
         is_over = before.age + trio.current_time() - self._seen_at >= before.lifetime
         if dropped is not None and token is None and not is_over and dropped not in self._went:
             self._went.add(dropped)
             say(f"- token {dropped} is no longer in the store")
         if seen.leased_by not in (None, before.leased_by, self._manager.owner):
-            say(f"~ {self._name(seen.leased_by)} asks the token endpoint")
+            say(f"~ {self._name(seen.leased_by)} sends a token request")
         if seen.pause and (seen.failure, seen.failures) != (before.failure, before.failures):
-            say(f"! nobody asks the token endpoint for {seen.pause:.1f} s: {seen.failure}")
+            say(f"! no process sends a token request for {seen.pause:.1f} s: {seen.failure}")
 
-    def _tell_granted(self, event: Granted, seen: StoreStatus | None) -> str:
+    def _describe_granted(self, event: Granted, seen: StoreStatus | None) -> str:
         self._came.add(event.fingerprint)
-        # A server may give one again.
+        # A server may return the same token again.
         self._went.discard(event.fingerprint)
         if (
             seen is None
             or seen.fingerprint != event.fingerprint
             or seen.granted_by == self._manager.owner
         ):
-            return tell(event) or ""
+            return describe(event) or ""
         self.taken_over += 1
         return (
             f"+ token {event.fingerprint} taken over from {self._name(seen.granted_by)}, "
@@ -116,14 +115,14 @@ class Fleet:
         )
 
     def rows(self) -> dict[str, str]:
-        """Return what is there now, by the names of the panel's rows."""
+        """Return the rows of the panel: texts by label."""
         rows = {"store": self._place}
         seen, passed = self._seen, trio.current_time() - self._seen_at
         if seen is not None:
             age, left = seen.age + passed, seen.leased_for - passed
             rows["shared token"] = "none"
-            is_there = seen.fingerprint is not None and seen.fingerprint not in self._went
-            if is_there and age < seen.lifetime:
+            is_present = seen.fingerprint is not None and seen.fingerprint not in self._went
+            if is_present and age < seen.lifetime:
                 who = self._name(seen.granted_by)
                 rows["shared token"] = f"{seen.fingerprint}, {age:.1f} s old, got by {who}"
             rows["lease"] = "free"
@@ -136,12 +135,12 @@ class Fleet:
         return rows
 
     def line(self) -> str:
-        """Return the same in one line."""
+        """Return the rows in one line."""
         return "; ".join(f"{name} {text}" for name, text in self.rows().items())
 
     def _name(self, owner: str | None) -> str:
-        """Return a process's name, without what tells managers of one process apart."""
+        """Return the host and process id of a store's client, without the manager's number."""
         if owner is None:
-            return "somebody"
+            return "unknown"
         name = owner.rpartition("/")[0] or owner
         return f"{name} (this process)" if owner == self._manager.owner else name

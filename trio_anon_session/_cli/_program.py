@@ -1,4 +1,4 @@
-"""The command: its subcommands together."""
+"""The command group with all subcommands."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from ._watch import watch
     epilog=EXIT_CODES,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="""Keep one OAuth 2.0 client-credentials token alive, and look at it.
+    help="""Get, watch and revoke OAuth 2.0 client-credentials tokens.
 
     \b
-    See it at work:           trio-anon-session demo
-    Find out what is wrong:   trio-anon-session doctor
-    Call an API:              trio-anon-session token --header | curl -H @- URL""",
+    Watch a demo:     trio-anon-session demo
+    Find problems:    trio-anon-session doctor
+    Call an API:      trio-anon-session token --header | curl -H @- URL""",
 )
 @click.version_option(__version__, prog_name="trio-anon-session")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Prepare what all subcommands want."""
-    # Python has no stream where a shell has closed it.
+    """Prepare all subcommands, or print the help without one."""
+    # sys.stdout is None if the shell closed it.
     if sys.stdout is None:
-        raise click.ClickException("standard output is closed; to want nothing of it, /dev/null")
-    # rich looks at these by itself.
+        raise click.ClickException(
+            "standard output is closed; redirect it, for example to /dev/null"
+        )
+    # rich reads these variables itself; click does not.
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
-    # What goes wrong is said in one line at the end, not once for each attempt too.
+    # The command prints one line per error; log records of each attempt would repeat it.
     logging.getLogger("trio_anon_session").addHandler(logging.NullHandler())
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

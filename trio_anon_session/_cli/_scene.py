@@ -1,4 +1,4 @@
-"""The demonstration: a session under load, with trouble."""
+"""The scene of ``demo``: a session under load while its token endpoint fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @attrs.define
 class Scene:
-    """Is what is shown: the view of the session, the server's books, what the workers met."""
+    """The state of the demo: the view of the session, the server, and the workers' results."""
 
     view: View
     server: TokenServer
@@ -34,15 +34,15 @@ class Scene:
 
     @property
     def refused_in_time(self) -> int:
-        """Requests with a token that was dead without having been revoked."""
+        """Number of requests refused for another reason than the revocation."""
         return sum(self.server.verdicts[v] for v in ("expired", "unknown", "missing", "malformed"))
 
     def requests(self) -> dict[str, int]:
-        """Return what became of the workers' requests."""
+        """Return the numbers of the workers' requests by result."""
         return {"served": self.served, "failed": self.failed}
 
     def sum_up(self) -> bool:
-        """Print what came of it, and return whether every promise was kept."""
+        """Print the summary, and return whether every promise was kept."""
         seen = self.view.session.statistics()
         met = self.server.verdicts["revoked"]
         refused = self.refused + self.refused_in_time
@@ -51,7 +51,7 @@ class Scene:
             "refreshes": f"{max(0, seen.grants - 1)}",
             "failed attempts": f"{seen.failures}",
             "waiting callers": f"{seen.getters_held_total}",
-            "met the revocation": f"{met}, each sent again with a new token",
+            "met the revocation": f"{met}, each retried with a new token",
             "refused": f"{refused}",
             "failed": f"{self.failed}",
         }
@@ -65,12 +65,12 @@ class Scene:
 
 
 async def run_demo(seconds: float, workers: int, lifetime: float) -> int:
-    """Run the demonstration, and return the exit code.
+    """Run the demo, and return the exit code.
 
     Args:
-        seconds: how long.
-        workers: how many tasks call the protected resource.
-        lifetime: seconds that each token lives.
+        seconds: duration in seconds.
+        workers: number of tasks that call the protected resource.
+        lifetime: lifetime of each token in seconds.
     """
     console = make_console()
     server = make_server(lifetime)
@@ -84,8 +84,8 @@ async def run_demo(seconds: float, workers: int, lifetime: float) -> int:
 
 
 def make_server(lifetime: float) -> TokenServer:
-    """Return the server of the demonstration."""
-    # Other programs can reach it too, and only its counters are shown.
+    """Return the server of the demo."""
+    # Other programs can reach the server, so what it keeps is bounded.
     return TokenServer(lifetime=lifetime, resource_latency=0.01, keep=0, keep_tokens=1000)
 
 
@@ -98,15 +98,15 @@ async def open_scene(
     lifetime: float,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Scene]:
-    """Let the scene go on while the block lasts; nothing is shown by itself.
+    """Run the scene while the block lasts, without showing it.
 
     Args:
         server: the server.
-        url: where it is reached.
-        seconds: by which the trouble is spread.
-        workers: how many tasks call the protected resource.
-        lifetime: seconds that each token lives.
-        transport: the way to the server; by default its socket.
+        url: root URL of the server.
+        seconds: duration over which the faults are spread.
+        workers: number of tasks that call the protected resource.
+        lifetime: lifetime of each token in seconds.
+        transport: transport to the server; by default its socket.
     """
     config = server.config(
         url,
@@ -115,14 +115,14 @@ async def open_scene(
         min_refresh_interval=0.1,
         retry_interval=0.2,
         max_retry_interval=1.0,
-        # However long the failing spell is, the getters are to outlast it.
+        # Callers must keep waiting until the endpoint works again.
         max_retries=10_000,
     )
     view = View(trio.current_time(), seconds)
     scene = Scene(view, server)
     view.requests = scene.requests
     limits = httpx.Limits(max_connections=workers, max_keepalive_connections=workers)
-    # The server is on this machine: whatever proxy there is has no say.
+    # The server is on this machine, so proxy settings must not apply.
     async with (
         httpx.AsyncClient(transport=transport, trust_env=False) as token_client,
         TokenManager(config, http_client=token_client) as manager,
@@ -158,7 +158,7 @@ async def work(scene: Scene, client: httpx.AsyncClient, number: int) -> None:
 
 
 async def cause_trouble(scene: Scene, seconds: float) -> None:
-    """Let the server do in turn what servers do."""
+    """Make the server slow, then down, then available, then revoke its tokens."""
     server, say = scene.server, scene.view.say
     await trio.sleep(seconds * 0.25)
     say("~ the token endpoint becomes slow")
@@ -170,7 +170,7 @@ async def cause_trouble(scene: Scene, seconds: float) -> None:
         token_then=Fault.server_error(502),
     )
     await trio.sleep(seconds * 0.2)
-    say("~ the token endpoint is back")
+    say("~ the token endpoint works again")
     server.faults = FaultPlan()
     await trio.sleep(seconds * 0.1)
     say("~ an administrator revokes the token")

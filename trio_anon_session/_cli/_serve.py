@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..testing import Client, TokenServer
 
 KEEP_TOKENS = 1000
-"""Issued tokens that the server knows. Each takes 17 KB at most, and 0.4 KB in most cases."""
+"""Number of issued tokens that the server keeps; each takes 17 KB at most, usually 0.4 KB."""
 
 
 @click.command(
@@ -26,7 +26,8 @@ KEEP_TOKENS = 1000
     epilog=EXIT_CODES,
     help="""Serve the embedded token server on loopback, until Ctrl-C.
 
-    It behaves as Box's does, and prints the variables that point a program at it.
+    The server behaves like Box. The command prints the environment variables that a
+    program needs to use it.
 
     \b
     Example, in two terminals:
@@ -38,27 +39,27 @@ KEEP_TOKENS = 1000
     type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
-    help="The port; 0 takes any that is free.",
+    help="The port; 0 picks a free one.",
 )
 @click.option(
     "--client-id",
     default="test-client",
     show_default=True,
-    help="The id of the one client that it knows.",
+    help="The id of its only client.",
 )
 @click.option(
     "--client-secret",
     default="test-secret",
     show_default=True,
-    help="That client's secret, which is none: any user of this machine can read it.",
+    help="The secret of that client. Other users of this machine can read it.",
 )
 @click.option(
     "--lifetime",
     type=Seconds(min=0, min_open=True),
-    help="Seconds that tokens live.  [default: drawn from 3600 to 4250, as at Box]",
+    help="Lifetime of tokens in seconds.  [default: random from 3600 to 4250, as at Box]",
 )
 def serve(port: int, client_id: str, client_secret: str, lifetime: float | None) -> None:
-    """Serve until a signal comes."""
+    """Serve until SIGINT or SIGTERM arrives."""
     from ..testing import Client
 
     client = Client(client_id=client_id, client_secret=client_secret)
@@ -66,9 +67,9 @@ def serve(port: int, client_id: str, client_secret: str, lifetime: float | None)
 
 
 def make_server(client: Client, lifetime: float | None) -> TokenServer:
-    """Return a server that any program may ask for days: what it keeps is bounded.
+    """Return a server whose memory use is bounded, however long it runs.
 
-    Only its counters are shown, so it keeps no request; it needs the issued tokens.
+    It keeps no requests, only counters and the last issued tokens.
     """
     from ..testing import TokenServer
 
@@ -82,11 +83,11 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with AsyncExitStack() as stack:
-            # Around the opening alone: what goes wrong later is not the port's fault.
+            # Only errors of the opening are about the port.
             try:
                 url = await stack.enter_async_context(open_loopback(server, port=port))
             except OSError as error:
-                say_error(f"port {port}: {error.strerror}; choose another by --port, or 0 for any")
+                say_error(f"port {port}: {error.strerror}; use another --port, or 0 for a free one")
                 raise SystemExit(FAILED) from None
             click.echo(f"The token server is ready and listens on {url}. Press Ctrl-C to stop it.")
             click.echo("To use it, run in another terminal:")

@@ -1,4 +1,4 @@
-"""Where each setting comes from: flags, then the environment, then Box's file, then defaults."""
+"""The source of each setting: flags, then environment, then Box's file, then defaults."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOTHING = "-"
 
 @attrs.frozen
 class Setting:
-    """Is a setting of `Config` that the command takes.
+    """A setting of `Config` that has a flag.
 
     Attributes:
-        name: of the field.
-        help: what it is, in the help of its flag.
-        kind: what its flag takes.
-        choices: what a word has to be one of.
+        name: name of the field.
+        help: help text of the flag.
+        kind: type of the flag's value.
+        choices: the allowed values, if they are limited.
     """
 
     name: str
@@ -37,61 +37,64 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """The flag."""
+        """The name of the flag."""
         special = {"client_secret": "--client-secret-file", "extra_params": "--param"}
         return special.get(self.name, "--" + self.name.replace("_", "-"))
 
 
 SETTINGS = (
-    Setting("client_id", "The application's id."),
+    Setting("client_id", "The client id of the application."),
     Setting(
         "client_secret",
-        "A file that holds the application's secret; - reads standard input.",
+        "A file that contains the client secret; - reads standard input.",
         "secret_file",
     ),
-    Setting("api_root_url", "Where the API lives."),
-    Setting("token_url", "The token endpoint."),
-    Setting("revoke_url", "The revocation endpoint."),
+    Setting("api_root_url", "The root URL of the API."),
+    Setting("token_url", "The URL of the token endpoint."),
+    Setting("revoke_url", "The URL of the revocation endpoint."),
     Setting(
         "auth_method",
-        "How the client authenticates: in the body, as Box wants it, or by HTTP Basic.",
+        "How the client authenticates: in the body (as for Box), or with HTTP Basic.",
         choices=("client_secret_post", "client_secret_basic"),
     ),
     Setting("scope", "Scopes, separated by spaces."),
-    Setting("box_subject_type", "Whose token it is.", choices=("enterprise", "user")),
-    Setting("box_subject_id", "The enterprise's or user's id."),
+    Setting("box_subject_type", "The kind of the token's subject.", choices=("enterprise", "user")),
+    Setting("box_subject_id", "The id of that enterprise or user."),
     Setting(
         "extra_params",
-        "A further field of the grant, such as audience=https://api.example; may be repeated.",
+        "An additional field of the token request, such as audience=https://api.example; may be "
+        "repeated.",
         "params",
     ),
     Setting(
-        "stale_buffer", "Seconds before the end of its life when a token is refreshed.", "seconds"
+        "stale_buffer", "Seconds before its end of life at which a token is refreshed.", "seconds"
     ),
     Setting(
         "expired_buffer",
-        "Seconds before the end of its life when a token is no longer handed out.",
+        "Seconds before its end of life at which a token is no longer used.",
         "seconds",
     ),
     Setting(
         "refresh",
-        "When a token is refreshed: by itself, or when somebody asks.",
+        "When a token is refreshed: automatically, or only when a caller asks for it.",
         choices=("eager", "on_request"),
     ),
-    Setting("idle_timeout", "Seconds without a request after which refreshing parks.", "seconds"),
-    Setting("refresh_jitter", "Seconds by which a refresh may come later.", "seconds"),
-    Setting("max_retries", "Attempts after the first.", "count"),
-    Setting("retry_interval", "Seconds before the first retry; they double.", "seconds"),
-    Setting("max_retry_interval", "Seconds; no pause is longer.", "seconds"),
-    Setting("request_timeout", "Seconds that one attempt may take.", "seconds"),
-    Setting("min_refresh_interval", "Seconds between two grants at least.", "seconds"),
-    Setting("default_lifetime", "Seconds that a token lives whose answer is silent.", "seconds"),
+    Setting("idle_timeout", "Seconds without a caller after which refreshes pause.", "seconds"),
+    Setting("refresh_jitter", "Maximum random delay of a refresh, in seconds.", "seconds"),
+    Setting("max_retries", "Retries after the first attempt.", "count"),
+    Setting(
+        "retry_interval", "Seconds before the first retry; doubled after each attempt.", "seconds"
+    ),
+    Setting("max_retry_interval", "Maximum seconds between two attempts.", "seconds"),
+    Setting("request_timeout", "Timeout of one attempt, in seconds.", "seconds"),
+    Setting("min_refresh_interval", "Minimum seconds between two token requests.", "seconds"),
+    Setting("default_lifetime", "Lifetime in seconds if the server sends none.", "seconds"),
 )
 
 
 @attrs.frozen
 class Given:
-    """Is what a setting is, and where that comes from; the value may be a secret."""
+    """The value of a setting, which may be a secret, and its source."""
 
     value: Any = attrs.field(repr=False)
     source: str
@@ -99,34 +102,34 @@ class Given:
 
 @attrs.frozen
 class Settings:
-    """Holds what was given, by name."""
+    """The settings that were given, by name."""
 
     given: Mapping[str, Given]
 
     def config(self) -> Config:
-        """Return the config that they make.
+        """Return the config made from these settings.
 
         Raises:
-            ConfigError: naming all that is missing, or what is wrong and where it comes from.
+            ConfigError: Settings are missing (the error names all of them), or one is invalid
+                (the error names its source).
         """
-        missing = [name for name in _WHENCE if name not in self.given]
+        missing = [name for name in _HOW_TO_SET if name not in self.given]
         if missing:
-            first, *others = (f"{name}: {_WHENCE[name]}" for name in missing)
-            wants = "; ".join([first.partition(": ")[2], *others])
+            first, *others = (f"{name}: {_HOW_TO_SET[name]}" for name in missing)
+            problem = "; ".join([first.partition(": ")[2], *others])
             if others:
-                wants += ". 'trio-anon-session serve' brings some to try with"
-            raise ConfigError(missing[0], wants)
-        problem = None
+                problem += ". To try the command without an account, run: trio-anon-session serve"
+            raise ConfigError(missing[0], problem)
         try:
             return Config(**{name: given.value for name, given in self.given.items()})
         except ConfigError as error:
-            problem = error
-        source = self.given.get(problem.field)
-        said = f" (from {source.source})" if source is not None else ""
-        raise ConfigError(problem.field, problem.wants + said)
+            invalid = error
+        given = self.given.get(invalid.field)
+        source = f" (from {given.source})" if given is not None else ""
+        raise ConfigError(invalid.field, invalid.wants + source)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return name, value and source of each setting, the secret masked."""
+        """Return name, value and source of each setting, with the secret masked."""
         try:
             config = self.config()
         except ConfigError:
@@ -135,12 +138,12 @@ class Settings:
 
     def _row(self, name: str, config: Config | None) -> tuple[str, str, str]:
         given = self.given.get(name)
-        if name in _WHENCE and given is None:
+        if name in _HOW_TO_SET and given is None:
             return name, NOTHING, "missing"
         if given is not None:
             return name, self._shown(name, given.value), given.source
         if name == "revoke_url" and config is not None and revokes_elsewhere(config):
-            return name, NOTHING, "missing: token_url is another server's than api_root_url"
+            return name, NOTHING, "missing: token_url and api_root_url are different servers"
         if name in ("token_url", "revoke_url"):
             value = getattr(config, name) if config is not None else None
             return name, self._shown(name, value), f"{DEFAULT}, from api_root_url"
@@ -152,13 +155,13 @@ class Settings:
         if name == "client_secret":
             return HIDDEN
         if name == "extra_params":
-            # Names alone, as in the config's repr: a value may be another scheme's password.
+            # Only the names, as in the config's repr: a value may be a password.
             value = " ".join(f"{field}={HIDDEN}" for field in value)
         text = f"{value:g}" if isinstance(value, float) else str(value)
         return self.secrets().hide(text)
 
     def secrets(self) -> Secrets:
-        """Return what must not be shown of them."""
+        """Return the secrets among the settings."""
         secret = self.given.get("client_secret")
         if secret is None:
             return Secrets()
@@ -166,15 +169,15 @@ class Settings:
         try:
             return Secrets(*client_secrets(client_id.value if client_id else "", secret.value))
         except UnicodeEncodeError:
-            # Bytes of the environment that are no text, which no config takes.
+            # Undecodable bytes of the environment, which Config refuses.
             return Secrets(secret.value)
 
 
-_WHENCE = {
-    "client_id": "set BOX_CLIENT_ID, or give --client-id or --box-json",
-    "client_secret": "set BOX_CLIENT_SECRET, or give --client-secret-file or --box-json",
+_HOW_TO_SET = {
+    "client_id": "set BOX_CLIENT_ID, or use --client-id or --box-json",
+    "client_secret": "set BOX_CLIENT_SECRET, or use --client-secret-file or --box-json",
 }
-"""How to give what nobody can do without."""
+"""How to set the required settings."""
 
 _DEFAULTS: Mapping[str, Any] = {
     attribute.alias or attribute.name: {} if attribute.name == "extra_params" else attribute.default
@@ -188,16 +191,16 @@ def resolve(
     box_json: Path | None,
     defaults: Mapping[str, Any],
 ) -> Settings:
-    """Return what flags, environment, Box's settings file and defaults make together.
+    """Return the settings from flags, environment, Box's settings file and defaults.
 
     Args:
-        flags: values by the names of their settings.
-        environ: the environment; a variable that is empty counts as missing.
+        flags: values by setting name.
+        environ: the environment; an empty variable counts as missing.
         box_json: the settings file of Box's developer console.
-        defaults: those of the subcommand, where they are not the config's.
+        defaults: defaults of the subcommand that differ from those of `Config`.
 
     Raises:
-        ConfigError: the file is missing or wrong.
+        ConfigError: The file is missing or invalid.
     """
     given = {name: Given(value, DEFAULT) for name, value in defaults.items()}
     if box_json is not None:

@@ -1,4 +1,4 @@
-"""The store in which tokens are shared: which one, what seals what lies there, how to open it."""
+"""The settings of the store in which tokens are shared, and of its encryption keys."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 STORE = "TRIO_ANON_SESSION_STORE"
 STORE_KEY = "TRIO_ANON_SESSION_STORE_KEY"
-_WANTS = (
-    "wants a path, sqlite:PATH, or a URL that begins with valkey://, valkeys://, redis://, "
+_EXPECTED = (
+    "must be a path, sqlite:PATH, or a URL that begins with valkey://, valkeys://, redis://, "
     "rediss:// or unix://"
 )
 _INSTALL = "pip install 'trio_anon_session[redis]'"
-# Of one letter is a Windows drive.
+# A scheme of one letter would be a Windows drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _URL = re.compile(r"(valkeys?|rediss?|unix)://.", re.IGNORECASE)
 _HOST = r"(?:\[[\da-f:.]+\]|[\w.%-]+)(?::\d+)?"
-# In one that is written in another way, anything may be the password's.
+# Only URLs of these forms are printed. In any other, each part may belong to a password.
 _PLAIN_URLS = (
     re.compile(
         rf"((?:valkeys?|rediss?)://)([^/?#]*@)?({_HOST}(?:,{_HOST})*(?:/\d*)?)(\?[^@]*)?",
@@ -43,17 +43,18 @@ _PLAIN_URLS = (
 
 
 class Place(NamedTuple):
-    """Is where a store is."""
+    """The location of a store."""
 
     kind: Literal["sqlite", "redis"]
     where: str
 
     @classmethod
     def read(cls, text: str) -> Place:
-        """Read what somebody gives for a store.
+        """Return the location that a setting names.
 
         Raises:
-            ValueError: it is none. The text is not in it: there may be a password in there.
+            ValueError: `text` is not a store. The error has no message, because the text may
+                contain a password.
         """
         scheme = _SCHEME.match(text)
         path = text
@@ -63,14 +64,14 @@ class Place(NamedTuple):
             if scheme.group().lower() != "sqlite:":
                 raise ValueError
             path = text[scheme.end() :]
-        # Elsewhere, what follows two slashes is a host.
+        # In other URLs, a host follows two slashes: this one is not a path.
         if not path or "\0" in path or re.match("//[^/]", path):
             raise ValueError
         return cls("sqlite", str(_home(Path(path))))
 
     @property
     def shown(self) -> str:
-        """The same without a secret."""
+        """The location without secrets."""
         if self.kind == "sqlite":
             return f"sqlite:{click.format_filename(self.where)}"
         for url in _PLAIN_URLS:
@@ -82,26 +83,26 @@ class Place(NamedTuple):
 
     @property
     def exposure(self) -> tuple[str, str] | None:
-        """Who else may get at what is there, and what to do about it; None for nobody."""
+        """A security problem of the location and its advice, or None."""
         # SQLiteStore itself refuses files that other users can read or replace.
         is_plain = self.where.lower().startswith(("valkey:", "redis:"))
         if self.kind == "redis" and is_plain and not all(map(is_loopback, _hosts_of(self.where))):
             return (
-                "what goes there can be read on the way",
-                "Give a URL with valkeys:// or rediss://, for TLS.",
+                "the connection is not encrypted",
+                "Use a URL with valkeys:// or rediss://, for TLS.",
             )
         return None
 
 
 def _hosts_of(url: str) -> list[str]:
-    # Not before there is a URL: it takes the stores along.
+    # Imported here because it imports the stores, which most runs do not need.
     from ..stores._address import split_hosts
 
     return [urlsplit(f"//{host}").hostname or "" for host in split_hosts(url)[1]]
 
 
 def _home(path: Path) -> Path:
-    """Return a path whose ~ a shell has left as it is, as within a word."""
+    """Return a path with ~ expanded, which shells do only at the start of a word."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -109,8 +110,8 @@ def _home(path: Path) -> Path:
 
 
 def url_has_secret(text: str) -> bool:
-    """Tell whether there may be a user or a password in a URL."""
-    # Anywhere: a slash in a password makes it a part of the path.
+    """Return whether a URL may contain a user or a password."""
+    # An @ anywhere counts: after a slash in a password, the rest is parsed as the path.
     if "@" in text:
         return True
     return not {"username", "password"}.isdisjoint(parse_qs(text.partition("?")[2]))
@@ -118,11 +119,11 @@ def url_has_secret(text: str) -> bool:
 
 @attrs.frozen
 class StoreSettings:
-    """Is which store there is, and where that comes from.
+    """The settings of the store, with their sources.
 
     Attributes:
-        store: what was given for it, perhaps with a password in it.
-        keys: the first seals what is kept there, and all open it; None to have it open.
+        store: the location as given; may contain a password.
+        keys: the encryption keys: the first encrypts, all decrypt; None for no encryption.
     """
 
     store: Given
@@ -130,36 +131,36 @@ class StoreSettings:
 
     @property
     def place(self) -> Place:
-        """Where it is.
+        """The location of the store.
 
         Raises:
-            ConfigError: nobody knows.
+            ConfigError: The setting does not name a store.
         """
         try:
             return Place.read(self.store.value)
         except ValueError:
             pass
-        # Outside of the except block, as the other errors here: nothing is to hang on to them.
-        raise self._refuse("store", _WANTS)
+        # Raised outside the except block, so that the error has no context with the secret.
+        raise self._refuse("store", _EXPECTED)
 
     def make(self) -> TokenStore:
         """Return the store.
 
         Raises:
-            ConfigError: there is no such store, or it cannot be had like that.
+            ConfigError: A setting is invalid, or an extra is not installed.
         """
         place = self.place
         if place.kind == "redis":
             return self._make_redis(place)
         if self.keys is not None:
-            raise self._refuse("store_key", "is for Redis alone: leave it out with SQLite")
+            raise self._refuse("store_key", "must not be set for a SQLite store, only for Redis")
         from ..stores import SQLiteStore
 
         try:
             return SQLiteStore(place.where)
         except ValueError:
             pass
-        raise self._refuse("store", _WANTS)
+        raise self._refuse("store", _EXPECTED)
 
     def _make_redis(self, place: Place) -> TokenStore:
         from ..stores import RedisStore
@@ -176,13 +177,13 @@ class StoreSettings:
         field = "store_key" if problem.field == "encryption_key" else "store"
         raise self._refuse(field, problem.wants)
 
-    def _refuse(self, field: str, wants: str) -> ConfigError:
+    def _refuse(self, field: str, problem: str) -> ConfigError:
         given = self.keys if field == "store_key" else self.store
         assert given is not None
-        return ConfigError(field, f"{wants} (from {given.source})")
+        return ConfigError(field, f"{problem} (from {given.source})")
 
     def shown(self) -> str:
-        """Return where it is, without a secret."""
+        """Return the location without secrets."""
         try:
             return self.place.shown
         except ConfigError:
@@ -190,11 +191,11 @@ class StoreSettings:
 
 
 def store_rows(settings: StoreSettings | None, secrets: Secrets) -> list[tuple[str, str, str]]:
-    """Return name, value and source of each setting of a store, without a secret.
+    """Return name, value and source of the store settings, without secrets.
 
     Args:
-        settings: those of the store, if there is one.
-        secrets: what else must not be seen.
+        settings: the store settings, or None without a store.
+        secrets: other secrets to mask.
     """
     store = keys = (NOTHING, DEFAULT)
     if settings is not None:
@@ -207,23 +208,23 @@ def store_rows(settings: StoreSettings | None, secrets: Secrets) -> list[tuple[s
 def resolve_store(
     flag: str | None, key_file: Path | None, environ: Mapping[str, str]
 ) -> StoreSettings | None:
-    """Return the store that flags or environment name, or None where they name none.
+    """Return the store settings from flags or environment, or None without a store.
 
     Raises:
-        ConfigError: a flag shows a password, or there is no key where one should be.
+        ConfigError: A flag contains a password, or a key is missing.
     """
     if flag is not None:
         if _URL.match(flag) and url_has_secret(flag):
             raise ConfigError(
                 "store",
-                "wants a URL without user and password in --store, which shows it to everybody "
-                f"on this machine: set {STORE} instead",
+                "the URL in --store must not contain a user or password, because other users of "
+                f"this machine can read flags; set {STORE} instead",
             )
         store = Given(flag, "flag --store")
     elif environ.get(STORE):
         store = Given(environ[STORE], f"environment {STORE}")
     elif key_file is not None:
-        raise ConfigError("store", f"set {STORE}, or give --store, to go with --store-key-file")
+        raise ConfigError("store", f"set {STORE} or use --store together with --store-key-file")
     else:
         return None
     if key_file is not None:
@@ -235,7 +236,7 @@ def resolve_store(
 
 
 def _read_keys(path: Path) -> list[str]:
-    # Not by catching UnicodeDecodeError: it holds the content.
+    # A UnicodeDecodeError would contain the keys.
     text = path.read_bytes().decode(errors="replace")
     return _split(text, f"file {click.format_filename(path)}")
 
@@ -243,5 +244,5 @@ def _read_keys(path: Path) -> list[str]:
 def _split(text: str, source: str) -> list[str]:
     keys = text.split()
     if not keys:
-        raise ConfigError("store_key", f"wants a key, or several, one in a line (from {source})")
+        raise ConfigError("store_key", f"must be one or more keys, got none (from {source})")
     return keys

@@ -22,6 +22,7 @@ from .._session import AnonymousSession
 from .._token import TokenInfo, parse_object
 from ._ending import EXIT_CODES, Subcommand, refuse, say_error
 from ._flags import Source, takes_configuration, with_order
+from ._wording import failure_text
 
 if TYPE_CHECKING:
     from .._config import Config
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..stores import SharedTokenManager, TokenStore
 
 _HEADER = re.compile(r"^(authorization:\s*)?(bearer(\s+|$))?", re.IGNORECASE)
-_WANTED = "trio-anon-session token | trio-anon-session revoke"
+_USAGE = "trio-anon-session token | trio-anon-session revoke"
 
 
 @click.command(
@@ -39,8 +40,9 @@ _WANTED = "trio-anon-session token | trio-anon-session revoke"
     help=with_order(
         """Print a valid access token.
 
-    With --store it is the token of all who share that store: a new one is got where
-    there is none, or where its end is nearer than --expired-buffer.
+    With --store, the token is shared with all processes that use that store. The
+    command requests a new token if the store has none, or if less than
+    --expired-buffer seconds of its lifetime are left.
 
     \b
     Example:
@@ -48,13 +50,13 @@ _WANTED = "trio-anon-session token | trio-anon-session revoke"
         curl -H @- https://api.box.com/2.0/folders/0"""
     ),
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object in one line of JSON.")
-@click.option("--header", is_flag=True, help="Print a header line, as curl takes it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+@click.option("--header", is_flag=True, help="Print an Authorization header line for curl.")
 @takes_configuration(max_retries=2)
 def token(source: Source, as_json: bool, header: bool) -> None:
     """Print a valid access token."""
     if as_json and header:
-        refuse("--json and --header are two formats: give one of them")
+        refuse("--json and --header cannot be combined; use one of them")
     config, store = source.config(), source.make_store()
     if store is None:
         info, left = trio.run(_get_token, config)
@@ -69,18 +71,18 @@ def token(source: Source, as_json: bool, header: bool) -> None:
 
 
 async def _get_shared_token(config: Config, store: TokenStore) -> tuple[TokenInfo, float]:
-    """Return the token of a store; a STALE one will do, and the run is over before its refresh."""
+    """Return the token of a store; a STALE token is returned without a refresh."""
     from ..stores import SharedTokenManager
 
     async with SharedTokenManager(TokenManager(config), store) as manager:
         try:
-            return await _get_token(config, _WithoutNews(manager))
+            return await _get_token(config, _WithoutNotifications(manager))
         finally:
             _say_trouble(manager)
 
 
-class _WithoutNews:
-    """Is a shared token manager for a run that ends before there can be any news."""
+class _WithoutNotifications:
+    """A shared token manager without notifications, which a short run does not need."""
 
     def __init__(self, manager: SharedTokenManager) -> None:
         self.get_tokens_client_credentials_grant = manager.get_tokens_client_credentials_grant
@@ -88,9 +90,9 @@ class _WithoutNews:
 
 
 async def _get_token(config: Config, manager: TokenSource | None = None) -> tuple[TokenInfo, float]:
-    """Return a token, and the seconds of its life that are left."""
-    is_seen = sys.stderr is not None and sys.stderr.isatty()
-    observers = [_tell_failure] if is_seen else []
+    """Return a token, and its remaining lifetime in seconds."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    observers = [_report_failure] if is_terminal else []
     async with AnonymousSession(config, manager, observers=observers) as session:
         await session.get_access_token()
         info = session.token_info
@@ -98,11 +100,11 @@ async def _get_token(config: Config, manager: TokenSource | None = None) -> tupl
         return info, info.sent_at + info.lifetime - trio.current_time()
 
 
-def _tell_failure(event: Event) -> None:
-    """Tell whoever waits at a terminal why it takes so long."""
+def _report_failure(event: Event) -> None:
+    """Print a failed attempt, so that a user at a terminal knows why the command waits."""
     if isinstance(event, RefreshFailed) and not event.round_over:
-        said = event.error.removeprefix(f"{event.kind}: ")
-        say_error(f"attempt {event.attempt} failed, the next in {event.retry_in:.1f} s: {said}")
+        failure = failure_text(event)
+        say_error(f"attempt {event.attempt} failed, retry in {event.retry_in:.1f} s: {failure}")
 
 
 def _as_object(info: TokenInfo, left: float) -> dict[str, Any]:
@@ -117,30 +119,33 @@ def _as_object(info: TokenInfo, left: float) -> dict[str, Any]:
 
 
 class _Revoke(Subcommand):
-    surplus = f"takes no token as an argument, which everybody on this machine sees: {_WANTED}"
+    surplus = (
+        "takes no token as an argument, because other users of this machine can read arguments; "
+        f"use: {_USAGE}"
+    )
 
 
 @click.command(
     cls=_Revoke,
     epilog=EXIT_CODES,
     help=with_order(
-        f"""Revoke a token that is given on standard input.
+        f"""Revoke the token on standard input.
 
-    It may be the token alone, the line of 'token --header', or the object of
-    'token --json'. It is revoked at the configured server, in the name of the
-    configured client, which should be the one that got it. With --store, those who
-    share it there stop handing it out.
+    The input may be the output of 'token', 'token --header' or 'token --json'. The
+    configured client sends the revocation to the configured server; it should be the
+    client that requested the token. With --store, all processes that share the token
+    stop using it.
 
     \b
     Example:
-      {_WANTED}"""
+      {_USAGE}"""
     ),
 )
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
-    help="A file that holds the token.  [default: standard input]",
+    help="A file that contains the token.  [default: standard input]",
 )
 @takes_configuration(max_retries=2)
 def revoke(source: Source, token_file: Path) -> None:
@@ -148,29 +153,29 @@ def revoke(source: Source, token_file: Path) -> None:
     config, store = source.config(), source.make_store()
     is_stdin = os.fspath(token_file) == "-"
     if is_stdin and source.reads_stdin:
-        refuse("secret and token cannot both come by standard input")
-    # Python has no stream where a shell has closed it.
+        refuse("the secret and the token cannot both come from standard input")
+    # sys.stdin is None if the shell closed it.
     if is_stdin and (sys.stdin is None or sys.stdin.isatty()):
-        refuse(f"wants a token on standard input: {_WANTED}")
+        refuse(f"the token must come from standard input; use: {_USAGE}")
     with click.open_file(os.fspath(token_file), "rb") as file:
         access_token = read_token(file.read())
-    told = ""
+    sharing = ""
     if store is None:
         trio.run(_revoke, config, access_token)
     elif trio.run(_revoke_shared, config, access_token, store):
-        told = "; those who share it have been told"
+        sharing = "; the processes that share it were notified"
     else:
-        told = "; those who share it have not been told"
-    # RFC 7009 §2.2: a server says the same of a token that it has never seen.
+        sharing = "; the processes that share it could not be notified"
+    # RFC 7009 §2.2: servers send the same response for a token that they do not know.
     mark = fingerprint(access_token)
-    click.echo(f"token {mark} is revoked, or the server does not know it as this client's{told}")
+    click.echo(f"token {mark} is revoked, or is not a token of this client{sharing}")
 
 
 def read_token(content: bytes) -> str:
-    """Return the token in what ``token`` prints, in any of its formats.
+    """Return the token in the output of ``token``, in any of its formats.
 
     Raises:
-        ConfigError: there is none, or it is none.
+        ConfigError: The input is empty, or is not a token.
     """
     text = content.decode(errors="replace").strip()
     fields = parse_object(content)
@@ -180,9 +185,9 @@ def read_token(content: bytes) -> str:
     else:
         text = _HEADER.sub("", text)
     if not text:
-        raise ConfigError("token", f"none came: {_WANTED}")
+        raise ConfigError("token", f"the input is empty; use: {_USAGE}")
     if not (text.isascii() and text.isprintable() and " " not in text):
-        raise ConfigError("token", "wants one token, and nothing else beside it")
+        raise ConfigError("token", "the input must be one token and nothing else")
     return text
 
 
@@ -192,7 +197,7 @@ async def _revoke(config: Config, access_token: str) -> None:
 
 
 async def _revoke_shared(config: Config, access_token: str, store: TokenStore) -> bool:
-    """Revoke a token, and return whether those who share it know."""
+    """Revoke a token, and return whether the processes that share it were notified."""
     from ..stores import SharedTokenManager
 
     async with SharedTokenManager(TokenManager(config), store) as manager:
@@ -211,6 +216,6 @@ async def _revoke_by(manager: TokenSource, config: Config, access_token: str) ->
 
 
 def _say_trouble(manager: SharedTokenManager) -> None:
-    """Say what is wrong with the store; the run goes on without it."""
+    """Print the problem of the store; the run continues without it."""
     if manager.trouble is not None:
         say_error(manager.trouble)

@@ -1,4 +1,4 @@
-"""A session on the terminal: a panel that is drawn again and again, or plain lines."""
+"""A session on the terminal: a live panel, or plain lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from .._events import Granted, RefreshFailed
 from .._token import TokenState
-from ._wording import counted, failure_text, tell
+from ._wording import counted, describe, failure_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,7 +41,7 @@ _COLOURS = {
 
 
 def age_bar(session: AnonymousSession, now: float, width: int = BAR_WIDTH) -> str:
-    """Return the age of the session's token as a bar, with its two boundaries."""
+    """Return the age of the session's token as a bar; S and E mark STALE and EXPIRED."""
     token = session.token_info
     if token is None:
         return "·" * width
@@ -58,17 +58,17 @@ def age_bar(session: AnonymousSession, now: float, width: int = BAR_WIDTH) -> st
 
 @attrs.define
 class View:
-    """Is what is seen of a session.
+    """The view of a session.
 
     Attributes:
-        session: the session; to be set before anything is shown.
-        began_at: when it all began, on Trio's clock.
-        seconds: how long it is looked at; None until somebody interrupts.
-        every: seconds between two plain lines, where nothing happens.
-        shows_trouble: whether the panel has room for all that a failure says, and what to do.
-        requests: how many there were, by what became of them.
-        fleet: what is seen of a store, where the token is shared.
-        events: the last things that happened, in words.
+        session: the session; set it before you call other methods.
+        began_at: start of the view, on Trio's clock.
+        seconds: duration in seconds; None until interrupted.
+        every: seconds between two plain lines if nothing happens.
+        shows_trouble: whether the panel has a row for the last failure and its advice.
+        requests: returns the numbers of requests by result.
+        fleet: the state of the store, if the token is shared.
+        events: the texts of the last events.
     """
 
     began_at: float
@@ -80,8 +80,8 @@ class View:
     events: deque[str] = attrs.field(factory=lambda: deque(maxlen=_EVENTS_SHOWN))
     _session: AnonymousSession | None = None
     _trouble: str = ""
-    # What happened since the last look, and what wakes who prints it. Observers do not print:
-    # what they raise, as when nobody reads any more, a session takes for their own trouble.
+    # Events that are not printed yet. The observer does not print them itself, because the
+    # session would catch the BrokenPipeError of a closed output.
     _news: deque[str] = attrs.field(factory=deque)
     _is_news: trio.Event = attrs.field(factory=trio.Event)
 
@@ -96,27 +96,28 @@ class View:
         self._session = session
 
     def say(self, words: str) -> None:
-        """Show that something happened."""
+        """Show a text with the current time."""
         line = f"{trio.current_time() - self.began_at:5.1f} s  {words}"
         self.events.append(line)
         self._news.append(line)
         self._is_news.set()
 
     def observe(self, event: Event) -> None:
-        """Show an event of the session, if it is news."""
+        """Show an event of the session, unless it has no text."""
         match event:
             case Granted():
                 self._trouble = ""
             case RefreshFailed():
-                said = failure_text(event)
-                # The first of several says what to do, and the others do not again.
-                self._trouble = self._trouble if self._trouble.startswith(said) else said
-        told = tell(event) if self.fleet is None else self.fleet.tell(event)
-        if told is not None:
-            self.say(told)
+                failure = failure_text(event)
+                # Only the first of several equal failures ends with advice, so keep it.
+                if not self._trouble.startswith(failure):
+                    self._trouble = failure
+        text = describe(event) if self.fleet is None else self.fleet.describe(event)
+        if text is not None:
+            self.say(text)
 
     def line(self) -> str:
-        """Return the state of affairs in one line."""
+        """Return the current state in one line."""
         now = trio.current_time()
         seen = self.session.statistics()
         figures = {
@@ -125,15 +126,15 @@ class View:
             **{name: f"{n}" for name, n in self.grants(seen).items()},
             "failures": f"{seen.failures}",
         }
-        told = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+        text = ", ".join(f"{name} {figure}" for name, figure in figures.items())
         line = (
             f"{now - self.began_at:5.1f} s  {seen.state.name:<7} "
-            f"[{age_bar(self.session, now, 32)}]  {told}"
+            f"[{age_bar(self.session, now, 32)}]  {text}"
         )
         return line if self.fleet is None else f"{line}\n{'':<9}{self.fleet.line()}"
 
     def grants(self, seen: SessionStatistics) -> dict[str, int]:
-        """Return how many tokens were got, by where from."""
+        """Return the numbers of tokens, by source."""
         if self.fleet is None:
             return {"grants": seen.grants}
         taken_over = self.fleet.taken_over
@@ -142,7 +143,7 @@ class View:
     def panel(
         self, width: int = BAR_WIDTH + _LABELS_WIDTH, events_shown: int = _EVENTS_SHOWN
     ) -> Panel:
-        """Return the state of affairs as a panel, of a terminal's width."""
+        """Return the current state as a panel for a terminal of this width."""
         now = trio.current_time()
         seen = self.session.statistics()
         grid = Table.grid(padding=(0, 2))
@@ -150,7 +151,7 @@ class View:
         bar_width = max(10, min(BAR_WIDTH, width - _LABELS_WIDTH))
         bar = Text(age_bar(self.session, now, bar_width), style=_COLOURS[seen.state])
         grid.add_row("token's age", bar)
-        grid.add_row("", "S: stale, a refresh is due   E: no longer handed out")
+        grid.add_row("", "S: stale, to be refreshed   E: expired, not used any more")
         grid.add_row("next refresh", _in_words(seen.next_refresh_in))
         if requests := self.requests():
             grid.add_row("requests", ", ".join(f"{n} {name}" for name, n in requests.items()))
@@ -181,19 +182,19 @@ class View:
         return self.panel(console.width, 0)
 
     async def show(self, console: Console) -> bool:
-        """Show the session until the time is over, and return whether Ctrl-C came before."""
+        """Show the session for `seconds`, and return whether a signal ended it earlier."""
         is_live = console.is_terminal and not console.is_dumb_terminal
         return await _until_interrupted(self._draw if is_live else self._print, console)
 
     async def _draw(self, console: Console) -> None:
-        # Refreshed from here, and not by rich's own thread, where Trio's clock cannot be read.
+        # rich's own refresh thread cannot read Trio's clock, so refresh from this task.
         with Live(console=console, auto_refresh=False) as live:
             try:
                 while (left := self._left()) > 0:
                     live.update(self.panel_that_fits(console), refresh=True)
                     await trio.sleep(min(0.1, left))
             finally:
-                # What stays may scroll, and so has all events.
+                # The final panel may scroll, so it shows all events.
                 live.update(self.panel(console.width))
 
     async def _print(self, _console: Console) -> None:
@@ -220,16 +221,16 @@ class View:
 
 
 def make_console() -> Console:
-    """Return what is drawn on."""
+    """Return the console of standard output."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Where the bar's blocks cannot be printed, question marks stand for them.
+        # An encoding without the bar's characters prints question marks instead.
         sys.stdout.reconfigure(errors="replace")
     return Console()
 
 
 def _in_words(seconds: float | None) -> str:
     if seconds is None:
-        return "none planned"
+        return "not planned"
     return f"in {seconds:.1f} s" if seconds > 0 else "now"
 
 

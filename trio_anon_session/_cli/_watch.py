@@ -1,4 +1,4 @@
-"""``watch``: a session for the configuration that is there, live."""
+"""``watch``: keeps a session open, and shows it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
     from ._view import View
 
-_ASK_EVERY = 1.0
-"""Seconds; as a program with some traffic does."""
+_CALL_INTERVAL = 1.0
+"""Seconds between two calls of ``get_access_token()``."""
 
 
 @click.command(
@@ -32,38 +32,37 @@ _ASK_EVERY = 1.0
     help=with_order(
         """Keep a token alive, and show what happens, until Ctrl-C.
 
-    On a terminal this is a panel that changes; elsewhere it is a line for each
-    thing that happens, and one every ten seconds.
-    It asks for the token once a second, as a program would.
-    The exit code is 0 if there is a usable token at the end, also after Ctrl-C.
-    With --store it is one of those who share the token there, and shows what the
-    others do.
+    On a terminal, watch shows a live panel. Elsewhere it prints a line for each
+    event, and a status line every ten seconds. It asks the session for the token once
+    a second, as a program would. The exit code is 0 if the token is usable at the end,
+    also after Ctrl-C. With --store, watch also shows the processes that share the
+    token.
 
     \b
     Example:
       trio-anon-session watch --stale-buffer 300"""
     ),
 )
-@click.option("--seconds", type=Seconds(min=0, min_open=True), help="End after so many seconds.")
+@click.option("--seconds", type=Seconds(min=0, min_open=True), help="Stop after this many seconds.")
 @click.option(
     "--every",
     type=Seconds(min=0.1),
     default=10.0,
     show_default=True,
-    help="Seconds between two lines, where there is no terminal.",
+    help="Seconds between two status lines without a terminal.",
 )
 @click.option("--revoke-on-exit", is_flag=True, help="Revoke the token at the end.")
 @takes_configuration()
 def watch(source: Source, seconds: float | None, every: float, revoke_on_exit: bool) -> None:
-    """Keep a session, and show it."""
+    """Keep a session open, and show it."""
     config = source.config().replace(revoke_on_exit=revoke_on_exit)
     settings = source.store_settings()
     if settings is None:
         raise SystemExit(trio.run(run_watch, config, seconds, every))
     if revoke_on_exit:
         refuse(
-            "--revoke-on-exit would end the token of all who share the store; to want that: "
-            "trio-anon-session token | trio-anon-session revoke, each with the store"
+            "--revoke-on-exit would revoke the token of all processes that share the store; if you "
+            "want that, run: trio-anon-session token | trio-anon-session revoke (both with --store)"
         )
     raise SystemExit(
         trio.run(watch_fleet, config, seconds, every, settings.make(), settings.shown())
@@ -73,14 +72,14 @@ def watch(source: Source, seconds: float | None, every: float, revoke_on_exit: b
 async def watch_fleet(
     config: Config, seconds: float | None, every: float, store: TokenStore, place: str
 ) -> int:
-    """Show a session whose token is shared, as `run_watch` does.
+    """Show a session whose token is shared, and return the exit code.
 
     Args:
-        config: its settings.
-        seconds: how long; None until Ctrl-C.
-        every: seconds between two lines, where there is no terminal.
-        store: where it is shared.
-        place: where that is, as it is shown.
+        config: settings of the session.
+        seconds: duration in seconds; None until Ctrl-C.
+        every: seconds between two status lines without a terminal.
+        store: the store that shares the token.
+        place: the store's location, as it is printed.
     """
     from ..stores import SharedTokenManager
     from ._fleet import Fleet
@@ -99,11 +98,11 @@ async def run_watch(
     """Show a session, and return the exit code.
 
     Args:
-        config: its settings.
-        seconds: how long; None until Ctrl-C.
-        every: seconds between two lines, where there is no terminal.
-        token_manager: the session's, if not its own.
-        fleet: what is seen of a store, if the token is shared.
+        config: settings of the session.
+        seconds: duration in seconds; None until Ctrl-C.
+        every: seconds between two status lines without a terminal.
+        token_manager: the token manager; None for a new `TokenManager`.
+        fleet: the state of the store, if the token is shared.
     """
     from ._view import View, make_console
 
@@ -111,10 +110,10 @@ async def run_watch(
     view = View(trio.current_time(), seconds, every, shows_trouble=True, fleet=fleet)
     async with AnonymousSession(config, token_manager, observers=[view.observe]) as session:
         view.session = session
-        asker = _Asker(session, view)
+        caller = _Caller(session, view)
         view.say(f"client {config.client_id!r} at {config.token_url}")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(asker.ask)
+            nursery.start_soon(caller.run)
             if fleet is not None:
                 nursery.start_soon(fleet.follow, view.say)
             await view.show(console)
@@ -127,26 +126,26 @@ async def run_watch(
     )
     if seen.state in (TokenState.FRESH, TokenState.STALE):
         return 0
-    return REJECTED if asker.is_rejected else UNAVAILABLE
+    return REJECTED if caller.is_rejected else UNAVAILABLE
 
 
-class _Asker:
-    """Asks for the token again and again, and shows why there is none."""
+class _Caller:
+    """A task that asks for the token once a second, and shows failures."""
 
     def __init__(self, session: AnonymousSession, view: View) -> None:
         self._session = session
         self._view = view
         self.is_rejected = False
 
-    async def ask(self) -> None:
+    async def run(self) -> None:
         while True:
-            pause = _ASK_EVERY
+            pause = _CALL_INTERVAL
             try:
                 await self._session.get_access_token()
                 self.is_rejected = False
             except TokenRequestError as error:
                 self.is_rejected = isinstance(error, CredentialsRejectedError)
                 pause = max(pause, error.retry_after or 0.0)
-                # Why has been said when the attempt failed.
-                self._view.say(f"! no token, asking again in {pause:.0f} s")
+                # The failed attempt has already shown the reason.
+                self._view.say(f"! no token, next call in {pause:.0f} s")
             await trio.sleep(pause)

@@ -21,7 +21,7 @@ def counted(figures: Mapping[str, int]) -> str:
     )
 
 
-def tell(event: Event) -> str | None:
+def describe(event: Event) -> str | None:
     """Return the text of an event, or None if the event is not shown."""
     match event:
         case Granted():
