@@ -94,7 +94,7 @@ def test_repr_of_a_fault_makes_it_again() -> None:
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
 def test_wrong_delays_are_refused(name: str, seconds: float) -> None:
     """A delay is 0 seconds or more, and the error names the attribute."""
-    with pytest.raises(ValueError, match=f"{name}: wants seconds"):
+    with pytest.raises(ValueError, match=f"{name} must be a number of seconds"):
         Fault(**{name: seconds})  # type: ignore[arg-type]
 
 

@@ -238,8 +238,8 @@ def test_pytest_trio_is_missing(
     result = pytester.runpytest_subprocess("-p", "_trio_anon_session_pytest", "-W", "error")
     result.assert_outcomes(passed=2, errors=1)
     assert (
-        "test_session asks for the fixture anonymous_session, which lives on Trio, and pytest-trio"
-        " is not there: pip install 'trio_anon_session[testing]'" in result.stdout.str()
+        "test_session uses the fixture anonymous_session, which needs Trio, and pytest-trio"
+        " is not installed: pip install 'trio_anon_session[testing]'" in result.stdout.str()
     )
 
 
@@ -252,17 +252,21 @@ SERVER, SESSION = "token_server", "anonymous_session"
 @pytest.mark.parametrize(
     ("marker", "setting", "words"),
     [
-        (SERVER, "faults=[Fault.hang()]", "faults: wants a FaultPlan; got list"),
-        (SERVER, "lifetime='60'", "lifetime: wants seconds, 0 or more; got '60'"),
-        (SERVER, "lifetime=-1.0", "lifetime: wants seconds, 0 or more; got -1.0"),
-        (SERVER, "lifetme=60.0", "there is no setting 'lifetme'; there are auth_methods, "),
-        (SERVER, "60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
-        (SESSION, "60.0", "takes settings by name, such as lifetime=60.0; got 60.0"),
-        (SESSION, "stale_bufer=1.0", "there is no setting 'stale_bufer'; there are api_root_url, "),
+        (SERVER, "faults=[Fault.hang()]", "faults must be a FaultPlan or None, not list"),
+        (SERVER, "lifetime='60'", "lifetime must be a number of seconds ≥ 0, got '60'"),
+        (SERVER, "lifetime=-1.0", "lifetime must be a number of seconds ≥ 0, got -1.0"),
+        (SERVER, "lifetme=60.0", "unknown setting 'lifetme'; the settings are auth_methods, "),
+        (SERVER, "60.0", "settings must be keyword arguments, such as lifetime=60.0; got 60.0"),
+        (SESSION, "60.0", "settings must be keyword arguments, such as lifetime=60.0; got 60.0"),
+        (
+            SESSION,
+            "stale_bufer=1.0",
+            "unknown setting 'stale_bufer'; the settings are api_",
+        ),
         (
             SESSION,
             "lifetime=60.0",
-            "there is no setting 'lifetime'; it is one of @pytest.mark.token_server; here are api_",
+            "unknown setting 'lifetime' (use @pytest.mark.token_server for it); the settings are",
         ),
         (
             SESSION,
@@ -287,7 +291,7 @@ def test_a_wrong_setting(run: Run, marker: str, setting: str, words: str) -> Non
     )
 
 
-CLOCK = "autojump_clock has to be among the arguments of test_session itself"
+CLOCK = "autojump_clock must be an argument of test_session itself"
 
 
 @pytest.mark.parametrize(
@@ -311,7 +315,7 @@ async def test_session(anonymous_session, fast): ...
         ),
         (
             "def test_session(anonymous_session): ...\n",
-            "test_session asks for the fixture anonymous_session, which lives on Trio: make the"
+            "test_session uses the fixture anonymous_session, which needs Trio: make the"
             " test async, and mark it with @pytest.mark.trio or set trio_mode = true",
         ),
     ],

@@ -29,7 +29,7 @@ def _pairs(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[
 
 def _check_seconds(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value >= 0:
-        raise ValueError(f"{attribute.name}: wants seconds, 0 or more; got {value!r}")
+        raise ValueError(f"{attribute.name} must be a number of seconds ≥ 0, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)

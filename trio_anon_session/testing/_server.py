@@ -232,9 +232,9 @@ class TokenServer:
         keep_tokens: int | None = None,
     ) -> None:
         if faults is not None and not isinstance(faults, FaultPlan):
-            raise TypeError(f"faults: wants a FaultPlan; got {type(faults).__name__}")
+            raise TypeError(f"faults must be a FaultPlan or None, not {type(faults).__name__}")
         if lifetime is not None and (isinstance(lifetime, str) or not lifetime >= 0):
-            raise ValueError(f"lifetime: wants seconds, 0 or more; got {lifetime!r}")
+            raise ValueError(f"lifetime must be a number of seconds ≥ 0, got {lifetime!r}")
         self.faults = faults or FaultPlan()
         self.clients = {client.client_id: client for client in clients}
         self.lifetime = lifetime
@@ -308,7 +308,7 @@ class TokenServer:
             await _live(receive, send)
             return
         if scope["type"] != "http":
-            raise NotImplementedError(f"no {scope['type']} here")
+            raise NotImplementedError(f"the ASGI scope type must be 'http', got {scope['type']!r}")
         # Before anything else: a request left unread leaves a generator behind.
         body = await _read_body(receive)
         path: str = scope["path"]

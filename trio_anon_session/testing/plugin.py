@@ -85,12 +85,14 @@ def session_settings(request: pytest.FixtureRequest, server: TokenServer) -> dic
 
 
 def check_test(request: pytest.FixtureRequest) -> None:
-    """See to it that pytest-trio runs a test, and on the clock that was asked for."""
+    """Fail a test that pytest-trio does not run, or not on the requested clock."""
     test = request.node.name
-    needs = f"{test} asks for the fixture anonymous_session, which lives on Trio"
+    needs = f"{test} uses the fixture anonymous_session, which needs Trio"
     mistake = ""
     if not any(map(request.config.pluginmanager.hasplugin, PLUGINS)):
-        mistake = f"{needs}, and pytest-trio is not there: pip install 'trio_anon_session[testing]'"
+        mistake = (
+            f"{needs}, and pytest-trio is not installed: pip install 'trio_anon_session[testing]'"
+        )
     elif request.node.get_closest_marker("trio") is None:
         mistake = (
             f"{needs}: make the test async, and mark it with @pytest.mark.trio"
@@ -101,8 +103,8 @@ def check_test(request: pytest.FixtureRequest) -> None:
         for clock in CLOCKS:
             if clock in request.fixturenames and clock not in arguments:
                 mistake = (
-                    f"{clock} has to be among the arguments of {test} itself: pytest-trio looks"
-                    " for a clock there alone, and time would be real"
+                    f"{clock} must be an argument of {test} itself: pytest-trio looks for a clock"
+                    " only there, and would use real time"
                 )
     if mistake:
         pytest.fail(mistake, pytrace=False)
@@ -115,7 +117,7 @@ def _settings_of(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
     for mark in request.node.iter_markers(marker):
         if mark.args:
             pytest.fail(
-                f"@pytest.mark.{marker}: takes settings by name, such as lifetime=60.0;"
+                f"@pytest.mark.{marker}: settings must be keyword arguments, such as lifetime=60.0;"
                 f" got {mark.args[0]!r}",
                 pytrace=False,
             )
@@ -123,9 +125,9 @@ def _settings_of(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
     for name in settings:
         if name not in names:
             elsewhere = [other for other in _SETTINGS if name in _SETTINGS[other]]
-            hint = f"it is one of @pytest.mark.{elsewhere[0]}; here" if elsewhere else "there"
+            hint = f" (use @pytest.mark.{elsewhere[0]} for it)" if elsewhere else ""
             pytest.fail(
-                f"@pytest.mark.{marker}: there is no setting {name!r}; {hint} are"
+                f"@pytest.mark.{marker}: unknown setting {name!r}{hint}; the settings are"
                 f" {', '.join(sorted(names))}",
                 pytrace=False,
             )

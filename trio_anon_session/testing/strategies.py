@@ -175,12 +175,12 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
     """
     for name, value in (("actions", actions), ("faults", faults)):
         if not isinstance(value, bool):
-            raise TypeError(f"{name}: wants a bool; got {type(value).__name__}")
+            raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
     for name in fields:
         if name not in _FIELDS:
-            raise TypeError(f"{name}: wants the name of a Timeline's field")
+            raise TypeError(f"{name} must be a field of Timeline")
     values = {n: v for n, v in fields.items() if not isinstance(v, st.SearchStrategy)}
-    # What cannot be is told here, by its name, and not when something is drawn.
+    # Checks the values here, so that an error does not wait until an example is drawn.
     Timeline(**values)
     return _timelines(actions=actions, faults=faults, fields=fields)
 

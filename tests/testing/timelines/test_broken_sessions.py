@@ -155,8 +155,8 @@ def misreads(**changes: Any) -> type[BrokenSession]:
 @pytest.mark.parametrize(
     ("session", "why"),
     [
-        (Sleeper, "somebody waits for ever"),
-        (Spinner, "turns without end"),
+        (Sleeper, "a task waits indefinitely"),
+        (Spinner, "endless loop"),
         (Hammer, "without a pause"),
     ],
 )

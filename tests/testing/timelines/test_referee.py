@@ -295,8 +295,10 @@ ENDS = [
     Row(CALM, change(Left, error=OSError("no")), 20, 20.0, "OSError('no') came out"),
     Row(RAISES, change(Left, error=None), 20, 5.0, "None came out"),
     Row(CRASH, change(Left, error=None), 14, 1.0, "None came out"),
-    Row(SLOW, add(1.75, Stopped("somebody waits for ever")), 10, 1.75, "held for ever", getter=1),
-    Row(CALM, add(8.0, Stopped("somebody waits for ever")), 10, 8.0, "somebody waits for ever"),
+    Row(
+        SLOW, add(1.75, Stopped("a task waits indefinitely")), 10, 1.75, "a getter waits", getter=1
+    ),
+    Row(CALM, add(8.0, Stopped("a task waits indefinitely")), 10, 8.0, "a task waits"),
     Row(CALM, refuse_after_end, 19, 25.0, "not told of the end", getter=99),
     Row(REVOKED_TOO_LATE, change(RevokeEnded, outcome="well"), 19, 30.0, "ended with 'well'"),
     Row(CALM, add(20.0, RevocationSent(1, "x")), 19, 20.0, "nobody asked", token=UNKNOWN),
@@ -304,7 +306,7 @@ ENDS = [
     Row(CLOSED_WHILE_HELD, drop(CutOff), 19, 5.0, "goes on after the end", attempt=1),
     Row(CANCELLED, change(Left, was_swallowed=True), 20, 5.0, "did not come out"),
     Row(CALM, drop(Left), 19, 20.0, "never left"),
-    Row(CALM, add(8.0, Stopped("tasks take turns without end")), 7, 8.0, "turns without end"),
+    Row(CALM, add(8.0, Stopped("tasks run in an endless loop")), 7, 8.0, "endless loop"),
 ]
 
 STATISTICS = [

@@ -165,7 +165,7 @@ def test_retry_after_is_sent_as_servers_send_it(asked: float, header: str) -> No
     assert dict(fault.headers)["Retry-After"] == header
 
 
-SECONDS, NUMBER = "wants seconds", "wants a number"
+SECONDS, NUMBER = "must be a finite number of seconds", "must be an int"
 
 
 @pytest.mark.parametrize(
@@ -204,5 +204,5 @@ SECONDS, NUMBER = "wants seconds", "wants a number"
 )
 def test_what_cannot_be_is_refused(written: str, field: str, words: str) -> None:
     """A wrong value is refused by its name, when it is written down, with what is expected."""
-    with pytest.raises((TypeError, ValueError), match=f"^{field}: {words or 'wants '}"):
+    with pytest.raises((TypeError, ValueError), match=f"^{field} {words or 'must be '}"):
         eval(written, {"nan": math.nan, "inf": math.inf} | vars(strategies))

@@ -892,10 +892,10 @@ class _Referee:
             self.broken(promise, f"{error!r} came out of the block, not {expected!r}")
 
     def stopped(self, why: str) -> None:
-        promise = 10 if "for ever" in why else 7
-        # What else is wrong may say more of it.
+        promise = 10 if "indefinitely" in why else 7
+        # A waiting getter is a more precise finding than the reason of the stop.
         for getter in self.waiting:
-            self.broken(10, "a getter is held for ever", getter=getter)
+            self.broken(10, "a getter waits indefinitely", getter=getter)
         self.broken(promise, why)
 
     def check_everybody_came_back(self) -> None:

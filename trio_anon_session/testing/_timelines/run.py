@@ -217,15 +217,15 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
 def _check_call(timeline: object, program: object) -> None:
     if not isinstance(timeline, Timeline):
         kind = type(timeline).__name__
-        raise TypeError(f"timeline: wants a Timeline, drawn by @given or written; got {kind}")
+        raise TypeError(f"timeline must be a Timeline, not {kind}; draw one with @given")
     if program is not None and not callable(program):
         kind = type(program).__name__
-        raise TypeError(f"program: wants an async function itself, not a call of it; got {kind}")
+        raise TypeError(f"program must be an async function, not {kind}; do not call it")
     try:
         trio.lowlevel.current_task()
     except RuntimeError:
         return
-    raise RuntimeError("run_timeline is a trio.run: call it in a test that is not async")
+    raise RuntimeError("run_timeline() calls trio.run(): call it in a test that is not async")
 
 
 def _refused(server: TokenServer, names: dict[str, str]) -> Breach | None:
@@ -233,7 +233,7 @@ def _refused(server: TokenServer, names: dict[str, str]) -> Breach | None:
         if presented.verdict == "expired" and presented.access_token is not None:
             token = server.tokens[presented.access_token]
             late = 0.0 - token.left_at(presented.at)
-            when = f"{late:g} s after its end" if late else "in the moment of its end"
+            when = f"{late:g} s after it expired" if late else "at the moment it expired"
             name = names.get(presented.access_token)
             text = f"the program presented {f'token {name}' if name else 'a token'} {when}"
             return Breach(promise=None, at=presented.at, text=text, getter=number, token=name)
@@ -293,7 +293,7 @@ class _Stage:
         with self._abort, trio.move_on_after(patience) as limit:
             await self._run()
         if limit.cancelled_caught:
-            self.note(Stopped("somebody waits for ever"))
+            self.note(Stopped("a task waits indefinitely"))
 
     async def _run(self) -> None:
         config = self.timeline.config()
@@ -380,13 +380,13 @@ class _Stage:
         try:
             running = program(session, client)
             if not inspect.isawaitable(running):
-                raise TypeError("program: wants an async function, with async def")
+                raise TypeError("program must be an async function; define it with async def")
             await running
         finally:
             late = trio.current_time() - self.timeline.leaves_at
             if late > GRACE:
-                waits = "virtual time does not wait for threads or sockets"
-                self.note(Stopped(f"the program went on for {late:g} s after its end; {waits}"))
+                reason = "virtual time does not wait for threads or sockets"
+                self.note(Stopped(f"the program ran for {late:g} s after its end; {reason}"))
 
     def _see_event(self, event: Event) -> None:
         if isinstance(event, Granted):
@@ -591,7 +591,7 @@ class _WatchedManager:
             self._hasty += 1
         self._last_sent_at = now
         if self._hasty == 10:
-            self._stage.stop("requests follow each other without a pause")
+            self._stage.stop("token requests follow each other without a pause")
 
     def _what_came(self, number: int, token: TokenInfo) -> Came:
         issued = self._stage.server.tokens.get(getattr(token, "access_token", ""))
@@ -626,7 +626,7 @@ class _WatchedManager:
 def _misbehave(answer: Answer) -> Any:
     match answer.kind:
         case "raises":
-            raise OddError("the token manager has a bad day")
+            raise OddError("an error that the token manager does not expect")
         case "crash":
             raise Crash
         case _:

@@ -73,7 +73,7 @@ def _is_number(value: object) -> bool:
 
 def _check_moment(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not _is_number(value) or not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name}: wants seconds, 0 or more; got {value!r}")
+        raise ValueError(f"{attribute.name} must be a finite number of seconds ≥ 0, got {value!r}")
 
 
 def _check_optional(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -83,7 +83,7 @@ def _check_optional(_: object, attribute: attrs.Attribute[Any], value: float | N
 
 def _check_finite(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{attribute.name}: wants a finite number of seconds; got {value!r}")
+        raise ValueError(f"{attribute.name} must be a finite number of seconds, got {value!r}")
 
 
 def _one_of(words: object) -> Callable[[object, attrs.Attribute[Any], object], None]:
@@ -92,7 +92,7 @@ def _one_of(words: object) -> Callable[[object, attrs.Attribute[Any], object], N
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value not in get_args(words):
             known = ", ".join(map(repr, get_args(words)))
-            raise ValueError(f"{attribute.name}: wants one of {known}; got {value!r}")
+            raise ValueError(f"{attribute.name} must be one of {known}, got {value!r}")
 
     return check
 
@@ -101,41 +101,41 @@ def _check_gives_up(_: object, attribute: attrs.Attribute[Any], value: object) -
     if value is None or value == "at release":
         return
     if not isinstance(value, int | float) or not 0 <= value < math.inf:
-        wants = "wants seconds, 0 or more, 'at release', or None"
-        raise ValueError(f"{attribute.name}: {wants}; got {value!r}")
+        expected = "a finite number of seconds ≥ 0, 'at release' or None"
+        raise ValueError(f"{attribute.name} must be {expected}, got {value!r}")
 
 
 def _check_pauses(
     _: object, attribute: attrs.Attribute[Any], value: tuple[float | None, ...] | None
 ) -> None:
     if value is not None and not isinstance(value, tuple):
-        raise ValueError(f"{attribute.name}: wants a tuple of pauses, or None; got {value!r}")
+        raise ValueError(f"{attribute.name} must be a tuple of pauses or None, got {value!r}")
     for pause in value or ():
         _check_optional(_, attribute, pause)
 
 
 def _check_count(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not value >= 0:
-        raise ValueError(f"{attribute.name}: wants a number, 0 or more; got {value!r}")
+        raise ValueError(f"{attribute.name} must be an int ≥ 0, got {value!r}")
 
 
-def _is_a(kind: Any, wants: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+def _is_a(kind: Any, expected: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
     """Return a validator of the type of a value."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not isinstance(value, kind):
-            raise TypeError(f"{attribute.name}: wants {wants}; got {value!r}")
+            raise TypeError(f"{attribute.name} must be {expected}, not {type(value).__name__}")
 
     return check
 
 
-def _are_all(kind: Any, wants: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+def _are_all(kind: Any, expected: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
     """Return a validator of the types of a tuple's elements."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         elements = value if isinstance(value, tuple) else ()
         if elements is not value or not all(isinstance(element, kind) for element in elements):
-            raise TypeError(f"{attribute.name}: wants a list of {wants}; got {value!r}")
+            raise TypeError(f"{attribute.name} must be an iterable of {expected}, got {value!r}")
 
     return check
 
@@ -318,11 +318,11 @@ class Timeline(BriefRepr):
 
     lifetime: float = attrs.field(default=3600.0, validator=_check_moment)
     answers: tuple[Answer, ...] = attrs.field(
-        default=(), converter=_as_answers, validator=_are_all(Answer, "Answer")
+        default=(), converter=_as_answers, validator=_are_all(Answer, "Answers")
     )
     then: Answer = attrs.field(default=Answer(), validator=_is_a(Answer, "an Answer"))
     revocations: tuple[Answer, ...] = attrs.field(
-        default=(), converter=_as_answers, validator=_are_all(Answer, "Answer")
+        default=(), converter=_as_answers, validator=_are_all(Answer, "Answers")
     )
     actions: tuple[Action, ...] = attrs.field(
         default=(), converter=_as_actions, validator=_are_all(Action, "actions, such as Get")
@@ -347,7 +347,7 @@ class Timeline(BriefRepr):
 
     def __attrs_post_init__(self) -> None:
         if any(answer.kind == "crash" for answer in self.revocations):
-            raise ValueError("revocations: wants answers other than 'crash'")
+            raise ValueError("revocations must not contain an Answer of kind 'crash'")
         self.config()
 
     @property

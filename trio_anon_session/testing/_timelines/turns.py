@@ -30,7 +30,7 @@ class Tripwire(trio.abc.Instrument):
         """Count."""
         self._steps += 1
         if self._steps == self._limit:
-            self._stop("tasks take turns without end, and time stands still")
+            self._stop("tasks run in an endless loop while time stands still")
 
 
 class Turns:
