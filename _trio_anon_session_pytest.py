@@ -1,9 +1,9 @@
 """The fixtures ``token_server``, ``anonymous_session`` and ``virtual_time``, for pytest.
 
-Every pytest run loads this module where the package is installed, also those of programs
-that have nothing to do with it. It lies beside the package, for whatever lies inside brings
-Trio and httpx along: they come when a fixture is asked for, and ``coverage`` has begun by
-then. What the fixtures do is in ``trio_anon_session.testing.plugin``.
+Every pytest run loads this module if the package is installed, also in unrelated projects.
+It is outside the package because importing the package imports Trio and httpx. They are
+imported only when a test uses a fixture, after ``coverage`` has started. The fixtures
+are implemented in ``trio_anon_session.testing.plugin``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known."""
+    """Register the markers."""
     for marker in (
-        "token_server(**settings): settings of the TokenServer that the fixture"
-        " `token_server` makes, such as lifetime=60.0.",
+        "token_server(**settings): arguments of the TokenServer of the fixture"
+        " `token_server`, such as lifetime=60.0.",
         "anonymous_session(**settings): settings of the Config of the fixture"
         " `anonymous_session`, such as stale_buffer=60.0, and its observers.",
     ):
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def token_server(request: pytest.FixtureRequest) -> TokenServer:
-    """Return a new ``TokenServer``; the marker of the same name has its settings."""
+    """Return a new ``TokenServer``; the marker of the same name sets its arguments."""
     from trio_anon_session.testing.plugin import make_server
 
     return make_server(request)
@@ -43,7 +43,7 @@ def token_server(request: pytest.FixtureRequest) -> TokenServer:
 def _anonymous_session_settings(
     request: pytest.FixtureRequest, token_server: TokenServer
 ) -> dict[str, Any]:
-    # Of its own, and not async: this way it can tell what is wrong before a test needs Trio.
+    # A separate fixture that is not async, so that errors appear before the test needs Trio.
     from trio_anon_session.testing.plugin import check_test, session_settings
 
     check_test(request)
@@ -54,7 +54,7 @@ def _anonymous_session_settings(
 async def anonymous_session(
     token_server: TokenServer, _anonymous_session_settings: dict[str, Any]
 ) -> AsyncIterator[AnonymousSession]:
-    """Open a session against `token_server`; the marker of the same name has its settings.
+    """Open a session with `token_server`; the marker of the same name sets its settings.
 
     Time is virtual if the test has the argument ``autojump_clock``.
     """
@@ -66,9 +66,9 @@ async def anonymous_session(
 
 @pytest.fixture(scope="session")
 def virtual_time() -> VirtualTime:
-    """Return the decorator `virtual_time`, under which an async function runs in virtual time.
+    """Return the decorator `virtual_time`, which runs an async function in virtual time.
 
-    Unlike ``autojump_clock`` it goes together with Hypothesis' ``@given``.
+    Unlike ``autojump_clock``, it works with Hypothesis' ``@given``.
     """
     from trio_anon_session.testing.plugin import virtual_time
 

@@ -88,7 +88,7 @@ def test_fixtures_are_explained(run: Run) -> None:
             "token_server -- *_trio_anon_session_pytest.py:*",
             "    Return a new ``TokenServer``*",
             "anonymous_session -- *_trio_anon_session_pytest.py:*",
-            "    Open a session against `token_server`*",
+            "    Open a session with `token_server`*",
             "virtual_time [[]session scope] -- *_trio_anon_session_pytest.py:*",
             "    Return the decorator `virtual_time`*",
         ]

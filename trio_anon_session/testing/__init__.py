@@ -1,13 +1,13 @@
-"""An embedded token server and what belongs to it, for tests of your own programs.
+"""An embedded token server, sessions and strategies for tests of your own programs.
 
 ==============  ===========================================================
-``_faults``     `Fault`, `FaultPlan`: what goes wrong, as plain data
+``_faults``     `Fault`, `FaultPlan`: failures of the server, as plain data
 ``_server``     `TokenServer`: an ASGI app that behaves like Box
 ``_open``       `open_test_session`, `open_loopback`
-``_clocks``     `virtual_time`, and the order in which tasks take turns
-``_timelines``  whole runs of a session as plain data: run, judged, drawn
-``strategies``  Hypothesis strategies that draw them, and all of their names
-``plugin``      pytest's fixtures
+``_clocks``     `virtual_time`, clocks, and a deterministic task order
+``_timelines``  runs of a session as plain data: run, checked, drawn
+``strategies``  Hypothesis strategies for timelines, and the timeline API
+``plugin``      the pytest fixtures
 ==============  ===========================================================
 """
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> "ModuleType":
-    # Hypothesis belongs to an extra, and takes its time to import.
+    # Imported on first use: Hypothesis needs an extra, and its import is slow.
     if name == "strategies":
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Time and order, under control: clocks that jump, and the order in which tasks run."""
+"""Virtual clocks, and a deterministic task order."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FOREVER = 100 * 365 * 86400.0
-"""Virtual seconds after which a run that waits for nothing is ended."""
+"""Virtual seconds after which a run counts as hanging."""
 
-# A wall clock of today tells no times apart that are closer than a quarter of a
-# microsecond; one of January 1970 does.
+# Floats near today's time have a resolution of a quarter of a microsecond, which is too
+# coarse. Floats near January 1970 are precise enough.
 _EPOCH = 2.0**20
-_HURRY = 2.0**-22
+_TICK = 2.0**-22
 
 
 def virtual_time(async_fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
-    """Make an async function one that is called without ``await``, and runs in virtual time.
+    """Return a function that runs an async function in virtual time; call it without ``await``.
 
-    Each call is a ``trio.run`` with a ``MockClock`` of its own, which jumps whenever all
-    tasks sleep. A decorator for property tests, whose examples must not share the clock of
-    a fixture::
+    Each call is a ``trio.run`` with its own ``MockClock``, which jumps forward when all
+    tasks sleep. Use it for property tests, whose examples must not share the clock of a
+    fixture::
 
         @given(lifetime=lifetimes())
         @virtual_time
         async def test_my_program(lifetime): ...
 
-    Whatever would wait for ever is ended after a hundred virtual years by
-    ``trio.TooSlowError``.
+    Raises:
+        trio.TooSlowError: The function did not return within a hundred virtual years.
     """
 
     @functools.wraps(async_fn)
@@ -47,7 +47,7 @@ def virtual_time(async_fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
             with trio.fail_after(FOREVER):
                 return await async_fn(*args, **kwargs)
 
-        # Imported late: it brings pytest along.
+        # Imported here because it imports pytest.
         from trio.testing import MockClock
 
         return trio.run(limited, clock=MockClock(autojump_threshold=0))
@@ -56,10 +56,10 @@ def virtual_time(async_fn: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
 
 class SuspendableClock(trio.abc.Clock):
-    """Virtual time beside a wall clock: jumps whenever all tasks sleep, and can be suspended.
+    """A virtual clock with a wall clock; it jumps when all tasks sleep, and can be suspended.
 
-    Not a ``MockClock``, so that a session believes the wall clock too. Inside
-    :meth:`installed`, ``time.time()`` is this clock's wall.
+    It is not a ``MockClock``, because a session ignores the wall clock under one. Inside
+    :meth:`installed`, ``time.time()`` returns this clock's wall time.
     """
 
     def __init__(self) -> None:
@@ -70,25 +70,25 @@ class SuspendableClock(trio.abc.Clock):
         """Do nothing: time begins at 0."""
 
     def current_time(self) -> float:
-        """Return Trio's time."""
+        """Return the current time on Trio's clock."""
         return self._now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Be there at once: Trio asks only when there is nothing to do before."""
+        """Jump to the deadline; Trio calls this only when all tasks wait."""
         if deadline == math.inf:
             return math.inf
-        # What is late already takes a moment, as all things do. Else a task could wait for
-        # the wall clock, which rounding may keep a trifle behind, for ever.
-        self._now = deadline if deadline > self._now else self._now + _HURRY
+        # Time must advance even if the deadline has passed. Otherwise a task could wait
+        # indefinitely for the wall clock, which rounding may leave slightly behind.
+        self._now = deadline if deadline > self._now else self._now + _TICK
         return 0.0
 
     def set_wall(self, by: float) -> None:
-        """Move the wall clock alone, forwards as in a suspend, or back."""
+        """Move only the wall clock: forward, as in a suspend, or back."""
         self._apart += by
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let ``time.time()`` be this clock's wall while the block lasts."""
+        """Make ``time.time()`` return this clock's wall time while the block lasts."""
         original = time.time
         time.time = lambda: self._now + self._apart
         try:
@@ -98,26 +98,26 @@ class SuspendableClock(trio.abc.Clock):
 
 
 class _InOrder(random.Random):
-    """Leaves tasks in the order of their starting."""
+    """A generator that keeps tasks in the order in which they started."""
 
     def shuffle(self, x: Any) -> None:
-        """Turn the list round: Trio takes the tasks from its end."""
+        """Reverse the list, because Trio takes the tasks from its end."""
         x.reverse()
 
     def random(self) -> float:
-        """Return what leaves the order as it is, too."""
+        """Return a value that keeps the order."""
         return 1.0
 
 
 @contextmanager
 def seeded_schedule(seed: int) -> Iterator[None]:
-    """Make the order in which Trio runs the tasks that are ready depend on the seed alone.
+    """Make the order in which Trio runs ready tasks depend only on the seed.
 
-    With 0 they run in the order in which they were started. The global ``random`` is
-    seeded, too. Both are as before when the block is left.
+    With seed 0, tasks run in the order in which they started. The global ``random`` is
+    seeded as well. Leaving the block restores both.
 
-    Trio has no public way to this. It shuffles the ready tasks by a generator of its own
-    where a test has asked for determinism, as its plugin for Hypothesis does.
+    Trio has no public API for this. It shuffles ready tasks with a private generator, which
+    its Hypothesis plugin also seeds.
     """
     run: Any = trio._core._run
     before = run._r, run._ALLOW_DETERMINISTIC_SCHEDULING

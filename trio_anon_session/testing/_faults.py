@@ -1,4 +1,4 @@
-"""Faults as plain data: what the embedded server does wrong, and at which request."""
+"""Faults of the embedded server as plain data: what fails, and at which request."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def _check_seconds(_: object, attribute: attrs.Attribute[Any], value: float) -> 
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """Is what goes wrong with one request. Everything that is left out goes right.
+    """The fault of one request. Attributes with their defaults change nothing.
 
-    A request is judged, and a new token's life begins, when it has arrived: a delay
-    makes the answer late, and the token older.
+    The server processes a request when it arrives, and the lifetime of a new token starts
+    then. A delay makes the response late and the token older.
 
     Attributes:
-        delay: seconds before the headers; infinity hangs.
-        status: the answer's status; with one, nothing is granted, revoked or looked up.
-        headers: join the answer's own, or replace those of the same name.
-        body: the raw body; with one, too, nothing is granted.
-        fields: of the JSON answer to a grant, each as JSON text, so that ``"NaN"`` and
-            ``"1e400"`` can be said; None takes the field away.
-        lifetime: seconds that the token of this grant really lives.
+        delay: seconds before the headers are sent; infinity never sends them.
+        status: status of the response; if set, the server grants, revokes and looks up nothing.
+        headers: additional headers, which replace headers of the same name.
+        body: raw body; if set, the server grants, revokes and looks up nothing.
+        fields: fields of the JSON token response, each as JSON text, so that ``"NaN"`` and
+            ``"1e400"`` are possible; None removes the field.
+        lifetime: actual lifetime of the granted token, in seconds.
         prefix: raw bytes before the body, such as a byte order mark.
-        keep: how many bytes of the body are sent at all.
-        stall: seconds in the middle of the body; infinity hangs.
-        cut: where the connection breaks. In process the client sees httpx's error for
-            it. On a socket there is no way in ASGI to cut before the headers, and the
-            client gets a bare 500 instead.
+        keep: number of bytes of the body that are sent.
+        stall: seconds of a pause in the middle of the body; infinity never continues.
+        cut: where the connection breaks. In process, the client gets httpx's error for
+            it. ASGI cannot cut a socket before the headers, so the client gets an empty
+            500 instead.
     """
 
     delay: float = attrs.field(default=0.0, validator=_check_seconds)
@@ -68,19 +68,19 @@ class Fault:
 
     @property
     def replaces_answer(self) -> bool:
-        """Whether the request is not looked at."""
+        """Whether the server sends this answer without processing the request."""
         return self.status is not None or self.body is not None
 
     @classmethod
     def hang(cls) -> Fault:
-        """Never answer."""
+        """Return a fault that never answers."""
         return cls(delay=math.inf)
 
     @classmethod
     def rate_limited(
         cls, retry_after: str | None = None, *, shape: Literal["A", "B"] = "B"
     ) -> Fault:
-        """Answer 429 in OAuth's (A) or Box's (B) shape, with this ``Retry-After``."""
+        """Return a fault that answers 429 in OAuth's (A) or Box's (B) format."""
         return cls(
             status=429,
             headers={} if retry_after is None else {"Retry-After": retry_after},
@@ -89,7 +89,7 @@ class Fault:
 
     @classmethod
     def server_error(cls, status: int = 500, *, retry_after: str | None = None) -> Fault:
-        """Answer with a page of HTML that says nothing."""
+        """Return a fault that answers with a page of HTML without details."""
         headers = {"Content-Type": "text/html"}
         if retry_after is not None:
             headers["Retry-After"] = retry_after
@@ -98,13 +98,13 @@ class Fault:
 
     @classmethod
     def refusal(cls, error: str, description: str = "", *, status: int = 400) -> Fault:
-        """Answer with an error of OAuth (RFC 6749 §5.2)."""
+        """Return a fault that answers with an OAuth error (RFC 6749 §5.2)."""
         answer = {"error": error, "error_description": description}
         return cls(status=status, body=json.dumps(answer).encode())
 
     @classmethod
     def redirect(cls, location: str, *, status: int = 302) -> Fault:
-        """Send the client elsewhere."""
+        """Return a fault that redirects the client."""
         return cls(status=status, headers={"Location": location}, body=b"")
 
 
@@ -114,16 +114,15 @@ def _faults(value: Iterable[Fault | None]) -> tuple[Fault | None, ...]:
 
 @attrs.frozen(kw_only=True)
 class FaultPlan:
-    """Tells which requests go wrong, and how. Plain data.
+    """The faults of all requests, as plain data.
 
     Attributes:
-        token: the fault of the first request to the token endpoint, of the second, and
-            so on; None is a good one.
-        token_then: the fault of all token requests after those.
-        revoke: the same for the revocation endpoint.
-        revoke_then: the same for the revocation endpoint.
-        resource: the same for the protected resource.
-        resource_then: the same for the protected resource.
+        token: faults of the first, second, … request to the token endpoint; None is no fault.
+        token_then: fault of all later token requests.
+        revoke: like `token`, for the revocation endpoint.
+        revoke_then: like `token_then`, for the revocation endpoint.
+        resource: like `token`, for the protected resource.
+        resource_then: like `token_then`, for the protected resource.
     """
 
     token: tuple[Fault | None, ...] = attrs.field(default=(), converter=_faults)
@@ -134,7 +133,7 @@ class FaultPlan:
     resource_then: Fault | None = None
 
     def fault_of(self, endpoint: Literal["token", "revoke", "resource"], nth: int) -> Fault:
-        """Return the fault of the request number ``nth``, counted from 0, to an endpoint."""
+        """Return the fault of request number `nth`, counted from 0, to an endpoint."""
         planned: tuple[Fault | None, ...] = getattr(self, endpoint)
         then: Fault | None = getattr(self, f"{endpoint}_then")
         return (planned[nth] if nth < len(planned) else then) or NO_FAULT

@@ -1,4 +1,4 @@
-"""Ready-made ways to a `TokenServer`: a session in process, and a loopback socket."""
+"""Ways to reach a `TokenServer`: a session in process, and a loopback socket."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 async def open_test_session(
     server: TokenServer | None = None, *, observers: Iterable[Observer] = (), **settings: Any
 ) -> AsyncIterator[AnonymousSession]:
-    """Open a session against an embedded server, in process.
+    """Open a session with an embedded server, in process.
 
-    Nothing leaves the process, so that a ``MockClock`` may jump::
+    It uses no sockets, so it works with a ``MockClock``::
 
         async with open_test_session(stale_buffer=60.0) as session:
             token = await session.get_access_token()
 
     Args:
-        server: the server; without one, a new one that does everything right.
-        observers: of the session.
-        **settings: of the session's :class:`~trio_anon_session.Config`.
+        server: the server; by default a new one without faults.
+        observers: observers of the session.
+        **settings: settings of the session's :class:`~trio_anon_session.Config`.
     """
     server = server if server is not None else TokenServer()
     config = server.config(**settings)
@@ -51,7 +51,7 @@ async def open_test_session(
 
 
 def open_loopback(server: TokenServer, *, port: int = 0) -> AbstractAsyncContextManager[str]:
-    """Serve a `TokenServer` on a loopback socket while the block lasts, through hypercorn.
+    """Serve a `TokenServer` on a loopback socket with hypercorn while the block lasts.
 
     The target of ``async with`` is the root URL::
 
@@ -63,7 +63,7 @@ def open_loopback(server: TokenServer, *, port: int = 0) -> AbstractAsyncContext
 
     Args:
         server: the server.
-        port: the port; 0 takes a free one.
+        port: the port; 0 picks a free one.
     """
     return _Loopback(server, port)
 
@@ -78,13 +78,13 @@ class _Loopback:
         from hypercorn.trio import serve
 
         config = HypercornConfig()
-        # Bound here: hypercorn leaves a socket behind that it cannot bind.
+        # Bound here, because hypercorn does not close a socket that it cannot bind.
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.bind(("127.0.0.1", self._port))
             config.bind = [f"fd://{listener.detach()}"]
-        # The server sends a Date of its own clock.
+        # `TokenServer` sends its own Date header, from its own clock.
         config.include_date_header = False
         config.include_server_header = False
         config.loglevel = "WARNING"
@@ -94,7 +94,7 @@ class _Loopback:
         try:
             binds: list[str] = await self._nursery.start(serve, self._serve, config)
         except BaseException as error:
-            # Shielded within, and short.
+            # end_nursery() shields itself, and is short.
             crash = await end_nursery(  # noqa: ASYNC102
                 self._nursery_manager, self._nursery
             )

@@ -1,8 +1,8 @@
 """`TokenServer`: a token endpoint that behaves like Box, for tests.
 
-What Box does is taken from its API description and from what its users report; where
-it is silent, the order of the checks follows the family of OAuth servers whose texts it
-shares. The server judges every token by its own books, on Trio's clock.
+The behaviour follows Box's API description and reports of its users. Where those say
+nothing, the order of the checks follows the OAuth servers that use the same error texts.
+The server validates tokens against its own records, on Trio's clock.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_LIMIT = 64 * 1024
-"""Bytes; a request with a larger body is refused with 413."""
+"""Bytes. A request with a larger body is answered with 413."""
 DRAIN_LIMIT = 16 * 1024 * 1024
-"""Bytes of a refused body that are read at most, so that its sender gets to the answer."""
+"""Maximum bytes that are read of a too large body, so that its sender reads the response."""
 DRAIN_TIME = 10.0
-"""Seconds that this may take."""
+"""Maximum seconds for reading such a body."""
 SCOPE_LIMIT = 4096
-"""Bytes; a longer scope is refused, for a token keeps its scope."""
+"""Bytes. A longer scope is refused, because each issued token stores its scope."""
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 ON_SOCKET = "trio_anon_session.on_socket"
-"""Key of a scope: whether the request came over a real connection."""
+"""Key of an ASGI scope: whether the request came over a socket."""
 
-_GRANT_WORDS = frozenset({CLIENT_CREDENTIALS, "authorization_code", "refresh_token", "password"})
+_GRANT_TYPES = frozenset({CLIENT_CREDENTIALS, "authorization_code", "refresh_token", "password"})
 _MASKED = frozenset(
     {"client_secret", "token", "subject_token", "actor_token", "assertion", "refresh_token"}
 )
@@ -59,15 +59,15 @@ _Endpoint = Literal["token", "revoke", "resource"]
 
 @attrs.frozen
 class Client:
-    """Is an application that the server knows.
+    """A client that is registered with the server.
 
     Attributes:
-        client_id: its id.
-        client_secret: its secret.
-        grants: the grants that it may use.
-        subject_types: the values of ``box_subject_type`` that it may use.
-        subject_ids: the subjects that have approved it; None for any.
-        scopes: the scopes that it may ask for; None for any.
+        client_id: the client id.
+        client_secret: the client secret.
+        grants: allowed grant types.
+        subject_types: allowed values of ``box_subject_type``.
+        subject_ids: allowed values of ``box_subject_id``; None for any.
+        scopes: allowed scopes; None for any.
     """
 
     client_id: str = "test-client"
@@ -80,16 +80,16 @@ class Client:
 
 @attrs.define
 class IssuedToken:
-    """Is a token in the server's books.
+    """A token that the server has issued.
 
     Attributes:
-        access_token: shown in no repr.
-        client_id: whose it is.
-        issued_at: when it was granted, on Trio's clock.
-        lifetime: seconds for which the server takes it.
-        scope: the scope granted; None for all that the client may have.
-        revoked_at: when it was revoked, on Trio's clock; None if it was not.
-        is_downscoped: whether it came of an exchange for fewer scopes.
+        access_token: the token; not in the repr.
+        client_id: id of the client that it was issued to.
+        issued_at: time of the grant, on Trio's clock.
+        lifetime: seconds for which the server accepts it.
+        scope: granted scope; None for all scopes of the client.
+        revoked_at: time of the revocation, on Trio's clock; None if not revoked.
+        is_downscoped: whether it was issued by a token exchange.
     """
 
     access_token: str = attrs.field(repr=False)
@@ -101,11 +101,11 @@ class IssuedToken:
     is_downscoped: bool = False
 
     def left_at(self, now: float) -> float:
-        """Return how many seconds of its life are left at a time."""
+        """Return the remaining lifetime at a time, in seconds."""
         return self.issued_at + self.lifetime - now
 
     def verdict_at(self, now: float) -> Verdict:
-        """Return what the server says of the token at a time."""
+        """Return the verdict of the server on the token at a time."""
         if self.revoked_at is not None and now >= self.revoked_at:
             return "revoked"
         return "expired" if self.left_at(now) <= 0 else "good"
@@ -113,14 +113,14 @@ class IssuedToken:
 
 @attrs.frozen
 class SeenRequest:
-    """Is a request to the token or the revocation endpoint, secrets masked.
+    """A recorded request to the token or revocation endpoint, with secrets masked.
 
     Attributes:
-        at: when it came, on Trio's clock.
-        path: the path of its URL.
-        fields: the fields of its form, in order, as they were repeated.
-        headers: shown in no repr.
-        query: the query of its URL.
+        at: time of arrival, on Trio's clock.
+        path: path of the URL.
+        fields: form fields in their order, including repeated ones.
+        headers: headers; not in the repr.
+        query: query of the URL.
     """
 
     at: float
@@ -131,18 +131,18 @@ class SeenRequest:
 
     @property
     def form(self) -> dict[str, str]:
-        """The form fields by name."""
+        """Form fields by name."""
         return dict(self.fields)
 
 
 @attrs.frozen
 class Presented:
-    """Is what a request to the protected resource showed, and what the server said of it.
+    """A recorded request to the protected resource, with the server's verdict on its token.
 
     Attributes:
-        at: when it came, on Trio's clock.
-        verdict: what the server said.
-        access_token: what was shown, in no repr; None where there was no bearer token.
+        at: time of arrival, on Trio's clock.
+        verdict: verdict of the server.
+        access_token: the presented token, not in the repr; None without a bearer token.
     """
 
     at: float
@@ -158,7 +158,7 @@ class _Answer:
 
 
 class _RefusedError(Exception):
-    """Ends the checks of a request with an OAuth error."""
+    """The error that ends the checks of a request with an OAuth error response."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
         fields = {"error": error, "error_description": description}
@@ -179,41 +179,42 @@ def _json_answer(
 
 
 class TokenServer:
-    """Is an ASGI app that grants, revokes and checks tokens as Box does.
+    """An ASGI app that grants, revokes and checks tokens as Box does.
 
-    In process, under virtual time, reach it through ``httpx.ASGITransport``
-    (:func:`open_test_session` does); on a loopback socket through
-    :func:`open_loopback`.
+    In process and in virtual time, use it with ``httpx.ASGITransport``, as
+    :func:`open_test_session` does. Use :func:`open_loopback` for a loopback socket.
 
-    Paths: ``/oauth2/token``, ``/oauth2/revoke``, and a protected resource at everything
-    under ``/2.0/``, of which ``/2.0/forbidden`` answers as to a token without permission.
+    Paths: ``/oauth2/token``, ``/oauth2/revoke``, and a protected resource at every path
+    under ``/2.0/``. ``/2.0/forbidden`` answers 401 to every token, as for a missing permission.
 
     Args:
-        faults: what goes wrong; may be replaced at any time, and is counted anew then.
-        clients: who may ask.
-        lifetime: seconds that tokens live; by default drawn from 3600 to 4250, as at Box.
-        resource_latency: seconds that the protected resource takes.
-        auth_methods: how clients may authenticate; Box takes the body alone.
-        revoke_unknown: what revoking an unknown token answers: 200 (RFC 7009 §2.2), or
-            400 with ``invalid_token``.
-        reuses_tokens: answer with the live token that is there, and what is left of it.
-        single_token: a new token ends the client's older ones.
-        seed: of the tokens and the lifetimes that are drawn.
-        keep: how many requests, and how many presented tokens, are kept; None keeps all.
-        keep_tokens: how many issued tokens are kept; by default as many as ``keep``. The server
-            does not know older ones any more.
+        faults: faults of the server. You can replace them at any time; the new plan starts
+            at its first fault.
+        clients: registered clients.
+        lifetime: lifetime of tokens in seconds; by default random from 3600 to 4250, as at Box.
+        resource_latency: seconds until the protected resource answers.
+        auth_methods: allowed authentication methods; Box allows only ``client_secret_post``.
+        revoke_unknown: status of the response to the revocation of an unknown token: 200
+            (RFC 7009 §2.2), or 400 with ``invalid_token``.
+        reuses_tokens: answer a token request with the client's valid token and its remaining
+            lifetime, if there is one.
+        single_token: a new token revokes the client's older ones.
+        seed: seed of random tokens and lifetimes.
+        keep: number of requests, and of presented tokens, that are kept; None keeps all.
+        keep_tokens: number of issued tokens that are kept; by default `keep`. Older tokens
+            become unknown.
 
-    A request body may have 64 KiB; a larger one is answered with 413, and none of it is kept.
+    A request body may have 64 KiB. A larger one is answered with 413 and is not kept.
 
     Attributes:
-        requests: what was asked of the token and revocation endpoints.
-        presented: what was shown to the protected resource, and the verdicts.
-        tokens: every token issued.
-        grants: how many were issued, a reused one counted each time.
-        revocations: how many were revoked by their client.
-        in_flight: token requests under way.
-        most_in_flight: the most there ever were.
-        verdicts: how often each verdict was given.
+        requests: recorded requests to the token and revocation endpoints.
+        presented: recorded requests to the protected resource, with verdicts.
+        tokens: all issued tokens.
+        grants: number of tokens issued, counting each reuse.
+        revocations: number of tokens revoked by their client.
+        in_flight: number of token requests in progress.
+        most_in_flight: maximum of `in_flight`.
+        verdicts: number of times that each verdict was given.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class TokenServer:
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong."""
+        """The faults of the server."""
         return self._faults
 
     @faults.setter
@@ -269,8 +270,8 @@ class TokenServer:
         """Return a config for the first client.
 
         Args:
-            root_url: where the server is reached.
-            **changes: further settings.
+            root_url: root URL of the server.
+            **changes: other settings.
         """
         client = next(iter(self.clients.values()))
         settings: dict[str, Any] = {
@@ -281,24 +282,24 @@ class TokenServer:
         return Config(**(settings | changes))
 
     def live_tokens(self) -> list[IssuedToken]:
-        """Return the tokens that the server would take now."""
+        """Return the tokens that are valid now."""
         now = trio.current_time()
         return [token for token in self.tokens.values() if token.verdict_at(now) == "good"]
 
     def token_requests(self) -> list[SeenRequest]:
-        """Return what was asked of the token endpoint."""
+        """Return the recorded requests to the token endpoint."""
         return [request for request in self.requests if request.path == "/oauth2/token"]
 
     def revoke_requests(self) -> list[SeenRequest]:
-        """Return what was asked of the revocation endpoint."""
+        """Return the recorded requests to the revocation endpoint."""
         return [request for request in self.requests if request.path == "/oauth2/revoke"]
 
     def revoke(self, access_token: str) -> None:
-        """End a token's life from the server's side, as an administrator would."""
+        """Revoke a token at the server, as an administrator would."""
         self.tokens[access_token].revoked_at = trio.current_time()
 
     def revoke_all(self) -> None:
-        """End the life of every token from the server's side."""
+        """Revoke all tokens at the server."""
         for token in self.live_tokens():
             self.revoke(token.access_token)
 
@@ -309,7 +310,7 @@ class TokenServer:
             return
         if scope["type"] != "http":
             raise NotImplementedError(f"the ASGI scope type must be 'http', got {scope['type']!r}")
-        # Before anything else: a request left unread leaves a generator behind.
+        # The body is read first, because an unread request leaves a generator open.
         body = await _read_body(receive)
         path: str = scope["path"]
         if path == "/oauth2/token":
@@ -377,7 +378,7 @@ class TokenServer:
 
     def _grant(self, form: dict[str, str], headers: httpx.Headers, fault: Fault) -> _Answer:
         grant_type = form.get("grant_type", "")
-        if grant_type not in _GRANT_WORDS and not _has(grant_type, "scheme"):
+        if grant_type not in _GRANT_TYPES and not _has(grant_type, "scheme"):
             raise _RefusedError(
                 "invalid_request", "Invalid grant_type parameter or parameter missing"
             )
@@ -398,7 +399,7 @@ class TokenServer:
             lifetime = float(self._random.randint(3600, 4250))
         now = trio.current_time()
         token = self._issue(client, now, lifetime, scope)
-        # Of a token given again, the whole seconds that are left.
+        # For a reused token, send the remaining lifetime in whole seconds.
         left = token.lifetime if token.issued_at == now else math.floor(token.left_at(now))
         fields: dict[str, Any] = {
             "access_token": token.access_token,
@@ -413,7 +414,7 @@ class TokenServer:
         is_basic = "Authorization" in headers and "client_secret_basic" in self.auth_methods
         status = 400
         if is_basic:
-            # RFC 6749 §5.2: who tried the header is answered in its terms.
+            # RFC 6749 §5.2: a failed HTTP Basic authentication is answered with 401.
             status = 401
             if secret is not None:
                 raise _RefusedError("invalid_request", "Two methods of authentication")
@@ -450,7 +451,7 @@ class TokenServer:
         self.grants += 1
         if self.reuses_tokens or self.single_token:
             mine = [token for token in self.live_tokens() if token.client_id == client.client_id]
-            # An answer names whole seconds: what lives on for less is not given again.
+            # A token with less than a second left would have expires_in 0.
             alive = [t for t in mine if t.left_at(now) >= 1 and not t.is_downscoped]
             if self.reuses_tokens and alive:
                 return alive[-1]
@@ -503,7 +504,7 @@ class TokenServer:
         now = trio.current_time()
         is_mine = token is not None and token.client_id == client.client_id
         if token is None or token.verdict_at(now) != "good" or not is_mine:
-            # Another client's token is as good as unknown, and lives on (RFC 7009 §2.1).
+            # RFC 7009 §2.1: a client cannot revoke the token of another client.
             if self.revoke_unknown == 400 or (token is not None and not is_mine):
                 raise _RefusedError("invalid_token", "The supplied token is invalid")
             return _Answer(200)
@@ -571,7 +572,7 @@ class TokenServer:
         )
         half = len(body) // 2
         if fault.cut == "after_headers":
-            # Less than was announced, and no more: the server closes the connection.
+            # Fewer bytes than Content-Length, after which the server closes the connection.
             await send(_body(body[:half], more=True))
             return
         if fault.stall:
@@ -581,7 +582,7 @@ class TokenServer:
         await send(_body(body, more=False))
 
     def _date(self) -> str:
-        # The wall clock as virtual time has moved it.
+        # The wall clock at the first response, moved by virtual time.
         now = trio.current_time()
         if self._date_offset is None:
             self._date_offset = time.time() - now
@@ -593,7 +594,7 @@ def _body(body: bytes, *, more: bool) -> MutableMapping[str, Any]:
 
 
 def _has(url: str, part: Literal["scheme", "netloc"]) -> bool:
-    # urlsplit raises on brackets that do not match.
+    # urlsplit() raises ValueError for unbalanced brackets.
     try:
         return bool(getattr(urlsplit(url), part))
     except ValueError:
@@ -610,7 +611,7 @@ def _replaced(fault: Fault) -> _Answer | None:
 
 
 def _with_fields(answer: _Answer, fault: Fault) -> _Answer:
-    """Return a JSON answer with some of its fields replaced by raw JSON text."""
+    """Return a JSON answer with fields replaced by raw JSON text."""
     if not fault.fields:
         return answer
     texts = {name: json.dumps(value) for name, value in json.loads(answer.body).items()}
@@ -638,7 +639,7 @@ def _form(headers: httpx.Headers, body: bytes | None) -> dict[str, str]:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
         raise _RefusedError("invalid_request", "The body is not form-encoded") from None
-    # RFC 6749 §3.2: empty parameters count as absent, and none may be there twice.
+    # RFC 6749 §3.2: empty parameters count as omitted, and repeated ones are invalid.
     pairs = [(name, value) for name, value in pairs if value]
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if any(name != "resource" for name in repeated):
@@ -659,7 +660,7 @@ def _basic(header: str) -> tuple[str | None, str | None]:
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """Return the body of a request; None if it is over the limit, and then none of it is kept."""
+    """Return the body of a request, or None if it exceeds the limit."""
     body = bytearray()
     while True:
         message = await receive()
@@ -676,7 +677,7 @@ async def _read_body(receive: Receive) -> bytes | None:
 
 
 async def _drain(receive: Receive) -> None:
-    """Read the rest of a request and drop it, but not endlessly."""
+    """Read and discard the rest of a request, up to a limit of size and time."""
     size = 0
     with trio.move_on_after(DRAIN_TIME):
         while size <= DRAIN_LIMIT:

@@ -1,15 +1,14 @@
-"""What the pytest fixtures do; `_trio_anon_session_pytest` declares them.
+"""The implementation of the pytest fixtures that `_trio_anon_session_pytest` declares.
 
 ================================  ==================================================
-fixture                           is
+fixture                           value
 ================================  ==================================================
 ``token_server``                  a new ``TokenServer``
-``anonymous_session``             a session that is open against it, in process
+``anonymous_session``             an open session with that server, in process
 ``virtual_time``                  the decorator ``virtual_time``, for ``@given``
 ================================  ==================================================
 
-pytest loads them by itself where the extra ``testing`` is installed. The first two take
-settings from markers of their names.
+pytest loads them automatically. Markers of the same names set the arguments of the first two.
 """
 
 from __future__ import annotations
@@ -40,22 +39,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PLUGINS = ("trio", "pytest_trio.plugin")
-"""What pytest calls pytest-trio: found by itself, and named with ``-p``."""
+"""The names of the pytest-trio plugin: if loaded automatically, and if loaded with ``-p``."""
 
 CLOCKS = ("autojump_clock", "mock_clock")
-"""Its fixtures that are clocks."""
+"""The clock fixtures of pytest-trio."""
 
 
 class VirtualTime(Protocol):
-    """Is the type of the fixture ``virtual_time``."""
+    """The type of the fixture ``virtual_time``."""
 
     def __call__(self, async_fn: Callable[P, Awaitable[T]], /) -> Callable[P, T]:
-        """Decorate an async function."""
+        """Return a function that runs `async_fn` in virtual time."""
         ...
 
 
 def make_server(request: pytest.FixtureRequest) -> TokenServer:
-    """Return a server with the settings of a test's markers."""
+    """Return a server with the arguments from a test's markers."""
     settings = _settings_of(request, "token_server")
     mistake = ""
     try:
@@ -66,11 +65,11 @@ def make_server(request: pytest.FixtureRequest) -> TokenServer:
 
 
 def session_settings(request: pytest.FixtureRequest, server: TokenServer) -> dict[str, Any]:
-    """Return what a test's markers say of its session, checked.
+    """Return the checked session settings from a test's markers.
 
     Args:
-        request: the test's.
-        server: the one that the session is to use.
+        request: the request of the test.
+        server: the server of the session.
     """
     settings = _settings_of(request, "anonymous_session")
     mistake = ""
@@ -111,7 +110,7 @@ def check_test(request: pytest.FixtureRequest) -> None:
 
 
 def _settings_of(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
-    """Return the arguments of a test's markers; the nearer wins, over class and module."""
+    """Return the arguments of a test's markers; a test's marker overrides class and module."""
     names = _SETTINGS[marker]
     settings: dict[str, Any] = {}
     for mark in request.node.iter_markers(marker):
@@ -142,4 +141,4 @@ _SETTINGS = {
     "token_server": _names_of(TokenServer),
     "anonymous_session": _names_of(Config) | {"observers"},
 }
-"""The settings that each marker takes."""
+"""The settings that each marker accepts."""
