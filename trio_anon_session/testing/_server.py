@@ -185,7 +185,7 @@ class TokenServer:
     :func:`open_test_session` does. Use :func:`open_loopback` for a loopback socket.
 
     Paths: ``/oauth2/token``, ``/oauth2/revoke``, and a protected resource at every path
-    under ``/2.0/``. ``/2.0/forbidden`` answers 401 to every token, as for a missing permission.
+    under ``/2.0/``. ``/2.0/forbidden`` answers 401 to a valid token, as for a missing permission.
 
     Args:
         faults: faults of the server. You can replace them at any time; the new plan starts
@@ -643,7 +643,7 @@ def _form(headers: httpx.Headers, body: bytes | None) -> dict[str, str]:
     pairs = [(name, value) for name, value in pairs if value]
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if any(name != "resource" for name in repeated):
-        raise _RefusedError("invalid_request", "A parameter is there twice")
+        raise _RefusedError("invalid_request", "A parameter is repeated")
     return dict(pairs)
 
 

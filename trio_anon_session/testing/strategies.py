@@ -1,21 +1,21 @@
-"""Hypothesis strategies that draw timelines, and what runs and judges them.
+"""Hypothesis strategies that draw timelines, and `run_timeline`, which runs and checks them.
 
-A property test of this library's promises is two lines::
+A property test of this library's promises::
 
     @given(timelines())
     def test_every_promise(timeline):
         run_timeline(timeline)
 
-and one of your own program is two more::
+A property test of your own program::
 
     @given(timelines(actions=False, faults=False))
     def test_my_program(timeline):
         run_timeline(timeline, program=my_program)
 
-With faults, too, once your program handles the session's errors.
+Leave out ``faults=False`` when your program handles the session's errors.
 
-Everything drawn is valid and plain data: what fails is printed whole, and can be pasted
-into ``@example``. Needs the extra ``testing``.
+Timelines are valid and plain data: a failing one is printed completely, and you can paste
+it into ``@example``. Needs the extra ``testing``.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ _FIELDS = frozenset(field.name for field in attrs.fields(Timeline))
 
 
 def lifetimes(stale_buffer: float = 600.0, expired_buffer: float = 30.0) -> Strategy[float]:
-    """Draw lifetimes: an hour, none, a second, days, and what lies about the buffers.
+    """Draw lifetimes: an hour, zero, a second, days, and values near the buffers.
 
     Args:
-        stale_buffer: of the session.
-        expired_buffer: likewise.
+        stale_buffer: ``stale_buffer`` of the session.
+        expired_buffer: ``expired_buffer`` of the session.
     """
     edges = [stale_buffer, expired_buffer, stale_buffer + expired_buffer]
-    # Up to here the buffers are a share of the life.
+    # Below these lifetimes, the session limits the buffers to a share of the lifetime.
     edges += [2 * stale_buffer, 4 * expired_buffer]
     around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK, 1.0, -1.0)]
     return st.one_of(
@@ -105,19 +105,19 @@ def lifetimes(stale_buffer: float = 600.0, expired_buffer: float = 30.0) -> Stra
 
 
 def buffers() -> Strategy[float]:
-    """Draw buffers: none, short, long, longer than most lives."""
+    """Draw buffers: zero, short, long, longer than most lifetimes."""
     return st.one_of(st.sampled_from([0.0, 1.0, 30.0, 600.0, 3600.0]), seconds_up_to(1000))
 
 
 def latencies(
     request_timeout: float = 30.0, lifetime: float = 3600.0, stale_buffer: float = 600.0
 ) -> Strategy[float]:
-    """Draw how long an answer takes: nothing, little, about the timeout, about a life.
+    """Draw latencies of responses: zero, short, near the timeout, near a lifetime.
 
     Args:
-        request_timeout: of the session.
-        lifetime: of its tokens.
-        stale_buffer: of the session.
+        request_timeout: ``request_timeout`` of the session.
+        lifetime: lifetime of its tokens.
+        stale_buffer: ``stale_buffer`` of the session.
     """
     edges = [request_timeout, lifetime, lifetime / 4 * 3, min(stale_buffer, lifetime / 2)]
     around = [max(0.0, edge + step) for edge in edges for step in (0.0, TICK, -TICK)]
@@ -126,22 +126,22 @@ def latencies(
 
 
 def answers(latency: Strategy[float] | None = None) -> Strategy[Answer]:
-    """Draw what a token request meets: more tokens than faults, more passing ones than not.
+    """Draw answers to token requests: more tokens than faults, more temporary faults than others.
 
     Args:
-        latency: of the answers.
+        latency: latency of the answers; by default :func:`latencies`.
     """
     latency = latencies() if latency is None else latency
     lifetime = among(st.none(), st.none(), lifetimes())
     good = st.builds(Answer, latency=latency, lifetime=lifetime)
     failure = _failures(latency)
     crash = st.builds(Answer, kind=st.just("crash"), latency=latency)
-    # A run is over after a crash: few of them.
+    # A crash ends the run, so few are drawn.
     return among(*[good] * 6, *[failure] * 5, crash)
 
 
 def _failures(latency: Strategy[float]) -> Strategy[Answer]:
-    told_to_wait = st.builds(
+    with_retry_after = st.builds(
         Answer,
         kind=st.sampled_from(["unavailable", "rate limited"]),
         latency=latency,
@@ -149,29 +149,33 @@ def _failures(latency: Strategy[float]) -> Strategy[Answer]:
     )
     passing = st.builds(Answer, kind=st.sampled_from(PASSING_KINDS), latency=latency)
     lasting = st.builds(Answer, kind=st.sampled_from(["rejected", "refused"]), latency=latency)
-    return among(told_to_wait, passing, passing, lasting)
+    return among(with_retry_after, passing, passing, lasting)
 
 
 def _answer_lists(answer: Strategy[Answer]) -> Strategy[tuple[Answer, ...]]:
-    # Most things can happen only after a first token.
+    # Most events can happen only after a first token.
     after_a_good_one = lists_up_to(answer, 4).map(lambda rest: (Answer(), *rest))
     none: Strategy[tuple[Answer, ...]] = st.just(())
     return st.one_of(none, lists_up_to(answer, 5).map(tuple), after_a_good_one)
 
 
 def seeds() -> Strategy[int]:
-    """Draw the order in which tasks take turns; 0 is the order of their starting."""
+    """Draw seeds of the task order; 0 is the order in which tasks started."""
     return st.integers(0, 2**16)
 
 
 def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> Strategy[Timeline]:
-    """Draw whole timelines.
+    """Draw timelines.
 
     Args:
-        actions: whether getters, reports and the rest are drawn, or left to a program of
-            your own. With one, tokens live for a minute at least, if you give no lifetime.
-        faults: whether token requests go wrong. Without, each brings a token, well in time.
-        **fields: what not to draw: fields of :class:`Timeline`, each a value or a strategy.
+        actions: whether to draw actions. Use False to test your own program, which then makes
+            the calls; tokens live for at least a minute, unless you set the lifetime.
+        faults: whether to draw faults. If False, each token request succeeds well before its
+            timeout.
+        **fields: fields of :class:`Timeline` that are not drawn: values or strategies.
+
+    Raises:
+        TypeError: `actions` or `faults` is not a bool, or a name in `fields` is not a field.
     """
     for name, value in (("actions", actions), ("faults", faults)):
         if not isinstance(value, bool):
@@ -211,26 +215,26 @@ _VARIED = st.sets(st.sampled_from(sorted(_SETTINGS)), max_size=5)
 def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str, Any]) -> Timeline:
     drawn: dict[str, Any] = {}
 
-    def settle(name: str, strategy: Strategy[Any]) -> Any:
+    def draw_field(name: str, strategy: Strategy[Any]) -> Any:
         given = fields.get(name, strategy)
         drawn[name] = draw(given) if isinstance(given, st.SearchStrategy) else given
         return drawn[name]
 
-    settle("refresh", st.sampled_from(["eager", "on_request"]))
-    # A few at a time: what was drawn is read by people.
+    draw_field("refresh", st.sampled_from(["eager", "on_request"]))
+    # Few settings vary at a time, so that a failing example is easy to read.
     varied = draw(_VARIED)
     for name, strategy in _SETTINGS.items():
-        settle(name, strategy if name in varied else st.just(_DEFAULTS[name]))
+        draw_field(name, strategy if name in varied else st.just(_DEFAULTS[name]))
     lives = lifetimes(drawn["stale_buffer"], drawn["expired_buffer"])
     if not actions:
-        # A program may take hours, in which tokens of a second would be granted by the thousand.
+        # A program may run for hours; tokens of one second would need thousands of requests.
         lives = lives.map(lambda life: life and max(life, _A_MINUTE))
     if not faults:
-        # No life at all is one.
+        # A lifetime of 0 is a fault.
         lives = lives.map(lambda life: life or _A_MINUTE)
-    lifetime = settle("lifetime", lives)
+    lifetime = draw_field("lifetime", lives)
     idle = [max(1.0, lifetime / share) for share in (1, 2, 4)]
-    settle("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
+    draw_field("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
     latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
     if not faults:
         quick = min(drawn["request_timeout"], lifetime) / 8
@@ -241,36 +245,36 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     elif actions:
         answer, last = answers(latency), failure
     else:
-        # Enough of a session for a program to be tested on.
+        # The endpoint must recover, so that the program gets tokens.
         answer, last = st.one_of(good, failure), good
-    settle("answers", _answer_lists(answer))
-    settle("then", among(st.just(Answer()), st.just(Answer()), answer, last))
+    draw_field("answers", _answer_lists(answer))
+    draw_field("then", among(st.just(Answer()), st.just(Answer()), answer, last))
     if not actions:
         for name in fields.keys() - drawn.keys():
-            settle(name, st.nothing())
+            draw_field(name, st.nothing())
         return Timeline(**drawn)
     start = draw(st.sampled_from([0.0, 0.0, 1.0]))
     edges = [edge for edge in _edges(drawn, start) if edge <= _horizon(drawn)]
     moment = moments_about(edges)
-    # What happens in the same moment is what races are made of.
+    # Actions at the same moment find race conditions.
     meetings = st.sampled_from(draw(st.lists(moment, min_size=1, max_size=3)))
     moment = among(meetings, meetings, moment)
     late = st.just(edges[-1] + 60.0)
-    settle("leaves_at", among(moment.map(lambda at: at + TICK), moment, late, late, late))
-    settle("actions", _actions(start, moment, lifetime))
-    settle("revocations", _REVOCATIONS if faults else st.just(()))
+    draw_field("leaves_at", among(moment.map(lambda at: at + TICK), moment, late, late, late))
+    draw_field("actions", _actions(start, moment, lifetime))
+    draw_field("revocations", _REVOCATIONS if faults else st.just(()))
     return Timeline(**drawn)
 
 
 def _horizon(drawn: dict[str, Any]) -> float:
-    """Return how far to look: a few days, and no more than so many short lives."""
+    """Return the time of the last drawn moment: at most a few days or 100 short lifetimes."""
     then: Answer = drawn["then"]
     lifetime: float = drawn["lifetime"] if then.lifetime is None else then.lifetime
     return min(200_000.0, max(60.0, 100.0 * lifetime))
 
 
 def _edges(drawn: dict[str, Any], start: float) -> list[float]:
-    """Return the moments that matter if all goes its usual way, from the first getter on."""
+    """Return the moments at which the session should act, from the first getter on."""
     edges = [start]
     sent_at = start
     given: tuple[Answer, ...] = (*drawn["answers"], *(drawn["then"],) * 3)
@@ -333,11 +337,11 @@ def _actions(
         more = lists_up_to(among(*kinds), 12).map(tuple)
         return st.builds(lambda one, more: one + more, first, more)
 
-    # The wall clock moves in few of them: those run under another clock.
+    # Few timelines move the wall clock, because those need another clock than the rest.
     return among(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
 
 
-# Never as long as the timeout: a refusal in that very moment may be either.
+# Shorter than the timeout: at the moment of the timeout, both results are correct.
 _REVOCATIONS: Strategy[tuple[Answer, ...]] = st.lists(
     st.builds(
         Answer,

@@ -196,7 +196,7 @@ async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient
 
     async def watch() -> None:
         # Not before the run has tried to end the program, and the clock has gone on.
-        await trio.sleep(2 * run.GRACE + IDLE.leaves_at)
+        await trio.sleep(2 * run.CLEANUP_LIMIT + IDLE.leaves_at)
         finished.set()
 
     async with trio.open_nursery() as nursery:

@@ -46,7 +46,7 @@ from trio_anon_session.testing._timelines.log import (
 )
 from trio_anon_session.testing._timelines.picture import draw_text
 from trio_anon_session.testing._timelines.referee import judge
-from trio_anon_session.testing._timelines.story import tell
+from trio_anon_session.testing._timelines.story import make_story
 from trio_anon_session.testing.strategies import (
     Answer,
     Get,
@@ -354,7 +354,9 @@ def test_every_breach_can_be_drawn() -> None:
     for row in ROWS:
         outcome = outcome_of(row.timeline)
         log = row.tampering(outcome.log)
-        story = tell(row.timeline, log, outcome.server, judge(row.timeline, log), program=False)
+        story = make_story(
+            row.timeline, log, outcome.server, judge(row.timeline, log), program=False
+        )
 
         assert f"promise {row.promise} broken" in draw_text(story)
 

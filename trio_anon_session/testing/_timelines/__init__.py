@@ -1,16 +1,16 @@
-"""Timelines: whole runs of a session as plain data, run, judged and drawn.
+"""Timelines: runs of a session as plain data, run, checked and drawn.
 
 ============  =============================================================
-``timeline``  `Timeline` and what it is made of: data, and nothing else
-``run``       `run_timeline`: plays it, and writes the log
-``draws``     what strategies are made of
-``log``       what was seen, entry by entry
-``turns``     the turns that tasks take
-``referee``   reads the log, and finds the first broken promise
-``story``     tells the log as what a picture shows
-``record``    `Story` and its parts: data
+``timeline``  `Timeline`, `Answer` and the actions: plain data
+``run``       `run_timeline`: runs a timeline, and writes the log
+``draws``     helpers for strategies
+``log``       the entries of the log
+``turns``     instruments of the scheduler
+``referee``   finds the first broken promise in the log
+``story``     converts the log to the data of a picture
+``record``    `Story` and its parts: plain data
 ``names``     letters for tokens
-``picture``   lays a story out, and draws it as text
-``svg``       draws the same as SVG
+``picture``   lays out a story, and draws it as text
+``svg``       draws the layout as SVG
 ============  =============================================================
 """

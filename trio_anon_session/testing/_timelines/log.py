@@ -1,4 +1,4 @@
-"""The log of a timeline: what was seen from outside the session, in the order of seeing."""
+"""The log of a timeline: what was observed from outside the session, in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Asked:
 
 @attrs.frozen
 class Decided:
-    """A getter looked at the session: what the session held at that moment counts."""
+    """A getter read the state of the session, which decides its result."""
 
     getter: int
 
@@ -45,7 +45,7 @@ class Failed:
 
 @attrs.frozen
 class Blocked:
-    """A getter that does not wait was told that it would have to."""
+    """``get_access_token_nowait()`` raised ``trio.WouldBlock``."""
 
     getter: int
 
@@ -59,14 +59,14 @@ class Cancelling:
 
 @attrs.frozen
 class GaveUp:
-    """A getter returned cancelled."""
+    """A getter ended because it was cancelled."""
 
     getter: int
 
 
 @attrs.frozen
 class Presented:
-    """A getter showed its token to the protected resource."""
+    """A getter presented its token to the protected resource."""
 
     getter: int
     token: str = attrs.field(repr=False)
@@ -86,11 +86,11 @@ class Came:
     """A token request ended.
 
     Attributes:
-        number: the request's.
-        token: what came, if a token did.
-        lifetime: seconds that the server said, rounded as a client must.
-        ends_at: when the server stops to take the token, on Trio's clock.
-        error: what was raised, if anything was.
+        number: number of the request.
+        token: the received token, if there is one.
+        lifetime: lifetime in seconds that the server stated, rounded like a client does.
+        ends_at: end of the token's life at the server, on Trio's clock.
+        error: the exception, if one was raised.
     """
 
     number: int
@@ -109,7 +109,7 @@ class CutOff:
 
 @attrs.frozen
 class Reported:
-    """A task reported a token as dead; what the session held before and after."""
+    """A task invalidated a token; the session's token before and after."""
 
     token: str = attrs.field(repr=False)
     before: str | None = attrs.field(repr=False)
@@ -118,7 +118,7 @@ class Reported:
 
 @attrs.frozen
 class Revoking:
-    """A task called ``revoke_tokens``; what the session held before."""
+    """A task called ``revoke_tokens()``; the session's token before."""
 
     call: int
     before: str | None = attrs.field(repr=False)
@@ -126,14 +126,14 @@ class Revoking:
 
 @attrs.frozen
 class RevokeCancelling:
-    """A call of ``revoke_tokens`` is cancelled."""
+    """A call of ``revoke_tokens()`` is cancelled."""
 
     call: int
 
 
 @attrs.frozen
 class RevokeEnded:
-    """A call of ``revoke_tokens`` ended: well, with an error, or cancelled."""
+    """A call of ``revoke_tokens()`` ended: it returned, raised, or was cancelled."""
 
     call: int
     outcome: Exception | Literal["well", "cancelled"]
@@ -152,10 +152,10 @@ class RevocationCame:
     """A revocation ended.
 
     Attributes:
-        number: the revocation's.
-        token: what was to be revoked.
-        answer: what it met; None if it was cancelled before it came to the server.
-        succeeded: whether the token is gone.
+        number: number of the revocation.
+        token: the token to be revoked.
+        answer: the answer; None if the revocation was cancelled before it reached the server.
+        succeeded: whether the token is revoked.
     """
 
     number: int
@@ -166,16 +166,16 @@ class RevocationCame:
 
 @attrs.frozen
 class Killed:
-    """The server ended the life of all its tokens."""
+    """The server revoked all its tokens."""
 
 
 @attrs.frozen
 class WallSet:
-    """The wall clock moved apart from Trio's.
+    """The wall clock moved, but Trio's clock did not.
 
     Attributes:
         by: seconds.
-        is_real: whether time went by, as in a suspend.
+        is_real: whether time passed, as in a suspend.
     """
 
     by: float
@@ -184,7 +184,7 @@ class WallSet:
 
 @attrs.frozen
 class Leaving:
-    """The block is about to be left; what the session says of itself."""
+    """The session's block is about to end; its statistics at that moment."""
 
     how: str
     statistics: SessionStatistics
@@ -192,12 +192,12 @@ class Leaving:
 
 @attrs.frozen
 class Left:
-    """The block was left.
+    """The session's block ended.
 
     Attributes:
-        error: what came out of it, but for cancellation.
-        expected: what should have.
-        was_swallowed: whether it was cancelled, and no cancellation came out.
+        error: the exception that the block raised, except cancellation.
+        expected: the exception that it should have raised.
+        was_swallowed: whether the block was cancelled but did not raise the cancellation.
     """
 
     error: BaseException | None
@@ -207,7 +207,7 @@ class Left:
 
 @attrs.frozen
 class Stopped:
-    """The run was stopped from outside, since it would not have ended."""
+    """The run was stopped because it would not have ended."""
 
     why: str
 
@@ -240,11 +240,11 @@ Happening = (
 
 @attrs.frozen
 class Entry:
-    """Is one line of the log.
+    """An entry of the log.
 
     Attributes:
-        at: Trio's time.
-        what: what was seen.
+        at: time on Trio's clock.
+        what: what happened.
     """
 
     at: float

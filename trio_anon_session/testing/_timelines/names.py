@@ -1,4 +1,4 @@
-"""Letters for tokens, so that pictures and messages can speak of them and show no token."""
+"""Letters for tokens, so that pictures and messages contain no token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def token_names(log: Sequence[Entry]) -> dict[str, str]:
-    """Return a name for each token that a log shows, in the order in which they came."""
+    """Return a name for each token in a log, in the order of arrival."""
     texts = (
         entry.what.token.access_token
         for entry in log
@@ -24,7 +24,7 @@ def token_names(log: Sequence[Entry]) -> dict[str, str]:
 
 
 def letters(texts: Iterable[str]) -> dict[str, str]:
-    """Return A, B, … Z, A1, B1, … for texts, one for each that is new."""
+    """Return A, B, … Z, A1, B1, … for the distinct texts."""
     names: dict[str, str] = {}
     for text in texts:
         if text not in names:

@@ -5,9 +5,9 @@ One layout serves both drawings::
     Story ──► lines (in seconds) ──► the ones that matter ──► axis ──► Picture (in cells) ─┬─► text
                                                                                            └─► SVG
 
-A picture is a grid of cells. The axis is not to scale: every moment has a column of its own,
-and the gaps grow with the logarithm of the time between, for lives last days and answers
-take milliseconds.
+A picture is a grid of cells. The time axis is not to scale: every moment has its own column,
+and the gaps grow with the logarithm of the time between, because tokens live for days and
+responses take milliseconds.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ WORDS: dict[Kind, str] = {
     "closed": "closed",
     "goes on": "goes on",
 }
-"""The legend, for what does not explain itself."""
+"""The legend of the symbols that need an explanation."""
 
-# Of both pictures; a narrower one could not be read.
+# Characters of the narrowest readable picture.
 NARROWEST = 40
-# With heading, axis and legend: a screen of 40 lines.
+# With heading, axis and legend, a picture fits 40 lines.
 MOST_ROWS = 18
 LABEL_LEVELS = 3
 HEADING_LINES = 4
@@ -89,20 +89,20 @@ DIGITS = 6
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-# Beyond, digits say nothing.
+# Moments after this are written in scientific notation.
 LONGEST = 1e12
 SECTIONS = ("token", "request", "event", "getter")
 
 
 def draw_text(story: Story, *, width: int = 100) -> str:
-    """Draw a timeline as text.
+    """Return the picture of a timeline as text.
 
     Args:
-        story: what happened.
-        width: the length of the longest line, in characters; at least 40 are used.
+        story: the events.
+        width: maximum length of a line in characters; at least 40 are used.
 
     Returns:
-        The lines, each without blanks at its end.
+        The lines, without trailing blanks.
     """
     picture = lay_out(story, cells=width)
     canvas = [
@@ -122,7 +122,7 @@ def draw_text(story: Story, *, width: int = 100) -> str:
 
 @attrs.frozen(kw_only=True)
 class Axis:
-    """Is the time axis: a column for each moment that is shown, both ascending."""
+    """The time axis: the shown moments and their columns, both ascending."""
 
     moments: tuple[float, ...]
     columns: tuple[int, ...]
@@ -130,7 +130,7 @@ class Axis:
     def column(self, at: float) -> int:
         """Return the column of the last shown moment that is not after `at`.
 
-        What comes before them all is at the left edge, what comes after them right beside the last.
+        Earlier moments get column 0, later ones the column after the last.
         """
         if at > self.moments[-1]:
             return self.columns[-1] + 1
@@ -138,15 +138,15 @@ class Axis:
         return self.columns[index] if index >= 0 else 0
 
     def shows(self, at: float) -> bool:
-        """Tell whether a moment lies in the part that is shown."""
+        """Return whether a moment is in the part that is shown."""
         return self.moments[0] <= at <= self.moments[-1]
 
 
 @attrs.frozen(kw_only=True)
 class Tick:
-    """Is a label of the axis; the level counts the lines between them.
+    """A label of the axis; `level` is the number of lines between label and axis.
 
-    The label begins at its column, or before it where the picture ends.
+    The label starts at its column, or earlier at the right edge of the picture.
     """
 
     column: int
@@ -157,7 +157,7 @@ class Tick:
 
 @attrs.frozen
 class Span:
-    """Is a stretch of cells, without its end."""
+    """A range of cells; `end` is exclusive."""
 
     start: int
     end: int
@@ -166,7 +166,7 @@ class Span:
 
 @attrs.frozen
 class Sign:
-    """Is what stands in a single cell."""
+    """A symbol in a single cell."""
 
     column: int
     kind: SignKind
@@ -174,7 +174,7 @@ class Sign:
 
 @attrs.frozen
 class Note:
-    """Is a word in a row, from a cell on."""
+    """A text in a row, starting at a cell."""
 
     column: int
     text: str
@@ -182,16 +182,16 @@ class Note:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """Is a row of the picture.
+    """A row of the picture.
 
     Attributes:
-        section: 0 for tokens, then requests, other events, getters.
-        label: stands at the left.
-        told: the whole row in words.
-        spans: are drawn first.
-        signs: are drawn over the spans.
-        note: what came of it.
-        broken: whether the breach is about it.
+        section: 0 for tokens, 1 for requests, 2 for other events, 3 for getters.
+        label: label at the left.
+        told: the row as text, for screen readers.
+        spans: ranges, drawn first.
+        signs: symbols, drawn over the spans.
+        note: the result, as text.
+        broken: whether the broken promise concerns this row.
     """
 
     section: int
@@ -205,20 +205,20 @@ class Row:
 
 @attrs.frozen(kw_only=True)
 class Picture:
-    """Is a picture, laid out in cells.
+    """A picture, laid out in cells.
 
     Attributes:
-        width: of the whole.
-        gutter: the width of the labels; columns count from its right edge.
-        heading: what was broken, or what there is to see.
-        axis: the columns of the moments.
-        cut: whether earlier moments are left out; the first column then stands for them.
-        ticks: the labels of the axis.
-        rows: from top to bottom.
-        breach: the column of the breach.
-        pointer: the words beside it.
-        remark: what is not shown; empty if all is.
-        legend: what is in use and needs a word.
+        width: width of the picture.
+        gutter: width of the labels; columns start at its right edge.
+        heading: the broken promise, or a summary.
+        axis: columns of the moments.
+        cut: whether earlier moments are left out; column 0 then represents them.
+        ticks: labels of the axis.
+        rows: rows from top to bottom.
+        breach: column of the breach, or None.
+        pointer: text next to the breach.
+        remark: the parts that are not shown; empty if there are none.
+        legend: the symbols that need an explanation, with their texts.
     """
 
     width: int
@@ -235,21 +235,21 @@ class Picture:
 
     @property
     def room(self) -> int:
-        """The cells right of the labels."""
+        """The number of cells to the right of the labels."""
         return self.width - self.gutter
 
     @property
     def heading_lines(self) -> list[str]:
-        """The heading, wrapped; one that is too long is cut."""
+        """The heading, wrapped and cut to the maximum number of lines."""
         return textwrap.wrap(self.heading, self.width, max_lines=HEADING_LINES, placeholder=" …")
 
 
 def lay_out(story: Story, *, cells: int) -> Picture:
-    """Decide what a picture shows, and where.
+    """Return the layout of the picture of a story.
 
     Args:
-        story: what happened.
-        cells: the width of the whole; at least 40 are used.
+        story: the events.
+        cells: width of the picture; at least 40 are used.
     """
     width = max(cells, NARROWEST)
     lines = _lines(story)
@@ -300,7 +300,7 @@ class _Event:
 
 @attrs.frozen(kw_only=True, eq=False)
 class _Line:
-    """Is a row in seconds; a stretch that goes on ends at infinity."""
+    """A row in seconds; a stretch without an end ends at infinity."""
 
     section: int
     label: str
@@ -329,7 +329,7 @@ class _Line:
         return max(self.moments)
 
     def distance(self, at: float) -> float:
-        # What came before explains more than what came after.
+        # Earlier events explain more than later ones, so later ones count as further away.
         return max(3 * (self.start - at), at - self.end, 0.0)
 
     def overlaps(self, axis: Axis) -> bool:
@@ -396,7 +396,7 @@ def _told_token(token: TokenLife) -> str:
 
 
 def _wanted_tokens(story: Story) -> set[str]:
-    """Return the names of the tokens that the breach is about, if only through its getter."""
+    """Return the names of the tokens that the breach concerns, also through its getter."""
     if story.breach is None:
         return set()
     names = {g.outcome for g in story.getters if g.number == story.breach.getter}
@@ -436,7 +436,7 @@ def _mark_line(text: str, marks: Sequence[Mark]) -> _Line:
 
 
 def _same_getters(story: Story) -> Iterable[list[GetterLine]]:
-    """Put together what only the number tells apart; the broken one stays alone."""
+    """Group getters that differ only in their numbers; the broken one has its own group."""
     broken = None if story.breach is None else story.breach.getter
     groups: dict[tuple[GetterLine, bool], list[GetterLine]] = {}
     for getter in story.getters:
@@ -496,12 +496,12 @@ def _told_end(at: float | None, note: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Keep a text to one line, and to what XML may hold."""
+    """Return a text as one line without characters that XML forbids."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _label(at: float) -> str:
-    """Write a moment as short as it can be said."""
+    """Return the shortest text of a moment."""
     if abs(at) >= LONGEST:
         return f"{at:g}"
     if at < DAY:
@@ -527,7 +527,7 @@ def _spoken(at: float) -> str:
 
 
 def _horizon(story: Story) -> float:
-    """Return the last moment in which something happened; boundaries may lie beyond."""
+    """Return the moment of the last event; boundaries of tokens may be later."""
     times: list[float | None] = [story.ends_at]
     for token in story.tokens:
         times += token.sent_at, token.came_at, token.dropped_at, token.replaced_at
@@ -554,7 +554,7 @@ def _moments(story: Story, lines: Iterable[_Line]) -> list[float]:
 
 
 def _choose(lines: Iterable[_Line], story: Story) -> list[_Line]:
-    """Choose the lines nearest to the breach or the end, from all sections in turn."""
+    """Return the lines nearest to the breach or the end, from all sections in turn."""
     focus = _focus(story)
 
     def rank(line: _Line) -> tuple[bool, bool, float, float]:
@@ -569,7 +569,7 @@ def _choose(lines: Iterable[_Line], story: Story) -> list[_Line]:
 
 
 def _rest(lines: Iterable[_Line]) -> Iterator[_Line]:
-    """Sum up the lines that are not shown, one for each section."""
+    """Return a summary of the lines that are not shown, for each section."""
     for section, noun in enumerate(SECTIONS):
         members = [line for line in lines if line.section == section]
         if members:
@@ -602,11 +602,11 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _axis(moments: Sequence[float], focus: float, room: int) -> tuple[Axis, bool]:
-    """Give the moments columns; if they are too many, those nearest before the focus."""
+    """Return the axis; if there are too many moments, with those nearest before the focus."""
     cut = len(moments) > room
     if cut:
         room -= 1
-        # A few of what came after it tell how it went on.
+        # Some moments after the focus show how the run continued.
         after = bisect_left(moments, focus) + 1 + room // 4
         end = min(max(after, room), len(moments))
         moments = moments[end - room : end]
@@ -616,11 +616,11 @@ def _axis(moments: Sequence[float], focus: float, room: int) -> tuple[Axis, bool
 
 
 def _columns(moments: Sequence[float], room: int) -> list[int]:
-    """Spread the moments over the room, by the logarithms of the gaps."""
+    """Return the columns of the moments, spaced by the logarithms of the gaps."""
     gaps = [later - earlier for earlier, later in pairwise(moments)]
     if not gaps:
         return [0]
-    # A cell between two moments lets a span be seen, where there is room for it.
+    # If there is room, keep a cell between two moments, so that the span is visible.
     least = 2 if 2 * len(gaps) < room else 1
     weights = [1 + math.log10(gap / min(gaps)) for gap in gaps]
     spare = room - 1 - least * len(gaps)
@@ -629,7 +629,7 @@ def _columns(moments: Sequence[float], room: int) -> list[int]:
 
 
 def _weights(story: Story, lines: Iterable[_Line]) -> dict[float, int]:
-    """Rate the moments for their labels, 0 first."""
+    """Return the priorities of the moments' labels; 0 is the highest."""
     weights = {0.0: 2, _rounded(story.ends_at): 2}
     by_section = 2, 5, 4, 3
     for line in lines:
@@ -640,7 +640,7 @@ def _weights(story: Story, lines: Iterable[_Line]) -> dict[float, int]:
 
 
 def _ticks(axis: Axis, weights: dict[float, int], room: int) -> tuple[Tick, ...]:
-    """Place the labels, the heavy ones first, each where it hides no other."""
+    """Return the labels that fit without overlapping, placed in the order of priority."""
     columns = dict(zip(axis.moments, axis.columns, strict=True))
     taken = [[False] * (room + 1) for _ in range(LABEL_LEVELS)]
     ticks = []
@@ -652,7 +652,7 @@ def _ticks(axis: Axis, weights: dict[float, int], room: int) -> tuple[Tick, ...]
 
 
 def _tick(column: int, text: str, taken: list[list[bool]], room: int) -> Tick | None:
-    """Place a label, and the stroke from its column to the axis."""
+    """Return a label and reserve its cells, or None if it does not fit."""
     start = max(min(column, room - len(text)), 0)
     end = start + len(text)
     for level, cells in enumerate(taken):
@@ -670,14 +670,14 @@ def _tick(column: int, text: str, taken: list[list[bool]], room: int) -> Tick | 
 
 
 def _gutter(lines: Iterable[_Line], width: int) -> int:
-    """Return the width of the labels, with a flag before and a blank behind."""
+    """Return the width of the labels, with a flag before and a blank after them."""
     longest = max((len(line.label) for line in lines), default=0)
-    # Sums of what is not shown have labels too.
+    # The summaries of lines that are not shown also have labels.
     return 3 + min(max(longest, len("+9999 requests")), LONGEST_LABEL, width // 3)
 
 
 def _margin(lines: Iterable[_Line], room: int) -> int:
-    """Return the cells to leave at the right for notes and labels."""
+    """Return the number of cells reserved at the right for notes and labels."""
     longest = max((len(line.note) for line in lines), default=0)
     return min(max(longest + 3, len("3000.001")), room // 3)
 
@@ -724,7 +724,7 @@ _QUIET = ("dead", "forgotten", "rest")
 
 
 def _note(text: str, start: int, end: int, breach: int | None, room: int) -> Note:
-    """Place a note behind its row's end, not across the line of the breach if that can be."""
+    """Return a note after its row's end that does not cross the breach, if possible."""
     column = end + 2
     if breach is not None and end < breach <= end + 2 + len(text):
         column = breach + 2
@@ -853,7 +853,7 @@ def _pointer_text(picture: Picture) -> Iterator[str]:
 
 
 def _legend_text(picture: Picture) -> Iterator[str]:
-    """Fill lines with the entries, each of which stays whole if it can."""
+    """Return the lines of the legend; a line break inside an entry is a last resort."""
     entries = [f"{GLYPHS[kind]} {words}" for kind, words in picture.legend]
     glued = "   ".join(entry.replace(" ", _GLUE) for entry in [*entries, "gaps are not to scale"])
     yield ""

@@ -1,4 +1,4 @@
-"""What happened in a timeline, as plain data: the stuff that pictures are drawn from."""
+"""The events of a timeline as plain data, from which pictures are drawn."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class TokenLife:
-    """Is one token's life, in seconds since the session was opened.
+    """The life of one token, in seconds since the session was opened.
 
     Attributes:
-        name: a letter that stands for the token in pictures and messages.
-        sent_at: when its grant was sent.
-        came_at: when it arrived; None if it never did.
-        stale_at: the boundary of its states, as the session was told.
-        expires_at: likewise.
-        ends_at: when the server stops to take it, by its lifetime.
-        dropped_at: when it was reported dead, or revoked; None if it was not.
-        replaced_at: when its successor arrived, or the session was left.
+        name: letter for the token in pictures and messages.
+        sent_at: when its token request was sent.
+        came_at: when it arrived; None if it never arrived.
+        stale_at: when it becomes STALE for the session.
+        expires_at: when it becomes EXPIRED for the session.
+        ends_at: when the server stops accepting it.
+        dropped_at: when it was invalidated or revoked; None if it was not.
+        replaced_at: when the next token arrived, or the session was closed.
     """
 
     name: str
@@ -34,14 +34,14 @@ class TokenLife:
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """Is one token request.
+    """One token request.
 
     Attributes:
-        number: counted from 1.
+        number: number of the request, starting at 1.
         sent_at: when it was sent.
-        ended_at: when it ended; None if it never did.
-        outcome: the token's name, or what went wrong: ``"503"``, ``"rejected"``, …
-        succeeded: whether it brought a token that the session could use.
+        ended_at: when it ended; None if it did not end.
+        outcome: name of the token, or the failure, such as ``"unavailable"`` or ``"rejected"``.
+        succeeded: whether it returned a token that the session could use.
     """
 
     number: int
@@ -53,15 +53,15 @@ class Attempt:
 
 @attrs.frozen(kw_only=True)
 class GetterLine:
-    """Is one getter: when it asked, and what became of it.
+    """One getter: its call and its result.
 
     Attributes:
-        number: counted from 1, in the order in which they asked.
-        ask: how it asked.
-        asked_at: when.
-        ended_at: when it came back; None if it never did.
-        kind: what it came back with.
-        outcome: the token's name, the error's name, or a word for the kind.
+        number: number of the call, starting at 1, in the order of the calls.
+        ask: the method that it called.
+        asked_at: when it called.
+        ended_at: when the call ended; None if it did not end.
+        kind: kind of the result.
+        outcome: name of the token or of the error, or a word for the kind.
     """
 
     number: int
@@ -74,7 +74,7 @@ class GetterLine:
 
 @attrs.frozen(kw_only=True)
 class Mark:
-    """Is something else that happened at one moment, such as ``"invalidate A"``."""
+    """Another event at one moment, such as ``"invalidate A"``."""
 
     at: float
     text: str
@@ -82,15 +82,15 @@ class Mark:
 
 @attrs.frozen(kw_only=True)
 class Breach:
-    """Is the moment in which a promise was seen broken.
+    """The moment at which a promise was broken.
 
     Attributes:
-        promise: its number, as in the table of promises; None for what a program did.
-        at: when.
-        text: what should have been, and what was.
-        getter: the number of the getter that it is about, if it is about one.
-        attempt: the number of the token request, likewise.
-        token: the name of the token, likewise.
+        promise: number of the promise in the table of promises; None if the program failed.
+        at: when the promise was broken.
+        text: what happened, and what should have happened.
+        getter: number of the getter concerned, or None.
+        attempt: number of the token request concerned, or None.
+        token: name of the token concerned, or None.
     """
 
     promise: int | None
@@ -103,15 +103,15 @@ class Breach:
 
 @attrs.frozen(kw_only=True)
 class Story:
-    """Is everything that a picture of a timeline shows.
+    """The contents of a picture of a timeline.
 
     Attributes:
-        tokens: in the order in which they were granted.
-        attempts: in the order in which they were sent.
-        getters: in the order in which they asked.
-        marks: in the order in which they happened.
-        ends_at: when the session's block had been left.
-        breach: what was broken, if anything was.
+        tokens: tokens, in the order of arrival.
+        attempts: token requests, in the order of sending.
+        getters: getters, in the order of their calls.
+        marks: other events, in their order.
+        ends_at: when the session's block had ended.
+        breach: the broken promise, or None.
     """
 
     tokens: tuple[TokenLife, ...] = ()

@@ -1,4 +1,4 @@
-"""`run_timeline`: one timeline, run and judged."""
+"""`run_timeline`: runs a timeline, and checks the promises."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from .names import token_names
 from .picture import draw_text
 from .record import Breach
 from .referee import judge
-from .story import tell
+from .story import make_story
 from .svg import draw_svg
 from .timeline import Get, Invalidate, Kill, Revoke, SetWall, Suspend, Timeline
 from .turns import Tripwire, Turns
@@ -65,39 +65,37 @@ if TYPE_CHECKING:
     from .timeline import Action, Answer, Ask
 
 STEPS_LIMIT = 2000
-"""Steps of tasks at one moment of time, for each getter and for the rest, before it is
-taken for a loop that never ends."""
+"""Maximum steps of tasks at one moment, for each getter and ten others. More steps count as an
+endless loop."""
 PROGRAM_STEPS_LIMIT = 200_000
-"""The same for a program, which may have thousands of tasks."""
-PATIENCE = 1e6
-"""Seconds after the last action and the end, when who has not come back never will."""
+"""The same limit for a program, which may have thousands of tasks."""
+HANG_LIMIT = 1e6
+"""Seconds after the last action and the end, after which a waiting task counts as hanging."""
 
-GRACE = 3600.0
-"""Seconds that a program may take for its cleanup, before it is taken to wait for a thread."""
+CLEANUP_LIMIT = 3600.0
+"""Seconds that a program may take to clean up. A longer time means that it waits for a thread."""
 
 
 class Program(Protocol):
-    """Is a program of your own, or a part of it, as :func:`run_timeline` runs it."""
+    """A program of your own, or a part of it, for :func:`run_timeline`."""
 
     def __call__(
         self, session: AnonymousSession, client: httpx.AsyncClient, /
     ) -> Awaitable[object]:
-        """Run, with a session and with a client of the server that the session belongs to."""
+        """Run with a session, and with a client of the session's server."""
         ...
 
 
 @final
 @attrs.frozen
 class Outcome:
-    """Is what became of a timeline.
-
-    ``str()`` of it is the picture.
+    """The result of a timeline; ``str()`` returns its picture.
 
     Attributes:
-        timeline: what was run.
-        story: what happened, as plain data.
-        server: the server, with its books.
-        log: every single thing that was seen, in order.
+        timeline: the timeline.
+        story: the events, as plain data for pictures.
+        server: the server, with its recorded requests.
+        log: all events in their order.
     """
 
     timeline: Timeline
@@ -109,20 +107,20 @@ class Outcome:
         return self.text()
 
     def text(self, *, width: int = 100) -> str:
-        """Return the picture as text, no line longer than the width."""
+        """Return the picture as text with lines of at most `width` characters."""
         return draw_text(self.story, width=width)
 
     def svg(self, *, width: int = 960) -> str:
-        """Return the picture as SVG, so many pixels wide."""
+        """Return the picture as SVG, `width` pixels wide."""
         return draw_svg(self.story, width=width)
 
 
 class BrokenTimelineError(AssertionError):
-    """Tells that a timeline did not go as it should have, with the picture of it.
+    """A timeline failed; the message contains its picture.
 
     Attributes:
-        promise: the number of the broken promise; None for a mistake of the program.
-        outcome: the timeline and what became of it.
+        promise: number of the broken promise; None if the program failed.
+        outcome: the result of the timeline.
     """
 
     def __init__(self, breach: Breach, outcome: Outcome) -> None:
@@ -132,57 +130,57 @@ class BrokenTimelineError(AssertionError):
 
 
 class BrokenPromiseError(BrokenTimelineError):
-    """Tells that the session broke one of its promises."""
+    """The session broke one of its promises."""
 
 
 class RefusedTokenError(BrokenTimelineError):
-    """Tells that the program presented a token that had expired at the server."""
+    """The program presented a token that had expired at the server."""
 
 
 class Crash(BaseException):
-    """Is raised by a token manager whose answer is ``"crash"``."""
+    """The exception of a token manager whose answer is ``"crash"``."""
 
 
 class OddError(Exception):
-    """Is raised by a token manager whose answer is ``"raises"``."""
+    """The exception of a token manager whose answer is ``"raises"``."""
 
 
 class _BodyError(Exception):
-    """Is raised by the block that a timeline leaves so."""
+    """The exception of a block that a timeline leaves by ``"raise"``."""
 
 
 def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
-    """Run a timeline in virtual time against an embedded server, and judge it.
+    """Run a timeline in virtual time with an embedded server, and check the promises.
 
-    Without a program the timeline's own getters ask, and every promise that a timeline can
-    break is checked, from outside the session. With one, the program asks, beside the
-    timeline's actions other than its getters; it is over when the program returns, or at
-    ``leaves_at``, when the program is cancelled; what is checked is that no token which
-    the program presented had expired.
+    Without a program, the timeline's getters call the session, and all promises that a
+    timeline can break are checked from outside the session. With a program, the program
+    calls the session instead of the getters; the other actions of the timeline still happen.
+    The run ends when the program returns, or at ``leaves_at``, when the program is cancelled.
+    It fails if the program presents an expired token.
 
-    Call it from a test that is not async: it is a ``trio.run`` of its own.
+    Call it from a test that is not async, because it calls ``trio.run``.
 
     Args:
-        timeline: what happens.
-        program: an async function that gets a session, and an ``httpx.AsyncClient`` with
-            which it reaches the protected resource, at any path under ``/2.0/``.
+        timeline: the timeline.
+        program: an async function that takes a session and an ``httpx.AsyncClient``. The
+            client reaches the protected resource at any path under ``/2.0/``.
 
     Returns:
-        What happened.
+        The result, with its picture.
 
     Raises:
-        BrokenPromiseError: the session broke a promise. Its text is the picture.
-        RefusedTokenError: the program presented an expired token. Likewise.
-        BrokenTimelineError: the program took turns without end, or went on for an hour
-            after it was cancelled. Likewise.
-        Exception: what the program raised, with the picture and the timeline as a note.
-        TypeError: for a strategy in place of a timeline, or a coroutine in place of a
-            program.
-        RuntimeError: in a test that is async.
+        BrokenPromiseError: The session broke a promise. The message contains the picture,
+            as for the next two errors.
+        RefusedTokenError: The program presented an expired token.
+        BrokenTimelineError: The program ran in an endless loop, or continued for an hour
+            after it was cancelled.
+        Exception: The program raised it. A note contains the picture and the timeline.
+        TypeError: `timeline` is not a Timeline, or `program` is not an async function.
+        RuntimeError: The caller is inside a Trio run, such as an async test.
     """
     __tracebackhide__ = True
     _check_call(timeline, program)
-    stage = _Stage(timeline, program)
+    stage = _Run(timeline, program)
     problem: BaseException | None = None
     with ExitStack() as stack:
         stack.enter_context(seeded_schedule(timeline.seed))
@@ -203,9 +201,9 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
             kind, breach = BrokenTimelineError, _stopped(stage.log)
     elif problem is None:
         breach = judge(timeline, stage.log)
-    story = tell(timeline, stage.log, server, breach, program=program is not None)
+    story = make_story(timeline, stage.log, server, breach, program=program is not None)
     outcome = Outcome(timeline, story, server, tuple(stage.log))
-    # An interrupt, and what ends a test, goes before.
+    # KeyboardInterrupt, and the exceptions that end a test, take precedence.
     if breach is not None and (problem is None or isinstance(problem, Exception)):
         raise kind(breach, outcome) from problem
     if problem is not None:
@@ -249,14 +247,14 @@ def _stopped(log: list[Entry]) -> Breach | None:
 
 @attrs.define(eq=False)
 class _Getter:
-    """Is a getter's task: the number of its call, and what cancels it."""
+    """The task of a getter: the number of its call, and its cancel scope."""
 
     number: int
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
 
-class _Stage:
-    """Runs a timeline's actions, and writes down what it sees."""
+class _Run:
+    """The run of a timeline: performs its actions, and writes the log."""
 
     def __init__(self, timeline: Timeline, program: Program | None) -> None:
         self.timeline = timeline
@@ -269,9 +267,9 @@ class _Stage:
         self.tripwire = Tripwire(limit, self.stop)
         self._abort = trio.CancelScope()
         self._counts: Counter[str] = Counter()
-        # Getters that are cancelled in the moment of a release.
+        # Getters to cancel at the moment when a token arrives.
         self._at_release: list[_Getter] = []
-        # What the revocations that are under way have met at the server.
+        # The answers to the revocations in progress that reached the server.
         self.met: dict[trio.lowlevel.Task, Answer] = {}
 
     def note(self, what: Happening) -> None:
@@ -288,7 +286,7 @@ class _Stage:
     async def run(self) -> None:
         last = max((action.at for action in self.timeline.actions), default=0.0)
         patience = (
-            FOREVER if self.program is not None else last + self.timeline.leaves_at + PATIENCE
+            FOREVER if self.program is not None else last + self.timeline.leaves_at + HANG_LIMIT
         )
         with self._abort, trio.move_on_after(patience) as limit:
             await self._run()
@@ -300,7 +298,7 @@ class _Stage:
         async with (
             httpx.AsyncClient(transport=httpx.ASGITransport(self._serve)) as managers,
             TokenManager(config, http_client=managers) as inner,
-            # Of its own: a program may hook into its client, or close it.
+            # A separate client, because a program may change or close it.
             httpx.AsyncClient(
                 transport=httpx.ASGITransport(self.server), base_url="http://localhost"
             ) as client,
@@ -308,7 +306,7 @@ class _Stage:
             manager = _WatchedManager(self, inner, config)
             session = AnonymousSession(config, manager, observers=[self._see_event])
             failure: list[BaseException] = []
-            # Theirs is the outer one: getters outlive the session's block.
+            # This nursery is outside the session, because getters outlive the session's block.
             async with trio.open_nursery() as nursery:
                 for action in self.timeline.actions:
                     self._start(nursery, action, session)
@@ -320,9 +318,9 @@ class _Stage:
             raise failure[0]
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the server answer, and note which answer a revocation meets.
+        """Call the server, and note which answer a revocation gets.
 
-        Two that are sent in the same moment may come to the server in the other order.
+        Two revocations sent at the same moment may reach the server in the other order.
         """
         if scope["path"] == "/oauth2/revoke":
             nth = self.next_number("revocation at the server") - 1
@@ -336,7 +334,7 @@ class _Stage:
         scope: trio.CancelScope,
         failure: list[BaseException],
     ) -> None:
-        """Open the session, leave it as the timeline says, and note what came out."""
+        """Open the session, leave it as the timeline says, and note the exception."""
         how = self.timeline.leaves_by
         body_error = _BodyError() if how == "raise" else None
         came_out: BaseException | None = None
@@ -370,8 +368,8 @@ class _Stage:
                     await self._play(self.program, session, client)
         except trio.Cancelled:
             raise
-        # What pytest and Hypothesis raise to end a test is no Exception, nor is an interrupt.
-        except BaseException as error:  # noqa: ASYNC103  # raised when all is over
+        # pytest and Hypothesis end a test with BaseExceptions.
+        except BaseException as error:  # noqa: ASYNC103  # raised after the run
             failure.append(error)
 
     async def _play(
@@ -384,7 +382,7 @@ class _Stage:
             await running
         finally:
             late = trio.current_time() - self.timeline.leaves_at
-            if late > GRACE:
+            if late > CLEANUP_LIMIT:
                 reason = "virtual time does not wait for threads or sockets"
                 self.note(Stopped(f"the program ran for {late:g} s after its end; {reason}"))
 
@@ -479,13 +477,13 @@ class _Stage:
         held_before = session.statistics().getters_held_total
 
         def decide_if_held() -> None:
-            # A getter without a token waits before its first checkpoint.
+            # A getter without a token starts to wait before its first checkpoint.
             if session.statistics().getters_held_total > held_before:
                 decide()
 
         try:
             if ask == "nowait":
-                # No checkpoint, so that it looks at the session though its scope is cancelled.
+                # It has no checkpoint, so it reads the session even if its scope is cancelled.
                 self.note(Decided(number))
                 token = session.get_access_token_nowait()
             elif ask == "exchange":
@@ -551,28 +549,28 @@ def _held_by(session: AnonymousSession) -> str | None:
 
 
 class _WatchedManager:
-    """Is the token manager of a timeline: notes each request, and does what no server can."""
+    """The token manager of a timeline, which notes each request and simulates its own faults."""
 
-    def __init__(self, stage: _Stage, inner: TokenManager, config: Config) -> None:
+    def __init__(self, stage: _Run, inner: TokenManager, config: Config) -> None:
         self._stage = stage
         self._inner = inner
         self._config = config
         self._last_sent_at = -math.inf
-        self._hasty = 0
+        self._too_early = 0
 
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Ask the server, unless it is the manager's turn to misbehave."""
+        """Send the request to the server, unless the answer is a fault of the manager."""
         stage = self._stage
         number = stage.next_number("request")
         answer = stage.timeline.answer(number - 1)
         stage.note(Sent(number, answer.kind))
-        self._watch_haste()
+        self._check_pause()
         try:
             if answer.is_of_manager:
                 await trio.sleep(answer.latency)
-                token = _misbehave(answer)
+                token = _fail(answer)
             else:
                 token = await self._inner.get_tokens_client_credentials_grant(options)
         except trio.Cancelled:
@@ -582,29 +580,29 @@ class _WatchedManager:
             stage.note(Came(number, error=error))
             raise
         stage.note(self._what_came(number, token))
-        return token  # type: ignore[no-any-return]  # or what is none, on purpose
+        return token  # type: ignore[no-any-return]  # or "not a TokenInfo", on purpose
 
-    def _watch_haste(self) -> None:
-        # A few are the referee's to find; a loop of them would never end.
+    def _check_pause(self) -> None:
+        # The referee finds single requests that are too early. An endless loop must be stopped.
         now = trio.current_time()
         if now < self._last_sent_at + self._config.min_refresh_interval / 2:
-            self._hasty += 1
+            self._too_early += 1
         self._last_sent_at = now
-        if self._hasty == 10:
+        if self._too_early == 10:
             self._stage.stop("token requests follow each other without a pause")
 
     def _what_came(self, number: int, token: TokenInfo) -> Came:
         issued = self._stage.server.tokens.get(getattr(token, "access_token", ""))
         if issued is None:
             return Came(number, error=TypeError("no TokenInfo"))
-        # Of a token given again the server states whole seconds of what is left.
+        # For a reused token, the server sends the remaining lifetime in whole seconds.
         is_new = issued.issued_at == token.sent_at
         left = issued.lifetime if is_new else issued.left_at(token.sent_at)
         lifetime = min(float(math.floor(left)) or left, LIFETIME_LIMIT)
         return Came(number, token, lifetime, issued.issued_at + issued.lifetime)
 
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
-        """Revoke at the server, unless it is the manager's turn to misbehave."""
+        """Revoke at the server, unless the answer is a fault of the manager."""
         stage = self._stage
         number = stage.next_number("revocation")
         answer: Answer | None = stage.timeline.revocation(number - 1)
@@ -614,7 +612,7 @@ class _WatchedManager:
         try:
             if answer.is_of_manager:
                 await trio.sleep(answer.latency)
-                _misbehave(answer)
+                _fail(answer)
             answer = None
             await self._inner.revoke_tokens(token, options)
             succeeded = True
@@ -623,7 +621,7 @@ class _WatchedManager:
             stage.note(RevocationCame(number, token, answer, succeeded))
 
 
-def _misbehave(answer: Answer) -> Any:
+def _fail(answer: Answer) -> Any:
     match answer.kind:
         case "raises":
             raise OddError("an error that the token manager does not expect")

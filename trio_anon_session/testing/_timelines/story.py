@@ -1,4 +1,4 @@
-"""The story of a timeline: its log, told as what a picture shows."""
+"""The story of a timeline: its log, converted to the data of a picture."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .timeline import Timeline
 
 
-def tell(
+def make_story(
     timeline: Timeline,
     log: Sequence[Entry],
     server: TokenServer,
@@ -45,7 +45,7 @@ def tell(
     *,
     program: bool,
 ) -> Story:
-    """Return the story that a log tells, and the server's books where a program asked."""
+    """Return the story of a log, with the server's recorded requests if a program ran."""
     names = token_names(log)
     ends_at = max((entry.at for entry in log if isinstance(entry.what, Left)), default=math.nan)
     if math.isnan(ends_at):
@@ -70,7 +70,7 @@ def _lives(log: Sequence[Entry], names: dict[str, str], ends_at: float) -> list[
                 if current is not None and current != text:
                     lives[current].setdefault("replaced_at", entry.at)
                 current = text
-                # A token given again has another life, in the same row.
+                # A reused token continues in the same row.
                 lives[text] = {
                     "name": names[text],
                     "sent_at": lives.get(text, {}).get("sent_at", token.sent_at),
@@ -157,7 +157,7 @@ def _end_of(what: Happening, names: dict[str, str]) -> tuple[str, str]:
 
 
 def _presented(server: TokenServer, names: dict[str, str]) -> list[GetterLine]:
-    """Return what the program showed to the protected resource."""
+    """Return the requests of the program to the protected resource."""
     return [
         GetterLine(
             number=number,

@@ -1,4 +1,4 @@
-"""The drawing of a laid out picture as SVG."""
+"""The SVG drawing of a picture."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CELL = 8
 LINE = 20
 EDGE = 16
-# Classes with plain colours, for many programs that draw SVG know no variables.
-# Letters of 13 pixels are a little narrower than a cell.
+# Plain colours, because many SVG programs do not support CSS variables.
+# Letters of 13 pixels are slightly narrower than a cell.
 STYLE = """
 .tas text { font-size: 13px; fill: #24292f }
 .tas text { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }
@@ -68,11 +68,11 @@ STYLE = """
 
 
 def draw_svg(story: Story, *, width: int = 960) -> str:
-    """Draw the picture of a timeline as SVG, self-contained, for light and dark pages.
+    """Return the picture of a timeline as self-contained SVG for light and dark pages.
 
     Args:
-        story: what happened.
-        width: of the drawing, in pixels; a narrower one than 40 characters is scaled down.
+        story: the events.
+        width: width in pixels; a picture narrower than 40 characters is scaled down.
     """
     picture = lay_out(story, cells=(width - 2 * EDGE) // CELL)
     heading = picture.heading_lines
@@ -169,7 +169,7 @@ def _breach(picture: Picture, axis: int, bottom: int) -> Iterator[str]:
 
 
 def _signs_on_breach(picture: Picture, tops: list[int]) -> Iterator[str]:
-    """Draw again what the line of the breach has crossed out."""
+    """Draw the symbols under the line of the breach again, on top of it."""
     for row, top in zip(picture.rows, tops, strict=True):
         for sign in row.signs:
             if sign.column == picture.breach:
@@ -229,7 +229,7 @@ def _cross(x: float, y: float) -> str:
 
 
 def _below(picture: Picture, top: int) -> tuple[list[str], int]:
-    """Draw what stands under the rows, and return the height of the whole too."""
+    """Return the drawing below the rows, and the height of the picture."""
     drawn = []
     for line in textwrap.wrap(picture.remark, picture.width):
         drawn.append(_text(EDGE, top + LINE, line, "faint"))

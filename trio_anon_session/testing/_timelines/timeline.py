@@ -1,4 +1,4 @@
-"""`Timeline`: everything that happens to a session in one run, as plain data."""
+"""`Timeline`: all events of one run of a session, as plain data."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ PASSING_KINDS: tuple[AnswerKind, ...] = (
     "raises",
     "nonsense",
 )
-"""What goes wrong with a request that may go right the next time."""
+"""Faults of a request that may succeed the next time."""
 
 _CLIENT = Client()
 
 
 class BriefRepr:
-    """Shows only what differs from the default, so that examples can be read and pasted."""
+    """A mixin whose repr shows only the values that are not defaults, to be pasted into tests."""
 
     __slots__ = ()
     __attrs_attrs__: ClassVar[tuple[attrs.Attribute[Any], ...]] = ()
@@ -63,7 +63,7 @@ class BriefRepr:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
-        # Hypothesis looks for it: else it prints every field of a failing example.
+        # Hypothesis uses this method; otherwise it prints all fields of a failing example.
         printer.text(repr(self))
 
 
@@ -87,7 +87,7 @@ def _check_finite(_: object, attribute: attrs.Attribute[Any], value: float) -> N
 
 
 def _one_of(words: object) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    """Return a validator of what a ``Literal`` allows."""
+    """Return a validator of the values of a ``Literal``."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value not in get_args(words):
@@ -130,7 +130,7 @@ def _is_a(kind: Any, expected: str) -> Callable[[object, attrs.Attribute[Any], o
 
 
 def _are_all(kind: Any, expected: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    """Return a validator of the types of a tuple's elements."""
+    """Return a validator of the elements of a tuple."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         elements = value if isinstance(value, tuple) else ()
@@ -142,15 +142,15 @@ def _are_all(kind: Any, expected: str) -> Callable[[object, attrs.Attribute[Any]
 
 @attrs.frozen(kw_only=True, repr=False)
 class Answer(BriefRepr):
-    """Is what one token request, or one revocation, meets.
+    """The answer to one token request or revocation.
 
     Attributes:
-        kind: ``"token"`` goes well. ``"raises"``, ``"nonsense"`` and ``"crash"`` are a
-            token manager's: an exception that is not ours, an answer that is no
-            ``TokenInfo``, and a ``BaseException``. The rest is the server's.
-        latency: seconds until it is there; the server judges at the beginning.
-        lifetime: seconds that the token lives; None for the timeline's.
-        retry_after: seconds, of ``"unavailable"`` and ``"rate limited"``.
+        kind: ``"token"`` is a success. ``"raises"``, ``"nonsense"`` and ``"crash"`` are faults
+            of a token manager: it raises an unknown exception, returns an object that is not a
+            ``TokenInfo``, or raises a ``BaseException``. The others are faults of the server.
+        latency: seconds until the answer arrives. The server processes the request at the start.
+        lifetime: lifetime of the token in seconds; None for the timeline's.
+        retry_after: ``Retry-After`` in seconds, for ``"unavailable"`` and ``"rate limited"``.
     """
 
     kind: AnswerKind = attrs.field(default="token", validator=_one_of(AnswerKind))
@@ -164,8 +164,8 @@ class Answer(BriefRepr):
         return self.kind in {"raises", "nonsense", "crash"}
 
     def fault(self) -> Fault | None:
-        """Return what the embedded server is to do."""
-        # Digits alone, as RFC 9110 wants them, or with the fraction that some send.
+        """Return the fault with which the embedded server gives this answer."""
+        # RFC 9110 §10.2.3 requires whole seconds, but some servers send a fraction.
         asked = None if self.retry_after is None else f"{self.retry_after:.6f}".rstrip("0")
         retry_after = asked and asked.removesuffix(".")
         fault = Fault(lifetime=self.lifetime)
@@ -191,12 +191,12 @@ class Answer(BriefRepr):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Moment(BriefRepr):
-    """Is a point in time, to the scheduler's pass.
+    """A point in time, up to the step of the scheduler.
 
     Attributes:
         at: seconds since the session was opened.
-        passes: how many times to let all other ready tasks run first, so that something
-            happens in the midst of what goes on at that time.
+        passes: number of times that all other ready tasks run first, so that the action
+            happens between the steps of other tasks.
     """
 
     at: float = attrs.field(validator=_check_moment)
@@ -205,16 +205,16 @@ class Moment(BriefRepr):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Get(Moment):
-    """Some tasks ask for a token, each for itself.
+    """An action: some tasks call the session for a token.
 
     Attributes:
-        ask: by which method; ``"use"`` gets a token, presents it, and reports a dead one
-            and gets another, as ``SessionAuth`` does.
-        count: how many tasks.
-        gives_up: seconds until they are cancelled, 0 before they have begun;
-            ``"at release"``: in the moment in which the session has a new token, before
-            it has come to the getters; None: never.
-        gives_up_passes: as ``passes``, for the cancellation.
+        ask: the method. ``"use"`` gets a token and presents it; if the server rejects it,
+            the task invalidates it and gets another, as ``SessionAuth`` does.
+        count: number of tasks.
+        gives_up: seconds until the tasks are cancelled; 0 cancels them before they start.
+            ``"at release"`` cancels them when the session has a new token, before they
+            receive it. None never cancels them.
+        gives_up_passes: like `passes`, for the cancellation.
     """
 
     ask: Ask = attrs.field(default="get", validator=_one_of(Ask))
@@ -227,11 +227,11 @@ class Get(Moment):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Invalidate(Moment):
-    """A task reports a token as dead.
+    """An action: a task invalidates a token.
 
     Attributes:
-        age: 0 for the token that the session holds, else how many grants older than the
-            server's last; one that never was, if there were not as many.
+        age: 0 for the session's current token; else the number of tokens that the server
+            has issued since. If there are fewer, an unknown token is invalidated.
     """
 
     age: int = attrs.field(default=0, validator=_check_count)
@@ -239,10 +239,10 @@ class Invalidate(Moment):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Revoke(Moment):
-    """A task revokes the session's token.
+    """An action: a task revokes the session's token.
 
     Attributes:
-        gives_up: seconds until it is cancelled; None: never.
+        gives_up: seconds until the task is cancelled; None never cancels it.
     """
 
     gives_up: float | None = attrs.field(default=None, validator=_check_optional)
@@ -250,22 +250,22 @@ class Revoke(Moment):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Kill(Moment):
-    """The server ends the life of all tokens, as an administrator would."""
+    """An action: the server revokes all tokens, as an administrator would."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Suspend(Moment):
-    """The machine sleeps: the wall clock goes on, Trio's stands still."""
+    """An action: the machine is suspended. The wall clock advances, but Trio's does not."""
 
     seconds: float = attrs.field(default=60.0, validator=_check_moment)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class SetWall(Moment):
-    """Somebody sets the wall clock.
+    """An action: the wall clock is set.
 
     Attributes:
-        by: seconds, negative to set it back.
+        by: seconds; negative to set it back.
     """
 
     by: float = attrs.field(validator=_check_finite)
@@ -275,7 +275,7 @@ Action = Get | Invalidate | Revoke | Kill | Suspend | SetWall
 
 
 def _as_answers(value: Iterable[Answer]) -> tuple[Answer, ...]:
-    # What is no list is the validator's to refuse, by its name.
+    # The validator refuses other types with an error that names the field.
     return tuple(value) if isinstance(value, Iterable) else value
 
 
@@ -285,35 +285,35 @@ def _as_actions(value: Iterable[Action]) -> tuple[Action, ...]:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Timeline(BriefRepr):
-    """Is everything that happens to a session in one run, and the session's settings.
+    """All events of one run of a session, and the session's settings.
 
-    Plain data: two that are equal run alike, to the order in which tasks take turns.
+    A timeline is plain data. Equal timelines run identically, including the task order.
 
     Attributes:
-        lifetime: seconds that tokens live, if their answer says nothing else; 0 is none.
-        answers: what the token requests meet, in order.
-        then: what the token requests after those meet.
-        revocations: what the revocations meet, in order; those after them go well.
-        actions: what the program and the world do.
-        leaves_at: when the session's block is left.
-        leaves_by: how.
-        reuses_tokens: the server answers with the token that is alive, if there is one.
-        seed: of the order in which Trio runs the tasks that are ready, and of the
-            jitter; with 0, tasks run in the order in which they were started.
-        strategy: the pauses of a ``retry_strategy``, the last one for all that follow;
-            None among them ends a round; None for no strategy.
-        stale_buffer: as in :class:`~trio_anon_session.Config`, like all that follow.
-        expired_buffer: likewise.
-        refresh: likewise.
-        refresh_jitter: likewise.
-        idle_timeout: likewise.
-        max_retries: likewise.
-        retry_interval: likewise.
-        max_retry_interval: likewise.
-        request_timeout: likewise.
-        min_refresh_interval: likewise.
-        revoke_on_exit: likewise.
-        shutdown_timeout: likewise.
+        lifetime: lifetime of tokens in seconds, unless their answer has another; 0 is a fault.
+        answers: answers to the token requests, in order.
+        then: answer to all later token requests.
+        revocations: answers to the revocations, in order; later revocations succeed.
+        actions: actions of the program, the server and the machine.
+        leaves_at: when the session's block ends, in seconds.
+        leaves_by: how the block ends.
+        reuses_tokens: whether the server answers with the valid token, if there is one.
+        seed: seed of the task order and of the jitter; with 0, tasks run in the order in
+            which they started.
+        strategy: pauses of a ``retry_strategy``; the last one is repeated. A None among them
+            ends the round of attempts. None instead of a tuple is no strategy.
+        stale_buffer: as in :class:`~trio_anon_session.Config`.
+        expired_buffer: as in :class:`~trio_anon_session.Config`.
+        refresh: as in :class:`~trio_anon_session.Config`.
+        refresh_jitter: as in :class:`~trio_anon_session.Config`.
+        idle_timeout: as in :class:`~trio_anon_session.Config`.
+        max_retries: as in :class:`~trio_anon_session.Config`.
+        retry_interval: as in :class:`~trio_anon_session.Config`.
+        max_retry_interval: as in :class:`~trio_anon_session.Config`.
+        request_timeout: as in :class:`~trio_anon_session.Config`.
+        min_refresh_interval: as in :class:`~trio_anon_session.Config`.
+        revoke_on_exit: as in :class:`~trio_anon_session.Config`.
+        shutdown_timeout: as in :class:`~trio_anon_session.Config`.
     """
 
     lifetime: float = attrs.field(default=3600.0, validator=_check_moment)
@@ -352,19 +352,19 @@ class Timeline(BriefRepr):
 
     @property
     def moves_wall_clock(self) -> bool:
-        """Whether the wall clock and Trio's part company."""
+        """Whether the wall clock moves independently of Trio's clock."""
         return any(isinstance(action, Suspend | SetWall) for action in self.actions)
 
     def answer(self, nth: int) -> Answer:
-        """Return what a token request meets; the first is number 0."""
+        """Return the answer to a token request; the first is number 0."""
         return self.answers[nth] if nth < len(self.answers) else self.then
 
     def revocation(self, nth: int) -> Answer:
-        """Return what a revocation meets; the first is number 0."""
+        """Return the answer to a revocation; the first is number 0."""
         return self.revocations[nth] if nth < len(self.revocations) else Answer()
 
     def revocation_at_server(self, nth: int) -> Answer:
-        """Return what a revocation meets that comes to the server; the first is number 0."""
+        """Return the answer to a revocation that reaches the server; the first is number 0."""
         at_server = [answer for answer in self.revocations if not answer.is_of_manager]
         return at_server[nth] if nth < len(at_server) else Answer()
 
@@ -379,7 +379,7 @@ class Timeline(BriefRepr):
         )
 
     def server(self) -> TokenServer:
-        """Return a server that does what the answers say."""
+        """Return a server with the faults of the answers."""
         token = [answer.fault() for answer in self.answers if not answer.is_of_manager]
         revoke = [answer.fault() for answer in self.revocations if not answer.is_of_manager]
         faults = FaultPlan(token=token, token_then=self.then.fault(), revoke=revoke)
@@ -392,7 +392,7 @@ class Timeline(BriefRepr):
         return self.pause_of_strategy(attempt)
 
     def pause_of_strategy(self, attempt: int) -> float | None:
-        """Return what the strategy says after so many failed attempts of a round."""
+        """Return the strategy's pause after this number of failed attempts of a round."""
         if not self.strategy:
             return None
         return self.strategy[min(attempt, len(self.strategy)) - 1]

@@ -1,4 +1,4 @@
-"""The turns that tasks take: counted, and looked at from outside."""
+"""Instruments of the scheduler: they count the steps of tasks, and observe each step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Tripwire(trio.abc.Instrument):
-    """Stops a run in which tasks take turns without end and time stands still."""
+    """An instrument that stops a run if tasks run endlessly while time stands still."""
 
     def __init__(self, limit: int, stop: Callable[[str], None]) -> None:
         self._limit = limit
@@ -21,27 +21,28 @@ class Tripwire(trio.abc.Instrument):
         self._now = -math.inf
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        """Begin anew whenever time has moved on."""
+        """Restart the count when time has advanced."""
         if trio.current_time() != self._now:
             self._now = trio.current_time()
             self._steps = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
-        """Count."""
+        """Count a step."""
         self._steps += 1
         if self._steps == self._limit:
             self._stop("tasks run in an endless loop while time stands still")
 
 
 class Turns:
-    """Awaits a coroutine, and calls back before each turn of its task but the first.
+    """An awaitable that runs a coroutine, and calls back before each step except the first.
 
-    A callback that returns an awaitable has the coroutine wait for that, and is called again.
+    If a callback returns an awaitable, the coroutine waits for it, and the callback is called
+    again.
 
     Args:
         coroutine: the coroutine.
-        before_turn: called before each turn but the first.
-        after_first: called after the first turn, unless the coroutine ended in it.
+        before_turn: called before each step except the first.
+        after_first: called after the first step, unless the coroutine ended in it.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Turns:
                 after_first()
             try:
                 step, value = inner.send, (yield trap)
-            except BaseException as error:  # noqa: ASYNC103  # goes on to the coroutine
+            except BaseException as error:  # noqa: ASYNC103  # raised in the coroutine
                 step, value = inner.throw, error
             while (wait := self._before_turn()) is not None:
                 yield from wait.__await__()
