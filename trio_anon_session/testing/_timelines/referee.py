@@ -1,8 +1,8 @@
-"""The referee: reads the log of a timeline, and finds the first broken promise.
+"""The referee: finds the first broken promise in the log of a timeline.
 
-It holds a model of the session, written from the promises alone, and shares no code with
-it. What time decides is checked whenever time moves on, since all tasks have had their
-turns then; what the order of turns decides, at each entry.
+It contains a model of the session that was written only from the promises and shares no code
+with the session. Deadlines are checked when time advances, because all tasks have run by
+then. Everything that depends on the order of events is checked at each entry of the log.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from .timeline import AnswerKind, Timeline
 
 NEARLY = 1e-6
-"""Seconds; sums of drawn pauses are no more exact than floats are."""
+"""Seconds; tolerance for the rounding errors of sums of floats."""
 LOOK_UP_INTERVAL = 60.0
-"""Seconds after which a session has noticed a suspend."""
+"""Seconds within which a session notices a suspend."""
 
 _ERROR_OF: dict[AnswerKind, type[TokenRequestError]] = {
     "unavailable": TokenUnavailableError,
@@ -117,7 +117,7 @@ class _Waiting:
 
 @attrs.define
 class _Failure:
-    """Is a round that failed, as its getters are to be told."""
+    """A failed round of attempts, whose error its getters must get."""
 
     kind: AnswerKind
     attempts: int
@@ -138,7 +138,7 @@ class _Revocation:
 
 @attrs.define
 class _Call:
-    """Is a call of ``revoke_tokens``, and the revocations that it must wait for."""
+    """A call of ``revoke_tokens()``, and the revocations that it must wait for."""
 
     begun_at: float
     texts: set[str] = attrs.field(factory=set, repr=False)
@@ -152,15 +152,15 @@ class _Referee:
         self.names = token_names(log)
         self.now = 0.0
         self.index = 0
-        # How far the wall clock has gone beyond Trio's.
+        # Seconds that the wall clock is ahead of Trio's clock.
         self.wall = 0.0
         self.wall_set_at = -math.inf
         self.wall_set_index = -1
-        # The session adds up two clocks in another order.
+        # The session adds the times of two clocks in another order, so rounding differs.
         self.slack = NEARLY if timeline.moves_wall_clock else 0.0
 
         self.token: _Token | None = None
-        # What each answer with a token brought, usable or not, by the token's text.
+        # The tokens of all responses, usable or not, by the token's text.
         self.brought: dict[str, list[_Token]] = {}
         self.dropped_at_index = -1
         self.dropped_by = "invalidate"
@@ -193,7 +193,7 @@ class _Referee:
         self.crash: BaseException | None = None
         self.crashed_at: float | None = None
         self.has_left = False
-        # What is to be revoked at the end, and what may be.
+        # The tokens that must be revoked at the end, and those that may be.
         self.owed_at_the_end: set[str] = set()
         self.may_be_ended: set[str] = set()
 
@@ -291,7 +291,7 @@ class _Referee:
         return self.left_at is not None or self.crashed_at is not None
 
     def age_clock(self, token: _Token) -> float:
-        """Return now, by whichever clock says that the token is older."""
+        """Return the current time on the clock by which the token is older."""
         return self.now + max(0.0, self.wall - token.wall_at_sending)
 
     def state(self, ahead: float = 0.0) -> TokenState:
@@ -319,7 +319,7 @@ class _Referee:
         return any(not waiting.told for waiting in self.waiting.values())
 
     def look(self) -> None:
-        """Note whether a request is wanted now: it may be sent later in the same moment."""
+        """Note whether a request is due now; it may be sent later at the same moment."""
         match self.state(ahead=self.slack):
             case TokenState.EMPTY:
                 wanted = self.is_awaited()
@@ -332,25 +332,25 @@ class _Referee:
         self.is_wanted = self.is_wanted or wanted
 
     def due(self) -> tuple[float, int, str] | None:
-        """Return by when a request must have been sent, and which promise says so."""
+        """Return the deadline of the next request, the promise that requires it, and the reason."""
         at_earliest = max(
             self.now, self.last_sent_at + self.timeline.min_refresh_interval, self.retry_until
         )
         state = self.state()
         if state in {TokenState.EMPTY, TokenState.EXPIRED} and self.waiting:
             promise = 12 if self.consecutive else 10
-            return at_earliest, promise, "getters are held"
+            return at_earliest, promise, "getters wait"
         if self.token is None:
             return None
         ages_by = self.age_clock(self.token) - self.now
         if (
             state is TokenState.STALE
             and self.met_stale
-            # By then it is wanted no more, unless somebody asks.
+            # After that the token is EXPIRED, and no request is due without a new call.
             and at_earliest < self.token.expires_at - ages_by - NEARLY
         ):
             promise = 11 if self.consecutive else 3
-            return at_earliest, promise, "a getter has met the token STALE"
+            return at_earliest, promise, "a getter got the STALE token"
         if state is TokenState.EXPIRED:
             when = max(at_earliest, self.noticed_by(self.token.expires_at))
             promise, why = 4, "the token is EXPIRED, and the session is not parked"
@@ -363,7 +363,7 @@ class _Referee:
         return (when, promise, why) if self.is_eager_at(when) else None
 
     def noticed_by(self, boundary: float) -> float:
-        """Return when the session has noticed at the latest that a boundary is passed."""
+        """Return the latest moment at which the session notices that a boundary has passed."""
         assert self.token is not None
         passed = boundary - max(0.0, self.wall - self.token.wall_at_sending)
         if self.wall_set_index > self.token.sent_index:
@@ -377,42 +377,42 @@ class _Referee:
         if self.flight is not None:
             self.flight.discarded = True
 
-    # What time decides
+    # Checks when time advances
 
     def end_moment(self, next_at: float) -> None:
-        """Check what must be so when all tasks have had their turns."""
+        """Check what must be true when all tasks have run."""
         for getter, at in self.cancelling.items():
             if at <= self.now:
-                self.broken(9, "a cancelled getter did not leave at once", getter=getter)
+                self.broken(9, "a cancelled getter did not end immediately", getter=getter)
         for getter in self.undecided:
-            self.broken(2, "a getter did not come to its turn", getter=getter)
+            self.broken(2, "a getter did not run", getter=getter)
         for getter in self.must_get:
-            self.broken(2, "a getter waited though the token is usable", getter=getter)
+            self.broken(2, "a getter waited although the token is usable", getter=getter)
         for getter in self.refused_at_once:
-            self.broken(12, "a getter waits in the pause after a failed round", getter=getter)
+            self.broken(12, "a getter waits during the pause after a failed round", getter=getter)
         if self.is_closed:
             for getter in self.waiting:
-                self.broken(19, "a getter is still held after the end", getter=getter)
+                self.broken(19, "a getter still waits after the session was closed", getter=getter)
             return
         for getter, waiting in self.waiting.items():
             is_noticed = next_at > self.wall_set_at + LOOK_UP_INTERVAL + NEARLY
             if self.has_usable_token() and (is_noticed or self.wall_set_at < waiting.asked_at):
-                self.broken(10, "a getter is held though there is a new token", getter=getter)
+                self.broken(10, "a getter waits although there is a new token", getter=getter)
             if waiting.told:
-                self.broken(10, "a getter is held though its round has failed", getter=getter)
+                self.broken(10, "a getter waits although its round has failed", getter=getter)
         for number, call in self.calls.items():
-            # It may wait for those, too, that began in the same moment.
+            # It may also wait for revocations that began at the same moment.
             if all(
                 revocation.succeeded is not None
                 for text, revocation in self.revocations.items()
                 if text in call.texts or revocation.begun_at == call.begun_at
             ):
-                self.broken(18, f"call {number} of revoke_tokens waits for nothing")
+                self.broken(18, f"call {number} of revoke_tokens() waits without a revocation")
         for text, revocation in self.revocations.items():
             is_resting = revocation.succeeded is None and not revocation.in_flight
             if is_resting and revocation.retry_until < next_at - NEARLY:
                 when = revocation.retry_until
-                words = f"{self.name(text)} is not revoked again at {when:g} s"
+                words = f"the revocation of {self.name(text)} is not retried at {when:g} s"
                 self.broken(18, words, token=text, at=when)
             if revocation.is_untried:
                 promise = 18 if revocation.calls else 17
@@ -427,12 +427,12 @@ class _Referee:
             return
         when, promise, why = due
         if when < next_at - NEARLY and not (next_at == math.inf and not self.waiting):
-            self.broken(promise, f"no token request at {when:g} s, though {why}", at=when)
+            self.broken(promise, f"no token request at {when:g} s, although {why}", at=when)
 
     # Getters
 
     def decide(self, getter: int) -> None:
-        """Take in a getter at the moment at which it looks at the session."""
+        """Handle a getter at the moment at which it reads the state of the session."""
         del self.undecided[getter]
         if self.is_closed:
             self.waiting[getter] = _Waiting(self.now)
@@ -442,7 +442,7 @@ class _Referee:
             self.is_asked_for()
             return
         if isinstance(self.log[self.index + 1].what, Blocked):
-            # By nowait: it keeps a session from parking, and wakes no parked one.
+            # A nowait getter prevents parking, but does not wake a parked session.
             if self.now < self.idles_until():
                 self.asked_at = self.now
             return
@@ -455,17 +455,17 @@ class _Referee:
             self.met_stale = True
 
     def join(self, getter: int) -> None:
-        """Let a getter into the round, a new one, or the pause after a failed one."""
+        """Add a getter to the current round, to a new one, or to the pause after a failed one."""
         following = self.log[self.index + 1].what
         is_refused = isinstance(following, Failed) and following.getter == getter
         if is_refused:
             if not self.is_over or self.now > self.retry_until + NEARLY:
-                text = "a getter got an error at once, though it is not in a pause after a round"
+                text = "a getter got an error immediately, outside the pause after a failed round"
                 self.broken(12, text, getter=getter)
             self.refused_at_once.add(getter)
             return
         if self.is_over and self.now < self.retry_from - NEARLY:
-            self.broken(12, "a getter waits in the pause after a failed round", getter=getter)
+            self.broken(12, "a getter waits during the pause after a failed round", getter=getter)
         given_up_at = self.failed_at + 2 * self.timeline.max_retry_interval
         if self.is_over or (not self.waiting and self.now >= given_up_at):
             self.is_over, self.attempts = False, 0
@@ -475,7 +475,7 @@ class _Referee:
     def got(self, getter: int, text: str) -> None:
         self.end(getter)
         if self.is_closed and self.crashed_at != self.now:
-            self.broken(19, "a getter got a token after the end", getter=getter)
+            self.broken(19, "a getter got a token after the session was closed", getter=getter)
         self.check_token(getter, text)
         if not self.is_closed and (self.token is None or self.token.text != text):
             words = f"a getter got {self.name(text)}, which is not the current token"
@@ -486,18 +486,18 @@ class _Referee:
         """Check that a token may be handed out now."""
         brought = self.brought.get(text)
         if not brought:
-            self.broken(1, "a getter got a token that no answer brought", getter=getter)
+            self.broken(1, "a getter got a token that no response contained", getter=getter)
         after_drop = [t for t in brought if t.sent_index > self.dropped_at_index]
         if not after_drop:
             promise, what = (18, "revoke") if self.dropped_by == "revoke" else (17, "invalidate")
-            text = f"a getter got {self.name(text)}, from a grant begun before the {what}"
+            text = f"a getter got {self.name(text)}, requested before the {what}"
             self.broken(promise, text, getter=getter, token=brought[0].text)
         token = after_drop[-1]
         is_by_wall = self.wall != token.wall_at_sending
         aged = self.age_clock(token)
         if aged >= token.ends_at or aged >= token.expires_at + self.slack:
             late = aged - token.expires_at
-            when = f"{late:g} s after it had expired" if late else "in the moment of its expiry"
+            when = f"{late:g} s after it expired" if late else "at the moment it expired"
             words = f"a getter got {self.name(text)} {when}"
             self.broken(5 if is_by_wall else 1, words, getter=getter, token=text)
 
@@ -508,17 +508,19 @@ class _Referee:
         self.end(getter)
         if isinstance(error, SessionClosedError):
             if not self.is_closed:
-                self.broken(19, "a getter was told that the session is closed", getter=getter)
+                self.broken(
+                    19, "a getter got SessionClosedError from an open session", getter=getter
+                )
             return
         if self.is_closed and self.crashed_at != self.now:
             kind = type(error).__name__
-            self.broken(19, f"after the end a getter got {kind}", getter=getter)
+            self.broken(19, f"a getter got {kind} after the session was closed", getter=getter)
         if was_usable:
             kind = type(error).__name__
             self.broken(11, f"a getter got {kind} while the token is usable", getter=getter)
         if not was_told and not was_refused:
             kind = type(error).__name__
-            self.broken(12, f"a getter got {kind} in the midst of a round", getter=getter)
+            self.broken(12, f"a getter got {kind} before the end of a round", getter=getter)
         self.check_error(getter, error)
 
     def check_error(self, getter: int, error: Exception) -> None:
@@ -537,24 +539,24 @@ class _Referee:
         if failure.cause is not None and error.__cause__ is not failure.cause:
             self.broken(12, "a getter's error has another cause than the round", getter=getter)
         if error.attempts != failure.attempts:
-            text = f"a getter was told of {error.attempts} attempts, not of {failure.attempts}"
+            text = f"a getter's error has attempts={error.attempts}, not {failure.attempts}"
             self.broken(12, text, getter=getter)
         retry_at = math.nan if error.retry_after is None else self.now + error.retry_after
         if not self.retry_from - NEARLY <= retry_at <= self.retry_until + NEARLY:
-            self.broken(12, f"a getter was told to retry at {retry_at:g} s", getter=getter)
+            self.broken(12, f"a getter's error says to retry at {retry_at:g} s", getter=getter)
         self.retry_from = self.retry_until = retry_at
 
     def blocked(self, getter: int) -> None:
         if self.is_closed and self.crashed_at != self.now:
-            self.broken(19, "a nowait getter was not told of the end", getter=getter)
+            self.broken(19, "a nowait getter got no SessionClosedError", getter=getter)
         if getter in self.must_get:
-            self.broken(2, "a nowait getter was refused a usable token", getter=getter)
+            self.broken(2, "a nowait getter did not get the usable token", getter=getter)
         self.end(getter)
         self.waiting.pop(getter, None)
 
     def gave_up(self, getter: int) -> None:
         if getter not in self.cancelling:
-            self.broken(9, "a getter was cancelled by nobody", getter=getter)
+            self.broken(9, "a getter ended as cancelled, but was not cancelled", getter=getter)
         self.end(getter)
 
     def end(self, getter: int) -> None:
@@ -570,12 +572,12 @@ class _Referee:
     def sent(self, number: int, kind: AnswerKind) -> None:
         self.last_number = number
         if self.left_at is not None or self.crashed_at is not None:
-            self.broken(19, "a token request was sent after the end", attempt=number)
+            self.broken(19, "a token request was sent after the session was closed", attempt=number)
         if self.flight is not None:
             self.broken(8, "two token requests are in flight", attempt=number)
         gap = self.now - self.last_sent_at
         if gap < self.timeline.min_refresh_interval - NEARLY:
-            text = f"a token request was sent {gap:g} s after the one before"
+            text = f"a token request was sent {gap:g} s after the previous one"
             self.broken(7, text, attempt=number)
         if self.now < self.retry_from - NEARLY:
             early = self.retry_from - self.now
@@ -589,22 +591,22 @@ class _Referee:
     def sent_unasked(self, number: int) -> None:
         match self.state():
             case TokenState.EMPTY:
-                self.broken(16, "a token request was sent, and nobody asked", attempt=number)
+                self.broken(16, "a token request was sent although no getter waits", attempt=number)
             case TokenState.FRESH:
-                text = "a token request was sent though the token is FRESH"
+                text = "a token request was sent although the token is FRESH"
                 self.broken(3, text, attempt=number)
             case _ if self.timeline.refresh == "eager":
-                text = "a token request was sent though the session is parked"
+                text = "a token request was sent although the session is parked"
                 self.broken(4, text, attempt=number)
             case _:
-                text = "a token request was sent on request, and nobody asked"
+                text = "a token request was sent although no getter called (refresh='on_request')"
                 self.broken(3, text, attempt=number)
 
     def came(self, came: Came) -> None:
         flight = self.flight
         assert flight is not None
         self.flight = None
-        # What was wanted before it ended was this one.
+        # The request that was due has been sent: it is this one.
         self.is_wanted = False
         is_of_server = flight.kind not in {"raises", "nonsense", "crash"}
         if is_of_server and self.now > flight.sent_at + self.timeline.request_timeout + NEARLY:
@@ -616,7 +618,7 @@ class _Referee:
         elif came.token is None:
             self.fail(self.kind_of_failure(flight, came.error), came.error)
         elif flight.kind == "bad lifetime":
-            self.broken(7, "a lifetime that is none was taken", attempt=came.number)
+            self.broken(7, "a token without a valid lifetime was accepted", attempt=came.number)
         else:
             self.brought_token(flight, came)
 
@@ -625,7 +627,7 @@ class _Referee:
         has_status = getattr(error, "status_code", None) is not None
         is_in_time = answer.latency < timeline.request_timeout
         if not answer.is_of_manager and not (
-            # In the very moment of the timeout, either may be.
+            # At the moment of the timeout, both results are correct.
             is_in_time or (has_status and answer.latency == timeline.request_timeout)
         ):
             return "hang"
@@ -644,7 +646,7 @@ class _Referee:
             self.succeed(token, flight)
 
     def expected(self, flight: _Flight, came: Came) -> _Token:
-        """Return the token with the boundaries that it should have, having compared them."""
+        """Check the boundaries of a received token, and return the model of the token."""
         token, timeline = came.token, self.timeline
         assert token is not None
         end = flight.sent_at + came.lifetime
@@ -682,7 +684,7 @@ class _Referee:
         self.met_stale = False
 
     def fail(self, kind: AnswerKind, cause: BaseException | None) -> None:
-        """Count a failed attempt, and work out the pause after it."""
+        """Count a failed attempt, and compute the pause after it."""
         self.failures += 1
         self.attempts = min(self.attempts + 1, 1 + self.timeline.max_retries)
         self.consecutive += 1
@@ -704,7 +706,7 @@ class _Referee:
     def pauses(
         self, kind: AnswerKind, attempt: int, asked: float | None
     ) -> tuple[float, float] | None:
-        """Return the shortest and the longest pause until the round's next attempt."""
+        """Return the minimum and maximum pause until the round's next attempt, or None."""
         timeline = self.timeline
         if kind in {"rejected", "refused"} or attempt > timeline.max_retries:
             return None
@@ -738,11 +740,11 @@ class _Referee:
         current = None if self.token is None else self.token.text
         if report.token == current and self.state() is not TokenState.EXPIRED:
             if report.after is not None:
-                self.broken(17, "a dead token was not dropped", token=report.token)
+                self.broken(17, "an invalidated token was not dropped", token=report.token)
             self.invalidations += 1
             self.drop("invalidate")
         elif report.after != report.before:
-            text = f"a late report of {self.name(report.token)} dropped the token"
+            text = f"a late invalidate of {self.name(report.token)} dropped the token"
             self.broken(16, text, token=report.before)
 
     def check_held(self, text: str | None) -> None:
@@ -754,7 +756,7 @@ class _Referee:
 
     def revoking(self, call: int, before: str | None) -> None:
         if self.is_closed:
-            # In the moment of a crash the session may not have noticed it yet.
+            # At the moment of a crash, the session may not have noticed it yet.
             is_late = self.left_at is not None or self.crashed_at != self.now
             self.calls[call] = _Call(self.now, is_late=is_late)
             if before is not None and not is_late:
@@ -786,33 +788,33 @@ class _Referee:
         ]
         is_told = isinstance(outcome, SessionClosedError) or outcome == "cancelled"
         if begun.is_late and not is_told:
-            self.broken(19, f"after the end revoke_tokens ended with {outcome!r}")
+            self.broken(19, f"revoke_tokens() ended with {outcome!r} after the session was closed")
         match outcome:
             case "cancelled":
                 if call not in self.calls_cancelled:
-                    self.broken(18, "revoke_tokens was cancelled by nobody")
+                    self.broken(18, "revoke_tokens() ended as cancelled, but was not cancelled")
             case "well":
                 if not all(results):
-                    self.broken(18, "revoke_tokens returned though the token may live")
+                    self.broken(18, "revoke_tokens() returned although the token may be valid")
             case SessionClosedError():
                 if not self.is_closed:
-                    self.broken(19, "revoke_tokens was told that the session is closed")
+                    self.broken(19, "revoke_tokens() raised SessionClosedError in an open session")
             case RevocationError():
                 if False not in results + other:
-                    self.broken(18, "revoke_tokens failed though no round of it has")
+                    self.broken(18, "revoke_tokens() failed although no round of attempts failed")
             case _:
-                self.broken(18, f"revoke_tokens raised {type(outcome).__name__}")
+                self.broken(18, f"revoke_tokens() raised {type(outcome).__name__}")
 
     def revocation_sent(self, text: str) -> None:
         revocation = self.revocations.get(text)
         is_pending = revocation is not None and revocation.succeeded is None
         if self.is_closed:
             if not is_pending and text not in self.may_be_ended:
-                self.broken(19, f"{self.name(text)} is revoked, and nobody asked", token=text)
+                self.broken(19, f"{self.name(text)} is revoked without a reason", token=text)
             self.owed_at_the_end.discard(text)
             return
         if revocation is None or revocation.in_flight or not is_pending:
-            self.broken(18, f"{self.name(text)} is revoked once too often", token=text)
+            self.broken(18, f"{self.name(text)} is revoked again without a reason", token=text)
         if self.now < revocation.retry_from - NEARLY:
             early = revocation.retry_from - self.now
             words = f"the revocation of {self.name(text)} was retried {early:g} s too early"
@@ -846,7 +848,7 @@ class _Referee:
         if self.crashed_at is None:
             self.check_statistics(leaving)
         self.left_at = self.now
-        # Those who come now, or were held, get the same word.
+        # From now on, all getters must get SessionClosedError.
         self.must_get.clear()
         self.refused_at_once.clear()
         self.calls = {number: _Call(call.begun_at) for number, call in self.calls.items()}
@@ -877,19 +879,23 @@ class _Referee:
         takes = self.timeline.shutdown_timeout if self.timeline.revoke_on_exit else 0.0
         if self.now > self.left_at + takes + NEARLY:
             late = self.now - self.left_at
-            self.broken(19, f"the block was left after {late:g} s")
+            self.broken(19, f"leaving the block took {late:g} s")
         if self.flight is not None:
-            self.broken(19, "a token request goes on after the end", attempt=self.flight.number)
+            self.broken(
+                19,
+                "a token request continues after the session was closed",
+                attempt=self.flight.number,
+            )
         if self.crash is None and self.now < self.left_at + takes:
             for text in self.owed_at_the_end:
                 self.broken(19, f"{self.name(text)} was not revoked at the end", token=text)
         if left.was_swallowed:
-            self.broken(20, "the cancellation of the block did not come out of it")
+            self.broken(20, "the block did not raise its cancellation")
         if self.crash is not None and (expected is None or error is self.crash):
             expected = self.crash
         if error is not expected:
             promise = 14 if self.crash is not None else 20
-            self.broken(promise, f"{error!r} came out of the block, not {expected!r}")
+            self.broken(promise, f"the block raised {error!r}, not {expected!r}")
 
     def stopped(self, why: str) -> None:
         promise = 10 if "indefinitely" in why else 7
@@ -900,6 +906,6 @@ class _Referee:
 
     def check_everybody_came_back(self) -> None:
         if self.left_at is not None and not self.has_left:
-            self.broken(19, "the block was never left")
+            self.broken(19, "the block did not end")
         for call in self.calls:
-            self.broken(19, f"call {call} of revoke_tokens never came back")
+            self.broken(19, f"call {call} of revoke_tokens() did not end")
