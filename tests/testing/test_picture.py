@@ -171,9 +171,9 @@ def test_an_outage_with_held_getters() -> None:
   getter 8 nowait                             ○ would block
   getter 9 exchange                                           ●───■ closed
 
-· on its way   █ FRESH   ▓ STALE   ░ EXPIRED, the server still takes it
-╢ the server refuses it from here   x refused, but not replaced yet   ╳ failed   ─ held
-● got a token   ○ got nothing   ■ closed   ▸ goes on   gaps are not to scale"""
+· requested   █ FRESH   ▓ STALE   ░ EXPIRED, still valid at the server
+╢ the server rejects it from here   x rejected by the server, not replaced yet   ╳ failed
+─ waits   ● got a token   ○ got nothing   ■ closed   ▸ continues   gaps are not to scale"""
     )
 
 
@@ -202,12 +202,12 @@ and getter 2 got B
   getter 1                         ● A          │
 ▶ getter 2                                 ●────● B
   getter 3                                 ●────● B
-  getter 4                                 ●────┼───────────────────────────▸ still held
+  getter 4                                 ●────┼───────────────────────────▸ still waits
   getter 5                                      │   ●────────● C
                                                 ▲ promise 17 broken here, at 3000.5 s
 
-· on its way   █ FRESH   ▓ STALE   ╌ the session has let go of it   ╳ dropped   ─ held
-● got a token   ▸ goes on   gaps are not to scale"""
+· requested   █ FRESH   ▓ STALE   ╌ no longer used by the session   ╳ dropped   ─ waits
+● got a token   ▸ continues   gaps are not to scale"""
     )
 
 

@@ -60,20 +60,20 @@ GLYPHS: dict[Kind, str] = {
 }
 
 WORDS: dict[Kind, str] = {
-    "coming": "on its way",
+    "coming": "requested",
     "fresh": "FRESH",
     "stale": "STALE",
-    "expired": "EXPIRED, the server still takes it",
-    "refused": "the server refuses it from here",
-    "dead": "refused, but not replaced yet",
-    "forgotten": "the session has let go of it",
+    "expired": "EXPIRED, still valid at the server",
+    "refused": "the server rejects it from here",
+    "dead": "rejected by the server, not replaced yet",
+    "forgotten": "no longer used by the session",
     "dropped": "dropped",
     "failed": "failed",
-    "held": "held",
+    "held": "waits",
     "served": "got a token",
     "nothing": "got nothing",
     "closed": "closed",
-    "goes on": "goes on",
+    "goes on": "continues",
 }
 """The legend of the symbols that need an explanation."""
 
@@ -347,10 +347,10 @@ def _lines(story: Story) -> list[_Line]:
 
 def _token_line(token: TokenLife, story: Story) -> _Line:
     came = math.inf if token.came_at is None else token.came_at
-    let_go = min(_or_never(token.dropped_at), _or_never(token.replaced_at))
+    released = min(_or_never(token.dropped_at), _or_never(token.replaced_at))
     stretches = [_Stretch(token.sent_at, came, "coming")]
     if came < math.inf:
-        stretches += _life(token, came, let_go)
+        stretches += _life(token, came, released)
     events = [] if token.came_at is None else [_Event(token.ends_at, "refused")]
     if token.dropped_at is not None:
         events.append(_Event(token.dropped_at, "dropped"))
@@ -367,17 +367,17 @@ def _token_line(token: TokenLife, story: Story) -> _Line:
     )
 
 
-def _life(token: TokenLife, came: float, let_go: float) -> Iterator[_Stretch]:
+def _life(token: TokenLife, came: float, released: float) -> Iterator[_Stretch]:
     bounds = (-math.inf, token.stale_at, token.expires_at, token.ends_at)
     kinds: tuple[SpanKind, ...] = ("fresh", "stale", "expired")
     for kind, (start, end) in zip(kinds, pairwise(bounds), strict=True):
-        first, last = max(start, came), min(end, let_go)
+        first, last = max(start, came), min(end, released)
         if first < last:
             yield _Stretch(first, last, kind)
-    if max(came, let_go) < token.ends_at:
-        yield _Stretch(max(came, let_go), token.ends_at, "forgotten")
-    if max(came, token.ends_at) < let_go:
-        yield _Stretch(max(came, token.ends_at), let_go, "dead")
+    if max(came, released) < token.ends_at:
+        yield _Stretch(max(came, released), token.ends_at, "forgotten")
+    if max(came, token.ends_at) < released:
+        yield _Stretch(max(came, token.ends_at), released, "dead")
 
 
 def _told_token(token: TokenLife) -> str:
@@ -386,7 +386,7 @@ def _told_token(token: TokenLife) -> str:
         (token.came_at, "came"),
         (token.stale_at, "stale"),
         (token.expires_at, "expired"),
-        (token.ends_at, "refused by the server"),
+        (token.ends_at, "rejected by the server"),
         (token.dropped_at, "dropped"),
         (token.replaced_at, "replaced"),
     ):
@@ -453,7 +453,7 @@ def _getter_line(getters: Sequence[GetterLine], story: Story) -> _Line:
         events.append(_Event(first.asked_at, "asked"))
     if first.ended_at is not None:
         events.append(_Event(ended, _END_SIGNS[first.kind]))
-    note = _clean(first.outcome or first.kind) if first.ended_at is not None else "still held"
+    note = _clean(first.outcome or first.kind) if first.ended_at is not None else "still waits"
     label = _getter_label(getters)
     return _Line(
         section=3,

@@ -100,7 +100,7 @@ def _attempts(timeline: Timeline, log: Sequence[Entry], names: dict[str, str]) -
                     "number": number,
                     "sent_at": entry.at,
                     "ended_at": None,
-                    "outcome": "under way",
+                    "outcome": "in progress",
                     "succeeded": False,
                 }
             case Came(number, token) if token is not None:
@@ -132,7 +132,7 @@ def _getters(log: Sequence[Entry], names: dict[str, str]) -> list[GetterLine]:
                     "asked_at": entry.at,
                     "ended_at": None,
                     "kind": "held",
-                    "outcome": "still held",
+                    "outcome": "still waits",
                 }
             case Got(getter) | Failed(getter) | Blocked(getter) | GaveUp(getter):
                 kind, outcome = _end_of(entry.what, names)
@@ -204,7 +204,7 @@ def _mark(what: Happening, names: dict[str, str]) -> str | None:
         case Leaving(how):
             return "the block is left" if how == "return" else f"the block is left by {how}"
         case Left(error=error) if error is not None:
-            return f"{type(error).__name__} comes out"
+            return f"the block raises {type(error).__name__}"
         case Stopped(why):
             return why
         case _:
