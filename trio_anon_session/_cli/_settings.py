@@ -66,12 +66,10 @@ SETTINGS = (
         "repeated.",
         "params",
     ),
-    Setting(
-        "stale_buffer", "Seconds before its end of life at which a token is refreshed.", "seconds"
-    ),
+    Setting("stale_buffer", "Seconds before expiry at which a token is refreshed.", "seconds"),
     Setting(
         "expired_buffer",
-        "Seconds before its end of life at which a token is no longer used.",
+        "Seconds before expiry at which a token is no longer used.",
         "seconds",
     ),
     Setting(
