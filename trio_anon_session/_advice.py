@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 _CREDENTIALS = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
 _SUBJECT = "box_subject_type and box_subject_id (BOX_SUBJECT_TYPE, BOX_SUBJECT_ID)"
 _ENDPOINT = "token_url (BOX_TOKEN_URL) or api_root_url (BOX_API_ROOT_URL)"
-_PASSING = "This may pass: try again later, as an open session does by itself."
+_PASSING = "Try again later: this may be temporary, and an open session retries by itself."
 
 _PASSING_STATUSES = frozenset({408, 425, 429})
 
 BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
-    "name": f"Check the host's name in {_ENDPOINT}, and that this machine can look names up.",
-    "refused": f"Nothing listens there: check host and port in {_ENDPOINT}, or start the server.",
-    "no_route": "Check this machine's network: it has no way to that host.",
+    "name": f"Check the host name in {_ENDPOINT}, and check that DNS works on this machine.",
+    "refused": f"No server listens there: check host and port in {_ENDPOINT}, or start the server.",
+    "no_route": "Check this machine's network: it has no route to the host.",
     "certificate": (
-        "Check the host's name and its certificate; for an authority of your own, set "
-        "SSL_CERT_FILE to a file with that authority's certificate."
+        "Check the host name and the server's certificate; for a private CA, set SSL_CERT_FILE "
+        "to a file with the CA's certificate."
     ),
-    "tls": f"Check scheme and port in {_ENDPOINT}: what answers there speaks no TLS as wanted.",
+    "tls": f"Check scheme and port in {_ENDPOINT}: the TLS handshake with that server failed.",
     "timeout": "Check the network and the proxy, or raise request_timeout.",
     "proxy": "Check the proxy variables (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
 }
@@ -45,12 +45,11 @@ BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
 
 AT_BOX_WITHOUT_SUBJECT = {
     "invalid_client": (
-        f"Check {_CREDENTIALS}; if they are right, the app needs a subject, as most do: "
-        f"set {_SUBJECT}."
+        f"Check {_CREDENTIALS}; if they are correct, set {_SUBJECT}, which most apps need."
     ),
     "unauthorized_client": (
-        f"Set {_SUBJECT}, which most apps need, and allow the app the client credentials "
-        "grant in Box's developer console."
+        f"Set {_SUBJECT}, which most apps need, and enable the client credentials grant for "
+        "the app in Box's developer console."
     ),
     "invalid_grant": (
         f"Set {_SUBJECT}, which most apps need, and check that an admin has authorized the app."
@@ -71,34 +70,33 @@ AT_BOX = {
 
 BY_CODE = {
     "invalid_client": (
-        f"Check {_CREDENTIALS}, and whether the server wants them in another way "
-        "(auth_method, BOX_AUTH_METHOD)."
+        f"Check {_CREDENTIALS}, and whether the server needs another auth_method (BOX_AUTH_METHOD)."
     ),
-    "unauthorized_client": "Allow this client the client_credentials grant at the server.",
-    "invalid_grant": f"Check {_CREDENTIALS}, and that the server allows this client the grant.",
-    "invalid_request": "Check scope and extra_params: a field is wrong, or one is missing.",
-    "unsupported_grant_type": f"Check {_ENDPOINT}: this server has no client_credentials grant.",
+    "unauthorized_client": "Enable the client_credentials grant for this client on the server.",
+    "invalid_grant": f"Check {_CREDENTIALS}, and that this client may use the grant.",
+    "invalid_request": "Check scope and extra_params: a field is wrong or missing.",
+    "unsupported_grant_type": f"Check {_ENDPOINT}: this server does not offer client_credentials.",
     "invalid_resource": "Check resource in extra_params.",
     "invalid_target": "Check resource and audience in extra_params.",
     "access_denied": "Ask the enterprise's admin: a policy forbids this.",
     "service_blocked": "Ask the enterprise's admin: a policy blocks this service.",
     "access_from_location_blocked": "Ask the enterprise's admin to allow this location.",
     "error_access_from_ip_not_allowed": "Ask the enterprise's admin to allow this IP address.",
-    "account_deactivated": "Have the account activated, or name another in box_subject_id.",
+    "account_deactivated": "Activate the account, or set box_subject_id to another one.",
     "password_reset_required": "Log in as that user and set a new password.",
     "terms_of_service_required": "Log in as that user and accept the terms of service.",
     "unauthorized_device": "Ask the enterprise's admin to allow this device.",
     "temporarily_unavailable": _PASSING,
     "server_error": _PASSING,
-    "rate_limit_exceeded": "Wait, and share one session among all tasks: each token is a request.",
+    "rate_limit_exceeded": "Wait, and share one session among all tasks, to request fewer tokens.",
 }
 """By the code of any answer."""
 
 BY_STATUS = {
     401: f"Check {_CREDENTIALS}, and auth_method (BOX_AUTH_METHOD).",
-    403: f"Check {_CREDENTIALS}, and that this machine may use the server.",
-    404: f"Check {_ENDPOINT}: no token endpoint is there.",
-    405: f"Check {_ENDPOINT}: no token endpoint is there.",
+    403: f"Check {_CREDENTIALS}, and that the server allows this machine.",
+    404: f"Check {_ENDPOINT}: there is no token endpoint at this URL.",
+    405: f"Check {_ENDPOINT}: there is no token endpoint at this URL.",
     429: BY_CODE["rate_limit_exceeded"],
 }
 """By the status of an answer whose code says nothing."""
@@ -124,7 +122,7 @@ def next_step(error: TokenRequestError, config: Config) -> str | None:
 
 def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | None:
     if isinstance(error, MalformedTokenResponseError):
-        return f"Check {_ENDPOINT}: a proxy or a web page may be answering in its place."
+        return f"Check {_ENDPOINT}: a proxy or a web page may have answered instead."
     if isinstance(error, RevocationError) and error.error == "invalid_request":
         # Box's answer to a revocation by an unknown client.
         return f"Check {_CREDENTIALS}."
@@ -138,13 +136,13 @@ def _by_code(code: str | None, config: Config) -> str | None:
     if code is None:
         return None
     if code == "invalid_scope":
-        ask = "other scopes, or for none" if config.scope else "scopes that this client may have"
-        return f"Ask for {ask} (scope, BOX_SCOPE)."
+        scopes = "other scopes, or none" if config.scope else "scopes that this client may have"
+        return f"Request {scopes} (scope, BOX_SCOPE)."
     if _is_box(config):
         if code == "invalid_client" and config.auth_method == "client_secret_basic":
-            return "Leave auth_method (BOX_AUTH_METHOD) at 'client_secret_post', as Box wants it."
+            return "Set auth_method (BOX_AUTH_METHOD) to 'client_secret_post', which Box requires."
         if code == "invalid_request" and config.box_subject_type == "user":
-            return "Allow the app tokens of users in Box's developer console."
+            return "Enable user access tokens for the app in Box's developer console."
         at_box = AT_BOX if config.box_subject_type else AT_BOX_WITHOUT_SUBJECT
         if code in at_box:
             return at_box[code]

@@ -98,15 +98,25 @@ class RetrySchedule:
             pause = config.retry_strategy(attempt, error)
         except Exception as problem:
             # Only the type: the message is the user's, and may contain a secret.
-            log(ERROR, "retry_strategy raised %s; the round is over", type(problem).__name__)
+            log(
+                ERROR,
+                "retry_strategy raised %s; the round of attempts ends",
+                type(problem).__name__,
+            )
             return None
         if pause is None:
             return None
         if discard_coroutine(pause):
-            log(ERROR, "retry_strategy returned a coroutine, not seconds; the round is over")
+            log(
+                ERROR,
+                "retry_strategy returned a coroutine, not seconds; the round of attempts ends",
+            )
             return None
         is_number = isinstance(pause, int | float) and not isinstance(pause, bool)
         if not is_number or not 0.0 <= pause < math.inf:
-            log(ERROR, "retry_strategy returned no number of seconds; the round is over")
+            log(
+                ERROR,
+                "retry_strategy returned neither seconds >= 0 nor None; the round of attempts ends",
+            )
             return None
         return float(min(pause, config.max_retry_interval))

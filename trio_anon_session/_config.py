@@ -72,7 +72,7 @@ def _is_number(value: object) -> bool:
 
 
 def _seconds(*, zero: bool, optional: bool = False) -> _Check:
-    wants = f"wants a finite number of seconds, {'0 or more' if zero else 'more than 0'}"
+    wants = f"must be a finite number of seconds {'≥' if zero else '>'} 0"
     wants += ", or None" if optional else ""
 
     def check(field: str, value: object) -> None:
@@ -84,7 +84,7 @@ def _seconds(*, zero: bool, optional: bool = False) -> _Check:
             or value < 0
             or (value == 0 and not zero)
         ):
-            raise ConfigError(field, f"{wants}; got {_shown(value)}")
+            raise ConfigError(field, f"{wants}, got {_shown(value)}")
 
     return check
 
@@ -107,9 +107,9 @@ def _to_float(value: Any) -> Any:
 def _check_text(field: str, value: object) -> None:
     # The value is not shown: a secret given for the wrong field would be.
     if not isinstance(value, str) or not value:
-        raise ConfigError(field, f"wants a non-empty str; got {_kind(value)}")
+        raise ConfigError(field, f"must be a non-empty str, got {_kind(value)}")
     if not _is_encodable(value):
-        raise ConfigError(field, "wants text that UTF-8 can encode")
+        raise ConfigError(field, "must be text that UTF-8 can encode")
 
 
 def _is_encodable(text: str) -> bool:
@@ -128,7 +128,7 @@ def _kind(value: object) -> str:
 
 def _check_url(field: str, value: object) -> None:
     if not isinstance(value, str):
-        raise ConfigError(field, f"wants a URL as str; got {_kind(value)}")
+        raise ConfigError(field, f"must be a URL as a str, got {_kind(value)}")
     # The host is decoded when it is read, and that can fail, too.
     try:
         url = httpx.URL(value)
@@ -136,16 +136,16 @@ def _check_url(field: str, value: object) -> None:
     except (httpx.InvalidURL, ValueError):
         host = ""
     if not host:
-        raise ConfigError(field, "wants an absolute URL such as https://api.box.com")
+        raise ConfigError(field, "must be an absolute URL such as https://api.box.com")
     if url.userinfo:
-        raise ConfigError(field, "wants a URL without user name and password")
+        raise ConfigError(field, "must be a URL without user name and password")
     if url.fragment or value.endswith("#"):
-        raise ConfigError(field, "wants a URL without a fragment (RFC 6749 §3.2)")
+        raise ConfigError(field, "must be a URL without a fragment (RFC 6749 §3.2)")
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
         raise ConfigError(
             field,
-            "wants an https URL, or plain http for a loopback host alone "
-            f"(RFC 6749 §3.2); got {url.scheme}://{host}",
+            "must be an https URL, or http for a loopback host (RFC 6749 §3.2), "
+            f"got {url.scheme}://{host}",
         )
 
 
@@ -157,24 +157,27 @@ def _check_optional_url(field: str, value: object) -> None:
 def _check_root_url(field: str, value: str) -> None:
     _check_url(field, value)
     if "?" in value:
-        raise ConfigError(field, "wants a URL without a query")
+        raise ConfigError(field, "must be a URL without a query")
 
 
 def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
-    wants = "wants " + " or ".join(map(repr, choices)) + (" or None" if optional else "")
+    *others, last = [*map(repr, choices), *(["None"] if optional else [])]
+    wants = f"must be {', '.join(others)} or {last}"
 
     def check(field: str, value: object) -> None:
         if value not in choices and not (optional and value is None):
             # The value is not shown: a secret given for the wrong field would be.
             shown = "another str" if isinstance(value, str) and value else _kind(value)
-            raise ConfigError(field, f"{wants}; got {shown}")
+            raise ConfigError(field, f"{wants}, got {shown}")
 
     return check
 
 
 def _check_scope(field: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and re.fullmatch(_SCOPE, value)):
-        raise ConfigError(field, "wants scopes separated by single spaces (RFC 6749 §3.3), or None")
+        raise ConfigError(
+            field, "must be None, or scopes separated by single spaces (RFC 6749 §3.3)"
+        )
 
 
 def _freeze_params(value: Any) -> Any:
@@ -190,10 +193,10 @@ def _freeze_params(value: Any) -> Any:
 
 def _check_params(field: str, value: object) -> None:
     if not isinstance(value, Mapping):
-        raise ConfigError(field, f"wants a mapping of form fields; got {_kind(value)}")
+        raise ConfigError(field, f"must be a mapping of form fields, got {_kind(value)}")
     for name, item in value.items():
         if not isinstance(name, str) or not name or not _is_encodable(name):
-            raise ConfigError(field, "wants non-empty str names")
+            raise ConfigError(field, "must have non-empty str names")
         if name in _PROTECTED_PARAMS:
             raise ConfigError(field, f"must not set {name!r}: it has its own setting")
         # RFC 8707 §2: of all fields, `resource` alone may be repeated.
@@ -202,8 +205,8 @@ def _check_params(field: str, value: object) -> None:
             if not isinstance(text, str) or not _is_encodable(text):
                 raise ConfigError(
                     field,
-                    f"wants a str for {name!r}"
-                    + (", or a list of them" if name == "resource" else ""),
+                    f"must have a str for {name!r}"
+                    + (", or a list of str" if name == "resource" else ""),
                 )
 
 
@@ -214,7 +217,7 @@ def _show_params(value: Mapping[str, object]) -> str:
 
 def _check_count(field: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(field, f"wants an int, 0 or more; got {_shown(value)}")
+        raise ConfigError(field, f"must be an int ≥ 0, got {_shown(value)}")
 
 
 def _check_strategy(field: str, value: object) -> None:
@@ -229,7 +232,7 @@ def _check_strategy(field: str, value: object) -> None:
 
 def _check_flag(field: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise ConfigError(field, f"wants True or False; got {_kind(value)}")
+        raise ConfigError(field, f"must be True or False, got {_kind(value)}")
 
 
 _ZERO_OR_MORE = ("stale_buffer", "expired_buffer", "refresh_jitter", "shutdown_timeout")
@@ -362,7 +365,7 @@ class Config(Value, UnpicklableValue):
         if (self.box_subject_type is None) != (self.box_subject_id is None):
             missing = "box_subject_id" if self.box_subject_id is None else "box_subject_type"
             raise ConfigError(
-                missing, "wants a value: box_subject_type and box_subject_id go together"
+                missing, "must be set: box_subject_type and box_subject_id go together"
             )
 
     @property
@@ -385,7 +388,7 @@ class Config(Value, UnpicklableValue):
         known = {attribute.alias for attribute in attrs.fields(type(self))}
         for name in changes:
             if name not in known:
-                raise ConfigError(name, "is no setting of Config")
+                raise ConfigError(name, "Config has no such setting")
         return attrs.evolve(self, **changes)
 
     @classmethod
@@ -411,8 +414,8 @@ class Config(Value, UnpicklableValue):
             variables = " and ".join(ENVIRONMENT[field] for field in missing)
             raise ConfigError(
                 missing[0],
-                f"wants {variables} in the environment: export what Box's developer console "
-                "shows for your app, or what 'trio-anon-session serve' prints",
+                f"must be set: export {variables} with the values from Box's developer console, "
+                "or from 'trio-anon-session serve'",
             )
         return cls(**settings)
 
@@ -441,15 +444,15 @@ class Config(Value, UnpicklableValue):
             raise ConfigError("path", f"{os.fspath(path)} {problem}")
         app = document.get("boxAppSettings") if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(app, dict):
-            raise ConfigError("boxAppSettings", f"wants an object in {os.fspath(path)}")
+            raise ConfigError("boxAppSettings", f"must be an object in {os.fspath(path)}")
         for key in ("clientID", "clientSecret"):
             if not isinstance(app.get(key), str) or not app[key]:
                 raise ConfigError(
-                    f"boxAppSettings.{key}", f"wants a non-empty string in {os.fspath(path)}"
+                    f"boxAppSettings.{key}", f"must be a non-empty string in {os.fspath(path)}"
                 )
         enterprise = document.get("enterpriseID")
         if enterprise is not None and type(enterprise) not in (str, int):
-            raise ConfigError("enterpriseID", f"wants a string in {os.fspath(path)}")
+            raise ConfigError("enterpriseID", f"must be a string in {os.fspath(path)}")
         # Apps made outside an enterprise have "0" here.
         subject: dict[str, Any] = (
             {"box_subject_type": "enterprise", "box_subject_id": str(enterprise)}

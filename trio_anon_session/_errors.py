@@ -41,7 +41,9 @@ class ConfigError(AnonymousSessionError, ValueError):
     """
 
     def __init__(self, field: str, wants: str) -> None:
-        super().__init__(f"{field}: {wants}")
+        # "must …" goes on from the field's name; any other text stands on its own.
+        separator = " " if wants.startswith("must ") else ": "
+        super().__init__(f"{field}{separator}{wants}")
         self.field = field
         self.wants = wants
 
@@ -178,7 +180,7 @@ def words_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "(its words cannot be read)"
+        return "(its str() raises an error)"
 
 
 def as_cause(cause: Exception) -> Exception:

@@ -139,12 +139,10 @@ class TokenFlow:
         if origins is None:
             self._origins = default_origins(session.config)
         elif isinstance(origins, str) or not isinstance(origins, Iterable):
-            raise ConfigError(
-                "origins", f"wants a list of origins, not one {type(origins).__name__}"
-            )
+            raise ConfigError("origins", f"must be a list of origins, not {type(origins).__name__}")
         else:
             self._origins = frozenset(
-                allowed_origin(text, number) for number, text in enumerate(origins, start=1)
+                allowed_origin(text, index) for index, text in enumerate(origins)
             )
         # Of those with the default port, as httpx spells nearly all: to look there first saves a
         # request 1 %.
@@ -160,8 +158,8 @@ class TokenFlow:
     def refuse_sync(self) -> None:
         """Refuse a client that is not async: a session lives on Trio."""
         raise RuntimeError(
-            f"SessionAuth needs {self._http.__name__}.AsyncClient, on Trio: a sync client cannot "
-            "wait for a token"
+            f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio: a synchronous client "
+            "cannot wait for a token"
         )
 
     async def run(self, request: _RequestT) -> AsyncGenerator[_RequestT, _Response]:
@@ -184,7 +182,9 @@ class TokenFlow:
         self._session.invalidate(sent.token)
         if response.request.method != request.method:
             # A redirect to the result of what has been done: it would be done twice.
-            _tell_not_replayed(request, response, "a redirect has answered it already")
+            _tell_not_replayed(
+                request, response, "the server has already answered it with a redirect"
+            )
             return
         if not self._can_be_sent_twice(request):
             _tell_not_replayed(request, response, "its body cannot be sent twice")
@@ -205,10 +205,10 @@ class TokenFlow:
         if may_have_token(origin):
             rule = f"SessionAuth sends the token only to {listed_origins(self._origins)}"
             advice = (
-                f"If {shown} is to get the token, set api_root_url (BOX_API_ROOT_URL) to it, or "
-                "name it in session.auth(origins=[...])."
+                f"To send the token to {shown}, set api_root_url (BOX_API_ROOT_URL) to it, or "
+                "list it in session.auth(origins=[...])."
                 if self._has_default_origins
-                else f"If {shown} is to get the token, name it in session.auth(origins=[...])."
+                else f"To send the token to {shown}, list it in session.auth(origins=[...])."
             )
         else:
             rule = "SessionAuth sends the token only over https, or over http to a loopback host"
@@ -217,7 +217,7 @@ class TokenFlow:
         is_new = shown not in self._warned and len(self._warned) < _WARNED_ORIGINS
         if is_new and "Authorization" not in request.headers:
             self._warned.add(shown)
-            log(WARNING, "no token for a request to %s: %s. %s", shown, rule, advice)
+            log(WARNING, "a request to %s is sent without the token: %s. %s", shown, rule, advice)
         return f"{shown} is not an allowed origin: {rule}"
 
     def _set_token_at_once(self, request: _Request, sent: _Sent) -> bool:
@@ -266,10 +266,9 @@ class TokenFlow:
                 raise
         # Outside of the except block: what the session says is less to the point.
         raise RuntimeError(
-            f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio, for a session works on "
-            "Trio alone: start the program with trio.run(main), where that client works as it is; "
-            "in a program of asyncio, run the part that needs the session with "
-            "'await asyncio.to_thread(trio.run, main)'"
+            f"SessionAuth works only on Trio: start the program with trio.run(main), where "
+            f"{self._http.__name__}.AsyncClient works without changes; in an asyncio program, run "
+            "the code that needs the session with 'await asyncio.to_thread(trio.run, main)'"
         )
 
     async def _says_dead_token(self, response: _Response) -> bool:
@@ -382,7 +381,7 @@ def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> N
     response.extensions[NOT_REPLAYED] = reason
     log(
         WARNING,
-        "%s to %s met a dead token, and is not sent again: %s",
+        "the token of a %s to %s is invalid, and the request is not sent again: %s",
         request.method,
         shown_origin(origin_of(request.url)),
         reason,

@@ -464,16 +464,20 @@ class Lifecycle:
             return answer
         if not isinstance(answer, TokenInfo):
             return TokenUnavailableError(
-                f"the token manager answered with {type(answer).__name__}, not TokenInfo"
+                f"the token manager returned {type(answer).__name__}, not a TokenInfo"
             )
         aged = at.now if at.wall is None else max(at.now, at.wall + request.wall_offset)
         if aged >= answer.expires_at:
-            return TokenUnavailableError("the token had expired when it arrived")
+            return TokenUnavailableError("the token had already expired when it arrived")
         name = digest(answer.access_token)
         if name in self._revoked:
-            return TokenUnavailableError("the token is one that was to be revoked")
+            return TokenUnavailableError(
+                "the token manager returned a token that the session revokes"
+            )
         if self._dropped.refuse(name, answer.sent_at):
-            return TokenUnavailableError("the shared token is one that was dropped")
+            return TokenUnavailableError(
+                "the token manager returned a shared token that was dropped"
+            )
         return None
 
     def _token_to_revoke(self, request: Request, answer: object) -> TokenInfo | None:

@@ -180,7 +180,7 @@ class TokenManager(Unpicklable):
 
     def __init__(self, config: Config, *, http_client: httpx.AsyncClient | None = None) -> None:
         if not isinstance(config, Config):
-            raise TypeError(f"config: wants a Config; got {type(config).__name__}")
+            raise TypeError(f"config must be a Config, not {type(config).__name__}")
         self._config = config
         self._client = http_client
         self._owns_client = http_client is None
@@ -373,7 +373,7 @@ class TokenManager(Unpicklable):
         await trio.lowlevel.checkpoint()
         if self._closed:
             return _NoAnswer(
-                "the token manager is closed; use it, and sessions that have it, inside its block"
+                "the token manager is closed: use it and its sessions inside its 'async with' block"
             )
         if self._client is None:
             try:
@@ -381,10 +381,12 @@ class TokenManager(Unpicklable):
             except Exception as error:
                 # Its words are left out: they quote the proxy's URL.
                 return _NoAnswer(
-                    f"no HTTP client could be made: {type(error).__name__}; "
-                    "look at the proxy variables and SSL_CERT_FILE"
+                    f"the HTTP client could not be created: {type(error).__name__}; "
+                    "check the proxy variables and SSL_CERT_FILE"
                 )
-        problem = f"did not answer within {self._config.request_timeout:g} s"
+        url = request.url
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        problem = f"{origin} did not answer within {self._config.request_timeout:g} s"
         failure: NetworkFailure | None = "timeout"
         # httpx's timeouts are per phase, and do nothing over ASGITransport.
         with trio.move_on_after(self._config.request_timeout), scrubbed_wire_logs(secrets):
@@ -392,12 +394,12 @@ class TokenManager(Unpicklable):
                 answer = await self._exchange(request)
                 if isinstance(answer, _Answer):
                     return answer
-                problem, failure = answer, None
+                problem, failure = f"{origin} {answer}", None
             except Exception as error:
                 # Whatever it is, there is no answer, and that may pass.
                 failure = kind_of(error)
                 said = secrets.quote(_words_of(error))
-                problem = f"could not be asked: {type(error).__name__}"
+                problem = f"the request to {origin} failed: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
                 # A cancellation or an interrupt goes on as itself, without the frames below
@@ -405,8 +407,7 @@ class TokenManager(Unpicklable):
                 error.__context__ = None
                 error.__traceback__ = None
                 raise
-        url = request.url
-        return _NoAnswer(f"{url.scheme}://{url.netloc.decode('ascii')} {problem}", failure)
+        return _NoAnswer(problem, failure)
 
     async def _exchange(self, request: httpx.Request) -> _Answer | str:
         """Send a request, and return the answer, or in words why it is refused."""
@@ -452,7 +453,7 @@ class TokenManager(Unpicklable):
         ):
             return self._refusal(answer, fields or {})
         if fields is None:
-            reason = "it is no JSON object"
+            reason = "the body is not a JSON object"
         else:
             try:
                 return read_token_answer(fields, sent_at, self._config)
@@ -460,7 +461,7 @@ class TokenManager(Unpicklable):
                 reason = str(error)
         secrets = self._secrets(fields)
         return MalformedTokenResponseError(
-            f"the token endpoint's answer is no token answer: {reason} "
+            f"the token endpoint did not send a valid token response: {reason} "
             f"({_outline(answer, secrets)})",
             **_facts(answer, {}, secrets),
         )
@@ -478,7 +479,7 @@ class TokenManager(Unpicklable):
                 **facts,
             )
         return TokenRequestError(
-            f"the token endpoint refused the grant: {said}", retryable=False, **facts
+            f"the token endpoint refused the request: {said}", retryable=False, **facts
         )
 
     def _judge_revocation(
@@ -519,11 +520,13 @@ class TokenManager(Unpicklable):
 
 def _no_revocation_endpoint() -> RevocationError:
     error = RevocationError(
-        "the token cannot be revoked: token_url is another server's than api_root_url, "
+        "the token cannot be revoked: token_url and api_root_url are on different servers, "
         "and revoke_url is not set",
         retryable=False,
     )
-    error.next_step = "Set revoke_url (BOX_REVOKE_URL), if that server revokes tokens."
+    error.next_step = (
+        "If the server of token_url can revoke tokens, set revoke_url (BOX_REVOKE_URL)."
+    )
     return error
 
 

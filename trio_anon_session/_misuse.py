@@ -38,8 +38,8 @@ class Block:
         around = tuple(there for there in _blocks_around.get() if there() is not None)
         if any(self._is_twin(there()) for there in around):
             warnings.warn(
-                "a session with the same config is open around this one, and each of the two "
-                "gets tokens of its own: hand that session on instead of opening another",
+                "a session with the same config is already open around this one, and each of them "
+                "requests its own tokens: pass on the outer session instead of opening another",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -73,19 +73,18 @@ def check_parts(config: object, token_manager: object) -> None:
         ConfigError: the token manager requests other tokens than the config describes.
     """
     if not isinstance(config, Config):
-        raise TypeError(f"config: wants a Config; got {type(config).__name__}")
+        raise TypeError(f"config must be a Config, not {type(config).__name__}")
     if token_manager is None:
         return
     for method in ("get_tokens_client_credentials_grant", "revoke_tokens"):
         if not callable(getattr(token_manager, method, None)):
-            raise TypeError(f"token_manager: wants an async method {method}")
+            raise TypeError(f"token_manager must have an async method {method}")
     other = getattr(token_manager, "config", None)
     for field in WHOSE_TOKEN if isinstance(other, Config) else ():
         if getattr(config, field) != getattr(other, field):
             raise ConfigError(
                 field,
-                "wants what the token manager's config has, whose tokens are handed out: give "
-                "both the same config",
+                "must be the same as in the token manager's config: pass the same Config to both",
             )
 
 
@@ -102,7 +101,7 @@ def clock_here() -> trio.abc.Clock:
     # Outside of the except block: Trio's error has nothing to add.
     refuse_asyncio()
     raise RuntimeError(
-        "an AnonymousSession is used in Trio tasks alone, and this is none: start the program with "
+        "an AnonymousSession can only be used inside a Trio task: start the program with "
         "trio.run(main); in a worker thread, call trio.from_thread.run(session.get_access_token)"
     )
 
@@ -113,7 +112,7 @@ def refuse_asyncio() -> None:
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         raise RuntimeError(
-            "this is asyncio, and an AnonymousSession works on Trio alone: start the program with "
+            "an AnonymousSession works only on Trio, but this is asyncio: start the program with "
             "trio.run(main), or with anyio.run(main, backend='trio')"
         )
 
@@ -121,7 +120,7 @@ def refuse_asyncio() -> None:
 def refuse_second_entry() -> NoReturn:
     """Raise for a session that is entered a second time."""
     raise RuntimeError(
-        "this session was opened before, and a session is entered once: make a new AnonymousSession"
+        "a session can be opened only once, and this one was: create a new AnonymousSession"
     )
 
 
@@ -138,6 +137,6 @@ def refuse_other_run() -> NoReturn:
     """Raise where an open session is used outside of its Trio run."""
     clock_here()
     raise RuntimeError(
-        "this session was opened in another Trio run: open one in each run, "
-        "or reach that run with trio.from_thread"
+        "this session was opened in another Trio run: open one session in each run, "
+        "or call into that run with trio.from_thread"
     )

@@ -163,7 +163,11 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
     if worst_of(own, crash) is crash:
         # Python makes the block's exception its context.
         raise crash
-    log(ERROR, "a background task raised %s as well", type(crash).__name__)
+    log(
+        ERROR,
+        "a background task raised %s too; the exception of the block propagates",
+        type(crash).__name__,
+    )
     if ended is not None:
         raise own
 

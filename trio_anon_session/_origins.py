@@ -85,7 +85,7 @@ def _compressed(host: str) -> str:
         return host
 
 
-def allowed_origin(text: object, number: int) -> Origin:
+def allowed_origin(text: object, index: int) -> Origin:
     # The host is decoded when it is read, and that can fail, too.
     try:
         url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
@@ -99,13 +99,12 @@ def allowed_origin(text: object, number: int) -> Origin:
     if not is_host or not is_port or has_more:
         raise ConfigError(
             "origins",
-            "wants origins such as 'https://api.box.com', each by its full name; "
-            f"number {number} is none",
+            "must be scheme and host, such as 'https://api.box.com', without path or wildcard; "
+            f"origins[{index}] is not",
         )
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
         raise ConfigError(
             "origins",
-            "wants https origins, plain http for a loopback host alone (RFC 6750 §5); "
-            f"number {number} is neither",
+            f"must use https, or http for a loopback host (RFC 6750 §5); origins[{index}] does not",
         )
     return origin_of(url)

@@ -83,9 +83,9 @@ class Body:
         try:
             self.content += unpacker.decompress(piece, BODY_LIMIT + 1 - len(self.content))
         except zlib.error:
-            self._refuse(f"sent a body that is not {self._packing}")
+            self._refuse(f"sent a body that is not valid {self._packing}")
         if len(self.content) > BODY_LIMIT:
-            self._refuse(f"sent more than {BODY_LIMIT} bytes, unpacked")
+            self._refuse(f"sent more than {BODY_LIMIT} bytes after decompression")
 
     def _refuse(self, refusal: str) -> None:
         self.refusal = refusal

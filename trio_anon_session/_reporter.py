@@ -240,7 +240,7 @@ class Reporter:
             self._is_telling = False
 
     def _tell_all(self, event: Event) -> None:
-        _log_event(event)
+        _log_event(event, self._config.client_id)
         for observer in self._observers:
             try:
                 answer = observer(event)
@@ -248,7 +248,7 @@ class Reporter:
                 # Types alone: the words of others may show anything.
                 log(
                     ERROR,
-                    "an observer raised %s on %s",
+                    "an observer raised %s on the event %s; the session continues",
                     type(error).__name__,
                     type(event).__name__,
                 )
@@ -256,7 +256,8 @@ class Reporter:
                 if discard_coroutine(answer):
                     log(
                         ERROR,
-                        "an observer returned a coroutine on %s: it must be a plain callable",
+                        "an observer must be a plain callable, "
+                        "but returned a coroutine on the event %s",
                         type(event).__name__,
                     )
 
@@ -288,16 +289,18 @@ def _failure_level(*, retryable: bool) -> int:
     return WARNING if retryable else ERROR
 
 
-def _log_event(event: Event) -> None:
-    """Write one record of an event.
+def _log_event(event: Event, client_id: str) -> None:
+    """Write one log record for an event of a client's session.
 
-    Success is logged at DEBUG, and nothing at INFO: a session that works is quiet.
+    Success is logged at DEBUG and nothing is logged at INFO, so a working session writes nothing
+    there.
     """
     match event:
         case Granted():
             log(
                 DEBUG,
-                "token %s came after %.2f s, and is good for %.1f s",
+                "client %r: got token %s after %.2f s, usable for %.1f s",
+                client_id,
                 event.fingerprint,
                 event.latency,
                 event.expires_in,
@@ -305,17 +308,24 @@ def _log_event(event: Event) -> None:
         case RefreshFailed():
             log(
                 _failure_level(retryable=event.retryable),
-                "no new token; next attempt in %.1f s at the earliest: %s",
+                "client %r: token request failed, next attempt in %.1f s or later: %s",
+                client_id,
                 event.retry_in,
                 event.error,
             )
         case Invalidated():
-            log(DEBUG, "token %s was reported dead, and is dropped", event.fingerprint)
+            log(DEBUG, "client %r: dropped invalid token %s", client_id, event.fingerprint)
         case Revoked(error=None):
-            log(DEBUG, "token %s was revoked", event.fingerprint)
+            log(DEBUG, "client %r: revoked token %s", client_id, event.fingerprint)
         case Revoked():
-            log(WARNING, "%s", event.error)
+            log(WARNING, "client %r: %s", client_id, event.error)
         case StateChanged():
-            log(DEBUG, "the session is %s, and was %s", event.new.name, event.old.name)
+            log(
+                DEBUG,
+                "client %r: state changed from %s to %s",
+                client_id,
+                event.old.name,
+                event.new.name,
+            )
         case Closed():
-            log(DEBUG, "the session is closed")
+            log(DEBUG, "client %r: session closed", client_id)

@@ -252,8 +252,8 @@ class Unpicklable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} cannot be pickled: it would write a secret down. "
-            "Make a new one from its settings instead."
+            f"cannot pickle a {type(self).__name__}: the pickle would contain a secret. "
+            "Create a new one from its settings instead."
         )
 
 

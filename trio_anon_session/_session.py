@@ -181,7 +181,11 @@ class AnonymousSession(Unpicklable):
         crash = await self._background.close()
         if isinstance(crash, Exception) and not broke_down:
             # A token manager that fails when it is cancelled.
-            log(ERROR, "the end of the session made %s", type(crash).__name__)
+            log(
+                ERROR,
+                "a background task raised %s while the session closed; the error is ignored",
+                type(crash).__name__,
+            )
             crash = None
         try:
             self._reporter.closed()
@@ -208,7 +212,9 @@ class AnonymousSession(Unpicklable):
                     # Of an observer: it keeps no other token from being revoked.
                     crash = worst_of(crash, raised)
         if limit.cancelled_caught:
-            log(WARNING, "a token was not revoked on exit: no end within shutdown_timeout")
+            log(
+                WARNING, "a token was not revoked on exit: the revocation exceeded shutdown_timeout"
+            )
         return crash
 
     # What callers use
@@ -560,7 +566,11 @@ class AnonymousSession(Unpicklable):
             try:
                 self._manager.drop(token)
             except Exception as error:
-                log(WARNING, "drop raised %s", type(error).__name__)
+                log(
+                    WARNING,
+                    "the token manager's drop() raised %s; other sessions may still use the token",
+                    type(error).__name__,
+                )
 
     def _start_revocation(self, token: TokenInfo, options: TokenRequestOptions | None) -> None:
         revocation = Revocation(token, options)

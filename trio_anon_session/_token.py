@@ -83,15 +83,15 @@ class TokenInfo(Value, UnpicklableValue):
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.access_token, str) or not self.access_token:
-            raise ValueError("access_token: wants a non-empty str")
+            raise ValueError("access_token must be a non-empty str")
         if not _fits_a_header(self.access_token):
-            raise ValueError("access_token: wants what a header can carry (RFC 6749 A.12)")
+            raise ValueError("access_token must be valid in a header (RFC 6749 A.12)")
         for name in ("lifetime", "sent_at", "stale_at", "expires_at"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or math.isnan(value):
-                raise ValueError(f"{name}: wants a number of seconds")
+                raise ValueError(f"{name} must be a number of seconds")
         if self.stale_at > self.expires_at:
-            raise ValueError("stale_at: wants a time no later than expires_at")
+            raise ValueError("stale_at must be no later than expires_at")
 
     @classmethod
     @without_locals
@@ -154,7 +154,7 @@ def is_given_again(sent_at: float, dropped_sent_at: float, dropped_at: float) ->
 def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
-    wants = "wants an IP address, or several separated by commas"
+    wants = "must be an IP address, or several separated by commas"
     # Before anything is stripped: a line break would start another header.
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise ConfigError(attribute.name, wants)
@@ -165,7 +165,7 @@ def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None
             address = None
         if address is None:
             # Not shown: it may be anything, given in the wrong place.
-            raise ConfigError(attribute.name, f"{wants}; number {nth} is none")
+            raise ConfigError(attribute.name, f"{wants}; number {nth} is not an IP address")
         if getattr(address, "scope_id", None):
             raise ConfigError(attribute.name, f"{wants}, without a zone")
 
@@ -189,7 +189,9 @@ class TokenRequestOptions(Value):
 def check_options(options: object) -> None:
     """Raise a TypeError for what is given for options and is none."""
     if options is not None and not isinstance(options, TokenRequestOptions):
-        raise TypeError(f"options: wants TokenRequestOptions; got {type(options).__name__}")
+        raise TypeError(
+            f"options must be a TokenRequestOptions or None, not {type(options).__name__}"
+        )
 
 
 class MalformedAnswerError(ValueError):
@@ -236,7 +238,7 @@ def parse_lifetime(value: object, default: float) -> float:
 
 
 def _kind(value: object) -> str:
-    return "missing" if value is None else f"a {type(value).__name__}"
+    return "missing" if value is None else f"of type {type(value).__name__}"
 
 
 def read_token_answer(fields: Mapping[str, Any], sent_at: float, config: Config) -> TokenInfo:
@@ -251,7 +253,7 @@ def read_token_answer(fields: Mapping[str, Any], sent_at: float, config: Config)
     if not access_token:
         raise MalformedAnswerError("access_token is empty")
     if not _fits_a_header(access_token):
-        raise MalformedAnswerError("access_token has characters that no header can carry")
+        raise MalformedAnswerError("access_token has characters that are not valid in a header")
     token_type = fields.get("token_type")
     if token_type is None:
         token_type = "bearer"

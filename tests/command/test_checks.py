@@ -271,15 +271,15 @@ async def test_what_speaks_no_tls() -> None:
         check = await check_connection(httpx.URL(f"https://127.0.0.1:{port}"), None, 30.0)
     assert check.verdict == "failed"
     assert "TLS failed" in check.found
-    assert "speaks no TLS" in (check.advice or "")
+    assert "TLS handshake" in (check.advice or "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "by_proxy", "advice"),
     [
-        ("http", False, "Nothing listens there"),
-        ("https", False, "Nothing listens there"),
+        ("http", False, "No server listens there"),
+        ("https", False, "No server listens there"),
         ("http", True, "HTTPS_PROXY"),
     ],
 )

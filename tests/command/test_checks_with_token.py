@@ -56,10 +56,10 @@ async def test_a_grant(autojump_clock: MockClock) -> None:
     [
         (Fault.refusal("invalid_client", "no"), 3, "rejected the client", "client_secret"),
         (Fault.refusal("unauthorized_client", "no"), 3, "rejected", "grant"),
-        (Fault.refusal("invalid_scope", "no"), 4, "refused the grant", "scope"),
+        (Fault.refusal("invalid_scope", "no"), 4, "refused the request", "scope"),
         (Fault.rate_limited("7"), 4, "status 429", "Wait"),
-        (Fault(status=404, body=b""), 4, "status 404", "no token endpoint is there"),
-        (Fault(body=b"<html>"), 4, "no token answer", "web page"),
+        (Fault(status=404, body=b""), 4, "status 404", "no token endpoint at this URL"),
+        (Fault(body=b"<html>"), 4, "valid token response", "web page"),
         (Fault(delay=60.0), 4, "did not answer within 10 s", "request_timeout"),
     ],
 )

@@ -96,7 +96,7 @@ def test_no_connection() -> None:
     assert result.exit_code == 4
     found = verdicts(result.stdout)
     assert (found["name"], found["connection"], found["grant"]) == ("ok", "failed", "skipped")
-    assert "-> Nothing listens there" in result.stdout
+    assert "-> No server listens there" in result.stdout
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ def test_show_config_of_what_is_no_text(name: str) -> None:
     assert result.exit_code == 2
     assert "client_secret" in result.stdout
     (line,) = result.stderr.splitlines()
-    assert line.endswith(f"wants text that UTF-8 can encode (from environment {name})")
+    assert line.endswith(f"must be text that UTF-8 can encode (from environment {name})")
     if name == "BOX_CLIENT_SECRET":
         assert "hush" not in result.output
 
@@ -241,16 +241,20 @@ def test_show_config_of_what_is_not_given() -> None:
 @pytest.mark.parametrize(
     ("args", "environ", "words"),
     [
-        (["--stale-buffer", "nan"], {}, ("stale_buffer: ", "(from flag --stale-buffer)")),
-        (["--api-root-url", "http://api.example"], {}, ("api_root_url: ", "--api-root-url)")),
-        (["--auth-method", "magic"], {}, ("auth_method: ", "(from flag --auth-method)")),
-        (["--box-subject-type", "enterprise"], {}, ("box_subject_id: ",)),
-        ([], {"BOX_REVOKE_URL": "ftp://x"}, ("revoke_url: ", "(from environment BOX_REVOKE_URL)")),
-        ([], {"BOX_SCOPE": "a  b"}, ("scope: ", "(from environment BOX_SCOPE)")),
+        (["--stale-buffer", "nan"], {}, ("stale_buffer must ", "(from flag --stale-buffer)")),
+        (["--api-root-url", "http://api.example"], {}, ("api_root_url must ", "--api-root-url)")),
+        (["--auth-method", "magic"], {}, ("auth_method must ", "(from flag --auth-method)")),
+        (["--box-subject-type", "enterprise"], {}, ("box_subject_id must ",)),
+        (
+            [],
+            {"BOX_REVOKE_URL": "ftp://x"},
+            ("revoke_url must ", "(from environment BOX_REVOKE_URL)"),
+        ),
+        ([], {"BOX_SCOPE": "a  b"}, ("scope must ", "(from environment BOX_SCOPE)")),
         (["--param", "audience"], {}, ("extra_params: ", "NAME=VALUE")),
         (["--param", "=x"], {}, ("extra_params: ", "NAME=VALUE")),
-        (["--param", "a=1", "--param", "a=2"], {}, ("extra_params: ", "(from flag --param)")),
-        (["--param", "client_secret=x"], {}, ("extra_params: ", "own setting")),
+        (["--param", "a=1", "--param", "a=2"], {}, ("extra_params must ", "(from flag --param)")),
+        (["--param", "client_secret=x"], {}, ("extra_params must ", "own setting")),
     ],
 )
 def test_what_is_wrong_and_where_it_comes_from(

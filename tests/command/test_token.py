@@ -186,7 +186,7 @@ def test_an_endpoint_that_is_not_reachable() -> None:
     [
         (Fault.server_error(503), 4, "status 503"),
         (Fault.refusal("invalid_scope", "no\nsuch\nscope"), 4, "no such scope"),
-        (Fault(body=b"<html>"), 4, "no token answer"),
+        (Fault(body=b"<html>"), 4, "valid token response"),
         (Fault.redirect("https://elsewhere.example"), 4, "redirects"),
         # Servers that echo the secret, raw or encoded.
         (Fault.refusal("invalid_client", f"not {SECRET}", status=401), 3, "invalid_client"),

@@ -62,7 +62,7 @@ def test_a_token_from_one_origin_for_another(served: tuple[Served, Served], revo
         ({"SCOPE": "unheard-of"}, "invalid_scope"),
         # A token without the scope that the API requires.
         ({"SCOPE": "users"}, "403"),
-        ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url: wants an https URL"),
+        ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url must be an https URL"),
         ({"TOKEN_URL": None}, "wants the environment variable TOKEN_URL to be set"),
     ],
 )

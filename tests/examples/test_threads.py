@@ -34,7 +34,7 @@ def test_files_are_looked_up(program: str) -> None:
             {"BOX_CLIENT_SECRET": "wrong"},
             "the token endpoint rejected the client 'test-client'",
         ),
-        ({"BOX_CLIENT_ID": ""}, "client_id: wants BOX_CLIENT_ID in the environment"),
+        ({"BOX_CLIENT_ID": ""}, "client_id must be set: export BOX_CLIENT_ID with"),
     ],
 )
 def test_what_is_wrong(program: str, environ: dict[str, str], said: str) -> None:

@@ -159,7 +159,7 @@ async def test_a_body_that_is_gone_is_not_sent_again(
     [record] = [r for r in caplog.records if r.name == "trio_anon_session" and r.levelno > 10]
     assert (record.levelno, record.getMessage()) == (
         logging.WARNING,
-        "POST to http://localhost met a dead token, and is not sent again: "
+        "the token of a POST to http://localhost is invalid, and the request is not sent again: "
         "its body cannot be sent twice",
     )
 
@@ -178,7 +178,7 @@ async def test_the_log_shows_an_origin_alone(
             )
 
     [record] = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert record.getMessage().startswith("PUT to https://[2001:db8::1]:8443 met a dead token")
+    assert record.getMessage().startswith("the token of a PUT to https://[2001:db8::1]:8443 is ")
     for hidden in (token, "private", "hunter2", "me:"):
         assert hidden not in record.getMessage()
 
@@ -230,7 +230,7 @@ async def test_a_token_that_comes_again_is_not_sent_again(
 
     assert (answer.status_code, len(recorder.sent), server.grants) == (401, 1, 2)
     assert answer.extensions[NOT_REPLAYED] == "the new token is the same"
-    assert "GET to http://localhost met a dead token" in caplog.text
+    assert "the token of a GET to http://localhost is invalid" in caplog.text
 
 
 async def test_a_replay_is_not_replayed(

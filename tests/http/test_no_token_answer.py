@@ -115,7 +115,7 @@ async def test_corrupt_packing(encoding: str) -> None:
 
     assert type(error) is TokenUnavailableError
     assert error.retryable
-    assert f"sent a body that is not {encoding}" in str(error)
+    assert f"sent a body that is not valid {encoding}" in str(error)
     assert error.__context__ is None
     assert stream.closed
 
@@ -192,10 +192,10 @@ LOOP = httpx.ConnectError("")
 async def test_an_error_says_what_went_wrong(problem: Exception, said: str) -> None:
     """The message has the kind of the problem and its words, or those of its first cause."""
     error = await error_of(fails(problem))
-    assert f"could not be asked: {said}" in str(error)
+    assert f" failed: {said}" in str(error)
     if "certificate" in said:
         assert str(error).endswith(f"{said}. {error.next_step}")
-        assert str(error.next_step).startswith("Check the host's name and its certificate")
+        assert str(error.next_step).startswith("Check the host name and the server's certificate")
     else:
         assert str(error).endswith(said)
 
@@ -269,13 +269,13 @@ async def test_what_a_transport_quotes_is_not_shown(
 @pytest.mark.parametrize(
     ("variable", "proxy", "problem"),
     [
-        ("HTTPS_PROXY", "ftp://user:hunter2@proxy.example:8080", "made: ValueError"),
-        ("HTTPS_PROXY", "http://user:hunter2@proxy.example:port", "made: InvalidURL"),
-        ("HTTPS_PROXY", "http://user:hunter2/x@proxy.example:8080", "made: InvalidURL"),
-        ("HTTPS_PROXY", "socks9://user:hunter2 x@proxy.example", "made: ValueError"),
-        ("ALL_PROXY", "user:hunter2@[::1", "made: InvalidURL"),
-        ("HTTP_PROXY", "user:hunter2@proxy.example:port", "made: InvalidURL"),
-        ("HTTPS_PROXY", "http://user:hunter2@", "could not be asked"),
+        ("HTTPS_PROXY", "ftp://user:hunter2@proxy.example:8080", "created: ValueError"),
+        ("HTTPS_PROXY", "http://user:hunter2@proxy.example:port", "created: InvalidURL"),
+        ("HTTPS_PROXY", "http://user:hunter2/x@proxy.example:8080", "created: InvalidURL"),
+        ("HTTPS_PROXY", "socks9://user:hunter2 x@proxy.example", "created: ValueError"),
+        ("ALL_PROXY", "user:hunter2@[::1", "created: InvalidURL"),
+        ("HTTP_PROXY", "user:hunter2@proxy.example:port", "created: InvalidURL"),
+        ("HTTPS_PROXY", "http://user:hunter2@", " failed"),
     ],
 )
 async def test_a_proxy_variable_that_cannot_be_read(

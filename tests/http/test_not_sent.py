@@ -56,9 +56,9 @@ async def test_a_request_without_a_token_is_logged(
 
     assert (answer.status_code, answer.request.headers.get("Authorization")) == (401, None)
     assert warnings_in(caplog) == [
-        "no token for a request to https://api.example: SessionAuth sends the token only to "
-        f"{DEFAULTS}. If https://api.example is to get the token, set api_root_url "
-        "(BOX_API_ROOT_URL) to it, or name it in session.auth(origins=[...])."
+        "a request to https://api.example is sent without the token: SessionAuth sends the token "
+        f"only to {DEFAULTS}. To send the token to https://api.example, set api_root_url "
+        "(BOX_API_ROOT_URL) to it, or list it in session.auth(origins=[...])."
     ]
     assert answer.extensions[TOKEN_NOT_SENT] == (
         "https://api.example is not an allowed origin: SessionAuth sends the token only to "
@@ -180,7 +180,9 @@ async def test_strange_urls(
     [text] = warnings_in(caplog)
     reason = response.extensions[TOKEN_NOT_SENT]
     assert recorder.tokens == [None]
-    assert text.startswith(f"no token for a request to {shown}: SessionAuth sends the token only ")
+    assert text.startswith(
+        f"a request to {shown} is sent without the token: SessionAuth sends the token only "
+    )
     assert reason.startswith(f"{shown} is not an allowed origin: SessionAuth sends the token only ")
     assert "hunter2" not in text + reason
     is_https = shown.startswith("https://")

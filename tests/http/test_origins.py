@@ -469,7 +469,7 @@ async def test_alphabets(
 def test_refused(http: ModuleType, origin: Any) -> None:
     """A value that is not an https or loopback origin is refused, by number, and not quoted."""
     session = AnonymousSession(make_config())
-    with pytest.raises(ConfigError, match=r"origins: wants .*; number 2 is n") as caught:
+    with pytest.raises(ConfigError, match=r"origins must .*; origins\[1\] (is|does) not") as caught:
         auth_of(http, session, ["https://api.box.com", origin])
     assert caught.value.field == "origins"
     assert "hunter2" not in str(caught.value)
@@ -499,6 +499,6 @@ def test_accepted(http: ModuleType, origin: str) -> None:
 @pytest.mark.parametrize("origins", ["https://api.box.com", 7, True, object()])
 def test_no_list(http: ModuleType, origins: Any) -> None:
     """One origin, or anything else that is not a list, is refused."""
-    wants = f"origins: wants a list of origins, not one {type(origins).__name__}$"
+    wants = f"origins must be a list of origins, not {type(origins).__name__}$"
     with pytest.raises(ConfigError, match=wants):
         auth_of(http, AnonymousSession(make_config()), origins)

@@ -161,7 +161,7 @@ async def test_what_was_done_is_not_done_again(
 
     assert answer.status_code == 401
     reason = answer.extensions["trio_anon_session.not_replayed"]
-    assert reason == "a redirect has answered it already"
+    assert reason == "the server has already answered it with a redirect"
     assert [(sent.method, sent.body) for sent in recorder.sent] == [("POST", b"once"), ("GET", b"")]
 
 

@@ -169,11 +169,11 @@ async def test_status_without_a_code(
 @pytest.mark.parametrize(
     ("status", "body", "problem"),
     [
-        (200, b"", "it is no JSON object"),
-        (204, b"", "it is no JSON object"),
-        (200, b"[]", "it is no JSON object"),
-        (200, PAGE, "it is no JSON object"),
-        (200, b'{"access_token": "tok', "it is no JSON object"),
+        (200, b"", "the body is not a JSON object"),
+        (204, b"", "the body is not a JSON object"),
+        (200, b"[]", "the body is not a JSON object"),
+        (200, PAGE, "the body is not a JSON object"),
+        (200, b'{"access_token": "tok', "the body is not a JSON object"),
         (200, b'{"token": "tok"}', "access_token is missing"),
         (200, b'{"error": {"message": "tok"}}', "access_token is missing"),
         (201, b'{"code": "tok"}', "access_token is missing"),

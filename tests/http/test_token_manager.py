@@ -121,7 +121,7 @@ async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
     client = own() if given else None
     async with TokenManager(config(), http_client=client) as manager:
         await manager.get_tokens_client_credentials_grant()
-    closed = r"manager is closed; use it.* inside its"
+    closed = r"manager is closed: use it .* inside its"
     with pytest.raises(TokenRequestError, match=closed) as granting:
         await manager.get_tokens_client_credentials_grant()
     with pytest.raises(RevocationError, match=closed) as revoking:

@@ -143,7 +143,7 @@ async def test_secret_goes_to_its_own_server_alone(
     assert endpoint.requests == []
     assert not caught.value.retryable
     assert str(caught.value).endswith(
-        "Set revoke_url (BOX_REVOKE_URL), if that server revokes tokens."
+        "If the server of token_url can revoke tokens, set revoke_url (BOX_REVOKE_URL)."
     )
     assert TOKEN not in "".join(traceback_with_locals(caught.value))
 

@@ -79,7 +79,7 @@ async def test_promise_17_a_revoke_before_the_first_token_discards_it(
         assert manager.sent[1] - manager.sent[0] == 1.0
 
 
-@pytest.mark.parametrize("how", ["dropped", "to be revoked"])
+@pytest.mark.parametrize("how", ["dropped", "session revokes"])
 async def test_promise_17_an_older_copy_of_any_dropped_token_is_refused(
     autojump_clock: MockClock, how: str
 ) -> None:

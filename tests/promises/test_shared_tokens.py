@@ -148,5 +148,5 @@ async def test_promise_14_a_drop_that_raises_stops_nothing(
     async with AnonymousSession(manager.config, manager) as session:
         session.invalidate(await session.get_access_token())
         assert await session.get_access_token() == "token-2"
-    assert "drop raised OSError" in caplog.text
+    assert "drop() raised OSError" in caplog.text
     assert "no store" not in caplog.text

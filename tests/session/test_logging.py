@@ -75,25 +75,27 @@ async def test_everything_is_told_at_debug(
     """At DEBUG there is a line for each event, which names tokens by their fingerprints."""
     await live_a_whole_life()
     one, two, three = (fingerprint(f"token-{number}") for number in (1, 2, 3))
-    came = "came after 2.00 s, and is good for 3568.0 s"
+    came = "after 2.00 s, usable for 3568.0 s"
+    client = "client 'id': "
     assert said(log) == [
         (
             logging.WARNING,
-            "no new token; next attempt in 7.0 s at the earliest: TokenUnavailableError: no grant",
+            f"{client}token request failed, next attempt in 7.0 s or later: "
+            "TokenUnavailableError: no grant",
         ),
-        (logging.DEBUG, "the session is FRESH, and was EMPTY"),
-        (logging.DEBUG, f"token {one} {came}"),
-        (logging.DEBUG, "the session is EMPTY, and was FRESH"),
-        (logging.DEBUG, f"token {one} was reported dead, and is dropped"),
-        (logging.DEBUG, "the session is FRESH, and was EMPTY"),
-        (logging.DEBUG, f"token {two} {came}"),
-        (logging.DEBUG, "the session is EMPTY, and was FRESH"),
-        (logging.WARNING, "no end"),
-        (logging.DEBUG, "the session is FRESH, and was EMPTY"),
-        (logging.DEBUG, f"token {three} {came}"),
-        (logging.DEBUG, "the session is EMPTY, and was FRESH"),
-        (logging.DEBUG, f"token {three} was revoked"),
-        (logging.DEBUG, "the session is closed"),
+        (logging.DEBUG, f"{client}state changed from EMPTY to FRESH"),
+        (logging.DEBUG, f"{client}got token {one} {came}"),
+        (logging.DEBUG, f"{client}state changed from FRESH to EMPTY"),
+        (logging.DEBUG, f"{client}dropped invalid token {one}"),
+        (logging.DEBUG, f"{client}state changed from EMPTY to FRESH"),
+        (logging.DEBUG, f"{client}got token {two} {came}"),
+        (logging.DEBUG, f"{client}state changed from FRESH to EMPTY"),
+        (logging.WARNING, f"{client}no end"),
+        (logging.DEBUG, f"{client}state changed from EMPTY to FRESH"),
+        (logging.DEBUG, f"{client}got token {three} {came}"),
+        (logging.DEBUG, f"{client}state changed from FRESH to EMPTY"),
+        (logging.DEBUG, f"{client}revoked token {three}"),
+        (logging.DEBUG, f"{client}session closed"),
     ]
 
 

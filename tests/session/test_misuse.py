@@ -124,10 +124,10 @@ async def test_a_session_is_entered_once(autojump_clock: MockClock) -> None:
     """Entering twice, or again after the end, says to make a new one, and harms nothing."""
     _, session = open_fake()
     async with session:
-        with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
+        with pytest.raises(RuntimeError, match="create a new AnonymousSession"):
             await session.__aenter__()
         assert await session.get_access_token() == "token-1"
-    with pytest.raises(RuntimeError, match="make a new AnonymousSession"):
+    with pytest.raises(RuntimeError, match="create a new AnonymousSession"):
         await session.__aenter__()
     assert session.state is TokenState.EMPTY
 
@@ -159,7 +159,7 @@ async def test_use_from_another_trio_run(use: str, state: str) -> None:
         before = session.statistics()
         error = await trio.to_thread.run_sync(trio.run, outcome_of, USES[use], session)
         assert isinstance(error, RuntimeError)
-        assert "another Trio run: open one in each run" in str(error)
+        assert "another Trio run: open one session in each run" in str(error)
         after = session.statistics()
         assert (after.grants, after.getters_held_total, after.invalidations) == (
             before.grants,
@@ -205,15 +205,16 @@ async def test_use_under_asyncio(use: str) -> None:
 
         error = await trio.to_thread.run_sync(run)
     assert isinstance(error, RuntimeError)
-    assert "works on Trio alone: start the program with trio.run(main)" in str(error)
+    assert "works only on Trio" in str(error)
+    assert ": start the program with trio.run(main)" in str(error)
 
 
 def test_enter_under_asyncio() -> None:
     """Opening a session on asyncio fails as clearly, and the session can still be opened."""
     _, session = open_fake()
-    with pytest.raises(RuntimeError, match="works on Trio alone"):
+    with pytest.raises(RuntimeError, match="works only on Trio"):
         asyncio.run(session.__aenter__())
-    with pytest.raises(RuntimeError, match="works on Trio alone"):
+    with pytest.raises(RuntimeError, match="works only on Trio"):
         asyncio.run(session.get_access_token())
 
     async def main() -> str:
@@ -323,7 +324,7 @@ async def test_two_tasks_enter_at_once(autojump_clock: MockClock) -> None:
         nursery.start_soon(enter)
         await wait_all_tasks_blocked()
     assert told == [
-        "this session was opened before, and a session is entered once: make a new AnonymousSession"
+        "a session can be opened only once, and this one was: create a new AnonymousSession"
     ]
 
 
@@ -331,7 +332,7 @@ async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
     """A session opened inside one with an equal config is warned of, at the caller's line."""
     config = make_config()
     async with AnonymousSession(config):
-        with pytest.warns(RuntimeWarning, match="hand that session on") as caught:
+        with pytest.warns(RuntimeWarning, match="pass on the outer session") as caught:
             async with AnonymousSession(make_config()):
                 pass
         assert caught[0].filename == __file__
@@ -340,7 +341,7 @@ async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
             async with AnonymousSession(config):
                 pass
 
-        with pytest.warns(RuntimeWarning, match="gets tokens of its own") as caught:
+        with pytest.warns(RuntimeWarning, match="requests its own tokens") as caught:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(handle_request)
                 nursery.start_soon(handle_request)
@@ -356,12 +357,12 @@ async def test_a_twin_further_out(autojump_clock: MockClock) -> None:
 
         async def outlive() -> None:
             await may_open.wait()
-            with pytest.warns(RuntimeWarning, match="hand that session on"):
+            with pytest.warns(RuntimeWarning, match="pass on the outer session"):
                 async with AnonymousSession(config):
                     pass
 
         async with between, AnonymousSession(make_config(scope="third")):
-            with pytest.warns(RuntimeWarning, match="hand that session on") as caught:
+            with pytest.warns(RuntimeWarning, match="pass on the outer session") as caught:
                 async with AnonymousSession(config):
                     pass
             assert len(caught) == 1
@@ -488,7 +489,7 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
     """An address in place of options is refused immediately, and reaches no request."""
     manager, session = open_fake()
     async with session:
-        wants = f"options: wants TokenRequestOptions; got {type(options).__name__}$"
+        wants = f"options must be a TokenRequestOptions or None, not {type(options).__name__}$"
         for _ in ("EMPTY", "STALE"):
             for call in (
                 lambda: session.get_access_token(options),
@@ -507,7 +508,9 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
 @pytest.mark.parametrize("config", ["secret", None, make_config])
 def test_config_of_a_wrong_type(make: Any, config: Any) -> None:
     """The error names the type of what is no ``Config``, and does not show its value."""
-    with pytest.raises(TypeError, match=f"wants a Config; got {type(config).__name__}$") as caught:
+    with pytest.raises(
+        TypeError, match=f"config must be a Config, not {type(config).__name__}$"
+    ) as caught:
         make(config)
     assert "secret" not in str(caught.value)
     # A manager that was refused is not said to be left open: that would be an error here.
@@ -529,7 +532,7 @@ def test_token_manager_without_a_method(missing: str, present: str) -> None:
 
     manager: Any = Half()
     setattr(manager, present, FakeTokenManager(make_config()).revoke_tokens)
-    with pytest.raises(TypeError, match=f"token_manager: wants an async method {missing}"):
+    with pytest.raises(TypeError, match=f"token_manager must have an async method {missing}"):
         AnonymousSession(make_config(), manager)
 
 
@@ -538,7 +541,7 @@ async def test_an_answer_of_a_wrong_type_is_named(autojump_clock: MockClock) -> 
     manager, session = open_fake(max_retries=0)
     manager.outcomes = [{"access_token": "hush"}]
     async with session:
-        with pytest.raises(TokenUnavailableError, match="answered with dict, not") as caught:
+        with pytest.raises(TokenUnavailableError, match="returned dict, not") as caught:
             await session.get_access_token()
     assert "hush" not in str(caught.value)
 
@@ -558,7 +561,7 @@ def test_a_manager_for_other_tokens(field: str, value: object) -> None:
     config = make_config()
     manager = TokenManager(config.replace(**{field: value}))
     told = "token_url" if field == "api_root_url" else field
-    with pytest.raises(ConfigError, match=rf"^{told}: .* both the same config$") as caught:
+    with pytest.raises(ConfigError, match=rf"^{told} must be .* same Config to both$") as caught:
         AnonymousSession(config, manager)
     assert "another" not in str(caught.value)
     own = config.replace(client_secret="new", refresh="on_request")

@@ -122,7 +122,8 @@ async def test_an_observer_that_raises_changes_nothing(
     ]
     said = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in said] == [
-        f"an observer raised {type(error).__name__} on {kind}" for kind in behind
+        f"an observer raised {type(error).__name__} on the event {kind}; the session continues"
+        for kind in behind
     ]
     assert not any(record.exc_info for record in said)
 
@@ -399,7 +400,7 @@ async def test_an_observer_that_returns_a_coroutine(
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (
             logging.ERROR,
-            f"an observer returned a coroutine on {kind}: it must be a plain callable",
+            f"an observer must be a plain callable, but returned a coroutine on the event {kind}",
         )
         for kind in heard
     ]
@@ -474,7 +475,7 @@ async def test_an_error_whose_words_cannot_be_read(autojump_clock: MockClock) ->
     manager.outcomes = [error]
     async with AnonymousSession(manager.config, manager, observers=[told.append]) as session:
         assert await session.get_access_token() == "token-1"
-        assert session.statistics().last_error == "UnreadableError: (its words cannot be read)"
+        assert session.statistics().last_error == "UnreadableError: (its str() raises an error)"
     (failed,) = (event for event in told if isinstance(event, RefreshFailed))
     assert (failed.kind, failed.retryable, failed.status_code) == ("UnreadableError", True, None)
 

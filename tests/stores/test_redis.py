@@ -240,7 +240,7 @@ def test_a_store_shows_where_it_is_and_no_more(tmp_path: Path) -> None:
 
 def test_a_store_is_not_pickled() -> None:
     """A pickle would write the password down."""
-    with pytest.raises(TypeError, match="RedisStore cannot be pickled"):
+    with pytest.raises(TypeError, match="cannot pickle a RedisStore"):
         pickle.dumps(RedisStore("redis://cache"))
 
 

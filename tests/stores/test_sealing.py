@@ -84,7 +84,7 @@ def test_no_key_is_shown_or_written_down() -> None:
     sealing = Sealing([FIRST, SECOND])
     assert repr(sealing) == "<Sealing with 2 keys>"
     for write in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="cannot be pickled"):
+        with pytest.raises(TypeError, match="cannot pickle"):
             write(sealing)
 
 

@@ -279,7 +279,7 @@ SERVER, SESSION = "token_server", "anonymous_session"
             "observers=[trio.sleep]",
             "observers must be plain callables, not an async function",
         ),
-        (SESSION, "stale_buffer=-1.0", "stale_buffer: wants a finite number of seconds, 0 or more"),
+        (SESSION, "stale_buffer=-1.0", "stale_buffer must be a finite number of seconds ≥ 0"),
     ],
 )
 def test_a_wrong_setting(run: Run, marker: str, setting: str, words: str) -> None:

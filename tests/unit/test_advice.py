@@ -64,20 +64,20 @@ def refused(
         (OTHER, refused("unauthorized_client"), "client_credentials grant"),
         (OTHER, refused("invalid_grant"), "client_id and client_secret"),
         (BOX, refused("invalid_request"), "scope and extra_params"),
-        (USER, refused("invalid_request"), "tokens of users"),
-        (OTHER, refused("invalid_scope"), "Ask for scopes that this client may have"),
-        (OTHER.replace(scope="a"), refused("invalid_scope"), "Ask for other scopes, or for none"),
+        (USER, refused("invalid_request"), "user access tokens"),
+        (OTHER, refused("invalid_scope"), "Request scopes that this client may have"),
+        (OTHER.replace(scope="a"), refused("invalid_scope"), "Request other scopes, or none"),
         (BOX, refused("access_denied"), "admin"),
         (BOX, refused("error_access_from_ip_not_allowed"), "IP address"),
         (USER, refused("account_deactivated"), "box_subject_id"),
         # The status, where it means a passing fault, or where the code says nothing.
         (OTHER, refused(None, 401), "client_id"),
         (OTHER, refused("unheard_of", 403), "client_id"),
-        (OTHER, refused(None, 404), "no token endpoint is there"),
+        (OTHER, refused(None, 404), "no token endpoint at this URL"),
         (OTHER, refused(None, 302), "redirects of token requests are never followed"),
         (OTHER, refused("temporarily_unavailable", 429), "share one session"),
-        (OTHER, refused(None, 408), "may pass"),
-        (OTHER, refused("invalid_client", 500), "may pass"),
+        (OTHER, refused(None, 408), "may be temporary"),
+        (OTHER, refused("invalid_client", 500), "may be temporary"),
         # A malformed answer, at Box too, and a failed revocation.
         (OTHER, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),
         (SUBJECT, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),
@@ -95,7 +95,7 @@ def test_next_step(config: Config, error: TokenRequestError, says: str) -> None:
 def test_no_subject_where_it_does_not_help(code: str, config: Config) -> None:
     """The step names no subject where one is set, or where the server has none."""
     step = next_step(refused(code), config)
-    assert "needs a subject" not in str(step)
+    assert "which most apps need" not in str(step)
     assert not str(step).startswith("Set box_subject_type")
 
 
@@ -189,9 +189,11 @@ async def test_said_once_in_the_log(
     async with open_test_session(server) as session:
         await session.get_access_token()
     lines = [
-        record.getMessage() for record in caplog.records if "no new token" in record.getMessage()
+        record.getMessage()
+        for record in caplog.records
+        if "token request failed" in record.getMessage()
     ]
-    assert ["may pass" in line for line in lines] == [True, False, False]
+    assert ["may be temporary" in line for line in lines] == [True, False, False]
 
 
 async def test_said_once_in_a_traceback(autojump_clock: MockClock) -> None:

@@ -241,7 +241,7 @@ class TestRetryPause:
         assert RetrySchedule(limits).next_pause(1, failed()) is None
         (record,) = caplog.records
         assert (record.name, record.levelno) == ("trio_anon_session", logging.ERROR)
-        assert "retry_strategy returned no number" in record.getMessage()
+        assert "retry_strategy returned neither seconds" in record.getMessage()
 
     def test_raises(self, caplog: pytest.LogCaptureFixture) -> None:
         """A strategy that raises ends the round; only the type of its error is logged."""

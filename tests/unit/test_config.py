@@ -61,12 +61,12 @@ def refused(**changes: Any) -> ConfigError:
 # Wrong values: for each reason for which a setting is refused, what is refused for it.
 
 WRONG_TEXTS: dict[str, list[object]] = {
-    "non-empty str; got an empty str$": [""],
-    "non-empty str; got (int|bool|bytes|list)$": [1, True, MISPLACED.encode(), [MISPLACED]],
+    "non-empty str, got an empty str$": [""],
+    "non-empty str, got (int|bool|bytes|list)$": [1, True, MISPLACED.encode(), [MISPLACED]],
     "UTF-8": ["\ud800"],
 }
 WRONG_URLS: dict[str, list[object]] = {
-    "URL as str; got (int|bytes)$": [1, b"https://api.box.com"],
+    "URL as a str, got (int|bytes)$": [1, b"https://api.box.com"],
     "an absolute URL": [
         "",
         "api.box.com",
@@ -89,7 +89,7 @@ WRONG_URLS: dict[str, list[object]] = {
         f"http://{MISPLACED}@localhost",
     ],
     "without a fragment": ["https://api.box.com/#x", "https://api.box.com#"],
-    "https URL, .*; got (http|ftp|ws)://": [
+    "https URL, .*, got (http|ftp|ws)://": [
         "ftp://api.box.com",
         "ws://localhost",
         "http://api.box.com",
@@ -118,21 +118,21 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     ("api_root_url", "without a query", ["https://a.example?tenant=a", "https://a.example?"]),
     (
         "auth_method",
-        "'client_secret_post' or 'client_secret_basic'; got another str$",
+        "'client_secret_post' or 'client_secret_basic', got another str$",
         ["basic", "CLIENT_SECRET_POST"],
     ),
-    ("auth_method", "; got an empty str$", [""]),
-    ("auth_method", "; got (NoneType|int|list)$", [None, 1, ["client_secret_post"]]),
+    ("auth_method", ", got an empty str$", [""]),
+    ("auth_method", ", got (NoneType|int|list)$", [None, 1, ["client_secret_post"]]),
     (
         "scope",
         "separated by single spaces",
         ["", " ", "a  b", " a", "a ", "a\tb", f"{MISPLACED}\n", 'a"b', "a\\b", "é", 1, ["a"]],
     ),
-    ("box_subject_type", "'enterprise' or 'user' or None; got another str$", ["Enterprise"]),
+    ("box_subject_type", "'enterprise', 'user' or None, got another str$", ["Enterprise"]),
     ("box_subject_type", "got (int|list)$", [1, ["user"]]),
-    ("extra_params", "mapping of form fields; got NoneType$", [None]),
-    ("extra_params", "mapping of form fields; got str$", [f"client_secret={MISPLACED}"]),
-    ("extra_params", "mapping of form fields; got list$", [[("audience", "x")]]),
+    ("extra_params", "mapping of form fields, got NoneType$", [None]),
+    ("extra_params", "mapping of form fields, got str$", [f"client_secret={MISPLACED}"]),
+    ("extra_params", "mapping of form fields, got list$", [[("audience", "x")]]),
     ("extra_params", "non-empty str names", [{"": "x"}, {1: "x"}, {None: "x"}, {"\ud800": "x"}]),
     (
         "extra_params",
@@ -141,7 +141,7 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     ),
     (
         "extra_params",
-        "a str for 'resource', or a list of them$",
+        "a str for 'resource', or a list of str$",
         [{"resource": value} for value in (None, {"x"}, ["https://a.example", 1], ["\ud800"])],
     ),
     *(
@@ -160,24 +160,24 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     *((field, "a finite number of seconds", WRONG_DURATIONS) for field in DURATIONS),
     ("stale_buffer", "got str$", ["1"]),
     ("stale_buffer", "got int$", [-(10**400), -ENORMOUS]),
-    *((field, "seconds, 0 or more; got -1.0$", [-1]) for field in ZERO_OR_MORE),
-    *((field, "seconds, more than 0; got -?0.0$", [0, 0.0, -0.0]) for field in MORE_THAN_ZERO),
-    *((field, "; got NoneType$", [None]) for field in ZERO_OR_MORE + MORE_THAN_ZERO),
-    ("idle_timeout", "seconds, more than 0, or None; got 0.0$", [0, 0.0]),
-    ("refresh", "'eager' or 'on_request'; got another str$", ["lazy", "EAGER"]),
-    ("refresh", "; got (NoneType|bool|list)$", [None, True, ["eager"]]),
-    ("max_retries", "int, 0 or more; got -1$", [-1]),
-    ("max_retries", "; got int$", [-ENORMOUS]),
-    ("max_retries", "int, 0 or more", [1.0, True, False, "5", None, math.inf, math.nan]),
+    *((field, "seconds ≥ 0, got -1.0$", [-1]) for field in ZERO_OR_MORE),
+    *((field, "seconds > 0, got -?0.0$", [0, 0.0, -0.0]) for field in MORE_THAN_ZERO),
+    *((field, ", got NoneType$", [None]) for field in ZERO_OR_MORE + MORE_THAN_ZERO),
+    ("idle_timeout", "seconds > 0, or None, got 0.0$", [0, 0.0]),
+    ("refresh", "'eager' or 'on_request', got another str$", ["lazy", "EAGER"]),
+    ("refresh", ", got (NoneType|bool|list)$", [None, True, ["eager"]]),
+    ("max_retries", "int ≥ 0, got -1$", [-1]),
+    ("max_retries", ", got int$", [-ENORMOUS]),
+    ("max_retries", "int ≥ 0", [1.0, True, False, "5", None, math.inf, math.nan]),
     (
         "retry_strategy",
         r"must be a plain callable \(attempt, error\) -> seconds or None, got (int|str|bool|list)$",
         [1, "none", True, [lambda attempt, error: None]],
     ),
     ("retry_strategy", "a plain callable .*, got an async function$", [an_async_function]),
-    ("revoke_on_exit", "True or False; got int$", [0, 1]),
-    ("revoke_on_exit", "True or False; got NoneType$", [None]),
-    ("revoke_on_exit", "True or False; got (str|an empty str)$", ["no", ""]),
+    ("revoke_on_exit", "True or False, got int$", [0, 1]),
+    ("revoke_on_exit", "True or False, got NoneType$", [None]),
+    ("revoke_on_exit", "True or False, got (str|an empty str)$", ["no", ""]),
 ]
 
 
@@ -344,7 +344,7 @@ def test_subject_settings_go_together() -> None:
     assert refused(box_subject_type="user").field == "box_subject_id"
     error = refused(box_subject_id="1")
     assert error.field == "box_subject_type"
-    assert error.wants == "wants a value: box_subject_type and box_subject_id go together"
+    assert error.wants == "must be set: box_subject_type and box_subject_id go together"
     config = make(box_subject_type="user", box_subject_id="1")
     assert (config.box_subject_type, config.box_subject_id) == ("user", "1")
 
@@ -426,8 +426,8 @@ class TestReplace:
     @pytest.mark.parametrize(
         ("field", "reason"),
         [
-            *((name, "is no setting of Config") for name in ("stale_bufer", "_token_url", "")),
-            ("stale_buffer", "wants a finite number"),
+            *((name, "Config has no such setting") for name in ("stale_bufer", "_token_url", "")),
+            ("stale_buffer", "must be a finite number"),
         ],
     )
     def test_wrong_change(self, field: str, reason: str) -> None:

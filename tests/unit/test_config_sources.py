@@ -71,7 +71,9 @@ class TestFromEnv:
         """The error names each variable that is missing or empty."""
         without = {name: value for name, value in ENVIRONMENT.items() if name not in variables}
         for environ in (without, ENVIRONMENT | dict.fromkeys(variables, "")):
-            with pytest.raises(ConfigError, match=f"wants {' and '.join(variables)} in") as caught:
+            with pytest.raises(
+                ConfigError, match=f"must be set: export {' and '.join(variables)} with"
+            ) as caught:
                 Config.from_env(environ)
             assert caught.value.field == field
             assert_hides_secret(caught.value)
@@ -122,7 +124,7 @@ class TestFromBoxJson:
     @pytest.mark.parametrize("enterprise", [["1"], {"id": "1"}, True, 1.5])
     def test_wrong_enterprise(self, path: Path, enterprise: object) -> None:
         """An enterprise id that is neither a string nor a whole number is refused by name."""
-        with pytest.raises(ConfigError, match=r"wants a string in .*box config\.json") as caught:
+        with pytest.raises(ConfigError, match=r"must be a string in .*box config\.json") as caught:
             self.read(path, {"boxAppSettings": APP, "enterpriseID": enterprise})
         assert caught.value.field == "enterpriseID"
         assert_hides_secret(caught.value)

@@ -135,9 +135,9 @@ def test_facts(kind: Any) -> None:
 )
 def test_config_error(copied: Callable[[ConfigError], ConfigError]) -> None:
     """A ConfigError names the field and what it expects; another process can receive it."""
-    error = copied(ConfigError("stale_buffer", "wants seconds"))
-    assert (error.field, error.wants) == ("stale_buffer", "wants seconds")
-    assert str(error) == "stale_buffer: wants seconds"
+    error = copied(ConfigError("stale_buffer", "must be seconds"))
+    assert (error.field, error.wants) == ("stale_buffer", "must be seconds")
+    assert str(error) == "stale_buffer must be seconds"
 
 
 def test_session_closed_error() -> None:

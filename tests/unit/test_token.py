@@ -157,9 +157,9 @@ class TestTokenInfo:
     @pytest.mark.parametrize(
         ("reason", "tokens"),
         [
-            ("wants a non-empty str", ["", None, 1, b"token"]),
+            ("must be a non-empty str", ["", None, 1, b"token"]),
             (
-                "wants what a header can carry",
+                "must be valid in a header",
                 ["hüsh", "hu\nsh", "hush\x7f", " hush", "hush "],
             ),
         ],
@@ -167,7 +167,7 @@ class TestTokenInfo:
     def test_wrong_token(self, reason: str, tokens: list[Any]) -> None:
         """A token that no header could carry is refused, and not shown."""
         for wrong in tokens:
-            with pytest.raises(ValueError, match=f"^access_token: {reason}") as caught:
+            with pytest.raises(ValueError, match=f"^access_token {reason}") as caught:
                 TokenInfo(wrong, 1.0, 0.0, 1.0, 1.0)
             assert "sh" not in str(caught.value)
 
@@ -257,7 +257,7 @@ class TestLifetime:
                 [0, -1, 0.0, -0.5, -(10**400), math.nan, math.inf, -math.inf, "0", "000"],
             ),
             (
-                "a str",
+                "of type str",
                 [
                     "",
                     " ",
@@ -273,10 +273,10 @@ class TestLifetime:
                     "²",
                 ],
             ),
-            ("a bool", [True, False]),
-            ("a list", [[], [3600]]),
-            ("a dict", [{"seconds": 3600}]),
-            ("a bytes", [b"3600"]),
+            ("of type bool", [True, False]),
+            ("of type list", [[], [3600]]),
+            ("of type dict", [{"seconds": 3600}]),
+            ("of type bytes", [b"3600"]),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -340,11 +340,11 @@ class TestReadTokenAnswer:
         [
             ("expires_in is not a positive, finite number", {"expires_in": [0, math.inf]}),
             ("access_token is missing", {"access_token": [..., None]}),
-            ("access_token is a int", {"access_token": [1]}),
-            ("access_token is a list", {"access_token": [["x"]]}),
+            ("access_token is of type int", {"access_token": [1]}),
+            ("access_token is of type list", {"access_token": [["x"]]}),
             ("access_token is empty", {"access_token": [""]}),
             (
-                "access_token has characters that no header can carry",
+                "access_token has characters that are not valid in a header",
                 {
                     "access_token": [
                         *(" ", " x", "x ", "x\r\nX-Evil: 1", "x\x00", "x\x7f", "x\ty"),
@@ -489,7 +489,7 @@ class TestTokenRequestOptions:
         ("reason", "values"),
         [
             (
-                "number 1 is none$",
+                "number 1 is not an IP address$",
                 [
                     *("", " ", ",", ",192.0.2.1", "192.0.2.1 192.0.2.2", "192.0.2.1;192.0.2.2"),
                     *("localhost", "192.0.2", "192.0.2.256", "192.0.2.01", "192.0.2.1:80"),
@@ -497,7 +497,7 @@ class TestTokenRequestOptions:
                 ],
             ),
             (
-                "number 2 is none$",
+                "number 2 is not an IP address$",
                 ["192.0.2.1,", "192.0.2.1,,192.0.2.2", "192.0.2.1, example.com"],
             ),
             (", without a zone$", ["fe80::1%eth0", "192.0.2.1, fe80::1%1"]),
@@ -519,7 +519,7 @@ class TestTokenRequestOptions:
                 TokenRequestOptions(ip=ip)
             assert caught.value.field == "ip"
             assert str(caught.value).isprintable()
-            assert re.search(f"wants an IP address.*{reason}", caught.value.wants)
+            assert re.search(f"must be an IP address.*{reason}", caught.value.wants)
 
     @given(st.text())
     def test_any_text(self, text: str) -> None:

@@ -489,16 +489,22 @@ BOX_ERRORS = (
 )
 
 BODIES = (
-    Row("200, empty", MALFORMED, answer(b""), where=BOTH, says="it is no JSON object"),
+    Row("200, empty", MALFORMED, answer(b""), where=BOTH, says="the body is not a JSON object"),
     Row("204", "`MalformedTokenResponseError` 204", Fault(status=204, body=b"")),
     Row(
         "200 with a page of HTML",
         MALFORMED,
         answer(HTML, Content_Type="text/html"),
         where=BOTH,
-        says="it is no JSON object",
+        says="the body is not a JSON object",
     ),
-    Row("JSON cut short", MALFORMED, Fault(keep=40), where=BOTH, says="it is no JSON object"),
+    Row(
+        "JSON cut short",
+        MALFORMED,
+        Fault(keep=40),
+        where=BOTH,
+        says="the body is not a JSON object",
+    ),
     Row("A byte order mark before the JSON", TOKEN, Fault(prefix=codecs.BOM_UTF8), where=BOTH),
     Row(
         "JSON in UTF-16",
@@ -513,15 +519,17 @@ BODIES = (
         MALFORMED,
         answer(b"access_token=a&expires=3600", Content_Type="application/x-www-form-urlencoded"),
     ),
-    Row("JSON `null`", MALFORMED, answer(b"null"), where=BOTH, says="it is no JSON object"),
-    Row("JSON `[]`", MALFORMED, answer(b"[]"), where=BOTH, says="it is no JSON object"),
+    Row(
+        "JSON `null`", MALFORMED, answer(b"null"), where=BOTH, says="the body is not a JSON object"
+    ),
+    Row("JSON `[]`", MALFORMED, answer(b"[]"), where=BOTH, says="the body is not a JSON object"),
     Row("JSON `{}`", MALFORMED, answer(b"{}")),
     Row(
         "JSON 100,000 levels deep",
         MALFORMED,
         answer(b'{"access_token": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
         where=BOTH,
-        says="it is no JSON object",
+        says="the body is not a JSON object",
     ),
     Row(
         "JSON with `access_token` twice, of which the last counts",
@@ -577,7 +585,7 @@ BODIES = (
         UNAVAILABLE,
         answer(GOOD_BODY, Content_Encoding="gzip"),
         where=BOTH,
-        says="sent a body that is not gzip",
+        says="sent a body that is not valid gzip",
     ),
     Row(
         "gzip cut short",
@@ -622,7 +630,7 @@ LIFETIMES = (
         "`expires_in` `true`",
         MALFORMED,
         token_answer(expires_in="true"),
-        says="expires_in is a bool",
+        says="expires_in is of type bool",
     ),
     Row("`expires_in` of a million years", TOKEN, token_answer(expires_in="31556952000000")),
     Row(
@@ -630,7 +638,7 @@ LIFETIMES = (
         MALFORMED,
         token_answer(expires_in="9" * 5000),
         where=BOTH,
-        says="it is no JSON object",
+        says="the body is not a JSON object",
     ),
     Row("`expires_in` a string of 5,000 digits", TOKEN, token_answer(expires_in=f'"{"9" * 5000}"')),
 )
@@ -657,19 +665,19 @@ TOKENS = (
         "A line break in the token",
         MALFORMED,
         token_answer(access_token='"a\\r\\nb"'),
-        says="characters that no header can carry",
+        says="characters that are not valid in a header",
     ),
     Row(
         "A control character in the token",
         MALFORMED,
         token_answer(access_token='"a\\u0007b"'),
-        says="characters that no header can carry",
+        says="characters that are not valid in a header",
     ),
     Row(
         "A letter beyond ASCII in the token",
         MALFORMED,
         token_answer(access_token='"ä"'),
-        says="characters that no header can carry",
+        says="characters that are not valid in a header",
     ),
     Row("A refresh token beside it", TOKEN, token_answer(refresh_token='"unwanted"')),
     Row("The same token again, its life shorter", TOKEN, server={"reuses_tokens": True}),

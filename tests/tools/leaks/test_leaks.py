@@ -424,7 +424,7 @@ async def test_promise_21_options_that_are_none_show_no_token(autojump_clock: Mo
             lambda: manager.get_tokens_client_credentials_grant(options),
             lambda: manager.revoke_tokens(token, options),
         ):
-            with pytest.raises(TypeError, match="options: wants TokenRequestOptions") as caught:
+            with pytest.raises(TypeError, match="options must be a TokenRequestOptions") as caught:
                 await call()
             shown = Shown()
             shown.look_at_error("error", caught.value)
