@@ -1,4 +1,4 @@
-"""`Config`: every setting of a session, checked when it is made."""
+"""`Config`: the settings of a session, checked when the object is created."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ _PROTECTED_PARAMS = frozenset(
         "box_subject_id",
     }
 )
-# RFC 6749 §3.3: one or more of these, separated by single spaces.
+# RFC 6749 §3.3: one or more scope tokens, separated by single spaces.
 _SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*"
 
 _Check = Callable[[str, Any], None]
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host of a URL names this machine itself."""
+    """Return whether the host of a URL is this machine."""
     if host == "localhost":
         return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    # Pythons before 3.13 do not look into an IPv4-mapped address.
+    # Before Python 3.13, is_loopback ignores an IPv4-mapped address.
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
@@ -90,14 +90,14 @@ def _seconds(*, zero: bool, optional: bool = False) -> _Check:
 
 
 def _shown(value: object) -> str:
-    # An int of more than 4300 digits has no repr.
+    # repr() of an int with more than 4300 digits raises an error.
     if isinstance(value, int | float) and -1e100 < value < 1e100:
         return repr(value)
     return _kind(value)
 
 
 def _to_float(value: Any) -> Any:
-    # An int too large for a float is left as it is, for the validator to name.
+    # An int that is too large for a float stays an int, and the check reports it.
     try:
         return float(value) if _is_number(value) else value
     except OverflowError:
@@ -105,7 +105,7 @@ def _to_float(value: Any) -> Any:
 
 
 def _check_text(field: str, value: object) -> None:
-    # The value is not shown: a secret given for the wrong field would be.
+    # The value is not shown, because it may be a misplaced secret.
     if not isinstance(value, str) or not value:
         raise ConfigError(field, f"must be a non-empty str, got {_kind(value)}")
     if not _is_encodable(value):
@@ -113,7 +113,7 @@ def _check_text(field: str, value: object) -> None:
 
 
 def _is_encodable(text: str) -> bool:
-    # Not by catching UnicodeEncodeError: it holds the text, and would stay as context.
+    # A UnicodeEncodeError would contain the text, and would be the context of the ConfigError.
     return text.encode(errors="ignore").decode() == text
 
 
@@ -129,7 +129,7 @@ def _kind(value: object) -> str:
 def _check_url(field: str, value: object) -> None:
     if not isinstance(value, str):
         raise ConfigError(field, f"must be a URL as a str, got {_kind(value)}")
-    # The host is decoded when it is read, and that can fail, too.
+    # url.host decodes the host, which can also raise.
     try:
         url = httpx.URL(value)
         host = url.host
@@ -166,7 +166,7 @@ def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
 
     def check(field: str, value: object) -> None:
         if value not in choices and not (optional and value is None):
-            # The value is not shown: a secret given for the wrong field would be.
+            # The value is not shown, because it may be a misplaced secret.
             shown = "another str" if isinstance(value, str) and value else _kind(value)
             raise ConfigError(field, f"{wants}, got {shown}")
 
@@ -199,7 +199,7 @@ def _check_params(field: str, value: object) -> None:
             raise ConfigError(field, "must have non-empty str names")
         if name in _PROTECTED_PARAMS:
             raise ConfigError(field, f"must not set {name!r}: it has its own setting")
-        # RFC 8707 §2: of all fields, `resource` alone may be repeated.
+        # RFC 8707 §2: `resource` may be repeated. All other fields have one value.
         texts = item if isinstance(item, tuple) and name == "resource" else (item,)
         for text in texts:
             if not isinstance(text, str) or not _is_encodable(text):
@@ -211,7 +211,7 @@ def _check_params(field: str, value: object) -> None:
 
 
 def _show_params(value: Mapping[str, object]) -> str:
-    # Names alone: a value may be a password of another scheme.
+    # Only the names: a value may be a password of another scheme.
     return "{" + ", ".join(f"{name!r}: ..." for name in value) + "}"
 
 
@@ -244,7 +244,7 @@ _MORE_THAN_ZERO = (
     "default_lifetime",
 )
 _DURATIONS = (*_ZERO_OR_MORE, *_MORE_THAN_ZERO, "idle_timeout")
-# Not validators of attrs: the package's __init__ says what this saves.
+# Not validators of attrs, for a faster import: see the package's __init__.
 _CHECKS: dict[str, _Check] = {
     "client_id": _check_text,
     "client_secret": _check_text,
@@ -264,7 +264,7 @@ _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(_ZERO_OR_MORE, _seconds(zero=True)),
     **dict.fromkeys(_MORE_THAN_ZERO, _seconds(zero=False)),
 }
-"""What each setting has to be."""
+"""The check of each setting."""
 
 WHOSE_TOKEN = (
     "token_url",
@@ -274,59 +274,57 @@ WHOSE_TOKEN = (
     "box_subject_id",
     "extra_params",
 )
-"""The settings on which it depends whose token is granted, and what it is good for."""
+"""The settings that select the token: its owner and its permissions."""
 
 
 @with_quiet_init
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Config(Value, UnpicklableValue):
-    """Holds the settings of a session. Frozen, and checked when it is made.
+    """The settings of a session: frozen, and checked when the object is created.
 
-    Each argument is an attribute, too. All durations are float seconds.
+    Each argument is also an attribute. All durations are in seconds, as floats.
 
     Args:
-        client_id: the application's id.
-        client_secret: its secret; shown in no repr.
-        api_root_url: where the API lives.
-        token_url: the token endpoint; ``api_root_url + "/oauth2/token"`` by default.
-        revoke_url: the revocation endpoint; ``api_root_url + "/oauth2/revoke"`` by default. With a
-            ``token_url`` on another origin than ``api_root_url`` and no ``revoke_url``, nothing is
-            revoked: the secret goes to no server but the one that it is for.
-        auth_method: how the client authenticates: in the body (Box), or HTTP Basic
+        client_id: the client id of the application.
+        client_secret: the client secret. No repr contains it.
+        api_root_url: the root URL of the API.
+        token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
+        revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. If
+            ``token_url`` is on another origin than ``api_root_url`` and ``revoke_url`` is not set,
+            the session revokes nothing, so that it sends the secret only to the token endpoint's
+            server.
+        auth_method: how the client authenticates: with form fields (Box), or with HTTP Basic
             (RFC 6749 §2.3.1).
-        scope: scopes to ask for, separated by spaces.
-        box_subject_type: ``"enterprise"`` or ``"user"``; both subject settings or neither.
-        box_subject_id: the enterprise's or user's id.
-        extra_params: further form fields of the grant, such as ``audience``. A list of
-            values is taken for ``resource`` alone (RFC 8707 §2).
-        stale_buffer: seconds before the end of its life from which on a token is
-            refreshed; at most half the lifetime is used.
-        expired_buffer: seconds before the end of its life from which on a token is no
-            longer handed out; at most a quarter of the lifetime is used.
-        refresh: ``"eager"`` refreshes at the stale boundary without any traffic,
-            ``"on_request"`` when a getter asks inside the stale window.
-        idle_timeout: seconds without anybody asking, after which eager refreshing parks;
-            None: never.
-        refresh_jitter: seconds; moves each token's stale boundary later by a random time
-            up to this, at most half the stale window, so that a fleet does not refresh
-            in step.
-        max_retries: attempts after the first of a round.
-        retry_interval: seconds of the pause before the first retry; it doubles from retry
-            to retry, and each is drawn from half to one and a half of it.
-        max_retry_interval: seconds; no pause is longer, whatever ``Retry-After`` says.
-        retry_strategy: ``(attempt, error) -> seconds or None`` in place of that schedule;
-            ``None`` gives the round up. A plain function: the session cannot await it.
-        request_timeout: seconds that one attempt may take, from the first byte sent to the
-            last read.
-        min_refresh_interval: seconds between the sending of two grants at least, whatever
-            happens.
-        default_lifetime: seconds that a token lives whose answer names no lifetime.
+        scope: the scopes to request, separated by spaces.
+        box_subject_type: ``"enterprise"`` or ``"user"``. Set both subject settings or neither.
+        box_subject_id: the id of the enterprise or user.
+        extra_params: further form fields of the token request, such as ``audience``. Only
+            ``resource`` may be a list of values (RFC 8707 §2).
+        stale_buffer: the session refreshes a token this long before its lifetime ends. The
+            session uses at most half the lifetime.
+        expired_buffer: callers no longer get a token this long before its lifetime ends. The
+            session uses at most a quarter of the lifetime.
+        refresh: ``"eager"`` refreshes each token when it becomes STALE, also without callers.
+            ``"on_request"`` refreshes it when a caller asks while it is STALE.
+        idle_timeout: eager refreshing pauses after this long without a caller. None: it never
+            pauses.
+        refresh_jitter: each token becomes STALE later by a random time up to this, and up to half
+            the time for which it is STALE. So the processes of a fleet refresh at different times.
+        max_retries: the number of attempts after the first one of a round.
+        retry_interval: the pause before the first retry. It doubles with each retry, and is
+            multiplied by a random factor from 0.5 to 1.5.
+        max_retry_interval: the longest pause, also if ``Retry-After`` is longer.
+        retry_strategy: ``(attempt, error) -> seconds or None``, a plain function that replaces
+            this schedule. ``None`` ends the round. The session does not await it.
+        request_timeout: the time limit of one attempt, from connecting to the end of the body.
+        min_refresh_interval: the shortest time between two token requests, in all cases.
+        default_lifetime: the lifetime of a token whose response has no ``expires_in``.
         revoke_on_exit: whether leaving the block revokes the token.
-        shutdown_timeout: seconds that this revocation may take; and so long may a shared token
-            manager take to hear of a token that was dropped just before the end.
+        shutdown_timeout: the time limit of this revocation. A shared token manager uses the same
+            limit to publish tokens that were dropped just before the end.
 
     Raises:
-        ConfigError: naming the field and what it wants.
+        ConfigError: a setting is missing or wrong. The message names it and what it must be.
     """
 
     client_id: str
@@ -383,7 +381,7 @@ class Config(Value, UnpicklableValue):
         """Return a new, checked config with these settings changed.
 
         Raises:
-            ConfigError: for an unknown setting or a wrong value.
+            ConfigError: a setting is unknown, or a value is wrong.
         """
         known = {attribute.alias for attribute in attrs.fields(type(self))}
         for name in changes:
@@ -394,15 +392,14 @@ class Config(Value, UnpicklableValue):
     @classmethod
     @without_locals
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Return the config that the environment describes.
+        """Return the config from the environment variables.
 
-        Reads ``BOX_CLIENT_ID`` and ``BOX_CLIENT_SECRET``, which must be there, and
-        ``BOX_API_ROOT_URL``, ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``,
-        ``BOX_SCOPE``, ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty one counts
-        as missing.
+        Required: ``BOX_CLIENT_ID`` and ``BOX_CLIENT_SECRET``. Optional: ``BOX_API_ROOT_URL``,
+        ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``, ``BOX_SCOPE``,
+        ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty variable counts as missing.
 
         Raises:
-            ConfigError: naming the variable that is missing, or the field that is wrong.
+            ConfigError: a required variable is missing, or a value is wrong. The message names it.
         """
         settings: dict[str, Any] = {
             field: environ[variable]
@@ -422,16 +419,17 @@ class Config(Value, UnpicklableValue):
     @classmethod
     @without_locals
     def from_box_json(cls, path: str | os.PathLike[str]) -> Self:
-        """Return the config in a settings file of Box's developer console.
+        """Return the config from a settings file of Box's developer console.
 
-        Takes ``boxAppSettings.clientID`` and ``boxAppSettings.clientSecret``, and where
-        the file names an ``enterpriseID``, that enterprise as the subject.
+        Reads ``boxAppSettings.clientID`` and ``boxAppSettings.clientSecret``. If the file has an
+        ``enterpriseID``, that enterprise becomes the subject.
 
         Raises:
-            ConfigError: naming the file or the key in it that is missing or wrong.
+            ConfigError: the file cannot be read, or a key is missing or wrong. The message names
+                the file or the key.
         """
-        # Read and judged apart: an error raised while one of the JSON module's is
-        # handled would carry it as context, and it holds the whole document.
+        # Raised outside of the except block: the context of the ConfigError would otherwise be an
+        # error of the json module, which contains the whole document.
         problem = None
         document: object = None
         try:
@@ -453,7 +451,7 @@ class Config(Value, UnpicklableValue):
         enterprise = document.get("enterpriseID")
         if enterprise is not None and type(enterprise) not in (str, int):
             raise ConfigError("enterpriseID", f"must be a string in {os.fspath(path)}")
-        # Apps made outside an enterprise have "0" here.
+        # Apps that were created outside an enterprise have "0" here.
         subject: dict[str, Any] = (
             {"box_subject_type": "enterprise", "box_subject_id": str(enterprise)}
             if enterprise and str(enterprise) != "0"
@@ -463,7 +461,7 @@ class Config(Value, UnpicklableValue):
 
 
 def revokes_elsewhere(config: Config) -> bool:
-    """Return whether the default ``revoke_url`` is another server's than the token endpoint's."""
+    """Return whether the default ``revoke_url`` is on another server than the token endpoint."""
     if config._token_url is None or config._revoke_url is not None:
         return False
     token_url, root = httpx.URL(config._token_url), httpx.URL(config.api_root_url)

@@ -12,9 +12,8 @@
     └── SessionClosedError                 also a trio.ClosedResourceError
                                            and an httpx.RequestError
 
-What can come up through :class:`~trio_anon_session.SessionAuth` is an
-``httpx.RequestError`` too, the broad kind, so that code around an httpx client
-catches it without knowing this library.
+Each error that :class:`~trio_anon_session.SessionAuth` can raise is also an
+``httpx.RequestError``. So code that handles errors of an httpx client handles these, too.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ import httpx
 import trio
 
 NetworkFailure = Literal["name", "refused", "no_route", "certificate", "tls", "timeout", "proxy"]
-"""The kinds of failures that keep an answer from coming."""
+"""The kinds of failures without a response from the server."""
 
 
 class AnonymousSessionError(Exception):
-    """Is the base of every error of this library, and never raised itself."""
+    """The base class of all errors of this library. It is never raised itself."""
 
 
 class ConfigError(AnonymousSessionError, ValueError):
-    """Tells that a setting is missing or wrong.
+    """A setting is missing or wrong.
 
     Attributes:
-        field: name of the setting.
-        wants: what it wants.
+        field: the name of the setting.
+        wants: what the setting must be, such as ``"must be a non-empty str, got int"``.
     """
 
     def __init__(self, field: str, wants: str) -> None:
@@ -52,7 +51,7 @@ class ConfigError(AnonymousSessionError, ValueError):
 
 
 class Facts(TypedDict, total=False):
-    """What is known of a failed request; see `TokenRequestError`."""
+    """The attributes of a failed request: see `TokenRequestError`."""
 
     status_code: int | None
     error: str | None
@@ -63,29 +62,29 @@ class Facts(TypedDict, total=False):
 
 
 class TokenRequestError(AnonymousSessionError, httpx.RequestError):
-    """Tells that the token endpoint gave no token.
+    """A token request failed.
 
-    Raised itself for a refusal that is neither about the credentials nor passing,
-    such as ``invalid_scope``.
+    Raised itself if the server refuses the request for a permanent reason other than the
+    credentials, such as ``invalid_scope``.
 
     Attributes:
         retryable: whether the same request may succeed later.
-        status_code: HTTP status, or None where no answer came.
-        error: error code of the answer, such as ``invalid_client``.
-        error_description: the server's words, scrubbed of secrets.
-        retry_after: seconds; from :class:`~trio_anon_session.TokenManager` what the
-            server asked for, from a getter the time until the session tries again.
+        status_code: the HTTP status, or None without a response.
+        error: the error code of the response, such as ``invalid_client``.
+        error_description: the server's description, without secrets.
+        retry_after: seconds. From :class:`~trio_anon_session.TokenManager`: the server's
+            ``Retry-After``. From a session: the time until its next attempt.
         attempts: how many requests of the round failed, at most ``1 + max_retries``. After a
             round has failed, the session retries in the background; each of these requests
             counts as the last one of the round. From a token manager: 1.
-        request_id: the server's name for the request.
-        next_step: what to do about it, in a sentence, or None; ``str()`` ends with it.
-        network_failure: what kept an answer from coming, where that is known: ``"name"``
-            (the host's was not found), ``"refused"``, ``"no_route"``, ``"certificate"``,
-            ``"tls"``, ``"timeout"`` or ``"proxy"``.
+        request_id: the server's id of the request.
+        next_step: what to do about the error, in one sentence, or None. ``str()`` ends with it.
+        network_failure: why there was no response, if that is known: ``"name"`` (the host name
+            was not found), ``"refused"``, ``"no_route"``, ``"certificate"``, ``"tls"``,
+            ``"timeout"`` or ``"proxy"``.
     """
 
-    # For a subclass of somebody else's that does not call this constructor.
+    # Defaults for a foreign subclass that does not call this constructor.
     retryable: bool = True
     status_code: int | None = None
     error: str | None = None
@@ -96,7 +95,7 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
     next_step: str | None = None
     network_failure: NetworkFailure | None = None
     _is_cause: bool = False
-    # Whether its words are ours: those of another token manager may show anything.
+    # Whether this package wrote the message. Another token manager's may contain secrets.
     _is_scrubbed: bool = False
 
     def __init__(
@@ -122,16 +121,16 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
 
     def __str__(self) -> str:
         said = super().__str__()
-        # A traceback shows causes, too, and says only once what to do.
+        # A traceback also shows the cause, and the advice should appear only once.
         if not self.next_step or self._is_cause:
             return said
         return f"{said.rstrip('. ')}. {self.next_step}"
 
     def twin(self, **changes: object) -> Self:
-        """Return a new error with the same facts.
+        """Return a new error with the same attributes, except for the changes.
 
-        One instance raised in many tasks would gather all their tracebacks.
-        A subclass with a constructor of its own is copied without calling it.
+        Each task needs its own error, because one object would collect the tracebacks of all
+        tasks. The constructor of a subclass is not called, because it may take other arguments.
         """
         twin = Exception.__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__, _is_cause=False)
@@ -142,29 +141,29 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
 
 
 class CredentialsRejectedError(TokenRequestError):
-    """Tells that the server does not accept the client or forbids it the grant."""
+    """The server rejects the client credentials, or does not allow the client this grant."""
 
     def __init__(self, message: str, *, retryable: bool = False, **facts: Unpack[Facts]) -> None:
         super().__init__(message, retryable=retryable, **facts)
 
 
 class TokenUnavailableError(TokenRequestError):
-    """Tells that no token could be had for a passing reason."""
+    """The token request failed for a temporary reason."""
 
 
 class MalformedTokenResponseError(TokenRequestError):
-    """Tells that the endpoint's answer is not a token answer."""
+    """The token endpoint did not send a valid token response."""
 
 
 class RevocationError(TokenRequestError):
-    """Tells that a token could not be revoked at the server.
+    """A token could not be revoked at the server.
 
-    The session has forgotten it all the same.
+    The session has dropped the token and does not return it again.
     """
 
 
 class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.RequestError):
-    """Tells that the session's block has been left."""
+    """The session is closed: its block was left, or one of its tasks crashed."""
 
     def __init__(
         self,
@@ -176,7 +175,7 @@ class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an error says; somebody else may have written one that cannot say it."""
+    """Return ``str(error)``, also for a foreign error whose ``__str__`` raises."""
     try:
         return str(error)
     except Exception:
@@ -184,7 +183,7 @@ def words_of(error: BaseException) -> str:
 
 
 def as_cause(cause: Exception) -> Exception:
-    """Return an error whose words leave to the one that comes of it what to do."""
+    """Return an error for use as the cause of another. Its message then has no advice."""
     if isinstance(cause, TokenRequestError):
         cause._is_cause = True
     return cause
@@ -192,6 +191,6 @@ def as_cause(cause: Exception) -> Exception:
 
 for _error in tuple(vars().values()):
     if isinstance(_error, type) and issubclass(_error, AnonymousSessionError):
-        # A traceback names an error as users import it.
+        # So that a traceback shows the name under which users import the error.
         _error.__module__ = "trio_anon_session"
 del _error

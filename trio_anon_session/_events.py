@@ -1,4 +1,4 @@
-"""What a session tells about itself: frozen facts, without a token in any of them."""
+"""The events and statistics of a session. All are frozen, and none contains a token."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class SessionStatistics:
-    """Is what :meth:`AnonymousSession.statistics` saw at one moment. Times are seconds.
+    """A snapshot of a session's counters and state, from :meth:`AnonymousSession.statistics`.
+
+    All times are in seconds.
 
     Attributes:
-        grants: token requests that brought a token, also one that nobody ever got.
-        failures: token requests that did not.
-        consecutive_failures: those since the last success.
-        getters_held: getters held now.
-        getters_held_total: getters that were ever held.
-        invalidations: tokens dropped because they were reported dead.
+        grants: token requests that returned a token, even if no caller got it.
+        failures: token requests that failed.
+        consecutive_failures: token requests that failed since the last success.
+        getters_held: callers that wait now.
+        getters_held_total: callers that have waited so far.
+        invalidations: tokens dropped because they were reported invalid.
         revocations: tokens revoked at the server.
-        same_token_answers: grants that brought the token that was already there.
-        last_error: kind and text of the last failure, scrubbed.
-        state: the state.
-        expires_in: time until the token is no longer handed out; None without one.
-        next_refresh_in: time until the next grant, 0 while one is under way, None while
-            none is planned.
+        same_token_answers: token requests that returned the current token again.
+        last_error: type and message of the last error, without secrets.
+        state: the state of the token.
+        expires_in: time until callers no longer get the token; None without a token.
+        next_refresh_in: time until the next token request; 0 during one; None if none is planned.
     """
 
     grants: int
@@ -47,15 +48,15 @@ class SessionStatistics:
 
 @attrs.frozen
 class Granted:
-    """A grant brought a token that getters now get.
+    """A token request returned a token, which callers get from now on.
 
-    One that an invalidation or a revocation overtook is told to nobody.
+    There is no event for a token that was invalidated or revoked during the request.
 
     Attributes:
-        fingerprint: a one-way mark of the token.
-        lifetime: seconds.
-        expires_in: seconds until it is no longer handed out.
-        latency: seconds from the sending of the grant.
+        fingerprint: a short one-way hash of the token.
+        lifetime: the token's lifetime in seconds.
+        expires_in: seconds until callers no longer get the token.
+        latency: seconds since the request was sent.
     """
 
     fingerprint: str
@@ -66,20 +67,20 @@ class Granted:
 
 @attrs.frozen
 class RefreshFailed:
-    """An attempt to get a token failed.
+    """A token request failed.
 
     Attributes:
-        error: the kind of failure and what was said, scrubbed.
-        attempt: how many attempts of the round have failed, at most ``1 + max_retries``; an
-            attempt in the background after a failed round counts as the last one of it.
+        error: type and message of the error, without secrets.
+        attempt: how many attempts of the round have failed, at most ``1 + max_retries``. An
+            attempt in the background after a failed round counts as its last one.
         consecutive_failures: how many attempts have failed since the last success.
         retry_in: seconds until the next attempt may be sent.
-        round_over: whether the held getters were told.
-        latency: seconds from the sending of the grant.
+        round_over: whether the round has failed, and waiting callers get the error.
+        latency: seconds since the request was sent.
         kind: the name of the error's class, such as ``"TokenUnavailableError"``.
-        retryable: whether the same request may succeed later. Where not, as with rejected
-            credentials, somebody has to look.
-        status_code: HTTP status, or None where no answer came.
+        retryable: whether the same request may succeed later. If not, as with rejected
+            credentials, a person has to fix the cause.
+        status_code: the HTTP status, or None without a response.
     """
 
     error: str
@@ -95,20 +96,20 @@ class RefreshFailed:
 
 @attrs.frozen
 class Invalidated:
-    """The current token was dropped because somebody reported it dead."""
+    """The current token was dropped, because a caller reported it invalid."""
 
     fingerprint: str
 
 
 @attrs.frozen
 class Revoked:
-    """A token was revoked at the server, or could not be.
+    """The revocation of a token at the server succeeded or failed.
 
-    With ``revoke_on_exit``, what is revoked at the end is told after :class:`Closed`.
+    With ``revoke_on_exit``, the revocation at the end comes after :class:`Closed`.
 
     Attributes:
-        fingerprint: a one-way mark of the token.
-        error: what was said, scrubbed, or None where the token is gone.
+        fingerprint: a short one-way hash of the token.
+        error: the error message without secrets, or None if the token was revoked.
     """
 
     fingerprint: str
@@ -117,7 +118,7 @@ class Revoked:
 
 @attrs.frozen
 class StateChanged:
-    """The session's state is another one now."""
+    """The state of the session's token has changed."""
 
     old: TokenState
     new: TokenState
@@ -125,9 +126,9 @@ class StateChanged:
 
 @attrs.frozen
 class Closed:
-    """The session's block was left, or the session broke down, and its tasks have ended.
+    """The session's tasks have ended: its block was left, or one of its tasks crashed.
 
-    With ``revoke_on_exit``, :class:`Revoked` may follow, and nothing else.
+    With ``revoke_on_exit``, :class:`Revoked` may follow. No other event does.
     """
 
 

@@ -1,6 +1,6 @@
-"""Tokens: what an answer of the token endpoint says, and what time makes of it.
+"""Tokens: their data and states, and the parsing of token responses.
 
-Everything here is a pure function of its arguments (and, for the jitter, of one draw).
+The functions are pure, except that `TokenInfo.from_answer` draws the random jitter.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from ._config import Config
 
 LIFETIME_LIMIT = 2.0**31
-"""Seconds; a longer life is taken as this one."""
+"""Seconds; a longer lifetime is cut to this."""
 _VALUES_LIMIT = 10_000
-"""Commas and opening brackets of a JSON document."""
+"""The most commas and opening brackets that a JSON document may have."""
 
 
 class TokenState(enum.Enum):
-    """What a token is good for; a boundary belongs to the later state."""
+    """The state of a session's token. At exactly a boundary, the later state holds."""
 
     EMPTY = "empty"
-    """There is no token, and getters are held."""
+    """There is no token. Callers wait."""
     FRESH = "fresh"
-    """Getters get it."""
+    """Callers get the token."""
     STALE = "stale"
-    """Getters get it, and a refresh is due."""
+    """Callers get the token, and a refresh is due."""
     EXPIRED = "expired"
-    """Getters are held until there is a new one."""
+    """Callers wait for a new token."""
 
 
 def _frozen_copy(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -48,26 +48,26 @@ def _frozen_copy(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fits_a_header(token: str) -> bool:
-    # RFC 6749 App. A.12: 1*VSCHAR. Spaces around it would not survive a header.
+    # RFC 6749 App. A.12: 1*VSCHAR. HTTP strips spaces around the value of a header.
     return token.isascii() and token.isprintable() and token == token.strip()
 
 
 @with_quiet_init
 @attrs.frozen(eq=False, repr=False)
 class TokenInfo(Value, UnpicklableValue):
-    """Is one access token and the times of its life.
+    """An access token and the times at which its state changes.
 
-    ``sent_at``, ``stale_at`` and ``expires_at`` are times of Trio's clock.
+    ``sent_at``, ``stale_at`` and ``expires_at`` are times on Trio's clock.
 
     Attributes:
-        access_token: shown in no repr.
-        lifetime: seconds from ``sent_at`` on for which the server takes the token.
-        sent_at: when the grant was sent.
-        stale_at: from here on a refresh is due.
-        expires_at: from here on the token is not handed out.
+        access_token: the token. No repr contains it.
+        lifetime: how long the server accepts the token, in seconds from ``sent_at``.
+        sent_at: when the token request was sent.
+        stale_at: when the token becomes STALE, and a refresh is due.
+        expires_at: when the token becomes EXPIRED, and callers no longer get it.
         token_type: ``"bearer"``.
-        scope: the scope granted, where the answer named one.
-        extra: the answer's other fields.
+        scope: the granted scope, or None if the response has no scope.
+        extra: the other fields of the response.
     """
 
     access_token: str = attrs.field(repr=False)
@@ -106,19 +106,20 @@ class TokenInfo(Value, UnpicklableValue):
         scope: str | None = None,
         extra: Mapping[str, Any] = MappingProxyType({}),
     ) -> Self:
-        """Return the token with the boundaries that the config's buffers give it.
+        """Return a token whose boundaries follow from the lifetime and the config's buffers.
 
-        The buffers are clamped to a share of the lifetime, so that a short-lived token
-        has a fresh half too, and the jitter is drawn here, once for the token's life.
+        At most half the lifetime is used for ``stale_buffer``, and at most a quarter for
+        ``expired_buffer``. So a short-lived token is FRESH for half its lifetime. The random
+        jitter is drawn once for each token.
 
         Args:
             access_token: the token.
             lifetime: seconds, more than 0.
-            sent_at: when the grant was sent, on Trio's clock.
-            config: gives ``stale_buffer``, ``expired_buffer`` and ``refresh_jitter``.
-            token_type: as the server said.
-            scope: as the server said.
-            extra: the answer's other fields.
+            sent_at: when the token request was sent, on Trio's clock.
+            config: has ``stale_buffer``, ``expired_buffer`` and ``refresh_jitter``.
+            token_type: the ``token_type`` of the response.
+            scope: the ``scope`` of the response, or None.
+            extra: the other fields of the response.
         """
         expires_at = sent_at + lifetime - min(config.expired_buffer, lifetime / 4)
         stale_at = min(sent_at + lifetime - min(config.stale_buffer, lifetime / 2), expires_at)
@@ -129,7 +130,7 @@ class TokenInfo(Value, UnpicklableValue):
 
 
 def state_at(token: TokenInfo | None, now: float) -> TokenState:
-    """Return a token's state at a time of Trio's clock."""
+    """Return the state of a token at a time on Trio's clock."""
     if token is None:
         return TokenState.EMPTY
     if now >= token.expires_at:
@@ -140,13 +141,13 @@ def state_at(token: TokenInfo | None, now: float) -> TokenState:
 
 
 def is_given_again(sent_at: float, dropped_sent_at: float, dropped_at: float) -> bool:
-    """Tell whether a token that was dropped has been granted anew since: its server says it lives.
+    """Return whether the server has granted a token again after it was dropped.
 
     Args:
-        sent_at: when the grant was sent that brought it now. A copy of an old one knows that
-            time only about.
-        dropped_sent_at: when the grant was sent that had brought it before.
-        dropped_at: when it was dropped.
+        sent_at: when the request was sent that returned the token now. The time is only
+            approximate if another process has shared the token.
+        dropped_sent_at: when the request was sent that returned the dropped token.
+        dropped_at: when the token was dropped.
     """
     return sent_at >= dropped_at and sent_at > dropped_sent_at
 
@@ -155,7 +156,7 @@ def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None
     if value is None:
         return
     wants = "must be an IP address, or several separated by commas"
-    # Before anything is stripped: a line break would start another header.
+    # Checked before strip(), because a line break would start another header.
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise ConfigError(attribute.name, wants)
     for nth, part in enumerate(value.split(","), start=1):
@@ -164,7 +165,7 @@ def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None
         except ValueError:
             address = None
         if address is None:
-            # Not shown: it may be anything, given in the wrong place.
+            # The value is not shown, because it may be a misplaced secret.
             raise ConfigError(attribute.name, f"{wants}; number {nth} is not an IP address")
         if getattr(address, "scope_id", None):
             raise ConfigError(attribute.name, f"{wants}, without a zone")
@@ -173,21 +174,21 @@ def _check_ip(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 @with_quiet_init
 @attrs.frozen(eq=False, repr=False)
 class TokenRequestOptions(Value):
-    """Holds what may be asked of a single token request.
+    """Options of a single token request or revocation.
 
     Args:
-        ip: the end user's address, or several separated by commas; goes out as
+        ip: the IP address of the end user, or several separated by commas. It is sent as
             ``X-Forwarded-For``.
 
     Raises:
-        ConfigError: for anything that is no address.
+        ConfigError: ``ip`` is not an IP address, or not several separated by commas.
     """
 
     ip: str | None = attrs.field(default=None, validator=_check_ip)
 
 
 def check_options(options: object) -> None:
-    """Raise a TypeError for what is given for options and is none."""
+    """Raise TypeError if the argument is neither a TokenRequestOptions nor None."""
     if options is not None and not isinstance(options, TokenRequestOptions):
         raise TypeError(
             f"options must be a TokenRequestOptions or None, not {type(options).__name__}"
@@ -195,16 +196,17 @@ def check_options(options: object) -> None:
 
 
 class MalformedAnswerError(ValueError):
-    """Says what is wrong with a token answer, without quoting any of it."""
+    """The error for an invalid token response. Its message quotes nothing of the response."""
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that a body holds, or None where it holds none.
+    """Return the JSON object in a body, or None if the body is not a JSON object.
 
-    Takes a byte order mark and UTF-16 (RFC 8259 §8.1 lets a reader). Raises nothing:
-    the JSON module's errors hold the document, and with it the token.
+    Accepts a byte order mark and UTF-16, as RFC 8259 §8.1 allows. Never raises, because the errors
+    of the json module contain the document, and so the token.
 
-    A document of very many values is read as none: a mebibyte of them takes a tenth of a second.
+    A document with more than 10,000 values also returns None: parsing 1 MiB of short values takes
+    0.1 s.
     """
     if sum(map(body.count, b"[{,")) > _VALUES_LIMIT:
         return None
@@ -216,17 +218,17 @@ def parse_object(body: bytes) -> dict[str, Any] | None:
 
 
 def parse_lifetime(value: object, default: float) -> float:
-    """Return the seconds that an ``expires_in`` means.
+    """Return the lifetime in seconds for the value of ``expires_in``.
 
-    A fraction is rounded down (but not to nothing), as the server's own clock may have.
+    A number of 1 or more is rounded down, because the server may count whole seconds.
 
     Raises:
-        MalformedAnswerError: for anything but a positive number or a string of digits.
+        MalformedAnswerError: the value is neither a positive number nor a string of digits.
     """
     if value is None:
         return default
-    # RFC 6749 App. A.14: expires_in = 1*DIGIT. Eleven of them are past the limit already,
-    # and int() refuses thousands.
+    # RFC 6749 App. A.14: expires_in = 1*DIGIT. Eleven digits exceed the limit already, and int()
+    # raises for a string of more than 4300 digits.
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value.lstrip("0")[:11] or "0")
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -242,10 +244,10 @@ def _kind(value: object) -> str:
 
 
 def read_token_answer(fields: Mapping[str, Any], sent_at: float, config: Config) -> TokenInfo:
-    """Return the token in a successful answer (RFC 6749 §5.1).
+    """Return the token of a successful response (RFC 6749 §5.1).
 
     Raises:
-        MalformedAnswerError: if there is no usable bearer token in it.
+        MalformedAnswerError: the response has no usable bearer token.
     """
     access_token = fields.get("access_token")
     if not isinstance(access_token, str):
@@ -257,7 +259,7 @@ def read_token_answer(fields: Mapping[str, Any], sent_at: float, config: Config)
     token_type = fields.get("token_type")
     if token_type is None:
         token_type = "bearer"
-    # RFC 6749 §7.1: a token of a type that is not understood must not be used.
+    # RFC 6749 §7.1: a client must not use a token whose type it does not know.
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         raise MalformedAnswerError("token_type is not bearer")
     scope = fields.get("scope")
@@ -269,6 +271,6 @@ def read_token_answer(fields: Mapping[str, Any], sent_at: float, config: Config)
         config,
         token_type=token_type,
         scope=scope if isinstance(scope, str) else None,
-        # RFC 6749 §4.4.3: a refresh token should not come here; one that does is dropped.
+        # RFC 6749 §4.4.3: the server should not send a refresh token. If it does, it is ignored.
         extra={name: value for name, value in fields.items() if name not in known},
     )
