@@ -1,43 +1,43 @@
 """One OAuth 2.0 client-credentials token, kept alive for every task of a Trio program.
 
-A map of the package, from the bottom up. A module imports only modules above it in this table;
-``lint-imports`` checks this:
+The modules of the package, in the order of their imports. A module imports only modules above it
+in this table. ``lint-imports`` checks this:
 
 ===============  ========================================================
 ``_version``     the version
-``_secrets``     scrubbing, fingerprints, no pickles, no locals
+``_secrets``     keeping secrets out of texts, pickles and tracebacks
 ``_values``      equality, hash and repr of the frozen classes
 ``_clocks``      whether time is virtual
-``_callables``   callables that users give, and that are async by mistake
-``_logging``     records of ``logging``
+``_callables``   checks for callables that are async by mistake
+``_logging``     writing log records
 ``_errors``      the exception tree
 ``_config``      `Config`
-``_token``       `TokenInfo`, `TokenState`; what an answer says, what time makes of it
-``_dropped``     tokens that are not to be handed out again
-``_rounds``      failed attempts, counted into rounds: pure, times are passed in
-``_lifecycle``   the facts of a session and every decision about them: pure, too
+``_token``       `TokenInfo`, `TokenState`; parsing of token responses
+``_dropped``     dropped tokens, which callers must not get again
+``_rounds``      rounds of failed attempts; pure: times are passed in
+``_lifecycle``   the data of a session and all decisions about it; also pure
 ``_backoff``     ``Retry-After``, and the pauses after failed attempts
-``_events``      what a session tells: events, statistics
-``_wire_logs``   what httpx and httpcore log of token requests, scrubbed
+``_events``      the events and statistics of a session
+``_wire_logs``   scrubbing of the log records of httpx and httpcore
 ``_advice``      what to do about an error of a token endpoint
-``_reading``     the body of an answer, within limits
+``_reading``     reading a response within limits
 ``_manager``     `TokenManager`: one token request or revocation over httpx
 ``_nursery``     background tasks of a block; exceptions without a group
-``_gate``        where callers wait for a token, and where the session sleeps
-``_misuse``      checks that a session is made of the right parts, and used in the right place
-``_revocation``  getting one token revoked, however often it takes
-``_states``      the states, to wait for
-``_reporter``    counting, logging, telling
-``_challenges``  the challenges of a ``WWW-Authenticate`` header
-``_origins``     where a token may go
-``_body``        a body of which the beginning was read already
-``_flow``        what an auth does with a request and its answers, for httpx and httpx2
+``_gate``        the gate for waiting callers, and the session's alarm
+``_misuse``      checks of a session's arguments, and of where it is used
+``_revocation``  revoking one token, with retries
+``_states``      `StateView`: waiting for states
+``_reporter``    counters, log records and observers
+``_challenges``  parsing ``WWW-Authenticate`` headers
+``_origins``     the origins that may get a token
+``_body``        a response body whose first bytes were read already
+``_flow``        the auth flow, for httpx and httpx2
 ``_auth``        `SessionAuth`, the ``httpx.Auth``
-``_session``     `AnonymousSession`: tasks, waiting, and the effects of decisions
+``_session``     `AnonymousSession`: tasks, waiting, and actions
 ``httpx2``       `SessionAuth` for clients of httpx2
 ``stores``       one token for a fleet, with a map of its own
 ``otel``         `OpenTelemetryObserver`: events as metrics and spans
-``testing``      the embedded token server and what belongs to it
+``testing``      the test kit, with an embedded token server
 ``_cli``         the command, with a map of its own
 ===============  ========================================================
 """
@@ -136,7 +136,7 @@ _LATE = {
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    # Few programs need these packages. They import SQLite and a whole test server.
+    # Few programs need these packages, which import SQLite and a test server.
     if name in ("stores", "testing"):
         return import_module(f"{__name__}.{name}")
     for module, names in _LATE.items():

@@ -1,4 +1,4 @@
-"""`SessionAuth`: a session's token on the requests of an httpx client."""
+"""`SessionAuth`: the auth that adds a session's token to the requests of an httpx client."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ if TYPE_CHECKING:
 
 
 class SessionAuth(httpx.Auth, Unpicklable):
-    """Sends a session's token with the requests of an ``httpx.AsyncClient``.
+    """An ``httpx.Auth`` that adds a session's token to the requests of an ``httpx.AsyncClient``.
 
-    A request to another origin than the allowed ones goes out as it is: the log has a warning,
-    once per origin, and ``"trio_anon_session.token_not_sent"`` in the ``extensions`` of the
-    response says why. A 401 that means
-    a dead token drops that token, and the request is sent once more with a new one,
-    unless its body cannot be sent twice. The caller then has the 401, in whose ``extensions``
-    ``"trio_anon_session.not_replayed"`` says why, as a record of the log does.
+    Only requests to allowed origins get the token. A request to another origin is sent without it.
+    Then the log has one warning for each origin, and the ``extensions`` of the response have the
+    reason as ``"trio_anon_session.token_not_sent"``.
 
-    A client that follows redirects asks for the token once, for the first request. httpx
-    takes it off where a redirect leads to another origin, an allowed one too, and never puts
-    it back; but from ``http://localhost`` to ``https://localhost``, both with their default
-    ports, httpx keeps it, as it does for any host.
+    If the server answers 401 because the token is invalid, the auth drops the token and sends the
+    request once more with a new one. If the body cannot be sent twice, you get the 401. The log
+    has the reason, and the ``extensions`` of the response have it as
+    ``"trio_anon_session.not_replayed"``.
 
-    What goes wrong with the token comes up as the session's own errors, which are all
-    ``httpx.RequestError`` too; their ``request`` is the one that was to be sent.
+    With a client that follows redirects, the auth adds the token only to the first request. httpx
+    removes the header if a redirect leads to another origin, even to an allowed one. It keeps the
+    header from ``http://localhost`` to ``https://localhost`` with their default ports, as it does
+    for any host.
 
-    A client of httpx2 takes :class:`trio_anon_session.httpx2.SessionAuth`.
+    If there is no token, the auth raises the session's errors. Each is also an
+    ``httpx.RequestError``, and its ``request`` is the request that was not sent.
+
+    For a client of httpx2, use :class:`trio_anon_session.httpx2.SessionAuth`.
 
     Args:
         session: an open :class:`AnonymousSession`.
-        origins: where the token may go, as ``scheme://host[:port]``; by default the
+        origins: the origins that get the token, as ``scheme://host[:port]``. Default: the
             config's API root and ``https://upload.box.com``.
 
     Raises:
-        ConfigError: for an origin that is none, or is not https.
+        ConfigError: an origin is not a scheme and host, or does not use https.
     """
 
     def __init__(self, session: Session, *, origins: Iterable[str] | None = None) -> None:
@@ -53,12 +55,12 @@ class SessionAuth(httpx.Auth, Unpicklable):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Refuse: a session lives on Trio."""
+        """Raise RuntimeError, because a session works only on Trio."""
         self._flow.refuse_sync()
         yield request
 
     def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Set the token, and once more if it turns out to be dead."""
+        """Send the request with the token, and once more if the token is invalid."""
         return self._flow.run(request)

@@ -1,9 +1,9 @@
-"""`TokenManager`: one grant or revocation over httpx.
+"""`TokenManager`: one token request or revocation over httpx.
 
-The only place where HTTP becomes errors of ours. An httpx error holds its request, and
-with it the form and the secret; its frames hold the bytes sent. So none of them is ever
-chained: what is raised here is raised outside of every ``except`` block, from functions
-whose locals hold no secret.
+Only this module turns HTTP responses and httpx errors into errors of this package. An httpx
+error refers to its request, and so to the form with the secret. Its frames contain the bytes that
+were sent. So no httpx error becomes the cause or context of an error: this module raises outside
+of ``except`` blocks, in functions whose locals contain no secret.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     from ._token import TokenRequestOptions
 
 _REMEMBERED = 10
-"""Tokens, the last ones, that are scrubbed from what a server says."""
+"""How many of the last tokens are scrubbed from the texts of a server."""
 
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
 _PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
 
 
 class _Answer:
-    """What came back: headers and body may hold a token, so there is no repr of them."""
+    """A response. It has no repr, because headers and body may contain a token."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -75,7 +75,7 @@ class _Answer:
 
 
 class _NoAnswer:
-    """In words why there is none, fit to be shown, and of which kind the failure is."""
+    """The reason why there is no response, without secrets, and the kind of the failure."""
 
     __slots__ = ("failure", "reason")
 
@@ -87,8 +87,8 @@ class _NoAnswer:
 class _Form(httpx.AsyncByteStream):
     """The body of a token request.
 
-    httpx' own is an async generator, and an attempt that is cancelled while it is sent would
-    leave that to the garbage collector, of which Trio warns.
+    The class of httpx is an async generator. If an attempt were cancelled while it is sent, the
+    generator would be left to the garbage collector, and Trio would warn.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -115,9 +115,9 @@ class _Once:
 
 
 class TokenSource(Protocol):
-    """What a session needs of a token manager.
+    """The methods that a session needs of a token manager.
 
-    A manager that shares its tokens with other sessions has more: see
+    A manager that shares its tokens with other sessions has more methods: see
     :class:`SharedTokenSource`.
     """
 
@@ -134,17 +134,17 @@ class TokenSource(Protocol):
 
 @runtime_checkable
 class SharedTokenSource(TokenSource, Protocol):
-    """A token manager that hands the same token to several sessions.
+    """A token manager that returns the same token to several sessions.
 
-    When one session drops a token, because it was reported invalid or is being revoked, the
-    manager must not return that token again, and the other sessions must stop using it. A session
-    treats each manager that has the methods ``drop`` and ``on_drop`` as a shared one.
+    A session drops a token that was reported invalid or is being revoked. Then the manager must
+    not return that token again, and the other sessions must stop using it. A session treats each
+    manager with the methods ``drop`` and ``on_drop`` as shared.
     """
 
     def drop(self, token: TokenInfo) -> None:
-        """Take note that a session has dropped a token. It must not wait.
+        """Record that a session has dropped a token. This method must not wait.
 
-        The session calls this in its own Trio task. After that, a token is accepted if it is
+        The session calls it in a Trio task. Afterwards, the session accepts a token if it is
         another one, or if its ``sent_at`` is later than this call.
         """
         ...
@@ -152,29 +152,31 @@ class SharedTokenSource(TokenSource, Protocol):
     def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
         """Register a listener, and return a callable that removes it.
 
-        A session registers one listener when it is entered, and removes it when it ends. The
-        manager calls the listener in the session's Trio run with each token that it has handed
-        out and that another session or process has dropped. The listener does not wait. It
+        A session registers one listener when it is entered, and removes it when it ends. When
+        another session or process drops a token that this manager has returned, the manager calls
+        the listener with the token, in the session's Trio run. The listener does not wait. It
         ignores a token that its session does not use.
         """
         ...
 
 
 class TokenManager(Unpicklable):
-    """Gets and revokes tokens at the endpoints of a config, one attempt a call.
+    """A client of the token and revocation endpoints that makes one attempt for each call.
 
     Args:
-        config: credentials, endpoints, limits.
-        http_client: the client to send with; without one, the manager makes its own,
-            which honours the proxy variables, and closes it. (Plain http, which is for
-            this machine alone, goes through no proxy elsewhere.) What a given client would
-            add to a request is left out: no authentication, no cookies, no headers, no
-            redirects, no timeouts but ``config.request_timeout``. Its event hooks are
-            called, and see the secret and the token; an attempt in which one raises has
-            failed, whatever the answer was.
+        config: credentials, endpoints and limits.
+        http_client: the httpx client to use. Without one, the manager creates a client and closes
+            it. That client uses the proxy variables, but plain http goes only through a loopback
+            proxy. With your client, the manager uses none of its authentication, cookies, headers,
+            redirects and timeouts; only ``config.request_timeout`` applies. The client's event
+            hooks are called, and can read the secret and the token. If a hook raises, the
+            attempt fails.
+
+    Raises:
+        TypeError: ``config`` is not a Config.
     """
 
-    # Python asks __del__ also of one whose constructor has raised.
+    # Python calls __del__ even if the constructor has raised.
     _owns_client = False
     _client: httpx.AsyncClient | None = None
 
@@ -185,7 +187,7 @@ class TokenManager(Unpicklable):
         self._client = http_client
         self._owns_client = http_client is None
         self._closed = False
-        # The tokens that a server may know still, and show.
+        # The last tokens: the server may quote one of them.
         self._granted: tuple[Secrets, ...] = ()
 
     @property
@@ -218,36 +220,38 @@ class TokenManager(Unpicklable):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the HTTP client, if the manager made it.
+        """Close the HTTP client, if the manager created it.
 
-        Cancellation: the sockets are closed all the same, without ceremony.
+        Cancellation: the sockets are still closed, but forcefully.
         """
         self._closed = True
         if self._owns_client and self._client is not None:
             await self._client.aclose()
         await trio.lowlevel.checkpoint()
 
-    # An interrupt would show the locals of whatever is busy with the form.
+    # Without this, the traceback of a KeyboardInterrupt could show locals with the form.
     @trio.lowlevel.enable_ki_protection
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Ask the token endpoint for a token, once (RFC 6749 §4.4).
+        """Request a token from the token endpoint, in one attempt (RFC 6749 §4.4).
 
         Args:
-            options: what to send along.
+            options: sent with the request.
 
         Returns:
-            The token, its life counted from the moment before the request was sent.
+            The token. Its lifetime counts from the moment before the request was sent.
 
         Raises:
-            CredentialsRejectedError: the server does not take the client.
-            TokenUnavailableError: no answer within ``request_timeout``, or a passing fault.
-            MalformedTokenResponseError: the answer is not a token.
-            TokenRequestError: the server refused for another reason.
+            CredentialsRejectedError: the server rejects the client, or does not allow it the grant.
+            TokenUnavailableError: there was no response within ``request_timeout``, or a temporary
+                failure.
+            MalformedTokenResponseError: the response is not a valid token response.
+            TokenRequestError: the server refused the request for another reason, or the manager
+                is closed.
+            TypeError: ``options`` is not a TokenRequestOptions.
 
-        Cancellation: closes the connection. The server may have made a token that
-        nobody will use.
+        Cancellation: closes the connection. The server may have granted a token that is not used.
         """
         sent_at = trio.current_time()
         answer = await self._send(self._build_grant(options), self._secrets())
@@ -260,24 +264,25 @@ class TokenManager(Unpicklable):
             try:
                 raise outcome
             finally:
-                # A frame and an exception that hold each other are left to the collector.
+                # Otherwise, frame and exception refer to each other until garbage collection.
                 del outcome
         return outcome
 
     @trio.lowlevel.enable_ki_protection
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
-        """Ask the server to end a token's life, once (RFC 7009 §2).
+        """Revoke a token at the server, in one attempt (RFC 7009 §2).
 
         A token that the server does not know counts as revoked.
 
         Args:
             token: the token.
-            options: what to send along.
+            options: sent with the request.
 
         Raises:
-            RevocationError: the token may live on.
+            RevocationError: the token may still be valid.
+            TypeError: ``options`` is not a TokenRequestOptions.
 
-        Cancellation: closes the connection; the token may live on.
+        Cancellation: closes the connection. The token may still be valid.
         """
         if revokes_elsewhere(self._config):
             # A traceback can show the locals of its frames.
@@ -291,7 +296,7 @@ class TokenManager(Unpicklable):
             # As above.
             del token
         answer = await self._send(request, secrets)
-        # The form, which the frames of an error would keep as long as that is kept.
+        # The request contains the form, and the frames of an error would refer to it.
         del request
         problem = self._judge_revocation(answer, secrets)
         if problem is not None:
@@ -303,9 +308,9 @@ class TokenManager(Unpicklable):
                 del problem
 
     def is_access_token_valid(self, token_info: TokenInfo, buffer: float = 0.0) -> bool:
-        """Return whether a token lives for more than ``buffer`` seconds from now.
+        """Return whether a token is valid for more than ``buffer`` seconds from now.
 
-        Judges the raw lifetime on Trio's clock; the config's buffers play no part.
+        This uses ``sent_at`` and ``lifetime`` on Trio's clock. It ignores the config's buffers.
         """
         return token_info.sent_at + token_info.lifetime - buffer > trio.current_time()
 
@@ -320,7 +325,7 @@ class TokenManager(Unpicklable):
             **config.extra_params,
         }
         for name, value in optional.items():
-            # RFC 6749 §3.2: an empty parameter counts as absent.
+            # RFC 6749 §3.2: a parameter without a value counts as omitted.
             texts = value if isinstance(value, tuple) else (value,)
             fields += [(name, text) for text in texts if text]
         return self._build(config.token_url, fields, options)
@@ -336,17 +341,17 @@ class TokenManager(Unpicklable):
         config = self._config
         headers = {
             "Accept": "application/json",
-            # There is nothing to gain from packing 200 bytes, and no bomb to unpack.
+            # Compression saves nothing for 200 bytes, and a response could be a zip bomb.
             "Accept-Encoding": "identity",
-            # A given client may keep connections, and what a server sends after an answer
-            # would become the next one.
+            # A user's client may reuse connections. Bytes that a server sends after a response
+            # would then become the next response.
             "Connection": "close",
             "Content-Type": "application/x-www-form-urlencoded",
             "User-Agent": f"trio_anon_session/{__version__}",
         }
         if options is not None and options.ip is not None:
             headers["X-Forwarded-For"] = options.ip
-        # RFC 6749 §2.3: one way of client authentication in a request, never two.
+        # RFC 6749 §2.3: a request must use only one method of client authentication.
         if config.auth_method == "client_secret_basic":
             credentials = basic_credentials(config.client_id, config.client_secret)
             headers["Authorization"] = f"Basic {credentials}"
@@ -356,12 +361,12 @@ class TokenManager(Unpicklable):
                 ("client_id", config.client_id),
                 ("client_secret", config.client_secret),
             ]
-        # Not client.build_request: it would add the client's headers, cookies and query.
+        # client.build_request would add the headers, cookies and query of the client.
         request = httpx.Request(
             "POST",
             url,
             headers=headers,
-            # With half a character, which no server has sent, the token is an unknown one.
+            # A token with a lone surrogate comes from no server, which then does not know it.
             content=urlencode(fields, errors="replace").encode(),
             extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
         )
@@ -369,7 +374,7 @@ class TokenManager(Unpicklable):
         return request
 
     async def _send(self, request: httpx.Request, secrets: Secrets) -> _Answer | _NoAnswer:
-        """Return the answer, or why there is none."""
+        """Send a request, and return the response or the reason why there is none."""
         await trio.lowlevel.checkpoint()
         if self._closed:
             return _NoAnswer(
@@ -379,7 +384,7 @@ class TokenManager(Unpicklable):
             try:
                 self._client = _make_client()
             except Exception as error:
-                # Its words are left out: they quote the proxy's URL.
+                # Only the type: the message contains the proxy's URL.
                 return _NoAnswer(
                     f"the HTTP client could not be created: {type(error).__name__}; "
                     "check the proxy variables and SSL_CERT_FILE"
@@ -388,7 +393,7 @@ class TokenManager(Unpicklable):
         origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         problem = f"{origin} did not answer within {self._config.request_timeout:g} s"
         failure: NetworkFailure | None = "timeout"
-        # httpx's timeouts are per phase, and do nothing over ASGITransport.
+        # The timeouts of httpx apply to single phases, and have no effect with ASGITransport.
         with trio.move_on_after(self._config.request_timeout), scrubbed_wire_logs(secrets):
             try:
                 answer = await self._exchange(request)
@@ -396,21 +401,21 @@ class TokenManager(Unpicklable):
                     return answer
                 problem, failure = f"{origin} {answer}", None
             except Exception as error:
-                # Whatever it is, there is no answer, and that may pass.
+                # Each error without a response counts as temporary.
                 failure = kind_of(error)
                 said = secrets.quote(_words_of(error))
                 problem = f"the request to {origin} failed: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
-                # A cancellation or an interrupt goes on as itself, without the frames below
-                # and what they were busy with: those hold what was sent.
+                # A cancellation or an interrupt propagates without the context and the frames
+                # below this one, because those contain the bytes that were sent.
                 error.__context__ = None
                 error.__traceback__ = None
                 raise
         return _NoAnswer(problem, failure)
 
     async def _exchange(self, request: httpx.Request) -> _Answer | str:
-        """Send a request, and return the answer, or in words why it is refused."""
+        """Send a request, and return the response or the text why it is refused."""
         assert self._client is not None
         jar = self._client.cookies.jar
         before = list(jar)
@@ -419,12 +424,12 @@ class TokenManager(Unpicklable):
                 request, stream=True, auth=None, follow_redirects=False
             )
         except BaseException:
-            # There may have been an answer, which httpx has refused, or a hook of the client's.
+            # httpx or an event hook may have raised after a response set cookies.
             _restore_cookies(jar, before, lambda each: _is_for(each, request.url.host))
             raise
         try:
             if list(jar) != before:
-                # The client's user may be getting cookies from the same host at the same time.
+                # The user's own requests may set cookies of the same host at the same time.
                 lines = response.headers.get_list("Set-Cookie")
                 names = {line.partition("=")[0].strip() for line in lines}
                 _restore_cookies(jar, before, lambda each: each.name in names)
@@ -432,7 +437,8 @@ class TokenManager(Unpicklable):
             body = await read_body(response, headers.get("content-encoding", ""))
         finally:
             await response.aclose()
-            # The two hold each other, and the form: it would be left to the collector.
+            # Response and stream refer to each other and to the form. Only the garbage collector
+            # would free them.
             del response.stream
         return body.refusal or _Answer(response.status_code, headers, bytes(body.content))
 
@@ -441,7 +447,7 @@ class TokenManager(Unpicklable):
     ) -> TokenInfo | TokenRequestError:
         if isinstance(answer, _NoAnswer):
             said = f"no token: {answer.reason}"
-            # A manager that is closed will not be open again.
+            # A closed manager stays closed, so a retry cannot help.
             return (
                 TokenRequestError(said, retryable=False)
                 if self._closed
@@ -470,7 +476,7 @@ class TokenManager(Unpicklable):
         secrets = self._secrets(fields)
         facts = _facts(answer, fields, secrets)
         said = _summary(answer, facts, secrets)
-        # A fault by its status stays one, whatever code comes with it.
+        # The status of a server error counts, whatever error code the body has.
         if _is_passing(answer.status, facts["error"]):
             return TokenUnavailableError(f"the token endpoint is not available: {said}", **facts)
         if answer.status in (401, 403) or facts["error"] in _REJECTIONS:
@@ -489,11 +495,11 @@ class TokenManager(Unpicklable):
             return RevocationError(
                 f"the token could not be revoked: {answer.reason}", retryable=not self._closed
             )
-        # RFC 7009 §2.2: the body of a 200 means nothing.
+        # RFC 7009 §2.2: a client ignores the body of a 200.
         if 200 <= answer.status < 300:
             return None
         facts = _facts(answer, parse_object(answer.body) or {}, secrets)
-        # Box may say this where RFC 7009 wants a 200: either way the token is gone.
+        # RFC 7009 requires a 200 for an unknown token, but Box may send this error.
         if facts["error"] == "invalid_token" and answer.status < 500:
             return None
         return RevocationError(
@@ -503,14 +509,14 @@ class TokenManager(Unpicklable):
         )
 
     def _advise(self, error: TokenRequestError, answer: _Answer | _NoAnswer) -> None:
-        """Say in an error what to do about it."""
+        """Add to an error what to do about it."""
         if isinstance(answer, _NoAnswer):
             error.network_failure = answer.failure
         error._is_scrubbed = True
         error.next_step = next_step(error, self._config)
 
     def _secrets(self, fields: Mapping[str, Any] | None = None) -> Secrets:
-        """Return what must not be seen in an answer: with the token that is in its fields."""
+        """Return the texts to hide in a response: secrets, and tokens including its own."""
         config = self._config
         secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
         if fields is not None and isinstance(fields.get("access_token"), str):
@@ -531,19 +537,19 @@ def _no_revocation_endpoint() -> RevocationError:
 
 
 class _NoCookies(CookieJar):
-    """A jar that takes nothing: 100 kB of cookies would take 0.2 s to read."""
+    """A cookie jar that stores nothing: parsing 100 kB of cookies would take 0.2 s."""
 
     def extract_cookies(self, response: object, request: object) -> None:
-        """Leave the cookies of an answer where they are."""
+        """Ignore the cookies of a response."""
 
 
 def _make_client() -> httpx.AsyncClient:
-    """Return a client that honours the proxy variables, as far as they keep a secret."""
+    """Return a client that uses the proxy variables, but no remote proxy for plain http."""
     settings: dict[str, Any] = {
-        # None: the manager's own limit holds for all of a request.
+        # The manager's own time limit applies to the whole request.
         "timeout": None,
         "cookies": _NoCookies(),
-        # What a server sends after an answer must not become the next one.
+        # Bytes that a server sends after a response must not become the next response.
         "limits": httpx.Limits(max_keepalive_connections=0),
     }
     proxies = getproxies()
@@ -551,17 +557,17 @@ def _make_client() -> httpx.AsyncClient:
     if proxy:
         url = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
         if not is_loopback(url.host):
-            # Plain http is for loopback alone (RFC 6749 §3.2), and with a proxy elsewhere the
-            # secret would go over the network in clear.
+            # Plain http is only for loopback (RFC 6749 §3.2). A remote proxy would get the secret
+            # unencrypted.
             settings["mounts"] = {"http://": None}
     return httpx.AsyncClient(**settings)
 
 
 def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    """Return a ``trace`` for httpcore that closes a connection whose TLS handshake is ended.
+    """Return a ``trace`` for httpcore that closes a connection if its TLS handshake fails.
 
-    httpcore does so for an error. A cancellation, which ends an attempt that takes too long
-    as well, would leave the socket to the garbage collector.
+    httpcore closes it after an error. After a cancellation, which also ends an attempt that takes
+    too long, it would leave the socket to the garbage collector.
     """
     connected: list[Any] = []
 
@@ -580,9 +586,9 @@ def _handshake_watch() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
 def _restore_cookies(
     jar: CookieJar, before: list[Cookie], is_meant: Callable[[Cookie], bool]
 ) -> None:
-    """Undo what an answer has done to a given client's cookies.
+    """Undo the changes that a response has made to the cookies of a user's client.
 
-    The client has kept the new ones, and has lost those that they replaced or ended.
+    This removes the new cookies, and adds those that the response has replaced or deleted.
     """
     kept = set(map(id, before))
     for cookie in [each for each in jar if id(each) not in kept and is_meant(each)]:
@@ -594,13 +600,13 @@ def _restore_cookies(
 
 
 def _is_for(cookie: Cookie, host: str) -> bool:
-    # A name without a dot has one in the jar.
+    # The jar adds ".local" to a host name without a dot.
     return f".{host}".endswith(cookie.domain.removesuffix(".local"))
 
 
 def _words_of(error: BaseException) -> str:
-    """Return what an error says, or else the first of its causes that says anything."""
-    # On Trio, httpcore's errors are mute: what is wrong with a certificate is in a cause.
+    """Return the message of an error, or of its first cause that has one."""
+    # On Trio, httpcore's errors have no message. A cause names the problem with a certificate.
     link: BaseException | None = error
     for _ in range(10):
         if link is None or words_of(link):
@@ -608,10 +614,10 @@ def _words_of(error: BaseException) -> str:
         link = link.__cause__ or link.__context__
     said = "" if link is None else words_of(link)
     if isinstance(error, httpx.ProxyError):
-        # The status alone: the rest is the proxy's, and it was told who we are.
+        # Only the status: the rest is the proxy's text, which may quote the credentials for it.
         return " ".join(re.findall(r"^\d{3}\b", said))
     if isinstance(error, httpx.ProtocolError):
-        # What is quoted of the server, a token perhaps that nobody knows as yet, comes last.
+        # The end of the message quotes the server, and may contain a new token.
         return re.split(r"[:<'\"]", said, maxsplit=1)[0].strip()
     return said
 
@@ -624,7 +630,7 @@ def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
     def text(*names: str) -> str | None:
         return next((fields[name] for name in names if isinstance(fields.get(name), str)), None)
 
-    # Box has two shapes of error: OAuth's own, and its API's with `code`.
+    # Box sends two formats of errors: that of OAuth, and that of its API with `code`.
     code, description = text("error", "code"), text("error_description", "message")
     request_id = text("request_id") or answer.headers.get("box-request-id")
     return {
@@ -639,7 +645,7 @@ def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
 
 
 def _outline(answer: _Answer, secrets: Secrets) -> str:
-    # No word of the body: what looks like a page may hold a token.
+    # Nothing of the body, because even a web page may contain a token.
     kind = answer.headers.get("content-type", "").partition(";")[0]
     said = secrets.name(kind) if kind else "no content type"
     return f"status {answer.status}, {said}, {len(answer.body)} bytes"

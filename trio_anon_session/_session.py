@@ -1,22 +1,23 @@
 """`AnonymousSession`: one token for all tasks of a program.
 
 How it works
-    `_lifecycle` decides. The session tells it what happens, passes the time, and does what it
-    says. No await stands between a decision and its effect on the facts.
+    `Lifecycle` makes the decisions. The session calls it for each event, passes the time, and
+    does what the method returns. There is no await between a decision and its effect.
 
-    The session has one long-lived task, ``_keep_fresh``. It sleeps until something is due: a
-    token request, or the next boundary of the token's life. Each request runs in a task of its
-    own, so that the sleeping task sees the boundaries that pass during the request. However the
-    request ends, the session changes the facts first, and then wakes all waiting callers.
+    The session has one long-lived task, ``_keep_fresh``. It sleeps until a token request is due,
+    or until the token becomes STALE or EXPIRED. Each request runs in its own task, so the
+    long-lived task also handles the boundaries that pass during a request. When a request ends,
+    the session first changes the lifecycle and then wakes all waiting callers.
 
-    Callers with a usable token touch no lock. The others wait at a gate. Before a caller waits,
-    for the first time or again, it rings the alarm if the session would sleep for too long. A
-    caller that is cancelled takes nothing with it: the request belongs to the session's task.
+    Callers that find a usable token take no lock. All other callers wait at the gate. Before each
+    wait, a caller rings the alarm if the session would sleep too long. Cancelling a caller does
+    not cancel the request, because the request runs in a task of the session.
 
 Ctrl-C
-    An interrupt may come between any two lines. In a task of the session it ends the session,
-    whose facts no longer count. What a caller's task does to the facts is protected, and so is
-    every lock of the gate: there Trio raises ``KeyboardInterrupt`` at the next checkpoint.
+    Python can raise ``KeyboardInterrupt`` between any two lines. In a task of the session, it ends
+    the session, so a half-done change does no harm. Code that changes the lifecycle in a caller's
+    task is protected, and so is each lock of the gate. There, Trio raises ``KeyboardInterrupt`` at
+    the next checkpoint.
 """
 
 from __future__ import annotations
@@ -64,27 +65,27 @@ if TYPE_CHECKING:
 
 @final
 class AnonymousSession(Unpicklable):
-    """Keeps one client-credentials token alive for all tasks of a program.
+    """One client-credentials token for all tasks of a program, refreshed before it expires.
 
-    Open it with ``async with``. Nothing is requested before the first getter asks.
+    Use it with ``async with``. The session requests no token before a caller asks for one.
 
     Args:
         config: the settings.
-        token_manager: what grants and revokes; without one the session makes a
-            :class:`TokenManager` of its own, and closes it. A manager grants by the config that
-            it was made with, and the session keeps time by its own: give both the same. One that
-            is a :class:`SharedTokenSource` shares its tokens with others.
-        observers: plain callables that receive the frozen objects of
-            :data:`trio_anon_session.Event`, all in the order in which it happened, each
-            between two checkpoints. One that raises is logged and changes nothing; what is
-            no ``Exception`` comes out of the call that caused it, or ends the session.
+        token_manager: the object that requests and revokes tokens. Without one, the session
+            creates a :class:`TokenManager` and closes it. The manager sends requests with its own
+            config, and the session uses ``config`` for timing, so pass the same config to both. A
+            :class:`SharedTokenSource` shares its tokens with other sessions.
+        observers: plain callables. The session calls each one with a frozen
+            :data:`trio_anon_session.Event`, in the order of the events, without a checkpoint.
+            If one raises an ``Exception``, the session logs that and continues. Any other
+            exception propagates from the call that caused the event, or ends the session.
 
     Raises:
-        TypeError: an argument is not what it has to be, or an observer is async.
-        ConfigError: the token manager has a :class:`Config` that asks for other tokens.
+        TypeError: an argument has the wrong type, or an observer is async.
+        ConfigError: the token manager's :class:`Config` describes other tokens.
     """
 
-    # With a dict, a session would take 1.6 KB more, and a cached token 5 % more time.
+    # With a __dict__, a session would take 1.6 KB more, and a cached call 5 % more time.
     __slots__ = (
         "__weakref__",
         "_alarm",
@@ -110,13 +111,13 @@ class AnonymousSession(Unpicklable):
         *,
         observers: Iterable[Observer] = (),
     ) -> None:
-        # Late, for a fast import: see __init__.py.
+        # Imported late, to keep the import of the package fast: see __init__.py.
         from ._reporter import Reporter
 
         check_parts(config, token_manager)
         self._config = config
         self._manager = TokenManager(config) if token_manager is None else token_manager
-        # Only of a session that owns its token manager.
+        # None if the session was given a token manager.
         self._block = Block(config) if token_manager is None else None
         self._reporter = Reporter(config, observers)
         self._lifecycle = Lifecycle(config, RetrySchedule(config))
@@ -125,14 +126,14 @@ class AnonymousSession(Unpicklable):
         self._revocations: list[Revocation] = []
         self._stop_listening: Callable[[], object] | None = None
         self._background = Background()
-        # A Trio run is the only one in its thread.
+        # The thread identifies the Trio run: a thread has at most one run at a time.
         self._thread: int | None = None
         self._now: Callable[[], float] = trio.current_time
         self._clock_is_mocked = False
         self._entered = False
 
     def __repr__(self) -> str:
-        # Not the state: it will have changed when somebody reads the log.
+        # Without the state, which will have changed when someone reads the log.
         is_closed = self._lifecycle.is_closed
         condition = "closed" if is_closed else "open" if self._entered else "not entered"
         return f"<AnonymousSession for {self._config.client_id!r}, {condition}>"
@@ -141,7 +142,7 @@ class AnonymousSession(Unpicklable):
     async def __aenter__(self) -> Self:
         clock = clock_here()
         await checkpoint()
-        # After the checkpoint: two tasks may try to enter.
+        # Checked after the checkpoint, because two tasks may try to enter.
         if self._entered:
             refuse_second_entry()
         if self._block is not None:
@@ -150,13 +151,13 @@ class AnonymousSession(Unpicklable):
             self._stop_listening = self._manager.on_drop(self._hear_of_drop)
         self._thread, self._now = get_ident(), clock.current_time
         self._clock_is_mocked = is_mocked(clock)
-        # After the facts that a call from another thread relies on, and before any await.
+        # Set after the attributes that a call from another thread reads, and before any await.
         self._entered = True
         await self._background.open(self._shut_for_callers)
         self._background.start_long_lived(self._keep_fresh)
         return self
 
-    # Each await is shielded where it is, with a limit where it may take long.
+    # Each await below is shielded, and has a time limit if it can take long.
     @enable_ki_protection
     async def __aexit__(
         self,
@@ -174,13 +175,13 @@ class AnonymousSession(Unpicklable):
         settle(exc, crash)
 
     async def _end(self) -> BaseException | None:
-        """End the tasks, revoke if asked to, and return what was raised first."""
+        """End the tasks, revoke tokens if ``revoke_on_exit``, and return the first error."""
         broke_down = self._lifecycle.is_closed
         self._shut()
-        # Shielded within, and short: every task has been cancelled.
+        # It shields itself, and is short, because every task has been cancelled.
         crash = await self._background.close()
         if isinstance(crash, Exception) and not broke_down:
-            # A token manager that fails when it is cancelled.
+            # The token manager raised this when it was cancelled.
             log(
                 ERROR,
                 "a background task raised %s while the session closed; the error is ignored",
@@ -189,7 +190,8 @@ class AnonymousSession(Unpicklable):
             crash = None
         try:
             self._reporter.closed()
-        # Not awaited: what an observer raises leaves the block, as the crash of a task does.
+        # An observer's error leaves the block, like the error of a task. Nothing is awaited here,
+        # so this catches no cancellation.
         except BaseException as error:  # noqa: ASYNC103
             crash = worst_of(crash, error)
         if self._config.revoke_on_exit:
@@ -197,7 +199,7 @@ class AnonymousSession(Unpicklable):
         return crash
 
     async def _revoke_on_exit(self) -> BaseException | None:
-        """Revoke what is left to revoke, and return what was raised first."""
+        """Revoke the tokens that are left, and return the first error."""
         crash: BaseException | None = None
         with trio.move_on_after(self._config.shutdown_timeout, shield=True) as limit:
             for revocation in tuple(self._revocations):
@@ -209,7 +211,7 @@ class AnonymousSession(Unpicklable):
                     log(WARNING, "a token was not revoked on exit: the program was interrupted")
                     return worst_of(crash, interrupt)
                 except BaseException as raised:
-                    # Of an observer: it keeps no other token from being revoked.
+                    # An observer raised this. The other tokens are still revoked.
                     crash = worst_of(crash, raised)
         if limit.cancelled_caught:
             log(
@@ -220,41 +222,43 @@ class AnonymousSession(Unpicklable):
     # What callers use
 
     async def get_access_token(self, options: TokenRequestOptions | None = None) -> str:
-        """Return a token that is good now.
+        """Return a token that is valid now.
 
-        At once while there is one, FRESH or STALE; else this waits for the grant that all
-        held getters share.
+        If the session has a FRESH or STALE token, this returns it immediately. Otherwise it waits
+        for the token request that all waiting callers share.
 
         Args:
-            options: what to send along, if it is this getter for which a grant is sent;
-                one that joins another's grant has no say.
+            options: sent with the token request if this call starts it; ignored if this call
+                joins a request in progress.
 
         Returns:
             The access token.
 
         Raises:
-            TokenRequestError: no attempt of the round brought a token, or a round has
-                just failed; ``retry_after`` says when the session tries again. Each
-                caller gets an error of its own, with the shared cause.
-            SessionClosedError: the session's block was left.
-            RuntimeError: the session was not entered, or not in this Trio run.
-            TypeError: the options are none.
+            TokenRequestError: all attempts of the round failed, or this is the pause after a failed
+                round. ``retry_after`` is the time until the next attempt, in seconds. Each caller
+                gets its own exception object, with the same cause.
+            SessionClosedError: the session is closed.
+            RuntimeError: the session was not entered, or was entered in another Trio run.
+            TypeError: ``options`` is not a TokenRequestOptions.
 
-        Cancellation: takes nothing along; a grant under way goes on. Always a checkpoint.
+        Cancellation: cancels only this call. A token request in progress continues. Always a
+        checkpoint.
         """
-        # As in _check_run, without a call: a cached token costs little more than the checkpoint.
+        # Inlined from _check_run: with a cached token, the call should cost little more than the
+        # checkpoint.
         if get_ident() != self._thread:
             self._refuse_use()
         if options is not None:
             check_options(options)
         lifecycle = self._lifecycle
         if lifecycle.token is None and lifecycle.can_wait:
-            # The wait is the checkpoint. With another one before it, a crowd without a token would
-            # take a fifth longer.
+            # The wait is the checkpoint. Another one before it would make many callers without a
+            # token a fifth slower.
             await checkpoint_if_cancelled()
             return (await self._wait_for_token(self._moment(), options)).access_token
         await checkpoint()
-        # No await between this look and the return: what is returned is good now.
+        # No await between this check and the return, so the returned token is valid now.
         now = self._now()
         if now < lifecycle.fresh_until and time.time() < lifecycle.fresh_until_by_wall:
             lifecycle.asked_at = now
@@ -264,13 +268,13 @@ class AnonymousSession(Unpicklable):
         return token.access_token
 
     def get_access_token_nowait(self) -> str:
-        """Return the token, FRESH or STALE, without waiting and without a checkpoint.
+        """Return the FRESH or STALE token without waiting. Not a checkpoint.
 
         Raises:
-            trio.WouldBlock: there is none; no grant is started for it. It keeps an eager
-                session from parking, but wakes no parked one.
-            SessionClosedError: the session's block was left.
-            RuntimeError: the session was not entered, or not in this Trio run.
+            trio.WouldBlock: the session has no usable token. This call starts no token request. It
+                counts as use for ``idle_timeout``, but does not wake a parked session.
+            SessionClosedError: the session is closed.
+            RuntimeError: the session was not entered, or was entered in another Trio run.
         """
         if get_ident() != self._thread:
             self._refuse_use()
@@ -290,22 +294,21 @@ class AnonymousSession(Unpicklable):
     async def exchange_token(
         self,
         scopes: str | Iterable[str],  # noqa: ARG002  # part of every session's signature
-        resource: str | None = None,  # noqa: ARG002  # likewise
+        resource: str | None = None,  # noqa: ARG002  # as above
         options: TokenRequestOptions | None = None,
     ) -> TokenInfo:
-        """Return the session's own token, whatever the scopes.
+        """Return the session's own token as a :class:`TokenInfo`; the scopes are ignored.
 
-        There are no user credentials here that could be downscoped, so that an anonymous
-        session answers an exchange with what it has, as in Box's SDKs.
+        An anonymous session has no user credentials to downscope, so it returns its own token, as
+        in Box's SDKs.
 
         Args:
-            scopes: taken for the sake of callers that work with other sessions too.
-            resource: likewise.
-            options: as for :meth:`get_access_token`, whose errors and cancellation hold
-                here too.
+            scopes: ignored. Code that works with other kinds of sessions passes it.
+            resource: ignored, for the same reason.
+            options: as for :meth:`get_access_token`. Errors and cancellation are the same, too.
 
         Returns:
-            The very token that satisfied the get.
+            The token that :meth:`get_access_token` would return, with its times.
         """
         self._check_run()
         check_options(options)
@@ -314,11 +317,10 @@ class AnonymousSession(Unpicklable):
         return self._take(at, options) or await self._wait_for_token(at, options)
 
     def invalidate(self, access_token: str) -> None:
-        """Drop the current token, if it is this one: the API said that it is dead.
+        """Drop the current token, if it is this one. Call it when the API rejects the token.
 
-        The next getter is held until there is a new one. A late report of another token
-        does nothing, and neither does one while the token is EXPIRED, since nobody gets
-        it, nor one to a closed session. Not a checkpoint.
+        The next caller waits for a new token. The call has no effect if another token is current,
+        if the token is EXPIRED, or if the session is closed. Not a checkpoint.
         """
         reported = self._lifecycle.token
         if reported is not None and reported.access_token != access_token:
@@ -332,23 +334,23 @@ class AnonymousSession(Unpicklable):
 
     @enable_ki_protection
     async def revoke_tokens(self, options: TokenRequestOptions | None = None) -> None:
-        """Forget the token, then revoke it at the server (RFC 7009).
+        """Drop the token, then revoke it at the server (RFC 7009).
 
-        Retries as a grant does. With nothing held, and no revocation under way to wait
-        for, nothing is sent.
+        A revocation is retried like a token request. The call also waits for revocations in
+        progress. If the session has no token, it sends nothing.
 
         Args:
-            options: what to send along.
+            options: sent with the revocation request.
 
         Raises:
-            RevocationError: the token may live on at the server. It is forgotten all the
-                same.
-            SessionClosedError: the session's block was left.
-            RuntimeError: the session was not entered, or not in this Trio run.
-            TypeError: the options are none.
+            RevocationError: the token may still be valid at the server. The session has dropped
+                it.
+            SessionClosedError: the session is closed.
+            RuntimeError: the session was not entered, or was entered in another Trio run.
+            TypeError: ``options`` is not a TokenRequestOptions.
 
-        Cancellation: the token is forgotten, and the session goes on revoking it. Always
-        a checkpoint.
+        Cancellation: the token stays dropped, and the session continues to revoke it. Always a
+        checkpoint.
         """
         self._check_run()
         self._check_open()
@@ -359,7 +361,7 @@ class AnonymousSession(Unpicklable):
             self._start_revocation(token, options)
             self._share_drop(token)
             self._reporter.state_is(self._lifecycle.state(at))
-        # Before the checkpoint: one that fails during it is this call's failure, too.
+        # Taken before the checkpoint: if a revocation fails during it, this call raises the error.
         under_way = tuple(self._revocations)
         await checkpoint()
         for revocation in under_way:
@@ -372,29 +374,29 @@ class AnonymousSession(Unpicklable):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session's block was left, or one of its tasks crashed."""
+        """Whether the block has been left, or a task of the session has crashed."""
         return self._lifecycle.is_closed
 
     @property
     def state(self) -> TokenState:
-        """What the session's token is good for now."""
+        """The state of the session's token now."""
         if self._lifecycle.token is None:
-            # Before the session is entered, there is no clock.
+            # A session that was not entered has no clock.
             return TokenState.EMPTY
         return self._lifecycle.state(self._moment())
 
     @property
     def token_info(self) -> TokenInfo | None:
-        """The token that the session holds, whatever its state."""
+        """The session's current token in any state, or None."""
         return self._lifecycle.token
 
     @property
     def states(self) -> StateView:
-        """The states, to wait for and to iterate over."""
+        """The session's states, to wait for or to iterate over."""
         return self._reporter.view(None if self._lifecycle.is_closed else self.state)
 
     def statistics(self) -> SessionStatistics:
-        """Return what there is to be seen from outside, as it is now."""
+        """Return the session's counters and state as they are now."""
         lifecycle = self._lifecycle
         expires_in = next_refresh_in = None
         if self._entered and not lifecycle.is_closed:
@@ -415,7 +417,7 @@ class AnonymousSession(Unpicklable):
         Args:
             origins: as for :class:`SessionAuth`.
         """
-        # Late, for a fast import: see __init__.py.
+        # Imported late, to keep the import of the package fast: see __init__.py.
         from ._auth import SessionAuth
 
         return SessionAuth(self, origins=origins)
@@ -425,23 +427,23 @@ class AnonymousSession(Unpicklable):
     def _take(self, at: Moment, options: TokenRequestOptions | None = None) -> TokenInfo | None:
         """Return the token if it is usable."""
         token = self._lifecycle.take(at, options)
-        # A STALE token makes a request due.
+        # A caller that gets a STALE token makes a request due.
         if self._lifecycle.met_stale:
             self._alarm.ring_for(self._lifecycle.due_at(at))
         return token
 
     @enable_ki_protection
     async def _wait_for_token(self, at: Moment, options: TokenRequestOptions | None) -> TokenInfo:
-        """Wait at the gate for a usable token, or for a round to fail."""
-        # Also for a caller that gets an error now: the call wakes an idle session.
+        """Wait for a usable token. Raise the error if the round of attempts fails."""
+        # Before join, which may raise: each call wakes a parked session.
         self._alarm.ring()
         caller = self._lifecycle.join(at, options)
         condition = self._gate.condition_of(caller.number)
         try:
-            # What a caller waits for may have come while it waited for the lock.
-            is_late = await lock(condition)
+            # If the lock was taken, a token may have arrived while this caller waited for it.
+            has_waited = await lock(condition)
             try:
-                token = self._look(caller) if is_late else None
+                token = self._look(caller) if has_waited else None
                 while token is None:
                     await condition.wait()
                     token = self._look(caller)
@@ -455,7 +457,7 @@ class AnonymousSession(Unpicklable):
         lifecycle = self._lifecycle
         now = self._now()
         if now < lifecycle.fresh_until and time.time() < lifecycle.fresh_until_by_wall:
-            # As for a cached token: thousands of callers may be released together.
+            # The fast path of a cached token, because thousands of callers may wake together.
             lifecycle.asked_at = now
             return lifecycle.token
         at = self._moment()
@@ -475,7 +477,7 @@ class AnonymousSession(Unpicklable):
 
     def _check_run(self) -> None:
         """Raise unless this is the Trio run in which the session was opened."""
-        # An open session's run is the only one in its thread.
+        # A thread has at most one Trio run at a time.
         if get_ident() != self._thread:
             self._refuse_use()
 
@@ -486,11 +488,11 @@ class AnonymousSession(Unpicklable):
     # The session's tasks
 
     async def _keep_fresh(self) -> None:
-        """Start each token request when it is due, and report each boundary that passes."""
+        """Start each token request when it is due, and report each change of state."""
         try:
             while not self._lifecycle.is_closed:
                 self._reporter.state_is(self._lifecycle.state(self._moment()))
-                # Once more: observers are called there, and may have taken their time.
+                # The observers that were called above may have taken time.
                 at = self._moment()
                 if self._lifecycle.callers_can_go(at):
                     self._background.start_soon(self._gate.wake_all)
@@ -500,7 +502,7 @@ class AnonymousSession(Unpicklable):
                 with self._alarm.until(self._lifecycle.wake_at(at)):
                     await trio.sleep_forever()
         finally:
-            await self._shut_for_callers()  # noqa: ASYNC102  # shielded within
+            await self._shut_for_callers()  # noqa: ASYNC102  # shields itself
 
     def _start(self, request: Request) -> None:
         conclude_and_send: list[Callable[..., Any]] = [
@@ -512,14 +514,14 @@ class AnonymousSession(Unpicklable):
         )
 
     def _send(self, request: Request) -> bool:
-        """Tell whether a request is still wanted, just before it is sent."""
+        """Return whether a request is still needed, just before it is sent."""
         is_wanted = self._lifecycle.send(request, self._moment())
         if not is_wanted:
             self._alarm.ring()
         return is_wanted
 
     def _conclude(self, request: Request, answer: object) -> None:
-        """Change the facts by what came of a request, report it, and wake all waiting callers."""
+        """Process the result of a request, report it, and wake all waiting callers."""
         at = self._moment()
         if isinstance(answer, TokenInfo):
             self._reporter.keep_secret(answer)
@@ -544,7 +546,8 @@ class AnonymousSession(Unpicklable):
             self._alarm.ring()
             self._background.start_soon(self._gate.wake_all)
 
-    # Not `invalidate`: older Trios put a frame around it, in whose locals the token would be.
+    # Not on `invalidate`: older versions of Trio would wrap it in a frame whose locals contain the
+    # token.
     @enable_ki_protection
     def _invalidate(self, reported: TokenInfo, *, is_shared: bool = False) -> None:
         at = self._moment()
@@ -555,13 +558,13 @@ class AnonymousSession(Unpicklable):
             self._reporter.invalidated(token, self._lifecycle.state(at))
 
     def _hear_of_drop(self, dropped: TokenInfo) -> None:
-        """Drop a token that another session has dropped, as a shared token manager reports."""
+        """Drop a token, because another session has dropped it. The token manager calls this."""
         if not self._lifecycle.is_closed:
             self._check_run()
             self._invalidate(dropped, is_shared=True)
 
     def _share_drop(self, token: TokenInfo) -> None:
-        """Report a dropped token to a shared token manager."""
+        """Notify a shared token manager that this session has dropped a token."""
         if isinstance(self._manager, SharedTokenSource):
             try:
                 self._manager.drop(token)
@@ -585,13 +588,13 @@ class AnonymousSession(Unpicklable):
         self._reporter.revoked(revocation.token, revocation.error)
 
     async def _shut_for_callers(self) -> None:
-        """End the session, and let waiting callers know, before a crash cancels the block."""
+        """End the session and wake all waiting callers, before a crash cancels the block."""
         self._shut()
         # Shielded within, and short: no task holds a lock of the gate across I/O.
         await self._gate.wake_all()
 
     def _shut(self) -> None:
-        """End the session; its tasks end as soon as they run."""
+        """End the session and cancel its tasks."""
         if self._lifecycle.is_closed:
             return
         token = self._lifecycle.close()
@@ -609,21 +612,21 @@ async def _request_token(
     options: TokenRequestOptions | None,
     conclude_and_send: list[Callable[..., Any]],
 ) -> None:
-    """Make one attempt, if it is still wanted.
+    """Make one attempt, if it is still needed.
 
-    The session keeps an error, whose traceback holds this frame (since Python 3.12, also as the
-    caller of another one). If this frame held the session, both would be left to the garbage
-    collector, and so would the secret. That is why the list is emptied, and no name refers to what
-    was in it. To delete such a name would not do: older Trios look at the locals of each frame, and
-    Python keeps what they saw.
+    The session keeps the last error. Its traceback contains this frame (since Python 3.12, also as
+    the caller of another frame). If this frame referred to the session, only the garbage collector
+    could free both, with the secret. So this function empties the list and binds no name to its
+    items. Deleting such a name is not enough: older versions of Trio read the locals of each
+    frame, and Python keeps what they read.
     """
     if conclude_and_send.pop()():
-        # Between two checkpoints: no event comes between the answer and its effect.
+        # No checkpoint in between, so no event comes between the answer and its effect.
         conclude_and_send.pop()(await _outcome(manager, options))
 
 
 async def _outcome(manager: TokenSource, options: TokenRequestOptions | None) -> object:
-    # Returned, not raised: no frame is left that holds its own exception.
+    # Returned, not raised, so that no frame refers to an exception that refers to it.
     try:
         return await manager.get_tokens_client_credentials_grant(options)
     except Exception as error:

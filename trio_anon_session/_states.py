@@ -1,4 +1,4 @@
-"""`StateView`: a session's states, to wait for and to iterate over."""
+"""`StateView`: the states of a session, to wait for or to iterate over."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @final
 class StateView:
-    """Lets tasks follow the states of a session, as trio-util's ``AsyncValue`` does.
+    """The states of a session, with methods to wait for one, like trio-util's ``AsyncValue``.
 
-    If a predicate raises, the exception propagates in the task that waits with it, even a
-    ``KeyboardInterrupt`` or ``SystemExit``. The session and the other waiting tasks go on.
+    If a predicate raises an exception, it propagates in the task that waits with this predicate,
+    also a ``KeyboardInterrupt`` or ``SystemExit``. The session and all other tasks continue.
     """
 
     def __init__(self, initial: TokenState | None) -> None:
-        # None once the session is closed.
+        # None if the session is closed.
         self._states: AsyncValue[TokenState | None] = AsyncValue(initial)
 
     def _set(self, state: TokenState | None) -> None:
@@ -33,24 +33,24 @@ class StateView:
 
     @property
     def value(self) -> TokenState:
-        """The state that was noticed last; EMPTY when the session is closed."""
+        """The last state that the session reported; EMPTY if the session is closed."""
         state: TokenState | None = self._states.value
         return state or TokenState.EMPTY
 
     async def wait_value(
         self, value_or_predicate: TokenState | Callable[[TokenState], bool]
     ) -> TokenState:
-        """Wait until the state is this one, or until the predicate is true of it.
+        """Wait until the state is this one, or until the predicate returns true for it.
 
         Returns:
-            The state that ended the wait; it may have changed since.
+            The state that ended the wait. The session's state may have changed since.
 
         Raises:
-            SessionClosedError: the session is closed, or was while waiting.
+            SessionClosedError: the session is closed, or was closed during the wait.
             TypeError: ``value_or_predicate`` is neither a state nor a plain callable.
             BaseException: the predicate raised it.
 
-        Cancellation: leaves nothing behind. Always a checkpoint.
+        Cancellation: cancels only this wait. Always a checkpoint.
         """
         _check_wanted(value_or_predicate, "a TokenState or a callable")
         wait = _Wait(value_or_predicate)
@@ -66,16 +66,16 @@ class StateView:
         self,
         value_or_predicate: TokenState | Callable[[TokenState, TokenState], bool] | None = None,
     ) -> AsyncIterator[tuple[TokenState, TokenState]]:
-        """Iterate over the changes of state, as ``(new, old)``.
+        """Return an async iterator over the changes of state, as ``(new, old)``.
+
+        The iterator misses changes that happen while the body of the loop runs, as with
+        ``AsyncValue.transitions``. It raises :class:`SessionClosedError` when the session is
+        closed, and each exception that the predicate raises. Each step is a checkpoint. You may
+        leave the loop at any time, without cleanup.
 
         Args:
-            value_or_predicate: only changes to this state, or those for which
-                ``predicate(new, old)`` is true; all without it.
-
-        Changes that happen while the loop's body is busy are missed, as with
-        ``AsyncValue.transitions``. The loop raises :class:`SessionClosedError` when the
-        session is closed, and what the predicate raised. Each step is a checkpoint; breaking
-        off leaves nothing behind.
+            value_or_predicate: selects changes to this state, or changes for which
+                ``predicate(new, old)`` is true. None selects all changes.
 
         Raises:
             TypeError: ``value_or_predicate`` is neither a state, a plain callable nor None.
@@ -87,7 +87,7 @@ class StateView:
 
 @final
 class _Transitions:
-    # Not an async generator: Trio warns of each one that a `break` leaves unfinished.
+    # Not an async generator, because Trio warns if a `break` leaves one unfinished.
 
     def __init__(
         self,
@@ -125,7 +125,10 @@ def _check_wanted(wanted: object, expected: str) -> None:
 
 
 class _Wait:
-    """Asks a user's predicate where the states are set, and keeps what it raises from there."""
+    """One wait with a user's predicate. It keeps the predicate's exception for the waiting task.
+
+    The task that sets the state calls the predicate, and must not get its exceptions.
+    """
 
     def __init__(self, wanted: TokenState | Callable[..., bool] | None) -> None:
         self._wanted = wanted
@@ -133,7 +136,7 @@ class _Wait:
 
     def ends_with(self, *states: TokenState | None) -> bool:
         if self._failure is not None:
-            # The waiting task has yet to run.
+            # The waiting task has not run yet.
             return True
         if states[0] is None or self._wanted is None:
             return True
@@ -144,18 +147,18 @@ class _Wait:
             if discard_coroutine(answer):
                 self._failure = TypeError("the predicate must return a bool, not a coroutine")
             return self._failure is not None or bool(answer)
-        # Not only an Exception: the session's task runs the predicate, and would end with it.
+        # Also exceptions that are not an Exception: they would end the session's task.
         except BaseException as error:  # noqa: ASYNC103  # raised in the waiting task
             self._failure = error
         return True
 
     def raise_failure(self) -> None:
-        """Raise what the predicate raised, also in place of a cancellation of the wait."""
+        """Raise the predicate's exception, if any, even if the wait was cancelled."""
         failure, self._failure = self._failure, None
         if failure is None:
             return
         try:
             raise failure
         finally:
-            # A frame and an exception that hold each other are left to the collector.
+            # Otherwise, frame and exception refer to each other until garbage collection.
             del failure
