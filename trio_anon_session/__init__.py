@@ -1,4 +1,4 @@
-"""One OAuth 2.0 client-credentials token, kept alive for every task of a Trio program.
+"""One OAuth 2.0 client-credentials token for all tasks of a Trio program, refreshed in time.
 
 The modules of the package, in the order of their imports. A module imports only modules above it
 in this table. ``lint-imports`` checks this:

@@ -1,8 +1,7 @@
 """What to do about an error of a token endpoint, in one sentence.
 
-A pure function of the error's code, its status, the kind of network failure, and the
-config. Never of the server's words: they vary, and may show anything. The sentences are
-ours alone, so no secret can be in one.
+The advice depends only on the error code, the status, the kind of network failure and the config.
+It never uses text of the server, which varies and may contain a secret.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
     "timeout": "Check the network and the proxy, or raise request_timeout.",
     "proxy": "Check the proxy variables (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
 }
-"""By the kind of failure that kept an answer from coming."""
+"""The advice for each kind of failure without a response."""
 
 AT_BOX_WITHOUT_SUBJECT = {
     "invalid_client": (
@@ -55,7 +54,7 @@ AT_BOX_WITHOUT_SUBJECT = {
         f"Set {_SUBJECT}, which most apps need, and check that an admin has authorized the app."
     ),
 }
-"""By the code of an answer of Box's to a grant that names no subject."""
+"""The advice for each error code of Box, if the request has no subject."""
 
 AT_BOX = {
     "invalid_client": f"Check {_CREDENTIALS} against the app's page in Box's developer console.",
@@ -66,7 +65,7 @@ AT_BOX = {
         f"Check {_CREDENTIALS} and {_SUBJECT}, and that an admin has authorized the app."
     ),
 }
-"""By the code of any answer of Box's."""
+"""The advice for each error code of Box."""
 
 BY_CODE = {
     "invalid_client": (
@@ -90,7 +89,7 @@ BY_CODE = {
     "server_error": _PASSING,
     "rate_limit_exceeded": "Wait, and share one session among all tasks, to request fewer tokens.",
 }
-"""By the code of any answer."""
+"""The advice for each error code."""
 
 BY_STATUS = {
     401: f"Check {_CREDENTIALS}, and auth_method (BOX_AUTH_METHOD).",
@@ -99,15 +98,15 @@ BY_STATUS = {
     405: f"Check {_ENDPOINT}: there is no token endpoint at this URL.",
     429: BY_CODE["rate_limit_exceeded"],
 }
-"""By the status of an answer whose code says nothing."""
+"""The advice for each status, if the error code has no advice."""
 
 
 def next_step(error: TokenRequestError, config: Config) -> str | None:
-    """Return what to do about an error of a token endpoint, or None where nobody knows.
+    """Return what to do about an error of a token endpoint, or None if there is no advice.
 
     Args:
-        error: what the token manager raised.
-        config: the settings with which it asked.
+        error: the error of the token manager.
+        config: the settings of the token manager.
     """
     if error.network_failure is not None:
         step: str | None = BY_NETWORK_FAILURE[error.network_failure]
@@ -124,9 +123,9 @@ def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | N
     if isinstance(error, MalformedTokenResponseError):
         return f"Check {_ENDPOINT}: a proxy or a web page may have answered instead."
     if isinstance(error, RevocationError) and error.error == "invalid_request":
-        # Box's answer to a revocation by an unknown client.
+        # Box sends this if the client of a revocation is unknown.
         return f"Check {_CREDENTIALS}."
-    # Before the code: a fault by its status is one, whatever code comes with it.
+    # The status of a server error counts, whatever error code the body has.
     if status >= 500 or status in _PASSING_STATUSES:
         return BY_STATUS.get(status, _PASSING)
     return _by_code(error.error, config) or _by_status(status)
@@ -160,11 +159,11 @@ def _is_box(config: Config) -> bool:
 
 
 def kind_of(error: BaseException) -> NetworkFailure | None:
-    """Return the kind of network failure that is at the bottom of an error of httpx's."""
+    """Return the kind of network failure that caused an httpx error, or None."""
     if isinstance(error, httpx.ProxyError):
         return "proxy"
-    # A host may have many addresses: what one of them said outright tells more than that
-    # there is no way to another.
+    # A host may have several addresses. A refusal by one of them says more than a missing route
+    # to another.
     found = {_kind_of_one(link) for link in _links(error)}
     order: tuple[NetworkFailure, ...] = ("certificate", "tls", "name", "refused", "no_route")
     return next((kind for kind in order if kind in found), None)
@@ -186,7 +185,7 @@ def _kind_of_one(error: BaseException) -> NetworkFailure | None:
 
 
 def _links(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came from, without going round in circles."""
+    """Yield an error and all its causes and contexts, each once."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:

@@ -1,4 +1,4 @@
-"""`RetrySchedule`: the pauses after failed attempts, and what ``Retry-After`` asks for."""
+"""`RetrySchedule`: the pauses after failed attempts, and the parsing of ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._errors import TokenRequestError
 
 _SECONDS = r"[0-9]+(\.[0-9]*)?"
-# 2**1024 does not fit a float; long before that the cap holds.
+# 2.0**1024 is too large for a float. The longest pause is reached long before.
 _DOUBLINGS = 60
 
 
@@ -26,20 +26,20 @@ def parse_retry_after(value: str | None, date: str | None, now: float) -> float 
     """Return the seconds that a ``Retry-After`` header asks for (RFC 9110 §10.2.3).
 
     Args:
-        value: the header, a number of seconds or an HTTP date.
-        date: the same answer's ``Date``, against which a date is measured, so that the
-            two machines' clocks need not agree.
-        now: the wall clock, in place of a missing ``Date``.
+        value: the header: a number of seconds, or an HTTP date.
+        date: the ``Date`` header of the same response. An HTTP date is compared with it, so the
+            clocks of the two machines may differ.
+        now: the time of the wall clock, used if ``Date`` is missing.
 
     Returns:
-        Seconds, 0 for a date that has passed, None for no header or nonsense.
+        Seconds; 0 for a date in the past; None without a valid header.
     """
     if value is None:
         return None
-    # str.strip takes more for white space than float does.
+    # str.strip removes more kinds of white space than float accepts.
     value = value.strip()
     if re.fullmatch(_SECONDS, value):
-        # Digits past a float's range are infinity here, and the cap's business there.
+        # Too many digits give infinity. The caller limits the pause.
         return float(value)
     until = _parse_date(value)
     if until is None:
@@ -57,10 +57,10 @@ def _parse_date(value: str) -> float | None:
 
 
 class RetrySchedule:
-    """The pauses that a config asks for, also after failed revocations.
+    """The pauses after failed token requests and revocations, as a config defines them.
 
     Args:
-        config: the limits, and the ``retry_strategy`` if it has one.
+        config: the limits, and the ``retry_strategy``, if any.
     """
 
     __slots__ = ("_config",)
@@ -71,12 +71,12 @@ class RetrySchedule:
     def background_pause(self, failures: int, error: TokenRequestError) -> float:
         """Return the seconds to wait after a number of failures, without ``retry_strategy``.
 
-        That is the server's ``Retry-After``, or else an interval that doubles with each
-        failure, with jitter. Neither is longer than ``max_retry_interval``.
+        This is the server's ``Retry-After``, or else an interval with jitter that doubles with
+        each failure. It is never longer than ``max_retry_interval``.
         """
         config = self._config
         pause = error.retry_after
-        # A foreign token manager may have put anything there.
+        # A foreign token manager may have set it to a value of any type.
         if not isinstance(pause, int | float) or not pause >= 0:
             doubled = config.retry_interval * 2.0 ** min(failures - 1, _DOUBLINGS)
             pause = doubled * random.uniform(0.5, 1.5)
@@ -87,7 +87,7 @@ class RetrySchedule:
 
         Args:
             attempt: how many attempts of the round have failed, 1 or more.
-            error: the error of the last one.
+            error: the error of the last attempt.
         """
         config = self._config
         if not error.retryable or attempt > config.max_retries:
@@ -97,7 +97,7 @@ class RetrySchedule:
         try:
             pause = config.retry_strategy(attempt, error)
         except Exception as problem:
-            # Only the type: the message is the user's, and may contain a secret.
+            # Only the type, because the user's message may contain a secret.
             log(
                 ERROR,
                 "retry_strategy raised %s; the round of attempts ends",

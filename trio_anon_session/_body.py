@@ -1,6 +1,6 @@
-"""`StartedBody`: the body of an answer of which a 401's beginning may have been read already.
+"""`StartedBody`: the body of a 401, whose first bytes the auth may have read already.
 
-Nothing here reads without a limit, waits for long, or leaves a generator behind.
+All reads have a limit of size and time, and no async generator is left unfinished.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LEFTOVER_SIZE = 64 * 1024
-"""Bytes; the flow reads at most so much of an answer whose request it sends again."""
+"""Bytes; the most that the flow reads of a response before it sends the request again."""
 LEFTOVER_TIME = 1.0
-"""Seconds; the flow waits at most so long for the first byte of a body, or for its rest."""
+"""Seconds; the longest wait for the first byte of a body, or for its rest."""
 _PIECES = 64
-"""How many pieces to read at most in search of a byte, and between two checkpoints."""
+"""The most pieces to read for the first byte, and between two checkpoints."""
 _LEAST_PIECE = 64
-"""Bytes; a smaller piece counts as so many, so that tiny pieces end at `LEFTOVER_SIZE` too."""
+"""Bytes; a smaller piece counts as this many, so that tiny pieces reach `LEFTOVER_SIZE`, too."""
 _BUFFERED_PIECES = 16 * 1024
-"""More pieces than httpcore gets from a socket in one read: 64 KiB of one-byte chunks."""
+"""More pieces than httpcore gets in one read of a socket: 64 KiB of one-byte chunks."""
 
 
 class StartedBody:
-    """A body whose beginning may have been read already.
+    """A body whose first bytes may have been read already.
 
-    Made with a library's ``AsyncByteStream`` as a second base, see `_with_base`.
+    `with_base` adds a library's ``AsyncByteStream`` as a second base class.
 
     Attributes:
-        pieces: what was read, and not yet given to the reader.
+        pieces: the pieces that were read, but not yet returned to the reader.
         is_whole: whether the end has been read.
     """
 
@@ -50,10 +50,10 @@ class StartedBody:
 
     @property
     def elapsed(self) -> Any:
-        """The time that the whole response took, which httpx2 reads here."""
+        """The time that the whole response took. httpx2 reads this attribute."""
         return getattr(self._stream, "elapsed", None)
 
-    # Not a generator: Trio would warn about one that its reader does not finish.
+    # Not a generator, because Trio warns if the reader does not finish it.
     def __aiter__(self) -> Self:
         return self
 
@@ -77,10 +77,10 @@ class StartedBody:
             raise
 
     async def has_bytes(self) -> bool:
-        """Return whether the body has any byte; after `LEFTOVER_TIME` assume that it has.
+        """Return whether the body has any bytes; True if none came within `LEFTOVER_TIME`.
 
-        A read that is cancelled closes the connection. So a system task reads the first byte,
-        and goes on with that read after this method has returned.
+        Cancelling a read would close the connection. So a system task reads the first byte. It
+        continues with that read after this method has returned.
         """
         assert self._rest is not None
         self._look = look = _Look()
@@ -104,19 +104,19 @@ class StartedBody:
         except StopAsyncIteration:
             self.is_whole = True
         except trio.Cancelled:
-            # The end of the run.
+            # The Trio run ends.
             raise
         except BaseException as error:
-            # It would crash Trio here, and it belongs to the reader of the body.
+            # In a system task it would crash Trio. The reader of the body gets it.
             look.problem = error
         finally:
             look.done.set()
 
     async def finish(self) -> None:
-        """Free the connection: keep a short body, and drop one that is long, slow or broken."""
+        """Free the connection. Keep a short body; drop one that is long, slow or broken."""
         if self._rest is None:
             return
-        # A body that was looked at has no byte here, and its end was read.
+        # After has_bytes, the body is empty here and its end was read.
         if self._look is None:
             with trio.move_on_after(LEFTOVER_TIME), contextlib.suppress(self._http.RequestError):
                 await self._read_rest(self._rest)
@@ -125,7 +125,7 @@ class StartedBody:
         await self.aclose()
 
     async def _read_rest(self, rest: AsyncIterator[bytes]) -> None:
-        # A stream without checkpoints meets no cancellation: it needs a deadline of its own.
+        # A stream without checkpoints cannot be cancelled, so the loop checks a deadline.
         deadline = trio.current_time() + LEFTOVER_TIME
         size = 0
         while size <= LEFTOVER_SIZE and trio.current_time() < deadline:
@@ -140,11 +140,11 @@ class StartedBody:
                 await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """Close the body and what is below it."""
+        """Close the body and the library's stream."""
         rest, self._rest = self._rest, None
         if rest is None:
             return
-        # In a finally: the reader's own cancellation, or an interrupt, can be raised here as well.
+        # A finally, because a cancellation or an interrupt of the reader can be raised here, too.
         try:
             if self._look is not None:
                 await self._look.stop()
@@ -155,13 +155,13 @@ class StartedBody:
 
 
 class _Look:
-    """The read of a body's first byte, in a task of its own.
+    """The read of a body's first byte in a system task.
 
     Attributes:
-        scope: that of the task's read.
-        done: set when the task reads no more.
+        scope: the cancel scope of the read.
+        done: set when the task has stopped reading.
         is_wanted: whether the flow still waits for a byte.
-        problem: what the read raised, until somebody receives it.
+        problem: the exception of the read, until it is raised in another task.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class _Look:
         self.problem: BaseException | None = None
 
     def raise_problem(self) -> None:
-        """Raise what the read raised, once."""
+        """Raise the exception of the read, once."""
         problem, self.problem = self.problem, None
         try:
             if problem is not None:
@@ -180,7 +180,7 @@ class _Look:
             del problem
 
     async def stop(self) -> None:
-        """Cancel the read, and wait for its end; raise only what is not an Exception."""
+        """Cancel the read, and wait for its end. Raise its error unless that is an Exception."""
         self.scope.cancel()
         with trio.CancelScope(shield=True):
             await self.done.wait()
@@ -189,10 +189,10 @@ class _Look:
 
 
 async def _end(rest: AsyncIterator[bytes]) -> None:
-    """End the generators of a body that is not read to its end.
+    """End the async generators of a body that is not read to its end.
 
-    They are nested, and httpx 0.28 closes at most the outermost; Trio warns about the others.
-    A cancelled read ends them from the inside, once the pieces in their buffers are gone.
+    The generators are nested. httpx 0.28 closes at most the outermost one, and Trio warns about
+    the others. A cancelled read ends them from the inside, after the pieces in their buffers.
     """
     with trio.CancelScope() as scope, contextlib.suppress(Exception):
         scope.cancel()
@@ -206,5 +206,5 @@ async def _end(rest: AsyncIterator[bytes]) -> None:
 
 @functools.cache
 def with_base(kind: type[Any], base: type[Any]) -> type[Any]:
-    """Return a class that is both, made once."""
+    """Return a class that inherits from both classes."""
     return type(kind.__name__, (kind, base), {"__module__": kind.__module__})

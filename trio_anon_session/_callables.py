@@ -1,4 +1,4 @@
-"""Callables that users give: the package calls them, and cannot await what they return."""
+"""Checks of the callables that users pass. The package calls them without await."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _KINDS = (
 
 
 def lazy_kind(function: object) -> str | None:
-    """Return what makes a callable one whose body a plain call does not run.
+    """Return the kind of a callable whose body does not run when it is called.
 
     Returns:
-        Words for an error message, such as ``"an async function"``; None for a plain callable.
+        Text for an error message, such as ``"an async function"``; None for a plain callable.
     """
     while isinstance(function, functools.partial):
         function = function.func
@@ -30,14 +30,14 @@ def lazy_kind(function: object) -> str | None:
 
 
 def discard_coroutine(answer: object) -> bool:
-    """Close an answer that is a coroutine, so that Python does not warn that it was not awaited.
+    """Close a returned coroutine, so that Python does not warn that it was never awaited.
 
     Returns:
-        Whether the answer is a coroutine.
+        Whether the returned value is a coroutine.
     """
     if not inspect.iscoroutine(answer):
         return False
-    # Closing one that has started would run its code.
+    # Closing a coroutine that has started would run its code.
     if inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
         answer.close()
     return True

@@ -3,8 +3,8 @@
 The parser accepts any text and never raises. It reads each character once, and at most
 `HEADER_LIMIT` of them, because the header comes from a server that may be hostile.
 
-It is lenient in one way: it also accepts parameters and challenges with no comma between them,
-as some servers send them.
+It also accepts parameters and challenges without a comma between them, because some servers send
+such headers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import NamedTuple
 HEADER_LIMIT = 8 * 1024
 """Characters; the parser ignores the rest of a longer header."""
 
-# Each alternative begins with other characters, and no repetition gives characters back. So the
-# regex reads each character once, and each character is in one lexeme.
+# The alternatives begin with different characters, and all repetitions are possessive. So the regex
+# reads each character once, and each character is in one lexeme.
 _LEXEME = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[ \t\r\n]++|[^ \t\r\n",=]++|[,=]', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -26,9 +26,9 @@ class Challenge(NamedTuple):
     """One challenge: a scheme, and either a token68 or parameters.
 
     Attributes:
-        scheme: in lower case.
+        scheme: the scheme in lower case.
         token68: the value of a scheme such as Negotiate, or None.
-        params: names, in lower case, and values, in the order of the header.
+        params: the names, in lower case, and the values, in the order of the header.
     """
 
     scheme: str
@@ -40,8 +40,8 @@ def means_dead_token(header: str) -> bool | None:
     """Return what the Bearer challenges of a header say about the token (RFC 6750 §3.1).
 
     Returns:
-        True if one has the error ``invalid_token``, False if there is only another error, which
-        is about permission, and None if no Bearer challenge has an error.
+        True if a challenge has the error ``invalid_token``. False if there are only other errors,
+        which are about permissions. None if no Bearer challenge has an error.
     """
     errors = [
         value
@@ -64,10 +64,10 @@ def parse_challenges(header: str, limit: int = HEADER_LIMIT) -> list[Challenge]:
         found[0] for found in _LEXEME.finditer(header[:limit]) if found[0][0] not in " \t\r\n"
     ]
     if len(header) > limit and lexemes:
-        # The limit may have cut this one in two.
+        # The limit may have cut the last lexeme in two.
         lexemes.pop()
     count = len(lexemes)
-    # Empty elements at the end, so that two lexemes follow each one.
+    # Two commas at the end, so that two lexemes follow each one.
     lexemes += [",", ","]
     challenges: list[Challenge] = []
     is_after_scheme = False

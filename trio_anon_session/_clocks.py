@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def is_mocked(clock: trio.abc.Clock) -> bool:
-    """Return whether a clock's time is virtual, so that no other clock advances with it."""
-    # A program that never imported trio.testing has no MockClock, and importing that module here
-    # would double the time that the program takes to start.
+    """Return whether a clock is a MockClock, whose virtual time no other clock follows."""
+    # A program that has not imported trio.testing has no MockClock. Importing it here would double
+    # the start time of the program.
     testing = sys.modules.get("trio.testing")
     return testing is not None and isinstance(clock, testing.MockClock)

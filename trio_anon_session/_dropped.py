@@ -1,6 +1,6 @@
-"""`DroppedTokens`: tokens that are not to be handed out again, in bounded memory.
+"""`DroppedTokens`: tokens that callers must not get again, in bounded memory.
 
-Everything here is pure: times are given.
+Pure: times are passed in.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import NamedTuple
 from ._token import is_given_again
 
 LIMIT = 100
-"""Tokens of which each is remembered. An API that refuses all of them costs one grant a second."""
+"""How many dropped tokens are stored. An API that refuses all tokens costs one request a second."""
 
 
 class Drop(NamedTuple):
-    """When a token was dropped, when its grant was sent, and when its life is over."""
+    """When a token was dropped, when its request was sent, and when its lifetime ends."""
 
     dropped_at: float
     sent_at: float
@@ -23,13 +23,13 @@ class Drop(NamedTuple):
 
 
 class DroppedTokens:
-    """The tokens that were dropped, each by a digest of it.
+    """The dropped tokens, as digests.
 
-    The last ones are known one by one. Of those before, only the time of the last drop is
-    known: a token whose grant was sent earlier may be one of them, and is refused as well.
+    The last tokens are stored one by one. For all older ones, only the time of the last drop is
+    stored. A token that was requested before that time may be one of them, and is also refused.
 
     Args:
-        limit: how many are known one by one.
+        limit: how many tokens are stored one by one.
     """
 
     __slots__ = ("_drops", "_forgotten_until", "_limit")
@@ -43,7 +43,7 @@ class DroppedTokens:
         return len(self._drops)
 
     def add(self, digest: str, drop: Drop) -> None:
-        """Note that a token was dropped."""
+        """Record that a token was dropped."""
         self._drops.pop(digest, None)
         self._drops[digest] = drop
         if len(self._drops) > self._limit:
@@ -51,11 +51,11 @@ class DroppedTokens:
             self._forgotten_until = max(self._forgotten_until, oldest.dropped_at)
 
     def refuse(self, digest: str, sent_at: float) -> bool:
-        """Return whether a token is one that was dropped, and not granted again since.
+        """Return whether a token was dropped and has not been granted again since.
 
         Args:
-            digest: the token's.
-            sent_at: when the grant was sent that brought it now.
+            digest: the digest of the token.
+            sent_at: when the request was sent that returned the token now.
         """
         drop = self._drops.get(digest)
         if drop is None:
@@ -63,17 +63,17 @@ class DroppedTokens:
         return not is_given_again(sent_at, drop.sent_at, drop.dropped_at)
 
     def forget(self, digest: str) -> None:
-        """Note that the server has granted a token again."""
+        """Remove a token, because the server has granted it again."""
         self._drops.pop(digest, None)
 
     def forget_the_dead(self, now: float) -> None:
-        """Forget the tokens whose lives are over."""
+        """Remove the tokens whose lifetime has ended."""
         self._drops = {digest: drop for digest, drop in self._drops.items() if drop.ends_at > now}
 
     def last(self, count: int) -> list[str]:
-        """Return the digests of the last tokens that were dropped."""
+        """Return the digests of the tokens that were dropped last."""
         return list(self._drops)[-count:]
 
     def get(self, digest: str) -> Drop | None:
-        """Return what is known of one."""
+        """Return the drop of a token, or None."""
         return self._drops.get(digest)

@@ -40,7 +40,7 @@ class ConfigError(AnonymousSessionError, ValueError):
     """
 
     def __init__(self, field: str, wants: str) -> None:
-        # "must …" goes on from the field's name; any other text stands on its own.
+        # Text such as "must be …" continues a sentence that begins with the name of the field.
         separator = " " if wants.startswith("must ") else ": "
         super().__init__(f"{field}{separator}{wants}")
         self.field = field

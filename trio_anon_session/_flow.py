@@ -1,13 +1,13 @@
-"""What `SessionAuth` does with a request and its answers, for httpx and for httpx2.
+"""`TokenFlow`: the auth flow of `SessionAuth`, for httpx and for httpx2.
 
-How this works
-    Both libraries drive an auth as an async generator: it yields a request, and is sent the
-    response. `TokenFlow` is the one such generator. It is given the library, a module, and uses
-    what both of them export under the same names. A thin class for each makes it an ``Auth``.
+How it works
+    Both libraries run an auth as an async generator: it yields a request and receives the
+    response. `TokenFlow.run` is that generator. `TokenFlow` gets the library's module, and uses
+    only names that both libraries export. A small class for each library makes it an ``Auth``.
 
-    A body can be huge, never end, stall, or unpack to a gigabyte. So the flow reads no more of a
-    401 than it needs, never unpacks it, and waits at most a second for it. The caller gets the
-    whole body, unless the flow sends the request again.
+    The body of a 401 can be huge or endless, can stall, and can decompress to a gigabyte. So the
+    flow reads only what it needs, never decompresses it, and waits at most a second. The caller
+    gets the whole body, unless the flow sends the request again.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ if TYPE_CHECKING:
     from ._config import Config
 
 NOT_REPLAYED = "trio_anon_session.not_replayed"
-"""Key of a response's extensions: why a request with a dead token was not sent again."""
+"""Key in a response's extensions: why a request with an invalid token was not sent again."""
 TOKEN_NOT_SENT = "trio_anon_session.token_not_sent"
-"""Key of a response's extensions: why its request had no token."""
+"""Key in a response's extensions: why its request had no token."""
 
 
 _WARNED_ORIGINS = 100
-"""How many origins without a token an auth logs, and remembers, at most."""
+"""The most origins for which one auth logs that it sends no token."""
 
 _SCHEME = "Bearer "
 _MARK = "trio_anon_session.token"
-"""Key of a request's extensions: the header that was set here, to tell it from a user's own."""
+"""Key in a request's extensions: the header that the auth has set. The user may set another."""
 
 
 class Session(Protocol):
-    """What an auth needs of an `AnonymousSession`.
+    """The members of `AnonymousSession` that an auth uses.
 
-    `AnonymousSession.auth` returns an auth, so importing that class here would be a cycle.
+    Importing that class here would be a cycle, because `AnonymousSession.auth` returns an auth.
     """
 
     @property
     def config(self) -> Config:
-        """The settings; they give the default origins."""
+        """The settings, which define the default origins."""
         ...
 
     def get_access_token_nowait(self) -> str:
@@ -70,7 +70,7 @@ class Session(Protocol):
         ...
 
     async def get_access_token(self) -> str:
-        """Return a usable token; wait for it if there is none."""
+        """Return a usable token. Wait for one if necessary."""
         ...
 
     def invalidate(self, access_token: str) -> None:
@@ -114,21 +114,21 @@ _RequestT = TypeVar("_RequestT", bound=_Request)
 
 
 class _Sent:
-    """Is the token with which one request was sent: another task may send the same object."""
+    """The token that one request was sent with. Two tasks may send the same request object."""
 
     token = ""
 
 
 class TokenFlow:
-    """Sends a session's token with the requests of a client of either library.
+    """The auth flow that adds a session's token to the requests of a client.
 
     Args:
         http: ``httpx`` or ``httpx2``.
         session: an open session.
-        origins: where the token may go; None for the config's API root and Box's upload host.
+        origins: the origins that get the token. None: the config's API root and Box's upload host.
 
     Raises:
-        ConfigError: for an origin that is none, or is not https.
+        ConfigError: an origin is not a scheme and host, or does not use https.
     """
 
     def __init__(self, http: ModuleType, session: Session, origins: Iterable[str] | None) -> None:
@@ -144,8 +144,8 @@ class TokenFlow:
             self._origins = frozenset(
                 allowed_origin(text, index) for index, text in enumerate(origins)
             )
-        # Of those with the default port, as httpx spells nearly all: to look there first saves a
-        # request 1 %.
+        # The origins with a default port, by host. Nearly all requests match here, which makes a
+        # request 1 % faster.
         self._schemes = {
             host.encode("ascii"): scheme
             for scheme, host, port in self._origins
@@ -156,18 +156,18 @@ class TokenFlow:
         return f"<SessionAuth of {self._session!r}>"
 
     def refuse_sync(self) -> None:
-        """Refuse a client that is not async: a session lives on Trio."""
+        """Raise RuntimeError for a synchronous client, because a session works only on Trio."""
         raise RuntimeError(
             f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio: a synchronous client "
             "cannot wait for a token"
         )
 
     async def run(self, request: _RequestT) -> AsyncGenerator[_RequestT, _Response]:
-        """Set the token, and once more if it turns out to be dead."""
+        """Send the request with the token, and once more if the token is invalid."""
         url = request.url
         is_allowed = url.port is None and self._schemes.get(url.raw_host) == url.scheme
         if not is_allowed and origin_of(url) not in self._origins:
-            # Its user may have sent it before, to an allowed origin.
+            # The user may have sent the same object to an allowed origin before.
             _take_token_off(request)
             reason = self._say_not_sent(request)
             response = yield request
@@ -181,7 +181,8 @@ class TokenFlow:
             return
         self._session.invalidate(sent.token)
         if response.request.method != request.method:
-            # A redirect to the result of what has been done: it would be done twice.
+            # A redirect that changes the method leads to a result: the server has already processed
+            # the first request, and must not do so twice.
             _tell_not_replayed(
                 request, response, "the server has already answered it with a redirect"
             )
@@ -189,7 +190,7 @@ class TokenFlow:
         if not self._can_be_sent_twice(request):
             _tell_not_replayed(request, response, "its body cannot be sent twice")
             return
-        # Before the wait for a token, for which the connection need not wait.
+        # Frees the connection before the wait for a new token.
         if not response.is_closed:
             await self._started(response).finish()
         if await self._set_token(request, sent):
@@ -213,7 +214,7 @@ class TokenFlow:
         else:
             rule = "SessionAuth sends the token only over https, or over http to a loopback host"
             advice = "Use an https URL."
-        # With credentials of its own the request has what its user meant it to have.
+        # A request with its own credentials needs no warning.
         is_new = shown not in self._warned and len(self._warned) < _WARNED_ORIGINS
         if is_new and "Authorization" not in request.headers:
             self._warned.add(shown)
@@ -221,24 +222,24 @@ class TokenFlow:
         return f"{shown} is not an allowed origin: {rule}"
 
     def _set_token_at_once(self, request: _Request, sent: _Sent) -> bool:
-        """Put the session's token on a request, and return whether there was one.
+        """Add the session's token to a request without waiting. Return False without a token.
 
-        What sends the request is checkpoint enough. A getter's own checkpoint would make a
-        request over a transport that does nothing 5 % slower, and no safer; a coroutine alone,
-        1 %.
+        Sending the request is a checkpoint. Another one for the token would make a request over
+        a transport that does nothing 5 % slower. A coroutine without a checkpoint would make it
+        1 % slower.
         """
         try:
             sent.token = self._session.get_access_token_nowait()
         except (trio.WouldBlock, RuntimeError, AnonymousSessionError):
-            # Whoever waits for a token is told what is wrong.
+            # The caller then waits for a token, and gets the error there.
             return False
         request.headers["Authorization"] = request.extensions[_MARK] = _SCHEME + sent.token
         return True
 
     async def _set_token(self, request: _Request, sent: _Sent) -> bool:
-        """Put the session's token on a request, and return whether it is another than before."""
+        """Add the session's token to a request. Return whether it is another one than before."""
         try:
-            # No token in a local while this may raise: a traceback shows the locals.
+            # While this may raise, no local contains the token: a traceback shows the locals.
             token = self._token_now() or await self._session.get_access_token()
         except AnonymousSessionError as error:
             problem = as_request_error(error, self._http.RequestError)
@@ -247,7 +248,7 @@ class TokenFlow:
             sent.token = token
             request.headers["Authorization"] = request.extensions[_MARK] = _SCHEME + token
             return is_new
-        # Outside of the except block: one that was made anew has no other as its context.
+        # Raised outside of the except block, so that the session's error is not its context.
         problem.request = request
         _take_token_off(request)
         try:
@@ -256,7 +257,7 @@ class TokenFlow:
             del problem
 
     def _token_now(self) -> str | None:
-        """Return the token if there is one, without a checkpoint of its own."""
+        """Return the token if there is one, without a checkpoint."""
         try:
             return self._session.get_access_token_nowait()
         except trio.WouldBlock:
@@ -264,7 +265,7 @@ class TokenFlow:
         except RuntimeError:
             if _is_on_trio():
                 raise
-        # Outside of the except block: what the session says is less to the point.
+        # Raised outside of the except block, because the session's error says less.
         raise RuntimeError(
             f"SessionAuth works only on Trio: start the program with trio.run(main), where "
             f"{self._http.__name__}.AsyncClient works without changes; in an asyncio program, run "
@@ -272,11 +273,11 @@ class TokenFlow:
         )
 
     async def _says_dead_token(self, response: _Response) -> bool:
-        """Return whether a 401 means that the token it was asked with is dead.
+        """Return whether a 401 means that the token of the request is invalid.
 
         The error ``invalid_token`` in a Bearer challenge means that (RFC 6750 §3.1). Another
-        error in a Bearer challenge is about permission: a new token would not help. If no
-        Bearer challenge has an error, an empty body means a dead token, as Box answers.
+        error in a Bearer challenge is about permissions, and a new token would not help. If no
+        Bearer challenge has an error, an empty body means an invalid token, as Box answers.
         """
         if not _has_token(response.request):
             response.extensions[TOKEN_NOT_SENT] = (
@@ -290,9 +291,9 @@ class TokenFlow:
         return await self._is_empty(response)
 
     async def _is_empty(self, response: _Response) -> bool:
-        """Return whether an answer has no body, not even a compressed one."""
+        """Return whether a response has no body, not even a compressed one."""
         if response.is_closed:
-            # A transport or a hook has read it, and may have kept nothing.
+            # A transport or an event hook has read the body, and may not have kept it.
             try:
                 return not response.content and not response.num_bytes_downloaded
             except self._http.ResponseNotRead:
@@ -302,7 +303,7 @@ class TokenFlow:
         if length.isdecimal() and "Transfer-Encoding" not in headers:
             return not length.strip("0")
         if response.request.method == "HEAD":
-            # The answer to HEAD never has a body, and does not show whether GET would have one.
+            # A response to HEAD never has a body, so an empty one means nothing.
             return False
         try:
             return not await self._started(response).has_bytes()
@@ -318,8 +319,8 @@ class TokenFlow:
         return body
 
     def _can_be_sent_twice(self, request: _Request) -> bool:
-        # httpx keeps a body that it was given whole, and rewinds the files of a form. What
-        # comes from an iterator is gone.
+        # httpx keeps bytes, and rewinds the files of a form. The content of an iterator is gone
+        # after the first request.
         if isinstance(request.stream, self._http.ByteStream):
             return True
         if not isinstance(request.stream, _form_class(self._http)):
@@ -333,10 +334,10 @@ class TokenFlow:
 
 @functools.cache
 def _error_class(kind: type[Any], base: type[Any]) -> type[Any]:
-    """Return the class of an error of ours that is one of another library too, made once."""
+    """Return the class of an error that is also an error of another library."""
 
     def reduce(self: AnonymousSessionError) -> tuple[Any, ...]:
-        # This class has no name by which a pickle would find it.
+        # A pickle could not find this class, because no module has it.
         return kind, self.args, self.__dict__
 
     names = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
@@ -344,13 +345,13 @@ def _error_class(kind: type[Any], base: type[Any]) -> type[Any]:
 
 
 def as_request_error(error: AnonymousSessionError, base: Any) -> Any:
-    """Return an error that is of a library's kind as well, with the same facts."""
+    """Return an error that is also an error of a library, with the same attributes."""
     if isinstance(error, base):
         return error
-    # Any, for mypy takes no class for hashable that is a parameter's type.
+    # Any, because mypy does not accept a parameter's type as hashable.
     ours: Any = type(error)
     kind = _error_class(ours, base)
-    # Without the constructor: a subclass of somebody else's may have any.
+    # The constructor is not called, because a foreign subclass may have another one.
     told = Exception.__new__(kind, *error.args)
     told.__dict__.update(error.__dict__)
     told.__context__ = error.__context__
@@ -361,7 +362,7 @@ def as_request_error(error: AnonymousSessionError, base: Any) -> Any:
 
 @functools.cache
 def _form_class(http: ModuleType) -> type[Any]:
-    """Return the class of the body of a form with files, which has no public name."""
+    """Return the library's class for the body of a form with files, which is not public."""
     return type(http.Request("POST", "http://localhost", files={"file": b""}).stream)
 
 
@@ -372,7 +373,7 @@ def _can_be_rewound(file: Any) -> bool:
 
 
 def _drop_packed(response: _Response) -> None:
-    """Drop a compressed body: httpx reads the first answer for the history, and unpacks it."""
+    """Drop a compressed body, because httpx would decompress it for ``response.history``."""
     if "Content-Encoding" in response.headers and isinstance(response.stream, StartedBody):
         response.stream.pieces.clear()
 
@@ -389,7 +390,7 @@ def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> N
 
 
 def _has_token(request: _Request) -> bool:
-    # The copy that httpx makes for a redirect has the mark, too.
+    # The copy that httpx creates for a redirect has the extension, too.
     header = request.headers.get("Authorization")
     return header is not None and header == request.extensions.get(_MARK)
 

@@ -1,43 +1,43 @@
-"""`Lifecycle`: the facts about one session's token, and every decision about them.
+"""`Lifecycle`: the data of one session's token, and all decisions about it.
 
 This module is pure: no Trio call, no clock, no log record, no I/O. Each method of `Lifecycle` is
-a question or an event. An event receives the time, changes the facts before it returns, and returns
-what the session has to do. `AnonymousSession` does the waiting and sends the requests.
+a query or an event. An event receives the time, changes the data before it returns, and returns
+what the session must do. `AnonymousSession` waits and sends the requests.
 
-The life of a token
-    What a token is good for is a function of the token and the time. Nothing stores it. EMPTY means
-    that there is no token: none was requested yet, or it was dropped.
+Tokens
+    The state of a token is a function of the token and the time, and is not stored. EMPTY means
+    that there is no token: the session has requested none yet, or has dropped it.
 
     =======  ================  =======================================================
     state    a caller          a token request is due
     =======  ================  =======================================================
     EMPTY    waits             while a caller waits, in eager mode too
     FRESH    gets the token    when the token becomes STALE (eager)
-    STALE    gets the token    now (eager), or once a caller got the STALE token
+    STALE    gets the token    now (eager), or after a caller got the STALE token
     EXPIRED  waits             now (eager), or while a caller waits
     =======  ================  =======================================================
 
-    "Eager" means ``refresh="eager"`` while some caller has asked in the last ``idle_timeout``
-    seconds. A request is sent no earlier than ``min_refresh_interval`` after the last one, and no
-    earlier than the pause after a failure allows. There is one request at a time.
+    "Eager" means ``refresh="eager"`` if a caller has asked in the last ``idle_timeout`` seconds.
+    The next request is sent ``min_refresh_interval`` after the last one or later, and not during
+    the pause after a failure. There is one request at a time.
 
-The life of a token request
+Token requests
     ``start_request`` begins a request. A task of the session calls ``send`` just before it sends
-    anything, and ``conclude`` with the answer. The cancellation of a caller stops no request.
-    ``invalidate`` and ``revoke`` discard a request that has begun: its token is not used, because
-    it may have been granted before. A token manager may share tokens: its answer can be a token
-    that another process has requested, at another time.
+    anything, and ``conclude`` with the result. Cancelling a caller does not stop a request.
+    ``invalidate`` and ``revoke`` discard a request in progress. Its token is not used, because the
+    server may have granted it before the call. A token manager may share tokens, and can return a
+    token that another process requested at another time.
 
-The life of a failure
-    A request without a usable token is a failed attempt. A round is a few attempts with pauses
-    between them (see `_rounds`). When the last attempt of a round fails, the round is over, and
-    each waiting caller gets its error. In the pause after it, ``join`` raises. A usable token wins
-    over a failure: while there is one, no caller gets an error.
+Failures
+    A request that returns no usable token is a failed attempt. A round is a few attempts with
+    pauses between them (see `_rounds`). When the last attempt of a round fails, the round is over,
+    and each waiting caller gets the error. During the pause after it, ``join`` raises. While there
+    is a usable token, no caller gets an error.
 
-The life of a waiting caller
-    ``take`` has returned None: there is no usable token. The caller calls ``join`` and then
-    ``look``, each time that the facts may have changed, until ``look`` returns a token or raises.
-    However that ends, it calls ``leave``.
+Waiting callers
+    If ``take`` returns None, there is no usable token. The caller calls ``join`` once. Then it
+    calls ``look`` after each change, until ``look`` returns a token or raises. At the end, also if
+    it is cancelled, it calls ``leave``.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ if TYPE_CHECKING:
     from ._token import TokenRequestOptions
 
 LOOK_UP_INTERVAL = 60.0
-"""Seconds; the longest sleep. No event reports a suspend or a wall clock that is set: the session
-looks at the clocks after that time at the latest."""
+"""Seconds; the longest sleep. No event reports that the machine was suspended or that the wall
+clock was set, so the session reads the clocks at least this often."""
 
 
 class Moment(NamedTuple):
     """The time of an event.
 
-    A token's age is the larger of what the two clocks say. Trio's clock stands still while the
-    machine is suspended, and the wall clock can be set.
+    A token's age is the larger of its ages on the two clocks. Trio's clock stops while the machine
+    is suspended, and the wall clock can be set.
 
     Attributes:
         now: seconds on Trio's clock.
@@ -76,15 +76,15 @@ class Moment(NamedTuple):
 
 
 class Request:
-    """One token request (RFC 6749 section 4.4.2), from the decision to send it to its answer.
+    """One token request (RFC 6749 section 4.4.2), from the decision to send it to its result.
 
     Attributes:
-        options: what to send along.
+        options: sent with the request.
         sent_at: when it was sent, on Trio's clock.
-        wall_offset: at that moment, Trio's clock minus the wall clock.
+        wall_offset: Trio's clock minus the wall clock at ``sent_at``.
         is_discarded: whether its token must not be used.
-        revoked_at: when a caller revoked the session's tokens during the request. A token that
-            was granted before is to be revoked too; a shared one may have been granted later.
+        revoked_at: when a caller revoked the session's tokens during the request. The session also
+            revokes a token that was granted before that. A shared token may be granted later.
     """
 
     __slots__ = ("is_discarded", "options", "revoked_at", "sent_at", "wall_offset")
@@ -96,12 +96,12 @@ class Request:
 
 
 class Caller:
-    """One caller that waits for a token.
+    """One waiting caller.
 
     Attributes:
-        number: how many callers came before this one.
-        options: what to send along, if this caller has waited longest when a request starts.
-        rounds_failed: how many rounds had failed when it came.
+        number: how many callers have waited before this one.
+        options: sent with the next request, if this caller has waited longest when it starts.
+        rounds_failed: how many rounds had failed when the caller started to wait.
     """
 
     __slots__ = ("number", "options", "rounds_failed")
@@ -113,14 +113,14 @@ class Caller:
 
 
 class Conclusion(NamedTuple):
-    """What the answer to a token request means.
+    """The outcome of a token request.
 
     Attributes:
-        token: the token that the request got, or None.
+        token: the token that the request returned, or None.
         is_current: whether callers get that token from now on.
         is_same: whether the session had the same token before.
-        failure: why there is no token, or None.
-        to_revoke: a token that the session has to revoke, or None.
+        failure: the failed attempt, or None.
+        to_revoke: a token that the session must revoke, or None.
     """
 
     token: TokenInfo | None = None
@@ -131,20 +131,20 @@ class Conclusion(NamedTuple):
 
 
 class Lifecycle:
-    """Decides for one session.
+    """The data of one session, with a method for each query and event.
 
     Args:
         config: the settings.
         schedule: the pauses after failed attempts.
 
     Attributes:
-        token: the session's token, usable or not.
-        request: the token request that has begun, or None.
+        token: the session's token, usable or not, or None.
+        request: the token request in progress, or None.
         is_closed: whether the session has ended.
         asked_at: when a caller last asked for a token, on Trio's clock.
-        fresh_until: a time on Trio's clock. The token is FRESH if Trio's clock is before this, and
-            the wall clock before ``fresh_until_by_wall``. Then a caller may use it without `take`,
-            if it sets ``asked_at``.
+        fresh_until: a time on Trio's clock. The token is FRESH if Trio's clock is before this time
+            and the wall clock is before ``fresh_until_by_wall``. Then a caller may use the token
+            without `take`, if it sets ``asked_at``.
         fresh_until_by_wall: a time on the wall clock.
         met_stale: whether a caller got the token while it was STALE.
         rounds: the failed attempts.
@@ -176,7 +176,7 @@ class Lifecycle:
         self.is_closed = False
 
         self.token: TokenInfo | None = None
-        # The token's age on the wall clock counts from its request, as on Trio's clock.
+        # Trio's clock minus the wall clock, when the token's request was sent.
         self._wall_offset = -math.inf
         self.fresh_until = self.fresh_until_by_wall = -math.inf
         self.met_stale = False
@@ -191,31 +191,31 @@ class Lifecycle:
         self._callers_total = 0
         self.asked_at = -math.inf
 
-        # Refused if they were requested before the drop; accepted if the server grants them later.
+        # Refused, unless the server has granted them again after the drop.
         self._dropped = DroppedTokens()
-        # Digests of the last ones that are always refused: they were revoked, or will be.
+        # Digests of the last tokens that were revoked or will be. They are always refused.
         self._revoked: tuple[str, ...] = ()
-        # Digests of tokens whose revocation has not ended.
+        # Digests of the tokens whose revocation is in progress.
         self._being_revoked: tuple[str, ...] = ()
 
-    # Questions: they change nothing
+    # Queries: they change nothing
 
     def state(self, at: Moment) -> TokenState:
-        """Return what the token is good for."""
+        """Return the state of the token."""
         return state_at(self.token, self._aged(at))
 
     def expires_in(self, at: Moment) -> float | None:
-        """Return the seconds until callers no longer get the token, or None without one."""
-        # Read once: `AnonymousSession.statistics` may be called in another thread.
+        """Return the seconds until callers no longer get the token, or None without a token."""
+        # Read once, because `AnonymousSession.statistics` may be called in another thread.
         token = self.token
         return None if token is None else max(0.0, token.expires_at - self._aged(at))
 
     def due_at(self, at: Moment) -> float:
-        """Return when to start the next token request, or infinity if none is wanted."""
+        """Return when to start the next token request, or infinity if none is needed."""
         if self.request is not None or self.is_closed:
             return math.inf
         is_eager = self._config.refresh == "eager" and not self.is_idle(at)
-        # After a failed round the waiting callers are about to leave with its error.
+        # After a failed round, the waiting callers leave with its error.
         is_awaited = self._waiting and not self.rounds.is_over
         wanted_at = math.inf
         match self.state(at):
@@ -230,13 +230,13 @@ class Lifecycle:
         return max(wanted_at, self._gap_ends_at(), self.rounds.retry_at)
 
     def wake_at(self, at: Moment) -> float:
-        """Return the time at which the session must look again if no event comes."""
-        # No machine is suspended in virtual time.
+        """Return when the session's task must wake up if no event comes."""
+        # In virtual time, a suspend has no effect.
         look_up_at = math.inf if at.wall is None else at.now + LOOK_UP_INTERVAL
         return min(self.due_at(at), self._next_boundary(at), look_up_at)
 
     def request_in(self, at: Moment) -> float | None:
-        """Return the seconds until the next token request, 0 during one, or None."""
+        """Return the seconds until the next token request, 0 during one, None if none is due."""
         due_at = at.now if self.request is not None else self.due_at(at)
         return max(0.0, due_at - at.now) if due_at < math.inf else None
 
@@ -248,13 +248,13 @@ class Lifecycle:
     def callers_can_go(self, at: Moment) -> bool:
         """Return whether callers wait although the token is usable.
 
-        That happens when the wall clock was ahead and someone sets it back.
+        That happens if the wall clock was ahead and is set back.
         """
         return bool(self._waiting) and self._is_usable(at)
 
     @property
     def can_wait(self) -> bool:
-        """Whether `join` accepts a caller at any time. If not, it may raise."""
+        """Whether `join` accepts a caller now. If False, it may raise."""
         return not self.is_closed and not self.rounds.is_over
 
     @property
@@ -264,19 +264,20 @@ class Lifecycle:
 
     @property
     def callers_total(self) -> int:
-        """How many callers have ever waited."""
+        """How many callers have waited so far."""
         return self._callers_total
 
     # Callers
 
     def take(self, at: Moment, options: TokenRequestOptions | None = None) -> TokenInfo | None:
-        """Return the token if it is usable, FRESH or STALE.
+        """Return the token if it is usable: FRESH or STALE.
 
-        A STALE token may make a request due: the session has to look at ``due_at``.
+        If the token is STALE, a request may be due: the session must check ``due_at``.
 
         Args:
             at: the time.
-            options: what to send along, if this caller is the first to get the STALE token.
+            options: sent with the next request, if this caller is the first to get the token
+                while it is STALE.
         """
         token = self.token
         if token is None:
@@ -293,17 +294,17 @@ class Lifecycle:
     def miss(self, at: Moment) -> None:
         """Record that a caller that does not wait found no usable token.
 
-        It keeps an eager session from becoming idle, but does not wake an idle one.
+        The call counts as use for ``idle_timeout``, but does not wake an idle session.
         """
         if not self.is_idle(at):
             self.asked_at = at.now
 
     def join(self, at: Moment, options: TokenRequestOptions | None = None) -> Caller:
-        """Add a caller that waits for a token.
+        """Add a waiting caller.
 
         Raises:
             SessionClosedError: the session has ended.
-            TokenRequestError: in the pause after a failed round.
+            TokenRequestError: this is the pause after a failed round.
         """
         if self.is_closed:
             raise SessionClosedError
@@ -316,11 +317,11 @@ class Lifecycle:
         return caller
 
     def look(self, caller: Caller, at: Moment) -> TokenInfo | None:
-        """Return the token for a waiting caller, or None if it has to keep waiting.
+        """Return the token for a waiting caller, or None if it must keep waiting.
 
         Raises:
             SessionClosedError: the session has ended.
-            TokenRequestError: a round has failed since the caller came.
+            TokenRequestError: a round has failed since the caller started to wait.
         """
         token = self.take(at, caller.options)
         if token is not None:
@@ -332,7 +333,7 @@ class Lifecycle:
         return None
 
     def leave(self, caller: Caller) -> None:
-        """Remove a caller: it has a token or an error, or it was cancelled."""
+        """Remove a waiting caller that has a token or an error, or that was cancelled."""
         del self._waiting[caller]
 
     # Token requests
@@ -341,8 +342,8 @@ class Lifecycle:
         """Begin a token request if one is due, and return it."""
         if self.due_at(at) > at.now:
             return None
-        # The options of one caller: the one that has waited longest, or else the first that got
-        # the token while it was STALE. The options of the others are not used.
+        # The request uses the options of one caller: the one that has waited longest, or else the
+        # first one that got the token while it was STALE.
         first = next(iter(self._waiting), None)
         self.request = Request(self._stale_options if first is None else first.options)
         return self.request
@@ -350,18 +351,18 @@ class Lifecycle:
     def send(self, request: Request, at: Moment) -> bool:
         """Record that a request is about to be sent. Return False if it must not be sent.
 
-        Then the request is over, and if a caller still waits, another request is due.
+        In that case the request has ended. If a caller still waits, another request is due.
         """
         if request.is_discarded or self.is_closed:
             self.request = None
             return False
-        # Both clocks before anything is sent, so that a suspend during the request counts.
+        # Both clocks are read before anything is sent, so that a suspend during the request counts.
         self._sent_at = request.sent_at = at.now
         request.wall_offset = -math.inf if at.wall is None else at.now - at.wall
         return True
 
     def conclude(self, request: Request, answer: object, at: Moment) -> Conclusion:
-        """Receive the answer to a token request.
+        """Process the result of a token request, and return what the session must do.
 
         Args:
             request: the request.
@@ -373,13 +374,13 @@ class Lifecycle:
         problem = self._problem_with(request, answer, at)
         to_revoke = self._token_to_revoke(request, answer)
         if self.is_closed:
-            # The answer came while the session was ending.
+            # The result arrived while the session was ending.
             return Conclusion(to_revoke=to_revoke)
         if problem is not None:
             failure = self.rounds.fail(problem, at.now, self._gap_ends_at())
             return Conclusion(failure=failure, to_revoke=to_revoke)
         assert isinstance(answer, TokenInfo)
-        # The outcome of a discarded request counts as an attempt too.
+        # A discarded request with a token counts as a success, too.
         self.rounds.succeed()
         if request.is_discarded:
             return Conclusion(answer, to_revoke=to_revoke)
@@ -400,7 +401,7 @@ class Lifecycle:
     def invalidate(self, reported: TokenInfo, at: Moment) -> TokenInfo | None:
         """Drop a token that was reported invalid, if it is the current one and usable.
 
-        A late report about another token changes nothing.
+        A report about another token changes nothing.
 
         Returns:
             The token, if it was dropped.
@@ -414,7 +415,7 @@ class Lifecycle:
         return token
 
     def revoke(self, at: Moment) -> TokenInfo | None:
-        """Drop the token, and return it: the session has to revoke it at the server."""
+        """Drop the token, and return it for the session to revoke at the server."""
         if self.request is not None:
             self.request.is_discarded = True
             self.request.revoked_at = at.now
@@ -430,7 +431,7 @@ class Lifecycle:
         self._being_revoked = tuple(name for name in self._being_revoked if name != ended)
 
     def close(self) -> TokenInfo | None:
-        """End the session. Return a token if the session has to revoke it."""
+        """End the session. Return the token if the session must revoke it."""
         token = self.token if self._config.revoke_on_exit else None
         if token is not None:
             self._note_revocation(token)
@@ -438,17 +439,17 @@ class Lifecycle:
         self._forget_token()
         return token
 
-    # What the events have in common
+    # Helpers
 
     def _aged(self, at: Moment) -> float:
-        """Return Trio's time, or the wall clock's time converted to Trio's, whichever is later."""
+        """Return the later of Trio's time and the wall clock's time, on Trio's clock."""
         return at.now if at.wall is None else max(at.now, at.wall + self._wall_offset)
 
     def _is_usable(self, at: Moment) -> bool:
         return self.token is not None and self._aged(at) < self.token.expires_at
 
     def _next_boundary(self, at: Moment) -> float:
-        """Return when the token becomes STALE or EXPIRED, on Trio's clock, if nothing happens."""
+        """Return when the token next becomes STALE or EXPIRED, on Trio's clock."""
         token, aged = self.token, self._aged(at)
         if token is None or aged >= token.expires_at:
             return math.inf
@@ -459,7 +460,7 @@ class Lifecycle:
         return self._sent_at + self._config.min_refresh_interval
 
     def _problem_with(self, request: Request, answer: object, at: Moment) -> Exception | None:
-        """Return what makes an answer a failed attempt, or None if nothing does."""
+        """Return the error if a result is a failed attempt, or None."""
         if isinstance(answer, Exception):
             return answer
         if not isinstance(answer, TokenInfo):
@@ -481,13 +482,13 @@ class Lifecycle:
         return None
 
     def _token_to_revoke(self, request: Request, answer: object) -> TokenInfo | None:
-        """Return the token of an answer that arrived after `revoke` or `close`."""
+        """Return the token of a result, if the session must revoke it."""
         ends_now = self.is_closed and self._config.revoke_on_exit
         if not isinstance(answer, TokenInfo):
             return None
         if not ends_now and answer.sent_at > request.revoked_at:
             return None
-        # The server may have granted a token again that the session is revoking.
+        # The server may have granted the token again while the session is revoking it.
         is_under_way = digest(answer.access_token) in self._being_revoked
         self._note_revocation(answer)
         return None if is_under_way else answer
@@ -498,7 +499,7 @@ class Lifecycle:
         self._being_revoked = (*self._being_revoked, name)
 
     def _drop(self, token: TokenInfo, at: Moment) -> None:
-        """Make sure that no caller gets this token, or the token of the request in flight."""
+        """Make sure that no caller gets this token, or the token of the request in progress."""
         self._dropped.add(digest(token.access_token), _drop_of(token, at))
         self._forget_token()
         if self.request is not None:

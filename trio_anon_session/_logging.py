@@ -1,4 +1,4 @@
-"""Records of the standard library's logging, written so that broken logging ends nothing."""
+"""Log records of the package. An error in the user's logging does not end a session."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ logger = logging.getLogger("trio_anon_session")
 def log(level: int, message: str, *args: object) -> None:
     """Write a record to the logger ``trio_anon_session``.
 
-    An ``Exception`` that the user's logging raises, such as a filter's or a handler's, is
-    dropped: the caller is often one of the session's own tasks, and the session would end. What
-    is no ``Exception``, such as ``KeyboardInterrupt``, propagates.
+    If the user's logging raises an ``Exception``, for example in a filter or a handler, it is
+    ignored. This function often runs in a task of the session, and the exception would end the
+    session. Other exceptions, such as ``KeyboardInterrupt``, propagate.
     """
     with contextlib.suppress(Exception):
-        # The record names the line that calls this function.
+        # So that the record shows the line that calls this function.
         logger.log(level, message, *args, stacklevel=2)

@@ -366,7 +366,7 @@ class TokenManager(Unpicklable):
             "POST",
             url,
             headers=headers,
-            # A token with a lone surrogate comes from no server, which then does not know it.
+            # "replace", because no server grants a token with a lone surrogate.
             content=urlencode(fields, errors="replace").encode(),
             extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
         )

@@ -1,4 +1,4 @@
-"""Checks that a session is made from the right parts, and used in the right place."""
+"""Checks of the arguments of a session, and of where it is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Block:
     """The ``async with`` block of a session that owns its token manager.
 
     Attributes:
-        config: the session's.
+        config: the config of the session.
         is_open: whether the block has been entered and not left.
     """
 
@@ -32,9 +32,9 @@ class Block:
         self.is_open = False
 
     def enter(self) -> None:
-        """Note that the block is entered. Warn if another one around it gets the same tokens."""
-        # Without those that no longer exist: where the block of each session starts the task that
-        # opens the next one, they would pile up.
+        """Record that the block is entered. Warn if a block around it has an equal config."""
+        # Blocks that no longer exist are removed. Otherwise the tuple would grow without limit in a
+        # program where the block of each session starts the task that opens the next one.
         around = tuple(there for there in _blocks_around.get() if there() is not None)
         if any(self._is_twin(there()) for there in around):
             warnings.warn(
@@ -47,7 +47,7 @@ class Block:
         self.is_open = True
 
     def leave(self) -> None:
-        """Note that the block is left."""
+        """Record that the block is left."""
         self.is_open = False
         around = tuple(there for there in _blocks_around.get() if there() is not self)
         _blocks_around.set(around)
@@ -57,20 +57,19 @@ class Block:
 
 
 _blocks_around: ContextVar[tuple[weakref.ref[Block], ...]] = ContextVar("blocks_around", default=())
-"""The blocks in which a task runs or was started. A task may outlive them, and keeps none alive.
+"""The blocks in which the task runs or was started, as weak references, since it may outlive them.
 
-Sessions that were given a token manager are not among them, because they cause no warning. Each
-task has a copy of this, and a program that opens many sessions inside each other would have copies
-as long.
+Blocks of sessions that were given a token manager are not included, because they cause no warning.
+Each task copies this tuple, which would be long in a program with many nested sessions.
 """
 
 
 def check_parts(config: object, token_manager: object) -> None:
-    """Check what a session is made of.
+    """Check the arguments of a session.
 
     Raises:
-        TypeError: one of the two is not what it must be.
-        ConfigError: the token manager requests other tokens than the config describes.
+        TypeError: ``config`` is not a Config, or ``token_manager`` lacks a method.
+        ConfigError: the config of the token manager describes other tokens.
     """
     if not isinstance(config, Config):
         raise TypeError(f"config must be a Config, not {type(config).__name__}")
@@ -98,7 +97,7 @@ def clock_here() -> trio.abc.Clock:
         return current_clock()
     except RuntimeError:
         pass
-    # Outside of the except block: Trio's error has nothing to add.
+    # Raised outside of the except block, so that Trio's error is not the context.
     refuse_asyncio()
     raise RuntimeError(
         "an AnonymousSession can only be used inside a Trio task: start the program with "
@@ -107,8 +106,8 @@ def clock_here() -> trio.abc.Clock:
 
 
 def refuse_asyncio() -> None:
-    """Raise on asyncio, where a session can be neither opened nor used."""
-    # A program that has not imported asyncio does not run on it, and need not wait for the import.
+    """Raise RuntimeError if the program runs on asyncio."""
+    # Without asyncio in sys.modules, the program does not use it. Importing it would take time.
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         raise RuntimeError(
@@ -118,14 +117,14 @@ def refuse_asyncio() -> None:
 
 
 def refuse_second_entry() -> NoReturn:
-    """Raise for a session that is entered a second time."""
+    """Raise RuntimeError for a session that is entered a second time."""
     raise RuntimeError(
         "a session can be opened only once, and this one was: create a new AnonymousSession"
     )
 
 
 def refuse_unopened() -> NoReturn:
-    """Raise for a session that was not entered."""
+    """Raise RuntimeError for a session that was not entered."""
     refuse_asyncio()
     raise RuntimeError(
         "the session is not open: write 'async with AnonymousSession(config) as session:', "
@@ -134,7 +133,7 @@ def refuse_unopened() -> NoReturn:
 
 
 def refuse_other_run() -> NoReturn:
-    """Raise where an open session is used outside of its Trio run."""
+    """Raise RuntimeError for an open session that is used outside of its Trio run."""
     clock_here()
     raise RuntimeError(
         "this session was opened in another Trio run: open one session in each run, "

@@ -1,8 +1,8 @@
-"""Nurseries whose exceptions come without a group.
+"""Nurseries that raise exceptions without an ``ExceptionGroup``.
 
-A nursery opened in ``__aenter__`` and closed in ``__aexit__`` would wrap whatever the block
-raises in an ``ExceptionGroup``. `Background`, `end_nursery` and `settle` end one so that it does
-not. `Unwrapped` is for one that is opened and closed in the same function, as in `outcome_of`.
+A nursery that is opened in ``__aenter__`` and closed in ``__aexit__`` would wrap the exceptions of
+the block in an ``ExceptionGroup``. `Background`, `end_nursery` and `settle` avoid that. `Unwrapped`
+is for a nursery that is opened and closed in the same function, as in `outcome_of`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 Ts = TypeVarTuple("Ts")
 
 _ENDED = (trio.Cancelled, SessionClosedError)
-"""What a block raises because the tasks that serve it have ended."""
+"""The exceptions that a block raises because its background tasks have ended."""
 
 
 class Background:
-    """The tasks that serve an ``async with`` block.
+    """The background tasks of an ``async with`` block.
 
-    What cancels the block does not cancel them: they end when the block is left, so that the
-    block's own cleanup can still use what they provide. If one of them crashes, the block is
-    cancelled.
+    A cancellation of the block does not cancel these tasks. They end when the block is left, so
+    that the cleanup in the block can still use them. If a task crashes, the block is cancelled.
     """
 
     __slots__ = ("_at_crash", "_is_cancelled", "_manager", "_nursery", "_scopes")
@@ -40,7 +39,7 @@ class Background:
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._nursery: trio.Nursery | None = None
         self._at_crash: Callable[[], Awaitable[object]] | None = None
-        # Each task has a shielded scope. A second nursery, shielded as a whole, would take 3 KB.
+        # A shielded scope for each task. A second nursery with one shielded scope would take 3 KB.
         self._scopes: tuple[trio.CancelScope, ...] = ()
         self._is_cancelled = False
 
@@ -50,11 +49,11 @@ class Background:
         return self._nursery is not None
 
     async def open(self, at_crash: Callable[[], Awaitable[object]]) -> None:
-        """Begin. This is no checkpoint: an interrupt here would leave a nursery open.
+        """Open the nursery. Not a checkpoint: an interrupt here would leave the nursery open.
 
         Args:
-            at_crash: called when a task has crashed, before that cancels the block. It must be
-                short, and shield itself.
+            at_crash: called after a task has crashed, before the block is cancelled. It must be
+                short, and must shield itself.
         """
         self._at_crash = at_crash
         self._manager = trio.open_nursery(strict_exception_groups=True)
@@ -66,27 +65,27 @@ class Background:
         self._nursery.start_soon(self._run, task, *args)
 
     def start_long_lived(self, task: Callable[[], Awaitable[object]]) -> None:
-        """Start a task that shields its own waits, and that the owner ends.
+        """Start a task that shields its waits, and that the owner ends.
 
-        It takes 0.8 KB less than another one, which counts in a program with many sessions.
+        It takes 0.8 KB less than a task of `start_soon`, which matters for many sessions.
         """
         assert self._nursery is not None
         self._nursery.start_soon(task)
 
     def cancel(self) -> None:
-        """Cancel all tasks, and those that are started later."""
+        """Cancel all tasks, also those that are started later."""
         self._is_cancelled = True
         for scope in self._scopes:
             scope.cancel()
 
     async def close(self) -> BaseException | None:
-        """Cancel all tasks, wait for their end, and return what one of them raised, if any."""
+        """Cancel all tasks, wait for their end, and return the error of one, if any."""
         self.cancel()
         assert self._manager is not None
         assert self._nursery is not None
         crash = await end_nursery(self._manager, self._nursery)
-        # Nurseries know tasks, whose contexts know what is open in them. In such a circle all of
-        # that, secrets too, would be left to the garbage collector.
+        # A nursery refers to its tasks, and their contexts refer to open objects. Without this,
+        # only the garbage collector could free this cycle and the secrets in it.
         self._manager = self._nursery = self._at_crash = None
         return crash
 
@@ -109,14 +108,14 @@ class Background:
 async def end_nursery(
     manager: AbstractAsyncContextManager[trio.Nursery], nursery: trio.Nursery
 ) -> BaseException | None:
-    """Cancel a nursery's tasks, wait for them, and return what one of them raised, if any.
+    """Cancel a nursery's tasks, wait for them, and return the error of one, if any.
 
-    An outer cancellation waits too: it has nothing to add.
+    The wait is shielded from an outer cancellation, because all tasks are cancelled already.
     """
     nursery.cancel_scope.shield = True
     nursery.cancel_scope.cancel()
     try:
-        # It is not shown the block's exception, which it would wrap.
+        # Without the block's exception, which the nursery would wrap.
         await manager.__aexit__(None, None, None)
     except BaseExceptionGroup as group:
         return worst_of(*group.exceptions)
@@ -124,10 +123,9 @@ async def end_nursery(
 
 
 def worst_of(*errors: BaseException | None) -> BaseException | None:
-    """Return the first crash that is not an `Exception`, or else the first error, if any.
+    """Return the first error that is not an `Exception`, or else the first error, if any.
 
-    A program that is interrupted or told to exit must not go on because something else failed
-    as well.
+    An interrupt or a ``SystemExit`` must end the program, even if another error comes with it.
     """
     raised = [error for error in errors if error is not None]
     crashes = (error for error in raised if not isinstance(error, Exception))
@@ -135,15 +133,15 @@ def worst_of(*errors: BaseException | None) -> BaseException | None:
 
 
 def settle(exc: BaseException | None, crash: BaseException | None) -> None:
-    """Decide at the end of ``__aexit__`` which exception leaves the block, without a group.
+    """Raise the exception that should leave a block, without a group. Call it in ``__aexit__``.
+
+    It returns if the block's exception, or none, should leave the block.
 
     Args:
-        exc: the block's own. That it was cancelled, or met a closed session, does not
-            count where a task crashed.
-        crash: the task's. It is logged where the block has an exception of its own, unless the
-            block's is an `Exception` and the task's is not: then that one leaves the block.
-
-    Returns where nothing needs to be raised: the block's exception, if any, goes on.
+        exc: the exception of the block. If a task has crashed, a cancellation or a
+            SessionClosedError does not count.
+        crash: the exception of a task. It leaves the block if the block has no exception, or if
+            the block's is an `Exception` and this one is not. Otherwise it is logged.
     """
     if crash is None:
         return
@@ -158,10 +156,10 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
         try:
             raise crash
         finally:
-            # Being raised here has made the block's cancellation its context.
+            # Raising it here has set the block's cancellation as its context.
             crash.__context__ = context
     if worst_of(own, crash) is crash:
-        # Python makes the block's exception its context.
+        # Python sets the block's exception as its context.
         raise crash
     log(
         ERROR,
@@ -173,7 +171,7 @@ def settle(exc: BaseException | None, crash: BaseException | None) -> None:
 
 
 class Unwrapped:
-    """Raises what was raised first in a nursery, as `worst_of` judges, without the group."""
+    """A context manager that raises one exception of a nursery, as `worst_of` selects it."""
 
     def __enter__(self) -> None:
         pass
@@ -186,33 +184,33 @@ class Unwrapped:
     ) -> None:
         if not isinstance(exc, BaseExceptionGroup):
             return
-        # A cancellation counts least, and follows the rules of Trio.
+        # A cancellation is raised only if there is no other exception.
         error = worst_of(*_leaves(exc.split(trio.Cancelled)[1] or exc))
         assert error is not None
-        # This frame becomes a part of the error's traceback. If it held the group, it would hold
-        # the error, and both would be left to the garbage collector.
+        # This frame becomes part of the error's traceback. If it referred to the group, which
+        # refers to the error, only the garbage collector could free both.
         del exc, traceback
         context = error.__context__
         try:
             raise error
         finally:
-            # Being raised here has made the group its context.
+            # Raising it here has set the group as its context.
             error.__context__ = context
             del error
 
 
 async def outcome_of(call: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> object:
-    """Return what an async call returns, or the `Exception` that it raises.
+    """Return the result of an async call, or the `Exception` that it raises.
 
-    The call runs in a task of its own. Since Python 3.12 the frames of a traceback hold the
-    frames that called them, with their locals: an error that an object keeps would hold that
-    object, and both would be left for the garbage collector, with every secret they know.
+    The call runs in its own task. Since Python 3.12, the frames of a traceback refer to the frames
+    that called them, with their locals. If an object keeps such an error, they refer to each other,
+    and only the garbage collector frees them and their secrets.
     """
     outcomes: list[object] = []
     with Unwrapped():
         async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # see above
             nursery.start_soon(_note_outcome, outcomes, call, *args)
-    # Taken out of the list, which the frames of the error hold.
+    # Removed from the list, because the frames of the error refer to the list.
     return outcomes.pop()
 
 

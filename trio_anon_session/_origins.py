@@ -1,4 +1,4 @@
-"""Origins: where a token may go, how they are compared, and how they are shown."""
+"""Origins that may get a token: parsing, comparing and showing them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTED_ORIGINS = 5
 _SHOWN_ORIGIN = 300
 """Characters; a URL may have a host of any length."""
 
-# What can be the name of a host, as httpx leaves it: a wildcard, for one, cannot.
+# The host names that httpx returns for valid URLs. A wildcard does not match.
 _HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
 
 
@@ -38,9 +38,9 @@ class URL(Protocol):
 
 
 def origin_of(url: URL) -> Origin:
-    """Return the origin of a URL, each in one spelling."""
-    # httpx has made scheme and host lower-case, and an IDN host ASCII. It leaves an IPv6
-    # address as it is spelt, and the default port of a scheme that is given in upper case.
+    """Return the origin of a URL in its normal form."""
+    # httpx makes scheme and host lower-case, and converts an IDN host to ASCII. It changes neither
+    # the spelling of an IPv6 address nor the default port after an upper-case scheme.
     scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
     if port is None:
         port = DEFAULT_PORTS.get(scheme)
@@ -48,18 +48,18 @@ def origin_of(url: URL) -> Origin:
 
 
 def default_origins(config: Config) -> frozenset[Origin]:
-    """Return where the token may go if a program names no origins."""
+    """Return the origins that get the token by default."""
     return frozenset(origin_of(httpx.URL(url)) for url in (config.api_root_url, UPLOAD_ORIGIN))
 
 
 def may_have_token(origin: Origin) -> bool:
-    """Return whether an origin can be an allowed one (RFC 6750 §5)."""
+    """Return whether an origin may be in ``origins`` (RFC 6750 §5)."""
     scheme, host, _port = origin
     return bool(host) and (scheme == "https" or (scheme == "http" and is_loopback(host)))
 
 
 def shown_origin(origin: Origin) -> str:
-    """Return an origin as text, which can be named in ``origins=``."""
+    """Return an origin as text that is valid in ``origins=``."""
     scheme, host, port = origin
     if not scheme or not host:
         return "a URL without a host"
@@ -70,7 +70,7 @@ def shown_origin(origin: Origin) -> str:
 
 
 def listed_origins(origins: Iterable[Origin]) -> str:
-    """Return origins as a list in words."""
+    """Return origins as one text, separated by commas and "and"."""
     shown = sorted(map(shown_origin, origins))
     if len(shown) > _LISTED_ORIGINS:
         shown[_LISTED_ORIGINS:] = [f"{len(shown) - _LISTED_ORIGINS} more"]
@@ -86,7 +86,7 @@ def _compressed(host: str) -> str:
 
 
 def allowed_origin(text: object, index: int) -> Origin:
-    # The host is decoded when it is read, and that can fail, too.
+    # url.host decodes the host, which can also raise.
     try:
         url = httpx.URL(text) if isinstance(text, str) else httpx.URL()
         host = url.host
@@ -95,7 +95,7 @@ def allowed_origin(text: object, index: int) -> Origin:
     is_host = ":" in host or re.fullmatch(_HOST, url.raw_host.decode("ascii"))
     is_port = url.port is None or 0 < url.port < 2**16
     has_more = url.userinfo or url.path != "/" or url.query or url.fragment
-    # The origin is not shown: there may be a password in it.
+    # The origin is not shown, because it may contain a password.
     if not is_host or not is_port or has_more:
         raise ConfigError(
             "origins",

@@ -1,9 +1,10 @@
-"""Reading an answer within limits, whatever the server and the transport do.
+"""Reading a response within limits, whatever the server and the transport do.
 
-How this works
-    `Body` decides, without I/O: it counts what comes, unpacks it, and says when it is too
-    much. `read_body` waits for the pieces. A transport need not make a checkpoint itself, so
-    `read_body` makes one every few pieces; there the time limit and other tasks have their turn.
+How it works
+    `Body` makes the decisions without I/O: it counts and decompresses the pieces, and refuses a
+    body that is too large. `read_body` waits for the pieces. A transport may never make a
+    checkpoint, so `read_body` makes one every few pieces. There, the time limit applies and other
+    tasks run.
 """
 
 from __future__ import annotations
@@ -18,36 +19,36 @@ if TYPE_CHECKING:
     import httpx
 
 BODY_LIMIT = 2**20
-"""Bytes of a body, both as it is sent and unpacked; golang/oauth2 has the same limit."""
+"""The most bytes of a body, as it is sent and decompressed. golang/oauth2 has the same limit."""
 PIECE_LIMIT = 2**14
-"""Pieces of a body. A mebibyte in the smallest packets of TCP has a tenth as many."""
+"""The most pieces of a body. 1 MiB in the smallest TCP packets has a tenth as many."""
 CHECKPOINT_INTERVAL = 64
-"""Pieces between two checkpoints: h11 makes a piece of each chunk, and a chunk can be one byte."""
+"""Pieces between two checkpoints. h11 returns each chunk as a piece, even one of a single byte."""
 
 _ZLIB_PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _HEADER_LIMIT = 1_000
-"""Characters of a header that are looked at."""
+"""The most characters of a header that are read."""
 _HEADERS = frozenset(
     {b"box-request-id", b"content-encoding", b"content-type", b"date", b"retry-after"}
 )
 
 
 class Body:
-    """What has come of a body so far.
+    """The part of a body that has been read so far.
 
     Args:
-        packing: the answer's ``Content-Encoding``; empty where the body is unpacked already.
+        packing: the ``Content-Encoding`` of the response; empty if the body is decompressed.
 
     Attributes:
-        content: the body, unpacked.
-        refusal: in words why the body is refused, or None.
+        content: the decompressed body.
+        refusal: the text why the body is refused, or None.
     """
 
     def __init__(self, packing: str) -> None:
         self.content = bytearray()
         self.refusal: str | None = None
         self._packing = packing.strip().lower()
-        # Unpacked here, since httpx would unpack a bomb before anyone could count it.
+        # Not decompressed by httpx, which would expand a zip bomb without a limit.
         is_zlib = self._packing in _ZLIB_PACKINGS
         self._unpacker = zlib.decompressobj(wbits=47) if is_zlib else None
         self._size = 0
@@ -55,21 +56,21 @@ class Body:
 
     @property
     def is_endless(self) -> bool:
-        """Whether the peer goes on long after the body was refused."""
+        """Whether the server still sends data long after the body was refused."""
         return self._size > 2 * BODY_LIMIT or self._pieces > 2 * PIECE_LIMIT
 
     @property
     def is_due_for_checkpoint(self) -> bool:
-        """Whether it is time for other tasks."""
+        """Whether the reader should make a checkpoint now."""
         return self._pieces % CHECKPOINT_INTERVAL == 0
 
     def add(self, piece: bytes) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         self._size += len(piece)
         self._pieces += 1
         if self.refusal is not None:
             return
-        # Before it is unpacked: what comes after the end of a packed body counts as well.
+        # Counted before decompression, so that data after the end of a compressed body counts.
         if self._size > BODY_LIMIT:
             self._refuse(f"sent more than {BODY_LIMIT} bytes")
         elif self._pieces > PIECE_LIMIT:
@@ -93,20 +94,20 @@ class Body:
 
 
 async def read_body(response: httpx.Response, packing: str) -> Body:
-    """Return a body that was read to its end, or that is refused.
+    """Read a body to its end, or until it is refused, and return it.
 
     Args:
-        response: an answer of which nothing was read.
+        response: a response of which nothing was read.
         packing: its ``Content-Encoding``.
     """
-    # A response that a fake transport has made whole is unpacked already.
+    # The response of a mock transport may have its whole content, decompressed already.
     is_raw = not response.is_stream_consumed
     body = Body(packing if is_raw else "")
-    # Not `aiter_raw`, which passes over empty pieces, and so never ends where all are empty.
+    # Not `aiter_raw`, which skips empty pieces, and would never return if all pieces are empty.
     pieces: Any = aiter(response.stream) if is_raw else response.aiter_bytes()  # type: ignore[arg-type]  # of an async client
-    # The generators of httpx and httpcore stand one in another, and `break` would leave the
-    # inner ones to the garbage collector, of which Trio warns. A cancellation ends them at
-    # their next checkpoint. Only a transport that makes none is left with `break`.
+    # The generators of httpx and httpcore are nested. `break` would leave the inner ones to the
+    # garbage collector, and Trio would warn. A cancellation ends them at their next checkpoint.
+    # `break` is only for a transport without checkpoints.
     with trio.CancelScope() as ending:
         async with aclosing(pieces):
             async for piece in pieces:
@@ -122,8 +123,8 @@ async def read_body(response: httpx.Response, packing: str) -> Body:
 
 
 def read_headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers that are of use here, by their names in lower case."""
-    # In one pass: an answer can have thousands, and httpx looks at all of them for each name.
+    """Return the headers that the token manager uses, by lower-case name."""
+    # In one pass: a response can have thousands of headers, and httpx searches all for each name.
     return {
         name.lower().decode(): value[:_HEADER_LIMIT].decode("latin-1")
         for name, value in response.headers.raw

@@ -1,6 +1,6 @@
-"""`Reporter`: counts and logs what a session has decided, and notifies its observers.
+"""`Reporter`: the counters, log records and observers of a session.
 
-It decides nothing: a session without a reporter would do the same.
+It makes no decisions: a session without a reporter would behave the same.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from ._token import TokenInfo
 
 WORDS_LIMIT = 1000
-"""Characters that are kept of what an error says."""
+"""The most characters of an error message that are kept."""
 _TOKENS = 10
-"""Tokens, the last ones, that are scrubbed from errors."""
+"""How many of the last tokens are scrubbed from errors."""
 
 
 class Reporter:
-    """Reports on one session. It builds an event only if something listens.
+    """The reports of one session. An event is created only if it is logged or observed.
 
     Args:
-        config: whose secrets are kept out of every report.
+        config: the settings, whose secrets are removed from all reports.
         observers: the callables to notify.
     """
 
@@ -67,14 +67,14 @@ class Reporter:
     def __init__(self, config: Config, observers: Iterable[Observer]) -> None:
         self._observers = checked_observers(observers)
         self._config = config
-        # The last tokens: a server may quote one in an error.
+        # The last tokens, because a server may quote one in an error.
         self._tokens: tuple[Secrets, ...] = ()
-        # An observer may cause an event. It is reported after the current one, so that all
-        # observers get all events in the order in which they happened.
+        # An observer may cause a new event. That event is reported after the current one, so that
+        # all observers get all events in the order in which they happened.
         self._to_tell: list[Event] = []
         self._is_telling = False
         self._state = TokenState.EMPTY
-        # Made when it is first asked for.
+        # Created when it is first used.
         self._view: StateView | None = None
         self._grants = 0
         self._failures = 0
@@ -84,13 +84,13 @@ class Reporter:
         self._last_error: str | None = None
 
     def view(self, state: TokenState | None) -> StateView:
-        """Return the view that callers wait on.
+        """Return the view in which callers wait for a state.
 
         Args:
             state: the state now, or None for a closed session.
         """
         if self._view is None:
-            # Late, for a fast import: see __init__.py.
+            # Imported late, to keep the import of the package fast: see __init__.py.
             from ._states import StateView
 
             self._view = StateView(state)
@@ -106,7 +106,7 @@ class Reporter:
         expires_in: float | None,
         next_refresh_in: float | None,
     ) -> SessionStatistics:
-        """Return the counts so far, with these facts of the session."""
+        """Return the counters, together with these values of the session."""
         return SessionStatistics(
             grants=self._grants,
             failures=self._failures,
@@ -123,31 +123,32 @@ class Reporter:
         )
 
     def keep_secret(self, token: TokenInfo) -> None:
-        """Keep a token out of the reports from now on."""
+        """Hide a token in all reports from now on."""
         self._tokens = (*self._tokens, Secrets(token.access_token))[-_TOKENS:]
 
     def state_is(self, new: TokenState, *facts: Event) -> None:
-        """Tell of the state, if it is not the one that was told last, and of what changed it."""
+        """Report the state, if it has changed, and the events that changed it."""
         old, self._state = self._state, new
         if old is not new and self._is_heard(DEBUG):
             self._to_tell.append(StateChanged(old, new))
-        # All of one moment are in line before anybody is called, who may act on the first.
+        # All events of one moment are queued before the first observer is called, because an
+        # observer may cause further events.
         self._to_tell.extend(facts)
         try:
-            # The view may have been made since, and have seen more.
+            # The view may have been created later, with this state.
             if self._view is not None and self._view.value is not new:
                 self._view._set(new)
         finally:
             self._tell()
 
     def discarded(self) -> None:
-        """Report a token that the session does not use: it was dropped during the request."""
+        """Count a token that the session does not use: it was dropped during the request."""
         self._grants += 1
 
     def granted(
         self, token: TokenInfo, new: TokenState, *, is_same: bool, now: float, latency: float
     ) -> None:
-        """Report a token that callers get from now on, and the state that it brings."""
+        """Report a token that callers get from now on, and the new state."""
         self._grants += 1
         self._same_token_answers += is_same
         facts = []
@@ -162,15 +163,15 @@ class Reporter:
         self.state_is(new, *facts)
 
     def failed(self, failure: Failure, *, now: float, latency: float) -> None:
-        """Report an attempt that got no token."""
+        """Report a failed attempt."""
         self._failures += 1
         error = failure.error
         said = words_of(error)
         if failure.consecutive_failures > 1 and error.next_step:
-            # One record with the advice is enough: the log has a record for each attempt.
+            # The log has a record for each attempt. Only the first one has the advice.
             said = said.removesuffix(f". {error.next_step}")
         self._last_error = f"{type(error).__name__}: {self._shown(error, said)}"
-        # A foreign token manager may have put anything there.
+        # A foreign token manager may have set these attributes to values of any type.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None
         if self._is_heard(_failure_level(retryable=retryable)):
@@ -189,7 +190,7 @@ class Reporter:
             )
 
     def invalidated(self, token: TokenInfo, new: TokenState) -> None:
-        """Report a token that was reported invalid, and the state without it."""
+        """Report that an invalid token was dropped, and the new state."""
         self._invalidations += 1
         facts = [Invalidated(fingerprint(token.access_token))] if self._is_heard(DEBUG) else []
         self.state_is(new, *facts)
@@ -206,14 +207,14 @@ class Reporter:
             self._tell(Revoked(fingerprint(token.access_token), said))
 
     def closing(self) -> None:
-        """Report to callers that wait for a state that the session ends."""
+        """Wake the tasks that wait for a state, because the session ends."""
         if self._view is not None:
             self._view._set(None)
 
-    # An interrupt from the keyboard waits until the block is left.
+    # So that a KeyboardInterrupt is raised only after the block.
     @enable_ki_protection
     def closed(self) -> None:
-        """Tell of the end."""
+        """Report that the session has ended."""
         if self._is_heard(DEBUG):
             self._tell(Closed())
 
@@ -235,7 +236,7 @@ class Reporter:
             while self._to_tell:
                 self._tell_all(self._to_tell.pop(0))
         finally:
-            # An interrupt leaves what came after it untold, and not for the next event to tell.
+            # After an interrupt, the remaining events are lost. They are not reported later.
             self._to_tell.clear()
             self._is_telling = False
 
@@ -245,7 +246,7 @@ class Reporter:
             try:
                 answer = observer(event)
             except Exception as error:
-                # Types alone: the words of others may show anything.
+                # Only the types, because a foreign message may contain a secret.
                 log(
                     ERROR,
                     "an observer raised %s on the event %s; the session continues",
@@ -285,7 +286,7 @@ def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
 
 
 def _failure_level(*, retryable: bool) -> int:
-    """Return the level of a failure: ERROR where a retry does not help."""
+    """Return the log level of a failure: ERROR if a retry does not help."""
     return WARNING if retryable else ERROR
 
 

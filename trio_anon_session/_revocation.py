@@ -1,4 +1,4 @@
-"""`Revocation`: getting one token revoked at the server, however often it takes."""
+"""`Revocation`: the revocation of one token at the server, with retries."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class Revocation:
-    """Is the revocation of one token: under way, or ended one way or another.
+    """The revocation of one token, in progress or ended.
 
     Attributes:
         token: the token.
-        options: what to send along.
-        error: what is raised of it in the end.
+        options: sent with the request.
+        error: the error if the revocation has failed, or None.
     """
 
     __slots__ = ("_cause", "_ended", "_succeeded", "error", "options", "token")
@@ -44,7 +44,7 @@ class Revocation:
         self._ended = trio.Event()
 
     async def run(self, manager: TokenSource, config: Config) -> None:
-        """Ask until the token is gone, or until a round of attempts has failed."""
+        """Send requests until the token is revoked, or until a round of attempts has failed."""
         schedule = RetrySchedule(config)
         try:
             for attempt in itertools.count(1):
@@ -66,11 +66,11 @@ class Revocation:
             self._ended.set()
 
     async def wait(self) -> None:
-        """Wait for the end, and raise what there is to raise of it.
+        """Wait for the end of the revocation. Raise if it has failed.
 
         Raises:
-            RevocationError: no attempt succeeded.
-            SessionClosedError: the session's end came first.
+            RevocationError: all attempts failed.
+            SessionClosedError: the session ended before the revocation.
         """
         await self._ended.wait()
         if self.error is not None:
@@ -79,7 +79,7 @@ class Revocation:
             raise SessionClosedError
 
 
-# The frames of an error show their arguments: the token is in none of them.
+# A traceback can show the arguments of each frame, so no argument is the text of the token.
 async def _ask(manager: TokenSource, token: TokenInfo, options: TokenRequestOptions | None) -> None:
     await manager.revoke_tokens(token.access_token, options)
 
@@ -92,7 +92,7 @@ def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> Revo
             f"the token could not be revoked: the token manager raised {type(cause).__name__}",
             attempts=attempts,
         )
-    # The token manager may be somebody else's, and say anything.
+    # The message of a foreign token manager may contain a secret.
     said = secrets.quote(words_of(as_cause(cause)))
     error = RevocationError(f"the token could not be revoked: {said}")
     facts = {

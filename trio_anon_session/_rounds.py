@@ -1,4 +1,4 @@
-"""`Rounds`: failed attempts, counted into rounds. Pure, like `_lifecycle`: times are passed in."""
+"""`Rounds`: rounds of failed attempts. Pure, like `_lifecycle`: times are passed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Schedule(Protocol):
 
         Args:
             attempt: how many attempts of the round have failed, 1 or more.
-            error: the error of the last one.
+            error: the error of the last attempt.
         """
         ...
 
@@ -28,20 +28,20 @@ class Schedule(Protocol):
 
         Args:
             failures: how many attempts have failed since the last success.
-            error: the error of the last one.
+            error: the error of the last attempt.
         """
         ...
 
 
 class Failure(NamedTuple):
-    """What one failed attempt means.
+    """The outcome of one failed attempt.
 
     Attributes:
         error: the attempt's error, as an error of this package.
         attempts: how many attempts of the round have failed.
         consecutive_failures: how many attempts have failed since the last success.
         retry_at: the earliest time of the next attempt, on Trio's clock.
-        round_over: whether the waiting callers get the error.
+        round_over: whether the round has failed, and waiting callers get the error.
     """
 
     error: TokenRequestError
@@ -52,15 +52,15 @@ class Failure(NamedTuple):
 
 
 class Rounds:
-    """Counts attempts into rounds, and decides when the next attempt may be sent.
+    """The rounds of attempts of a session, and the time of the next attempt.
 
-    Callers wait through one round: up to ``1 + max_retries`` attempts, with pauses. If the round
-    fails, each waiting caller gets its error, and so does a caller that comes in the pause after
+    Callers wait for one round: up to ``1 + max_retries`` attempts, with pauses. If the round
+    fails, each waiting caller gets the error. So does a caller that asks during the pause after
     it. The first caller after that pause starts a new round.
 
-    The session retries in the background as well, without waiting callers. Those attempts form
-    rounds too. After a failed round, each further attempt counts as the last one of that round,
-    so that no error names more attempts than a round has.
+    The session also retries in the background, without waiting callers. Those attempts form
+    rounds, too. After a failed round, each further attempt counts as the last one of that round,
+    so that no error reports more attempts than a round has.
 
     Attributes:
         attempts: how many attempts of this round have failed, at most ``1 + max_retries``.
@@ -99,13 +99,13 @@ class Rounds:
 
         Args:
             now: the time on Trio's clock.
-            is_first: whether no other caller is waiting. A round goes on after all its callers
+            is_first: whether no other caller is waiting. A round continues after all its callers
                 have left, until twice ``max_retry_interval`` after its last failed attempt.
-                Otherwise a sequence of callers with short deadlines would each start again
-                with the shortest pause.
+                Otherwise, each of many callers with short deadlines would start again with the
+                shortest pause.
 
         Raises:
-            TokenRequestError: in the pause after a failed round.
+            TokenRequestError: this is the pause after a failed round.
         """
         if self.is_over:
             if now < self.retry_at:
@@ -115,7 +115,7 @@ class Rounds:
             self.attempts = 0
 
     def succeed(self) -> None:
-        """Record that an attempt got a token."""
+        """Record that an attempt returned a token."""
         self.attempts = self.consecutive_failures = 0
         self.is_over = False
         self.retry_at = -math.inf
@@ -126,17 +126,17 @@ class Rounds:
         Args:
             cause: the exception of the token manager.
             now: the time on Trio's clock.
-            not_before: the earliest time of the next attempt for other reasons.
+            not_before: the earliest time of the next attempt, apart from the pause.
         """
         error = (
             cause
             if isinstance(cause, TokenRequestError)
-            # Only the type: the message of a foreign exception may contain a secret.
+            # Only the type, because the message of a foreign exception may contain a secret.
             else TokenUnavailableError(f"the token manager raised {type(cause).__name__}")
         )
         attempts = min(self.attempts + 1, 1 + self._config.max_retries)
         failures = self.consecutive_failures + 1
-        # A strategy is the user's code. It runs before any fact changes.
+        # This calls the user's retry_strategy, so it comes before all changes.
         pause = self._schedule.next_pause(attempts, error)
         is_over = pause is None
         if pause is None:
@@ -151,7 +151,7 @@ class Rounds:
     def raise_failure(self, now: float) -> NoReturn:
         """Raise the error of the last failed round, as a new object for each caller.
 
-        One instance raised in many tasks would collect the tracebacks of all of them.
+        One object that is raised in many tasks would collect the tracebacks of all tasks.
         """
         assert self._last_failure is not None
         error, cause, attempts = self._last_failure

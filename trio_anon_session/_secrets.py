@@ -1,10 +1,10 @@
-"""What keeps secrets out of sight: scrubbing, fingerprints, no pickles, no locals.
+"""Tools that keep secrets out of texts, pickles and the locals of tracebacks.
 
 How scrubbing works
-    Text from outside is not decoded to see what is in it: there are too many encodings, and
-    some take long to undo. `Secrets.quote` keeps only words that are plainly harmless, and
-    hides all others. `Secrets.hide` is for sentences of our own, and hides the words in which
-    a known secret can be read. Both look at a bounded number of characters and take any text.
+    Text from outside is not decoded to find secrets in it: there are too many encodings, and
+    decoding some of them is slow. Instead, `Secrets.quote` keeps only words that are clearly
+    harmless, and hides all others. `Secrets.hide` is for texts of this package. It hides the words
+    that contain a known secret. Both accept any text, and read a limited number of characters.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
-# The decorators return the type that they were given. A spelled-out type would differ from it:
-# type checkers do not agree on what an async function returns.
+# The decorators return the same type. A more exact type would not work, because type checkers
+# disagree on the type of an async function.
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
 HIDDEN = "***"
 _EXCERPT_LIMIT = 300
 _READ_LIMIT = 1_200
-"""Characters of one text that are looked at. The rest is left out."""
+"""The most characters of one text that are read. The rest is omitted."""
 _KNOWN_LIMIT = 512
-"""Characters of one secret that are compared. A longer one is a token, which has no spaces."""
+"""The most characters of one secret that are compared. A longer secret is a token: one word."""
 _RUN = 8
-"""Characters of a secret, in a row, that give it away."""
+"""A text is hidden if it contains this many consecutive characters of a secret."""
 
-# RFC 6749 §5.2 allows printable ASCII in an error. None of the characters with which text is
-# encoded is here (% \ & = +), and a word that is long, or has digits and is not short, may be
-# a token that is not known yet.
+# RFC 6749 §5.2 allows printable ASCII in an error. The characters that encodings use (% \ & = +)
+# are not harmless. Neither are long words, and shorter words with digits, because they may be a new
+# token.
 _LETTERS = r"A-Za-z.,:;!?'\"()\[\]/_-"
 _HARMLESS = rf"[{_LETTERS}]{{1,40}}|[0-9{_LETTERS}]{{1,16}}|https?://[A-Za-z0-9.:-]{{1,80}}"
-# Codes, media types, and the names of requests, which are long and have digits.
+# Error codes, media types and request ids. A request id is long and has digits.
 _NAME = r"[A-Za-z0-9._:/+-]{1,80}"
 _USERINFO = r"(?<=://)[^/?#\s]*@"
 
-# What encodings and people change: these are not compared. Base64 has two alphabets, which
-# differ in the first four.
+# Characters that are not compared, because encodings and people change them. The two alphabets of
+# Base64 differ in the first four.
 _NOT_COMPARED = dict.fromkeys([*map(ord, "+-/_=\\\"'"), *range(0x21), 0x7F])
-# Letters that are not seen: fillers of Hangul.
+# Invisible letters: the fillers of Hangul.
 _NOT_COMPARED |= dict.fromkeys([0x115F, 0x1160, 0x3164, 0xFFA0])
 
 
 def basic_credentials(client_id: str, client_secret: str) -> str:
     """Return the credentials of an HTTP Basic header.
 
-    Id and secret are each form-encoded before they are joined (RFC 6749 §2.3.1);
-    a space is ``%20``, which every form decoder reads, where ``+`` is not.
+    Id and secret are form-encoded before they are joined (RFC 6749 §2.3.1). A space becomes
+    ``%20``, because not every decoder accepts ``+``.
     """
     return _base64(f"{quote(client_id, safe='')}:{quote(client_secret, safe='')}")
 
@@ -66,7 +66,7 @@ def _base64(text: str) -> str:
 
 
 def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
-    """Return a client's secret, and the credentials in which a server may echo it."""
+    """Return a client's secret, and the Basic credentials that contain it."""
     return (
         client_secret,
         basic_credentials(client_id, client_secret),
@@ -76,29 +76,29 @@ def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
 
 
 def fingerprint(token: str) -> str:
-    """Return a short one-way mark by which people can tell two tokens apart in a log."""
+    """Return a short one-way hash of a token, to distinguish tokens in a log."""
     return digest(token)[:8]
 
 
 def digest(token: str) -> str:
-    """Return a one-way mark of a token that no other token has."""
+    """Return a one-way hash that identifies a token."""
     return hashlib.sha256(token.encode(errors="backslashreplace")).hexdigest()
 
 
 def _compared(text: str) -> str:
-    """Return what of a text is compared: no case, no accents, nothing that is not seen."""
+    """Return a text for comparison: without case, accents and invisible characters."""
     if not text.isascii():
-        # One character at a time: to put a long run of accents in order takes its square.
+        # One character at a time, because sorting a long run of accents takes quadratic time.
         parts = (part for each in text for part in unicodedata.normalize("NFD", each))
         text = "".join(part for part in parts if unicodedata.category(part)[0] not in "CMZ")
     return text.casefold().translate(_NOT_COMPARED)
 
 
 def without_locals(function: FunctionT) -> FunctionT:
-    """Make a function whose errors show none of its frames.
+    """Remove the frames of a function from the tracebacks of its errors.
 
-    For what is given secrets, and may refuse them: those who report errors show the locals
-    of all frames.
+    Use it for a function that gets secrets as arguments and may raise. Tools that report errors
+    show the locals of all frames.
     """
 
     @functools.wraps(function)
@@ -112,16 +112,16 @@ def without_locals(function: FunctionT) -> FunctionT:
         try:
             raise problem
         finally:
-            # A frame and an exception that hold each other are left to the collector.
+            # Otherwise, frame and exception refer to each other until garbage collection.
             del problem
 
     return cast("FunctionT", call)
 
 
 def async_without_locals(function: FunctionT) -> FunctionT:
-    """Make an async function whose errors show none of its frames, as `without_locals` does.
+    """Remove the frames of an async function from its tracebacks, like `without_locals`.
 
-    That holds for cancellations and interrupts too.
+    This includes the tracebacks of cancellations and interrupts.
     """
 
     @functools.wraps(function)
@@ -135,23 +135,23 @@ def async_without_locals(function: FunctionT) -> FunctionT:
         try:
             raise problem
         finally:
-            # A frame and an exception that hold each other are left to the collector.
+            # Otherwise, frame and exception refer to each other until garbage collection.
             del problem
 
     return cast("FunctionT", call)
 
 
 def with_quiet_init(cls: type[T]) -> type[T]:
-    """Make a class whose constructor is `without_locals`."""
-    # Not an assignment: that, type checkers forbid.
+    """Decorate the constructor of a class with `without_locals`."""
+    # setattr, because type checkers do not allow the assignment.
     setattr(cls, "__init__", without_locals(cls.__init__))  # noqa: B010
     return cls
 
 
 class Secrets:
-    """Texts that must not be seen.
+    """Texts to hide.
 
-    In a thing whose repr shows none of them: a traceback can show the locals of its frames.
+    The repr of this class contains none of them, because a traceback can show it as a local.
     """
 
     __slots__ = ("_known", "_long")
@@ -162,24 +162,24 @@ class Secrets:
 
     def _know(self, known: frozenset[str]) -> None:
         self._known = known - {""}
-        # In one text, to look for a run of characters in all of them.
+        # Joined, so that one search finds a run of characters in all of them.
         self._long = "\n".join(one for one in known if len(one) >= _RUN)
 
     def __repr__(self) -> str:
         return f"<{len(self._known)} secrets>"
 
     def and_also(self, *others: Secrets) -> Secrets:
-        """Return these and others."""
+        """Return these secrets together with others."""
         more = Secrets()
         more._know(self._known.union(*(other._known for other in others)))
         return more
 
     @without_locals
     def quote(self, text: str, *, limit: int = _EXCERPT_LIMIT) -> str:
-        """Return text from outside made fit to show: its harmless words, and not many.
+        """Return the harmless words of a text from outside, cut to the limit.
 
         Args:
-            text: what a server, a library or a program of somebody else's said.
+            text: a text of a server, a library or a foreign program.
             limit: how many characters are kept.
         """
         words = _words(text)
@@ -188,34 +188,34 @@ class Secrets:
 
     @without_locals
     def name(self, text: str) -> str:
-        """Return a code, a media type or an id from outside, hidden if it is not plainly one."""
+        """Return an error code, a media type or an id. Hide any other text."""
         text = _plain(text).strip()
         return self._without_known([text], [text]) if re.fullmatch(_NAME, text) else HIDDEN
 
     @without_locals
     def hide(self, text: str, *, limit: int = _READ_LIMIT) -> str:
-        """Return a sentence of our own without the words in which one of these can be read.
+        """Return a text of this package without the words that contain a secret.
 
         Args:
-            text: the sentence.
+            text: the text.
             limit: how many characters are kept.
         """
         words = _words(re.sub(_USERINFO, f"{HIDDEN}@", _plain(text)))
         return _shortened(self._without_known(words, list(words)), limit)
 
     def _without_known(self, words: list[str], shown: list[str]) -> str:
-        """Return one text of what is shown of some words, without parts of secrets."""
+        """Return the shown words as one text, without parts of secrets."""
         compared = [_compared(word) for word in words]
         ends = list(accumulate(map(len, compared)))
         for start, end in self._found_in("".join(compared)):
             for nth in range(bisect_right(ends, start), bisect_right(ends, end - 1) + 1):
                 shown[nth] = HIDDEN
-        # Several hidden ones in a row say no more than one.
+        # Consecutive hidden words become one.
         pairs = zip([None, *shown], shown, strict=False)
         return " ".join(word for before, word in pairs if not before == word == HIDDEN)
 
     def _found_in(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield where in a text a secret stands, or ``_RUN`` characters of one."""
+        """Yield where a text contains a secret, or ``_RUN`` characters of one."""
         for start in range(len(text) - _RUN + 1):
             if text[start : start + _RUN] in self._long:
                 yield start, start + _RUN
@@ -227,16 +227,16 @@ class Secrets:
 
 
 def _plain(text: str) -> str:
-    """Return a text as a plain `str`: a subclass of somebody else's may do anything."""
+    """Return a text as a plain `str`, because a foreign subclass may override any method."""
     return str.__str__(text)
 
 
 def _words(text: str) -> list[str]:
-    """Return the words at the beginning of a text; whatever is not seen separates them."""
+    """Return the words at the beginning of a text. Invisible characters separate them, too."""
     text = _plain(text)
     words = "".join(c if c.isprintable() else " " for c in text[:_READ_LIMIT]).split()
     if len(text) > _READ_LIMIT:
-        # The last one may be half of a word.
+        # The last word may be cut.
         words[-1:] = ["…"]
     return words
 
@@ -246,7 +246,7 @@ def _shortened(text: str, limit: int) -> str:
 
 
 class Unpicklable:
-    """Refuse to pickle: a pickle would write a token or a secret down."""
+    """A base class of objects that cannot be pickled, because they contain a token or secret."""
 
     __slots__ = ()
 
@@ -258,7 +258,7 @@ class Unpicklable:
 
 
 class UnpicklableValue(Unpicklable):
-    """An unpicklable value that never changes, and so is its own copy."""
+    """A base class of unpicklable and immutable values. A copy is the same object."""
 
     __slots__ = ()
 

@@ -6,10 +6,10 @@ import attrs
 
 
 class Value:
-    """Compare, hash and show a frozen attrs class by its fields, as attrs itself does.
+    """A base class of frozen attrs classes, with equality, hash and repr like those of attrs.
 
-    attrs would generate and compile these methods for each class. The package's ``__init__``
-    says what this saves.
+    attrs would generate and compile these methods for each class, which makes the import slower.
+    The package's ``__init__`` has the numbers.
     """
 
     __slots__ = ()

@@ -1,8 +1,7 @@
-"""What the HTTP libraries log of a token request, made fit to show.
+"""Scrubbing of the log records that the HTTP libraries write during a token request.
 
-httpx logs a request with the reason that the server gave, and at DEBUG httpcore logs the
-headers of each answer: a server that echoes the form there would have the secret written
-down, or the new token.
+httpx logs the reason phrase of the server, and at DEBUG httpcore logs the headers of each
+response. If the server echoes the form there, the log would contain the secret or the new token.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from ._secrets import Secrets
 
-# A filter is asked for the records of its own logger alone, not for those of loggers below.
+# The filter of a logger does not apply to the records of its child loggers.
 _LOGGERS = (
     "httpx",
     "httpcore.connection",
@@ -31,9 +30,9 @@ _LOGGERS = (
     "hpack.hpack",
     "hpack.table",
 )
-# What a server says beside its body, in the words of httpx (the reason), of httpcore (headers,
-# and what h11 could not read), and of hpack (headers). There may be a token in it that nobody
-# knows as yet, or half of a secret.
+# The texts of a server outside of the body: httpx logs the reason phrase, httpcore logs headers and
+# data that h11 could not parse, and hpack logs headers. They may contain a new token, or a part of
+# a secret.
 _SAID = (
     r"""(?s)(?P<before>"HTTP/[0-9.]+ [0-9]+|return_value=|exception=\w*ProtocolError\(|Decod).*"""
 )
@@ -48,7 +47,7 @@ class _Scrubbing(logging.Filter):
             try:
                 said = secrets.hide(re.sub(_SAID, rf"\g<before> {HIDDEN}", record.getMessage()))
             except Exception:
-                # A record that cannot be read must not end the request of which it tells.
+                # A record whose message cannot be formatted must not end the request.
                 said = HIDDEN
             record.msg, record.args = "%s", (said,)
         return True
@@ -59,9 +58,9 @@ _SCRUBBING = _Scrubbing()
 
 @contextmanager
 def scrubbed_wire_logs(secrets: Secrets) -> Iterator[None]:
-    """Scrub what the HTTP libraries log in this task while the block lasts."""
+    """Scrub the records that the HTTP libraries log in this task during the block."""
     for name in _LOGGERS:
-        # Has no effect where it is there already.
+        # Adding the same filter again has no effect.
         logging.getLogger(name).addFilter(_SCRUBBING)
     token = _in_flight.set(secrets)
     try:
