@@ -208,7 +208,7 @@ BUGS = (
         12,
         "all getters get the same exception",
         "rounds",
-        "raise error.twin(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
+        "raise error.copy_with(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
         "error.retry_after, error.attempts = retry_after, attempts\n        raise error",
     ),
     Bug(
@@ -252,7 +252,7 @@ BUGS = (
         18,
         "a failed revocation goes for a good one",
         "revocation",
-        "            raise self.error.twin() from self._cause\n",
+        "            raise self.error.copy_with() from self._cause\n",
         "            return\n",
     ),
     Bug(
@@ -283,8 +283,8 @@ BUGS = (
         20,
         "the body's exception is swallowed",
         "session",
-        "        settle(exc, crash)\n",
-        "        settle(exc, crash)\n        return True\n",
+        "        raise_at_exit(exc, crash)\n",
+        "        raise_at_exit(exc, crash)\n        return True\n",
     ),
     Bug(
         20,

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _CREDENTIALS = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
 _SUBJECT = "box_subject_type and box_subject_id (BOX_SUBJECT_TYPE, BOX_SUBJECT_ID)"
 _ENDPOINT = "token_url (BOX_TOKEN_URL) or api_root_url (BOX_API_ROOT_URL)"
-_PASSING = "Try again later: this may be temporary, and an open session retries by itself."
+_TEMPORARY = "Try again later: this may be temporary, and an open session retries by itself."
 
-_PASSING_STATUSES = frozenset({408, 425, 429})
+_TEMPORARY_STATUSES = frozenset({408, 425, 429})
 
 BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
     "name": f"Check the host name in {_ENDPOINT}, and check that DNS works on this machine.",
@@ -85,8 +85,8 @@ BY_CODE = {
     "password_reset_required": "Log in as that user and set a new password.",
     "terms_of_service_required": "Log in as that user and accept the terms of service.",
     "unauthorized_device": "Ask the enterprise's admin to allow this device.",
-    "temporarily_unavailable": _PASSING,
-    "server_error": _PASSING,
+    "temporarily_unavailable": _TEMPORARY,
+    "server_error": _TEMPORARY,
     "rate_limit_exceeded": "Wait, and share one session among all tasks, to request fewer tokens.",
 }
 """The advice for each error code."""
@@ -126,8 +126,8 @@ def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | N
         # Box sends this if the client of a revocation is unknown.
         return f"Check {_CREDENTIALS}."
     # The status of a server error counts, whatever error code the body has.
-    if status >= 500 or status in _PASSING_STATUSES:
-        return BY_STATUS.get(status, _PASSING)
+    if status >= 500 or status in _TEMPORARY_STATUSES:
+        return BY_STATUS.get(status, _TEMPORARY)
     return _by_code(error.error, config) or _by_status(status)
 
 

@@ -36,7 +36,7 @@ class Challenge(NamedTuple):
     params: list[tuple[str, str]]
 
 
-def means_dead_token(header: str) -> bool | None:
+def means_invalid_token(header: str) -> bool | None:
     """Return what the Bearer challenges of a header say about the token (RFC 6750 §3.1).
 
     Returns:

@@ -266,7 +266,7 @@ _CHECKS: dict[str, _Check] = {
 }
 """The check of each setting."""
 
-WHOSE_TOKEN = (
+TOKEN_SETTINGS = (
     "token_url",
     "client_id",
     "scope",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ._token import is_given_again
+from ._token import is_granted_again
 
 LIMIT = 100
 """How many dropped tokens are stored. An API that refuses all tokens costs one request a second."""
@@ -60,13 +60,13 @@ class DroppedTokens:
         drop = self._drops.get(digest)
         if drop is None:
             return sent_at <= self._forgotten_until
-        return not is_given_again(sent_at, drop.sent_at, drop.dropped_at)
+        return not is_granted_again(sent_at, drop.sent_at, drop.dropped_at)
 
     def forget(self, digest: str) -> None:
         """Remove a token, because the server has granted it again."""
         self._drops.pop(digest, None)
 
-    def forget_the_dead(self, now: float) -> None:
+    def forget_expired(self, now: float) -> None:
         """Remove the tokens whose lifetime has ended."""
         self._drops = {digest: drop for digest, drop in self._drops.items() if drop.ends_at > now}
 

@@ -126,18 +126,18 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
             return said
         return f"{said.rstrip('. ')}. {self.next_step}"
 
-    def twin(self, **changes: object) -> Self:
+    def copy_with(self, **changes: object) -> Self:
         """Return a new error with the same attributes, except for the changes.
 
         Each task needs its own error, because one object would collect the tracebacks of all
         tasks. The constructor of a subclass is not called, because it may take other arguments.
         """
-        twin = Exception.__new__(type(self), *self.args)
-        twin.__dict__.update(self.__dict__, _is_cause=False)
-        twin.__dict__.update(changes)
+        error = Exception.__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__, _is_cause=False)
+        error.__dict__.update(changes)
         if hasattr(self, "__notes__"):
-            twin.__notes__ = list(self.__notes__)
-        return twin
+            error.__notes__ = list(self.__notes__)
+        return error
 
 
 class CredentialsRejectedError(TokenRequestError):
@@ -174,7 +174,7 @@ class SessionClosedError(AnonymousSessionError, trio.ClosedResourceError, httpx.
         super().__init__(message)
 
 
-def words_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return ``str(error)``, also for a foreign error whose ``__str__`` raises."""
     try:
         return str(error)

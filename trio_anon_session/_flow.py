@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import trio
 
 from ._body import StartedBody, with_base
-from ._challenges import means_dead_token
+from ._challenges import means_invalid_token
 from ._errors import AnonymousSessionError, ConfigError
 from ._logging import log
 from ._origins import (
@@ -168,38 +168,38 @@ class TokenFlow:
         is_allowed = url.port is None and self._schemes.get(url.raw_host) == url.scheme
         if not is_allowed and origin_of(url) not in self._origins:
             # The user may have sent the same object to an allowed origin before.
-            _take_token_off(request)
-            reason = self._say_not_sent(request)
+            _remove_token(request)
+            reason = self._reason_not_sent(request)
             response = yield request
             response.extensions[TOKEN_NOT_SENT] = reason
             return
         sent = _Sent()
-        if not self._set_token_at_once(request, sent):
+        if not self._set_token_nowait(request, sent):
             await self._set_token(request, sent)
         response = yield request
-        if response.status_code != 401 or not await self._says_dead_token(response):
+        if response.status_code != 401 or not await self._has_invalid_token(response):
             return
         self._session.invalidate(sent.token)
         if response.request.method != request.method:
             # A redirect that changes the method leads to a result: the server has already processed
             # the first request, and must not do so twice.
-            _tell_not_replayed(
+            _report_not_replayed(
                 request, response, "the server has already answered it with a redirect"
             )
             return
         if not self._can_be_sent_twice(request):
-            _tell_not_replayed(request, response, "its body cannot be sent twice")
+            _report_not_replayed(request, response, "its body cannot be sent twice")
             return
         # Frees the connection before the wait for a new token.
         if not response.is_closed:
             await self._started(response).finish()
         if await self._set_token(request, sent):
-            _drop_packed(response)
+            _drop_compressed(response)
             yield request
         else:
-            _tell_not_replayed(request, response, "the new token is the same")
+            _report_not_replayed(request, response, "the new token is the same")
 
-    def _say_not_sent(self, request: _Request) -> str:
+    def _reason_not_sent(self, request: _Request) -> str:
         """Return why a request has no token, and log it once for each origin."""
         origin = origin_of(request.url)
         shown = shown_origin(origin)
@@ -221,7 +221,7 @@ class TokenFlow:
             log(WARNING, "a request to %s is sent without the token: %s. %s", shown, rule, advice)
         return f"{shown} is not an allowed origin: {rule}"
 
-    def _set_token_at_once(self, request: _Request, sent: _Sent) -> bool:
+    def _set_token_nowait(self, request: _Request, sent: _Sent) -> bool:
         """Add the session's token to a request without waiting. Return False without a token.
 
         Sending the request is a checkpoint. Another one for the token would make a request over
@@ -250,7 +250,7 @@ class TokenFlow:
             return is_new
         # Raised outside of the except block, so that the session's error is not its context.
         problem.request = request
-        _take_token_off(request)
+        _remove_token(request)
         try:
             raise problem
         finally:
@@ -272,7 +272,7 @@ class TokenFlow:
             "the code that needs the session with 'await asyncio.to_thread(trio.run, main)'"
         )
 
-    async def _says_dead_token(self, response: _Response) -> bool:
+    async def _has_invalid_token(self, response: _Response) -> bool:
         """Return whether a 401 means that the token of the request is invalid.
 
         The error ``invalid_token`` in a Bearer challenge means that (RFC 6750 §3.1). Another
@@ -285,7 +285,7 @@ class TokenFlow:
                 "origin, or by an event hook"
             )
             return False
-        is_dead = means_dead_token(response.headers.get("WWW-Authenticate", ""))
+        is_dead = means_invalid_token(response.headers.get("WWW-Authenticate", ""))
         if is_dead is not None:
             return is_dead
         return await self._is_empty(response)
@@ -352,12 +352,12 @@ def as_request_error(error: AnonymousSessionError, base: Any) -> Any:
     ours: Any = type(error)
     kind = _error_class(ours, base)
     # The constructor is not called, because a foreign subclass may have another one.
-    told = Exception.__new__(kind, *error.args)
-    told.__dict__.update(error.__dict__)
-    told.__context__ = error.__context__
-    told.__cause__ = error.__cause__
-    told.__suppress_context__ = error.__suppress_context__
-    return told.with_traceback(error.__traceback__)
+    converted = Exception.__new__(kind, *error.args)
+    converted.__dict__.update(error.__dict__)
+    converted.__context__ = error.__context__
+    converted.__cause__ = error.__cause__
+    converted.__suppress_context__ = error.__suppress_context__
+    return converted.with_traceback(error.__traceback__)
 
 
 @functools.cache
@@ -372,13 +372,13 @@ def _can_be_rewound(file: Any) -> bool:
     return bool(getattr(file, "seekable", bool)())
 
 
-def _drop_packed(response: _Response) -> None:
+def _drop_compressed(response: _Response) -> None:
     """Drop a compressed body, because httpx would decompress it for ``response.history``."""
     if "Content-Encoding" in response.headers and isinstance(response.stream, StartedBody):
         response.stream.pieces.clear()
 
 
-def _tell_not_replayed(request: _Request, response: _Response, reason: str) -> None:
+def _report_not_replayed(request: _Request, response: _Response, reason: str) -> None:
     response.extensions[NOT_REPLAYED] = reason
     log(
         WARNING,
@@ -395,7 +395,7 @@ def _has_token(request: _Request) -> bool:
     return header is not None and header == request.extensions.get(_MARK)
 
 
-def _take_token_off(request: _Request) -> None:
+def _remove_token(request: _Request) -> None:
     if _has_token(request):
         del request.headers["Authorization"]
     request.extensions.pop(_MARK, None)

@@ -28,7 +28,7 @@ from ._errors import (
     RevocationError,
     TokenRequestError,
     TokenUnavailableError,
-    words_of,
+    message_of,
 )
 from ._reading import read_body, read_headers
 from ._secrets import (
@@ -60,7 +60,7 @@ _REMEMBERED = 10
 """How many of the last tokens are scrubbed from the texts of a server."""
 
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
-_PASSING = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
+_TEMPORARY = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
 
 
 class _Answer:
@@ -403,7 +403,7 @@ class TokenManager(Unpicklable):
             except Exception as error:
                 # Each error without a response counts as temporary.
                 failure = kind_of(error)
-                said = secrets.quote(_words_of(error))
+                said = secrets.quote(_message_of(error))
                 problem = f"the request to {origin} failed: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
@@ -477,7 +477,7 @@ class TokenManager(Unpicklable):
         facts = _facts(answer, fields, secrets)
         said = _summary(answer, facts, secrets)
         # The status of a server error counts, whatever error code the body has.
-        if _is_passing(answer.status, facts["error"]):
+        if _is_temporary(answer.status, facts["error"]):
             return TokenUnavailableError(f"the token endpoint is not available: {said}", **facts)
         if answer.status in (401, 403) or facts["error"] in _REJECTIONS:
             return CredentialsRejectedError(
@@ -504,7 +504,7 @@ class TokenManager(Unpicklable):
             return None
         return RevocationError(
             f"the token could not be revoked: {_summary(answer, facts, secrets)}",
-            retryable=_is_passing(answer.status, facts["error"]),
+            retryable=_is_temporary(answer.status, facts["error"]),
             **facts,
         )
 
@@ -604,15 +604,15 @@ def _is_for(cookie: Cookie, host: str) -> bool:
     return f".{host}".endswith(cookie.domain.removesuffix(".local"))
 
 
-def _words_of(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     """Return the message of an error, or of its first cause that has one."""
     # On Trio, httpcore's errors have no message. A cause names the problem with a certificate.
     link: BaseException | None = error
     for _ in range(10):
-        if link is None or words_of(link):
+        if link is None or message_of(link):
             break
         link = link.__cause__ or link.__context__
-    said = "" if link is None else words_of(link)
+    said = "" if link is None else message_of(link)
     if isinstance(error, httpx.ProxyError):
         # Only the status: the rest is the proxy's text, which may quote the credentials for it.
         return " ".join(re.findall(r"^\d{3}\b", said))
@@ -622,8 +622,8 @@ def _words_of(error: BaseException) -> str:
     return said
 
 
-def _is_passing(status: int, code: str | None) -> bool:
-    return status >= 500 or status in (408, 425, 429) or code in _PASSING
+def _is_temporary(status: int, code: str | None) -> bool:
+    return status >= 500 or status in (408, 425, 429) or code in _TEMPORARY
 
 
 def _facts(answer: _Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:

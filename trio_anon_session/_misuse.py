@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from trio.lowlevel import current_clock
 
-from ._config import WHOSE_TOKEN, Config
+from ._config import TOKEN_SETTINGS, Config
 from ._errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Block:
         # Blocks that no longer exist are removed. Otherwise the tuple would grow without limit in a
         # program where the block of each session starts the task that opens the next one.
         around = tuple(there for there in _blocks_around.get() if there() is not None)
-        if any(self._is_twin(there()) for there in around):
+        if any(self._is_duplicate(there()) for there in around):
             warnings.warn(
                 "a session with the same config is already open around this one, and each of them "
                 "requests its own tokens: pass on the outer session instead of opening another",
@@ -52,7 +52,7 @@ class Block:
         around = tuple(there for there in _blocks_around.get() if there() is not self)
         _blocks_around.set(around)
 
-    def _is_twin(self, other: Block | None) -> bool:
+    def _is_duplicate(self, other: Block | None) -> bool:
         return other is not None and other.is_open and other.config == self.config
 
 
@@ -79,7 +79,7 @@ def check_parts(config: object, token_manager: object) -> None:
         if not callable(getattr(token_manager, method, None)):
             raise TypeError(f"token_manager must have an async method {method}")
     other = getattr(token_manager, "config", None)
-    for field in WHOSE_TOKEN if isinstance(other, Config) else ():
+    for field in TOKEN_SETTINGS if isinstance(other, Config) else ():
         if getattr(config, field) != getattr(other, field):
             raise ConfigError(
                 field,

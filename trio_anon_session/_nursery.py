@@ -1,8 +1,8 @@
 """Nurseries that raise exceptions without an ``ExceptionGroup``.
 
 A nursery that is opened in ``__aenter__`` and closed in ``__aexit__`` would wrap the exceptions of
-the block in an ``ExceptionGroup``. `Background`, `end_nursery` and `settle` avoid that. `Unwrapped`
-is for a nursery that is opened and closed in the same function, as in `outcome_of`.
+the block in an ``ExceptionGroup``. `Background`, `end_nursery` and `raise_at_exit` avoid that.
+`Unwrapped` is for a nursery that is opened and closed in the same function, as in `outcome_of`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def worst_of(*errors: BaseException | None) -> BaseException | None:
     return next(crashes, raised[0] if raised else None)
 
 
-def settle(exc: BaseException | None, crash: BaseException | None) -> None:
+def raise_at_exit(exc: BaseException | None, crash: BaseException | None) -> None:
     """Raise the exception that should leave a block, without a group. Call it in ``__aexit__``.
 
     It returns if the block's exception, or none, should leave the block.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trio.lowlevel import enable_ki_protection
 
 from ._callables import discard_coroutine, lazy_kind
-from ._errors import words_of
+from ._errors import message_of
 from ._events import (
     Closed,
     Granted,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._states import StateView
     from ._token import TokenInfo
 
-WORDS_LIMIT = 1000
+MESSAGE_LIMIT = 1000
 """The most characters of an error message that are kept."""
 _TOKENS = 10
 """How many of the last tokens are scrubbed from errors."""
@@ -53,13 +53,13 @@ class Reporter:
         "_failures",
         "_grants",
         "_invalidations",
-        "_is_telling",
+        "_is_notifying",
         "_last_error",
         "_observers",
+        "_queue",
         "_revocations",
         "_same_token_answers",
         "_state",
-        "_to_tell",
         "_tokens",
         "_view",
     )
@@ -71,8 +71,8 @@ class Reporter:
         self._tokens: tuple[Secrets, ...] = ()
         # An observer may cause a new event. That event is reported after the current one, so that
         # all observers get all events in the order in which they happened.
-        self._to_tell: list[Event] = []
-        self._is_telling = False
+        self._queue: list[Event] = []
+        self._is_notifying = False
         self._state = TokenState.EMPTY
         # Created when it is first used.
         self._view: StateView | None = None
@@ -129,17 +129,17 @@ class Reporter:
     def state_is(self, new: TokenState, *facts: Event) -> None:
         """Report the state, if it has changed, and the events that changed it."""
         old, self._state = self._state, new
-        if old is not new and self._is_heard(DEBUG):
-            self._to_tell.append(StateChanged(old, new))
+        if old is not new and self._is_reported(DEBUG):
+            self._queue.append(StateChanged(old, new))
         # All events of one moment are queued before the first observer is called, because an
         # observer may cause further events.
-        self._to_tell.extend(facts)
+        self._queue.extend(facts)
         try:
             # The view may have been created later, with this state.
             if self._view is not None and self._view.value is not new:
                 self._view._set(new)
         finally:
-            self._tell()
+            self._notify()
 
     def discarded(self) -> None:
         """Count a token that the session does not use: it was dropped during the request."""
@@ -152,30 +152,30 @@ class Reporter:
         self._grants += 1
         self._same_token_answers += is_same
         facts = []
-        if self._is_heard(DEBUG):
-            told = Granted(
+        if self._is_reported(DEBUG):
+            event = Granted(
                 fingerprint=fingerprint(token.access_token),
                 lifetime=token.lifetime,
                 expires_in=token.expires_at - now,
                 latency=latency,
             )
-            facts.append(told)
+            facts.append(event)
         self.state_is(new, *facts)
 
     def failed(self, failure: Failure, *, now: float, latency: float) -> None:
         """Report a failed attempt."""
         self._failures += 1
         error = failure.error
-        said = words_of(error)
+        message = message_of(error)
         if failure.consecutive_failures > 1 and error.next_step:
             # The log has a record for each attempt. Only the first one has the advice.
-            said = said.removesuffix(f". {error.next_step}")
-        self._last_error = f"{type(error).__name__}: {self._shown(error, said)}"
+            message = message.removesuffix(f". {error.next_step}")
+        self._last_error = f"{type(error).__name__}: {self._shown(error, message)}"
         # A foreign token manager may have set these attributes to values of any type.
         retryable = bool(error.retryable)
         status_code = error.status_code if isinstance(error.status_code, int) else None
-        if self._is_heard(_failure_level(retryable=retryable)):
-            self._tell(
+        if self._is_reported(_failure_level(retryable=retryable)):
+            self._notify(
                 RefreshFailed(
                     error=self._last_error,
                     attempt=failure.attempts,
@@ -192,19 +192,19 @@ class Reporter:
     def invalidated(self, token: TokenInfo, new: TokenState) -> None:
         """Report that an invalid token was dropped, and the new state."""
         self._invalidations += 1
-        facts = [Invalidated(fingerprint(token.access_token))] if self._is_heard(DEBUG) else []
+        facts = [Invalidated(fingerprint(token.access_token))] if self._is_reported(DEBUG) else []
         self.state_is(new, *facts)
 
     def revoked(self, token: TokenInfo, error: RevocationError | None) -> None:
         """Report how a revocation ended."""
-        said = None
+        message = None
         if error is None:
             self._revocations += 1
         else:
-            said = self._shown(error, words_of(error))
-            self._last_error = f"{type(error).__name__}: {said}"
-        if self._is_heard(DEBUG if error is None else WARNING):
-            self._tell(Revoked(fingerprint(token.access_token), said))
+            message = self._shown(error, message_of(error))
+            self._last_error = f"{type(error).__name__}: {message}"
+        if self._is_reported(DEBUG if error is None else WARNING):
+            self._notify(Revoked(fingerprint(token.access_token), message))
 
     def closing(self) -> None:
         """Wake the tasks that wait for a state, because the session ends."""
@@ -215,32 +215,32 @@ class Reporter:
     @enable_ki_protection
     def closed(self) -> None:
         """Report that the session has ended."""
-        if self._is_heard(DEBUG):
-            self._tell(Closed())
+        if self._is_reported(DEBUG):
+            self._notify(Closed())
 
-    def _shown(self, error: TokenRequestError, said: str) -> str:
+    def _shown(self, error: TokenRequestError, message: str) -> str:
         client = client_secrets(self._config.client_id, self._config.client_secret)
         secrets = Secrets(*client).and_also(*self._tokens)
         scrub = secrets.hide if error._is_scrubbed else secrets.quote
-        return scrub(said, limit=WORDS_LIMIT)
+        return scrub(message, limit=MESSAGE_LIMIT)
 
-    def _is_heard(self, level: int) -> bool:
+    def _is_reported(self, level: int) -> bool:
         return bool(self._observers) or logger.isEnabledFor(level)
 
-    def _tell(self, *events: Event) -> None:
-        self._to_tell.extend(events)
-        if self._is_telling:
+    def _notify(self, *events: Event) -> None:
+        self._queue.extend(events)
+        if self._is_notifying:
             return
-        self._is_telling = True
+        self._is_notifying = True
         try:
-            while self._to_tell:
-                self._tell_all(self._to_tell.pop(0))
+            while self._queue:
+                self._notify_all(self._queue.pop(0))
         finally:
             # After an interrupt, the remaining events are lost. They are not reported later.
-            self._to_tell.clear()
-            self._is_telling = False
+            self._queue.clear()
+            self._is_notifying = False
 
-    def _tell_all(self, event: Event) -> None:
+    def _notify_all(self, event: Event) -> None:
         _log_event(event, self._config.client_id)
         for observer in self._observers:
             try:

@@ -13,7 +13,7 @@ from ._errors import (
     SessionClosedError,
     TokenRequestError,
     as_cause,
-    words_of,
+    message_of,
 )
 from ._nursery import outcome_of
 from ._secrets import Secrets, client_secrets
@@ -48,7 +48,7 @@ class Revocation:
         schedule = RetrySchedule(config)
         try:
             for attempt in itertools.count(1):
-                cause = await outcome_of(_ask, manager, self.token, self.options)
+                cause = await outcome_of(_attempt, manager, self.token, self.options)
                 if not isinstance(cause, Exception):
                     self._succeeded = True
                     return
@@ -74,26 +74,28 @@ class Revocation:
         """
         await self._ended.wait()
         if self.error is not None:
-            raise self.error.twin() from self._cause
+            raise self.error.copy_with() from self._cause
         if not self._succeeded:
             raise SessionClosedError
 
 
 # A traceback can show the arguments of each frame, so no argument is the text of the token.
-async def _ask(manager: TokenSource, token: TokenInfo, options: TokenRequestOptions | None) -> None:
+async def _attempt(
+    manager: TokenSource, token: TokenInfo, options: TokenRequestOptions | None
+) -> None:
     await manager.revoke_tokens(token.access_token, options)
 
 
 def _revocation_error(cause: Exception, attempts: int, secrets: Secrets) -> RevocationError:
     if isinstance(cause, RevocationError):
-        return cause.twin(attempts=attempts)
+        return cause.copy_with(attempts=attempts)
     if not isinstance(cause, TokenRequestError):
         return RevocationError(
             f"the token could not be revoked: the token manager raised {type(cause).__name__}",
             attempts=attempts,
         )
     # The message of a foreign token manager may contain a secret.
-    said = secrets.quote(words_of(as_cause(cause)))
+    said = secrets.quote(message_of(as_cause(cause)))
     error = RevocationError(f"the token could not be revoked: {said}")
     facts = {
         name: secrets.quote(value) if isinstance(value, str) else value

@@ -156,4 +156,4 @@ class Rounds:
         assert self._last_failure is not None
         error, cause, attempts = self._last_failure
         retry_after = max(0.0, self.retry_at - now)
-        raise error.twin(retry_after=retry_after, attempts=attempts) from as_cause(cause)
+        raise error.copy_with(retry_after=retry_after, attempts=attempts) from as_cause(cause)

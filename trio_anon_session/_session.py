@@ -46,7 +46,7 @@ from ._misuse import (
     refuse_second_entry,
     refuse_unopened,
 )
-from ._nursery import Background, settle, worst_of
+from ._nursery import Background, raise_at_exit, worst_of
 from ._revocation import Revocation
 from ._secrets import Unpicklable
 from ._token import TokenInfo, TokenState, check_options
@@ -148,7 +148,7 @@ class AnonymousSession(Unpicklable):
         if self._block is not None:
             self._block.enter()
         if isinstance(self._manager, SharedTokenSource):
-            self._stop_listening = self._manager.on_drop(self._hear_of_drop)
+            self._stop_listening = self._manager.on_drop(self._on_shared_drop)
         self._thread, self._now = get_ident(), clock.current_time
         self._clock_is_mocked = is_mocked(clock)
         # Set after the attributes that a call from another thread reads, and before any await.
@@ -172,7 +172,7 @@ class AnonymousSession(Unpicklable):
                 self._block.leave()
                 with trio.move_on_after(self._config.shutdown_timeout, shield=True):
                     await self._manager.aclose()
-        settle(exc, crash)
+        raise_at_exit(exc, crash)
 
     async def _end(self) -> BaseException | None:
         """End the tasks, revoke tokens if ``revoke_on_exit``, and return the first error."""
@@ -557,7 +557,7 @@ class AnonymousSession(Unpicklable):
                 self._share_drop(token)
             self._reporter.invalidated(token, self._lifecycle.state(at))
 
-    def _hear_of_drop(self, dropped: TokenInfo) -> None:
+    def _on_shared_drop(self, dropped: TokenInfo) -> None:
         """Drop a token, because another session has dropped it. The token manager calls this."""
         if not self._lifecycle.is_closed:
             self._check_run()

@@ -140,7 +140,7 @@ def state_at(token: TokenInfo | None, now: float) -> TokenState:
     return TokenState.FRESH
 
 
-def is_given_again(sent_at: float, dropped_sent_at: float, dropped_at: float) -> bool:
+def is_granted_again(sent_at: float, dropped_sent_at: float, dropped_at: float) -> bool:
     """Return whether the server has granted a token again after it was dropped.
 
     Args:

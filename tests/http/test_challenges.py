@@ -16,7 +16,7 @@ from trio_anon_session import _challenges
 from trio_anon_session._challenges import (
     HEADER_LIMIT,
     Challenge,
-    means_dead_token,
+    means_invalid_token,
     parse_challenges,
 )
 from trio_anon_session.testing import TokenServer
@@ -113,7 +113,7 @@ def test_challenges_survive_a_round_trip(case: tuple[list[Challenge], str]) -> N
         for name, value in params
         if (scheme, name) == ("bearer", "error")
     }
-    assert means_dead_token(text) == ("invalid_token" in errors if errors else None)
+    assert means_invalid_token(text) == ("invalid_token" in errors if errors else None)
 
 
 @given(st.one_of(st.text(), st.text('Ber a=",\\\t/é\n', max_size=60)), st.integers(0, 80))
@@ -131,7 +131,7 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
         assert scheme in lowered
         assert token68 is None or token68.rstrip("=") in words
         assert lowered >= {name for name, _ in params}
-    assert means_dead_token(text) in (True, False, None)
+    assert means_invalid_token(text) in (True, False, None)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
 )
 def test_what_a_challenge_means(header: str, is_dead: bool | None) -> None:
     """These are challenges of servers, and what could be mistaken for one."""
-    assert means_dead_token(header) == is_dead
+    assert means_invalid_token(header) == is_dead
 
 
 def _count_lines(text: str) -> int:

@@ -62,7 +62,7 @@ def test_granted_again() -> None:
     assert not known.refuse("c", 0.0)
     known.forget("a")
     assert not known.refuse("a", 9.0)
-    known.forget_the_dead(30.0)
+    known.forget_expired(30.0)
     assert (len(known), known.get("b")) == (0, None)
 
 

@@ -163,7 +163,7 @@ class TestTwin:
         """A twin is a new object of the same class with the same facts."""
         error = kind("message", retryable=False, **FACTS)
 
-        twin = error.twin()
+        twin = error.copy_with()
 
         assert twin is not error
         assert type(twin) is kind
@@ -176,7 +176,7 @@ class TestTwin:
         """Facts that are named differ in the twin, and stay in the original."""
         error = TokenUnavailableError("message", **FACTS)
 
-        twin = error.twin(retry_after=1.5, attempts=6)
+        twin = error.copy_with(retry_after=1.5, attempts=6)
 
         assert (twin.retry_after, twin.attempts, twin.status_code) == (1.5, 6, 429)
         assert (error.retry_after, error.attempts) == (7.0, 3)
@@ -186,7 +186,7 @@ class TestTwin:
         error = raised(TokenUnavailableError("message"), ValueError("cause"))
         assert error.__traceback__ is not None
 
-        twin = error.twin()
+        twin = error.copy_with()
 
         assert twin.__traceback__ is None
         assert twin.__cause__ is None
@@ -198,10 +198,10 @@ class TestTwin:
         error = TokenUnavailableError("message")
         error.add_note("first")
 
-        error.twin().add_note("second")
+        error.copy_with().add_note("second")
 
         assert error.__notes__ == ["first"]
-        assert error.twin().__notes__ == ["first"]
+        assert error.copy_with().__notes__ == ["first"]
 
     def test_subclass_with_own_constructor(self) -> None:
         """A subclass with another constructor has twins too, with its own attributes."""
@@ -211,7 +211,7 @@ class TestTwin:
                 super().__init__(f"{host} said {code}", status_code=code)
                 self.host = host
 
-        twin = OddError(503, host="id.example").twin(retry_after=2.0)
+        twin = OddError(503, host="id.example").copy_with(retry_after=2.0)
 
         assert type(twin) is OddError
         assert str(twin) == "id.example said 503"
@@ -232,7 +232,7 @@ class TestTwin:
         assert (error.status_code, error.error, error.error_description) == (None, None, None)
         assert (error.retry_after, error.attempts, error.request_id) == (None, 1, None)
 
-        twin = error.twin(retry_after=2.0)
+        twin = error.copy_with(retry_after=2.0)
         assert type(twin) is LazyError
         assert (twin.code, twin.retry_after, twin.args) == (503, 2.0, (503,))
         assert error.retry_after is None
@@ -247,7 +247,7 @@ class TestTwin:
             def __init__(self, *, host: str) -> None:
                 super().__init__(f"{host} is down")
 
-        twin = KeywordError(host="id.example").twin()
+        twin = KeywordError(host="id.example").copy_with()
         assert type(twin) is KeywordError
         assert str(twin) == "id.example is down"
 

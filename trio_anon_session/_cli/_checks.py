@@ -19,7 +19,7 @@ import httpx
 import trio
 
 from .._advice import BY_NETWORK_FAILURE, kind_of
-from .._challenges import means_dead_token
+from .._challenges import means_invalid_token
 from .._config import is_loopback, revokes_elsewhere
 from .._errors import ConfigError, TokenRequestError
 from .._manager import TokenManager, _make_client
@@ -598,7 +598,7 @@ async def _call(
         with trio.fail_after(limit):
             async with client.stream("GET", text, headers=headers) as response:
                 challenge = response.headers.get("WWW-Authenticate", "")
-                return response.status_code, means_dead_token(challenge) is True
+                return response.status_code, means_invalid_token(challenge) is True
     except trio.TooSlowError:
         return f"GET {_plain(text)}: no answer within {limit:g} s"
     except Exception as error:

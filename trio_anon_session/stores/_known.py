@@ -204,7 +204,7 @@ class KnownTokens:
 
     def forget_the_old(self, at: Moment) -> None:
         """Forget dropped tokens that have expired, because no process uses them any longer."""
-        self._dropped.forget_the_dead(at.now)
+        self._dropped.forget_expired(at.now)
         for mark in (*self.untold, *self._reported_at):
             if self._dropped.get(mark) is None:
                 self._cancel_report(mark)

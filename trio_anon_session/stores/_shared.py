@@ -24,7 +24,7 @@ from .._callables import lazy_kind
 from .._config import Config
 from .._logging import log
 from .._manager import TokenSource
-from .._nursery import Background, settle
+from .._nursery import Background, raise_at_exit
 from .._secrets import Unpicklable
 from .._token import TokenInfo, check_options
 from ._access import StoreFailedError, words_of
@@ -154,7 +154,7 @@ class SharedTokenManager(Unpicklable):
             crash = await self._background.close()  # noqa: ASYNC102  # shielded within
         finally:
             await self.aclose()  # noqa: ASYNC102  # closes also when it is cancelled
-        settle(exc, crash)
+        raise_at_exit(exc, crash)
 
     async def aclose(self) -> None:
         """Close the store and the inner manager.

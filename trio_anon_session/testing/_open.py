@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from .._manager import TokenManager
-from .._nursery import end_nursery, settle
+from .._nursery import end_nursery, raise_at_exit
 from .._session import AnonymousSession
 from ._server import ON_SOCKET, TokenServer
 
@@ -98,7 +98,7 @@ class _Loopback:
             crash = await end_nursery(  # noqa: ASYNC102
                 self._nursery_manager, self._nursery
             )
-            settle(error, crash)
+            raise_at_exit(error, crash)
             raise
         return binds[0]
 
@@ -109,7 +109,7 @@ class _Loopback:
         traceback: TracebackType | None,
     ) -> None:
         crash = await end_nursery(self._nursery_manager, self._nursery)  # noqa: ASYNC102
-        settle(exc, crash)
+        raise_at_exit(exc, crash)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._server({**scope, ON_SOCKET: True}, receive, send)
