@@ -289,10 +289,9 @@ class Config(Value, UnpicklableValue):
         client_secret: the client secret. No repr contains it.
         api_root_url: the root URL of the API.
         token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
-        revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. If
-            ``token_url`` is on another origin than ``api_root_url`` and ``revoke_url`` is not set,
-            the session revokes nothing, so that it sends the secret only to the token endpoint's
-            server.
+        revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. Without
+            it, a ``token_url`` on another origin than ``api_root_url`` turns revocation off. So
+            the secret is sent only to the server of the token endpoint.
         auth_method: how the client authenticates: with form fields (Box), or with HTTP Basic
             (RFC 6749 §2.3.1).
         scope: the scopes to request, separated by spaces.
@@ -308,8 +307,9 @@ class Config(Value, UnpicklableValue):
             ``"on_request"`` refreshes it when a caller asks while it is STALE.
         idle_timeout: eager refreshing pauses after this long without a caller. None: it never
             pauses.
-        refresh_jitter: each token becomes STALE later by a random time up to this, and up to half
-            the time for which it is STALE. So the processes of a fleet refresh at different times.
+        refresh_jitter: each token becomes STALE later by a random time. It is at most this long,
+            and at most half the time between ``stale_at`` and ``expires_at``. So the processes of
+            a fleet refresh at different times.
         max_retries: the number of attempts after the first one of a round.
         retry_interval: the pause before the first retry. It doubles with each retry, and is
             multiplied by a random factor from 0.5 to 1.5.

@@ -222,7 +222,7 @@ class TokenFlow:
         return f"{shown} is not an allowed origin: {rule}"
 
     def _set_token_nowait(self, request: _Request, sent: _Sent) -> bool:
-        """Add the session's token to a request without waiting. Return False without a token.
+        """Add the session's token to a request without waiting. Return whether it exists.
 
         Sending the request is a checkpoint. Another one for the token would make a request over
         a transport that does nothing 5 % slower. A coroutine without a checkpoint would make it

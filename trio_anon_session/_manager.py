@@ -152,10 +152,10 @@ class SharedTokenSource(TokenSource, Protocol):
     def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
         """Register a listener, and return a callable that removes it.
 
-        A session registers one listener when it is entered, and removes it when it ends. When
-        another session or process drops a token that this manager has returned, the manager calls
-        the listener with the token, in the session's Trio run. The listener does not wait. It
-        ignores a token that its session does not use.
+        A session registers one listener when it is entered, and removes it when it ends. The
+        manager calls the listener if another session or process drops a token that this manager
+        has returned. It passes the token, and calls in the session's Trio run. The listener does
+        not wait. It ignores a token that its session does not use.
         """
         ...
 

@@ -59,8 +59,8 @@ class Rounds:
     it. The first caller after that pause starts a new round.
 
     The session also retries in the background, without waiting callers. Those attempts form
-    rounds, too. After a failed round, each further attempt counts as the last one of that round,
-    so that no error reports more attempts than a round has.
+    rounds, too. After a failed round, each further attempt counts as the last one of that round.
+    So no error reports more attempts than a round has.
 
     Attributes:
         attempts: how many attempts of this round have failed, at most ``1 + max_retries``.

@@ -75,10 +75,10 @@ class AnonymousSession(Unpicklable):
             creates a :class:`TokenManager` and closes it. The manager sends requests with its own
             config, and the session uses ``config`` for timing, so pass the same config to both. A
             :class:`SharedTokenSource` shares its tokens with other sessions.
-        observers: plain callables. The session calls each one with a frozen
-            :data:`trio_anon_session.Event`, in the order of the events, without a checkpoint.
-            If one raises an ``Exception``, the session logs that and continues. Any other
-            exception propagates from the call that caused the event, or ends the session.
+        observers: plain callables. The session calls each one with each frozen
+            :data:`trio_anon_session.Event`, in order and between two checkpoints. If one raises an
+            ``Exception``, the session logs that and continues. Any other exception propagates from
+            the call that caused the event, or ends the session.
 
     Raises:
         TypeError: an argument has the wrong type, or an observer is async.
