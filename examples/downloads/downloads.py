@@ -1,11 +1,11 @@
-"""Download what others have shared by link, many files at once.
+"""Download files from Box shared links, several at the same time.
 
     export BOX_CLIENT_ID=... BOX_CLIENT_SECRET=...
     python downloads.py --folder shared https://app.box.com/s/abc https://app.box.com/s/def
     python downloads.py --folder shared --list links.txt
 
-In a list each line is a link, and behind a space its password, if it has one. What is there
-already is left alone, and what was broken off is gone on with.
+Each line of a list is a link. If the link has a password, it follows after a space. Files that
+exist are not downloaded again, and interrupted downloads continue.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 CHUNK = 256 * 1024
-"""Bytes; what is in memory of one file."""
+"""Bytes of a file in memory."""
 
 
 class DownloadError(Exception):
-    """Tells why a file cannot be had."""
+    """A file cannot be downloaded."""
 
 
 @attrs.frozen
 class Link:
-    """Is a shared link, and its password."""
+    """A shared link, and its password."""
 
     url: str
     password: str | None = attrs.field(default=None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the API wants to see of the link."""
-        # An ampersand would begin a field of its own.
+        """The headers with which the API finds the link."""
+        # An ampersand would begin another field.
         if not re.fullmatch(r"https://[\x21-\x25\x27-\x7e]+", self.url):
             raise DownloadError("this is no shared link")
         value = f"shared_link={self.url}"
         if self.password is not None:
             value += f"&shared_link_password={self.password}"
         if not (value.isascii() and value.isprintable()):
-            raise DownloadError("no header can carry this password")
+            raise DownloadError("the password has characters that a header cannot contain")
         return {"BoxApi": value}
 
 
 @attrs.frozen
 class Outcome:
-    """Is what came of a link: the file, or the problem."""
+    """The result of a link: the file, or the problem."""
 
     link: Link
     path: Path | None = None
@@ -69,11 +69,11 @@ class Outcome:
 
 
 class Downloader:
-    """Downloads links into a folder.
+    """A downloader of links into a folder.
 
     Args:
-        client: reaches the API, with the session's auth.
-        folder: where the files go.
+        client: a client for the API with the session's auth.
+        folder: the folder for the files.
     """
 
     def __init__(self, client: httpx.AsyncClient, folder: Path) -> None:
@@ -84,7 +84,7 @@ class Downloader:
         self._locks: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
 
     async def download_all(self, links: Iterable[Link]) -> list[Outcome]:
-        """Download every link; one that cannot be had keeps no other back."""
+        """Download every link. If one fails, the others continue."""
         outcomes: list[Outcome] = []
         await self._folder.mkdir(parents=True, exist_ok=True)
         async with trio.open_nursery() as nursery:
@@ -111,14 +111,14 @@ class Downloader:
         async with self._locks[name]:
             if await target.exists() and sha1 in (None, await _sha1_of(target)):
                 return Outcome(link, Path(target), was_there=True)
-            # Only what has this very SHA-1 may be gone on with.
+            # Only a part of a file with the same SHA-1 may be continued.
             part = self._folder / f"{name}.{str(sha1)[:12]}.part"
             start = (await part.stat()).st_size if sha1 and await part.exists() else 0
             await self._fetch(link, item["id"], part, start)
             if sha1 is not None and await _sha1_of(part) != sha1:
                 await part.unlink()
-                raise DownloadError("what came is not what the API announced")
-            # At once or not at all: nobody sees half a file under its name.
+                raise DownloadError("the content does not have the SHA-1 that the API announced")
+            # A rename is atomic, so that no other program sees half a file.
             await part.replace(target)
             for older in await self._folder.glob(f"{name}.*.part"):
                 await older.unlink()
@@ -133,15 +133,15 @@ class Downloader:
             ask = self._client.stream("GET", url, headers=link.headers | bytes_wanted)
             response = await stack.enter_async_context(ask)
             if response.has_redirect_location:
-                # By hand: httpx would also send the BoxApi header, with the password in it.
-                # The URL is all that the other host needs, so this request has no auth.
+                # httpx would send the BoxApi header to the other host too, with the password.
+                # The other host needs only the URL, so this request has no auth.
                 elsewhere = response.url.join(response.headers["Location"])
                 if elsewhere.scheme != "https":
-                    raise DownloadError("the file would come over plain http")
+                    raise DownloadError("the API redirects to plain http")
                 ask = self._client.stream("GET", elsewhere, headers=bytes_wanted, auth=None)
                 response = await stack.enter_async_context(ask)
             if response.status_code == 416 and start:
-                return  # All of it is there; the SHA-1 tells.
+                return  # The part is the whole file. The caller checks its SHA-1.
             _check(response)
             is_rest = response.status_code == 206
             async with await trio.open_file(part, "ab" if is_rest else "wb") as file:
@@ -150,10 +150,10 @@ class Downloader:
 
 
 def _check(response: httpx.Response) -> None:
-    # Without the URL: that of a download is good for whoever has it.
+    # Errors do not show the URL: with it, anyone can download the file.
     if response.status_code == 202:
         seconds = response.headers.get("Retry-After", "some")
-        raise DownloadError(f"the file is not ready; come again in {seconds} s")
+        raise DownloadError(f"the file is not ready; try again in {seconds} s")
     if response.status_code not in (200, 206):
         raise DownloadError(f"{response.url.host} answered {response.status_code}")
 
@@ -164,14 +164,14 @@ def _read_item(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         item = None
     if not isinstance(item, dict) or not re.fullmatch(r"\w+", str(item.get("id"))):
-        raise DownloadError("the API's answer is no item")
+        raise DownloadError("the answer of the API is not an item")
     if item.get("type") != "file":
         raise DownloadError(f"this is a {item.get('type')}, not a file")
     return item
 
 
 def _file_name(item: dict[str, Any]) -> str:
-    # Its owner chose the name: no path, nothing hidden, and not too long in bytes.
+    # The owner of the file chose the name, so it may be a path, hidden, or too long.
     name = re.sub(r"[^\w. -]+", "_", str(item.get("name", "")))[-50:]
     return f"{item['id']} {name}".strip()
 
@@ -185,7 +185,7 @@ async def _sha1_of(path: trio.Path) -> str:
 
 
 async def main(links: Iterable[Link], folder: Path) -> int:
-    """Download links, print what came of each, and return how many could not be had."""
+    """Download links, print the result of each, and return how many failed."""
     config = Config.from_env()
     async with (
         AnonymousSession(config) as session,
@@ -203,9 +203,9 @@ async def main(links: Iterable[Link], folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Download what is shared by link at Box.")
+    parser = argparse.ArgumentParser(description="Download files from Box shared links.")
     parser.add_argument("links", nargs="*", metavar="LINK")
-    # No flag for a password: everybody on the machine could read it.
+    # There is no option for a password: all users of the machine could read it.
     parser.add_argument("--list", type=argparse.FileType(), metavar="FILE", help="- is stdin")
     parser.add_argument("--folder", type=Path, default=Path())
     args = parser.parse_args()

@@ -1,7 +1,7 @@
-"""A stand-in for Box's shared links, for tests: a transport around the embedded token server.
+"""A fake of Box's shared links for tests: a transport around the embedded token server.
 
-As at Box, the API answers a request for a file's content with a redirect to another host,
-whose URL is good for whoever has it.
+As at Box, the API answers a request for the content of a file with a redirect to another host.
+Anyone who has the URL of the redirect can download the file.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ DOWNLOADS = "https://dl.boxcloud.com"
 
 @attrs.define
 class SharedFile:
-    """Is a file.
+    """A file with a shared link.
 
     Attributes:
         name: its name.
         content: its content.
         password: the password of its link.
-        breaks_at: how many bytes the next download gets before the connection breaks.
+        breaks_at: number of bytes after which the connection of the next download breaks.
     """
 
     name: str
@@ -40,20 +40,20 @@ class SharedFile:
 
     @property
     def sha1(self) -> str:
-        """The checksum that Box gives."""
+        """The checksum in the answer of the API."""
         return hashlib.sha1(self.content, usedforsecurity=False).hexdigest()
 
 
 class SharedLinks(httpx.AsyncBaseTransport):
-    """Serves files by link; the API's host wants a token that lives.
+    """A transport that serves files by link. The host of the API requires a valid token.
 
     Args:
-        tokens: knows which tokens live.
-        files: by link.
+        tokens: knows which tokens are valid.
+        files: the files by link.
 
     Attributes:
-        seen: the headers of all requests, by host.
-        most_at_once: the most downloads that there were at the same time.
+        seen: the headers of all requests by host.
+        most_at_once: the largest number of downloads at the same time.
     """
 
     def __init__(self, tokens: TokenServer, files: dict[str, SharedFile]) -> None:

@@ -1,4 +1,4 @@
-"""The downloader's tests; in real time, since the disk is real."""
+"""Tests of the downloader. They use real time, because they use the disk."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ LINK = "https://app.box.com/s/"
 async def open_client(
     session: AnonymousSession, links: SharedLinks
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client as main() does, to which the stand-in is all there is."""
+    """Open a client as main() does, which reaches only the fake."""
     root = session.config.api_root_url
     async with httpx.AsyncClient(transport=links, base_url=root, auth=session.auth()) as client:
         yield client
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """Return what is in a folder."""
+    """Return the files of a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 async def test_many_links_at_once(
     anonymous_session: AnonymousSession, token_server: TokenServer, tmp_path: Path
 ) -> None:
-    """All files are there, in full, under their own names, for one token."""
+    """All files are complete, have their own names, and need one token."""
     contents = {f"{LINK}{n}": os.urandom(CHUNK + n) for n in range(20)}
     files = {link: SharedFile("report.pdf", content) for link, content in contents.items()}
     links = SharedLinks(token_server, files)
@@ -75,7 +75,7 @@ async def test_what_the_other_host_sees(
 async def test_one_link_fails(
     anonymous_session: AnonymousSession, token_server: TokenServer, tmp_path: Path
 ) -> None:
-    """The others do not, and each problem is told with its link."""
+    """The other downloads continue, and each problem names its link."""
     files = {LINK + "good": SharedFile("good", b"good"), LINK + "locked": SharedFile("", b"", "?")}
     wanted = [Link(LINK + name) for name in ("gone", "locked", "a&b", "good")]
     async with open_client(anonymous_session, SharedLinks(token_server, files)) as client:
@@ -92,7 +92,7 @@ async def test_one_link_fails(
 async def test_it_goes_on_where_it_was_broken_off(
     anonymous_session: AnonymousSession, token_server: TokenServer, tmp_path: Path
 ) -> None:
-    """The second time only the rest is asked for, and the third time nothing."""
+    """The second run requests only the rest, and the third run nothing."""
     content = os.urandom(3 * CHUNK)
     links = SharedLinks(token_server, {LINK: SharedFile("film", content, breaks_at=2 * CHUNK)})
     async with open_client(anonymous_session, links) as client:
@@ -113,7 +113,7 @@ async def test_it_goes_on_where_it_was_broken_off(
 async def test_a_file_that_has_changed(
     anonymous_session: AnonymousSession, token_server: TokenServer, tmp_path: Path
 ) -> None:
-    """What is left of an older version is not gone on with, and goes."""
+    """A part of an older version is not continued, but deleted."""
     file = SharedFile("film", b"old" * CHUNK)
     links = SharedLinks(token_server, {LINK: file})
     async with open_client(anonymous_session, links) as client:
@@ -129,7 +129,7 @@ async def test_a_file_that_has_changed(
 async def test_a_name_that_leads_elsewhere(
     anonymous_session: AnonymousSession, token_server: TokenServer, tmp_path: Path, name: str
 ) -> None:
-    """Whoever shares a file does not choose where it goes."""
+    """The name of a file cannot change the folder in which it is stored."""
     folder = tmp_path / "folder"
     links = SharedLinks(token_server, {LINK: SharedFile(name, b"content")})
     async with open_client(anonymous_session, links) as client:
@@ -142,7 +142,7 @@ async def test_a_name_that_leads_elsewhere(
 async def test_no_token(
     anonymous_session: AnonymousSession, token_server: TokenServer, tmp_path: Path
 ) -> None:
-    """Every link is told of, and nothing is raised."""
+    """Every link has a problem, and nothing is raised."""
     token_server.clients.clear()
     links = SharedLinks(token_server, {LINK: SharedFile("a", b"a")})
     async with open_client(anonymous_session, links) as client:

@@ -1,4 +1,4 @@
-"""A relay that makes a server of this machine seem far away."""
+"""A relay that adds latency to connections to a server on this machine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def open_relay(port: int, round_trip: float) -> AsyncIterator[int]:
     """Relay connections to a server while the block lasts, and yield the port to connect to.
 
     Args:
-        port: the server's, on 127.0.0.1.
-        round_trip: seconds that a question and its answer are on their way together.
+        port: the server's port on 127.0.0.1.
+        round_trip: latency of a request and its answer together, in seconds.
     """
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -31,7 +31,7 @@ async def open_relay(port: int, round_trip: float) -> AsyncIterator[int]:
 
 async def _serve(client: trio.SocketStream, port: int, round_trip: float) -> None:
     """Relay one connection until either side closes it."""
-    # To connect takes a round trip, too.
+    # A TCP connection takes one round trip to open.
     await trio.sleep(round_trip)
     try:
         server = await trio.open_tcp_stream("127.0.0.1", port)
@@ -45,7 +45,7 @@ async def _serve(client: trio.SocketStream, port: int, round_trip: float) -> Non
 async def _pass_on(
     source: trio.SocketStream, target: trio.SocketStream, delay: float, scope: trio.CancelScope
 ) -> None:
-    """Pass on what one side sends, so many seconds later, and then end the connection."""
+    """Forward the data of one side with a delay in seconds, then end the connection."""
     send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](math.inf)
 
     async def deliver() -> None:
@@ -60,6 +60,6 @@ async def _pass_on(
                 async for data in source:
                     send.send_nowait((trio.current_time(), data))
     except* trio.BrokenResourceError:
-        # The other side has hung up.
+        # The other side has closed the connection.
         pass
     scope.cancel()

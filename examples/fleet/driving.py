@@ -1,4 +1,4 @@
-"""A token server and a fleet that uses it: started, heard, killed and ended."""
+"""Start, watch, kill and stop a token server and the fleet of processes that uses it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class FleetError(Exception):
-    """Tells that a process has ended by itself, or that the one to be killed is not there."""
+    """A process ended by itself, or the process to kill does not exist."""
 
 
 @attrs.frozen
 class Size:
-    """Is how large a fleet is, and how long its tokens live.
+    """The size of a fleet, and the lifetime of its tokens.
 
     Attributes:
-        processes: how many.
-        tasks: how many in each of them ask for the token.
-        lifetime: seconds; in the middle of its life a token is refreshed.
+        processes: number of processes.
+        tasks: number of tasks in each process that ask for the token.
+        lifetime: in seconds; a token is refreshed after half of it.
     """
 
     processes: int
@@ -39,16 +39,16 @@ class Size:
 
 @attrs.define(eq=False)
 class Worker:
-    """Is a process of the fleet, and what it has told.
+    """A process of the fleet, and what it has reported.
 
     Attributes:
         child: the process.
-        tokens: the fingerprints of the tokens that it has handed out, in order.
-        before_until: when it handed out the one before the last for the last time.
-        dropped_at: when it revoked a token, or reported one dead.
+        tokens: fingerprints of the tokens that its tasks got, in order.
+        before_until: the last time at which a task got the token before the current one.
+        dropped_at: when it revoked or invalidated a token.
         is_ready: whether it can begin.
-        gets: how many times a task got a token; None until it has ended in good order.
-        longest_hold: seconds that a task has waited for one at the most, once there was one.
+        gets: how often a task got a token; None until the process has ended normally.
+        longest_hold: the longest wait of a task after the first token, in seconds.
     """
 
     child: Child
@@ -61,21 +61,21 @@ class Worker:
 
 
 class Fleet:
-    """Is a token server, the processes that use it, and what they have told.
+    """A token server, the processes that use it, and what they have reported.
 
     Args:
-        nursery: runs the processes; it is cancelled when they have ended.
-        size: of the fleet.
-        store: what the processes are told: ``redis://...``, ``sqlite:PATH`` or ``none``.
+        nursery: runs the processes; it is cancelled after they have ended.
+        size: the size of the fleet.
+        store: the store of the processes: ``redis://...``, ``sqlite:PATH`` or ``none``.
 
     Attributes:
-        workers: those that live.
-        asked: how many requests have come to the token server.
-        grants: how many tokens that has made; None until it has ended.
-        kills: how many workers were killed.
-        failed: what was said to tasks that got no token.
-        came_back: how many times a worker handed a token out again after another one.
-        logged: what the workers have logged, and how often.
+        workers: the running processes.
+        asked: number of requests to the token server.
+        grants: number of tokens that the server has issued; None until it has ended.
+        kills: number of killed workers.
+        failed: the errors of tasks that got no token.
+        came_back: how often a worker returned to a token after it had a newer one.
+        logged: the log messages of the workers, and how often each came.
     """
 
     def __init__(self, nursery: trio.Nursery, size: Size, store: str) -> None:
@@ -101,11 +101,11 @@ class Fleet:
         )
 
     async def start(self, delay: float = 0.0, hanging: int = 0) -> None:
-        """Start all processes, and let them begin when the last of them is ready.
+        """Start all processes, and let them begin when all are ready.
 
         Args:
             delay: seconds until the token endpoint answers.
-            hanging: how many times it never does: to the first request, to the third, and so on.
+            hanging: number of requests that get no answer: the first, the third, and so on.
         """
         settings = {"lifetime": self._size.lifetime, "delay": delay, "hanging": hanging}
         self._server = await self._nursery.start(self._run, "token_server.py", settings)
@@ -125,31 +125,31 @@ class Fleet:
         self, program: str, settings: dict[str, Any], *, task_status: trio.TaskStatus[Child]
     ) -> None:
         async with open_child(program, self._environ) as child:
-            # By the pipe, for a command line is there for all to see.
+            # All users of the machine can read a command line, but not a pipe.
             await child.say(**settings)
             task_status.started(child)
-            while told := await child.told.read():
-                self._send.send_nowait((child, told))
+            while report := await child.reports.read():
+                self._send.send_nowait((child, report))
             self._send.send_nowait((child, None))
 
     async def wait_for_request(self) -> None:
-        """Return when the next request has come to the token server, which has yet to answer."""
+        """Wait until the token server has received the next request, and not yet answered it."""
         before = self.asked
         await self.hear_until(lambda: self.asked > before)
 
     async def find_holder(self) -> Worker:
-        """Return the process that asks the token server for all, by what the store says."""
+        """Return the process that has the lease in the store, and requests the token."""
         store = open_store(self._settings["store"])
         assert store is not None
         async with SharedTokenManager(TokenManager(Config.from_env(self._environ)), store) as fleet:
             seen = await fleet.look_at_store()
         if seen.leased_by is None:
-            raise FleetError("nobody has the lease")
+            raise FleetError("no process has the lease")
         _host, pid, _random = seen.leased_by.split("/")
         return next(worker for worker in self.workers if worker.child.process.pid == int(pid))
 
     async def kill(self, worker: Worker) -> None:
-        """Send SIGKILL to a worker, which cannot see it coming, and start another one."""
+        """Send SIGKILL to a worker, and start another one."""
         worker.child.process.kill()
         self.workers.remove(worker)
         self.kills += 1
@@ -159,7 +159,7 @@ class Fleet:
         await successor.child.say(do="go")
 
     async def stop(self) -> None:
-        """End all processes in good order."""
+        """End all processes normally."""
         for worker in self.workers:
             await worker.child.hang_up()
         await self.hear_until(lambda: all(worker.gets is not None for worker in self.workers))
@@ -168,24 +168,24 @@ class Fleet:
         await self.hear_until(lambda: self.grants is not None)
         self._nursery.cancel_scope.cancel()
 
-    # What they tell
+    # Messages of the processes
 
     def have_all_had(self, tokens: int) -> bool:
-        """Whether each process has handed out so many tokens."""
+        """Return whether each process has had this number of tokens."""
         return all(len(worker.tokens) >= tokens for worker in self.workers)
 
     async def hear_until(self, is_so: Callable[[], bool]) -> None:
-        """Listen to all processes until something is so."""
+        """Read messages of all processes until a condition is true."""
         while not is_so():
-            child, told = await self._receive.receive()
+            child, report = await self._receive.receive()
             if child is self._server or self._server is None:
-                self._hear_server(told)
+                self._hear_server(report)
             for worker in self.workers:
                 if worker.child is child:
-                    self._hear_worker(worker, told)
+                    self._hear_worker(worker, report)
 
-    def _hear_server(self, told: dict[str, Any] | None) -> None:
-        match told:
+    def _hear_server(self, report: dict[str, Any] | None) -> None:
+        match report:
             case {"serves": environ}:
                 self._environ = environ
             case {"asked": _}:
@@ -193,10 +193,10 @@ class Fleet:
             case {"grants": grants}:
                 self.grants = grants
             case None if self.grants is None:
-                raise FleetError("the token server has ended; what it wrote says why")
+                raise FleetError("the token server has ended; see its output above")
 
-    def _hear_worker(self, worker: Worker, told: dict[str, Any] | None) -> None:
-        match told:
+    def _hear_worker(self, worker: Worker, report: dict[str, Any] | None) -> None:
+        match report:
             case {"ready": _}:
                 worker.is_ready = True
             case {"token": token, "before_until": until}:
@@ -211,10 +211,10 @@ class Fleet:
             case {"gets": gets, "longest_hold": hold}:
                 worker.gets, worker.longest_hold = gets, hold
             case None if worker.gets is None:
-                raise FleetError("a process of the fleet has ended; what it wrote says why")
+                raise FleetError("a process of the fleet has ended; see its output above")
 
     def _hear_of_token(self, worker: Worker, token: str) -> None:
-        # The last one is a killed worker's, in whose place another one has started.
+        # A worker that replaces a killed one starts with the tokens of that one.
         if token not in worker.tokens:
             worker.tokens.append(token)
         elif token != worker.tokens[-1]:

@@ -1,4 +1,4 @@
-"""One token for a fleet of processes, shown on one machine.
+"""Share one token between the processes of one machine, and count the token requests.
 
     pip install -e '../..[testing,redis]'
     python fleet.py
@@ -6,21 +6,20 @@
     python fleet.py --restart
     python fleet.py --revoke
 
-Each starts the embedded token server on loopback, and a fleet of processes, in each of which
-many tasks ask for the token all the time: through a Valkey of its own, where there is a
-``valkey-server`` or a ``redis-server`` to start, then through a file of SQLite, then without a
-store. ``--store`` names others. It prints what came of it: the grants are those that the token
-server has counted.
+Each command starts the embedded token server on loopback, and several processes in which many
+tasks ask for the token all the time. The processes share it through a Valkey that the program
+starts (it needs ``valkey-server`` or ``redis-server``), then through a SQLite file, then not at
+all. ``--store`` chooses other stores. The table shows the grants that the token server counted.
 
-``--kill`` kills (SIGKILL) the process that holds the lease, once in the life of each token, and
-starts another one in its place. ``--restart`` restarts the Valkey, which forgets everything:
-while all processes have a token, and once more while one of them gets the next. ``--revoke``
-measures how long it takes until nobody hands out a token that one of them has dropped.
+``--kill`` kills (SIGKILL) the process that holds the lease, once during the life of each token,
+and starts another one. ``--restart`` restarts Valkey, which loses its data: once while all
+processes have a token, and once while one of them requests the next. ``--revoke`` measures how
+long other processes use a token after one process has revoked or invalidated it.
 
-``--round-trip`` puts the program's own Valkey so many seconds away from the fleet, as if it ran in
+``--round-trip`` adds latency, in seconds, to the Valkey that the program starts, as if it ran in
 another region.
 
-It exits with 1 where a task got no token, or there were more grants than there may be.
+Exit code 1 if a task got no token, or if there were more grants than allowed.
 """
 
 from __future__ import annotations
@@ -49,32 +48,32 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DROPS = 5
-"""How often a token is revoked, and how often one is reported dead."""
+"""How often a token is revoked, and how often one is invalidated."""
 DROPS_LIFETIME = 600.0
-"""Seconds that tokens live meanwhile, so that nothing else ends one."""
+"""Lifetime of tokens in this mode, in seconds, so that none expires."""
 SLOW = 0.7
-"""Seconds until the endpoint answers, where the Valkey is restarted meanwhile."""
+"""Seconds until the endpoint answers, if Valkey restarts during the request."""
 DOWN = 0.5
-"""Seconds without a Valkey, where it is restarted."""
+"""Seconds between the stop and the start of Valkey."""
 LIFETIME = 6.0
-"""Seconds that tokens live, where nothing else is said."""
+"""Lifetime of tokens in seconds, by default."""
 LIFETIME_OF_A_RESTART = 12.0
-"""Seconds that they live, where the Valkey is restarted: for the rest of one, it is waited for."""
+"""Lifetime of tokens if Valkey restarts: a process waits for it while its token lasts."""
 LIMIT = 600.0
-"""Seconds; what no run may outlast, whatever goes wrong."""
+"""Seconds after which a run fails."""
 
 Act = Callable[[Fleet, int], Awaitable[None]]
-"""Is done in each life, by its number, when all processes have the token before."""
+"""A function that is called in the life of each token, with its number."""
 
 
 @attrs.frozen
 class Way:
-    """Is one way to share a token.
+    """One way to share a token.
 
     Attributes:
-        name: what it is called in a table.
-        store: what the processes are told: ``redis://...``, ``sqlite:PATH`` or ``none``.
-        valkey: the server, where it is this program's own.
+        name: the name in the table.
+        store: the store of the processes: ``redis://...``, ``sqlite:PATH`` or ``none``.
+        valkey: the server, if this program has started it.
     """
 
     name: str
@@ -83,21 +82,21 @@ class Way:
 
     @property
     def is_shared(self) -> bool:
-        """Whether there is a store."""
+        """Whether the processes use a store."""
         return self.store != "none"
 
 
 @attrs.frozen
 class Run:
-    """Is a run of a few lives, and what there may be of it.
+    """A run over the lives of a few tokens, and its limits.
 
     Attributes:
-        name: what it is called in the table.
-        store: what the processes are told.
-        extra_grants: how many there may be besides one in each life.
-        act: what is done in each life.
+        name: the name in the table.
+        store: the store of the processes.
+        extra_grants: how many grants are allowed in addition to one for each life.
+        act: called in each life.
         delay: seconds until the token endpoint answers.
-        hanging: how many times it never does: to the first request, to the third, and so on.
+        hanging: number of requests that get no answer: the first, the third, and so on.
     """
 
     name: str
@@ -109,7 +108,7 @@ class Run:
 
 
 async def run_lives(size: Size, lives: int, run: Run) -> Fleet:
-    """Have each process of a fleet see so many tokens, and return what the fleet has told."""
+    """Run a fleet until each process has had this number of tokens, and return the fleet."""
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
             fleet = Fleet(nursery, size, run.store)
@@ -123,7 +122,7 @@ async def run_lives(size: Size, lives: int, run: Run) -> Fleet:
 
 
 async def kill_holder(fleet: Fleet, _life: int) -> None:
-    """Kill the process that asks the endpoint for the next token, for all of them."""
+    """Kill the process that requests the next token."""
     await fleet.wait_for_request()
     await fleet.kill(await fleet.find_holder())
 
@@ -131,7 +130,7 @@ async def kill_holder(fleet: Fleet, _life: int) -> None:
 async def restart(
     valkey: Valkey, in_life: int, while_asking: bool, fleet: Fleet, life: int
 ) -> None:
-    """Restart a Valkey in one life, while nobody asks the endpoint, or while somebody does."""
+    """Restart Valkey in one life, between token requests or during one."""
     if life != in_life:
         return
     if while_asking:
@@ -142,11 +141,11 @@ async def restart(
 
 
 async def run_drops(size: Size, store: str) -> tuple[Fleet, dict[str, list[float]]]:
-    """Revoke tokens, and report others dead.
+    """Revoke some tokens, and invalidate others.
 
     Returns:
-        The fleet, and for each of the two the seconds until the last other process handed the
-        token out for the last time.
+        The fleet, and for both ways the seconds until the last other process stopped using the
+        token.
     """
     took: dict[str, list[float]] = {"revoke": [], "invalidate": []}
     with trio.fail_after(LIMIT):
@@ -165,35 +164,35 @@ async def run_drops(size: Size, store: str) -> tuple[Fleet, dict[str, list[float
     return fleet, took
 
 
-# What is printed
+# Output
 
 
 def print_cells(*cells: object) -> None:
-    """Print a line of a table, at once."""
+    """Print a line of a table without buffering."""
     first, *rest = map(str, cells)
     print(first.ljust(26) + "".join(cell.rjust(10) for cell in rest), flush=True)
 
 
 def problems_of(name: str, fleet: Fleet, grants_at_most: int) -> list[str]:
-    """Return what is not as it should be, in words."""
+    """Return what is wrong, in words."""
     problems = [f"a task got no token: {error}" for error in fleet.failed]
     assert fleet.grants is not None
     if fleet.grants > grants_at_most:
-        problems.append(f"{fleet.grants} grants, and not {grants_at_most} at the most")
+        problems.append(f"{fleet.grants} grants, at most {grants_at_most} expected")
     if fleet.came_back:
-        problems.append("a process went back to a token that it had left")
+        problems.append("a process used an older token again")
     return [f"{name}: {problem}" for problem in problems]
 
 
 def print_log(logs: Sequence[tuple[str, Fleet]]) -> None:
-    """Print what the processes have logged."""
+    """Print the log messages of the processes."""
     for name, fleet in logs:
         for message, count in fleet.logged.items():
             print(f"{name}, {count} x: {message}")
 
 
 async def show_lives(size: Size, lives: int, runs: Sequence[Run]) -> list[str]:
-    """Do all runs, print what came of them, and return what is wrong, in words."""
+    """Do all runs, print their results, and return what is wrong, in words."""
     problems, logs = [], []
     print_cells("", "processes", "tasks", "lives", "kills", "grants", "gets", "failed", "held for")
     for run in runs:
@@ -237,12 +236,12 @@ async def show_drops(size: Size, ways: Sequence[Way]) -> list[str]:
 
 
 async def find_ways(stores: Sequence[str], round_trip: float, stack: AsyncExitStack) -> list[Way]:
-    """Return the ways that were asked for, and say which there are not.
+    """Return the ways that the command line names, and print which are not available.
 
     Args:
-        stores: as on the command line.
-        round_trip: seconds to the program's own Valkey and back.
-        stack: closes what was opened for them.
+        stores: the stores of the command line.
+        round_trip: latency to the program's own Valkey and back, in seconds.
+        stack: closes the stores.
     """
     ways = []
     for store in stores:
@@ -271,7 +270,7 @@ async def find_ways(stores: Sequence[str], round_trip: float, stack: AsyncExitSt
 
 
 def plan(wishes: argparse.Namespace, ways: Sequence[Way]) -> list[Run]:
-    """Return the runs that were asked for."""
+    """Return the runs that the command line asks for."""
     shared = [way for way in ways if way.is_shared]
     if wishes.kill:
         kills = wishes.lives
@@ -284,7 +283,7 @@ def plan(wishes: argparse.Namespace, ways: Sequence[Way]) -> list[Run]:
             act = partial(restart, way.valkey, wishes.lives // 2 + 1)
             runs += [
                 Run(f"{way.name}, between grants", way.store, 0, partial(act, False)),
-                # What comes of that grant is for one process alone.
+                # The process that sent this request cannot store its token, so others send one.
                 Run(f"{way.name}, during a grant", way.store, 1, partial(act, True), delay=SLOW),
             ]
     return runs
@@ -322,24 +321,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--store",
         action="append",
-        help="valkey or sqlite (own ones), redis://..., sqlite:PATH, or none; once or more often",
+        help="valkey or sqlite (started for the run), redis://..., sqlite:PATH or none; repeatable",
     )
     parser.add_argument(
         "--round-trip",
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="to the program's own Valkey and back; 0 by default",
+        help="latency to the program's own Valkey and back; 0 by default",
     )
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--kill", action="store_true", help="kill who holds the lease")
+    mode.add_argument("--kill", action="store_true", help="kill the process that holds the lease")
     mode.add_argument("--restart", action="store_true", help="restart the program's own Valkey")
-    mode.add_argument("--revoke", action="store_true", help="drop tokens, and measure")
+    mode.add_argument("--revoke", action="store_true", help="revoke tokens, and measure")
     wishes = parser.parse_args(arguments)
     if wishes.lifetime is None:
         wishes.lifetime = LIFETIME_OF_A_RESTART if wishes.restart else LIFETIME
     if wishes.processes < 2:
-        parser.error("a fleet has 2 processes or more")
+        parser.error(f"--processes must be 2 or more, got {wishes.processes}")
     return wishes
 
 

@@ -1,4 +1,4 @@
-"""A Valkey, or a Redis, of one's own on a free port of this machine, which keeps nothing."""
+"""A Valkey or Redis server on a free port of this machine, which saves nothing to disk."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def find_server() -> str | None:
-    """Return the program, or None where there is none."""
+    """Return the path of the program, or None if it is not installed."""
     return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
 @attrs.define
 class Valkey:
-    """Is a server while the block lasts.
+    """A server that runs while the block lasts.
 
     Attributes:
-        program: which is run.
+        program: path of the server program.
     """
 
     program: str
@@ -34,17 +34,17 @@ class Valkey:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         port: int = self._held.getsockname()[1]
         return port
 
     @property
     def url(self) -> str:
-        """What `RedisStore` takes."""
+        """The URL for `RedisStore`."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def start(self) -> None:
-        """Start it, with nothing in it, and return when it answers."""
+        """Start the server without data, and return when it answers."""
         options = f"--bind 127.0.0.1 --port {self.port} --appendonly no --loglevel warning"
         self._process = await trio.lowlevel.open_process(
             [self.program, *options.split(), "--save", ""],
@@ -65,7 +65,7 @@ class Valkey:
             return False
 
     async def stop(self) -> None:
-        """End it; what was in it is gone."""
+        """Stop the server. Its data is lost."""
         assert self._process is not None
         self._process.terminate()
         with trio.CancelScope(shield=True):
@@ -86,15 +86,15 @@ class Valkey:
         traceback: TracebackType | None,
     ) -> None:
         with self._held:
-            # Shielded within, and short.
+            # stop() is shielded, and short.
             await self.stop()  # noqa: ASYNC102
 
 
 def _hold_port() -> socket.socket:
-    """Return a socket that keeps a port for the server, also while that is away.
+    """Return a socket that reserves a port for the server, also while the server is down.
 
-    No port that systems give to clients: one that looks for the server could get it, and would
-    reach itself.
+    The port is outside of the range for clients: a client that got this port could connect to
+    itself.
     """
     for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
         held = socket.socket()
@@ -103,7 +103,7 @@ def _hold_port() -> socket.socket:
         except OSError:
             held.close()
             continue
-        # On Linux, whoever says this may share a port with others who do, until one listens.
+        # On Linux, sockets with this option may share a port until one of them listens.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return held
     raise RuntimeError("no free port between 20,000 and 30,000")

@@ -1,4 +1,4 @@
-"""Processes that are told what to do, and tell what they do, in lines of JSON."""
+"""Processes that read commands and write reports as lines of JSON."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ HERE = Path(__file__).parent
 
 @attrs.define
 class Lines:
-    """Reads lines of JSON from a stream."""
+    """Reader for lines of JSON from a stream."""
 
     stream: trio.abc.ReceiveStream
     _received: bytes = b""
 
     async def read(self) -> dict[str, Any] | None:
-        """Return what the next line says, or None at the end."""
+        """Return the content of the next line, or None at the end."""
         while b"\n" not in self._received:
             chunk = await self.stream.receive_some()
             if not chunk:
                 return None
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        content: dict[str, Any] = json.loads(line)
+        return content
 
 
-def tell(**what: object) -> None:
-    """Write a line to whoever has started this process."""
+def report(**what: object) -> None:
+    """Write a line to the parent process."""
     print(json.dumps(what), flush=True)
 
 
 def commands() -> trio.lowlevel.FdStream:
-    """Return what this process is told to do; it ends when its parent does, however that ends."""
+    """Return the stream of commands, which ends when the parent process ends."""
     return trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
 
 
 @attrs.define(eq=False)
 class Child:
-    """Is a program of this folder in a process of its own.
+    """A program of this folder in its own process.
 
     Attributes:
         process: the process.
-        told: what it tells.
+        reports: its reports.
     """
 
     process: trio.Process
-    told: Lines
+    reports: Lines
 
     async def say(self, **what: object) -> None:
-        """Tell it what to do."""
+        """Send a command to the process."""
         assert self.process.stdin is not None
         await self.process.stdin.send_all(json.dumps(what).encode() + b"\n")
 
     async def hang_up(self) -> None:
-        """Let it know that there is no more to do."""
+        """Close the stream of commands, so that the process ends."""
         assert self.process.stdin is not None
         await self.process.stdin.aclose()
 
@@ -76,8 +76,8 @@ async def open_child(program: str, environ: Mapping[str, str]) -> AsyncIterator[
     """Run a program of this folder while the block lasts.
 
     Args:
-        program: the file.
-        environ: variables, besides those of this process.
+        program: name of the file.
+        environ: environment variables, in addition to those of this process.
     """
     process = await trio.lowlevel.open_process(
         [sys.executable, str(HERE / program)],

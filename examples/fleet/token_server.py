@@ -1,7 +1,7 @@
-"""The token server of the fleet, in a process of its own, which tells of each token request.
+"""The token server of the fleet, in its own process, which reports each token request.
 
-``fleet.py`` starts it, and tells it its settings first. It tells ``serves``, ``asked`` with each
-token request, and at the end ``grants``.
+``fleet.py`` starts it and sends the settings as the first line. The server reports ``serves``,
+then ``asked`` for each token request, and ``grants`` at the end.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import trio
-from processes import Lines, commands, tell
+from processes import Lines, commands, report
 
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_loopback
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 
-class TellingServer(TokenServer):
-    """Tells of each token request that has come in."""
+class ReportingServer(TokenServer):
+    """A token server that reports each token request."""
 
     async def __call__(
         self,
@@ -30,24 +30,24 @@ class TellingServer(TokenServer):
     ) -> None:
         """Serve one ASGI connection."""
 
-        async def receive_and_tell() -> Message:
+        async def receive_and_report() -> Message:
             message = await receive()
             is_last = message["type"] == "http.request" and not message.get("more_body")
             if scope.get("path") == "/oauth2/token" and is_last:
-                tell(asked=True)
+                report(asked=True)
             return message
 
-        await super().__call__(scope, receive_and_tell, send)
+        await super().__call__(scope, receive_and_report, send)
 
 
 async def main() -> None:
-    """Serve until there is no more to do."""
+    """Serve until the parent closes the stream of commands."""
     async with commands() as stdin:
-        told = Lines(stdin)
-        settings = await told.read() or {}
+        lines = Lines(stdin)
+        settings = await lines.read() or {}
         hanging = [Fault.hang(), None] * settings["hanging"]
         faults = FaultPlan(token=hanging, token_then=Fault(delay=settings["delay"]))
-        server = TellingServer(faults, lifetime=settings["lifetime"])
+        server = ReportingServer(faults, lifetime=settings["lifetime"])
         config = server.config()
         async with open_loopback(server) as url:
             variables = {
@@ -55,9 +55,9 @@ async def main() -> None:
                 "BOX_CLIENT_ID": config.client_id,
                 "BOX_CLIENT_SECRET": config.client_secret,
             }
-            tell(serves=variables)
-            await told.read()
-    tell(grants=server.grants)
+            report(serves=variables)
+            await lines.read()
+    report(grants=server.grants)
 
 
 if __name__ == "__main__":

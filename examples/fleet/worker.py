@@ -1,7 +1,7 @@
-"""One process of the fleet: tasks that ask for the token all the time, and a tally of it.
+"""One process of the fleet: tasks that ask for the token all the time, and a tally of the results.
 
-``fleet.py`` starts it, and tells it its settings first. It tells ``ready``, and begins when it is
-told to ``go``.
+``fleet.py`` starts it and sends the settings as the first line. The process reports ``ready``,
+and begins after the command ``go``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import trio
-from processes import Lines, commands, tell
+from processes import Lines, commands, report
 
 from trio_anon_session import (
     AnonymousSession,
@@ -26,11 +26,11 @@ from trio_anon_session import (
 from trio_anon_session.stores import RedisStore, SharedTokenManager, SQLiteStore, TokenStore
 
 PAUSE = 0.05
-"""Seconds from one get of a task to its next."""
+"""Seconds between two calls of a task."""
 
 
 def open_store(where: str) -> TokenStore | None:
-    """Return the store that is named as on the command line, or None where it is ``none``."""
+    """Return the store with this name on the command line, or None for ``none``."""
     kind, _, path = where.partition(":")
     if kind == "none":
         return None
@@ -39,14 +39,14 @@ def open_store(where: str) -> TokenStore | None:
 
 @attrs.define
 class Tally:
-    """Is what the tasks of this process have got.
+    """What the tasks of this process got.
 
     Attributes:
-        gets: how many times a task got a token.
-        longest_hold: seconds of the longest wait for a token, once there had been a first one.
-        fingerprint: of the session's token.
-        token: the last one that a task got.
-        handed_out_at: when that was, on the clock that all processes of a machine share.
+        gets: how often a task got a token.
+        longest_hold: the longest wait for a token after the first one, in seconds.
+        fingerprint: the fingerprint of the session's token.
+        token: the last token that a task got.
+        handed_out_at: when that was, on the clock that all processes of the machine share.
     """
 
     gets: int = 0
@@ -56,24 +56,24 @@ class Tally:
     handed_out_at: float = 0.0
 
     def observe(self, event: Event) -> None:
-        """Note which token the session has."""
+        """Store the fingerprint of the session's token."""
         if isinstance(event, Granted):
             self.fingerprint = event.fingerprint
 
     async def keep_getting(self, session: AnonymousSession) -> None:
-        """Be one of the tasks."""
+        """Ask for the token again and again, as one of the tasks."""
         while True:
             began, is_first = time.monotonic(), not self.token
             try:
                 token = await session.get_access_token()
             except AnonymousSessionError as error:
-                tell(failed=str(error))
-                # Until the session tries again.
+                report(failed=str(error))
+                # The session sends no request before that.
                 await trio.sleep(getattr(error, "retry_after", None) or PAUSE)
                 continue
             now = time.monotonic()
             if token != self.token:
-                tell(token=self.fingerprint, before_until=self.handed_out_at)
+                report(token=self.fingerprint, before_until=self.handed_out_at)
                 self.token = token
             self.handed_out_at = now
             self.gets += 1
@@ -83,15 +83,15 @@ class Tally:
 
 
 async def main() -> None:
-    """Share a token with the other processes until there is no more to do."""
+    """Share a token with the other processes until the parent closes the stream of commands."""
     async with commands() as stdin:
-        told = Lines(stdin)
-        settings = await told.read() or {}
+        lines = Lines(stdin)
+        settings = await lines.read() or {}
         config = Config.from_env().replace(**settings["config"])
         store = open_store(settings["store"])
         manager: Any = TokenManager(config)
         if store is not None:
-            # All that a fleet takes: the session, and what uses it, stay as they are.
+            # This line is all that a fleet needs. The session and its users do not change.
             manager = SharedTokenManager(manager, store)
         tally = Tally()
         async with (
@@ -99,31 +99,31 @@ async def main() -> None:
             AnonymousSession(config, manager, observers=[tally.observe]) as session,
             trio.open_nursery() as nursery,
         ):
-            tell(ready=os.getpid())
-            while command := await told.read():
+            report(ready=os.getpid())
+            while command := await lines.read():
                 match command["do"]:
                     case "go":
                         for _ in range(settings["tasks"]):
                             nursery.start_soon(tally.keep_getting, session)
                     case "revoke":
-                        tell(dropped_at=time.monotonic())
+                        report(dropped_at=time.monotonic())
                         await session.revoke_tokens()
                     case "invalidate":
-                        tell(dropped_at=time.monotonic())
+                        report(dropped_at=time.monotonic())
                         session.invalidate(tally.token)
             nursery.cancel_scope.cancel()
-    tell(gets=tally.gets, longest_hold=tally.longest_hold)
+    report(gets=tally.gets, longest_hold=tally.longest_hold)
 
 
-class TellingHandler(logging.Handler):
-    """Tells what is logged."""
+class ReportingHandler(logging.Handler):
+    """A logging handler that reports each record to the parent process."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell of one record."""
-        tell(logged=record.getMessage())
+        """Report one record."""
+        report(logged=record.getMessage())
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, handlers=[TellingHandler()])
+    logging.basicConfig(level=logging.INFO, handlers=[ReportingHandler()])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     trio.run(main)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Keep = Callable[[str, bytes], Awaitable[object]]
 
 AT_ONCE = 4
-"""Downloads at the same time; of more, the API complains."""
+"""Downloads at the same time; the API refuses more."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 async def mirror(
     session: AnonymousSession, client: httpx.AsyncClient, links: Iterable[str], keep: Keep
 ) -> None:
-    """Download every file; what cannot be had now is left for the next time.
+    """Download every file. Files that fail are left for the next run.
 
     Args:
-        session: gives the token.
-        client: reaches the API.
+        session: the source of the token.
+        client: a client for the API.
         links: shared links, each to a file.
-        keep: is given each file's id and content.
+        keep: called with the id and the content of each file.
     """
     limiter = trio.CapacityLimiter(AT_ONCE)
     async with trio.open_nursery() as nursery:
@@ -59,4 +59,4 @@ async def _download(
             file = await client.get(f"/2.0/files/{file_id}/content", headers=headers)
             await keep(file_id, file.raise_for_status().content)
     except (AnonymousSessionError, httpx.HTTPError) as error:
-        logger.warning("left for the next time: %s (%s)", link, type(error).__name__)
+        logger.warning("left for the next run: %s (%s)", link, type(error).__name__)

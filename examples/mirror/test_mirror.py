@@ -1,4 +1,4 @@
-"""The mirror in virtual time, with whatever can become of its tokens."""
+"""The mirror in virtual time, with all that can happen to its tokens."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Call an API whose tokens come from another OAuth 2.0 server than Box's.
+"""Call an API whose tokens come from an OAuth 2.0 server that is not Box's.
 
 export CLIENT_ID=... CLIENT_SECRET=...
 export TOKEN_URL=https://auth.example.com/oauth/token
 export API_URL=https://api.example.com/files
-export SCOPE=files AUDIENCE=https://api.example.com  # what the server wants of these
-export REVOKE_URL=https://auth.example.com/oauth/revoke  # if the token is to end with us
+export SCOPE=files AUDIENCE=https://api.example.com  # if the server needs them
+export REVOKE_URL=https://auth.example.com/oauth/revoke  # to revoke the token at the end
 python other_server.py
 """
 
@@ -29,7 +29,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
     return Config(
         client_id=environ["CLIENT_ID"],
         client_secret=environ["CLIENT_SECRET"],
-        # Without it, what has no URL of its own is at Box.
+        # The default is Box's API.
         api_root_url=origin_of(environ["API_URL"]),
         token_url=environ["TOKEN_URL"],
         revoke_url=revoke_url,
@@ -46,8 +46,8 @@ def origin_of(url: str) -> str:
 
 
 async def call(session: AnonymousSession, url: str) -> str:
-    """Return what the API answers."""
-    # The token is for this API, and goes nowhere else.
+    """Return the answer of the API."""
+    # The client sends the token only to this API.
     auth = session.auth(origins=[origin_of(url)])
     async with httpx.AsyncClient(auth=auth) as client:
         response = await client.get(url)
@@ -64,6 +64,6 @@ if __name__ == "__main__":
     try:
         trio.run(main)
     except KeyError as error:
-        sys.exit(f"other_server.py: wants the environment variable {error.args[0]} to be set")
+        sys.exit(f"other_server.py: the environment variable {error.args[0]} must be set")
     except (AnonymousSessionError, httpx.HTTPError) as error:
         sys.exit(f"other_server.py: {error}")

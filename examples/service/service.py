@@ -3,9 +3,9 @@
     export BOX_CLIENT_ID=... BOX_CLIENT_SECRET=...
     python service.py 11111 22222 --every 60 --health-port 8765
 
-Every minute each file is looked up, and the log says which have changed. SIGTERM or SIGINT
-ends it: what is under way gets five seconds to finish, a second signal ends it at once.
-``/live`` and ``/ready`` on the health port answer a supervisor's probes.
+The service looks up each file every minute, and logs which have changed. SIGTERM or SIGINT ends
+it: running lookups get five seconds to finish, and a second signal ends it immediately.
+``/live`` and ``/ready`` on the health port answer the probes of a supervisor.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 WORKERS = 10
 LIMIT = 20.0
-"""Seconds for one lookup, the wait for a token included."""
+"""Seconds for one lookup, including the wait for a token."""
 GRACE = 5.0
-"""Seconds from the signal on for lookups that are under way."""
+"""Seconds that running lookups get after the signal."""
 REPORT_EVERY = 60.0
 
 logger = logging.getLogger("service")
@@ -49,21 +49,21 @@ logger = logging.getLogger("service")
 
 @attrs.define
 class Figures:
-    """Counts what the service has done."""
+    """The number of lookups that succeeded and failed."""
 
     looked_up: int = 0
     failed: int = 0
 
 
 async def main(file_ids: Sequence[str], every: float, health_port: int) -> None:
-    """Open what the service needs, and run it until a signal comes."""
+    """Open session and client, and run the service until a signal comes."""
     config = Config.from_env().replace(revoke_on_exit=True)
     figures, stop = Figures(), trio.Event()
     async with (
         AnonymousSession(config, observers=[tell_on_call]) as session,
         open_client(session) as client,
     ):
-        # Wrong credentials end the program here, and not its first lookup in a minute.
+        # Wrong credentials end the program here, before the first lookup.
         await session.get_access_token()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
@@ -101,15 +101,15 @@ async def watch(
     every: float,
     workers: int = WORKERS,
 ) -> None:
-    """Look every file up, again and again, until ``stop`` is set.
+    """Look up every file, again and again, until ``stop`` is set.
 
     Args:
-        client: reaches the API.
-        file_ids: of the files.
-        stop: ends it.
-        figures: counts.
+        client: a client for the API.
+        file_ids: the ids of the files.
+        stop: the event that ends the loop.
+        figures: counts the lookups.
         every: seconds from one round to the next.
-        workers: lookups at the same time.
+        workers: number of lookups at the same time.
     """
     etags: dict[str, str | None] = {}
     send, receive = trio.open_memory_channel[str](0)
@@ -142,11 +142,11 @@ async def _work(
     async with receive:
         async for file_id in receive:
             try:
-                # httpx limits each phase of a request, and none limits the whole.
+                # The timeouts of httpx limit each phase of a request, but not their sum.
                 with trio.fail_after(LIMIT):
                     response = await client.get(f"/2.0/files/{file_id}")
                 etag = response.raise_for_status().json().get("etag")
-            # The session's own errors are httpx.HTTPErrors, too; an answer may be no JSON.
+            # The session's errors are httpx.HTTPErrors. ValueError: the answer is not JSON.
             except (httpx.HTTPError, trio.TooSlowError, ValueError) as error:
                 figures.failed += 1
                 logger.warning("file %s: in the next round (%s)", file_id, type(error).__name__)
@@ -160,7 +160,7 @@ async def _work(
 async def stop_on_signal(
     signals: AsyncIterator[int], stop: trio.Event, scope: trio.CancelScope
 ) -> None:
-    """Set ``stop`` at the first signal, and cancel at the second."""
+    """Set ``stop`` at the first signal, and cancel everything at the second."""
     async for _ in signals:
         if stop.is_set():
             scope.cancel()
@@ -168,16 +168,16 @@ async def stop_on_signal(
 
 
 def tell_on_call(event: Event) -> None:
-    """Say what somebody has to look at; all else is for the log of the session."""
+    """Log the events that need a person; the session's own log has the others."""
     match event:
         case RefreshFailed(retryable=False):
-            logger.critical("no retry mends this: %s", event.error)
+            logger.critical("retrying does not help: %s", event.error)
         case StateChanged(old=TokenState.STALE, new=TokenState.EXPIRED):
-            logger.critical("the token has run out: lookups have to wait")
+            logger.critical("the token has expired: lookups wait for a new one")
 
 
 async def report(session: AnonymousSession, figures: Figures) -> None:
-    """Log how the service is, once a minute."""
+    """Log the state of the service once a minute."""
     while True:
         seen = session.statistics()
         logger.info(
@@ -193,13 +193,13 @@ async def report(session: AnonymousSession, figures: Figures) -> None:
 
 
 def is_ready(seen: SessionStatistics) -> bool:
-    """Tell whether work is of use now: a parked session without a token is no trouble."""
+    """Return whether requests can succeed now. A parked session without a token is ready."""
     has_token = seen.state in (TokenState.FRESH, TokenState.STALE)
     return has_token or seen.consecutive_failures == 0
 
 
 async def answer_probe(session: AnonymousSession, stream: trio.abc.Stream) -> None:
-    """Answer one HTTP request: 200, or 503 where ``/ready`` is asked for and it is not."""
+    """Answer one HTTP request with 200, or ``/ready`` with 503 if the service is not ready."""
     with trio.move_on_after(5.0):
         async with stream:
             request = b""
@@ -225,7 +225,7 @@ if __name__ == "__main__":
     parser.add_argument("--health-port", type=int, default=0, help="on loopback; 0: a free one")
     args = parser.parse_args()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    # One line for each request is too much.
+    # httpx logs one line for each request.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         trio.run(main, args.file_ids, args.every, args.health_port)

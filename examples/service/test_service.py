@@ -1,4 +1,4 @@
-"""The service's tests, in virtual time: hours pass, and nobody waits for them."""
+"""Tests of the service in virtual time, so that hours take milliseconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def run_service(
 ) -> Figures:
     """Run the service, with a round every minute, until a time, and return its figures."""
     figures, stop = Figures(), trio.Event()
-    # As main() does: a token is there before the first lookup.
+    # main() also gets a token before the first lookup.
     await session.get_access_token()
     async with (
         open_client(session, ASGITransport(server)) as client,
@@ -48,7 +48,7 @@ async def run_service(
 async def test_a_day_of_hour_long_tokens(
     anonymous_session: AnonymousSession, token_server: TokenServer, autojump_clock: MockClock
 ) -> None:
-    """No lookup fails, and no dead token is presented."""
+    """No lookup fails, and no expired token is sent."""
     figures = await run_service(anonymous_session, token_server, until=24 * HOUR - 1.0)
     assert figures == Figures(looked_up=24 * 60 * 3, failed=0)
     assert token_server.verdicts == {"good": 24 * 60 * 3}
@@ -66,34 +66,34 @@ async def test_a_file_that_changes(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The third file is another one from the second round on, and the log says so once."""
+    """The third file changes in the second round, and the log says so once."""
     caplog.set_level(logging.INFO, "service")
     await run_service(anonymous_session, token_server, until=179.0, workers=1)
     assert caplog.messages == ["file 3 has changed"]
 
 
-# One token comes, and then the endpoint is down.
+# The endpoint issues one token, and is down after that.
 @pytest.mark.token_server(faults=FaultPlan(token=[None], token_then=Fault.server_error(503)))
 async def test_an_outage_of_two_hours(
     anonymous_session: AnonymousSession, token_server: TokenServer, autojump_clock: MockClock
 ) -> None:
-    """While the token lasts no lookup fails, and once the endpoint is back none does."""
+    """No lookup fails while the token is valid, or after the endpoint is back."""
     seen = []
     async with trio.open_nursery() as nursery:
 
-        async def mend() -> None:
+        async def repair() -> None:
             await trio.sleep_until(HOUR - 31.0)
             seen.append(token_server.verdicts.total())
             await trio.sleep_until(2 * HOUR)
             seen.append(token_server.verdicts.total())
             token_server.faults = FaultPlan()
 
-        nursery.start_soon(mend)
+        nursery.start_soon(repair)
         figures = await run_service(anonymous_session, token_server, until=4 * HOUR - 1.0)
 
     before_it_ran_out, in_the_outage = seen
     assert before_it_ran_out == in_the_outage == 60 * 3
-    # The session has met the endpoint again within its longest pause, a minute and a half.
+    # The session retries within its longest pause, a minute and a half.
     assert figures.looked_up >= 60 * 3 + 118 * 3
     assert token_server.verdicts == {"good": figures.looked_up}
 
@@ -101,7 +101,7 @@ async def test_an_outage_of_two_hours(
 async def test_a_token_that_is_revoked(
     anonymous_session: AnonymousSession, token_server: TokenServer, autojump_clock: MockClock
 ) -> None:
-    """An administrator ends every token, and still no lookup fails."""
+    """No lookup fails if an administrator revokes every token."""
     async with trio.open_nursery() as nursery:
 
         async def revoke() -> None:
@@ -119,7 +119,7 @@ async def test_a_token_that_is_revoked(
 async def test_a_lookup_that_hangs(
     anonymous_session: AnonymousSession, token_server: TokenServer, autojump_clock: MockClock
 ) -> None:
-    """It costs that one lookup, even where there is one worker for all."""
+    """Only that lookup fails, even with a single worker."""
     figures = await run_service(anonymous_session, token_server, until=LIMIT + 1.0, workers=1)
     assert figures == Figures(looked_up=2, failed=1)
 
@@ -128,7 +128,7 @@ async def test_a_lookup_that_hangs(
 async def test_the_end_while_everything_hangs(
     anonymous_session: AnonymousSession, token_server: TokenServer, autojump_clock: MockClock
 ) -> None:
-    """The service ends when its time of grace is over, and not when the endpoint likes."""
+    """The service ends after the grace period, although the endpoint does not answer."""
     figures = await run_service(anonymous_session, token_server, until=1.0)
     assert trio.current_time() == 1.0 + GRACE
     assert figures == Figures()
@@ -136,7 +136,7 @@ async def test_the_end_while_everything_hangs(
 
 @pytest.mark.token_server(faults=FaultPlan(token=[None], token_then=Fault.server_error(503)))
 async def test_probes(anonymous_session: AnonymousSession, autojump_clock: MockClock) -> None:
-    """In an outage the service is ready until the token has run out, and alive all the time."""
+    """In an outage the service is ready until the token expires, and live all the time."""
 
     async def probe(path: bytes) -> bytes:
         near, far = trio.testing.memory_stream_pair()

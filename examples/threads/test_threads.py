@@ -26,7 +26,7 @@ FILES = [str(number) for number in range(20)]
 
 @contextmanager
 def serve(server: TokenServer) -> Iterator[Config]:
-    """Serve on loopback from a thread, for a test that is no Trio program."""
+    """Serve on loopback from a thread, for a test without Trio."""
     ready, stop = threading.Event(), trio.Event()
     found: list[tuple[Config, trio.lowlevel.TrioToken]] = []
 
@@ -46,7 +46,7 @@ def serve(server: TokenServer) -> Iterator[Config]:
 
 
 async def test_worker_threads_share_the_token() -> None:
-    """Twenty threads make one grant, and one more when that token is revoked."""
+    """Twenty threads cause one grant, and one more after that token is revoked."""
     server = TokenServer()
     async with open_loopback(server) as url, AnonymousSession(server.config(url)) as session:
         answers = await look_up_all(session, FILES)
@@ -58,12 +58,12 @@ async def test_worker_threads_share_the_token() -> None:
 
 
 async def test_cancelling_worker_threads() -> None:
-    """Threads that wait for a token are free as soon as they are cancelled."""
+    """Threads that wait for a token end as soon as they are cancelled."""
     server = TokenServer(FaultPlan(token_then=Fault.hang()))
     async with open_loopback(server) as url, AnonymousSession(server.config(url)) as session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look_up_all, session, FILES)
-            while session.statistics().getters_held < len(FILES):  # noqa: ASYNC110  # no event tells
+            while session.statistics().getters_held < len(FILES):  # noqa: ASYNC110  # no event to wait for
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
         assert session.statistics().getters_held == 0
@@ -71,7 +71,7 @@ async def test_cancelling_worker_threads() -> None:
 
 
 def test_threads_share_the_token() -> None:
-    """So do threads of a program that is not Trio's."""
+    """Threads of a program without Trio cause one grant, too."""
     server = TokenServer()
     with serve(server) as config, ThreadPoolExecutor(8) as pool, SessionThread(config) as session:
 
@@ -87,7 +87,7 @@ def test_threads_share_the_token() -> None:
 
 
 def test_a_timeout() -> None:
-    """A thread waits no longer than it wants to, and the grant goes on."""
+    """A thread waits no longer than its timeout, and the token request continues."""
     server = TokenServer(FaultPlan(token_then=Fault.hang()))
     with serve(server) as config, SessionThread(config) as session:
         with pytest.raises(TimeoutError, match=r"no token within 0\.01 s"):
@@ -110,7 +110,7 @@ def test_errors_come_through() -> None:
 
 def outcomes_at_the_end(server: TokenServer, ask: Callable[[SessionThread], object]) -> set[str]:
     """Leave the block while 32 threads ask, and return how they end."""
-    # Two statements: the threads go on when the session's block has been left.
+    # Two statements, because the threads continue after the block of the session.
     with serve(server) as config, ThreadPoolExecutor(32) as pool:
         with SessionThread(config) as session:
             futures = [pool.submit(ask, session) for _ in range(32)]
@@ -118,25 +118,25 @@ def outcomes_at_the_end(server: TokenServer, ask: Callable[[SessionThread], obje
                 if server.in_flight and session.statistics().getters_held == 32:
                     break
         ends = {type(future.exception()).__name__ for future in futures}
-        # Also whoever comes afterwards.
+        # A later call gets the same error.
         with pytest.raises(SessionClosedError):
             session.get_access_token()
     return ends
 
 
 def test_leaving_tells_threads_that_are_held() -> None:
-    """The endpoint hangs, and still every thread is told that the session is closed."""
+    """Although the endpoint hangs, every waiting thread gets a SessionClosedError."""
     server = TokenServer(FaultPlan(token_then=Fault.hang()))
     ends = outcomes_at_the_end(server, lambda session: session.get_access_token())
     assert ends == {"SessionClosedError"}
 
 
 def test_leaving_tells_threads_that_are_busy() -> None:
-    """Whatever a thread is about in that moment, it is told so, too."""
+    """A thread in the middle of a call gets a SessionClosedError, too."""
 
-    def ask_for_ever(session: SessionThread) -> None:
+    def keep_asking(session: SessionThread) -> None:
         while True:
             session.get_access_token()
 
     for _ in range(20):
-        assert outcomes_at_the_end(TokenServer(), ask_for_ever) == {"SessionClosedError"}
+        assert outcomes_at_the_end(TokenServer(), keep_asking) == {"SessionClosedError"}

@@ -1,9 +1,9 @@
-"""A program of threads, with Trio in one of them, for the session alone.
+"""A program of threads, one of which runs Trio for the session.
 
     export BOX_CLIENT_ID=... BOX_CLIENT_SECRET=...
     python thread_program.py 11111 22222
 
-`SessionThread` is all that the other threads see.
+The other threads use only `SessionThread`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class SessionThread:
-    """Keeps a session open in a thread of its own, for all other threads.
+    """A session in its own thread, for all other threads.
 
     Args:
-        config: the session's.
+        config: the config of the session.
     """
 
     def __init__(self, config: Config) -> None:
@@ -53,14 +53,14 @@ class SessionThread:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # It is over already where the session broke down; the result tells why.
+        # If the session has failed, the run is over. Its result has the exception.
         with suppress(trio.RunFinishedError):
             self._ready.result().run_sync_soon(self._stop.set)
         self._executor.shutdown()
         self._run.result()
 
     def open_session(self) -> AbstractAsyncContextManager[AnonymousSession]:
-        """Return the session to enter, as in ``async with``; called in the thread of its run."""
+        """Return the session to enter with ``async with``; called in the session's thread."""
         return AnonymousSession(self._config)
 
     async def _keep_open(self) -> None:
@@ -72,21 +72,21 @@ class SessionThread:
                 await self._stop.wait()
         finally:
             self._is_open = False
-            # The session tells those who are held; the run has to last until they know.
+            # The session wakes waiting callers. The run must last until they have their error.
             with trio.CancelScope(shield=True):
                 while self._calls:
                     self._nobody_calls = trio.Event()
                     await self._nobody_calls.wait()
 
     def get_access_token(self, timeout: float | None = None) -> str:
-        """Return a token that is good now, from any thread but the session's.
+        """Return a token that is valid now, in any thread except the session's.
 
         Args:
             timeout: seconds after which a ``TimeoutError`` is raised.
 
         Raises:
-            TokenRequestError: as from the session.
-            SessionClosedError: the block was left.
+            TokenRequestError: the session raised it.
+            SessionClosedError: the block has been left.
         """
         with suppress(trio.RunFinishedError):
             limit = math.inf if timeout is None else timeout
@@ -97,7 +97,7 @@ class SessionThread:
         raise SessionClosedError
 
     async def _get(self, limit: float) -> str | None:
-        # Before any checkpoint: a run that is about to end cancels what calls it then.
+        # Before any checkpoint: a run that ends cancels calls from other threads.
         if not self._is_open:
             raise SessionClosedError
         self._calls += 1
@@ -111,21 +111,21 @@ class SessionThread:
                 self._nobody_calls.set()
 
     def invalidate(self, access_token: str) -> None:
-        """Report a token that the API said is dead; does nothing once the block is left."""
+        """Report a token that the API refused; does nothing after the block has been left."""
         with suppress(trio.RunFinishedError):
             trio.from_thread.run_sync(
                 self._session.invalidate, access_token, trio_token=self._ready.result()
             )
 
     def statistics(self) -> SessionStatistics:
-        """Return the session's figures, which any thread may look at."""
+        """Return the statistics of the session, in any thread."""
         return self._session.statistics()
 
 
 def main(file_ids: list[str]) -> None:
-    """Look up files, eight at the same time, and print what the API tells of them."""
+    """Look up files, eight at the same time, and print what the API knows about them."""
     config = Config.from_env()
-    # The session is left first, and lets go of threads that wait for it.
+    # The session closes first, and wakes the threads that wait for it.
     with ThreadPoolExecutor(8) as pool, SessionThread(config) as session:
 
         def look_up_one(file_id: str) -> object:

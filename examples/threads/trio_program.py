@@ -3,7 +3,7 @@
     export BOX_CLIENT_ID=... BOX_CLIENT_SECRET=...
     python trio_program.py 11111 22222
 
-The threads get their tokens from the session that the program has anyway.
+The threads get their tokens from the session of the Trio program.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def look_up_all(session: AnonymousSession, file_ids: Iterable[str]) -> dic
         answers[file_id] = await trio.to_thread.run_sync(
             look_up,
             url,
-            # Both run in Trio's thread, while the worker's waits.
+            # Both run in Trio's thread, while the worker thread waits.
             lambda: trio.from_thread.run(session.get_access_token),
             lambda token: trio.from_thread.run_sync(session.invalidate, token),
         )
@@ -41,9 +41,9 @@ async def look_up_all(session: AnonymousSession, file_ids: Iterable[str]) -> dic
 
 
 async def main(file_ids: Iterable[str]) -> None:
-    """Look up files, and print what the API tells of them."""
+    """Look up files, and print what the API knows about them."""
     async with AnonymousSession(Config.from_env()) as session:
-        # No thread is needed to see that the credentials are wrong.
+        # Wrong credentials end the program here, before it starts threads.
         await session.get_access_token()
         answers = await look_up_all(session, file_ids)
         for file_id in sorted(answers):

@@ -88,7 +88,7 @@ def test_a_store_that_is_none(tmp_path: Path) -> None:
     assert ended.returncode == 1
     *_, logged, wrong = ended.stdout.splitlines()
     assert "2 x: the token store fails" in logged
-    assert wrong == "WRONG: sqlite: 2 grants, and not 1 at the most"
+    assert wrong == "WRONG: sqlite: 2 grants, at most 1 expected"
 
 
 def test_a_process_that_ends_by_itself() -> None:
@@ -97,4 +97,4 @@ def test_a_process_that_ends_by_itself() -> None:
     assert ended.returncode == 1
     assert "ValueError: path: wants a file" in ended.stderr
     last = ended.stdout.splitlines()[-1]
-    assert last == "WRONG: a process of the fleet has ended; what it wrote says why"
+    assert last == "WRONG: a process of the fleet has ended; see its output above"

@@ -122,4 +122,4 @@ def test_credentials_that_are_wrong_end_it_at_once() -> None:
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("service.py: the token endpoint rejected the client 'test-client'")
-    assert "CRITICAL service: no retry mends this" in ended.stderr
+    assert "CRITICAL service: retrying does not help" in ended.stderr
