@@ -35,8 +35,7 @@ settings.register_profile("thorough", deadline=None, max_examples=2000)
 
 ROOT = Path(__file__).parent
 
-# In a background job SIGINT is ignored, and would be in all processes that tests start, also in
-# those that are sent one.
+# Background jobs ignore SIGINT, and so would the processes to which tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -58,10 +57,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def is_quick(config: pytest.Config) -> bool:
-    """Return whether the quick suite runs: nothing was named, and not everything is asked for."""
+    """Return whether the quick suite runs: no files and no ``--all`` on the command line."""
     if not hasattr(config.option, "is_quick"):
         names_nothing = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        # An option, which the processes of pytest-xdist get as well.
+        # The processes of pytest-xdist get options, but not the command line.
         config.option.is_quick = names_nothing and not config.option.all
     result: bool = config.option.is_quick
     return result
@@ -74,10 +73,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run the suite in parallel.
+    """Return the number of processes for the suite.
 
-    Of all tests many wait, so that one process more than cores does more. The tests of a file that
-    is named on the command line run in pytest's own process.
+    Many slow tests wait, so that one process more than cores is faster for all tests. Files that
+    the command line names run in pytest's own process.
     """
     if is_quick(config) or config.option.all:
         return (os.cpu_count() or 1) + (not is_quick(config))
@@ -85,7 +84,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests out, unless all are asked for, or some are named or chosen by a marker."""
+    """Deselect slow tests, unless the command line has ``--all``, names files, or has a marker."""
     if config.option.shuffle is not None:
         shuffle(items, random.Random(config.option.shuffle))
     names_something = not (is_quick(config) or config.option.all)
@@ -98,7 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def shuffle(items: list[pytest.Item], chance: random.Random) -> None:
-    """Put files, and the tests of each file, into another order.
+    """Shuffle the files, and the tests of each file.
 
     The blocks of a page stay in order, because they build on each other.
     """
@@ -124,16 +123,16 @@ def is_left_out(item: pytest.Item, config: pytest.Config) -> bool:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say how to run the tests that were left out."""
+    """Print how to run the tests that were deselected."""
     if is_quick(config):
         terminalreporter.write_line(
-            "These were the quick tests. `pytest --all` runs the others, too."
+            "These were the quick tests. `pytest --all` also runs the slow ones."
         )
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the machine's own settings out of every test."""
+    """Remove the settings of the machine from the environment of every test."""
     for name in tuple(os.environ):
         if name.startswith(("BOX_", "TRIO_ANON_SESSION_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -147,14 +146,14 @@ def _same_jitter() -> None:
 
 @pytest.fixture
 def example_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a page import the examples' modules."""
+    """Let a page import the modules of the examples."""
     for folder in (ROOT / "examples").iterdir():
         monkeypatch.syspath_prepend(folder)
 
 
 @pytest.fixture
 def examples_copy(tmp_path: Path) -> Path:
-    """Let a page's commands work on the examples, and write what they like."""
+    """Copy the examples, so that the commands of a page can write files."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=ignored)
     # `pytest examples` runs this test with all of its timelines.
@@ -165,7 +164,7 @@ def examples_copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_log() -> Iterator[None]:
-    """Let a page set up the log, for itself alone."""
+    """Let a page configure logging, and restore it afterwards."""
     logger = logging.getLogger("trio_anon_session")
     handlers, level = logger.handlers[:], logger.level
     yield
@@ -175,7 +174,7 @@ def own_log() -> Iterator[None]:
 
 @pytest.fixture
 def served_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serve a token server on loopback, and set the variables that ``serve`` would print."""
+    """Run a token server on loopback, and set the variables that ``serve`` prints."""
     server = TokenServer()
     with served_in_thread(server) as url:
         config = server.config(url)
