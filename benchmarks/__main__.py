@@ -1,4 +1,4 @@
-"""Run the benchmarks, all or those that are named, and print what came of them."""
+"""Run all benchmarks, or those on the command line, and print the results."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def main(
     given: Sequence[str] | None = None,
     measure_scene: Callable[[str, Effort], Measured] = measure_apart,
 ) -> None:
-    """Run what is asked for; exit with 1 where a limit is not kept."""
+    """Run the benchmarks of the command line; exit with 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(scenes.NAMES))
-    parser.add_argument("--brief", action="store_true", help="only see that everything runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--brief", action="store_true", help="only check that everything runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
     parser.add_argument(
-        "--write", action="store_true", help="keep the results, and write page and pictures"
+        "--write", action="store_true", help="store the results, and write page and pictures"
     )
     parser.add_argument(
-        "--draw", action="store_true", help="write page and pictures from the results that are kept"
+        "--draw", action="store_true", help="write page and pictures from the stored results"
     )
     arguments = parser.parse_args(given)
     unknown = [name for name in arguments.scenes if name not in scenes.NAMES]
     if unknown:
         parser.error(f"no such scene: {', '.join(unknown)}; there are {', '.join(scenes.NAMES)}")
     if arguments.write and (arguments.scenes or arguments.brief):
-        parser.error("--write wants all scenes, and in full")
+        parser.error("--write requires all scenes, without --brief")
     if arguments.draw:
         draw()
         return
@@ -70,7 +70,7 @@ def run(
     *,
     may_leave_out: bool,
 ) -> dict[str, tuple[Comparison, ...]]:
-    """Run these scenes, print what comes of each, and return it."""
+    """Run these scenes, print and return the results of each."""
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
     print(", ".join(machine().values()), flush=True)
     found = {}
@@ -88,7 +88,7 @@ def run(
 
 
 def draw() -> None:
-    """Write what the page and the pictures say from the results that are kept."""
+    """Write the page and the pictures from the stored results."""
     text = page.FILE.read_text(encoding="utf-8")
     page.FILE.write_text(page.fill(text, results.read()), encoding="utf-8")
     print(page.FILE)

@@ -1,4 +1,4 @@
-"""One scene after the other, each in a process of its own."""
+"""Run scenes one after the other, each in its own process."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from benchmarks.measure import Comparison, Effort
 
 Measured: TypeAlias = "tuple[str, tuple[Comparison, ...]]"
-"""A scene's title, and what came of it."""
+"""The title of a scene, and its results."""
 
 
 def measure(name: str, effort: Effort) -> Measured:
-    """Run a scene, and return its title and what came of it."""
+    """Run a scene, and return its title and results."""
     scene = scenes.load(name)
     return scenes.title(scene), tuple(scene.run(effort))
 
 
 def measure_apart(name: str, effort: Effort) -> Measured:
-    """Run a scene in a process of its own.
+    """Run a scene in a new process.
 
-    What others have imported, and have left of the heap, would change its figures: a request by
-    1 %, behind a dozen peers.
+    The imports of other scenes, and their effect on the heap, would change its figures: a request
+    by 1 % after a dozen peers.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, name, effort).result()

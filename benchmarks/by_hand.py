@@ -1,4 +1,4 @@
-"""Caches as one writes them by hand: a primitive of Trio's around a look and a grant."""
+"""Caches written by hand: a primitive of Trio around a check and a token request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.peers import AsyncGetter
 
 BUFFER = 30.0
-"""Seconds before its end, from which on a token is not used."""
+"""Seconds before the end of a token in which it is not used."""
 
 
 def _opener(

@@ -1,11 +1,10 @@
-"""A program of which the instructions are counted, a piece at a time.
+"""A program whose instructions valgrind counts, piece by piece.
 
     valgrind --tool=callgrind --dump-before=getppid python -m benchmarks.counted AT_MOST FIGURE ...
 
-Callgrind writes down what it has counted since the last time whenever ``getppid`` is called,
-which nothing here does for another reason. At its end, the program prints the names of the
-pieces that lie before each of these calls, in their order; those without a name are what is
-done in between.
+Callgrind writes its counts at each call of ``getppid``, which the program uses only for this. At
+the end, the program prints the name of the piece before each of these calls, in order. Pieces
+without a name are the code between the measurements.
 """
 
 from __future__ import annotations
@@ -21,30 +20,30 @@ mark = os.getppid
 
 
 def piece_name(figure: str, subject: str) -> str:
-    """Return the name of the piece that is counted for a contender."""
+    """Return the name of the counted piece of a contender."""
     return f"{figure}: {subject}"
 
 
 def main(at_most: int, wanted: list[str]) -> None:
-    """Run the pieces of these figures, for no more than a number."""
+    """Run the pieces of these figures, up to a size of the crowd."""
     mark()
     import httpx  # noqa: F401 - imported to be counted
-    import trio  # noqa: F401 - likewise
+    import trio  # noqa: F401 - the same
 
     mark()
-    import trio_anon_session  # noqa: F401 - likewise
+    import trio_anon_session  # noqa: F401 - the same
 
     mark()
     from benchmarks.scenes.instructions import FIGURES
 
     names = [START, BASE_IMPORT, OUR_IMPORT]
-    # When garbage is collected depends on all that was done before.
+    # The time of a garbage collection depends on all earlier code.
     gc.disable()
     for name in wanted:
         figure = FIGURES[name]
         number = figure.number(at_most)
         for who, run in figure.pieces.items():
-            # Python makes the code faster that it has met a few times.
+            # Python specializes code after it has run a few times.
             run(max(1, number // 10))
             gc.collect()
             run(number)

@@ -1,8 +1,7 @@
-"""Crowds of tasks that wait for one thing, and what it takes to let them go.
+"""Crowds of tasks that wait for one event, and the cost of waking them.
 
-Times are those of this thread on a processor. Nothing here waits for anything outside, so that
-on an idle machine they are the time that passes; on a busy one, no other program's are among
-them.
+Times are the processor time of this thread. The tasks wait for nothing outside, so that on an
+idle machine this is the real time. On a busy machine it does not include other programs.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Gate:
-    """A gate, shut.
+    """A closed gate.
 
     Attributes:
-        wait: what each of the crowd awaits.
-        open: lets them all go.
+        wait: the function that each task of the crowd awaits.
+        open: wakes all tasks.
     """
 
     wait: Callable[[], Awaitable[object]]
@@ -36,7 +35,7 @@ class Gate:
 
 
 Gates = Callable[[], AbstractAsyncContextManager[Gate]]
-"""Makes a gate for one measurement."""
+"""A function that makes a gate for one measurement."""
 
 
 async def total(gates: Gates, count: int) -> float:
@@ -51,7 +50,7 @@ async def total(gates: Gates, count: int) -> float:
 
 
 async def stall(gates: Gates, count: int) -> float:
-    """Return the longest time for which another task has no turn meanwhile."""
+    """Return the longest time in which another task gets no turn."""
     with no_collection():
         watch = _Watch()
         async with gates() as gate, trio.open_nursery() as watching:
@@ -64,7 +63,7 @@ async def stall(gates: Gates, count: int) -> float:
 
 
 async def weight(gates: Gates, count: int) -> float:
-    """Return the bytes for each of those that wait."""
+    """Return the bytes for each waiting task."""
     with no_collection():
         async with gates() as gate, trio.open_nursery() as nursery:
             with tracing():
@@ -75,7 +74,7 @@ async def weight(gates: Gates, count: int) -> float:
 
 
 async def gather(nursery: trio.Nursery, gate: Gate, count: int) -> None:
-    """Start a crowd, and return when all of it waits."""
+    """Start a crowd, and return when all tasks wait."""
     for _ in range(count):
         nursery.start_soon(gate.wait)
     await trio.testing.wait_all_tasks_blocked()
@@ -83,7 +82,7 @@ async def gather(nursery: trio.Nursery, gate: Gate, count: int) -> None:
 
 @attrs.define
 class _Watch:
-    """Notes how long a task waits for its turn."""
+    """Record how long a task waits for its turn."""
 
     longest: float = 0.0
     is_over: bool = False
@@ -100,12 +99,12 @@ class _Watch:
             had_turn_at = now
 
 
-# Bare gates, to stand beside a session's
+# Gates without a session, to compare with
 
 
 @asynccontextmanager
 async def event() -> AsyncIterator[Gate]:
-    """A bare event, which wakes all at once."""
+    """An event, which wakes all tasks in one step."""
     there = trio.Event()
 
     async def open_it() -> None:  # noqa: ASYNC124  # others' gates wait
@@ -116,7 +115,7 @@ async def event() -> AsyncIterator[Gate]:
 
 @asynccontextmanager
 async def condition() -> AsyncIterator[Gate]:
-    """A condition as one would write it, which notifies all."""
+    """A condition that notifies all tasks."""
     there = trio.Condition()
     is_open = False
 
@@ -136,7 +135,7 @@ async def condition() -> AsyncIterator[Gate]:
 
 @asynccontextmanager
 async def parking_lot() -> AsyncIterator[Gate]:
-    """What Trio's own primitives park their tasks in."""
+    """The parking lot that Trio's primitives use."""
     lot = trio.lowlevel.ParkingLot()
 
     async def open_it() -> None:  # noqa: ASYNC124  # others' gates wait

@@ -1,4 +1,4 @@
-"""A token endpoint for caches of all kinds, and ours with it."""
+"""A token endpoint for all kinds of caches, and a session that uses it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ URL = "https://token.example/oauth2/token"
 
 
 class EndpointDownError(Exception):
-    """What a request ends with while the endpoint is down."""
+    """The error of a request while the endpoint is down."""
 
 
 @attrs.define(eq=False)
 class Endpoint:
-    """Answers in process, so that what is measured is the cache and not a network.
+    """A token endpoint in process, so that the figures are those of the cache and not a network.
 
     Attributes:
-        lifetime: of its tokens, in seconds.
-        takes: how long an answer takes, in seconds on Trio's clock.
-        is_down: whether each request fails, after that time.
-        requests: how many there have been.
+        lifetime: lifetime of its tokens in seconds.
+        takes: time until an answer, in seconds on Trio's clock.
+        is_down: whether each request fails after this time.
+        requests: number of requests.
     """
 
     lifetime: float = 3600.0
@@ -63,7 +63,7 @@ class Endpoint:
 
 @attrs.frozen
 class Source:
-    """A token manager that asks this endpoint."""
+    """A token manager that sends its requests to this endpoint."""
 
     endpoint: Endpoint
     config: Config
@@ -83,7 +83,7 @@ class Source:
 async def open_session(
     endpoint: Endpoint, config: Config = CONFIG
 ) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """Open a session of ours, and yield its getter."""
+    """Open a session, and yield its `get_access_token`."""
     async with AnonymousSession(config, Source(endpoint, config)) as session:
         yield session.get_access_token
 

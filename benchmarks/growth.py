@@ -1,4 +1,4 @@
-"""How a cost grows with the number of getters, sessions or refreshes."""
+"""How a cost grows with the number of callers, sessions or refreshes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Cost:
-    """Something that costs more for more, and where it is measured.
+    """A cost that grows with a number, and the scene that measures it.
 
     Attributes:
-        name: what it is.
-        number: of what.
+        name: the name of the cost.
+        number: what the number counts.
         scene: the scene that measures it, once for each number.
         figure: the figure in that scene.
-        is_each: whether the figure is what one of the number costs, and not all.
+        is_each: whether the figure is the cost of one item, and not of all.
     """
 
     name: str
@@ -45,16 +45,16 @@ COSTS = (
 
 @attrs.frozen
 class Line:
-    """The line that fits what was measured: ``start + each * number``.
+    """The line that fits the measured costs: ``start + each * number``.
 
-    It fits where the sum of squares of the relative misses is the smallest, so that a
-    thousand counts as much as a hundred thousand.
+    It minimizes the sum of the squares of the relative errors, so that a thousand counts as much
+    as a hundred thousand.
 
     Attributes:
-        start: what it costs once.
-        each: what one more costs.
+        start: the fixed cost.
+        each: the cost of one more.
         miss: the largest distance of a point from the line, as a share of the point.
-        exponent: of the power of the number that fits the points; 1 is proportional.
+        exponent: the exponent of the power of the number that fits the points; 1 is proportional.
     """
 
     start: float
@@ -72,7 +72,7 @@ class Line:
         return cls(start, each, miss, exponent)
 
     def at(self, number: float) -> float:
-        """Return what that many cost."""
+        """Return the cost of this number."""
         return self.start + self.each * number
 
 
@@ -92,13 +92,13 @@ def _least_squares(
 
 @attrs.frozen
 class Curve:
-    """A cost as it was measured.
+    """A measured cost.
 
     Attributes:
-        cost: what it is.
-        unit: of the points.
-        points: what each number costs.
-        line: that fits them; None where there are too few.
+        cost: the cost.
+        unit: the unit of the points.
+        points: the cost of each number.
+        line: the line that fits the points; None for too few points.
     """
 
     cost: Cost
@@ -108,7 +108,7 @@ class Curve:
 
 
 def curves(results: Results, costs: Sequence[Cost] = COSTS) -> list[Curve]:
-    """Return how our costs grow, those that were measured."""
+    """Return how the measured costs of this library grow."""
     found = []
     for cost in costs:
         there = [each for each in results.of(cost.scene) if each.figure == cost.figure]

@@ -1,4 +1,4 @@
-"""Runs without logs, where many failures are on purpose."""
+"""Runs without logs, for scenes with many failures on purpose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def without_logs() -> Iterator[None]:
-    """Log nothing for as long as this lasts."""
+    """Disable logging while the block lasts."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

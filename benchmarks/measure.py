@@ -1,9 +1,8 @@
-"""Measure things side by side, in turns, and say how they compare.
+"""Measure contenders in turns, and compare them.
 
-A figure on its own says more about the machine than about the code. So whatever is measured
-here is measured beside something else in the same run: each turn measures every contender
-once, in another order than the turn before, and the ratio is taken turn by turn. What slows
-the machine down for a while slows all of them.
+A single figure depends more on the machine than on the code. So each run measures all contenders
+of a figure: each turn measures every contender once, in a new order, and the ratio is taken turn
+by turn. Other work of the machine slows down all contenders.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ Unit = Literal["s", "B", "grants", "getters", "instructions", "requests", "excep
 
 @attrs.frozen
 class Effort:
-    """How much is done for a figure.
+    """The amount of work for a figure.
 
     Attributes:
         turns: how often each contender is measured.
-        calls: how many calls one measurement of something short is the mean of.
-        crowd: the largest crowd, of getters or sessions. Larger ones are left out.
+        calls: number of calls in one measurement of a short call.
+        crowd: the largest crowd of callers or sessions. Larger ones are left out.
     """
 
     turns: int
@@ -37,22 +36,22 @@ class Effort:
     crowd: int
 
     def sizes(self, *wanted: int) -> tuple[int, ...]:
-        """Return those of the crowds that are not left out."""
+        """Return the crowds that are not left out."""
         return tuple(size for size in wanted if size <= self.crowd)
 
     def turns_of(self, at_most: int) -> int:
-        """Return the turns for something that takes long, and varies little."""
+        """Return the number of turns for figures that take long and vary little."""
         return min(self.turns, at_most)
 
 
 FULL = Effort(turns=15, calls=20_000, crowd=100_000)
 BRIEF = Effort(turns=3, calls=500, crowd=1_000)
-"""Enough to see that everything runs, and too little to believe a ratio."""
+"""Enough to check that everything runs, but too little for reliable ratios."""
 
 
 @attrs.frozen
 class Spread:
-    """A median, and the middle half around it."""
+    """A median, and the middle half of the values."""
 
     median: float
     low: float
@@ -60,7 +59,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Return the spread of these."""
+        """Return the spread of these values."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -69,7 +68,7 @@ class Spread:
 
 @attrs.frozen
 class Limit:
-    """What a figure is to be at the most: itself, or its ratio to the base."""
+    """The upper limit of a figure, or of its ratio to the base."""
 
     at_most: float
     of: Literal["ratio", "amount"] = "ratio"
@@ -77,15 +76,15 @@ class Limit:
 
 @attrs.frozen
 class Row:
-    """What was measured of one contender.
+    """The result of one contender.
 
     Attributes:
-        subject: who.
-        amount: in the comparison's unit.
-        ratio: to the base; None where the base is 0.
+        subject: the name of the contender.
+        amount: the amount in the unit of the comparison.
+        ratio: the ratio to the base; None if the base is 0.
         is_ours: whether it is this library.
-        limit: what it is to be.
-        remark: what one has to know beside the figure.
+        limit: the limit.
+        remark: a note to the figure.
     """
 
     subject: str
@@ -97,7 +96,7 @@ class Row:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is a limit, and it is not kept."""
+        """Whether the figure exceeds its limit."""
         if self.limit is None:
             return False
         spread = self.amount if self.limit.of == "amount" else self.ratio
@@ -106,14 +105,14 @@ class Row:
 
 @attrs.frozen
 class Comparison:
-    """Contenders beside each other in one figure.
+    """The comparison of all contenders in one figure.
 
     Attributes:
-        figure: what was measured, such as "a hit".
-        unit: of the amounts.
-        base: the contender to which the ratios are.
-        rows: the base is one of them.
-        size: of the crowd, where there is one.
+        figure: the name of the figure, such as "a hit".
+        unit: the unit of the amounts.
+        base: the contender that the ratios refer to.
+        rows: the results, including the base.
+        size: the size of the crowd, if any.
     """
 
     figure: str
@@ -124,24 +123,24 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """The figure, with the size of the crowd where there is one."""
+        """The figure, with the size of the crowd if any."""
         return self.figure if self.size is None else f"{self.figure} of {self.size:,}"
 
     @property
     def ours(self) -> Row | None:
-        """What was measured of this library: the first, where it is measured in two ways."""
+        """The result of this library; the first one, if it is measured in two ways."""
         return next((row for row in self.rows if row.is_ours), None)
 
 
 @attrs.frozen
 class Contender:
-    """Somebody to measure, and what is known beforehand.
+    """A contender before the measurement.
 
     Attributes:
-        subject: who.
+        subject: the name of the contender.
         is_ours: whether it is this library.
-        limit: what its figure is to be at the most.
-        remark: what one has to know beside the figure.
+        limit: the upper limit of its figure.
+        remark: a note to the figure.
     """
 
     subject: str
@@ -158,7 +157,7 @@ def compare(
     base: str,
     size: int | None = None,
 ) -> Comparison:
-    """Return how these compare; each has a value for each turn."""
+    """Return the comparison of contenders that each have a value for each turn."""
     floor = next(values for who, values in measured.items() if who.subject == base)
     rows = []
     for who, values in measured.items():
@@ -170,10 +169,10 @@ def compare(
 
 
 def orders(contenders: Sequence[T], turns: int) -> Iterator[list[T]]:
-    """Yield, for each turn, the contenders in an order of its own.
+    """Yield the contenders in a random order for each turn.
 
-    Drawn, and not moved round: what runs behind one that leaves the processor's caches full of
-    something else is slower, and would always be the same.
+    With a fixed order, the same contender would always follow one that fills the caches of the
+    processor, and would be slower.
     """
     draw = random.Random(0)
     for _ in range(turns):
@@ -183,7 +182,7 @@ def orders(contenders: Sequence[T], turns: int) -> Iterator[list[T]]:
 def in_turns(
     contenders: Mapping[Contender, Callable[[], T]], turns: int
 ) -> dict[Contender, list[T]]:
-    """Measure each once a turn, and return what each measurement returned."""
+    """Measure each contender once a turn, and return the results of the measurements."""
     measured: dict[Contender, list[T]] = {who: [] for who in contenders}
     for order in orders(list(contenders), turns):
         for who in order:
@@ -194,7 +193,7 @@ def in_turns(
 async def in_turns_async(
     contenders: Mapping[Contender, Callable[[], Awaitable[T]]], turns: int
 ) -> dict[Contender, list[T]]:
-    """Do the same inside of a run."""
+    """Do the same inside a Trio run."""
     measured: dict[Contender, list[T]] = {who: [] for who in contenders}
     for order in orders(list(contenders), turns):
         for who in order:

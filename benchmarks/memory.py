@@ -1,4 +1,4 @@
-"""What things weigh, and a garbage collector that keeps still."""
+"""The memory of objects, and runs without garbage collection."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collect garbage now, and not again until the block is left.
+    """Collect garbage now, and not again until the end of the block.
 
-    A collection among 100,000 tasks takes longer than most of what is measured here, and
-    would be charged to whoever happens to be running.
+    A collection among 100,000 tasks takes longer than most measured calls, and would count for
+    the contender that happens to run.
     """
     gc.collect()
     was_enabled = gc.isenabled()
@@ -30,7 +30,7 @@ def no_collection() -> Iterator[None]:
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Count what Python allocates from now on, until the block is left."""
+    """Trace what Python allocates until the end of the block."""
     tracemalloc.start()
     try:
         yield
@@ -41,7 +41,7 @@ def tracing() -> Iterator[None]:
 def traced() -> int:
     """Return the bytes that were allocated since the tracing began, and are not garbage.
 
-    They are what was asked for: what the allocators add is not among them.
+    These are the requested sizes, without the overhead of the allocators.
     """
     gc.collect()
     return tracemalloc.get_traced_memory()[0]

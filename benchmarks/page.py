@@ -1,11 +1,11 @@
-"""The figures of ``docs/explanation/speed.md``: its words are written by hand, and stay.
+"""The figures of ``docs/explanation/speed.md``. The text of the page is written by hand.
 
-What is made here stands on the page between two comments of the same name::
+This module writes only between two comments of the same name::
 
     <!-- release -->
     <!-- /release -->
 
-There is such a place for each scene, one for ``growth``, and one for the ``machine``.
+Each scene has such a place, and so have ``growth`` and ``machine``.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ _KNOWN = re.compile(r"^- `(\w+: [^`]+)`: \w", re.MULTILINE)
 
 
 def fill(page: str, results: Results) -> str:
-    """Return the page with what these results say in its places."""
+    """Return the page with these results in its places."""
     pieces = make_pieces(results)
     return _PLACE.sub(lambda place: f"{place[1]}\n{pieces.get(place[2], '')}\n{place[3]}", page)
 
 
 def places(page: str) -> list[str]:
-    """Return the names of the places that a page has."""
+    """Return the names of the places of a page."""
     return [name for _, name, _ in _PLACE.findall(page)]
 
 
 def known_misses(page: str) -> list[str]:
-    """Return the limits of which a page says, by hand, that and why they are not kept."""
+    """Return the limits that the page lists by hand as exceeded, with a reason."""
     return _KNOWN.findall(page)
 
 
 def make_pieces(results: Results) -> dict[str, str]:
-    """Return what belongs in each place."""
+    """Return the text of each place."""
     pieces = {name: _scene(name, comparisons) for name, comparisons in results.scenes.items()}
     pieces["growth"] = make_growth_tables(curves(results))
     pieces["machine"] = _machine(results)
@@ -55,7 +55,7 @@ def make_pieces(results: Results) -> dict[str, str]:
 
 
 def make_growth_tables(found: Sequence[Curve]) -> str:
-    """Return a table for each thing of which there may be many."""
+    """Return a table for each number that a cost grows with."""
     return "\n".join(
         _growth_with(number, list(group))
         for number, group in groupby(found, key=lambda curve: curve.cost.number)
@@ -63,7 +63,7 @@ def make_growth_tables(found: Sequence[Curve]) -> str:
 
 
 def _scene(name: str, comparisons: Sequence[Comparison]) -> str:
-    """Return how a scene is measured, in its own words, and a table for each of its figures."""
+    """Return how a scene is measured, from its docstring, and a table for each of its figures."""
     words = (scenes.load(name).__doc__ or "").partition("\n")[2].strip()
     figures = dict.fromkeys(comparison.figure for comparison in comparisons)
     tables = [_figure([each for each in comparisons if each.figure == name]) for name in figures]
@@ -71,7 +71,7 @@ def _scene(name: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def _figure(comparisons: Sequence[Comparison]) -> str:
-    """Return a table of one figure, with a line for each contender in each size of crowd."""
+    """Return a table of one figure, with a line for each contender and size of crowd."""
     first = comparisons[0]
     head = ["", "number", first.figure, "ratio", "middle half", "at most", "remark"]
     return _table(head, [_cells(each, row) for each in comparisons for row in each.rows])
@@ -109,7 +109,7 @@ def _line(curve: Curve) -> list[str]:
     if line is None:
         return ["", "", ""]
     told = f"{report.amount(line.each, unit)} each"
-    # Nobody sees a start that is a thousandth of the least that was measured.
+    # A start below a thousandth of the smallest cost does not matter.
     if abs(line.start) > 0.001 * min(curve.points.values()):
         told += f" {'+' if line.start > 0 else '−'} {report.amount(abs(line.start), unit)}"
     return [told, f"{line.miss:.1%}", f"{line.exponent:.2f}"]
@@ -125,9 +125,9 @@ def _machine(results: Results) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without the columns in which nothing stands."""
+    """Return a table without empty columns."""
     kept = [n for n in range(len(head)) if n == 0 or any(row[n] for row in rows)]
-    # Numbers are compared by their digits, which stand below each other at the right.
+    # Numbers are aligned at the right, so that their digits can be compared.
     rule = ["---" if n == 0 or head[n] == "remark" else "--:" for n in kept]
     lines = [[head[n] for n in kept], rule, *([row[n] for n in kept] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

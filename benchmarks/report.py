@@ -1,4 +1,4 @@
-"""The results as text: of a terminal here, and amounts for the page and the pictures, too."""
+"""The results as text for a terminal, and amounts for the page and the pictures."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SCALES = {
 
 
 def three_digits(value: float) -> str:
-    """Return a number with three digits, or more where they stand before the point."""
+    """Return a number with three digits, or with all digits before the point."""
     if value == 0:
         return "0"
-    # 9.999 has three digits as 10.0, not as 10.00.
+    # 9.999 is 10.0 with three digits, not 10.00.
     rounded = float(f"{value:.2e}")
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def amount(value: float, unit: str) -> str:
-    """Return an amount with three digits and its unit; of what is counted, the number alone."""
+    """Return an amount with three digits and its unit; counts have no unit."""
     scales = _SCALES.get(unit)
     if scales is None:
         return f"{value:,.0f}" if value == round(value) or value >= 100 else three_digits(value)
@@ -42,9 +42,9 @@ def times(ratio: float) -> str:
 
 
 def middle_half(row: Row, unit: str) -> str:
-    """Return where the middle half is of the ratios, or where there are none, of the amounts.
+    """Return the middle half of the ratios, or of the amounts if there are no ratios.
 
-    Nothing, where all are the same.
+    Return an empty string if all are the same.
     """
     spread = row.ratio or row.amount
     if spread.low == spread.high:
@@ -55,7 +55,7 @@ def middle_half(row: Row, unit: str) -> str:
 
 
 def wanted(limit: Limit, unit: str) -> str:
-    """Return what a figure is to be at the most."""
+    """Return the upper limit of a figure."""
     if limit.of == "amount":
         return amount(limit.at_most, unit)
     return f"{limit.at_most:g} ×"
@@ -65,7 +65,7 @@ def lines(title: str, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield a scene's tables."""
     yield title
     for comparison in comparisons:
-        yield f"  {comparison.name}, beside {comparison.base}"
+        yield f"  {comparison.name}, compared with {comparison.base}"
         for row in comparison.rows:
             yield f"    {_line(row, comparison.unit)}"
 

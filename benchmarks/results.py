@@ -1,7 +1,7 @@
-"""What was measured, kept in a file.
+"""The results of a run, stored in a file.
 
-The page and the pictures are made from that file, so that they can be made again without
-measuring again.
+The page and the pictures are made from that file, so that they can be made again without another
+run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FILE = Path(__file__).with_name("results.json")
 
 @attrs.frozen
 class Results:
-    """All that one run has measured.
+    """The results of one run.
 
     Attributes:
-        versions: of what was measured.
-        machine: on which it was.
-        effort: how much was done for a figure.
-        scenes: what came of each, by its name.
+        versions: the versions of the measured packages.
+        machine: the machine.
+        effort: the amount of work for each figure.
+        scenes: the results of each scene by its name.
     """
 
     versions: Mapping[str, str]
@@ -37,23 +37,23 @@ class Results:
     scenes: Mapping[str, tuple[Comparison, ...]]
 
     def of(self, scene: str) -> tuple[Comparison, ...]:
-        """Return what came of a scene: nothing, if it was not run."""
+        """Return the results of a scene; empty if it was not run."""
         return self.scenes.get(scene, ())
 
     def misses(self) -> Iterator[str]:
-        """Name each comparison in which a limit is not kept."""
+        """Return the names of the comparisons that exceed a limit."""
         for scene, comparisons in self.scenes.items():
             for comparison in comparisons:
                 if any(row.is_over for row in comparison.rows):
                     yield f"{scene}: {comparison.name}"
 
     def to_json(self) -> str:
-        """Return them as the text of a file."""
+        """Return the results as the text of a file."""
         return json.dumps(attrs.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read them again."""
+        """Return the results from the text of a file."""
         told = json.loads(text)
         scenes = {
             scene: tuple(_comparison(**each) for each in comparisons)
@@ -63,7 +63,7 @@ class Results:
 
 
 def read() -> Results:
-    """Return those that are kept in the project."""
+    """Return the results that are stored in the project."""
     return Results.from_json(FILE.read_text(encoding="utf-8"))
 
 

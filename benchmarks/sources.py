@@ -1,4 +1,4 @@
-"""Where sessions and peers get their tokens from: no network, so that it costs nothing."""
+"""Sources of tokens without a network, so that they cost nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CONFIG = Config(client_id="id", client_secret="secret")
 
 
 class Grants:
-    """A token manager that grants at once, or when it is let.
+    """A token manager that returns a token immediately, or when its gate opens.
 
     Attributes:
-        sent: how many grants were asked for.
-        gate: each grant waits until this is set, which it is.
+        sent: number of token requests.
+        gate: each request waits until this event is set; it is set at first.
     """
 
     def __init__(self, config: Config = CONFIG, *, lifetime: float = 3600.0) -> None:

@@ -1,4 +1,4 @@
-"""Seconds that calls take."""
+"""The time of calls in seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def each(function: Callable[[], object], calls: int) -> float:
-    """Return the seconds that one call takes, over many."""
+    """Return the mean time of a call in seconds."""
     began = time.perf_counter()
     for _ in range(calls):
         function()
@@ -20,7 +20,7 @@ def each(function: Callable[[], object], calls: int) -> float:
 
 
 async def each_awaited(function: Callable[[], Awaitable[object]], calls: int) -> float:
-    """Return the seconds that one call takes to be awaited, over many."""
+    """Return the mean time of an async call in seconds."""
     began = time.perf_counter()
     for _ in range(calls):
         await function()
@@ -29,10 +29,10 @@ async def each_awaited(function: Callable[[], Awaitable[object]], calls: int) ->
 
 @contextmanager
 def heap_set_aside() -> Iterator[None]:
-    """Collect no garbage among what is there now.
+    """Exclude all existing objects from garbage collection.
 
-    A collection looks at all that has been imported; so a figure, and each ``gc.collect()``
-    before one, would depend on how many peers are installed.
+    A collection visits all imported objects. So a figure, and each ``gc.collect()`` before one,
+    would depend on the number of installed peers.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What was measured, by version, and on what machine."""
+"""The versions of the measured packages, and the machine."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("trio_anon_session", "trio", "httpx")
-"""Always there. The peers are listed in benchmarks/requirements.txt."""
+"""Packages that are always installed. benchmarks/requirements.txt lists the peers."""
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
 def pinned() -> dict[str, str]:
-    """Return what benchmarks/requirements.txt asks for, by name."""
+    """Return the versions in benchmarks/requirements.txt by name."""
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
     return dict(line.split("==") for line in lines if line)
 
 
 def installed(package: str) -> str | None:
-    """Return the version in which a package is there, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -28,7 +28,7 @@ def installed(package: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what is installed."""
+    """Return the versions of all installed packages that are measured."""
     found = {platform.python_implementation(): platform.python_version()}
     for package in (*PACKAGES, *pinned()):
         there = installed(package)
@@ -38,8 +38,8 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """Return what a figure depends on, and nothing that tells whose machine it is."""
-    # Of a release, what comes behind the number is its builder's.
+    """Return the properties of the machine that affect figures, but do not identify it."""
+    # The part of a release after the number is chosen by its builder.
     release = platform.release().partition("-")[0]
     return {
         "processor": _processor(),
@@ -49,7 +49,7 @@ def machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    # Where Linux has the name. Elsewhere Python knows it, and on Linux it does not.
+    # The name of the processor on Linux. Python knows the name on other systems only.
     told = Path("/proc/cpuinfo")
     lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

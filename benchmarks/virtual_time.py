@@ -1,4 +1,4 @@
-"""Runs in which time passes at once."""
+"""Runs in virtual time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _datetime = datetime.datetime
 
 
 def run(function: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> R:
-    """Run this on Trio with a clock that jumps to whatever comes next."""
+    """Run a function on Trio with a clock that jumps to the next deadline."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     with _others_follow(clock):
         return trio.run(function, *args, clock=clock)
@@ -33,7 +33,7 @@ class _AnyDatetime(type):
 
 
 class _Datetime(_datetime, metaclass=_AnyDatetime):
-    """Asks ``time.time``, as it is now, what time it is. The datetimes it makes are real ones."""
+    """A datetime class that calls the current ``time.time``, and makes real datetimes."""
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> _datetime:  # type: ignore[override]  # as it says above
@@ -42,10 +42,10 @@ class _Datetime(_datetime, metaclass=_AnyDatetime):
 
 @contextmanager
 def _others_follow(clock: trio.testing.MockClock) -> Iterator[None]:
-    """Let the clocks that peers read say what Trio's says, for as long as this lasts.
+    """Set the clocks that peers read to Trio's clock while the block lasts.
 
-    Whoever imported ``time`` or ``datetime`` from their modules before still reads the real
-    ones.
+    Modules that imported ``time`` or ``datetime`` from their modules before still read the real
+    clocks.
     """
     began_at = time.time()
     with (

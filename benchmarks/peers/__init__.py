@@ -1,8 +1,7 @@
-"""Other token caches, to measure beside ours: one file a distribution, and of its name.
+"""Other token caches to compare with: one file for each distribution, with its name.
 
-Each file has the caches that it offers in a tuple for each kind. What they get their tokens
-from is one and the same ``Endpoint``; those that speak nothing but HTTP have a transport in
-front of it that answers in process.
+Each file has a tuple for each kind of cache. All caches get their tokens from the same
+``Endpoint``; those that need HTTP have a transport in front of it that answers in process.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ AsyncGetter: TypeAlias = "Callable[[], Awaitable[object]]"
 
 NO_CHECKPOINT = "a hit is no checkpoint"
 RESOURCE = "https://api.box.com/2.0/files/1"
-"""What is requested with a token."""
+"""The URL that is requested with a token."""
 
 
 @attrs.frozen
 class SyncCache:
-    """A cache whose getter is called from a thread.
+    """A cache with a blocking getter, called in a thread.
 
     Attributes:
-        name: as tables show it.
+        name: the name in tables.
         open: makes a cache without a token, and yields its getter.
-        remark: what one has to know beside a figure of a hit.
-        checks_expiry: whether a hit looks at the time.
+        remark: a note to the figure of a hit.
+        checks_expiry: whether a hit checks the time.
     """
 
     name: str
@@ -49,7 +48,7 @@ class SyncCache:
 
 @attrs.frozen
 class AsyncCache:
-    """A cache whose getter is awaited; else the same."""
+    """A cache with an async getter; otherwise the same."""
 
     name: str
     open: Callable[[Endpoint], AbstractAsyncContextManager[AsyncGetter]]
@@ -61,8 +60,8 @@ class Kind(Generic[C]):
     """A kind of caches.
 
     Attributes:
-        name: of the tuple in the files.
-        files: that have it, in the order in which they are shown.
+        name: the name of the tuple in the files.
+        files: the files that have it, in the order of the tables.
     """
 
     name: str
@@ -86,17 +85,17 @@ SYNC: Kind[SyncCache] = Kind(
     ),
 )
 AWAITS_NOTHING: Kind[AsyncCache] = Kind("AWAITS_NOTHING", ("gcloud_aio_auth",))
-"""Of asyncio, but a hit is over before it would get there."""
+"""Caches of asyncio. A hit returns before it needs asyncio."""
 ON_ASYNCIO: Kind[AsyncCache] = Kind("ON_ASYNCIO", ("google_auth",))
 REQUESTS: Kind[AsyncCache] = Kind("REQUESTS", ("httpx_auth", "authlib"))
-"""What is awaited is a request of `RESOURCE` with the token, on Trio."""
+"""Caches that are measured by a request of `RESOURCE` with the token, on Trio."""
 
 
 def load(kind: Kind[C]) -> tuple[list[C], list[str]]:
     """Return the caches of a kind, and the names of those that are left out.
 
-    Left out is what is not installed in the very version that is asked for: most of what is
-    called here is nothing that a project has promised to keep.
+    A library is left out if its installed version is not the required one, because most of the
+    functions used here are not public.
     """
     wanted = {name.lower().replace("-", "_"): version for name, version in pinned().items()}
     caches: list[C] = []
@@ -110,6 +109,6 @@ def load(kind: Kind[C]) -> tuple[list[C], list[str]]:
 
 
 def remark(left_out: Iterable[str]) -> str:
-    """Return what the base's row says of those that are left out."""
+    """Return the remark of the base's row about libraries that are left out."""
     names = ", ".join(left_out)
     return names and f"left out, not installed as required: {names}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.peers import AsyncGetter
 
 EXPIRED = {"access_token": "token-0", "token_type": "bearer", "expires_at": 1}
-"""It wants a token to begin with."""
+"""A token to start with, which the client requires."""
 
 
 @asynccontextmanager

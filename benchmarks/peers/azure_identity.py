@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class _Response:
-    """As much of a response as its pipeline looks at."""
+    """The parts of a response that the pipeline reads."""
 
     request: HttpRequest
     content: str

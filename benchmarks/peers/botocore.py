@@ -24,11 +24,11 @@ def _metadata(token: str, expires_at: float) -> dict[str, str]:
 
 
 EXPIRED = _metadata("token-0", 1.0)
-"""It wants a token to begin with."""
+"""A token to start with, which the credentials require."""
 
 
 def metadata(endpoint: Endpoint, token: str) -> dict[str, str]:
-    """Return a token as botocore's refreshers do."""
+    """Return a token in the format of botocore's refreshers."""
     return _metadata(token, time.time() + endpoint.lifetime)
 
 

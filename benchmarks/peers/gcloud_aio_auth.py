@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class _Token(Token):
     def __init__(self, endpoint: Endpoint) -> None:
-        # No account of this machine's.
+        # Do not use an account of this machine.
         super().__init__(service_file=StringIO("{}"))
         self.endpoint = endpoint
 
@@ -30,7 +30,7 @@ class _Token(Token):
 @asynccontextmanager
 async def _open(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
     async with _Token(endpoint) as token:
-        # By hand: its first get would start a task of asyncio.
+        # Set by hand, because the first get would start a task of asyncio.
         await token.acquire_access_token()
         yield token.get
 

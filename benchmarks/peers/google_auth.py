@@ -1,4 +1,4 @@
-"""google-auth's credentials, in the two ways in which they refresh, and on asyncio."""
+"""google-auth's credentials, with both ways of refreshing, and on asyncio."""
 
 from __future__ import annotations
 

@@ -69,10 +69,10 @@ def test_lines_say_who_is_ours_and_what_is_kept() -> None:
     lines = [re.sub(" +", " ", line) for line in report.lines("A scene", made)]
     assert lines == [
         "A scene",
-        " a hit of 1,000, beside other cache",
+        " a hit of 1,000, compared with other cache",
         " * ours 2.00 µs 2.00 × at most 1.5 ×: OVER",
         " other cache 1.00 µs 1.00 ×",
-        " grants, beside other cache",
+        " grants, compared with other cache",
         " * ours 1 at most 1: kept",
         " other cache 0",
     ]
@@ -216,8 +216,8 @@ def test_a_scene_that_cannot_be_run_is_left_out(
     ("given", "told"),
     [
         (["gone"], "no such scene: gone; there are made_up"),
-        (["--write", "made_up"], "--write wants all scenes, and in full"),
-        (["--write", "--brief"], "--write wants all scenes, and in full"),
+        (["--write", "made_up"], "--write requires all scenes, without --brief"),
+        (["--write", "--brief"], "--write requires all scenes, without --brief"),
     ],
 )
 def test_what_cannot_be_run_is_refused(
