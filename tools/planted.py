@@ -1,13 +1,12 @@
-"""Plant bugs, one at a time, and see how soon each is found.
+"""Plant bugs, one at a time, and measure how soon the tests find each.
 
     python -m tools.planted [--picture] [NUMBER ...]
 
-There is one bug at least for each promise that a timeline can break, 1 to 20. Those of the
-core are looked for with nothing but what ``timelines()`` draws: none of the explicit examples
-of the tests. Those of the shared token manager are for the tests in `FLEET_TESTS`, which stop
-at the first that fails. Each is looked for in a process of its own, for a minute at most.
-The source is not written to. With ``--picture`` the timeline that found a bug is made small,
-and drawn.
+There is at least one bug for each promise that a timeline can break, 1 to 20. Timelines from
+``timelines()`` search for the bugs of the core, without the explicit examples of the tests. The
+tests in `FLEET_TESTS` search for those of the shared token manager, and stop at the first failure.
+Each search runs in its own process, for a minute at most. The source files do not change. With
+``--picture``, the program shrinks and draws the timeline that found a bug.
 
 Exit code 1 if a bug is not found.
 """
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 LIMIT = 60.0
 """Seconds for each bug."""
 BATCH = 25
-"""Timelines of each seed."""
+"""Number of timelines for each seed."""
 
 
 FLEET_TESTS = (
@@ -47,9 +46,9 @@ FLEET_TESTS = (
 
 
 class Found(NamedTuple):
-    """Is what came of a search: None and "None" where nothing was found.
+    """The result of a search: None and "None" if it found nothing.
 
-    An example is a timeline, or a test.
+    An example is a timeline or a test.
     """
 
     examples: int
@@ -60,7 +59,7 @@ class Found(NamedTuple):
 BUGS = (
     Bug(
         1,
-        "a getter gets a token in the moment of its expiry",
+        "a caller gets a token at the moment of its expiry",
         "lifecycle",
         "        if aged >= token.expires_at:\n            return None",
         "        if aged > token.expires_at:\n            return None",
@@ -74,7 +73,7 @@ BUGS = (
     ),
     Bug(
         2,
-        "a getter waits for the refresh of a STALE token",
+        "a caller waits for the refresh of a STALE token",
         "lifecycle",
         "        if aged >= token.expires_at:\n            return None",
         "        if aged >= token.expires_at or (aged >= token.stale_at and self.request):\n"
@@ -82,7 +81,7 @@ BUGS = (
     ),
     Bug(
         3,
-        "an eager session waits for a getter to meet the token STALE",
+        "an eager session waits for a caller to meet the token STALE",
         "lifecycle",
         "case TokenState.STALE if is_eager or self.met_stale:",
         "case TokenState.STALE if self.met_stale:",
@@ -103,14 +102,14 @@ BUGS = (
     ),
     Bug(
         4,
-        "a hit does not count as use, and the session parks",
+        "a cached token does not count as use, and the session parks",
         "lifecycle",
         "        self.asked_at = at.now\n        if aged >= token.stale_at",
         "        if aged >= token.stale_at",
     ),
     Bug(
         5,
-        "a getter does not look at the wall clock",
+        "a caller does not look at the wall clock",
         "lifecycle",
         "        token = self.token\n"
         "        if token is None:\n"
@@ -130,35 +129,35 @@ BUGS = (
     ),
     Bug(
         6,
-        "an answer that comes too late is taken",
+        "the session accepts an answer that comes too late",
         "lifecycle",
         "        if aged >= answer.expires_at:\n",
         "        if False:\n",
     ),
     Bug(
         7,
-        "grants keep no distance",
+        "token requests follow each other without a gap",
         "lifecycle",
         "return self._sent_at + self._config.min_refresh_interval",
         "return self._sent_at",
     ),
     Bug(
         7,
-        "a boolean is taken for a lifetime",
+        "a boolean is accepted as a lifetime",
         "token",
         "if not isinstance(value, int | float) or isinstance(value, bool):",
         "if not isinstance(value, int | float):",
     ),
     Bug(
         8,
-        "a grant is sent while one is in flight",
+        "a token request is sent while one is in flight",
         "lifecycle",
         "if self.request is not None or self.is_closed:\n            return math.inf",
         "if self.is_closed:\n            return math.inf",
     ),
     Bug(
         9,
-        "a cancelled getter waits for the endpoint",
+        "a cancelled caller waits for the endpoint",
         "session",
         "                    await condition.wait()",
         "                    with trio.CancelScope(shield=True):\n"
@@ -166,7 +165,7 @@ BUGS = (
     ),
     Bug(
         9,
-        "the last getter to leave takes the grant along",
+        "the last caller that leaves cancels the token request",
         "lifecycle",
         "        del self._waiting[caller]",
         "        del self._waiting[caller]\n"
@@ -175,7 +174,7 @@ BUGS = (
     ),
     Bug(
         10,
-        "a failure wakes nobody",
+        "a failure does not wake the waiting callers",
         "session",
         "            self._alarm.ring()\n"
         "            self._background.start_soon(self._gate.wake_all)",
@@ -199,28 +198,28 @@ BUGS = (
     ),
     Bug(
         12,
-        "Retry-After is not looked at",
+        "Retry-After is ignored",
         "backoff",
         "pause = error.retry_after\n",
         "pause = None\n",
     ),
     Bug(
         12,
-        "all getters get the same exception",
+        "all callers get the same exception",
         "rounds",
         "raise error.copy_with(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
         "error.retry_after, error.attempts = retry_after, attempts\n        raise error",
     ),
     Bug(
         13,
-        "rejected credentials are tried again",
+        "the session retries with rejected credentials",
         "backoff",
         "if not error.retryable or attempt > config.max_retries:",
         "if attempt > config.max_retries:",
     ),
     Bug(
         14,
-        "an exception that is not ours ends the session",
+        "a foreign exception ends the session",
         "session",
         "    except Exception as error:\n        return error\n",
         "    except OSError as error:\n        return error\n",
@@ -241,7 +240,7 @@ BUGS = (
     ),
     Bug(
         17,
-        "a grant begun before a report is taken",
+        "the token of a request sent before invalidate() is accepted",
         "lifecycle",
         "        self._forget_token()\n"
         "        if self.request is not None:\n"
@@ -250,21 +249,21 @@ BUGS = (
     ),
     Bug(
         18,
-        "a failed revocation goes for a good one",
+        "a failed revocation counts as successful",
         "revocation",
         "            raise self.error.copy_with() from self._cause\n",
         "            return\n",
     ),
     Bug(
         18,
-        "a revoked token comes back when the server gives it again",
+        "a revoked token is used again if the server returns it",
         "lifecycle",
         "if name in self._revoked:",
         "if False:",
     ),
     Bug(
         19,
-        "the end leaves held getters where they are",
+        "the end of the block leaves callers waiting",
         "session",
         "        self._shut()\n"
         "        # Shielded within, and short: no task holds a lock of the gate across I/O.\n"
@@ -273,7 +272,7 @@ BUGS = (
     ),
     Bug(
         19,
-        "the end waits for the grant in flight",
+        "the end of the block waits for the token request",
         "session",
         "        return await manager.get_tokens_client_credentials_grant(options)\n",
         "        with trio.CancelScope(shield=True):\n"
@@ -288,49 +287,49 @@ BUGS = (
     ),
     Bug(
         20,
-        "a crash comes out in a group",
+        "a crash propagates in a group",
         "nursery",
         "        return worst_of(*group.exceptions)",
         "        return group",
     ),
     Bug(
         1,
-        "a token is as young as the look that finds it",
+        "a token counts as new when it is read from the store",
         "stores.claimant",
         "sent_at = asked_at - max(0.0, stored.age)",
         "sent_at = asked_at",
     ),
     Bug(
         5,
-        "a token that was handed out here grows no older in a suspend",
+        "a known token does not age while the machine sleeps",
         "stores.known",
         "slept = min(known.slept(at), max(0.0, known.token.sent_at - sent_at))",
         "slept = 0.0",
     ),
     Bug(
         7,
-        "the gap is not kept by who has waited for others",
+        "a process that waited for others ignores the gap",
         "stores.claimant",
         "blocked_for = max(leased_for, pause, self.gap_ends_at - at.now)",
         "blocked_for = max(leased_for, pause)",
     ),
     Bug(
         7,
-        "a store that keeps nothing is asked again and again",
+        "a store that loses everything is asked again and again",
         "stores.questions",
         "        if question.was_overtaken:\n",
         "        if question.was_overtaken and is_kept:\n",
     ),
     Bug(
         8,
-        "a lease is not renewed while its grant takes long",
+        "a lease is not renewed during a long token request",
         "stores.attempts",
         "            nursery.start_soon(self._link.keep_renewing, fence)\n",
         "",
     ),
     Bug(
         8,
-        "a store that is restarted has no time to come back",
+        "a restarted store gets no time to come back",
         "stores.questions",
         "            if not self._claimant.can_wait_for_store("
         "failed_at, self._access.took, moment()):\n",
@@ -338,7 +337,7 @@ BUGS = (
     ),
     Bug(
         9,
-        "who is cancelled keeps the lease",
+        "a cancelled process keeps the lease",
         "stores.attempts",
         "            with trio.move_on_after(RELEASE_TIMEOUT, shield=True):\n"
         "                await self._link.release(fence)\n"
@@ -347,49 +346,49 @@ BUGS = (
     ),
     Bug(
         11,
-        "nonsense from a store reaches the getters",
+        "nonsense from a store reaches the callers",
         "stores.link",
         "if not is_look(seen):",
         "if seen is None:",
     ),
     Bug(
         12,
-        "a pause is kept by the process alone that met the failure",
+        "only the process that met the failure pauses",
         "stores.claimant",
         "if failure.fence >= awaited or pause > POLL_INTERVAL:",
         "pause = 0.0\n        if failure.fence >= awaited:",
     ),
     Bug(
         13,
-        "a rejection is told to the others",
+        "a rejection is published to the other processes",
         "stores.claimant",
         "if not (isinstance(outcome, TokenRequestError) and outcome.retryable):",
         "if not isinstance(outcome, TokenRequestError):",
     ),
     Bug(
         17,
-        "sessions on the same manager are not told of a drop",
+        "sessions with the same manager do not hear of a drop",
         "stores.shared",
         "        for listener in tuple(self._listeners):\n",
         "        for listener in tuple(self._listeners)[:1]:\n",
     ),
     Bug(
         17,
-        "what the store could not be told is forgotten",
+        "a drop that the store did not receive is forgotten",
         "stores.link",
         "= trio.current_time() + POLL_INTERVAL\n                else:\n",
         "= 0.0\n                finally:\n",
     ),
     Bug(
         18,
-        "a revoked token is left to the others",
+        "other processes keep a revoked token",
         "stores.shared",
         "        self._link.drop(mark_of(hidden.text))\n        await self._report_drops()\n",
         "",
     ),
     Bug(
         20,
-        "a cancellation comes out of the manager in a group",
+        "a cancellation leaves the manager in a group",
         "stores.attempts",
         "            with Unwrapped():\n                outcome = await",
         "            if True:\n                outcome = await",
@@ -398,9 +397,9 @@ BUGS = (
 
 
 def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromiseError | None]:
-    """Return how many timelines were run, and the breach that one of them found."""
+    """Return the number of timelines that ran, and the broken promise that one of them found."""
     logging.disable(logging.CRITICAL)
-    # Not before the bug is there.
+    # Only after the bug has been planted.
     from trio_anon_session.testing.strategies import BrokenPromiseError, run_timeline, timelines
 
     examples = 0
@@ -408,7 +407,7 @@ def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromis
 
     def run(timeline: Timeline) -> None:
         nonlocal examples, was_found
-        # Each in two orders of tasks: drawing one takes longer than running it.
+        # Each runs in two orders of tasks, because drawing takes longer than running.
         for order in (timeline.seed, timeline.seed + 1):
             examples += not was_found
             try:
@@ -429,7 +428,7 @@ def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromis
 
 
 class _Count:
-    """Counts the tests that pytest runs, and notes the one that fails."""
+    """A pytest plugin that counts tests, and stores the name of the one that fails."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -446,14 +445,14 @@ def search_with_tests(bug: Bug) -> Found:
     seen = _Count()
     words = ["-o", "addopts=", "-x", "-m", "not slow"]
     words += ["-p", "no:cacheprovider", "-p", "no:terminal"]
-    # Hypothesis is there already, for the timelines.
+    # Hypothesis has been imported for the timelines.
     words += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     pytest.main([*words, *FLEET_TESTS], plugins=[seen])
     return Found(seen.count, None if seen.failed is None else bug.promise, str(seen.failed))
 
 
 def search_here(number: int, first_seed: int = 0, *, small: bool = False) -> Found:
-    """Look for a bug in a process of its own."""
+    """Search for a bug in a new process."""
     words = [sys.executable, "-m", "tools.planted", "--here", str(number)]
     words += ["--first-seed", str(first_seed), *["--picture"] * small]
     ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
@@ -461,7 +460,7 @@ def search_here(number: int, first_seed: int = 0, *, small: bool = False) -> Fou
 
 
 def try_one(number: int, first_seed: int, *, picture: bool) -> bool:
-    """Look for a bug, print a line, and return whether it was found in time."""
+    """Search for a bug, print a line, and return whether it was found in time."""
     bug = BUGS[number - 1]
     began = time.monotonic()
     found = search_here(number, first_seed, small=picture)
@@ -475,10 +474,10 @@ def try_one(number: int, first_seed: int, *, picture: bool) -> bool:
 
 
 def main() -> int:
-    """Look for the bugs that are named, or for all."""
+    """Search for the bugs on the command line, or for all."""
     parser = argparse.ArgumentParser(prog="python -m tools.planted")
-    parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="else all")
-    parser.add_argument("--picture", action="store_true", help="shrink, and draw")
+    parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="default: all bugs")
+    parser.add_argument("--picture", action="store_true", help="shrink and draw the timeline")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -2,12 +2,11 @@
 
     python -m tools.soak --timelines 100000 --fleets 100000 --years 20 --state soak.json
 
-Three kinds of work, each from a seed that is printed, so that any of it can be run again
-(``--first-seed N``, with 0 of what it is not about): batches of drawn timelines, batches of drawn
-fleets, and single timelines of a month each, with hundreds of grants, getters and faults. With
-``--state``, a file, what was done is noted there, and a second call goes on where the first one
-ended. A broken promise ends the run with its picture, and a broken claim of a fleet with its log;
-either with exit code 1.
+The program does three kinds of work: batches of drawn timelines, batches of drawn fleets, and
+single timelines of a month with hundreds of grants, callers and faults. It prints the seed of each
+piece. To repeat a piece, use ``--first-seed N``, and 0 for the other kinds. ``--state`` names a
+file with the progress, from which the next run continues. A broken promise ends the run with its
+picture, a broken claim of a fleet with its log, and both with exit code 1.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ YEAR = 365 * 86400.0
 
 @attrs.define
 class Progress:
-    """Is what has been done: the next seed of each kind, and the sums."""
+    """The progress: the next seed of each kind, and the totals."""
 
     path: Path | None = None
     timelines: int = 0
@@ -66,36 +65,36 @@ class Progress:
 
     @classmethod
     def load(cls, path: Path | None, first_seed: int) -> Progress:
-        """Go on from a file, if there is one."""
+        """Return the progress in a file, or a new one if the file does not exist."""
         if path is not None and path.exists():
             return cls(path, **json.loads(path.read_text()))
         return cls(path, next_batch=first_seed, next_fleets=first_seed, next_month=first_seed)
 
     def add(self, timeline: Timeline) -> None:
-        """Run one, and count it."""
+        """Run a timeline, and count it."""
         outcome = run_timeline(timeline)
         self.timelines += 1
         self.simulated += outcome.story.ends_at
         self.grants += outcome.server.grants
 
     def add_fleet(self, fleet: Fleet) -> None:
-        """Run one, and count it."""
+        """Run a fleet, and count it."""
         _, tally = run_fleet(fleet)
         self.fleets += 1
         self.grants += tally.grants
 
     def save(self) -> None:
-        """Note how far it has come."""
+        """Write the progress to its file."""
         if self.path is not None:
             state = attrs.asdict(self, filter=attrs.filters.exclude("path"))
             self.path.write_text(json.dumps(state))
 
 
 def run_batch(progress: Progress, number: int, count: int = BATCH) -> None:
-    """Run so many drawn timelines, each in two orders of tasks."""
+    """Draw and run timelines, each in two orders of tasks."""
 
     def run(timeline: Timeline) -> None:
-        # In two, since drawing one takes longer than running it.
+        # Two orders, because drawing takes longer than running.
         progress.add(timeline)
         progress.add(attrs.evolve(timeline, seed=timeline.seed + 1))
 
@@ -103,7 +102,7 @@ def run_batch(progress: Progress, number: int, count: int = BATCH) -> None:
 
 
 def run_fleets(progress: Progress, number: int, count: int = BATCH) -> None:
-    """Run so many drawn fleets, each in two orders of tasks."""
+    """Draw and run fleets, each in two orders of tasks."""
 
     def run(fleet: Fleet) -> None:
         progress.add_fleet(fleet)
@@ -113,7 +112,7 @@ def run_fleets(progress: Progress, number: int, count: int = BATCH) -> None:
 
 
 def month(number: int) -> Timeline:
-    """Return a timeline of thirty days, with faults in a few of a hundred requests."""
+    """Return a timeline of thirty days, with faults in up to 30 % of the requests."""
     rng = random.Random(number)
     fault_rate = rng.choice([0.0, 0.01, 0.05, 0.3])
     moves_wall = rng.random() < 0.3
@@ -163,8 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fleets", type=int, default=400, help="how many to draw")
     parser.add_argument("--years", type=float, default=0.5, help="how many to simulate")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--state", type=Path, help="a file: go on from there")
-    parser.add_argument("--svg", type=Path, help="a file: draw a broken timeline there")
+    parser.add_argument("--state", type=Path, help="file with the progress, to continue from")
+    parser.add_argument("--svg", type=Path, help="file for the picture of a broken timeline")
     goals = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     progress = Progress.load(goals.state, goals.first_seed)
@@ -206,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{what}: {broken_claim}")
         return 1
     except BaseException:
-        print(f"{what}: ended by what follows", flush=True)
+        print(f"{what}: ended by the following exception", flush=True)
         raise
     return 0
 

@@ -1,1 +1,1 @@
-"""Programs that anyone can run to see a session endure; see "Endurance" in CONTRIBUTING.md."""
+"""Programs that put a session under long load; see "Endurance" in CONTRIBUTING.md."""

@@ -1,15 +1,15 @@
-"""Kill: a thousand getters outlast a token server that dies in the middle of their grant.
+"""Kill a token server in the middle of a token request for which a thousand callers wait.
 
     python -m tools.endurance.kill
 
-Starts the embedded token server in a process of its own, on a loopback port, and a session
-with the default retries. All getters are held, the grant has come in and waits for its
-answer, when the server is killed (SIGKILL). Nobody listens for five seconds; then a new
-server does, on the same port. Fails with exit code 1 unless all getters get its one token.
+The program starts the embedded token server in its own process, on a loopback port, and a session
+with the default retries. While all callers wait for one request, it kills the server (SIGKILL).
+Five seconds later it starts a new server on the same port. Exit code 1 unless all callers get the
+one token of the new server.
 
-By default a round of attempts lasts for 31 seconds at least: six attempts, with pauses of
-one, two, four, eight and sixteen seconds, or up to three times as long. An outage of more
-than that needs more retries (``--max-retries``).
+By default a round of attempts takes at least 31 seconds: six attempts, with pauses of one, two,
+four, eight and sixteen seconds, or up to three times as long. A longer outage needs more retries
+(``--max-retries``).
 """
 
 from __future__ import annotations
@@ -40,37 +40,37 @@ if TYPE_CHECKING:
     from trio_anon_session import Event, SessionStatistics
 
 LIMIT = 600.0
-"""Seconds; what no run may outlast, whatever goes wrong."""
+"""Seconds after which a run fails."""
 NEVER = 3600.0
-"""Seconds; the delay of an answer that is not to come."""
+"""Delay of an answer that must not arrive, in seconds."""
 CODE = Path(__file__).with_name("serving.py")
 
 
 @asynccontextmanager
 async def serve(port: int, delay: float) -> AsyncIterator[Child]:
-    """Serve in a process of its own while the block lasts, each grant after a delay."""
+    """Run a server process while the block lasts, which answers token requests after a delay."""
     async with run_child(CODE, port, delay) as child:
         if await child.hear("serves") is None:
-            raise RuntimeError(f"no server on port {port}; what it wrote to stderr says why")
+            raise RuntimeError(f"no server on port {port}; see its output on stderr")
         yield child
 
 
 @attrs.define
 class Report:
-    """Is what became of the getters.
+    """The results of the callers.
 
     Attributes:
-        getters: how many there were.
-        held: how many were held when the server was killed.
-        tokens: what they got.
-        errors: what was raised in them.
-        attempts: what came of each attempt, and when, in seconds from the kill.
-        served_after: seconds from the kill until the last getter had its token.
+        getters: number of callers.
+        held: number of callers that waited when the server was killed.
+        tokens: the tokens that they got.
+        errors: the errors that they got.
+        attempts: when each attempt ended, in seconds after the kill, and its result.
+        served_after: seconds from the kill until the last caller had its token.
         back_after: seconds from the kill until the new server listened.
-        statistics: the session's at the end.
-        asked_before: how many token requests the killed server had seen.
-        books: those of the new server.
-        status: what its API said to the token.
+        statistics: the statistics of the session at the end.
+        asked_before: number of token requests at the killed server.
+        books: what the new server recorded.
+        status: the status with which the API of the new server answered.
     """
 
     getters: int
@@ -86,20 +86,20 @@ class Report:
     status: int = 0
 
     def problems(self) -> list[str]:
-        """Return what is not as it should be, in words."""
+        """Return what is wrong, in words."""
         assert self.statistics is not None
         facts = [
-            ("getters held at the kill", self.held, self.getters),
-            ("getters served", len(self.tokens), self.getters),
-            ("getters with an error", len(self.errors), 0),
+            ("callers waiting at the kill", self.held, self.getters),
+            ("callers with a token", len(self.tokens), self.getters),
+            ("callers with an error", len(self.errors), 0),
             ("different tokens", len(set(self.tokens)), 1),
-            ("grants by the session's statistics", self.statistics.grants, 1),
-            ("getters still held", self.statistics.getters_held, 0),
+            ("grants in the session's statistics", self.statistics.grants, 1),
+            ("callers still waiting", self.statistics.getters_held, 0),
             ("attempts that failed", self.statistics.failures, len(self.attempts) - 1),
             ("token requests at the killed server", self.asked_before, 1),
             ("token requests at the new server", self.books["asked"], 1),
-            ("grants by the new server's books", self.books["grants"], 1),
-            ("good tokens shown to the new server", self.books["verdicts"], {"good": 1}),
+            ("grants of the new server", self.books["grants"], 1),
+            ("tokens sent to the new server", self.books["verdicts"], {"good": 1}),
             ("status from its API", self.status, 200),
         ]
         return [
@@ -107,31 +107,31 @@ class Report:
         ]
 
     def text(self) -> str:
-        """Return it all, for people."""
+        """Return the report as text."""
         assert self.statistics is not None
-        lines = ["attempt   seconds from the kill   what came of it"]
+        lines = ["attempt   seconds from the kill   result"]
         for number, (when, what) in enumerate(self.attempts, 1):
             lines.append(f"{number:>7}{when:>24.2f}   {what}")
         lines += [
-            f"getters: {self.held} of {self.getters} held at the kill, "
-            f"{len(self.tokens)} served, {len(self.errors)} failed",
-            f"grants: {self.statistics.grants} by the session's statistics, "
-            f"{self.books['grants']} by the new server's books",
+            f"callers: {self.held} of {self.getters} waited at the kill, "
+            f"{len(self.tokens)} got a token, {len(self.errors)} an error",
+            f"grants: {self.statistics.grants} in the session's statistics, "
+            f"{self.books['grants']} at the new server",
             f"attempts: {len(self.attempts)}, of which {self.asked_before} reached the killed "
             f"server, and {self.books['asked']} the new one",
-            f"from the kill to the new server: {self.back_after:.2f} s",
-            f"from the kill to service: {self.served_after:.2f} s",
+            f"from the kill until the new server listened: {self.back_after:.2f} s",
+            f"from the kill until all callers had a token: {self.served_after:.2f} s",
         ]
         return "\n".join(lines)
 
 
 async def outlast(getters: int, down: float, **settings: Any) -> Report:
-    """Kill a server in the middle of a grant, and start a new one in its place.
+    """Kill a server in the middle of a token request, and start a new one.
 
     Args:
-        getters: how many wait for the grant.
-        down: seconds until the new one is started.
-        **settings: of the session's config.
+        getters: number of callers that wait for the token.
+        down: seconds until the new server starts.
+        **settings: settings of the session's config.
     """
     with server_port() as port:
         return await _outlast(port, getters, down, **settings)
@@ -167,7 +167,7 @@ async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Rep
             report.held = session.statistics().getters_held
             server.process.kill()
             killed_at = trio.current_time()
-            # To the end of what it said, for there may have been more.
+            # Read all output, because the server may have reported more requests.
             await server.hear("books")
             report.asked_before = len(server.told["asked"])
 
@@ -193,11 +193,11 @@ async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Rep
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Kill a server, and say whether all getters outlasted it."""
+    """Kill a server, and report whether all callers got a token."""
     parser = argparse.ArgumentParser(prog="python -m tools.endurance.kill", description=__doc__)
-    parser.add_argument("--getters", type=int, default=1000, help="how many are held")
+    parser.add_argument("--getters", type=int, default=1000, help="number of waiting callers")
     parser.add_argument("--down", type=float, default=5.0, help="seconds without a server")
-    parser.add_argument("--max-retries", type=int, help="of the session; the default without it")
+    parser.add_argument("--max-retries", type=int, help="retries of the session")
     wishes = parser.parse_args(arguments)
     settings = {} if wishes.max_retries is None else {"max_retries": wishes.max_retries}
     report = trio.run(partial(outlast, wishes.getters, wishes.down, **settings))
@@ -208,6 +208,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # What is logged of each attempt is in the table, too.
+    # The table has the log messages of each attempt, too.
     logging.disable(logging.CRITICAL)
     sys.exit(main())

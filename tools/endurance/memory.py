@@ -1,11 +1,11 @@
-"""Memory: what goes wrong ten thousand times leaves nothing behind.
+"""Measure whether memory grows if something happens ten thousand times.
 
     python -m tools.endurance.memory
 
-Puts sessions under eight loads, each in virtual time, and looks at the memory ten times in
-each: what Python has allocated (tracemalloc, after a collection), what the process holds,
-and how many objects the collector knows. Fails with exit code 1 if what is allocated grows
-once a third of the load is done. ``--scale 0.1`` does a tenth of everything.
+The program puts sessions under eight loads in virtual time, and reads the memory ten times during
+each: the memory that Python has allocated (tracemalloc, after a collection), the memory of the
+process, and the number of objects that the collector tracks. Exit code 1 if allocated memory
+grows after the first third of a load. ``--scale 0.1`` does a tenth of everything.
 """
 
 from __future__ import annotations
@@ -50,31 +50,31 @@ if TYPE_CHECKING:
 
 READINGS = 10
 SETTLED = 3
-"""Index of the first reading past a third of the load."""
+"""Index of the first reading after a third of the load."""
 NOISE = 8192
-"""Bytes that may come and go: a dict that has grown, the scopes of deadlines still to come.
+"""Bytes that may vary: a dict that has grown, or the scopes of future deadlines.
 
-With 300 rounds or more, what loses 100 bytes in each is above that.
+A leak of 100 bytes in each round exceeds this after 300 rounds.
 """
 PER_ROUND = 1.0
-"""Bytes; to lose but a pointer in each round would be eight."""
+"""Bytes that each round may add. One leaked pointer in each round would be eight bytes."""
 LIFETIME = 20.0
-"""Seconds. Some lists keep what they hold for as long as a token lives."""
+"""Lifetime of tokens in seconds. Some lists keep entries for as long as a token lives."""
 
 Note = Callable[[int], None]
-"""Is told how many rounds are done."""
+"""A function that is called with the number of finished rounds."""
 Load = Callable[[int, Note], Awaitable[None]]
 
 
 @attrs.frozen
 class Reading:
-    """Is the memory at one moment.
+    """The memory at one moment.
 
     Attributes:
-        done: how many rounds were done.
+        done: number of finished rounds.
         traced: bytes that Python has allocated.
-        resident: bytes that the process holds; None where the system does not tell.
-        objects: how many objects the collector knows beside those from before.
+        resident: resident memory of the process in bytes; None if the system does not report it.
+        objects: number of objects that the collector tracks, without those before the load.
     """
 
     done: int
@@ -85,21 +85,21 @@ class Reading:
 
 @attrs.define
 class Course:
-    """Is the memory over the course of one load."""
+    """The memory during one load."""
 
     readings: list[Reading] = attrs.field(factory=list)
     more_of: dict[str, int] = attrs.field(factory=dict)
-    """How many more objects there are of each type than after a third."""
+    """The types with the most new objects since the first third, and their numbers."""
     _kinds: Counter[str] = attrs.field(factory=Counter)
     _own: int = 0
 
     def read(self, done: int, count: int) -> None:
-        """Take a reading, if one is due."""
+        """Read the memory, if a reading is due."""
         due = (len(self.readings) + 1) * count / READINGS
         if done < due or len(self.readings) == READINGS:
             return
         gc.collect()
-        # Python keeps up to 4096 names that it has looked up, in a cache of its own.
+        # Python caches up to 4096 attribute names.
         sys._clear_type_cache()
         traced, _ = tracemalloc.get_traced_memory()
         held = resident()
@@ -112,26 +112,27 @@ class Course:
 
     @property
     def growth(self) -> int:
-        """Bytes that were allocated since then, and stayed.
+        """Bytes by which allocated memory has grown since the first third.
 
-        The least of three readings each, for what is there may be more by chance.
+        This compares the least of three readings at both ends, because a reading may be high by
+        chance.
         """
         early, late = self.readings[SETTLED : SETTLED + 3], self.readings[-3:]
         return min(each.traced for each in late) - min(each.traced for each in early)
 
     @property
     def rounds(self) -> int:
-        """Rounds since then."""
+        """Number of rounds since the first third."""
         return self.readings[-1].done - self.readings[SETTLED].done
 
     @property
     def is_flat(self) -> bool:
-        """Whether that is no more than noise."""
+        """Whether the growth is within the noise."""
         return self.growth <= NOISE + PER_ROUND * self.rounds
 
     @property
     def slope(self) -> float:
-        """Bytes a round: the straight line that fits the readings since then best."""
+        """Bytes for each round: the slope of the line fitted to the readings since a third."""
         since = self.readings[SETTLED:]
         middle = sum(each.done for each in since) / len(since)
         return sum((each.done - middle) * each.traced for each in since) / sum(
@@ -139,7 +140,7 @@ class Course:
         )
 
     def table(self) -> str:
-        """Return the readings, and what to think of them."""
+        """Return the readings and the verdict."""
         lines = [f"{'done':>10}{'allocated KiB':>16}{'resident MiB':>15}{'objects':>10}"]
         for each in self.readings:
             held = "-" if each.resident is None else f"{each.resident / 2**20:.1f}"
@@ -147,7 +148,7 @@ class Course:
         verdict = "flat" if self.is_flat else "GROWS"
         lines.append(
             f"  {verdict}: {self.growth:+} bytes since the first third; "
-            f"the line that fits has {self.slope:+.3f} bytes each"
+            f"the fitted line grows by {self.slope:+.3f} bytes for each round"
         )
         if not self.is_flat:
             lines += [f"    {count:+} {kind}" for kind, count in self.more_of.items()]
@@ -155,13 +156,13 @@ class Course:
 
 
 def census() -> Counter[str]:
-    """Count the objects that the collector knows by their types."""
+    """Count the objects that the collector tracks, by type."""
     types = (type(each) for each in gc.get_objects())
     return Counter(f"{each.__module__}.{each.__qualname__}" for each in types)
 
 
 def resident() -> int | None:
-    """Return the bytes of memory that the process holds, where the system tells."""
+    """Return the resident memory of the process in bytes, or None if the system has no /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -171,7 +172,7 @@ def resident() -> int | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log nothing: whoever keeps the records, as pytest does, would grow with them."""
+    """Disable logging, because pytest keeps all records in memory."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -181,11 +182,11 @@ def quiet() -> Iterator[None]:
 
 
 def measure(load: Load, count: int) -> Course:
-    """Put a session under so much load in virtual time, and read the memory meanwhile."""
+    """Put a session under a load in virtual time, and return the readings of the memory."""
     course = Course()
     random.seed(0)
     gc.collect()
-    # What is there already is not looked through time and again.
+    # The collector skips objects from before the load, which saves time.
     gc.freeze()
     tracemalloc.start()
     try:
@@ -197,20 +198,20 @@ def measure(load: Load, count: int) -> Course:
     return course
 
 
-# What the loads are made of
+# Parts of the loads
 
 
 class ForeignError(Exception):
-    """What a token manager of somebody else's may raise."""
+    """An exception of a custom token manager."""
 
 
 class Moody:
-    """A token manager over a server in process, and beside it what no server can do.
+    """A token manager for a server in process, which can also misbehave itself.
 
     Attributes:
-        server: what it asks; keeps ten entries in each of its books.
-        raises: raised in place of a grant, a new one each time.
-        returns: returned in place of a grant.
+        server: the server; it records the last ten entries of each kind.
+        raises: raised in place of a token request, a new exception each time.
+        returns: returned in place of a token.
     """
 
     def __init__(self, server: TokenServer, manager: TokenManager) -> None:
@@ -220,7 +221,7 @@ class Moody:
         self._manager = manager
 
     def behave(self, mood: Fault | type[Exception] | str | None) -> None:
-        """Decide on all grants from now on."""
+        """Set the result of all token requests from now on."""
         fault = mood if isinstance(mood, Fault) else None
         self.server.faults = FaultPlan(token_then=fault)
         self.raises = mood if isinstance(mood, type) else None
@@ -229,11 +230,11 @@ class Moody:
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Grant as it feels."""
+        """Return a token, or misbehave."""
         if self.raises is not None:
             raise self.raises("not ours")
         if self.returns is not None:
-            return self.returns  # type: ignore[return-value]  # nonsense is the point
+            return self.returns  # type: ignore[return-value]  # not a token on purpose
         return await self._manager.get_tokens_client_credentials_grant(options)
 
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
@@ -243,7 +244,7 @@ class Moody:
 
 @asynccontextmanager
 async def open_moody(**settings: Any) -> AsyncIterator[tuple[AnonymousSession, Moody]]:
-    """Open a session over httpx and a server in process."""
+    """Open a session that reaches a server in process through httpx."""
     server = TokenServer(lifetime=LIFETIME, keep=10)
     config = server.config(**settings)
     async with (
@@ -256,13 +257,13 @@ async def open_moody(**settings: Any) -> AsyncIterator[tuple[AnonymousSession, M
 
 
 class Quick:
-    """A token manager that answers at once, and keeps nothing.
+    """A token manager that answers immediately, and stores nothing.
 
     Attributes:
-        granted: how many tokens it made.
-        lifetime: seconds that they live.
-        failure: raised in place of a grant, a new one each time.
-        revocation_failures: what the next revocations raise, over and over.
+        granted: number of tokens that it has issued.
+        lifetime: lifetime of its tokens in seconds.
+        failure: raised in place of a token request, a new exception each time.
+        revocation_failures: the exceptions of the next revocations.
     """
 
     def __init__(self, config: Config) -> None:
@@ -275,7 +276,7 @@ class Quick:
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Grant."""
+        """Return a token."""
         await trio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure("not now")
@@ -285,7 +286,7 @@ class Quick:
         )
 
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
-        """Revoke a token, or not."""
+        """Revoke a token, or raise the next failure."""
         await trio.lowlevel.checkpoint()
         failure = next(self.revocation_failures)
         if failure is not None:
@@ -293,14 +294,14 @@ class Quick:
 
 
 class Shared(Quick):
-    """One that shares its tokens by way of a store that is down."""
+    """A token manager that shares its tokens through a store that is down."""
 
     def drop(self, token: TokenInfo) -> None:
         """Fail."""
         raise OSError("the store is down")
 
     def on_drop(self, listener: Callable[[TokenInfo], object]) -> Callable[[], object]:
-        """Have nothing to report."""
+        """Accept a listener, and never call it."""
         return lambda: None
 
 
@@ -320,7 +321,7 @@ FAILURES: dict[str, Fault | type[Exception] | str] = {
 
 
 async def failed_rounds(count: int, note: Note) -> None:
-    """Fail rounds in nine ways in turn, each with three getters held and one that comes late."""
+    """Fail rounds in nine ways in turn, each with three waiting callers and a late one."""
     async with open_moody(max_retries=1) as (session, moody):
         for done, mood in zip(range(1, count + 1), itertools.cycle(FAILURES.values())):
             moody.behave(mood)
@@ -346,7 +347,7 @@ BATCH = 100
 
 
 async def cancelled_getters(count: int, note: Note) -> None:
-    """Cancel getters before, at and during the hold, in flight, hung, and in a pause."""
+    """Cancel callers before, at and during the wait, in flight, hung, and in a pause."""
     done = 0
 
     async def get(session: AnonymousSession, within: float) -> None:
@@ -361,15 +362,15 @@ async def cancelled_getters(count: int, note: Note) -> None:
     async with open_moody() as (session, moody):
         moods = itertools.cycle(
             [
-                # Before it asks.
+                # Before the call.
                 (None, (0.0,)),
-                # At the gate, a few steps further each time; those of the last kind are held.
+                # At the gate, a few steps further each time. The last callers wait.
                 (Fault.hang(), (math.inf,)),
-                # With a grant in flight: before, at and after the moment of its answer.
+                # During a token request: before, at and after the moment of its answer.
                 (Fault(delay=1.0), (0.5, 1.0, math.inf)),
                 # Between two attempts, and at the moment of the second one.
                 (Fault.server_error(503, retry_after="1"), (0.5, 1.0, 2.0)),
-                # While the first attempt hangs, when it is given up, and while the second does.
+                # While the first attempt hangs, at its timeout, and while the second one hangs.
                 (Fault.hang(), (1.0, 30.0, 45.0)),
             ]
         )
@@ -382,7 +383,7 @@ async def cancelled_getters(count: int, note: Note) -> None:
                     for _ in range(turn % 7):
                         await trio.lowlevel.checkpoint()
                     nursery.cancel_scope.cancel()
-            # Until what is in flight has come, and every pause is over.
+            # After this, no request is in flight, and every pause is over.
             await trio.sleep(120.0)
             if session.token_info is not None:
                 session.invalidate(session.token_info.access_token)
@@ -392,7 +393,7 @@ async def cancelled_getters(count: int, note: Note) -> None:
 
 
 async def invalidated_tokens(count: int, note: Note) -> None:
-    """Report each token dead."""
+    """Invalidate each token."""
     config = make_config()
     async with AnonymousSession(config, Quick(config)) as session:
         for done in range(1, count + 1):
@@ -401,10 +402,10 @@ async def invalidated_tokens(count: int, note: Note) -> None:
 
 
 async def unforgettable_tokens(count: int, note: Note) -> None:
-    """Report each token dead, beside a store of shared tokens that is down."""
+    """Invalidate each token, with a store of shared tokens that is down."""
     config = make_config()
     manager = Shared(config)
-    # All that live are to be forgotten each time.
+    # The session must remove all valid tokens each time.
     manager.lifetime = LIFETIME / 2
     async with AnonymousSession(config, manager) as session:
         for done in range(1, count + 1):
@@ -413,7 +414,7 @@ async def unforgettable_tokens(count: int, note: Note) -> None:
 
 
 async def revocations(count: int, note: Note) -> None:
-    """Revoke each token: some at once, some at the second attempt, some never."""
+    """Revoke each token: some at the first attempt, some at the second, some never."""
     config = make_config(max_retries=1)
     manager = Quick(config)
     unavailable = TokenUnavailableError
@@ -429,10 +430,10 @@ async def revocations(count: int, note: Note) -> None:
 
 
 async def stale_failures(count: int, note: Note) -> None:
-    """Fail to refresh a token that lives on, with a getter between any two attempts."""
+    """Fail to refresh a token that stays valid, with a caller between any two attempts."""
     config = make_config(stale_buffer=1e9)
     manager = Quick(config)
-    # Stale from the middle of its life on.
+    # The token is stale for the second half of its life.
     manager.lifetime = 2.0 * (count + 60) * config.max_retry_interval
     async with AnonymousSession(config, manager) as session:
         await session.get_access_token()
@@ -448,7 +449,7 @@ async def stale_failures(count: int, note: Note) -> None:
 
 
 async def watchers(count: int, note: Note) -> None:
-    """Follow the states with waits that are cancelled and loops that break off."""
+    """Follow the states with waits that are cancelled, and loops that end early."""
     config = make_config()
     events: Counter[type[Event]] = Counter()
 
@@ -468,7 +469,7 @@ async def watchers(count: int, note: Note) -> None:
 
 
 async def sessions(count: int, note: Note) -> None:
-    """Open and leave sessions, each with a grant in flight and a getter held outside."""
+    """Open and close sessions, each with a token request in flight and a waiting caller."""
     server = TokenServer(FaultPlan(token_then=Fault.hang()), keep=10)
     config = server.config()
 
@@ -485,7 +486,7 @@ async def sessions(count: int, note: Note) -> None:
                 async with AnonymousSession(config, manager) as session:
                     nursery.start_soon(get, session)
                     await trio.sleep(1.0)
-            # Trio keeps the scopes of deadlines that no longer matter until they have passed.
+            # Trio keeps the scopes of cancelled deadlines until the deadlines have passed.
             await trio.sleep(120.0)
             note(done)
 
@@ -500,18 +501,18 @@ LOADS: dict[Load, int] = {
     watchers: 10_000,
     sessions: 15_000,
 }
-"""Each load, and how often."""
+"""The number of rounds of each load."""
 LEAST: dict[Load, int] = {stale_failures: 3_300}
-"""How often a load is put on at the least, until it settles.
+"""The least number of rounds of a load, until its memory is stable.
 
-Each of these leaves a deadline that is far away. Trio forgets those when there are 1,000 of them.
+Each round leaves a deadline in the far future. Trio removes those when there are 1,000 of them.
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Put on all loads, and say which of them cost memory for good."""
+    """Run all loads, and report under which of them memory grows."""
     parser = argparse.ArgumentParser(prog="python -m tools.endurance.memory", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="0.1 does a tenth of it all")
+    parser.add_argument("--scale", type=float, default=1.0, help="0.1 does a tenth of everything")
     parser.add_argument("--only", choices=[load.__name__ for load in LOADS], help="one load")
     wishes = parser.parse_args(arguments)
     growing = []

@@ -1,9 +1,9 @@
-"""A token server in a process of its own, which tells in lines of JSON what happens.
+"""A token server in its own process, which reports in lines of JSON.
 
     python tools/endurance/serving.py PORT DELAY
 
-The lines: ``{"serves": URL}`` at first, ``{"asked": N}`` with each token request that has
-come in whole, and on SIGTERM, at the end, ``{"books": {...}}``.
+The lines are ``{"serves": URL}`` at the start, ``{"asked": N}`` for each complete token request,
+and ``{"books": {...}}`` at the end, after SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 
-def tell(**what: object) -> None:
+def report(**what: object) -> None:
     """Write a line."""
     print(json.dumps(what), flush=True)
 
 
-class TellingServer(TokenServer):
-    """A server that tells of each token request."""
+class ReportingServer(TokenServer):
+    """A server that reports each token request."""
 
     asked = 0
 
@@ -41,25 +41,25 @@ class TellingServer(TokenServer):
     ) -> None:
         """Serve one ASGI connection."""
 
-        async def receive_and_tell() -> Message:
+        async def receive_and_report() -> Message:
             message = await receive()
             if scope.get("path") == "/oauth2/token" and not message.get("more_body"):
                 self.asked += 1
-                tell(asked=self.asked)
+                report(asked=self.asked)
             return message
 
-        await super().__call__(scope, receive_and_tell, send)
+        await super().__call__(scope, receive_and_report, send)
 
 
 async def main(port: int, delay: float) -> None:
-    """Serve until SIGTERM, each grant after a delay in seconds."""
-    server = TellingServer(FaultPlan(token_then=Fault(delay=delay)))
+    """Serve until SIGTERM, and answer token requests after a delay in seconds."""
+    server = ReportingServer(FaultPlan(token_then=Fault(delay=delay)))
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with open_loopback(server, port=port) as url:
-            tell(serves=url)
+            report(serves=url)
             async for _ in signals:
                 break
-    tell(
+    report(
         books={
             "asked": server.asked,
             "grants": server.grants,

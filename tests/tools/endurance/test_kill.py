@@ -30,5 +30,5 @@ def test_an_outage_that_outlasts_the_retries_is_shown(capsys: pytest.CaptureFixt
     """The program fails, and says what is wrong, where the getters do not get their token."""
     assert main(["--getters", "3", "--down", "0", "--max-retries", "0"]) == 1
     printed = capsys.readouterr().out
-    assert "3 of 3 held at the kill, 0 served, 3 failed" in printed
-    assert "WRONG: getters served: 0, not 3" in printed
+    assert "3 of 3 waited at the kill, 0 got a token, 3 an error" in printed
+    assert "WRONG: callers with a token: 0, not 3" in printed
