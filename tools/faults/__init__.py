@@ -1,15 +1,15 @@
-"""What a session makes of every fault: the rows, the runs that measure them, and the page.
+"""The effect of every fault on a session: the rows, the runs that measure them, and the page.
 
 ================  =========================================================
-``rows``          the faults, as plain data, and what is expected of each
-``wire``          `WireServer`: a token server on streams, broken below HTTP
-``places``        where a run takes place: in process, or on real sockets
-``runs``          the runs of a row, and what came of them
-``page``          ``docs/reference/faults.md``, made from what was measured
-``__main__``      writes it
-``test_matrix``   every row, and what is expected
-``test_page``     the page that is there is the one that is measured
-``test_totals``   limits that no fault stretches
-``test_noise``    bytes, headers and fields that are drawn
+``rows``          the faults as plain data, and the expected result of each
+``wire``          `WireServer`: a token server on streams, with faults below HTTP
+``places``        places for a run: in process, or on real sockets
+``runs``          the runs of a row, and their results
+``page``          ``docs/reference/faults.md``, made from the measured results
+``__main__``      writes the page
+``test_matrix``   compares every row with its expected result
+``test_page``     compares the page with new runs
+``test_totals``   checks limits on time and memory under every fault
+``test_noise``    draws bytes, headers and fields
 ================  =========================================================
 """

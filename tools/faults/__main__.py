@@ -7,6 +7,6 @@ import logging
 from .page import PAGE, make_page
 
 if __name__ == "__main__":
-    # A page of warnings about faults would only hide an error of the runs.
+    # Warnings about the faults would hide an error of the runs.
     logging.getLogger("trio_anon_session").setLevel(logging.CRITICAL)
     PAGE.write_text(make_page(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``docs/reference/faults.md``, made from what was measured."""
+"""Make ``docs/reference/faults.md`` from the measured outcomes."""
 
 from __future__ import annotations
 
@@ -19,40 +19,39 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 _HEAD = """\
 # What a session makes of every fault
 
-{count} faults of a token endpoint, and what was measured of each.
+{count} faults of a token endpoint, and the measured effect of each.
 `python -m tools.faults` runs them all and writes this page.
-A test compares it with the outcome of runs of its own.
+A test compares the page with the results of new runs.
 
-- **A held getter** is one that asks while the session has no token.
+- **Waiting caller gets**: the result of a call while the session has no token.
   Every answer has the fault until the session gives up.
-  Here that is after `max_retries={max_retries}`, so that what may pass takes three *attempts*.
-  The getter gets the token or an error, of which the page names status and code.
-  Then the server is well, and the first getter after the pause gets a token with one request.
-- **A STALE getter** is one that asks once the token has become stale.
-  It is the refresh that meets the fault, in {faulty} answers where that does harm.
-  The getter gets the token that is there, at once, from the first of them to the last.
-- **Well again** is when the new token is there, counted from the first of these attempts.
-  That is the time of the attempts and of the pauses between them, on Trio's clock.
-  The jitter of the pauses, half to one and a half of each, is left out.
-  Attempts that fail at once, with pauses of 2 and 4 seconds after them, make 6 seconds.
-  On real sockets time is nobody's promise: *{with_the_next}* means that it took one good answer.
-- **In process**, bytes go through memory, and time is virtual.
-  Settings are the defaults but for `max_retries`: one attempt has 30 seconds (`request_timeout`).
-- **On real sockets**, the same server listens on loopback, and nobody waits for long.
-  A line that names both kinds had the same outcome on both.
+  With `max_retries={max_retries}`, that is after three *attempts* if the fault may be temporary.
+  The caller gets the token or an error; the page shows the status and the code of the error.
+  After that the server works, and the first caller after the pause gets a token with one request.
+- **STALE caller gets**: the result of calls while the session's token is stale.
+  The refresh in the background meets the fault, in {faulty} answers if the fault does harm.
+  Callers get the current token immediately, from the first faulty answer to the last.
+- **Recovery**: the time from the first of these attempts until the session has the new token.
+  It is the time of the attempts and of the pauses between them, on Trio's clock.
+  It does not include the jitter, half to one and a half of each pause.
+  For attempts that fail immediately, the pauses of 2 and 4 seconds make 6 seconds.
+  On real sockets times vary: *{with_the_next}* means that one good answer was enough.
+- **In process**: bytes go through memory, and time is virtual.
+  All settings except `max_retries` are defaults: an attempt has 30 seconds (`request_timeout`).
+- **Real sockets**: the same server listens on loopback, with short pauses and timeouts.
+  A line that names both had the same result in process and on real sockets.
 
-After each outage two more grants are made.
-Each takes one request.
+After each outage the session requests two more tokens, with one request each.
 """
 
 _COLUMNS = """\
-| fault | where | held getter gets | STALE getter gets | attempts | well again |
+| fault | where | waiting caller gets | STALE caller gets | attempts | recovery |
 |---|---|---|---|---|---|
 """
 
 
 def make_page() -> str:
-    """Return the page; takes the time of all runs that have not been made yet."""
+    """Return the page. This does all runs that have not been done yet."""
     parts = [
         _HEAD.format(
             count=len(ROWS),
@@ -69,11 +68,11 @@ def make_page() -> str:
 
 def _lines(row: Row) -> list[str]:
     outcomes = {where: measure(row, where) for where in row.where}
-    # One line for both kinds of place, unless they differ in more than in how time is told.
+    # One line for both kinds of place, unless they differ in more than the recovery time.
     lines: dict[Outcome, tuple[Outcome, list[Where]]] = {}
     for where, outcome in outcomes.items():
-        told = lines.setdefault(attrs.evolve(outcome, well_again=""), (outcome, []))
-        told[1].append(where)
+        line = lines.setdefault(attrs.evolve(outcome, well_again=""), (outcome, []))
+        line[1].append(where)
     return [
         f"| {row.name} | {', '.join(places)} | {outcome.held} | {outcome.stale} "
         f"| {outcome.attempts} | {outcome.well_again} |\n"

@@ -1,4 +1,4 @@
-"""Where a run takes place: in process under virtual time, or on real sockets."""
+"""Places for a run: in process under virtual time, or on real sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.ports import server_port
 from trio_anon_session.testing import FaultPlan, TokenServer
 
-from .wire import NO_WIRE, NOBODY_KNOWS, MemoryNetwork, WireServer, memory_client
+from .wire import NO_WIRE, UNKNOWN_NAME, MemoryNetwork, WireServer, memory_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from .wire import Certificate
 
 NAME = "token.invalid"
-"""A name that no other resolver knows (RFC 6761 §6.4)."""
+"""A host name that does not exist (RFC 6761 §6.4)."""
 
 LAST_YEAR = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-"""A year that is over."""
+"""A date in the past."""
 
 
 class Place:
-    """Is a server that has the fault of a row, a client of it, and another origin.
+    """A server with the fault of a row, a client for it, and another origin.
 
     Attributes:
-        url: where the server is reached.
-        client: what to reach it with.
+        url: the URL of the server.
+        client: a client that reaches the server.
         wire: the server.
     """
 
@@ -51,17 +51,17 @@ class Place:
         self.wire = WireServer(TokenServer(lifetime=3600.0, **row.server))
 
     def config(self, settings: dict[str, Any]) -> Config:
-        """Return the config of a session here."""
+        """Return the config of a session for this server."""
         return self.wire.server.config(self.url, **settings)
 
     async def begin_attempt(self, *, is_faulty: bool) -> None:
-        """Put the server into the condition in which the next attempt meets it."""
+        """Prepare the server for the next attempt."""
         fault = self._row.fault if is_faulty else None
         self.wire.server.faults = FaultPlan(token_then=fault, revoke_then=fault)
         self.wire.wire = self._row.wire if is_faulty else NO_WIRE
 
     def is_elsewhere_untouched(self) -> bool:
-        """Tell whether no byte went to another origin."""
+        """Return whether no byte went to another origin."""
         raise NotImplementedError
 
 
@@ -84,7 +84,7 @@ class _InProcess(Place):
 
 @asynccontextmanager
 async def open_in_process(row: Row) -> AsyncIterator[Place]:
-    """Open a place in which nothing leaves the process, so that a clock may jump."""
+    """Open a place inside the process, so that time can be virtual."""
     async with trio.open_nursery() as nursery:
         place = _InProcess(row, nursery)
         async with place.client:
@@ -94,15 +94,15 @@ async def open_in_process(row: Row) -> AsyncIterator[Place]:
 
 @functools.cache
 def _authorities() -> tuple[trustme.CA, trustme.CA]:
-    """Return an authority that the client trusts, and one that it does not."""
+    """Return a certificate authority that the client trusts, and one that it does not trust."""
     return trustme.CA(), trustme.CA()
 
 
 class _Resolver(trio.abc.HostnameResolver):
-    """Knows one name, or none; this machine's own is not asked.
+    """A resolver for one name, used in place of the machine's resolver.
 
     Attributes:
-        knows: whether it knows the name.
+        knows: whether it resolves the name.
     """
 
     knows = True
@@ -113,7 +113,7 @@ class _Resolver(trio.abc.HostnameResolver):
         assert host in (NAME, NAME.encode())
         if not self.knows:
             await trio.lowlevel.checkpoint()
-            raise socket.gaierror(socket.EAI_NONAME, NOBODY_KNOWS)
+            raise socket.gaierror(socket.EAI_NONAME, UNKNOWN_NAME)
         return await trio.socket.getaddrinfo("127.0.0.1", port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
@@ -133,7 +133,7 @@ class _OnSockets(Place):
         self.client = httpx.AsyncClient(verify=_client_context(), trust_env=False)
 
     async def begin_attempt(self, *, is_faulty: bool) -> None:
-        # What the last request has left to do, such as to close its connection.
+        # The last request may still have to close its connection.
         await wait_all_tasks_blocked()
         await super().begin_attempt(is_faulty=is_faulty)
         wire = self.wire.wire
@@ -144,7 +144,7 @@ class _OnSockets(Place):
         self._resolver.knows = not wire.name_is_unknown
 
     async def start(self) -> None:
-        """Listen, on the same port each time."""
+        """Listen on the same port as before."""
         listener = await _listen(self.port)
         scheme = "https" if self._row.wire.needs_tls else "http"
         host = NAME if self._row.wire.name_is_unknown else "127.0.0.1"
@@ -172,7 +172,7 @@ class _OnSockets(Place):
             await self.wire.serve(stream)
             return
         wire = self.wire.wire
-        assert not wire.name_is_unknown, "no connection is made to a name that nobody knows"
+        assert not wire.name_is_unknown, "a connection needs a name that resolves"
         if not wire.speaks_tls:
             await self._speak_no_tls(stream)
             return
@@ -194,7 +194,7 @@ class _OnSockets(Place):
         await stream.aclose()
 
     async def serve_elsewhere(self, stream: trio.SocketStream) -> None:
-        """Be the other origin, which nobody should ever see."""
+        """Serve the other origin, to which no client should connect."""
         self.connections_elsewhere += 1
         await stream.aclose()
 

@@ -1,6 +1,6 @@
-"""The faults, one a row, as plain data, and what is expected of each.
+"""The faults as plain data, one for each row, and the expected result of each.
 
-What is expected is what the tests assert. The page is made from what was measured.
+Tests assert the expected results. The page shows the measured ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 
 from trio_anon_session.testing import Fault
 
-from .wire import NO_WIRE, NOBODY_KNOWS, Wire
+from .wire import NO_WIRE, UNKNOWN_NAME, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,19 +36,19 @@ MIB = 2**20
 
 @attrs.frozen(eq=False)
 class Row:
-    """Is one fault.
+    """One fault, and the expected results.
 
     Attributes:
-        name: what the server does, in the words of the page.
-        held: what the held getter gets.
-        well_again: when the STALE session has a new token: seconds in virtual time.
-        fault: what goes wrong with the answer.
-        wire: what goes wrong below it.
-        server: further settings of the `TokenServer`.
-        attempts: how many requests are made for the held getter.
-        hangs: whether no attempt ends before its limit.
-        says: words of the error that tell that it was this fault, or the token.
-        where: at which kinds of place it is run.
+        name: what the server does, as the page says it.
+        held: the result of a waiting caller.
+        well_again: when the STALE session has a new token, in virtual seconds.
+        fault: what is wrong with the answer.
+        wire: what is wrong below HTTP.
+        server: other settings of the `TokenServer`.
+        attempts: number of token requests for the waiting caller.
+        hangs: whether attempts end only at their timeout.
+        says: words of the error that identify this fault, or the token.
+        where: the kinds of place at which it is run.
     """
 
     name: str
@@ -86,7 +86,7 @@ def answer(body: bytes, **headers: str) -> Fault:
 
 
 def said(*pieces: bytes) -> Wire:
-    """Return a server that says this, whatever it is asked, and closes the connection."""
+    """Return a server that answers every request with these bytes, and closes the connection."""
     return Wire(script=tuple((0.0, piece) for piece in pieces))
 
 
@@ -120,7 +120,7 @@ CONNECTION = (
         UNAVAILABLE,
         wire=Wire(name_is_unknown=True),
         where=ON_SOCKETS,
-        says=NOBODY_KNOWS,
+        says=UNKNOWN_NAME,
     ),
     Row(
         "A certificate of an unknown authority",
@@ -200,7 +200,7 @@ CONNECTION = (
         where=BOTH,
     ),
     Row(
-        "Connections closed between grants, without a word",
+        "Connections closed between grants, without notice",
         TOKEN,
         wire=Wire(closes=True),
         where=BOTH,
@@ -339,9 +339,8 @@ SLOWNESS = (
 NOON, LATER = "Wed, 21 Oct 2026 12:00:00 GMT", "Wed, 21 Oct 2026 12:00:20 GMT"
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
 
-# What is asked for, in words and as a header, with the server's `Date` where that counts, and
-# when the session is well again: after two such pauses, of at most a minute, with requests no
-# less than a second apart.
+# A description, the header, the server's `Date` if it matters, and the time until the session has
+# a new token: two of these pauses, each at most a minute, with at least a second between requests.
 RETRY_AFTER: tuple[tuple[str, str | None, str | None, float], ...] = (
     ("no `Retry-After`", None, None, 6.0),
     ("`Retry-After: 7`", "7", None, 14.0),
@@ -386,7 +385,7 @@ def _rate_limit(
         f"{UNAVAILABLE} 429 `{code}`",
         fault,
         well_again=well_again,
-        # Of what differs in the header alone, once on sockets is enough.
+        # The shapes differ only in the body, so one of them on sockets is enough.
         where=BOTH if shape == "B" else IN_PROCESS,
     )
 
@@ -396,7 +395,7 @@ RATE_LIMITS = (
     *(_rate_limit("A", *form) for form in RETRY_AFTER),
     Row("429 in plain text", f"{UNAVAILABLE} 429", Fault(status=429, body=b"Slow down.")),
     Row(
-        "A rate limit told as 400 `invalid_request`",
+        "A rate limit reported as 400 `invalid_request`",
         f"{REFUSED} 400 `invalid_request`",
         Fault.refusal("invalid_request", "You have exceeded the rate limit"),
     ),
@@ -581,7 +580,7 @@ BODIES = (
         says="replaced",
     ),
     Row(
-        "gzip that is none",
+        "A body that is not the announced gzip",
         UNAVAILABLE,
         answer(GOOD_BODY, Content_Encoding="gzip"),
         where=BOTH,
@@ -679,7 +678,7 @@ TOKENS = (
         token_answer(access_token='"ä"'),
         says="characters that are not valid in a header",
     ),
-    Row("A refresh token beside it", TOKEN, token_answer(refresh_token='"unwanted"')),
+    Row("A refresh token next to it", TOKEN, token_answer(refresh_token='"unwanted"')),
     Row("The same token again, its life shorter", TOKEN, server={"reuses_tokens": True}),
     Row("A new token that kills the old one", TOKEN, server={"single_token": True}),
 )

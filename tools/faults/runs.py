@@ -1,7 +1,7 @@
-"""The runs of a row, and what came of them.
+"""The runs of a row, and their results.
 
-Each row is run twice: with a *held* getter, whose session has no token, and with a *STALE*
-one, whose session's token has just become stale, so that it is the refresh that meets the fault.
+Each row is run twice: with a waiting caller, whose session has no token, and with a *STALE* one,
+whose session's token has just become stale, so that the refresh in the background meets the fault.
 """
 
 from __future__ import annotations
@@ -37,40 +37,40 @@ if TYPE_CHECKING:
     from .rows import Row, Where
 
 FAULTY_ANSWERS = 2
-"""How many answers to a refresh have the fault before the server is well."""
+"""Number of faulty answers to a refresh before the server works again."""
 
-AT_ONCE = "at once"
+AT_ONCE = "immediate"
 WITH_THE_NEXT = "with the next attempt"
 
 TIME_LIMIT = 1000.0
-"""Virtual seconds, against a run that hangs."""
+"""Virtual seconds after which a run in process fails."""
 REAL_TIME_LIMIT = 60.0
-"""Seconds, the same for a run on sockets."""
+"""Seconds after which a run on sockets fails."""
 
 SETTINGS: dict[str, Any] = {"max_retries": 2}
-"""Of sessions in process."""
+"""Settings of sessions in process."""
 
-# Nothing waits for long: what is asserted of real sockets is never a time.
+# Pauses are short on real sockets, because no test asserts a time there.
 QUICK_SETTINGS = SETTINGS | {
     "retry_interval": 0.004,
     "max_retry_interval": 0.004,
     "min_refresh_interval": 0.001,
 }
 IMPATIENT = 0.3
-"""Seconds for which an answer on a real socket is waited for that is never going to come."""
+"""Timeout for an answer that never comes on a real socket, in seconds."""
 
 
 @attrs.frozen
 class Outcome:
-    """Is what a row's runs brought, in the words of the page.
+    """The results of a row, as the page says them.
 
     Attributes:
-        held: what the held getter got.
-        attempts: how many requests were made for it.
-        stale: what getters of the STALE token got, all through the outage.
-        refreshes: how many requests were made until there was a new token.
-        well_again: when there was a new token in place of the stale one.
-        said: the held getter's token, or its error's message; not on the page.
+        held: what the waiting caller got.
+        attempts: number of token requests for the waiting caller.
+        stale: what callers got during the outage while the token was STALE.
+        refreshes: number of token requests until the session had a new token.
+        well_again: when the new token replaced the stale one.
+        said: the token of the waiting caller, or the message of its error; not on the page.
     """
 
     held: str
@@ -83,7 +83,7 @@ class Outcome:
 
 @attrs.frozen
 class _Way:
-    """Is how runs are made at one kind of place."""
+    """How to run a row at one kind of place."""
 
     open_place: Callable[[Row], AbstractAsyncContextManager[Place]]
     settings: dict[str, Any]
@@ -103,13 +103,13 @@ _WAYS: dict[Where, _Way] = {
 
 
 class _Attempts:
-    """A token manager that puts the server into its condition before each attempt.
+    """A token manager that prepares the server before each attempt.
 
     Attributes:
         faulty_from: number of the first attempt that meets the fault.
-        faulty_until: number of the first one after those.
-        first_is_stale: whether the first token is STALE when it comes.
-        sent: when each attempt was made.
+        faulty_until: number of the first attempt after those.
+        first_is_stale: whether the first token is STALE from the beginning.
+        sent: the time of each attempt.
         look: called at the beginning and at the end of each attempt.
     """
 
@@ -120,7 +120,7 @@ class _Attempts:
         self.faulty_until = math.inf
         self.sent: list[float] = []
         self.look: Callable[[], object] = lambda: None
-        # On a machine with much to do, a good answer must not come too late.
+        # On a busy machine, a good answer must not miss the timeout.
         self._patient = self._manager(way.settings)
         self._impatient = self._manager(way.settings_if_hanging) if row.hangs else self._patient
 
@@ -150,7 +150,7 @@ class _Attempts:
 
 @functools.cache
 def measure(row: Row, where: Where) -> Outcome:
-    """Run a row at one kind of place, and return what came of it."""
+    """Run a row at one kind of place, and return the results."""
     way = _WAYS[where]
     if where == "in process":
         with _pauses_without_jitter():
@@ -193,7 +193,7 @@ async def _run_held(attempts: _Attempts, way: _Way) -> _Run:
             return _Run(TOKEN, len(attempts.sent), said=token)
         run = _Run(_in_words(error), len(attempts.sent), said=str(error))
         assert error.attempts == run.attempts
-        # Nothing of the fault stays: the first getter after the pause gets a token.
+        # The fault has no lasting effect: the first caller after the pause gets a token.
         attempts.faulty_until = run.attempts
         assert error.retry_after is not None
         await trio.sleep(error.retry_after)
@@ -223,7 +223,7 @@ async def _run_stale(attempts: _Attempts, way: _Way) -> _Run:
         if way.time_is_virtual:
             assert watch.longest_wait == 0.0
         if run.attempts == 1:
-            # The fault does no harm, and so it stays.
+            # The fault does no harm, so all later answers have it too.
             attempts.faulty_until = math.inf
         for _ in range(2):
             made = len(attempts.sent)
@@ -234,7 +234,7 @@ async def _run_stale(attempts: _Attempts, way: _Way) -> _Run:
 
 
 class _Watch:
-    """Getters that ask while a token is STALE."""
+    """Callers that ask while a token is STALE."""
 
     def __init__(self, session: AnonymousSession) -> None:
         self._session = session
@@ -252,7 +252,7 @@ class _Watch:
             asked_at = trio.current_time()
             token = await self._session.get_access_token()
             self.longest_wait = max(self.longest_wait, trio.current_time() - asked_at)
-            # The new token may come in the very moment.
+            # The new token may arrive at this moment.
             if self._session.state is TokenState.STALE:
                 self.seen.add(token)
             await trio.sleep(interval)
@@ -269,7 +269,7 @@ def _in_words(error: TokenRequestError) -> str:
 
 @contextmanager
 def _pauses_without_jitter() -> Iterator[None]:
-    """Draw the middle of each range, so that a pause is what the schedule says."""
+    """Replace random pauses by the middle of their range."""
     original = random.uniform
     random.uniform = lambda a, b: (a + b) / 2
     try:

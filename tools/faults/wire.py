@@ -1,8 +1,8 @@
-"""A token server on streams: what goes wrong with bytes, where `Fault` ends.
+"""A token server on streams, with faults below those that `Fault` can describe.
 
-`WireServer` speaks just enough HTTP/1.1 to serve a `TokenServer` on any stream of Trio's. So
-the same server, and the same faults, are reached through a pair of streams in memory, where
-virtual time can jump, and through real sockets.
+`WireServer` speaks just enough HTTP/1.1 to serve a `TokenServer` on any Trio stream. So clients
+reach the same server, with the same faults, through a pair of streams in memory, where time can
+be virtual, and through real sockets.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 Certificate = Literal["good", "of an unknown authority", "for another name", "of last year"]
 
 ELSEWHERE = b"elsewhere.test"
-"""In an answer, stands for the authority of another origin."""
+"""A placeholder in answers for the authority of another origin."""
 
-NOBODY_KNOWS = "nobody knows this name"
-"""What the resolver says of a name that it cannot resolve: the words of no other."""
+UNKNOWN_NAME = "no such name in this test"
+"""The error text of the test's resolver; no other resolver uses it."""
 
 CHUNK = 2**16
 
 
 @attrs.frozen(kw_only=True)
 class Wire:
-    """Is what goes wrong below HTTP. Everything that is left out goes right.
+    """The faults below HTTP. By default there are no faults.
 
     Attributes:
-        refuses: no connection is taken.
-        name_is_unknown: the server's name does not resolve; the server is there all the same.
-        certificate: what is wrong with the server's.
-        speaks_tls: whether it answers a handshake; it says nothing otherwise.
-        resets: where the connection is reset, not just closed.
+        refuses: the server refuses connections.
+        name_is_unknown: the server's name does not resolve, but the server runs.
+        certificate: what is wrong with the server's certificate.
+        speaks_tls: whether the server answers a TLS handshake.
+        resets: where the server resets the connection.
         drip: seconds before each byte of the body.
         padding: bytes of white space after the body.
-        script: what is said in place of any answer, each piece after so many seconds; then
-            the connection is closed.
-        closes: connections are closed between requests, without a word before.
-        restarts: the server is another one for each attempt, on the same port.
+        script: pieces that replace every answer, each after a delay in seconds; then the server
+            closes the connection.
+        closes: the server closes connections between requests, without notice.
+        restarts: each attempt meets a new server on the same port.
     """
 
     refuses: bool = False
@@ -67,12 +67,12 @@ class Wire:
 
     @property
     def meets_new_connections(self) -> bool:
-        """Whether one that is open already would not notice."""
+        """Whether only new connections meet the fault."""
         return self.refuses or self.needs_tls or self.restarts
 
     @property
     def needs_tls(self) -> bool:
-        """Whether the server has to be reached through TLS."""
+        """Whether the server must use TLS."""
         return self.name_is_unknown or self.certificate != "good" or not self.speaks_tls
 
 
@@ -80,17 +80,17 @@ NO_WIRE = Wire()
 
 
 class _ResetError(Exception):
-    """Ends a connection by a reset."""
+    """The connection must be reset."""
 
 
 class WireServer:
-    """Serves a `TokenServer` on streams.
+    """A server that runs a `TokenServer` on streams.
 
     Attributes:
         server: the token server.
-        wire: what goes wrong; may be replaced at any time.
-        elsewhere: what to say for `ELSEWHERE`.
-        bytes_sent: how many bytes of answers streams have taken.
+        wire: the faults; may be replaced at any time.
+        elsewhere: replaces `ELSEWHERE` in answers.
+        bytes_sent: number of bytes of answers that streams have accepted.
     """
 
     def __init__(self, server: TokenServer, wire: Wire = NO_WIRE) -> None:
@@ -100,7 +100,7 @@ class WireServer:
         self.bytes_sent = 0
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection to its end, whoever ends it."""
+        """Serve one connection until either side closes it."""
         async with stream:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 try:
@@ -108,12 +108,12 @@ class WireServer:
                         pass
                 except _ResetError:
                     assert isinstance(stream, trio.SocketStream)
-                    # With this a close sends a reset.
+                    # With this option, closing the socket sends a reset.
                     linger = struct.pack("ii", 1, 0)
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     async def _serve_request(self, stream: trio.abc.Stream) -> bool:
-        """Answer a request, and tell whether the connection can take another."""
+        """Answer a request, and return whether the connection can be used again."""
         request = await _read_request(stream)
         if request is None:
             return False
@@ -136,7 +136,7 @@ class WireServer:
 
 
 class _Answer:
-    """Turns what an ASGI app sends into bytes."""
+    """The answer of an ASGI app as bytes."""
 
     def __init__(self, server: WireServer, stream: trio.abc.Stream) -> None:
         self._server = server
@@ -176,7 +176,7 @@ class _Answer:
         else:
             await self._server._send(self._stream, body)
         self._missing -= len(body)
-        # Made piece by piece: it may be large.
+        # Sent in pieces, because the padding may be large.
         while is_last and self._missing > 0:
             piece = b" " * min(CHUNK, self._missing)
             await self._server._send(self._stream, piece)
@@ -230,7 +230,7 @@ def _receiver(body: bytes) -> Any:
 
 
 def memory_client(network: MemoryNetwork) -> httpx.AsyncClient:
-    """Return a client for which this network is all there is."""
+    """Return a client that connects only through this network."""
     transport = httpx.AsyncHTTPTransport(verify=False)
     # httpx has no public way to give its transport another network.
     transport._pool = httpcore.AsyncConnectionPool(network_backend=network)
@@ -238,10 +238,10 @@ def memory_client(network: MemoryNetwork) -> httpx.AsyncClient:
 
 
 class MemoryNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to a server in memory, whatever the host.
+    """A network that connects every host to a server in memory.
 
     Attributes:
-        hosts: the hosts that there were connections to.
+        hosts: the hosts of all connections.
     """
 
     def __init__(self, server: WireServer, nursery: trio.Nursery) -> None:
@@ -255,7 +255,7 @@ class MemoryNetwork(httpcore.AsyncNetworkBackend):
         self.hosts.add(host)
         if self._server.wire.refuses:
             raise httpcore.ConnectError("All connection attempts failed")
-        # In lockstep: what is counted as sent has been read.
+        # A lockstep pair, so that all bytes that count as sent have been read.
         ours, theirs = lockstep_stream_pair()
         stream = _MemoryStream(ours)
         self._nursery.start_soon(self._serve, theirs, stream)
@@ -286,7 +286,7 @@ class _MemoryStream(httpcore.AsyncNetworkStream):
         except trio.BrokenResourceError as error:
             raise httpcore.ReadError from error
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # likewise
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the same
         try:
             await self._stream.send_all(buffer)
         except trio.BrokenResourceError as error:
@@ -296,5 +296,5 @@ class _MemoryStream(httpcore.AsyncNetworkStream):
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        # What a pool asks of an idle connection.
+        # The pool asks an idle connection whether it is readable.
         return self.is_at_end if info == "is_readable" else None
