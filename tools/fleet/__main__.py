@@ -1,10 +1,10 @@
-"""Simulate fleets: print what was counted, or hunt.
+"""Simulate fleets: print the tables of a page, or search for broken claims.
 
     python -m tools.fleet [--write | --soak NUMBER [--first-seed NUMBER]]
 
-Without more, prints the tables of `docs/explanation/fleet.md`, each row with the seconds that it
-took. ``--write`` writes them there. ``--soak`` draws so many fleets, and has each judged; what
-breaks a claim is made small and printed, with exit code 1.
+Without options, the program prints the tables of `docs/explanation/fleet.md`, with the time that
+each row took. ``--write`` writes them to the page. ``--soak`` draws fleets and checks each. It
+shrinks and prints a fleet that breaks a claim, and exits with code 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .page import PAGE, fill, rows
 from .referee import BrokenClaimError, run_fleet
 
 BATCH = 50
-"""Fleets of each seed."""
+"""Number of fleets for each seed."""
 
 
 def show() -> None:
@@ -33,7 +33,7 @@ def show() -> None:
 
 
 def soak(number: int, first_seed: int) -> int:
-    """Draw so many fleets, and have each judged."""
+    """Draw fleets, and check each."""
     began = time.monotonic()
     done = 0
     for seed in itertools.count(first_seed):
@@ -50,13 +50,13 @@ def soak(number: int, first_seed: int) -> int:
 
 
 def main() -> int:
-    """Do what was asked for."""
+    """Run the program with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.fleet", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the page")
-    parser.add_argument("--soak", type=int, metavar="NUMBER", help="draw so many fleets")
+    parser.add_argument("--soak", type=int, metavar="NUMBER", help="draw this number of fleets")
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
-    # Warnings of what is made to fail would only hide an error of the runs.
+    # Warnings about the simulated faults would hide an error of the runs.
     logging.disable(logging.CRITICAL)
     if options.soak is not None:
         return soak(options.soak, options.first_seed)

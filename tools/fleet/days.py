@@ -1,4 +1,4 @@
-"""The runs that are counted for `docs/explanation/fleet.md`, and what is counted of them."""
+"""The runs for the tables of `docs/explanation/fleet.md`, and their figures."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 GETTERS = 24
-"""Of each session and day, at drawn times."""
+"""Callers of each session for each day, at drawn times."""
 JITTER = 300.0
 LATENCY = 0.25
-"""Seconds that the endpoint takes."""
+"""Seconds until the endpoint answers."""
 A_MINUTE = 60.0
 """Seconds in which all sessions have their first token."""
 
@@ -36,17 +36,17 @@ KINDS: tuple[Kind, ...] = ("one store", "no store", "no store, `refresh_jitter=3
 
 @attrs.frozen
 class Figures:
-    """Is what was counted of a run.
+    """The figures of a run.
 
     Attributes:
-        sessions: how many there were at the beginning.
-        lives: tokens that followed one another: in the store, or in one session.
-        grants: tokens granted, by the server's books.
+        sessions: number of sessions at the beginning.
+        lives: tokens that followed one another, in the store or in one session.
+        grants: grants that the server recorded.
         attempts: token requests.
-        herd: the most token requests within one second, once all have their first token.
-        longest_hold: seconds for which a getter was held, if its session had had a token.
-        failed: getters that got an error.
-        questions: what each process has asked the store for each life.
+        herd: the most token requests within a second, after all sessions have a token.
+        longest_hold: the longest wait of a caller whose session has had a token, in seconds.
+        failed: callers that got an error.
+        questions: calls of the store by each process for each life.
     """
 
     sessions: int
@@ -80,12 +80,12 @@ def day(sessions: int, kind: Kind) -> Fleet:
 
 
 def measure(fleet: Fleet) -> Figures:
-    """Run a fleet, have it judged, and count."""
+    """Run a fleet, check it, and return its figures."""
     return count(*run_fleet(fleet))
 
 
 def count(played: Played, tally: Tally) -> Figures:
-    """Count what was seen."""
+    """Return the figures of a run."""
     fleet = played.fleet
     lives = tally.lives if fleet.has_store else _most_grants_of_one(played)
     sent = [e.at for e in played.log if isinstance(e.what, Sent) and e.at > A_MINUTE]
@@ -104,7 +104,7 @@ def count(played: Played, tally: Tally) -> Figures:
 
 
 def most_within(seconds: float, times: list[float]) -> int:
-    """Return the most of these times, in order, that lie within so many seconds."""
+    """Return the largest number of these sorted times within a number of seconds."""
     most = first = 0
     for number, at in enumerate(times):
         while times[first] <= at - seconds:
@@ -138,16 +138,16 @@ def _longest_hold(played: Played) -> float:
     return longest
 
 
-# Trouble
+# Faults
 
 HOURS = 4
 SESSIONS = 20
 OUTAGE = 900.0
-"""Seconds of trouble; a token that becomes STALE at its beginning does not last as long."""
+"""Duration of a fault in seconds. It is longer than a STALE token lasts."""
 
 
 def _scene(**fields: object) -> Fleet:
-    """Return some hours, in which each session is asked every five minutes."""
+    """Return some hours, in which each session has a caller every five minutes."""
     rng = random.Random(0)
     joins = tuple(rng.random() for _ in range(SESSIONS))
     settings: dict[str, object] = {
@@ -166,14 +166,14 @@ def _endpoint(answer: Answer, *, has_store: bool) -> Fleet:
 
 
 def killed_in_each_life() -> Fleet:
-    """Return a fleet in which each process that asks for all is killed, once in each life.
+    """Return a fleet in which the process that requests the token is killed, once in each life.
 
     Ten seconds later another one begins in its place.
     """
     fleet = _scene()
     killed_at = 0.0
     while True:
-        # The first grant is for held getters: that is another story.
+        # Callers wait for the first grant, so the first life is not part of this run.
         after = killed_at + fleet.until_stale - A_MINUTE
         sent = [e.at for e in play(fleet).log if isinstance(e.what, Sent) and e.at > after]
         if not sent:
@@ -187,7 +187,7 @@ def killed_in_each_life() -> Fleet:
 
 
 def scenes() -> dict[str, Callable[[], Fleet]]:
-    """Return what goes wrong, and what makes a fleet for it."""
+    """Return the faults by their description, each with a function that makes a fleet."""
     busy = Answer(kind="unavailable", retry_after=30.0)
     gone, hung = Answer(kind="cut"), Answer(kind="hang")
     made: dict[str, Callable[[], Fleet]] = {

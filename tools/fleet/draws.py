@@ -1,4 +1,4 @@
-"""`fleets()`: draws whole fleets."""
+"""`fleets()`, which draws fleets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .fleets import Act, Crash, EndpointTrouble, Fleet, Flush, Leave, Stop, Stor
 from .referee import LEASE, SOON, SPREAD
 
 LIVES = 3
-"""Lives of a token that a fleet goes on for, after which there is time to share one again."""
+"""Lives of tokens that a fleet runs for, before the time in which it must share one again."""
 
 
 @st.composite
@@ -28,7 +28,7 @@ def fleets(draw: st.DrawFn, *, troubles: bool = True) -> Fleet:
     """Draw a fleet with a store.
 
     Args:
-        troubles: whether anything goes wrong, and anybody stops, dies, leaves or reports.
+        troubles: whether there are faults, and processes stop, die, leave or drop tokens.
     """
     lifetime = draw(among(st.just(3600.0), st.just(3600.0), st.sampled_from([60.0, 900.0])))
     latency = draw(st.sampled_from([0.0, 0.0, TICK, 0.5, 1.0, 8.0]))
@@ -39,7 +39,7 @@ def fleets(draw: st.DrawFn, *, troubles: bool = True) -> Fleet:
         edges |= {sent_at + step for step in (0.0, latency / 2, latency, LEASE / 3, LEASE, SOON)}
         edges |= {sent_at + until_stale + SPREAD * window, sent_at + until_stale + window}
     moment = moments_about(sorted(edges))
-    # What happens in the same moment, or just after, is what races are made of.
+    # Events at the same moment, or just after each other, cause races.
     meeting = st.sampled_from(draw(st.lists(moment, min_size=1, max_size=2)))
     after = st.builds(
         lambda at, step: at + step,
@@ -116,8 +116,8 @@ def _acts(
     return st.builds(lambda one, more: (*one, *more), begin, lists_up_to(act, 10))
 
 
-# The longest takes a token of an hour from its stale boundary past its end. Each second of one
-# costs a look, or an attempt.
+# The longest one takes a token of an hour from its stale limit past its end. Each second costs a
+# look or an attempt.
 _SPANS = st.sampled_from([TICK, 0.5, 2.0, LEASE, 30.0, 60.0, 700.0])
 
 
@@ -133,7 +133,7 @@ def _endpoint_troubles(moment: Strategy[float]) -> Strategy[EndpointTrouble]:
         kind=st.sampled_from(["hang", "cut", "malformed", "rejected"]),
         latency=st.sampled_from([0.0, 0.5]),
     )
-    # Up to the longest that it may take, and beyond.
+    # Up to the timeout, and longer.
     slow = st.builds(Answer, latency=st.sampled_from([4.0, 20.0, 30.0 - TICK, 30.0 + TICK]))
     return st.builds(
         EndpointTrouble,

@@ -1,4 +1,4 @@
-"""`Fleet`: everything that happens to some processes and their store, as plain data."""
+"""`Fleet`: all events of some processes and their store, as plain data."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Who = int | Literal["holder", "all"]
 
 @attrs.frozen(kw_only=True, repr=False)
 class Stop(Moment):
-    """A process is stopped (SIGSTOP), and goes on later.
+    """A process is stopped (SIGSTOP), and continues later.
 
     Attributes:
-        seconds: for which none of its tasks takes a step.
+        seconds: how long none of its tasks takes a step.
     """
 
     seconds: float = 10.0
@@ -32,12 +32,12 @@ class Stop(Moment):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Crash(Moment):
-    """A process is killed (SIGKILL): it takes no step more, and gives nothing back."""
+    """A process is killed (SIGKILL): it stops without releasing anything."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Leave(Moment):
-    """A process leaves its blocks, in order."""
+    """A process leaves its blocks normally."""
 
 
 Deed = Get | Invalidate | Revoke | Stop | Crash | Leave | Kill
@@ -45,12 +45,12 @@ Deed = Get | Invalidate | Revoke | Stop | Crash | Leave | Kill
 
 @attrs.frozen(kw_only=True, repr=False)
 class Act(BriefRepr):
-    """Is what one process does, or what befalls it.
+    """An event of one process.
 
     Attributes:
-        what: what; ``Kill`` is the server's doing.
-        who: the process's number; ``"holder"`` for the one that is asking the endpoint for
-            all, if there is one at that time; ``"all"`` for all that are there.
+        what: the event; ``Kill`` comes from the server.
+        who: the number of the process; ``"holder"`` for the one that requests the token at that
+            time, if any; ``"all"`` for all processes.
     """
 
     what: Deed
@@ -59,12 +59,12 @@ class Act(BriefRepr):
 
 @attrs.frozen(kw_only=True, repr=False)
 class EndpointTrouble(BriefRepr):
-    """Is a time in which the endpoint answers in another way.
+    """A time in which the endpoint has a fault.
 
     Attributes:
         at: seconds since the beginning.
-        seconds: how long.
-        answer: what each token request meets that comes in this time.
+        seconds: duration.
+        answer: the answer to each token request in this time.
     """
 
     at: float
@@ -74,17 +74,16 @@ class EndpointTrouble(BriefRepr):
 
 @attrs.frozen(kw_only=True, repr=False)
 class StoreTrouble(BriefRepr):
-    """Is a time in which the store fails some processes, or all.
+    """A time in which the store fails for some processes, or for all.
 
     Attributes:
         at: seconds since the beginning.
-        seconds: how long.
-        kind: ``"down"``: it refuses at once, and connections break. ``"hangs"``: it takes
-            questions, and never answers. ``"slow"``: it takes so much longer, and does what
-            it was asked also where nobody waits for the answer any more. ``"read-only"``: it
-            refuses what would change it.
-        latency: seconds, of a slow one.
-        who: the numbers of the processes; none for all.
+        seconds: duration.
+        kind: ``"down"``: the store refuses immediately, and connections break. ``"hangs"``: it
+            accepts calls, and never answers. ``"slow"``: it takes longer, and carries out calls
+            even after their caller has given up. ``"read-only"``: it refuses changes.
+        latency: additional seconds of a slow store.
+        who: the numbers of the processes; empty for all.
     """
 
     at: float
@@ -95,41 +94,41 @@ class StoreTrouble(BriefRepr):
 
     @property
     def ends_at(self) -> float:
-        """When it is over."""
+        """The time at which it ends."""
         return self.at + self.seconds
 
     def befalls(self, process: int) -> bool:
-        """Tell whether a process is one of them."""
+        """Return whether it affects a process."""
         return not self.who or process in self.who
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Flush(Moment):
-    """The store loses all that it had."""
+    """The store loses all its data."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Fleet(BriefRepr):
-    """Is everything that happens to a fleet in one run, and its settings.
+    """All events of a fleet in one run, and its settings.
 
-    Plain data: two that are equal run alike, to the order in which tasks take turns.
+    It is plain data: equal fleets run in the same way, including the order of tasks.
 
     Attributes:
         joins: when each process begins; its place in the list is its number.
-        every: seconds between two gets of each process, from its beginning on; None for none.
-        acts: what the processes do, and what befalls them.
-        endpoint: when the endpoint is not well.
-        store: when the store is not well.
-        has_store: whether there is one; else each process has a token of its own.
-        latency: seconds that the endpoint takes.
-        store_latency: seconds that the store takes.
-        ends_at: when all is over.
-        seed: as of a timeline: of the order of tasks, and of all that is drawn by chance.
-        lifetime: seconds that tokens live.
-        stale_buffer: as in :class:`~trio_anon_session.Config`, like all that follow.
-        expired_buffer: likewise.
-        refresh_jitter: likewise.
-        request_timeout: likewise.
+        every: seconds between two calls in each process; None for no calls.
+        acts: the events of the processes.
+        endpoint: the faults of the endpoint.
+        store: the faults of the store.
+        has_store: whether the processes share a store; otherwise each has its own token.
+        latency: seconds until the endpoint answers.
+        store_latency: seconds until the store answers.
+        ends_at: when the run ends.
+        seed: the seed of the order of tasks, and of all random numbers.
+        lifetime: lifetime of tokens in seconds.
+        stale_buffer: as in :class:`~trio_anon_session.Config`, like the following ones.
+        expired_buffer: as in the config.
+        refresh_jitter: as in the config.
+        request_timeout: as in the config.
     """
 
     joins: tuple[float, ...] = (0.0, 0.0)
@@ -155,10 +154,10 @@ class Fleet(BriefRepr):
 
     @property
     def until_expired(self) -> float:
-        """Seconds for which a token is handed out."""
+        """Seconds for which callers get a token."""
         return self.lifetime - min(self.expired_buffer, self.lifetime / 4)
 
     def troubles_of(self, process: int) -> list[StoreTrouble]:
-        """Return when the store fails a process."""
+        """Return the faults of the store for a process."""
         troubles = [trouble for trouble in self.store if isinstance(trouble, StoreTrouble)]
         return [trouble for trouble in troubles if trouble.befalls(process)]

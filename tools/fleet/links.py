@@ -1,4 +1,4 @@
-"""A process's way to the store, which can fail it."""
+"""The connection of a process to the store, which can fail."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ T = TypeVar("T")
 
 
 class StoreIsDownError(Exception):
-    """Tells that there is no way to the store."""
+    """The connection to the store has failed."""
 
 
 class Link:
-    """Is a `TokenStore` for one process: the fleet's store, seen through its network.
+    """A `TokenStore` for one process: the store of the fleet, reached through a network.
 
     Args:
-        store: the fleet's.
-        troubles: when it fails this process.
-        latency: seconds that a question takes to it and back, where it is well.
-        note: called with what is to be written down.
-        start: starts a task that is not the process's, and outlives it.
+        store: the store of the fleet.
+        troubles: the faults of the store for this process.
+        latency: seconds of a round trip without faults.
+        note: called with each entry of the log.
+        start: starts a task outside of the process, which outlives it.
 
     Attributes:
-        questions: how many this process has asked, beside what it listened for.
-        lease: the fence of the lease that this process knows to have; None for none.
-        is_dead: whether the process is: nothing goes through any more.
+        questions: number of calls by this process, without listening.
+        lease: the fence of the lease that this process has; None for none.
+        is_dead: whether the process has been killed, so that no call gets through.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Link:
         self.lease: int | None = None
         self.is_dead = False
 
-    # What a store is asked
+    # Methods of a store
 
     async def open(self) -> None:
         """See `TokenStore`."""
@@ -140,7 +140,7 @@ class Link:
     # The network
 
     def break_down(self) -> None:
-        """Break the connection over which news come."""
+        """Break the connection of the subscription."""
         for scope in self._listening:
             scope.cancel()
 
@@ -154,7 +154,7 @@ class Link:
             raise StoreIsDownError
 
     async def _wait_for_the_network(self) -> None:
-        """Wait until news have come through."""
+        """Wait until a message has arrived."""
         trouble = self._trouble()
         if trouble is not None and trouble.kind == "hangs":
             await trio.sleep_until(trouble.ends_at)
@@ -184,7 +184,7 @@ class Link:
 
     async def _over_the_network(self, question: Callable[[], Awaitable[T]], latency: float) -> T:
         reply: _Reply[T] = _Reply(question, latency)
-        # What has been sent is done, whatever becomes of who waits for the answer.
+        # The store carries out a call, even if its caller is cancelled.
         self._start(reply.come)
         await reply.has_come.wait()
         (answer,) = reply.answers
@@ -192,7 +192,7 @@ class Link:
 
 
 class _Reply(Generic[T]):
-    """Is a question under way, and its answer."""
+    """A running call of the store, and its answer."""
 
     def __init__(self, question: Callable[[], Awaitable[T]], latency: float) -> None:
         self._question = question
@@ -201,7 +201,7 @@ class _Reply(Generic[T]):
         self.answers: list[T] = []
 
     async def come(self) -> None:
-        """Be the way there and back."""
+        """Carry the call to the store, and its answer back."""
         await trio.sleep(self._latency / 2)
         self.answers.append(await self._question())
         await trio.sleep(self._latency / 2)

@@ -1,4 +1,4 @@
-"""The log of a fleet: what was seen from outside of the sessions, in the order of seeing."""
+"""The log of a fleet: what an observer outside of the sessions sees, in order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Stopped:
 
 @attrs.frozen
 class Resumed:
-    """A process goes on."""
+    """A process continues."""
 
 
 @attrs.frozen
 class Gone:
-    """A process is no more.
+    """A process has ended.
 
     Attributes:
-        in_order: whether it left, and was not killed.
+        in_order: whether it left normally, and was not killed.
     """
 
     in_order: bool
@@ -33,14 +33,14 @@ class Gone:
 
 @attrs.frozen
 class Asked:
-    """A getter called its session."""
+    """A caller asked its session for a token."""
 
     getter: int
 
 
 @attrs.frozen
 class Got:
-    """A getter returned with a token."""
+    """A caller got a token."""
 
     getter: int
     token: str = attrs.field(repr=False)
@@ -48,7 +48,7 @@ class Got:
 
 @attrs.frozen
 class Failed:
-    """A getter returned with an error."""
+    """A caller got an error."""
 
     getter: int
     error: Exception
@@ -56,14 +56,14 @@ class Failed:
 
 @attrs.frozen
 class GaveUp:
-    """A getter returned cancelled."""
+    """A caller was cancelled."""
 
     getter: int
 
 
 @attrs.frozen
 class Holds:
-    """A session has another token in its hands, or none."""
+    """A session has another token, or no token."""
 
     token: str | None = attrs.field(repr=False)
 
@@ -80,7 +80,7 @@ class Sent:
     """A process sends a token request.
 
     Attributes:
-        fence: of the lease under which it does; None for one without a lease.
+        fence: the fence of its lease; None for a request without a lease.
     """
 
     fence: int | None
@@ -91,9 +91,9 @@ class Came:
     """A token request has ended.
 
     Attributes:
-        fence: as of its sending.
-        token: what came; None for none.
-        error: what came in its place.
+        fence: as when it was sent.
+        token: the token; None for none.
+        error: the error in its place.
     """
 
     fence: int | None
@@ -106,8 +106,8 @@ class Claimed:
     """The store has given a lease.
 
     Attributes:
-        fence: its.
-        beside: the mark of the token that the store has meanwhile.
+        fence: the fence of the lease.
+        beside: the mark of the token that the store has at that time.
     """
 
     fence: int
@@ -116,12 +116,12 @@ class Claimed:
 
 @attrs.frozen
 class Put:
-    """A process has brought a token to the store.
+    """A process has put a token into the store.
 
     Attributes:
-        fence: of the lease.
-        mark: the token's.
-        is_kept: whether the store has taken it.
+        fence: the fence of the lease.
+        mark: the mark of the token.
+        is_kept: whether the store has accepted it.
     """
 
     fence: int
@@ -131,26 +131,26 @@ class Put:
 
 @attrs.frozen
 class Dropped:
-    """The store was told that a token is dead."""
+    """A process has dropped a token in the store."""
 
     mark: str
 
 
 @attrs.frozen
 class Unanswered:
-    """The store has failed a process."""
+    """A call of the store has failed."""
 
     question: str
 
 
 @attrs.frozen
 class Flushed:
-    """The store has lost all that it had."""
+    """The store has lost all its data."""
 
 
 @attrs.frozen
 class Ended:
-    """All is over."""
+    """The run has ended."""
 
 
 Happening = (
@@ -177,12 +177,12 @@ Happening = (
 
 @attrs.frozen
 class Entry:
-    """Is something that happened.
+    """One event of the log.
 
     Attributes:
-        at: when, in seconds.
-        who: the process's number; -1 for what is nobody's.
-        what: what.
+        at: the time in seconds.
+        who: the number of the process; -1 for events of no process.
+        what: the event.
     """
 
     at: float

@@ -1,4 +1,4 @@
-"""The tables of `docs/explanation/fleet.md`, made from what was counted."""
+"""The tables of `docs/explanation/fleet.md`, made from the figures of the runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "fleet.md"
 SIZES = (10, 100, 1000)
 _PLACE = re.compile(r"(<!-- fleet -->\n).*?(<!-- /fleet -->)", re.DOTALL)
 _SLOW = re.compile(r"1,000|\| 100 \||the store (is down|hangs)|the endpoint hangs")
-"""Rows that take some seconds, and up to a minute."""
+"""Rows that take from some seconds to a minute."""
 
 _DAY = """\
 A day of {hours:.0f} hours, with tokens of an hour, the default buffers, and an endpoint that \
@@ -63,7 +63,7 @@ one process after the other. Together they need almost as many as without a stor
 
 
 def rows() -> dict[str, Callable[[], str]]:
-    """Return what makes each row, by how it begins."""
+    """Return the function that makes each row, by the beginning of the row."""
     made: dict[str, Callable[[], str]] = {}
     for size in SIZES:
         for kind in KINDS:
@@ -76,14 +76,14 @@ def rows() -> dict[str, Callable[[], str]]:
 
 
 def quick_rows() -> dict[str, Callable[[], str]]:
-    """Return those of them that are made in no time."""
+    """Return the rows that take less than a second."""
     return {start: make for start, make in rows().items() if not _SLOW.search(start)}
 
 
 def _row(
-    start: str, make: Callable[[], Fleet], tell: Callable[[Figures], Iterable[str]]
+    start: str, make: Callable[[], Fleet], cells: Callable[[Figures], Iterable[str]]
 ) -> Callable[[], str]:
-    return lambda: f"{start} {' | '.join(tell(measure(make())))} |"
+    return lambda: f"{start} {' | '.join(cells(measure(make())))} |"
 
 
 def _of_day(figures: Figures) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def _seconds(seconds: float) -> str:
 
 
 def fill(page: str) -> str:
-    """Return the page with fresh tables; takes the time of all runs."""
+    """Return the page with new tables, after doing all runs."""
     lives = Fleet()
     head = _DAY.format(
         hours=DAY / 3600,

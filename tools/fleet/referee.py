@@ -1,8 +1,8 @@
-"""The referee: reads the log of a fleet, and finds a broken claim.
+"""The referee, which reads the log of a fleet and finds a broken claim.
 
-What it knows of a fleet is what users are told: how long a token lives and a lease lasts, how
-soon a dropped token is nowhere, who may ask the endpoint. Where a trouble excuses something,
-it is one that the fleet's own data has at that time, and no other.
+It uses only what the documentation promises: the lifetime of tokens and leases, the time until no
+process uses a dropped token, and which process may send a token request. A fault excuses a broken
+promise only if the fleet's data has that fault at that time.
 """
 
 from __future__ import annotations
@@ -62,42 +62,41 @@ Claim = Literal[
 ]
 
 NEARLY = 1e-6
-"""Seconds; sums are no more exact than floats are."""
+"""Tolerance in seconds, because sums of floats are not exact."""
 LEASE = 5.0
-"""Seconds; a holder that dies delays the others by no more."""
+"""Lifetime of a lease in seconds. A killed holder delays the others at most by this."""
 GRACE = 5.0
-"""Seconds that a store has to come back, while there is a usable token."""
+"""Seconds that a process waits for a failed store while it has a usable token."""
 RENEWED = LEASE / 3
 """Seconds between two renewals of a lease."""
 A_QUESTION = 2.0
-"""Seconds that a question to the store takes at most."""
+"""Timeout of a call of the store in seconds."""
 QUESTIONS = 6
-"""The most of them that follow each other until a process has a token."""
+"""The largest number of calls of the store until a process has a token."""
 PACE = 0.5
-"""Seconds between two looks of those who wait."""
+"""Seconds between two looks of a process that waits for another one."""
 SOON = 1.0
-"""Seconds after which a dropped token is in no hands."""
+"""Seconds after which no process uses a dropped token."""
 SPREAD = 0.1
-"""Share of the stale window, over which a fleet takes a new token over."""
+"""Share of the stale window during which the processes take over a new token."""
 LONGEST_PAUSE = 60.0
-"""Seconds; ``max_retry_interval``."""
+"""``max_retry_interval`` in seconds."""
 SHORTEST_PAUSE = 2.0 * 0.5 / 3
-"""Seconds; a third of what the shortest pause of a session is."""
+"""A third of a session's shortest pause, in seconds."""
 MIN_REFRESH_INTERVAL = 1.0
 
 
 @attrs.frozen
 class Tally:
-    """Is what a fleet's grants were for.
+    """The reasons for the grants of a fleet.
 
     Attributes:
-        lives: tokens that the store took when there had been none, or when the one before
-            was STALE.
-        instead: tokens that the store took because the one before was dropped, or lost.
-        lost: granted under a lease, and not taken by the store.
-        direct: granted to a process that the store failed.
-        under_way: token requests that had not ended when all was over.
-        grants: all, by the server's books.
+        lives: tokens that the store accepted when it had none, or a STALE one.
+        instead: tokens that the store accepted because the one before was dropped or lost.
+        lost: tokens requested under a lease that the store did not accept.
+        direct: tokens requested without the store, because it failed.
+        under_way: token requests that were running at the end.
+        grants: all grants that the server recorded.
         attempts: all token requests.
     """
 
@@ -111,15 +110,16 @@ class Tally:
 
 
 class BrokenClaimError(AssertionError):
-    """Tells that a fleet did not do what it should have, with the log of it.
+    """A fleet broke a claim. The message has the log.
 
     Attributes:
-        claim: which claim is broken.
+        claim: the broken claim.
     """
 
     def __init__(self, claim: Claim, at: float, text: str, played: Played) -> None:
         self.claim = claim
-        super().__init__(f"{claim}: at {at:g} s, {text}\n\n{tell(played, at)}\n\n{played.fleet!r}")
+        log = log_text(played, at)
+        super().__init__(f"{claim}: at {at:g} s, {text}\n\n{log}\n\n{played.fleet!r}")
 
 
 def run_fleet(fleet: Fleet) -> tuple[Played, Tally]:
@@ -134,7 +134,7 @@ def run_fleet(fleet: Fleet) -> tuple[Played, Tally]:
 
 
 def judge(played: Played) -> Tally:
-    """Return what the grants were for.
+    """Return the reasons for the grants.
 
     Raises:
         BrokenClaimError: a claim is broken.
@@ -144,7 +144,7 @@ def judge(played: Played) -> Tally:
 
 @attrs.define
 class _Hands:
-    """Is a time in which a session had a token."""
+    """A time in which a session had a token."""
 
     token: str
     since: float
@@ -183,7 +183,7 @@ class _Process:
 
 @attrs.define
 class _Kept:
-    """Is a token that the store took, until it had it no more."""
+    """A token that the store accepted, and how long it kept the token."""
 
     token: str
     issued_at: float
@@ -213,10 +213,10 @@ class _Referee:
         self.ended_at = fleet.ends_at
         window = fleet.until_expired - fleet.until_stale
         self.spread = min(fleet.refresh_jitter, window / 2) or SPREAD * window
-        # By so much may a token look older than it is.
+        # A token may look older than it is by this time.
         slowest = max((getattr(one, "latency", 0.0) for one in fleet.store), default=0.0)
         self.ageing = NEARLY + min(A_QUESTION, fleet.store_latency + slowest)
-        # So long after the endpoint is well, somebody may know of it by a pause still.
+        # For this time after the endpoint recovers, a process may still wait in a pause.
         self.grace = fleet.request_timeout + LEASE + LONGEST_PAUSE + QUESTIONS * A_QUESTION
 
     def broken(self, claim: Claim, at: float, text: str) -> NoReturn:
@@ -327,14 +327,14 @@ class _Referee:
         self.kept_under.add(put.fence)
 
     def _was_stale(self, kept: _Kept, at: float) -> bool:
-        # It counts from the lease: its process may have been stopped between claim and request.
+        # Counted from the lease, because the process may be stopped between claim and request.
         since = min(kept.issued_at, self.claims[kept.fence][0])
         return at >= since + self.fleet.until_stale - self.ageing
 
     def _was_put_meanwhile(self, before: _Kept, fence: int) -> bool:
-        """Tell whether a token was put late, between another process's look and its claim.
+        """Return whether a token was put late, between another process's look and its claim.
 
-        A lease that has lapsed can be claimed, and while nobody has, its token can be put.
+        After a lease has expired, its token can still be put until another process claims it.
         """
         claimed_at = self.claims[fence][0]
         if not claimed_at - A_QUESTION <= before.put_at <= claimed_at:
@@ -347,10 +347,10 @@ class _Referee:
     def _issued_at(self, token: str) -> float:
         return self.played.server.tokens[token].issued_at
 
-    # What excuses
+    # Excuses
 
     def _store_trouble(self, who: int, since: float, until: float) -> int:
-        """Return how many times the store failed a process, and how often it lost all."""
+        """Return how often the store failed for a process, or lost all data."""
         troubles = self.fleet.troubles_of(who)
         count = sum(t.at <= until and t.ends_at + A_QUESTION >= since for t in troubles)
         return count + sum(since <= at <= until for at in self.flushes)
@@ -362,7 +362,7 @@ class _Referee:
         )
 
     def _incidents(self, since: float, until: float) -> int:
-        """Return how often a process was stopped or ended, or a token dropped, by anybody."""
+        """Return how often any process was stopped or ended, or dropped a token."""
         count = sum(since <= at <= until for at, _, _ in self.reports)
         count += sum(since <= at <= until for at, _ in self.drops)
         for process in self.processes:
@@ -371,7 +371,7 @@ class _Referee:
         return count
 
     def _delay(self, since: float, until: float) -> float:
-        """Return by how many seconds all that went wrong in a time may delay anybody."""
+        """Return how long all faults of a time may delay a process, in seconds."""
         since -= LEASE + self.fleet.latency
         a_lease = LEASE + self.fleet.latency + PACE
         delay = self._incidents(since, until) * a_lease
@@ -380,7 +380,7 @@ class _Referee:
 
     @property
     def _on_the_way(self) -> float:
-        """Seconds that the questions of one grant take, where the store is well."""
+        """Seconds that the store calls of one grant take, if the store works."""
         return QUESTIONS * self.fleet.store_latency
 
     # Judging
@@ -395,33 +395,33 @@ class _Referee:
     def _judge_direct(self, request: _Request) -> None:
         at = request.sent_at
         process = self.processes[request.who]
-        # It goes on when it has kept its distance from its last one.
+        # A direct request waits for the gap after the process's last request.
         since = at - MIN_REFRESH_INTERVAL - NEARLY
         was_failed = any(since <= failed_at <= at + NEARLY for failed_at in process.unanswered)
         since = at - A_QUESTION - self.fleet.store_latency
         is_excused = was_failed and self._store_trouble(request.who, since, at) > 0
-        # A question's time may be over when it goes on, and its answer old.
+        # A process that was stopped may find that the call has timed out, or its answer is old.
         if not is_excused and not process.stopped_within(at - A_QUESTION, at):
-            text = f"process {request.who} goes past a store that is well"
+            text = f"process {request.who} bypasses a store that works"
             self.broken("direct grants", at, text)
         if is_excused and not process.stopped_within(at - GRACE - A_QUESTION, at):
             self._judge_patience(request.who, at)
 
     def _judge_patience(self, who: int, at: float) -> None:
-        """While there is a usable token, a store has time to come back."""
+        """Check that a process with a usable token waits for a failed store."""
         held = [hands for hands in self.processes[who].hands if hands.since < at < hands.until]
-        # It may be failing still, for all that the process knows.
+        # The process cannot know that the store works again.
         waited = at - min(trouble.at for trouble in self.fleet.troubles_of(who))
         for hands in held:
             left = self._issued_at(hands.token) + self.fleet.until_expired - at
-            # The next try takes a while, too, and leaves half of it to the endpoint.
+            # The next try takes time too, and must leave half of it for the endpoint.
             could_wait = waited + PACE + A_QUESTION < (waited + left) / 2 - self.ageing
             if waited < GRACE - NEARLY and could_wait:
                 self.broken(
                     "direct grants",
                     at,
-                    f"process {who} has token {self.name(hands.token)} for {left:g} s more, and "
-                    f"goes past a store that was well {waited:g} s ago",
+                    f"process {who} can use token {self.name(hands.token)} for {left:g} s, and "
+                    f"bypasses a store that worked {waited:g} s ago",
                 )
 
     def _judge_loss(self, request: _Request) -> None:
@@ -429,7 +429,7 @@ class _Referee:
         process = self.processes[request.who]
         since = self.claims[request.fence][0]
         until = request.ended_at + self._on_the_way + A_QUESTION
-        # It may be stopped just before it brings the token.
+        # The process may be stopped just before it puts the token.
         until += sum(end - begin for begin, end in process.stops if begin <= until <= end)
         is_excused = (
             request.ended_at == math.inf
@@ -444,7 +444,7 @@ class _Referee:
             self.broken(
                 "no grant is lost",
                 request.ended_at,
-                f"what process {request.who} got under lease {request.fence} was not kept",
+                f"the store lost the token of process {request.who} under lease {request.fence}",
             )
 
     def _longest_stop(self, process: _Process, since: float, until: float) -> float:
@@ -452,11 +452,11 @@ class _Referee:
         return max(spans, default=0.0)
 
     def _settled_at(self, who: Iterable[int], since: float) -> float:
-        """Return when word of a drop has come to some processes, whatever failed them."""
+        """Return when some processes must know of a drop, including delays by their faults."""
         blocks: list[tuple[float, float]] = []
         for one in who:
             for trouble in self.fleet.troubles_of(one):
-                # News on their way are late by no more than the way.
+                # A message that is in transit is late by the latency at most.
                 lasts = max(A_QUESTION, trouble.latency / 2)
                 blocks.append((trouble.at, trouble.ends_at + lasts))
             blocks += self.processes[one].stops
@@ -484,16 +484,16 @@ class _Referee:
                         self.broken(
                             "a dropped token is nowhere",
                             limit,
-                            f"process {who} has token {self.name(token)} in its hands, which "
-                            f"process {by} has dropped at {at:g} s",
+                            f"process {who} uses token {self.name(token)}, which "
+                            f"process {by} dropped at {at:g} s",
                         )
 
     def _took_along(self, who: int, reported_at: float, until: float) -> bool:
-        """Tell whether a process may have ended before it had told the store of a drop."""
+        """Return whether a process may have ended before it reported a drop to the store."""
         process = self.processes[who]
         if process.gone_at > until:
             return False
-        # One that leaves in order tells it first, but only once.
+        # A process that leaves normally reports the drop first, but only once.
         told_by = process.gone_at + A_QUESTION + self._on_the_way
         return not process.left_in_order or self._store_trouble(who, reported_at, told_by) > 0
 
@@ -507,7 +507,7 @@ class _Referee:
         for who, process in enumerate(self.processes):
             for hands in process.hands:
                 token, in_store = hands.token, kept.get(hands.token)
-                # An answer may have been on its way, or have waited for the process to go on.
+                # An answer may have been in transit, or the process stopped.
                 late = A_QUESTION + NEARLY
                 late += sum(end - begin for begin, end in process.stops if end <= hands.since)
                 if token not in own[who] and (
@@ -516,7 +516,7 @@ class _Referee:
                     self.broken(
                         "one token for all",
                         hands.since,
-                        f"process {who} takes token {self.name(token)}, which the store has not",
+                        f"process {who} uses token {self.name(token)}, which is not in the store",
                     )
                 if token in reported:
                     continue
@@ -537,7 +537,7 @@ class _Referee:
                     self.broken(
                         "one token for all",
                         limit,
-                        f"process {who} has token {self.name(token)} in its hands still",
+                        f"process {who} still uses token {self.name(token)}",
                     )
 
     def _judge_pauses(self) -> None:
@@ -567,8 +567,8 @@ class _Referee:
                     self.broken(
                         "failures are shared",
                         later.sent_at,
-                        f"process {later.who} asks {later.sent_at - at:g} s after process "
-                        f"{request.who} was told to come again in {pause:g} s",
+                        f"process {later.who} sends a request {later.sent_at - at:g} s after "
+                        f"process {request.who} got a pause of {pause:g} s",
                     )
 
     def _judge_distances(self) -> None:
@@ -579,7 +579,8 @@ class _Referee:
                 self.broken(
                     "grants keep their distance",
                     at,
-                    f"process {request.who} asks {at - last[request.who]:g} s after it has asked",
+                    f"process {request.who} sends a request {at - last[request.who]:g} s after its "
+                    "last one",
                 )
             last[request.who] = at
 
@@ -593,7 +594,7 @@ class _Referee:
                     self.broken(
                         "no expired token",
                         ended_at,
-                        f"getter {number} of process {who} gets a token that has expired",
+                        f"caller {number} of process {who} gets a token that has expired",
                     )
             waited = ended_at - get.asked_at
             stopped = process.stopped_within(get.asked_at - self.grace, ended_at)
@@ -602,19 +603,19 @@ class _Referee:
                 self.broken(
                     "no getter fails",
                     ended_at,
-                    f"getter {number} of process {who} gets {get.outcome.error!r}",
+                    f"caller {number} of process {who} gets {get.outcome.error!r}",
                 )
             for hands in process.hands:
-                # In the moment in which it comes, or goes, somebody may come too late for it; and
-                # it looks older, and goes sooner, by the time that the store took to tell of it.
+                # A caller may be late for a token that arrives or expires at the same moment. A
+                # token also looks older, and expires sooner, by the latency of the store.
                 beside = min(hands.until, ended_at) - max(hands.since, get.asked_at)
                 beside -= process.stopped_within(max(hands.since, get.asked_at), ended_at)
                 if beside > self.ageing:
                     self.broken(
                         "no getter is held",
                         ended_at,
-                        f"getter {number} of process {who} is held for {beside:g} s beside token "
-                        f"{self.name(hands.token)}",
+                        f"caller {number} of process {who} waits for {beside:g} s although the "
+                        f"process has token {self.name(hands.token)}",
                     )
             limit = self.fleet.latency + MIN_REFRESH_INTERVAL + PACE + self._on_the_way
             waited -= process.stopped_within(get.asked_at, ended_at)
@@ -624,7 +625,7 @@ class _Referee:
                     self.broken(
                         "no getter is held",
                         ended_at,
-                        f"getter {number} of process {who} is held for {waited:g} s",
+                        f"caller {number} of process {who} waits for {waited:g} s",
                     )
 
     def _tally(self) -> Tally:
@@ -645,8 +646,8 @@ class _Referee:
         return Tally(lives, instead, lost, direct, under_way, server.grants, len(self.requests))
 
 
-def tell(played: Played, until: float = math.inf, *, lines: int = 60) -> str:
-    """Return the last lines of a log up to some time, without getters that were served at once."""
+def log_text(played: Played, until: float = math.inf, *, lines: int = 60) -> str:
+    """Return the last lines of a log up to a time, without callers that did not wait."""
     names = letters(played.server.tokens)
     marks = {mark_of(text): name for text, name in names.items()}
 

@@ -1,4 +1,4 @@
-"""`run_fleet`: one fleet, run in virtual time and judged."""
+"""Run a fleet in virtual time."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ if TYPE_CHECKING:
     from .log import Happening
 
 STEPS_LIMIT = 5000
-"""Steps of tasks at one moment of time, for each process and each of its getters, before it is
-taken for a loop that never ends."""
+"""Steps of tasks at one moment, for each process and caller, after which the run counts as an
+endless loop."""
 
 
 class EndlessError(AssertionError):
-    """Tells that tasks took turns and time stood still."""
+    """Tasks took turns without end, and virtual time did not advance."""
 
 
 @attrs.frozen
 class Played:
-    """Is what became of a fleet.
+    """The results of a run.
 
     Attributes:
-        fleet: what was run.
-        log: every single thing that was seen, in order.
-        server: the server, with its books.
-        questions: how many each process has asked of the store.
+        fleet: the fleet.
+        log: all events in order.
+        server: the server, with its recorded requests.
+        questions: number of calls of the store by each process.
     """
 
     fleet: Fleet
@@ -89,7 +89,7 @@ def play(fleet: Fleet) -> Played:
 
 
 class _Stage:
-    """Runs what a fleet says, and writes down what it sees."""
+    """The world of a fleet, which runs its events and writes the log."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -119,14 +119,14 @@ class _Stage:
         self._nursery.cancel_scope.cancel()
 
     def start(self, async_fn: Callable[[], Awaitable[None]]) -> None:
-        """Start a task that is no process's."""
+        """Start a task that belongs to no process."""
         self._context.run(self._nursery.start_soon, async_fn)
 
     async def run(self) -> None:
-        # Of no process: what is started in it is the world's.
+        # Tasks in this nursery belong to no process.
         self._context = copy_context()
         async with (
-            # One for all, for each would load the machine's certificates.
+            # One client for all, because each would load the certificates of the machine.
             httpx.AsyncClient(transport=httpx.ASGITransport(self.server)) as self.client,
             trio.open_nursery() as self._nursery,
         ):
@@ -165,7 +165,7 @@ class _Stage:
         do(*args)
 
     def _break_the_endpoint(self) -> None:
-        """Let the server do what it does from now on."""
+        """Set the answers of the server from now on."""
         now = trio.current_time()
         fault: Fault | None = Fault(delay=self.fleet.latency)
         for trouble in self.fleet.endpoint:
@@ -197,7 +197,7 @@ class _Stage:
 
 
 class _Process:
-    """Is a process of the fleet: its session, its way to the store, its getters."""
+    """A process of the fleet: its session, its connection to the store, and its callers."""
 
     def __init__(self, stage: _Stage, number: int) -> None:
         self.stage = stage
@@ -208,7 +208,7 @@ class _Process:
             stage.store,
             fleet.troubles_of(number),
             fleet.store_latency,
-            # Also of one that leaves: it is no more when it has been killed.
+            # A process that is leaving can still be killed.
             partial(stage.note, number),
             stage.start,
         )
@@ -219,7 +219,7 @@ class _Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it can do something, or will when it goes on."""
+        """Whether the process has not ended; it may be stopped."""
         return self.session is not None and not self._is_gone
 
     def note(self, what: Happening) -> None:
@@ -247,7 +247,7 @@ class _Process:
                         self._nursery.start_soon(self._get_every, self.stage.fleet.every)
                     await trio.sleep_forever()
 
-    # What it does, and what befalls it
+    # Events of the process
 
     def do(self, deed: Deed) -> None:
         match deed:
@@ -279,7 +279,7 @@ class _Process:
     def _start(
         self, nursery: trio.Nursery, async_fn: Callable[..., Awaitable[None]], *args: object
     ) -> None:
-        """Start a task that is the process's."""
+        """Start a task that belongs to the process."""
         context = copy_context()
         context.run(self.switch.enter)
         context.run(nursery.start_soon, async_fn, *args)
@@ -345,7 +345,7 @@ class _Process:
         self.session.invalidate(token)
 
     def _note_report(self, token: str) -> None:
-        # Also in the moment in which it leaves.
+        # Also at the moment at which it leaves.
         self.stage.note(self.number, Reported(token))
 
     async def _revoke(self) -> None:
@@ -365,7 +365,7 @@ class _Process:
 
 
 class _WatchedManager:
-    """Notes each token request of a process."""
+    """A token manager that logs each token request of a process."""
 
     def __init__(self, process: _Process, inner: TokenManager) -> None:
         self._process = process

@@ -1,8 +1,8 @@
-"""Processes that are stopped between any two steps of their tasks, as SIGSTOP does it.
+"""Processes that can be stopped between any two steps of their tasks, as by SIGSTOP.
 
-In one Trio run, a process is the tasks that have it in their context. While it is stopped
-none of them takes a step, and time goes on: deadlines pass, answers arrive, and all of it is
-found when it goes on. One that is killed never does.
+In one Trio run, a process is the set of tasks that have it in their context. While it is stopped,
+none of them takes a step, and time continues: deadlines pass and answers arrive, and the tasks
+find them when the process continues. A killed process never continues.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ _switch: ContextVar[Switch | None] = ContextVar("switch", default=None)
 
 
 class Switch:
-    """Stops the tasks of one process, and lets them go on."""
+    """A switch that stops the tasks of one process, and lets them continue."""
 
     def __init__(self) -> None:
         self._resumed: trio.Event | None = None
 
     @property
     def is_off(self) -> bool:
-        """Whether they are stopped."""
+        """Whether the tasks are stopped."""
         return self._resumed is not None
 
     def enter(self) -> None:
-        """Make the current task, and those that it starts from now on, the process's."""
+        """Add the current task, and those that it starts from now on, to the process."""
         _switch.set(self)
 
     def stop(self) -> None:
-        """Let none of the tasks take a step."""
+        """Stop all tasks."""
         if self._resumed is None:
             self._resumed = trio.Event()
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Let the tasks continue."""
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
 
     def wait(self) -> Coroutine[Any, Any, None] | None:
-        """Return what a task is to await before its next step, if it is stopped."""
+        """Return what a task must await before its next step, or None if it is not stopped."""
         return None if self._resumed is None else _wait_in_peace(self._resumed)
 
 
 async def _wait_in_peace(event: trio.Event) -> None:
-    # What cancels a task is found when it goes on.
+    # A cancellation takes effect when the process continues.
     with trio.CancelScope(shield=True):
         await event.wait()
 
 
 class Stopper(trio.abc.Instrument):
-    """Puts each task of a process behind its switch."""
+    """An instrument that puts each task of a process behind the switch."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Have each step of the task ask the switch."""
+        """Let the task check the switch before each step."""
         switch = task.context.get(_switch)
         if switch is not None:
-            # A coroutine as any other; Trio names the class of those that the compiler makes.
+            # Any coroutine works, but Trio annotates the type of compiled ones.
             task.coro = _behind(switch, task.coro)  # type: ignore[assignment]
 
 

@@ -1,10 +1,10 @@
-"""Break a fleet of real processes in many ways, measure what becomes of it, and print one table.
+"""Break a fleet of real processes in many ways, and print a table of the effects.
 
     python -m tools.fleet.rows [--package DIR] [--limit SECONDS] [ROW ...]
 
-Without a row, all of them run, one after the other. ``--package`` measures another version of the
-package: the folder of a checkout. ``--limit`` is how long something that does not end is measured;
-a figure with ≥ was cut there.
+Without a ROW, all rows run one after the other. ``--package`` measures another version of the
+package, in the folder of a checkout. ``--limit`` is the time after which a measurement stops; a
+figure with ≥ was stopped there.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ ROWS: dict[str, Callable[[Lab], Awaitable[list[Line]]]] = {
 OWN = Path(__file__).parents[3]
 LIMIT = 20.0
 ROW_LIMIT = 600.0
-"""Seconds; what no row may outlast, whatever goes wrong."""
+"""Seconds after which a row fails."""
 
 
 async def run_row(name: str, package: Path, limit: float) -> list[Line]:
-    """Run one row, in a folder of its own."""
+    """Run one row in its own folder."""
     with tempfile.TemporaryDirectory(prefix="rows-") as folder, trio.fail_after(ROW_LIMIT):
         return await ROWS[name](Lab(package, Path(folder), limit))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line asks for, and return the exit code."""
+    """Run the rows of the command line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.fleet.rows", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--package", type=Path, default=OWN, metavar="DIR")
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.rows) - set(ROWS):
         parser.error(f"no row {', '.join(sorted(unknown))}")
-    # So that all processes are ended.
+    # The block must end, so that it ends all processes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     has_failed = False
     print("| row | what was done | figure | unit |\n|--:|---|--:|---|")

@@ -1,4 +1,4 @@
-"""Rows 9b, 9c and 9d: a later version, a spoilt file, and processes that are killed."""
+"""Rows 9b, 9c and 9d: a later version, a damaged file, and processes that are killed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 LIVES = 4
 KILLS = 20
 SOON = 0.5
-"""Seconds after a kill, by which a drop has arrived or never does."""
+"""Seconds after a kill in which a drop arrives, if it arrives."""
 LATER_RECORD = json.dumps({"format": 99, "something": "that this version cannot read"})
 
 
 async def later_version(lab: Lab) -> list[Line]:
-    """Put a later version's record into the store, and start processes that cannot read it."""
+    """Put the record of a later version into the store, and start processes that cannot read it."""
     with run_valkey(lab.subfolder("valkey")) as valkey:
         async with lab.scene(valkey.url) as scene:
             await scene.start(1)
@@ -40,13 +40,13 @@ async def later_version(lab: Lab) -> list[Line]:
             workers = await scene.start()
             is_left = valkey.do("HGET", key, "record") == LATER_RECORD.encode()
             grants = scene.server.grants - 1
-    figure = "left alone" if is_left else "overwritten"
+    figure = "unchanged" if is_left else "overwritten"
     unit = f"{len(workers)} new processes, {grants} grants; {warned(workers)}"
     return [Line("the store has a record of a later version", figure, unit)]
 
 
 async def spoilt_file(lab: Lab) -> list[Line]:
-    """Write nonsense over the beginning of the file, and over all of it."""
+    """Overwrite the beginning of the file, and the whole file, with nonsense."""
     lines = []
     for what, size in (("the beginning of the file is spoilt", 100), ("all of it", 100_000)):
         path = lab.subfolder(f"sqlite-{size}") / "tokens.db"
@@ -56,7 +56,7 @@ async def spoilt_file(lab: Lab) -> list[Line]:
                 file.write(b"?" * size)
             spoilt_at = time.monotonic()
             with trio.move_on_after(lab.limit) as limit:
-                while not _has_token(path):  # noqa: ASYNC110  # no file tells of it
+                while not _has_token(path):  # noqa: ASYNC110  # no event to wait for
                     await trio.sleep(0.02)
             recovered = Seconds(time.monotonic() - spoilt_at, limit.cancelled_caught)
             before = await scene.tally(workers)
@@ -88,7 +88,7 @@ async def killed_after_drop(lab: Lab) -> list[Line]:
             others = await scene.start(2)
             for by, what in (
                 (_kill_itself, "invalidate(), and the process kills itself in the same step"),
-                (_kill, "invalidate(), and the process is killed when it says that"),
+                (_kill, "invalidate(), and the process is killed when it reports that"),
             ):
                 reached = [await _drop_and_kill(valkey, scene, others, by) for _ in range(KILLS)]
                 lines.append(Line(what, f"{sum(reached)}", f"of {KILLS} drops reach the others"))
@@ -132,4 +132,4 @@ async def _find_out(scene: Scene, workers: list[Worker]) -> Line:
     last = await scene.last_use(dead, workers, used_at)
     assert await workers[0].hear("used") == 200
     what = "the drop was lost, and another process makes a request with the token"
-    return Line(what, str(last), "s after that a process hands it out; else until its end")
+    return Line(what, str(last), "s until no process uses it; at most until its end")

@@ -1,4 +1,4 @@
-"""Rows 4, 5 and 6: clocks that begin anew, and clocks that are set back."""
+"""Rows 4, 5 and 6: clocks that start again, and clocks that are set back."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RUNS = 6
-"""Trio runs of each process. Their clocks begin anywhere, so that one begins before the last."""
+"""Trio runs of each process. Their clocks start at random, so some start before the last one."""
 LIFETIME, AGE, STEP = 30.0, 20.0, 15
-"""Seconds: of a token, how old it is when the clock is set back, and by how much."""
+"""Seconds: the lifetime of a token, its age when the clock is set back, and the step."""
 REQUEST_TIMEOUT = 10.0
 
 
@@ -36,7 +36,7 @@ async def second_run(lab: Lab) -> list[Line]:
             for _ in range(RUNS)
         ]
     what = f"a manager in {RUNS} Trio runs, which each drop their token"
-    return [Line(what, str(Seconds.longest(times)), "s that a getter waits, at most")]
+    return [Line(what, str(Seconds.longest(times)), "s that a caller waits, at most")]
 
 
 async def set_back(lab: Lab) -> list[Line]:
@@ -54,7 +54,7 @@ async def set_back(lab: Lab) -> list[Line]:
             await trio.sleep(ends_at - time.monotonic())
             last = await scene.last_use(token, [newcomer], ends_at)
     what = f"Valkey's clock is set back by {STEP} s, the token is {AGE:g} s old"
-    return [Line(what, str(last), "s past its end a new process hands out the token")]
+    return [Line(what, str(last), "s after its end, a new process uses the token")]
 
 
 async def killed_and_set_back(lab: Lab) -> list[Line]:
@@ -83,10 +83,10 @@ async def killed_and_set_back(lab: Lab) -> list[Line]:
 
 @contextmanager
 def _run_valkey(lab: Lab) -> Iterator[tuple[Valkey, Callable[[int], None]]]:
-    """Run a server, and return also what sets its clock apart by so many seconds.
+    """Run a server, and return it with a function that sets its clock off by a number of seconds.
 
     Raises:
-        FileNotFoundError: there is no C compiler.
+        FileNotFoundError: no C compiler is installed.
     """
     folder = lab.subfolder("valkey")
     library, offset = folder / "clock.so", folder / "offset"

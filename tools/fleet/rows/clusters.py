@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .scene import Scene, Worker
 
 LIVES = 6
-"""Lives of tokens that are counted after what breaks."""
+"""Number of lives of tokens that are counted after the fault."""
 HALF_WAY = 0.7
-"""Seconds for which a part of the keys is at each server; a question waits for one second."""
+"""Seconds in which each server has a part of the keys; a call waits for one second."""
 STABLE = 0.3
 """Seconds between two such times."""
 
@@ -38,7 +38,7 @@ async def dies(lab: Lab) -> list[Line]:
             await scene.live(workers, 1)
             named.stop()
             keys.pause()
-            # More than a life.
+            # Longer than a life.
             await trio.sleep(LIFE * 2 / 3)
             keys.resume()
             before = await scene.tally(workers)
@@ -48,7 +48,7 @@ async def dies(lab: Lab) -> list[Line]:
             several = f"{named.url},127.0.0.1:{other.port}"
             return [
                 Line(what, str(after - before), "grants / lives afterwards"),
-                Line(what, str(after), "grants / lives in all"),
+                Line(what, str(after), "grants / lives in total"),
                 await _start_another(scene, workers, several),
             ]
 
@@ -66,7 +66,7 @@ async def _start_another(scene: Scene, workers: Sequence[Worker], url: str) -> L
 
 
 async def moves(lab: Lab) -> list[Line]:
-    """Move the keys between two servers all the time, and then leave them half-way."""
+    """Move the keys between two servers all the time, and leave them half-way at the end."""
     with run_cluster(lab.folder) as servers:
         await is_whole(*servers)
         async with lab.scene("", lifetime=LIFE) as scene:
@@ -80,7 +80,7 @@ async def moves(lab: Lab) -> list[Line]:
                 await scene.live(workers, LIVES)
                 moving = await scene.tally(workers)
                 nursery.cancel_scope.cancel()
-            # The last move may have gone either way.
+            # The last move may have gone in either direction.
             _begin(slot, *_by_keys(slot, source, target))
             before = await scene.tally(workers)
             await scene.live(workers, LIVES)

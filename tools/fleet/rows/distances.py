@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 CLAIMS = 50
 SOON = 0.5
-"""Seconds after a cancellation, within which its lease has to be given back."""
+"""Seconds after a cancellation within which the lease must be released."""
 FAR = 0.1
-"""Seconds of a round trip, where claims are cancelled."""
+"""Seconds of a round trip for claims that are cancelled."""
 ROUND_TRIPS = 0.0, 0.1, 0.3
 DROPS, PAUSE = 9, 4.0
 
 
 async def cancelled_claims(lab: Lab) -> list[Line]:
-    """Cancel claims at many moments, while the server has yet to answer."""
+    """Cancel claims at many moments before the server has answered."""
     taken = left = 0
     with run_valkey(lab.subfolder("valkey")) as valkey:
         async with (
             open_relay(valkey.port, FAR) as relay,
             lab.scene(f"redis://127.0.0.1:{relay.port}") as scene,
         ):
-            # No attempt has an end of its own.
+            # Attempts never end by themselves.
             scene.server.hold_answers()
             workers = await scene.open()
             for worker in workers:
@@ -51,13 +51,13 @@ async def cancelled_claims(lab: Lab) -> list[Line]:
 
 
 async def _cancel(valkey: Valkey, scene: Scene, worker: Worker, part: float) -> tuple[bool, bool]:
-    """Cancel a claim when a part of its time is over.
+    """Cancel a claim after a part of its time.
 
     Returns:
-        Whether the server gave the lease, and whether it is left.
+        Whether the server gave the lease, and whether the lease remains.
     """
     valkey.do("FLUSHALL")
-    # The second look is as long as the one before the claim, and as the claim.
+    # The second look takes as long as the look before the claim, and as the claim.
     for _ in range(2):
         await worker.do("look")
         question = await worker.hear("asked")
@@ -70,7 +70,7 @@ async def _cancel(valkey: Valkey, scene: Scene, worker: Worker, part: float) -> 
 
 
 async def round_trips(lab: Lab) -> list[Line]:
-    """Drop tokens, and ask questions, at several distances."""
+    """Drop tokens, and call the store, at several distances."""
     lines = []
     with run_valkey(lab.subfolder("valkey")) as valkey:
         for seconds in ROUND_TRIPS:
@@ -92,10 +92,10 @@ async def round_trips(lab: Lab) -> list[Line]:
                 Line(
                     f"invalidate() {where}",
                     str(Seconds.longest(times)),
-                    f"s until no other process hands the token out, longest of {len(times)}; "
+                    f"s until no other process uses the token, longest of {len(times)}; "
                     f"median {statistics.median(each.value for each in times):.2f}",
                 ),
-                Line(f"a cold question {where}", f"{asked[0]:.2f}", "s"),
-                Line(f"a warm question {where}", f"{asked[1]:.3f}", "s"),
+                Line(f"a first store call {where}", f"{asked[0]:.2f}", "s"),
+                Line(f"a later store call {where}", f"{asked[1]:.3f}", "s"),
             ]
     return lines

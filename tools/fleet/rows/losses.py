@@ -1,7 +1,7 @@
 """Row 2: a store that loses a drop.
 
-One process is stopped while the token is dropped, so that it does not hear of that. When the store
-has lost the drop, it continues, and a new process starts.
+One process is stopped while the token is dropped, so that it gets no message. After the store has
+lost the drop, that process continues, and a new process starts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LATER = 3.0
-"""Seconds after a drop, by which the processes no longer expect the store to confirm it."""
-UNIT = "s after the loss a process hands out the dropped token, at most"
+"""Seconds after a drop from which the processes no longer expect the store to confirm it."""
+UNIT = "s after the loss a process uses the dropped token, at most"
 
 
 async def flushed(lab: Lab) -> list[Line]:
-    """Lose everything, right after the drop and later."""
+    """Delete all data, immediately after the drop and later."""
     lines = []
     for what, pause in (("right after a drop", 0.0), (f"{LATER:g} s after a drop", LATER)):
         with run_valkey(lab.subfolder(f"flushed-{pause:g}")) as valkey:
@@ -81,14 +81,14 @@ async def lagging_replica(lab: Lab) -> list[Line]:
                 async with lab.scene(f"redis://127.0.0.1:{relay.port}") as scene:
                     await scene.start(1)
                     with trio.fail_after(PATIENCE):
-                        while not replica.key_names():  # noqa: ASYNC110  # no server tells of it
+                        while not replica.key_names():  # noqa: ASYNC110  # no event to wait for
                             await trio.sleep(0.01)
                     what = "promotion of a replica that the drop has not reached"
                     return [await _lose(scene, what, promote, before=replication.forget)]
 
 
 async def old_file(lab: Lab) -> list[Line]:
-    """Put back an older copy of a file."""
+    """Restore an older copy of a file."""
     path = lab.subfolder("sqlite") / "tokens.db"
     copy = path.with_name("copy.db")
     async with lab.scene(f"sqlite:{path}") as scene:
@@ -122,13 +122,13 @@ async def _lose(
     before: Callable[[], None] = lambda: None,
     pause: float = 0.0,
 ) -> Line:
-    """Drop a token, lose the drop, and measure for how long the token is handed out.
+    """Drop a token, lose the drop, and measure how long processes use the token.
 
     Args:
         scene: the scene.
-        what: is done, in words.
-        lose: does it.
-        before: is called before the drop.
+        what: the description of the loss.
+        lose: causes the loss.
+        before: called before the drop.
         pause: seconds from the drop to the loss.
     """
     first, second, stopped = workers = await scene.start()

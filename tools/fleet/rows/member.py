@@ -1,11 +1,11 @@
-"""A process of the fleet, which gets the token all the time and reports what it has handed out.
+"""A process of the fleet, which asks for the token all the time and reports the tokens it gets.
 
     python member.py SETTINGS
 
 SETTINGS is JSON: ``store`` as for ``examples/fleet/fleet.py``, ``url`` of the token server,
 ``config``, and ``runs``: how many Trio runs use the same manager one after the other. The process
-tells ``ready``, and does what each line on stdin says. It imports nothing of the tests, so that it
-runs with any version of the package.
+reports ``ready``, and then carries out each line of stdin. It imports nothing from the tests, so
+that it runs with any version of the package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import httpx
 import trio
-from processes import Lines, commands, tell
+from processes import Lines, commands, report
 from worker import open_store
 
 from trio_anon_session import (
@@ -37,14 +37,14 @@ from trio_anon_session.stores import SharedTokenManager
 from trio_anon_session.testing import TokenServer
 
 PAUSE = 0.01
-"""Seconds from one get to the next."""
+"""Seconds between two calls."""
 PATIENCE = 15.0
-"""Seconds that a getter of several Trio runs waits at most."""
+"""Seconds after which a caller gives up, with several Trio runs."""
 
 
 @attrs.frozen
 class FreshManager:
-    """A token manager that keeps nothing from one Trio run to the next, as `TokenManager` does."""
+    """A token manager that has no state between two Trio runs, unlike `TokenManager`."""
 
     config: Config
 
@@ -63,13 +63,13 @@ class FreshManager:
 
 @attrs.define
 class Member:
-    """A session, and what it has handed out.
+    """A session, and the tokens that its callers got.
 
     Attributes:
         config: the settings.
-        store: where the token is shared.
-        handed_out_at: when each token was handed out for the last time, on the clock that all
-            processes of a machine share.
+        store: the store of the token.
+        handed_out_at: when a caller last got each token, on the clock that all processes of the
+            machine share.
     """
 
     config: Config
@@ -77,29 +77,29 @@ class Member:
     handed_out_at: dict[str, float] = attrs.field(factory=dict)
 
     def open_manager(self) -> SharedTokenManager:
-        """Return a manager that uses the store."""
+        """Return a token manager that uses the store."""
         store = open_store(self.store)
         assert store is not None
         return SharedTokenManager(TokenManager(self.config), store)
 
-    async def work(self, told: Lines) -> None:
-        """Share a token with the other processes, and do what is said, until there is no more."""
+    async def work(self, lines: Lines) -> None:
+        """Share a token with the other processes, and carry out commands until stdin ends."""
         async with (
             self.open_manager() as manager,
             AnonymousSession(self.config, manager) as session,
             trio.open_nursery() as nursery,
         ):
-            tell(began=True)
+            report(began=True)
             nursery.start_soon(self.keep_getting, session)
-            while command := await told.read():
+            while command := await lines.read():
                 match command["do"]:
                     case "invalidate":
                         session.invalidate(command["token"])
                         if command.get("die"):
                             os.kill(os.getpid(), signal.SIGKILL)
-                        tell(dropped_at=time.monotonic())
+                        report(dropped_at=time.monotonic())
                     case "report":
-                        tell(report=self.handed_out_at)
+                        report(report=self.handed_out_at)
                     case "use":
                         await self.use(session)
             nursery.cancel_scope.cancel()
@@ -111,11 +111,11 @@ class Member:
             try:
                 token = await session.get_access_token()
             except AnonymousSessionError as error:
-                tell(failed=str(error))
+                report(failed=str(error))
             else:
                 at = self.handed_out_at[token] = time.monotonic()
                 if token != last:
-                    tell(token=token, at=at)
+                    report(token=token, at=at)
                     last = token
             await trio.sleep(PAUSE)
 
@@ -124,33 +124,33 @@ class Member:
         url = f"{self.config.api_root_url}/2.0/files/1"
         async with httpx.AsyncClient(auth=session.auth()) as client:
             answer = await client.get(url)
-        tell(used=answer.status_code)
+        report(used=answer.status_code)
 
-    async def ask(self, told: Lines) -> None:
-        """Ask the store without a session, and do what is said, until there is no more."""
+    async def ask(self, lines: Lines) -> None:
+        """Call the store without a session, and carry out commands until stdin ends."""
         async with self.open_manager() as manager:
-            tell(began=True)
-            while command := await told.read():
+            report(began=True)
+            while command := await lines.read():
                 began_at = time.monotonic()
                 if command["do"] == "look":
                     await manager.look_at_store()
                 else:
                     with trio.move_on_after(command["seconds"]):
                         await manager.get_tokens_client_credentials_grant()
-                tell(asked=time.monotonic() - began_at)
+                report(asked=time.monotonic() - began_at)
 
 
 async def main(settings: dict[str, Any], config: Config) -> None:
-    """Begin when that is said, and end with stdin."""
+    """Begin after the first command, and end with stdin."""
     member = Member(config, settings["store"])
     async with commands() as stdin:
-        told = Lines(stdin)
-        tell(ready=os.getpid())
-        command = await told.read() or {}
+        lines = Lines(stdin)
+        report(ready=os.getpid())
+        command = await lines.read() or {}
         if command.get("do") == "begin":
-            await member.work(told)
+            await member.work(lines)
         elif command.get("do") == "ask":
-            await member.ask(told)
+            await member.ask(lines)
 
 
 async def get_and_drop(config: Config, manager: SharedTokenManager) -> None:
@@ -160,19 +160,19 @@ async def get_and_drop(config: Config, manager: SharedTokenManager) -> None:
         with trio.move_on_after(PATIENCE) as limit:
             token = await session.get_access_token()
             session.invalidate(token)
-        tell(waited=time.monotonic() - began_at, is_cut=limit.cancelled_caught)
+        report(waited=time.monotonic() - began_at, is_cut=limit.cancelled_caught)
 
 
-class TellingHandler(logging.Handler):
-    """A handler that tells what is logged."""
+class ReportingHandler(logging.Handler):
+    """A logging handler that reports each record."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell of one record."""
-        tell(logged=f"{record.levelname}: {record.getMessage()}")
+        """Report one record."""
+        report(logged=f"{record.levelname}: {record.getMessage()}")
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Do what the settings say."""
+    """Run a session, or several Trio runs, by the settings."""
     config = TokenServer().config(settings["url"], **settings["config"])
     if "runs" not in settings:
         trio.run(main, settings, config)
@@ -185,10 +185,10 @@ def run(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, handlers=[TellingHandler()])
+    logging.basicConfig(level=logging.INFO, handlers=[ReportingHandler()])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         run(json.loads(sys.argv[1]))
     except ConfigError as error:
-        # A version that does not know such a URL.
-        tell(refused=str(error))
+        # An older version refuses such a URL.
+        report(refused=str(error))

@@ -1,4 +1,4 @@
-"""`Lab` and `Scene`: a token server, the processes that use it, and what they are asked."""
+"""`Lab` and `Scene`: a token server, the processes that use it, and their commands."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ CODE = Path(__file__).with_name("member.py")
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fleet"
 HOUR = 3600.0
 SIZE = 3
-"""Processes of a fleet."""
+"""Number of processes of a fleet."""
 LIFE = 6.0
-"""Seconds that a token lives, where many lives are counted."""
+"""Lifetime of tokens in seconds, for rows that count many lives."""
 SHORT: dict[str, Any] = {"stale_buffer": LIFE / 2, "expired_buffer": LIFE / 6}
-"""Settings for such tokens; each is followed by another one in the middle of its life."""
+"""Settings for such tokens, which are refreshed after half of their life."""
 
 
 @attrs.frozen
@@ -36,9 +36,9 @@ class Line:
     """One line of the table.
 
     Attributes:
-        what: what was done.
-        figure: what was measured.
-        unit: of the figure, and what it counts.
+        what: the description of the row.
+        figure: the measured figure.
+        unit: the unit of the figure, and what it counts.
     """
 
     what: str
@@ -48,11 +48,11 @@ class Line:
 
 @attrs.frozen
 class Seconds:
-    """A time that was measured.
+    """A measured time.
 
     Attributes:
         value: seconds.
-        is_cut: whether that is only as long as it was measured for.
+        is_cut: whether the measurement stopped before the end.
     """
 
     value: float
@@ -69,7 +69,7 @@ class Seconds:
 
 @attrs.frozen
 class Tally:
-    """The numbers of grants, and of tokens that one process handed out one after the other."""
+    """The number of grants, and the number of tokens that one process used in order."""
 
     grants: int
     lives: int
@@ -89,7 +89,7 @@ class Worker:
 
     @property
     def tokens(self) -> list[str]:
-        """The tokens that it has handed out, in order, as far as they were read."""
+        """The tokens that its callers got, in order, as far as they were read."""
         return self.child.told["token"]
 
     @property
@@ -98,37 +98,37 @@ class Worker:
         return [said for said in self.child.told["logged"] if not said.startswith("INFO")]
 
     async def hear(self, word: str) -> Any:
-        """Return what it tells next by this word.
+        """Return the next report with this key.
 
         Raises:
-            RuntimeError: it has ended.
+            RuntimeError: the process has ended.
         """
         said = await self.child.hear(word)
         if said is None:
-            raise RuntimeError(f"a process ended before it told {word!r}: {dict(self.child.told)}")
+            raise RuntimeError(f"a process ended before it sent {word!r}: {dict(self.child.told)}")
         return said
 
     async def do(self, what: str, **more: object) -> None:
-        """Have it do something."""
+        """Send a command to the process."""
         await self.child.say(do=what, **more)
 
     async def has(self, is_so: Callable[[list[str]], bool]) -> None:
-        """Wait until something is so about the tokens that it has handed out."""
+        """Wait until a condition about its tokens is true."""
         while not is_so(self.tokens):
             await self.hear("token")
 
     async def leaves(self, token: str) -> None:
-        """Wait until it hands out another token."""
+        """Wait until it uses another token."""
         await self.has(lambda tokens: bool(tokens) and tokens[-1] != token)
 
     async def drop(self, token: str) -> float:
-        """Have it drop a token, and return when it had done that."""
+        """Let it drop a token, and return the time of the drop."""
         await self.do("invalidate", token=token)
         at: float = await self.hear("dropped_at")
         return at
 
     async def report(self) -> dict[str, float]:
-        """Return when it handed out each token for the last time."""
+        """Return when it used each token for the last time."""
         await self.do("report")
         handed_out_at: dict[str, float] = await self.hear("report")
         return handed_out_at
@@ -151,11 +151,11 @@ class Scene:
         return name_of(self.server.config(self._url))
 
     async def open(self, count: int = SIZE, store: str | None = None, **more: Any) -> list[Worker]:
-        """Start so many processes, and return them before they begin.
+        """Start processes, and return them before they begin.
 
         Args:
-            count: how many.
-            store: theirs, if it is not that of the scene.
+            count: number of processes.
+            store: their store, if it is not that of the scene.
             **more: settings of the config, and ``runs``.
         """
         runs = {"runs": more.pop("runs")} if "runs" in more else {}
@@ -174,7 +174,7 @@ class Scene:
     async def start(
         self, count: int = SIZE, store: str | None = None, **config: Any
     ) -> list[Worker]:
-        """Start so many processes, and return them when all hand out the token."""
+        """Start processes, and return them when all use the token."""
         workers = await self.open(count, store, **config)
         for worker in workers:
             await worker.do("begin")
@@ -188,7 +188,7 @@ class Scene:
         act: Callable[[Worker], Awaitable[object]],
         seconds: float | None = None,
     ) -> bool:
-        """Do something with all of them together. Return False if that took too long."""
+        """Call a function for all processes in parallel. Return False if that took too long."""
         with trio.move_on_after(self._limit if seconds is None else seconds) as limit:
             async with trio.open_nursery() as nursery:
                 for worker in workers:
@@ -196,17 +196,17 @@ class Scene:
         return not limit.cancelled_caught
 
     async def last_use(self, token: str, workers: Collection[Worker], since: float) -> Seconds:
-        """Wait until no process hands out a token, and return how long after a moment one did."""
+        """Wait until no process uses a token, and return how long after a time one used it."""
         is_over = await self.each(workers, lambda worker: worker.leaves(token))
         reports = [await worker.report() for worker in workers]
         last = max(report.get(token, since) for report in reports)
         return Seconds(max(0.0, last - since), is_cut=not is_over)
 
     async def drop(self, workers: Sequence[Worker]) -> Seconds:
-        """Have one process drop the token that most have, and return how long others used it.
+        """Let one process drop the token that most have, and return how long others used it.
 
         Args:
-            workers: all that there are; the first that has the token drops it.
+            workers: all processes; the first that has the token drops it.
         """
         held = Counter(worker.tokens[-1] for worker in workers)
         token = held.most_common(1)[0][0]
@@ -220,9 +220,9 @@ class Scene:
         """Drop one token after the other, until one is used for too long, and return the times.
 
         Args:
-            workers: all that there are, which take turns.
-            count: how many tokens.
-            pause: seconds before each.
+            workers: all processes, which take turns.
+            count: number of tokens.
+            pause: seconds before each drop.
         """
         times: list[Seconds] = []
         while len(times) < count and not (times and times[-1].is_cut):
@@ -232,10 +232,10 @@ class Scene:
         return times
 
     async def live(self, workers: Sequence[Worker], lives: int) -> None:
-        """Wait until each process has handed out so many more tokens.
+        """Wait until each process has used a number of further tokens.
 
         Raises:
-            trio.TooSlowError: one does not.
+            trio.TooSlowError: a process takes too long.
         """
         wanted = {id(worker): len(worker.tokens) + lives for worker in workers}
 
@@ -249,7 +249,7 @@ class Scene:
         """Return how many grants and how many lives of tokens there were up to now."""
         lives = 0
         for worker in workers:
-            # What it has told before is read then.
+            # After this, all earlier reports have been read.
             await worker.report()
             lives = max(lives, len(worker.tokens))
         return Tally(self.server.grants, lives)
@@ -264,9 +264,9 @@ class Lab:
     """The place where rows are run.
 
     Attributes:
-        package: the folder in which the package is.
-        folder: an empty one.
-        limit: seconds for which something that does not end is measured.
+        package: the folder of the package.
+        folder: an empty folder.
+        limit: seconds after which a measurement stops.
     """
 
     package: Path
@@ -289,7 +289,7 @@ class Lab:
 
 
 def warned(workers: Iterable[Worker]) -> str:
-    """Return the first warning that a process has logged, in short."""
+    """Return the beginning of the first warning that a process has logged."""
     for worker in workers:
         for said in worker.warnings:
             return said if len(said) < 60 else f"{said[:60]}…"

@@ -1,4 +1,4 @@
-"""Row 1: subscriptions that bring no news, although nothing fails."""
+"""Row 1: subscriptions that bring no messages, although nothing fails."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DROPS, PAUSE = 8, 2.0
-"""Tokens that are dropped one after the other, and the seconds before each."""
-UNIT = "s until no process hands out a dropped token, at most"
+"""Number of tokens that are dropped one after the other, and the seconds before each."""
+UNIT = "s until no process uses a dropped token, at most"
 
 
 async def may_not_publish(lab: Lab) -> list[Line]:
-    """Drop tokens where no process may publish."""
+    """Drop tokens while no process may publish."""
     with run_valkey(lab.subfolder("valkey")) as valkey:
         valkey.do("ACL", "SETUSER", "default", "-publish")
         async with lab.scene(valkey.url) as scene:
