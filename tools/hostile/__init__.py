@@ -1,1 +1,1 @@
-"""Peers that say anything: servers, stores and token managers, and what they cost."""
+"""Hostile peers (servers, stores and token managers that send anything), and their cost."""

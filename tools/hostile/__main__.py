@@ -1,4 +1,4 @@
-"""Draw hostile peers for longer, and print what they cost.
+"""Draw hostile peers, and print their cost.
 
     python -m tools.hostile [--examples 1000] [--seed 0]
 
@@ -18,7 +18,7 @@ from .lives import Life, live, lives
 from .measuring import MOST, longest_step
 
 BATCH = 25
-"""Lives of each seed."""
+"""Number of lives for each seed."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
         if step > MOST:
             found.setdefault(f"blocked for {step:.1f} pieces of work", f"{life}")
 
-    # Else Python writes the warnings to standard error.
+    # Without a filter, Python writes the warnings to standard error.
     logging.getLogger("trio_anon_session").addHandler(logging.NullHandler())
     began = time.monotonic()
     for seed in range(arguments.seed, arguments.seed + -(-arguments.examples // BATCH)):
@@ -53,7 +53,7 @@ def main() -> int:
         print(f"\n{what}:\n    {text}")
     took = time.monotonic() - began
     print(
-        f"\n{examples:,} lives in {took:.0f} s: {most_read:,} bytes read at the most, longest step "
+        f"\n{examples:,} lives in {took:.0f} s: at most {most_read:,} bytes read, longest step "
         f"{longest:.2f} pieces of work (limit {MOST:g}), {len(found)} findings"
     )
     return 1 if found else 0

@@ -1,4 +1,4 @@
-"""Sessions whose peers say anything."""
+"""The lives of sessions with hostile peers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ TOKENS = f"t0{TOKEN_CORE}"
 
 @attrs.frozen
 class Life:
-    """What the peers of a session say.
+    """What the peers of a session send.
 
     Attributes:
         secret: the client's secret.
-        server: how the server answers, one after the other; the last one answers for good.
-        store: what a store says; None where there is none.
-        manager: what a token manager of somebody else's says; None where it is ours.
+        server: the answers of the server in order; the last one is repeated.
+        store: the answers of a store; None for no store.
+        manager: the answers of a custom token manager; None for `TokenManager`.
     """
 
     secret: str
@@ -56,13 +56,13 @@ lives = st.builds(
 
 
 class Cost:
-    """What came of a life.
+    """The results of a life.
 
     Attributes:
-        shown: all that was shown.
-        read: bytes that were read.
+        shown: all that the library showed.
+        read: number of bytes that were read.
         unexpected: exceptions that no caller of the library expects.
-        is_foreign: whether the token manager is somebody else's.
+        is_foreign: whether it used a custom token manager.
         is_looked_at: whether all that is shown is collected, which takes long.
     """
 
@@ -74,7 +74,7 @@ class Cost:
         self.unexpected: list[BaseException] = []
 
     def look_at(self, name: str, thing: object) -> None:
-        """Look at something that the library shows."""
+        """Collect something that the library shows."""
         if not self.is_looked_at:
             return
         if isinstance(thing, BaseException):
@@ -83,12 +83,12 @@ class Cost:
             self.shown.look_at(name, thing)
 
     def leaks(self) -> dict[str, str]:
-        """Return what was shown of the secret and the token, by where."""
+        """Return where the secret or the token was shown, and the text."""
         return find_leaks(self.shown, leaks_in)
 
 
 def live(life: Life, steps: Steps | None = None) -> Cost:
-    """Live a life in virtual time."""
+    """Run a life in virtual time."""
     cost = Cost(is_foreign=bool(life.manager), is_looked_at=steps is None)
     network = Network(life.server, life.secret, TOKENS)
     instruments = [] if steps is None else [steps]
@@ -165,7 +165,7 @@ async def _use(
 
 async def _request(client: httpx.AsyncClient, session: AnonymousSession) -> None:
     """Call the API, and read no more of its answer than the session's auth does."""
-    # httpx raises its own errors about an answer to a request of the user's. It keeps its
+    # httpx raises its own errors about an answer to the user's request. It keeps its
     # timeouts only on a real network.
     client.cookies.clear()
     with trio.move_on_after(50.0), contextlib.suppress(httpx.HTTPError):

@@ -1,4 +1,4 @@
-"""What hostile peers say, as plain data, and the transports that say it."""
+"""What hostile peers send, as plain data, and the transports that send it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from trio_anon_session import Config
 
 SECRET, TOKEN = "{secret}", "{token}"
-"""Where a text echoes one of them."""
+"""Placeholders in a text for what it echoes."""
 
-# Each has broken a reader of text somewhere.
+# Each of these has broken a parser somewhere.
 UNITS = (
     *("a", " ", "9", "\x00", "\n", "%", "%25", "%4", "&", "&amp;", "&#9", "\\", "\\u00", "\\x4"),
     *("\u0301\u0323", "\u200b", "\u061c", "\ufe0f", "\U000e0061", "\u202e", "\ufdfa", "\uac00"),
@@ -37,7 +37,7 @@ UNITS = (
 
 @attrs.frozen
 class Text:
-    """A text: units, each repeated, and an echo of what was sent in the middle.
+    """A text of repeated units, with an echo of the request in the middle.
 
     Attributes:
         parts: the units, and how often each is repeated.
@@ -58,7 +58,7 @@ class Text:
         return "".join(said)[:size]
 
 
-# Those that once broke scrubbing, or blocked it.
+# These texts once broke scrubbing, or blocked the event loop.
 ATTACKS = (
     (("&#", 1), ("9", 5_000), (";", 1)),
     (("a", 1), ("\u0301\u0323", 30_000)),
@@ -119,13 +119,13 @@ class Answer:
         status: its status.
         fields: fields of its JSON body, in addition to a token or an error.
         is_grant: whether it grants a token.
-        body: a body in place of that.
-        headers: headers, the same one more than once perhaps.
-        packing: how the body is packed; None where it is not.
-        framing: how its end is told.
-        piece: bytes that come at once.
+        body: a body in place of the JSON body.
+        headers: headers; one name may occur more than once.
+        packing: the compression of the body; None for no compression.
+        framing: how the end of the body is marked.
+        piece: bytes of each read.
         waits: whether the network makes a checkpoint at each read.
-        then: what comes after it.
+        then: the bytes after the answer.
     """
 
     status: int
@@ -187,16 +187,16 @@ answers = st.builds(
 
 
 class Network(httpcore.AsyncNetworkBackend):
-    """A network on which each connection says the next answer.
+    """A network on which each connection brings the next answer.
 
     Args:
-        answers: the answers. To a request of the user's, they echo nothing: what HTTP libraries
-            log of it is the user's own.
-        secret: what the others echo.
-        token: likewise.
+        answers: the answers. Answers to the user's own requests echo nothing, because what HTTP
+            libraries log about these is not scrubbed.
+        secret: the secret that the other answers echo.
+        token: the token that they echo.
 
     Attributes:
-        read: bytes that were read from it.
+        read: number of bytes that were read.
     """
 
     def __init__(self, answers: tuple[Answer, ...], secret: str, token: str) -> None:
@@ -206,7 +206,7 @@ class Network(httpcore.AsyncNetworkBackend):
         self.read = 0
 
     async def connect_tcp(self, *args: Any, **settings: Any) -> httpcore.AsyncNetworkStream:
-        """Connect to nothing."""
+        """Return a connection that brings the next answer."""
         await trio.lowlevel.checkpoint()
         next_one = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return _Connection(self, *next_one)
@@ -217,8 +217,8 @@ class _Connection(httpcore.AsyncNetworkStream):
         self._network = network
         self._answer = answer
         self._public = public
-        # The headers are read by httpcore, which makes no checkpoint of its own: small pieces
-        # come only over a network that does, as all real ones do, and not too many of them.
+        # httpcore reads the headers, and makes no checkpoint itself. So only networks that make
+        # checkpoints, as real ones do, bring small pieces, and not too many of them.
         is_small = answer.waits and len(raw) < 20_000
         self._size = answer.piece if is_small else max(answer.piece, 1_000)
         self._left = raw + raw if answer.then == "answer" else raw
@@ -229,7 +229,7 @@ class _Connection(httpcore.AsyncNetworkStream):
         if self._answer.waits:
             await trio.lowlevel.checkpoint()
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # likewise
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the same
         if self._answer.waits:
             await trio.sleep(0.001)
         size = min(max_bytes, self._size)
@@ -249,11 +249,11 @@ class _Connection(httpcore.AsyncNetworkStream):
 
 
 class Transport(httpx.AsyncHTTPTransport):
-    """httpx's own transport over such a network, so that all of httpcore takes part."""
+    """The transport of httpx with this network, so that all code of httpcore runs."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        # httpx has no public way to another network.
+        # httpx has no public way to set the network.
         self._pool = httpcore.AsyncConnectionPool(network_backend=network)
 
 
@@ -293,14 +293,14 @@ records = st.one_of(
 
 @attrs.frozen
 class Lie:
-    """What a store answers a look with.
+    """The answer of a store to a look.
 
     Attributes:
         token: the record, the lifetime and the age of a token.
         failure: the record, the fence and the pause of a failure.
-        leased_for: seconds.
-        owner: who has the lease.
-        version: of the entry.
+        leased_for: remaining seconds of the lease.
+        owner: the holder of the lease.
+        version: the version of the entry.
     """
 
     token: tuple[Callable[[str, str], str], Any, Any] | None
@@ -339,7 +339,7 @@ lies = st.builds(
 
 
 class Said(str):
-    """A text whose methods are somebody else's."""
+    """A subclass of str whose methods are hostile."""
 
     def __getitem__(self, key: object) -> str:
         raise OSError("not a text")
@@ -348,7 +348,7 @@ class Said(str):
 
 
 class SpeechlessError(TokenRequestError):
-    """An error that cannot say what it is."""
+    """An error whose text raises."""
 
     def __str__(self) -> str:
         raise OSError("no words")
@@ -356,12 +356,12 @@ class SpeechlessError(TokenRequestError):
 
 @attrs.frozen
 class Outcome:
-    """What a token manager answers or raises.
+    """What a token manager returns or raises.
 
     Attributes:
         kind: what it does.
-        text: what it says.
-        number: a number that it gives.
+        text: the text of its result.
+        number: the number in its result.
     """
 
     kind: str
@@ -369,7 +369,7 @@ class Outcome:
     number: Any
 
     def make(self, secret: str, token: str, config: Config) -> object:
-        """Return what is answered, or raised if it is an exception."""
+        """Return the result; the token manager raises it if it is an exception."""
         said = self.text.say(secret, token, 100_000)
         match self.kind:
             case "refusal":
@@ -386,7 +386,7 @@ class Outcome:
             case "nonsense":
                 return said
             case _:
-                # Times that no clock shows.
+                # Times that no clock can show.
                 return TokenInfo(token, 3600.0, self.number, self.number, self.number)
 
 

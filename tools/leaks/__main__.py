@@ -1,4 +1,4 @@
-"""Hunt for leaks for as long as wanted, and print what was looked at and what was found.
+"""Search for leaks in many examples, and print the sinks and the leaks.
 
     python -m tools.leaks [--examples 1000] [--seed 0]
 
@@ -16,7 +16,7 @@ from .canaries import leaks_in
 from .hunt import Life, find_leaks, hunt, lives
 
 BATCH = 50
-"""Lives of each seed."""
+"""Number of lives for each seed."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Secrets and tokens that are found in whatever is made of them, and servers that echo them."""
+"""Secrets and tokens that can be found in any encoding, and servers that echo them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIENT_ID = "my app:é"
 
 
 def in_base64(core: str) -> Iterable[str]:
-    """Yield what base64 makes of a text, wherever in the encoded bytes it begins."""
+    """Yield the base64 encodings of a text, for each position in the encoded bytes."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + core.encode()).decode()
         # Without the characters in which there is something of what stands around it.
@@ -73,7 +73,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "repr": lambda secret: repr(secret)[1:-1],
     "repr of bytes": lambda secret: repr(secret.encode())[2:-1],
     "html": html.escape,
-    # Of other languages and their frameworks.
+    # Encodings of other languages and their frameworks.
     "html, Jinja's": lambda secret: (
         html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
     ),
@@ -95,7 +95,7 @@ PLACES = (
     "header line",
     "Content-Type",
     "BOX-REQUEST-ID",
-    "beside a header that is no UTF-8",
+    "next to a header that is not UTF-8",
     "Set-Cookie",
     "Location",
     "WWW-Authenticate",
@@ -120,12 +120,12 @@ STATUSES = (200, 302, 400, 401, 403, 429, 500, 503)
 
 @attrs.frozen
 class Echo:
-    """Is an answer that shows what it was sent.
+    """An answer that echoes the request.
 
     Attributes:
         place: where in the answer.
-        spelling: in which form.
-        status: the answer's status.
+        spelling: the encoding of the echo.
+        status: the status of the answer.
     """
 
     place: str
@@ -133,11 +133,11 @@ class Echo:
     status: int
 
     def answer(self, said: str, token: str) -> bytes:
-        """Return the bytes of an answer that echoes a text, and grants a token where it is 200.
+        """Return the bytes of an answer that echoes a text. With status 200, it grants a token.
 
         Args:
-            said: what is echoed.
-            token: what is granted.
+            said: the text to echo.
+            token: the token to grant.
         """
         echoed = SPELLINGS[self.spelling](said)
         reason, headers = "Said", {"Content-Type": "application/json"}
@@ -152,7 +152,7 @@ class Echo:
                 headers["X-Echo"] = echoed
             case "header line" | "status line" | "trailing":
                 pass
-            case "beside a header that is no UTF-8":
+            case "next to a header that is not UTF-8":
                 headers |= {"X-Other": "\udcff", "BOX-REQUEST-ID": echoed}
             case "chunk":
                 headers["Transfer-Encoding"] = "chunked"
@@ -176,7 +176,7 @@ class Echo:
         if self.place == "header line":
             lines.append(echoed)
         lines += ["Connection: close", "", ""]
-        # Controls would end a line early.
+        # Control characters would end the line early.
         head = "\r\n".join(re.sub(r"[\x00-\x1f]", " ", line) for line in lines)
         trailing = echoed.encode() if self.place == "trailing" else b""
         return head.encode(errors="surrogateescape") + body + trailing
@@ -198,7 +198,7 @@ _ODD = st.one_of(
 
 secrets = st.builds("{}{}{}".format, _ODD, st.just(SECRET_CORE), _ODD)
 _VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=12)
-# Those that a header can carry, and some that none can.
+# Characters that a header can contain, and some that it cannot.
 tokens = st.one_of(
     st.builds("{}{}{}".format, _VISIBLE | st.just("y" * 500), st.just(TOKEN_CORE), _VISIBLE),
     st.builds("{}{}{}".format, _ODD, st.just(TOKEN_CORE), _ODD),

@@ -1,6 +1,6 @@
-"""The hunt: a whole life of a session whose server echoes, and all that it shows on the way.
+"""The search for leaks: the life of a session whose server echoes, and all that the session shows.
 
-Each *sink* is one way in which something gets out to where people, files and services see it.
+Each *sink* is one place where people, files or services see what a session shows.
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ PICKLERS: dict[str, Callable[[Any], object]] = {
 
 @attrs.frozen
 class Life:
-    """Is what a session meets: plain data.
+    """The conditions of a session, as plain data.
 
     Attributes:
         secret: the client's secret.
-        token: what the server grants.
-        grant: how it answers the first grant; None answers well.
-        revocation: how it answers the revocations.
-        resource: how the API answers.
+        token: the token that the server grants.
+        grant: the answer to the first token request; None for success.
+        revocation: the answer to revocations.
+        resource: the answer of the API.
         auth_method: how the client authenticates.
-        ends: how the session's life ends.
-        store: seconds that a store takes in which the token is shared; None where it is not.
+        ends: how the life of the session ends.
+        store: latency of the store of shared tokens in seconds; None for no store.
     """
 
     secret: str
@@ -114,7 +114,7 @@ PLAIN = Life(
 
 
 class Shown:
-    """Collects what is shown, by the name of the sink.
+    """A collection of all shown texts, by the name of the sink.
 
     Attributes:
         texts: the texts of each sink.
@@ -128,11 +128,11 @@ class Shown:
         self.texts[sink].append(text)
 
     def look_at(self, name: str, thing: object) -> None:
-        """Add all that an object of ours shows of itself."""
+        """Add all that an object of the library shows of itself."""
         self.add(f"repr of {name}", repr(thing))
         self.add(f"str of {name}", f"{thing} {thing!s:>3}")
         self.add(f"pprint of {name}", pprint.pformat(thing))
-        # As debuggers and error reporters do.
+        # Debuggers and error reporters do the same.
         self.add(f"attributes of {name}", repr(_attributes(thing)))
 
     def look_at_error(self, name: str, error: BaseException) -> None:
@@ -157,13 +157,13 @@ class Shown:
 
 
 def _locals(error: BaseException, *, of: Path | None = None) -> str:
-    """Return the locals of all frames of an exception, as error reporters show them.
+    """Return the local variables of all frames of an exception, as error reporters show them.
 
-    Not of the hunt's own frames, which hold what it hunts for.
+    This leaves out the frames of this module, which contain the secret.
 
     Args:
         error: the exception.
-        of: the directory of the files whose frames are meant; None for all.
+        of: the directory of the files whose frames count; None for all.
     """
     shown = []
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -176,7 +176,7 @@ def _locals(error: BaseException, *, of: Path | None = None) -> str:
 def _attributes(thing: object) -> dict[str, object]:
     """Return an object's private attributes, in ``__dict__`` or in slots, by name.
 
-    A public one is asked for by somebody who means it, such as `TokenInfo.access_token`.
+    Public attributes such as `TokenInfo.access_token` are read only on purpose.
     """
     names = set(getattr(thing, "__dict__", ()))
     for kind in type(thing).__mro__:
@@ -189,13 +189,13 @@ def _attributes(thing: object) -> dict[str, object]:
 
 
 class Wire(httpcore.AsyncNetworkBackend):
-    """A network on which every connection brings the answer that the hunt has decided."""
+    """A network on which every connection brings the chosen answer."""
 
     def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
         self._answer_to = answer_to
 
     async def connect_tcp(self, *args: Any, **settings: Any) -> httpcore.AsyncNetworkStream:
-        """Connect to nothing."""
+        """Return a connection that brings the chosen answer."""
         await trio.lowlevel.checkpoint()
         return _WireStream(self._answer_to)
 
@@ -210,8 +210,8 @@ class _WireStream(httpcore.AsyncNetworkStream):
         await trio.lowlevel.checkpoint()
         self._sent += buffer
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # likewise
-        # Somebody may be cancelled here, with all that the layers above hold.
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the same
+        # A caller may be cancelled here, and its traceback has the frames above.
         await trio.sleep(1.0)
         if self._answer is None:
             self._answer = self._answer_to(self._sent)
@@ -226,16 +226,16 @@ class _WireStream(httpcore.AsyncNetworkStream):
 
 
 class WireTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport over such a network, so that all of httpcore takes part."""
+    """The transport of httpx with this network, so that all code of httpcore runs."""
 
     def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
         super().__init__()
-        # httpx has no public way to another network.
+        # httpx has no public way to set the network.
         self._pool = httpcore.AsyncConnectionPool(network_backend=Wire(answer_to))
 
 
 def hunt(life: Life) -> Shown:
-    """Live a life, and return all that was shown."""
+    """Run a life, and return all that was shown."""
     shown = Shown()
     with listening(shown):
         run_virtually(_live, life, shown)
@@ -300,7 +300,7 @@ async def _live(life: Life, shown: Shown) -> None:
     shown.look_at("options", TokenRequestOptions(ip="192.0.2.1"))
     events: list[object] = []
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
-    # Their exit handlers would pile up, one pair for each life.
+    # Each life would add another pair of exit handlers.
     meters = MeterProvider([reader], shutdown_on_exit=False)
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
@@ -341,7 +341,7 @@ async def _live(life: Life, shown: Shown) -> None:
 
 
 def _misconfigure(secret: str, shown: Shown) -> None:
-    """Give the secret where it does not belong, as in a slip between two fields."""
+    """Pass the secret for another field, as by mistake."""
     for field in ("api_root_url", "token_url", "auth_method", "scope", "refresh", "stale_buffer"):
         wrong: dict[str, Any] = {field: secret}
         try:
@@ -360,7 +360,7 @@ def _misconfigure(secret: str, shown: Shown) -> None:
 
 
 async def _ask_another(own_manager: TokenManager, store: FaultyStore, shown: Shown) -> None:
-    """Take over, as another process, what one has put into the store, and meet a crash of it."""
+    """Take over a token from the store as another process, and meet a crash of the store."""
     async with SharedTokenManager(own_manager, store) as granting:
         try:
             await granting.get_tokens_client_credentials_grant()
@@ -375,14 +375,14 @@ async def _ask_another(own_manager: TokenManager, store: FaultyStore, shown: Sho
             shown.look_at_error("an error of the fleet", error)
         except SystemExit as error:
             shown.look_at_error("a crash of a store", error)
-        # It would crash once more, when it is told at the end.
+        # Otherwise the store would crash again when the manager closes.
         store.fails = ()
 
 
 async def _ask_directly(
     manager: TokenManager | SharedTokenManager, life: Life, shown: Shown
 ) -> None:
-    """Use the token manager without a session: cancelled half-way, and to the end."""
+    """Use the token manager without a session, once cancelled and once to the end."""
     name = "a manager" if isinstance(manager, TokenManager) else "a shared manager"
     shown.look_at(name, manager)
     for limit in (0.5, 1e6):
@@ -445,7 +445,7 @@ async def _send(
     life: Life,
     shown: Shown,
 ) -> None:
-    """Send a request with the token; where the API echoes, what httpx logs is its user's."""
+    """Send a request with the token. What httpx logs about the answer is not scrubbed."""
     if life.resource is None:
         return
     logger = logging.getLogger("httpcore")
@@ -454,7 +454,7 @@ async def _send(
     try:
         await client.get(f"{ROOT}/2.0/files/1", auth=auth)
     except httpx.HTTPError as error:
-        # What httpx quotes of the API's answer is not ours. Our own frames are.
+        # httpx may quote the answer of the API. Only frames of this library must show nothing.
         shown.add(
             "locals of our frames in an error of a request",
             _locals(error, of=PACKAGE),
@@ -465,7 +465,7 @@ async def _send(
 
 
 def _copy(name: str, thing: object, shown: Shown) -> None:
-    """Try to pickle and to copy, and add what comes of it."""
+    """Try to pickle and to copy, and add the results."""
     for how, copier in PICKLERS.items():
         try:
             copied = copier(thing)

@@ -2,15 +2,16 @@
 
     python -m tools.mutation [--all] [--again] [--seconds N] [--jobs N] [MODULE ...]
 
-A mutant is tried in a fork: nothing is written to the source, and one that hangs is killed.
-Most mutants are another body of a function. For those the tests are collected once, and
-each fork puts the body in. For the others a fork imports the package anew.
+The program tries each mutant in a fork. It does not change the source, and kills a mutant that
+hangs. Most mutants replace the body of a function: pytest collects the tests once, and each fork
+replaces the body. For other mutants, the fork imports the package again.
 
-Of the quick tests, and with ``--all`` also the slow ones, those are run that reach the changed
-lines, the quickest first, up to the first that fails, or for 40 seconds. Hypothesis draws fewer
-examples than usual, the same ones each time.
+The quick tests that reach the changed lines run, the fastest first, until one fails, for 40 seconds
+at most; ``--all`` adds the slow ones. Hypothesis draws fewer examples than usual, the same ones
+each time.
 
-Fails if a mutant survives that survivors.md does not list, or if a listed one exists no longer.
+Exit code 1 if a mutant survives that survivors.md does not list, or if a listed one no longer
+exists.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ OUTCOMES = RESULTS / "outcomes.jsonl"
 
 @attrs.define
 class _Results:
-    """What became of each mutant, by its key: the outcome, and the test that noticed."""
+    """The outcome of each mutant by its key, and the test that failed."""
 
     accepted: set[str]
     found: dict[str, tuple[str, str]] = attrs.field(factory=dict)
-    # pytest captures the other one.
+    # pytest captures sys.stderr.
     out: TextIO = attrs.field(factory=lambda: os.fdopen(os.dup(1), "w"))
 
     def tell(self, module: str, mutant: Mutant, outcome: str, test: str) -> None:
         key = mutant.key(module)
         killer = test if outcome in (KILLED, TIMED_OUT) else ""
-        # One write, so that the lines of several processes stay whole.
+        # One write, so that the lines of several processes do not mix.
         with OUTCOMES.open("ab", buffering=0) as file:
             file.write(json.dumps([key, outcome, killer]).encode() + b"\n")
         if outcome == SURVIVED and key not in self.accepted:
@@ -85,12 +86,12 @@ class _Results:
         known = {key for module in modules for key in keys[module]}
         listed = {key for key in self.accepted if key.partition(" ")[0] in modules}
         for key in sorted(listed - known):
-            print(f"listed in {ACCEPTED.name}, and no mutant: {key}")
+            print(f"{ACCEPTED.name} lists a mutant that does not exist: {key}")
         return total[SURVIVED] == total["accepted"] and listed <= known
 
 
 def _accepted() -> set[str]:
-    """Return the keys of the survivors that are listed with a reason."""
+    """Return the keys of the survivors that the file lists with a reason."""
     return set(re.findall(r"^- `` ?(.+?) ?``$", ACCEPTED.read_text(), re.MULTILINE))
 
 
@@ -102,7 +103,7 @@ def _share(
     *,
     everything: bool,
 ) -> int:
-    """Try a share of the mutants, in a process of its own."""
+    """Try a share of the mutants in this process."""
     running = RESULTS / f"running-{number}"
     bodies = [one for one in wanted if suite.is_for_tests_alone(*one)]
 
@@ -128,7 +129,7 @@ def _try_all(
     again: bool,
     everything: bool,
 ) -> dict[str, list[str]]:
-    """Try the mutants that are open, and return the keys of all."""
+    """Try the mutants without an outcome, and return the keys of all."""
     sources = [source_path(module).read_text() for module in modules]
     with ProcessPoolExecutor(jobs) as pool:
         made = [
@@ -159,9 +160,9 @@ def _try_all(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.mutation")
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as session; else all")
-    parser.add_argument("--all", action="store_true", help="let slow tests try as well")
-    parser.add_argument("--again", action="store_true", help="only what is open from the last time")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="for example session")
+    parser.add_argument("--all", action="store_true", help="also run slow tests")
+    parser.add_argument("--again", action="store_true", help="only mutants not tried yet")
     parser.add_argument("--seconds", type=float, default=40.0, help="of tests for each mutant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     chosen = parser.parse_args()

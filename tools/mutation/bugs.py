@@ -1,10 +1,10 @@
-"""Run the quick suite on every planted bug, and print how soon a test finds it.
+"""Run the quick suite on every planted bug, and print how soon a test fails.
 
     python -m tools.mutation.bugs [--jobs N]
 
-The bugs are those of `tools.planted`, `tools.lifecycle` and `tools.claimant`, which have programs
-of their own to find them. Of the tests those are run that reach the changed lines, the quickest
-first. Fails if a bug is not found that the explorations find.
+The bugs are those of `tools.planted`, `tools.lifecycle` and `tools.claimant`, which also have their
+own programs to find them. The tests that reach the changed lines run, the fastest first. Exit code
+1 if no test finds a bug that the explorations find.
 """
 
 from __future__ import annotations

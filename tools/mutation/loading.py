@@ -1,4 +1,4 @@
-"""Imports a module of the package from another source than its file."""
+"""Import a module of the package from changed source."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def source_path(module: str) -> Path:
-    """Return the file of a module, named without the dash of ``_session``: ``stores.shared``."""
+    """Return the file of a module, named without the underscore of its file: ``stores.shared``."""
     *packages, name = module.split(".")
     return ROOT.joinpath(PACKAGE, *packages, f"_{name}.py")
 
 
 def module_name(module: str) -> str:
-    """Return the name that a module is imported by."""
+    """Return the import name of a module."""
     return ".".join(source_path(module).relative_to(ROOT).with_suffix("").parts)
 
 
 def load_from(module: str, source: str) -> None:
-    """Let a module, not imported as yet, be imported from this source."""
+    """Let a module that is not imported yet be imported from this source."""
     sys.meta_path.insert(0, _Finder(module_name(module), str(source_path(module)), source))
 
 

@@ -1,8 +1,8 @@
-"""What is mutated, and how: mutmut's operators, and three of our own.
+"""The mutants of a module: those of mutmut's operators, and of three others.
 
-mutmut itself leaves out what is decorated (every property, and what is protected from
-Ctrl-C) and what stands outside of functions (the fields of `Config`), and has no
-operator that drops a statement. So its operators are applied here, to whole modules.
+mutmut leaves out decorated functions (every property, and functions protected from Ctrl-C) and
+code outside of functions (the fields of `Config`), and no operator of it removes a statement. So
+this module applies mutmut's operators to whole modules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tools.exploring.bugs import Bug
 
-# By name: where only the types are checked, mutmut is not installed.
+# Imported by name, because type checkers run without mutmut.
 OPERATORS: list[tuple[type[cst.CSTNode], Any]] = [
     *importlib.import_module("mutmut.mutation.mutators").mutation_operators
 ]
@@ -31,11 +31,11 @@ class Mutant:
     """One change of one module.
 
     Attributes:
-        place: qualified name of the function or class, empty for the module's own level.
-        change: what the lines were and are, as one line.
-        code: the whole module, changed.
-        lines: the lines of the statement; a test that runs none of them cannot notice.
-        is_in_body: whether the body alone of the function at ``place`` is another one.
+        place: qualified name of the function or class; empty at the level of the module.
+        change: the lines before and after the change, as one line.
+        code: the source of the whole changed module.
+        lines: the lines of the statement; only tests that run one of them can fail.
+        is_in_body: whether only the body of the function at ``place`` differs.
     """
 
     place: str
@@ -45,7 +45,7 @@ class Mutant:
     is_in_body: bool
 
     def key(self, module: str) -> str:
-        """Return what names this mutant among those of all modules."""
+        """Return the name of this mutant among those of all modules."""
         return f"{module} {self.place}: {self.change}"
 
 
@@ -80,13 +80,13 @@ def _decide_condition(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
 
 def _mutations(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     if isinstance(node, cst.SimpleString):
-        # Words of messages are not mutated, and names are in one way, not in three.
+        # Texts of messages are not mutated, and names are mutated in one way instead of three.
         if " " in node.raw_value or len(node.quote) == 3:
             return
         yield node.with_changes(value=f"{node.prefix}{node.quote}XX{node.raw_value}XX{node.quote}")
         return
     for kind, operator in OPERATORS:
-        # None in place of False, or "" in place of None, makes no difference.
+        # None instead of False, or "" instead of None, makes no difference.
         if isinstance(node, cst.Assign | cst.AnnAssign) and _is_false(node.value):
             continue
         if isinstance(node, kind):
@@ -96,10 +96,10 @@ def _mutations(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
 
 
 def _is_idle(node: cst.CSTNode, mutated: cst.CSTNode) -> bool:
-    """Return whether a mutant says nothing of the tests.
+    """Return whether a mutant cannot show a weakness of the tests.
 
-    A call without one of its positional arguments is nearly always a TypeError, and None in
-    place of False makes no difference.
+    A call without one of its positional arguments is nearly always a TypeError, and None instead
+    of False makes no difference.
     """
     if not isinstance(node, cst.Call) or not isinstance(mutated, cst.Call):
         return False
@@ -113,7 +113,7 @@ def _is_idle(node: cst.CSTNode, mutated: cst.CSTNode) -> bool:
 
 
 def _is_left_alone(node: cst.CSTNode) -> bool:
-    """Return whether neither a node nor what is in it is ever run, or it is a docstring."""
+    """Return whether a node never runs, or is a docstring."""
     match node:
         case cst.Annotation() | cst.Import() | cst.ImportFrom() | cst.TypeAlias():
             return True
@@ -189,7 +189,7 @@ def mutants(source: str) -> list[Mutant]:
         seen[place, change] += 1
         if seen[place, change] > 1:
             change += f" ({seen[place, change]})"
-        # Without its only super() a function has another closure, and fits in no other's place.
+        # Without its only super(), a function has another closure, and cannot replace the original.
         is_in_body = is_in_body and source.count("super()") == code.count("super()")
         made.append(Mutant(place, change, code, lines, is_in_body))
     return made

@@ -1,4 +1,4 @@
-"""What comes before the first mutant: one run of the suite, and processes to share the work."""
+"""Prepare the run of mutants: one run of the suite, and processes that share the work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 RESULTS = ROOT / ".mutation"
-# What the package and its tests import, so that a fork need not.
+# Imports of the package and its tests, so that forks do not repeat them.
 LIBRARIES = (
     *("attrs", "httpx", "hypercorn.trio", "hypothesis.strategies", "hypothesis.stateful"),
     *("sybil", "trio.testing", "trio_util"),
@@ -46,7 +46,7 @@ def prepare() -> None:
 def record(
     modules: Sequence[str], killers: dict[str, str], enough: float, *, everything: bool
 ) -> Suite:
-    """Run all tests once on the package as it is."""
+    """Run all tests once on the unchanged package."""
     file = RESULTS / "suite.json"
     recorder = functools.partial(Recorder, modules)
     if fork(lambda: recorder().run(file, everything=everything)) != 0:
@@ -55,7 +55,7 @@ def record(
 
 
 def side_by_side(jobs: int, work: Callable[[int], int]) -> None:
-    """Run a piece of work in several processes. Each is given its number."""
+    """Run a function in several processes, with the number of each."""
     children = []
     for number in range(jobs):
         child = os.fork()

@@ -1,4 +1,4 @@
-"""Which tests run on mutants, and which of them reach a line."""
+"""The tests that run on mutants, and the lines that each reaches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STORES = tuple(
     f"stores.{name}" for name in ("claimant", "known", "entry", "attempts", "questions", "shared")
 )
 
-# The others are of the command, the test kit and the pages.
+# The other folders test the command, the test kit and the pages.
 TESTS = [
     *("tests/promises", "tests/unit", "tests/session", "tests/http", "tests/stores"),
     *("tests/cancellation", "tests/tools/faults", "tests/tools/leaks/test_leaks.py"),
@@ -48,7 +48,7 @@ def options(*, everything: bool) -> list[str]:
 
 
 class Recorder:
-    """A plugin that notes which lines each test runs, and how long it takes."""
+    """A plugin that records the lines and the time of each test."""
 
     def __init__(self, modules: Iterable[str]) -> None:
         self._files = {module: str(source_path(module)) for module in modules}
@@ -68,7 +68,7 @@ class Recorder:
             self._coverage.switch_context("")
 
     def run(self, file: Path, *, everything: bool) -> int:
-        """Run all tests, and write what came of it."""
+        """Run all tests, and write the results."""
         self._coverage.start()
         self._coverage.switch_context(AT_IMPORT)
         for module in self._files:
@@ -92,13 +92,13 @@ class Recorder:
 
 @attrs.frozen
 class Suite:
-    """What a run of all tests on the package as it is has shown.
+    """The results of a run of all tests on the unchanged package.
 
     Attributes:
-        seconds: of each test.
-        tests: all of them, and the import.
+        seconds: the time of each test.
+        tests: all tests, and the import.
         lines: by module and line, a bit for each test that runs it.
-        killers: the test that noticed a mutant before, by the mutant's key.
+        killers: the test that failed on a mutant before, by the key of the mutant.
         enough: seconds of tests after which a mutant counts as a survivor.
     """
 
@@ -121,13 +121,13 @@ class Suite:
         return {test for number, test in enumerate(self.tests) if found >> number & 1}
 
     def is_for_tests_alone(self, module: str, mutant: Mutant) -> bool:
-        """Return whether a mutant is a body that has not been run when the tests begin."""
+        """Return whether a mutant changes a body that has not run when the tests begin."""
         return mutant.is_in_body and AT_IMPORT not in self._reached_by(module, mutant)
 
     def tests_of(self, module: str, mutant: Mutant) -> list[str]:
-        """Return the tests that can notice a mutant, the quick ones first.
+        """Return the tests that can fail on a mutant, the fastest first.
 
-        Before them the one that noticed it the last time.
+        The test that failed the last time comes before all others.
         """
         found = self._reached_by(module, mutant) - {AT_IMPORT}
         killer = name_of(self.killers.get(mutant.key(module), ""))
@@ -136,7 +136,7 @@ class Suite:
             seconds = self.seconds[test]
             return name_of(test) != killer, seconds // 0.1, not is_own(module, test), seconds
 
-        # What is run at import, every test may notice.
+        # Every test can fail on code that runs at import.
         chosen: list[str] = []
         spent = 0.0
         for test in sorted(found or self.seconds, key=rank):
@@ -148,11 +148,11 @@ class Suite:
 
 
 def is_own(module: str, test: str) -> bool:
-    """Return whether a test stands in the file of a module, or with the promises."""
+    """Return whether a test is in the file of a module, or in tests/promises."""
     name = module.rpartition(".")[2]
     return f"/test_{name}.py" in test or test.startswith("tests/promises/")
 
 
 def name_of(test: str) -> str:
-    """Return the name of a test, which it keeps where it is moved to another file."""
+    """Return the name of a test, without its file."""
     return test.rpartition("::")[2]

@@ -1,4 +1,4 @@
-"""Tries one mutant after the other, each in a fork."""
+"""Try mutants one after the other, each in a fork."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _UNFIT = 96
 
 
 def fork(work: Callable[[], int], *, silent: bool = True) -> int:
-    """Return the exit status of a piece of work in a fork."""
+    """Run a function in a fork, and return its exit status."""
     child = os.fork()
     if child == 0:
         status = 97
@@ -55,9 +55,9 @@ def fork(work: Callable[[], int], *, silent: bool = True) -> int:
 
 
 def _limit(seconds: float) -> None:
-    """Have the kernel end this process if a test takes far longer than it should.
+    """Let the kernel end this process if a test takes far too long.
 
-    By its own time, and by the clock's, for a test that spins and for one that waits.
+    The limits are on processor time, for a test that spins, and on real time, for one that waits.
     """
     signal.setitimer(signal.ITIMER_VIRTUAL, 3.0 + 4.0 * seconds)
     signal.setitimer(signal.ITIMER_REAL, 15.0 + 20.0 * seconds)
@@ -65,7 +65,7 @@ def _limit(seconds: float) -> None:
 
 @attrs.frozen
 class _Running:
-    """Says which test runs, also to the process that has forked this one."""
+    """A plugin that reports the running test to the parent process."""
 
     file: Path
     suite: Suite
@@ -80,7 +80,7 @@ class _Running:
 
 @attrs.frozen
 class Bodies:
-    """A plugin that runs the collected tests not once, but for each mutant of a function's body."""
+    """A plugin that runs the collected tests for each mutant of a function's body."""
 
     suite: Suite
     wanted: list[tuple[str, Mutant]]
@@ -120,7 +120,7 @@ def _put_in(module: str, mutant: Mutant) -> None:
     assert real.__file__ is not None
     changed = types.ModuleType(real.__name__)
     changed.__dict__.update(__file__=real.__file__, __package__=real.__package__)
-    # attrs looks for the module of a class there.
+    # attrs looks up the module of a class in sys.modules.
     sys.modules[real.__name__] = changed
     exec(compile(mutant.code, real.__file__, "exec", dont_inherit=True), changed.__dict__)
     sys.modules[real.__name__] = real
@@ -134,7 +134,7 @@ def _function(module: types.ModuleType, place: str) -> types.FunctionType:
     if isinstance(found, property):
         found = found.fget
     found = getattr(found, "__func__", found)
-    # Of a context manager, its generator.
+    # A context manager wraps its generator function.
     found = getattr(found, "__wrapped__", found)
     assert isinstance(found, types.FunctionType)
     return found
@@ -142,7 +142,7 @@ def _function(module: types.ModuleType, place: str) -> types.FunctionType:
 
 @attrs.frozen
 class _Chosen:
-    """A plugin that leaves the tests that were chosen, in their order."""
+    """A plugin that keeps only the chosen tests, in their order."""
 
     tests: list[str]
     running: _Running
@@ -161,13 +161,13 @@ class _Chosen:
 def try_bodies(
     suite: Suite, wanted: list[tuple[str, Mutant]], tell: Tell, file: Path, *, everything: bool
 ) -> int:
-    """Try what changes the body of a function: the tests are collected once."""
+    """Try mutants that change the body of a function. The tests are collected once."""
     plugin = Bodies(suite, wanted, _Running(file, suite), tell)
     return int(pytest.main(options(everything=everything), plugins=[plugin]))
 
 
 def try_anew(module: str, mutant: Mutant, suite: Suite, file: Path) -> tuple[str, str]:
-    """Try what is run when the package is imported, and return the outcome and the last test."""
+    """Try a mutant of code that runs at import, and return the outcome and the last test."""
     running = _Running(file, suite)
     tests = suite.tests_of(module, mutant)
     killer = name_of(suite.killers.get(mutant.key(module), ""))
@@ -186,7 +186,7 @@ def try_anew(module: str, mutant: Mutant, suite: Suite, file: Path) -> tuple[str
 
 def _try_tests(module: str, mutant: Mutant, tests: list[str], running: _Running) -> str:
     def work() -> int:
-        # For the imports, until the tests have limits of their own.
+        # This limit is for the imports. Later each test sets its own.
         _limit(10.0)
         load_from(module, mutant.code)
         try:
