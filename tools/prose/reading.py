@@ -28,7 +28,8 @@ _CODE_OF_PAGES = re.compile(
 )
 _CODE_OF_DOCSTRINGS = re.compile(
     r"^[ ]*>>>.*(?:\n[ ]*[^ \n].*)*"  # An example with its output.
-    r"|(?<=::\n)(?:\n|[ ]{4}.*\n)+",
+    r"|(?<=::\n)(?:\n|[ ]{4}.*\n)+"
+    r"|^[ ]{8,}\**\w+(?=:[ ])",  # A name under "Args:" or "Attributes:".
     re.MULTILINE,
 )
 _INLINE_CODE = re.compile(r"(?<!`)(?P<ticks>`+)(?!`)[^|]+?(?<!`)(?P=ticks)(?!`)")

@@ -30,6 +30,9 @@ MODULE = '''\
 
     >>> example(1)
     output
+
+    Args:
+        books: an argument.
 """
 name = value["key"]  # A comment.
 raise ValueError(f"message with {field.name} and "
@@ -56,7 +59,7 @@ def test_a_page_is_read_without_code() -> None:
 def test_a_module_is_read_without_code() -> None:
     """Docstrings, comments and messages are prose; names, keys and examples are not."""
     words = " ".join(re.findall(r"[A-Za-z]+", prose_of_module(MODULE)))
-    assert words == "A docstring A comment message with and second part"
+    assert words == "A docstring Args an argument A comment message with and second part"
 
 
 def test_sentences_end_at_items_and_cells() -> None:
