@@ -33,7 +33,7 @@ from .loading import source_path
 from .mutants import Mutant, mutants
 from .preparing import RESULTS, prepare, record, side_by_side
 from .suite import CORE, STORES
-from .trying import KILLED, STILLBORN, SURVIVED, TIMED_OUT, fork, try_anew, try_bodies
+from .trying import KILLED, STILLBORN, SURVIVED, TIMED_OUT, fork, try_bodies, try_with_import
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ class _Results:
     # pytest captures sys.stderr.
     out: TextIO = attrs.field(factory=lambda: os.fdopen(os.dup(1), "w"))
 
-    def tell(self, module: str, mutant: Mutant, outcome: str, test: str) -> None:
+    def record(self, module: str, mutant: Mutant, outcome: str, test: str) -> None:
         key = mutant.key(module)
         killer = test if outcome in (KILLED, TIMED_OUT) else ""
         # One write, so that the lines of several processes do not mix.
@@ -105,18 +105,18 @@ def _share(
 ) -> int:
     """Try a share of the mutants in this process."""
     running = RESULTS / f"running-{number}"
-    bodies = [one for one in wanted if suite.is_for_tests_alone(*one)]
+    bodies = [one for one in wanted if suite.needs_no_import(*one)]
 
     def work() -> int:
         with (RESULTS / f"pytest-{number}.log").open("w") as log, contextlib.redirect_stdout(log):
-            return try_bodies(suite, bodies, results.tell, running, everything=everything)
+            return try_bodies(suite, bodies, results.record, running, everything=everything)
 
     if fork(work, silent=False) != 0:
         print(f"the tests could not be run on the mutants: see {RESULTS}", file=results.out)
         return 1
     for module, mutant in wanted:
-        if not suite.is_for_tests_alone(module, mutant):
-            results.tell(module, mutant, *try_anew(module, mutant, suite, running))
+        if not suite.needs_no_import(module, mutant):
+            results.record(module, mutant, *try_with_import(module, mutant, suite, running))
     return 0
 
 

@@ -23,7 +23,7 @@ from tools.lifecycle.bugs import SURVIVORS as NOT_OF_THE_LIFECYCLE
 from .loading import source_path
 from .mutants import from_bug
 from .preparing import RESULTS, prepare, record, side_by_side
-from .trying import SURVIVED, try_anew
+from .trying import SURVIVED, try_with_import
 
 SURVIVORS = NOT_OF_THE_CLAIMANT | NOT_OF_THE_LIFECYCLE
 SETS = {
@@ -46,7 +46,8 @@ def main() -> None:
         for name, bug in bugs[number::jobs]:
             mutant = from_bug(bug, source_path(bug.module).read_text())
             began = time.monotonic()
-            outcome, test = try_anew(bug.module, mutant, suite, RESULTS / f"running-{number}")
+            running = RESULTS / f"running-{number}"
+            outcome, test = try_with_import(bug.module, mutant, suite, running)
             seconds = time.monotonic() - began
             words = test
             if outcome == SURVIVED:

@@ -120,7 +120,7 @@ class Suite:
             found |= int(lines.get(str(line), "0"), 16)
         return {test for number, test in enumerate(self.tests) if found >> number & 1}
 
-    def is_for_tests_alone(self, module: str, mutant: Mutant) -> bool:
+    def needs_no_import(self, module: str, mutant: Mutant) -> bool:
         """Return whether a mutant changes a body that has not run when the tests begin."""
         return mutant.is_in_body and AT_IMPORT not in self._reached_by(module, mutant)
 

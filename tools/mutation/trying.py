@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .mutants import Mutant
     from .suite import Suite
 
-    Tell = Callable[[str, Mutant, str, str], None]
+    Report = Callable[[str, Mutant, str, str], None]
 
 SURVIVED, KILLED, TIMED_OUT, STILLBORN = "survived", "killed", "timed out", "stillborn"
 _STATUS = {
@@ -85,7 +85,7 @@ class Bodies:
     suite: Suite
     wanted: list[tuple[str, Mutant]]
     running: _Running
-    tell: Tell
+    report: Report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -93,7 +93,7 @@ class Bodies:
         assert items.keys() == self.suite.seconds.keys()
         for module, mutant in self.wanted:
             status = fork(functools.partial(self._try, session, items, module, mutant))
-            self.tell(module, mutant, _STATUS.get(status, KILLED), self.running.last())
+            self.report(module, mutant, _STATUS.get(status, KILLED), self.running.last())
         return True
 
     def _try(
@@ -159,14 +159,14 @@ class _Chosen:
 
 
 def try_bodies(
-    suite: Suite, wanted: list[tuple[str, Mutant]], tell: Tell, file: Path, *, everything: bool
+    suite: Suite, wanted: list[tuple[str, Mutant]], report: Report, file: Path, *, everything: bool
 ) -> int:
     """Try mutants that change the body of a function. The tests are collected once."""
-    plugin = Bodies(suite, wanted, _Running(file, suite), tell)
+    plugin = Bodies(suite, wanted, _Running(file, suite), report)
     return int(pytest.main(options(everything=everything), plugins=[plugin]))
 
 
-def try_anew(module: str, mutant: Mutant, suite: Suite, file: Path) -> tuple[str, str]:
+def try_with_import(module: str, mutant: Mutant, suite: Suite, file: Path) -> tuple[str, str]:
     """Try a mutant of code that runs at import, and return the outcome and the last test."""
     running = _Running(file, suite)
     tests = suite.tests_of(module, mutant)
