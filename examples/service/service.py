@@ -60,7 +60,7 @@ async def main(file_ids: Sequence[str], every: float, health_port: int) -> None:
     config = Config.from_env().replace(revoke_on_exit=True)
     figures, stop = Figures(), trio.Event()
     async with (
-        AnonymousSession(config, observers=[tell_on_call]) as session,
+        AnonymousSession(config, observers=[notify_on_call]) as session,
         open_client(session) as client,
     ):
         # Wrong credentials end the program here, before the first lookup.
@@ -167,7 +167,7 @@ async def stop_on_signal(
         stop.set()
 
 
-def tell_on_call(event: Event) -> None:
+def notify_on_call(event: Event) -> None:
     """Log the events that need a person; the session's own log has the others."""
     match event:
         case RefreshFailed(retryable=False):

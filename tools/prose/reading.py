@@ -36,7 +36,7 @@ _INLINE_CODE = re.compile(r"(?<!`)(?P<ticks>`+)(?!`)[^|]+?(?<!`)(?P=ticks)(?!`)"
 _FIELD = re.compile(r"\{[^{}]*\}")
 _LITERAL = re.compile(r"(?P<kind>\w*)(?P<quote>'''|\"\"\"|'|\")(?P<text>.*)(?P=quote)", re.DOTALL)
 _END_OF_SENTENCE = re.compile(
-    r"(?<=[.!?])[\s\"')*_]*\s(?=[\s\"'(*]*[A-Z_])|\n[ #]*\n|\n[ #]*(?:[-*]|\d+\.)[ ]|\||:\n"
+    r"(?<=[.!?])[\s\"')*_]*\s(?=[\s\"'(*]*[A-Z_0-9])|\n[ #]*\n|\n[ #]*(?:[-*]|\d+\.)[ ]|\||:\n"
 )
 # Python has these since version 3.12.
 _FSTRING_MIDDLE = getattr(tokenize, "FSTRING_MIDDLE", -1)
