@@ -47,7 +47,7 @@ def main(at_most: int, wanted: list[str]) -> None:
             run(max(1, number // 10))
             gc.collect()
             run(number)
-            # Each of the two has marked the beginning and the end of what is counted.
+            # Both runs call getppid at both ends. Only the last of these pieces counts.
             names += ["", "", "", piece_name(name, who.subject)]
     print(json.dumps(names))
 

@@ -106,8 +106,8 @@ def live(life: Life, steps: Steps | None = None) -> Cost:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # A network that has no end and makes no checkpoint is left in the middle of a read, and with
-    # it the generators of httpcore, of which Trio warns. No real network is like that.
+    # A cancelled read from an endless network without checkpoints leaves generators of httpcore
+    # behind, and Trio warns about them. Real networks make checkpoints.
     warnings.simplefilter("ignore", ResourceWarning)
     yield
 
@@ -164,7 +164,7 @@ async def _use(
 
 
 async def _request(client: httpx.AsyncClient, session: AnonymousSession) -> None:
-    """Call the API, and read no more of its answer than the session's auth does."""
+    """Call the API, and read only the part of its answer that the session's auth reads."""
     # httpx raises its own errors about an answer to the user's request. It keeps its
     # timeouts only on a real network.
     client.cookies.clear()
@@ -174,11 +174,11 @@ async def _request(client: httpx.AsyncClient, session: AnonymousSession) -> None
 
 
 async def _try(cost: Cost, call: Any, *args: Any) -> None:
-    """Call, and look at what is raised."""
+    """Call a function, and collect what its exception shows."""
     try:
         await call(*args)
     except TokenRequestError as error:
-        # What a token manager of somebody else's raises is its own.
+        # Errors of a custom token manager are not scrubbed.
         if not cost.is_foreign:
             cost.look_at("an error", error)
     except Exception as error:

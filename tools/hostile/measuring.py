@@ -1,8 +1,8 @@
-"""What a peer costs, seen from outside: the longest step of a task, and the peak of memory.
+"""Measure the cost of a peer: the longest step of a task, and the peak of memory.
 
-The work of a step cannot be counted in instructions of Python: what blocked the loop was one
-call of a function in C. So the processor time of the thread counts, which other programs do not
-add to, and it is compared with a fixed piece of work that is measured in the same process.
+A single call of a C function can block the event loop, so counting Python's instructions is not
+enough. The measure is the processor time of the thread, without other programs. It is compared
+with a fixed piece of work in the same process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST = 2.5
-"""Pieces of work that a step takes at the most. One takes 10 to 20 ms, so these are some 50 ms."""
+"""Limit of a step in pieces of work. A piece takes 10 to 20 ms, so this is about 50 ms."""
 
 
 def piece_of_work() -> float:
-    """Return the seconds of processor time that a fixed piece of work takes at the most."""
+    """Return the longest processor time of a fixed piece of work in seconds."""
     took = []
     for _ in range(3):
         began = time.thread_time()
@@ -30,10 +30,10 @@ def piece_of_work() -> float:
 
 
 class Steps(trio.abc.Instrument):
-    """Measures the steps of all tasks of a run.
+    """An instrument that measures the steps of all tasks of a run.
 
     Attributes:
-        longest: seconds of processor time.
+        longest: processor time of the longest step in seconds.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Steps(trio.abc.Instrument):
 def longest_step(live: Callable[[Steps], object]) -> float:
     """Return the pieces of work that the longest step of a run takes.
 
-    Measured again where it seems to be too long: what else the machine does only adds to it.
+    If the step seems too long, it repeats the run: other work of the machine only adds time.
     """
     least = float("inf")
     for _ in range(4):

@@ -25,7 +25,7 @@ def in_base64(core: str) -> Iterable[str]:
     """Yield the base64 encodings of a text, for each position in the encoded bytes."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + core.encode()).decode()
-        # Without the characters in which there is something of what stands around it.
+        # The first and last characters also depend on the bytes around the text.
         yield encoded[(0, 2, 3)[shift] : (shift + len(core)) // 3 * 4]
 
 
