@@ -26,6 +26,7 @@ from proselint.checks import __register__ as their_checks
 from proselint.config import DEFAULT, Config
 from proselint.registry import CheckRegistry
 from proselint.registry.checks import Check, CheckFlags, types
+from proselint.registry.checks.engine import Fancy
 from proselint.tools import LintFile
 
 from tools.prose.reading import prose_of, sentences
@@ -42,6 +43,7 @@ LONGEST = 25
 OUR_CHECKS = tuple(
     Check(
         check_type=types.PreferredForms({pattern(phrase): instead}, types.Padding.RAW),
+        engine=Fancy(),  # Python's regular expressions, which can look behind.
         path="project",
         message=f'"{{1}}": use "{instead}"',
         flags=CheckFlags(allow_quotes=True),

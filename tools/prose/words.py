@@ -12,7 +12,7 @@ INSTEAD = {
     "anew": "again",
     "for ?ever": "indefinitely",
     "meanwhile": "during this time",
-    "all the same": "still",
+    r"(?<!\bare\s)all the same": "still",
     "to be had": "available",
     "likewise": "also",
     "hence": "so",
@@ -27,10 +27,10 @@ INSTEAD = {
     "t(?:ak(?:es?|en|ing)|ook) along": "cancel, include",
     "go(?:es)? without": "has no, sends no",
     "com(?:es?|ing) out as itself": "propagates unwrapped",
-    "(?-i:(?:is|are|was|were|be) none)": "is not, has no",
+    r"(?<!\bthere\s)(?-i:(?:is|are|was|were|be) none)": "is not, has no",
     "lest|whilst|hitherto|thereof|therein|whereof|whereupon|in vain": "a common word",
 }
-"""A regular expression of RE2, for whole words in any case: what to write instead."""
+"""A regular expression, for whole words in any case: what to write instead."""
 
 
 def pattern(phrase: str) -> str:

@@ -90,10 +90,17 @@ def test_the_word_list_finds(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Is there a way?", "options must be a Config or None, not str", "no more than one"]
+    "text",
+    [
+        "Is there a way?",
+        "options must be a Config or None, not str",
+        "no more than one",
+        "None if there is none",
+        "these are all the same",
+    ],
 )
 def test_the_word_list_leaves(text: str) -> None:
-    """Questions and the value None are fine."""
+    """Questions, the value None and the plain meaning of a phrase are fine."""
     assert not any(re.search(pattern(phrase), text, re.IGNORECASE) for phrase in INSTEAD)
 
 
