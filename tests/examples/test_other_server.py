@@ -63,7 +63,7 @@ def test_a_token_from_one_origin_for_another(served: tuple[Served, Served], revo
         # A token without the scope that the API requires.
         ({"SCOPE": "users"}, "403"),
         ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url must be an https URL"),
-        ({"TOKEN_URL": None}, "wants the environment variable TOKEN_URL to be set"),
+        ({"TOKEN_URL": None}, "the environment variable TOKEN_URL must be set"),
     ],
 )
 def test_what_is_wrong_is_said(
