@@ -60,12 +60,12 @@ NO_STORES = [
 def test_a_wrong_store(text: str) -> None:
     """A setting that names no store is exit code 2; the message says where it comes from."""
     by_flag = invoke("token", "--store", text, environ=COMPLETE)
-    assert_failed(by_flag, 2, "store: ", "(from flag --store)")
+    assert_failed(by_flag, 2, "session: store", "(from flag --store)")
     assert "hush" not in by_flag.output
     # An empty variable counts as missing, and none has a NUL in it.
     if text in NO_STORES:
         by_variable = invoke("token", environ={**COMPLETE, STORE: text})
-        assert_failed(by_variable, 2, "store: ", f"(from environment {STORE})")
+        assert_failed(by_variable, 2, "session: store", f"(from environment {STORE})")
         assert "hush" not in by_variable.output
 
 
@@ -73,7 +73,7 @@ def test_a_wrong_store(text: str) -> None:
 def test_a_wrong_store_of_another_command(command: str) -> None:
     """Each command that takes a store refuses a wrong one."""
     result = invoke(command, "--store", "redis://", environ=COMPLETE, stdin="some-token")
-    assert_failed(result, 2, "store: ", "(from flag --store)")
+    assert_failed(result, 2, "store must ", "(from flag --store)")
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_keys_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "store", "words"),
     [
-        (b"", "redis://host", "store_key: must be one or more keys"),
-        (b" \n", "redis://host", "store_key: must be one or more keys"),
-        (b"hush", "redis://host", "store_key: must be 32 random bytes"),
-        (b"\xff\xfe", "redis://host", "store_key: must be 32 random bytes"),
-        (KEY.encode() + b"\nhush", "redis://host", "store_key: must be 32 random bytes"),
-        (KEY.encode(), "tokens.db", "store_key: must not be set for a SQLite store"),
+        (b"", "redis://host", "store_key must be one or more keys"),
+        (b" \n", "redis://host", "store_key must be one or more keys"),
+        (b"hush", "redis://host", "store_key must be 32 random bytes"),
+        (b"\xff\xfe", "redis://host", "store_key must be 32 random bytes"),
+        (KEY.encode() + b"\nhush", "redis://host", "store_key must be 32 random bytes"),
+        (KEY.encode(), "tokens.db", "store_key must not be set for a SQLite store"),
         (KEY.encode(), None, "store: set TRIO_ANON_SESSION_STORE or use --store"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_wrong_key_in_a_file(
 def test_a_wrong_key_in_the_environment() -> None:
     """A wrong key in the variable is exit code 2, and is not shown."""
     result = invoke("token", environ={**COMPLETE, STORE: "redis://host", STORE_KEY: "hush"})
-    assert_failed(result, 2, "store_key: must be 32", f"(from environment {STORE_KEY})")
+    assert_failed(result, 2, "store_key must be 32", f"(from environment {STORE_KEY})")
     assert "hush" not in result.output
 
 
