@@ -34,12 +34,12 @@ class Cost:
 
 
 COSTS = (
-    Cost("release", "getters", "release", "the release"),
-    Cost("memory", "getters", "release", "the memory of each", is_each=True),
+    Cost("release", "callers", "release", "the release"),
+    Cost("memory", "callers", "release", "the memory of each", is_each=True),
     Cost("memory", "sessions", "sessions", "the memory of each", is_each=True),
     Cost("start", "sessions", "sessions", "the start of each", is_each=True),
     Cost("close", "sessions", "sessions", "the close of each", is_each=True),
-    Cost("time", "refreshes", "refreshes", "a refresh in a row", is_each=True),
+    Cost("time", "refreshes", "refreshes", "a refresh", is_each=True),
 )
 
 

@@ -71,10 +71,14 @@ def _scene(name: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def _figure(comparisons: Sequence[Comparison]) -> str:
-    """Return a table of one figure, with a line for each contender and size of crowd."""
+    """Return a table of one figure: for each size of crowd, the contenders sorted by value."""
     first = comparisons[0]
-    head = ["", "number", first.figure, "ratio", "middle half", "at most", "remark"]
-    return _table(head, [_cells(each, row) for each in comparisons for row in each.rows])
+    head = ["", "number", first.figure, "ratio", "quartiles", "limit", "remark"]
+    return _table(head, [_cells(each, row) for each in comparisons for row in _sorted(each.rows)])
+
+
+def _sorted(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.amount.median)
 
 
 def _cells(comparison: Comparison, row: Row) -> list[str]:
@@ -95,7 +99,13 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
 
 def _growth_with(number: str, found: Sequence[Curve]) -> str:
     sizes = sorted({size for curve in found for size in curve.points})
-    head = [number, *(f"{size:,}" for size in sizes), "line that fits", "off by", "exponent"]
+    head = [
+        number,
+        *(f"{size:,}" for size in sizes),
+        "fitted line",
+        "largest deviation",
+        "exponent",
+    ]
     rows = []
     for curve in found:
         points = (curve.points.get(size) for size in sizes)

@@ -24,7 +24,7 @@ C = TypeVar("C")
 Getter: TypeAlias = "Callable[[], object]"
 AsyncGetter: TypeAlias = "Callable[[], Awaitable[object]]"
 
-NO_CHECKPOINT = "a hit is no checkpoint"
+NO_CHECKPOINT = "a call is not a checkpoint"
 RESOURCE = "https://api.box.com/2.0/files/1"
 """The URL that is requested with a token."""
 

@@ -54,4 +54,4 @@ async def _request(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
 
 
 ON_TRIO = (AsyncCache("Authlib AsyncOAuth2Client", _open),)
-REQUESTS = (AsyncCache("Authlib AsyncOAuth2Client", _request, remark="of httpx2"),)
+REQUESTS = (AsyncCache("Authlib AsyncOAuth2Client", _request, remark="uses httpx2"),)

@@ -27,5 +27,7 @@ def _open(endpoint: Endpoint) -> Iterator[Getter]:
 
 
 SYNC = (
-    SyncCache("Box 10 BoxCCGAuth", _open, "checks no expiry, so only a floor", checks_expiry=False),
+    SyncCache(
+        "Box 10 BoxCCGAuth", _open, "does not check expiry: a lower bound", checks_expiry=False
+    ),
 )

@@ -35,4 +35,4 @@ async def _open(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
         yield token.get
 
 
-AWAITS_NOTHING = (AsyncCache("gcloud-aio-auth Token", _open, "awaited, but waits for nothing"),)
+AWAITS_NOTHING = (AsyncCache("gcloud-aio-auth Token", _open, "awaited, but never waits"),)

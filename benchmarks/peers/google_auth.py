@@ -57,4 +57,4 @@ SYNC = (
     SyncCache("google-auth", _open),
     SyncCache("google-auth with_non_blocking_refresh", _open_non_blocking),
 )
-ON_ASYNCIO = (AsyncCache("google-auth on asyncio", _open_async, "a thread for each hit"),)
+ON_ASYNCIO = (AsyncCache("google-auth on asyncio", _open_async, "a thread for each call"),)

@@ -1,9 +1,10 @@
 """The first caller is cancelled half-way.
 
-A task asks a cache without a token, for which a grant takes a second; a quarter of a second
-later another task asks, and after another quarter the first one is cancelled: how many grants
-the endpoint sees, and how long the second task waits, in seconds of a virtual clock. What is
-left of the grant is three quarters. One run each.
+A task asks a cache that has no token, and a token request takes 1 s. After 0.25 s a second task
+asks, and after another 0.25 s the first task is cancelled. The first table counts the token
+requests that the endpoint gets. The second table has the time for which the second task waits, in
+seconds of a virtual clock. If the first request continues, that is 0.75 s. Each contender runs
+once.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
         grants[Contender(cache.name, is_ours, limit, remark)] = [sent]
         seconds[Contender(cache.name, is_ours)] = [waited]
     return [
-        compare("grants", "grants", grants, base=WITH_LOCK.name),
+        compare("token requests", "grants", grants, base=WITH_LOCK.name),
         compare("the second caller's wait", "s", seconds, base=WITH_LOCK.name),
     ]
 

@@ -1,16 +1,18 @@
 """A day of an eager session, with faults.
 
-Twenty-four hours of a virtual clock: each token lives five minutes, so that there are many
-refreshes, a grant takes up to a second, and one request for a token in a hundred goes wrong, in
-one of five ways, by a seeded die. The session asks the embedded token server, in process, by
-HTTP. How many getters were held, once there had been a token, and so waited for a grant.
+An eager session runs for 24 hours of a virtual clock. Each token lives five minutes, so there are
+many refreshes. A token request takes up to a second, and one in a hundred fails in one of five
+ways, chosen at random with a fixed seed. The session sends HTTP requests to the embedded token
+server in the same process. The first table counts the callers that waited for a token request
+after the first token had arrived.
 
-A thousand getters a second ask. Eighty-six million calls would take ten minutes, nearly all of
-them alike: of a token that is fresh, the second before and the second after. So they are called
-one by one from a second before a token is stale until a second after the grant of the next was
-sent, through failed attempts and all; at other times ten a second stand for the thousand. The
-remark says how many were called. Those of a twentieth of a second ask one after the other: where
-one is held, those behind it are late as well, and not counted.
+1,000 callers ask per second. All 86 million calls would take ten minutes, and nearly all of them
+are alike: the token is FRESH, also one second earlier and one second later. So all callers run
+only near a refresh: from one second before a token becomes STALE until one second after the
+request for the next token was sent. This includes the time of failed attempts. At other times, 10
+calls per second stand for the 1,000. The remark says how many calls were made. The calls of one
+twentieth of a second run one after another. If one waits, those behind it are late too, but are
+not counted.
 """
 
 from __future__ import annotations
@@ -76,23 +78,23 @@ def run(effort: Effort) -> Sequence[Comparison]:
     hours = min(A_DAY, max(effort.crowd // 1_000, 1))
     with without_logs():
         told = virtual_time.run(let_pass, hours, plan(FAULTY, SEED))
-    fewest = "one for each half of a life"
+    fewest = "one per half lifetime"
     return [
         compare(
-            f"held getters in {hours} h",
+            f"waiting callers in {hours} h",
             "getters",
             {
                 Contender(
                     "an eager AnonymousSession",
                     is_ours=True,
                     limit=Limit(0, "amount"),
-                    remark=f"{told.called:,} were called, for {hours * 3600 * A_SECOND:,}",
+                    remark=f"{told.called:,} calls were made, for {hours * 3600 * A_SECOND:,}",
                 ): [told.held]
             },
             base="an eager AnonymousSession",
         ),
         compare(
-            f"requests for a token in {hours} h",
+            f"token requests in {hours} h",
             "requests",
             {
                 Contender(

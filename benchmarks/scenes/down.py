@@ -1,11 +1,13 @@
-"""A herd while the endpoint is down.
+"""Many callers while the endpoint is down.
 
-1,000 tasks ask a cache that has no token, and each request fails after 50 ms: how many
-requests the endpoint sees, and how long it is until the last task has been told, in seconds of
-a virtual clock. One run each; what the caches themselves take is not in it.
+1,000 tasks ask a cache that has no token, and each token request fails after 50 ms. The first
+table counts the token requests that the endpoint gets. The second table has the time until the
+last task has its error, in seconds of a virtual clock, without the computing time of the caches.
+Each contender runs once.
 
-By default this library tries again with pauses, as a round for all, before it tells them;
-where there is another row, it makes one attempt, as most of the others do for each caller.
+By default, this library makes a round of attempts with pauses, for all callers together, before it
+raises the error. With ``max_retries=0`` it makes one attempt; most of the other caches make one
+for each caller.
 """
 
 from __future__ import annotations
@@ -55,8 +57,10 @@ def run(effort: Effort) -> Sequence[Comparison]:
             requests[Contender(cache.name, is_ours, limit, remark)] = [sent]
             seconds[Contender(cache.name, is_ours)] = [took]
     return [
-        compare("requests by a herd", "requests", requests, base=WITH_LOCK.name, size=SIZE),
-        compare("time until all are told, in a herd", "s", seconds, base=WITH_LOCK.name, size=SIZE),
+        compare("token requests", "requests", requests, base=WITH_LOCK.name, size=SIZE),
+        compare(
+            "time until the last task has its error", "s", seconds, base=WITH_LOCK.name, size=SIZE
+        ),
     ]
 
 

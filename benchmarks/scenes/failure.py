@@ -1,16 +1,18 @@
-"""One failure told to many held getters.
+"""Many waiting callers get an error.
 
-A crowd of getters is held by an empty session, and the endpoint rejects the credentials. Each
-is told by an exception of its own, with the shared cause. Beside it, as many tasks wait at a
-bare gate of Trio's, and then raise one exception that they share, or a plain one each.
+Many callers wait for a session that has no token, and the endpoint rejects the credentials. Each
+caller gets an exception of its own, with a shared cause. For comparison, as many tasks wait for a
+``trio.Event``, and then raise one shared exception, or a plain exception each.
 
-The total is the time, on the processor's clock, from the rejection until the last of the tasks
-has caught its exception and ended. The memory is what is left of each of them in what Python
-has allocated (tracemalloc) when all have ended and have kept what they were told: one instance
-that is raised in many tasks gathers all their tracebacks, and with them their frames. It is
-measured once, since it does not vary. How many instances those are is counted in the same pass.
+- The time is the CPU time from the rejection until the last task has caught its exception and
+  ended.
+- The memory is what Python still has allocated (tracemalloc) for each task when all tasks have
+  ended, and have kept their exceptions. An instance that is raised in many tasks collects all
+  their tracebacks, and with them their frames. The memory is measured only once, because it does
+  not vary.
+- The exceptions are counted in the same pass.
 
-Garbage is collected before each measurement, and not again before its end.
+Garbage is collected before each measurement, but not during it.
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ async def _measure(effort: Effort) -> list[Comparison]:
         weights = {who: [each.weight for each in weighed] for who, weighed in kept.items()}
         counts = {who: [each.instances for each in weighed] for who, weighed in kept.items()}
         comparisons += [
-            compare("a failure told", "s", totals, base=BASE, size=size),
-            compare("the memory of what each was told", "B", weights, base=BASE, size=size),
+            compare("time until the last task has its error", "s", totals, base=BASE, size=size),
+            compare("the memory of each error", "B", weights, base=BASE, size=size),
             compare("distinct exceptions", "exceptions", counts, base=BASE, size=size),
         ]
     return comparisons

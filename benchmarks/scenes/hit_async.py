@@ -1,13 +1,14 @@
-"""A hit that is awaited, alone and in a crowd.
+"""Awaited calls with a cached token, by one task and by many.
 
-A token is there and fresh, and 1, 100 or 1,000 tasks take it at once, each again and again.
-Each measurement is a run of its own: a cache is opened and gets its token, the tasks are
-started and held, and the time runs from their release until the last is done, divided by the
-number of all calls. Being woken at first is in it, one to forty hits at 1,000 tasks.
+The cache has a FRESH token, and 1, 100 or 1,000 tasks call it at the same time, each many times.
+Each measurement is a run of its own: it opens a cache, gets a token and starts the tasks, which
+wait for a signal. The figure is the time from the signal until the last task has ended, divided by
+the number of all calls. It includes waking each task once, which at 1,000 tasks is once per 40
+calls.
 
-The base is the same crowd at bare checkpoints, of which an awaited hit is to cost no more than
-one. A hit that is no checkpoint is cheaper than that; a task that makes nothing but such hits
-never lets another one run, and cannot be cancelled.
+The base is the same number of tasks that only make checkpoints. The goal is that a call costs no
+more than one checkpoint. A call that is not a checkpoint is cheaper. But a task that makes only
+such calls cannot be cancelled, and no other task runs until it is done.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 SIZES = (1, 100, 1_000)
 THREAD_HOP = 10
-"""Hits with a thread each are measured by so many times fewer calls."""
+"""How many times fewer calls are measured where each takes a thread."""
 
 
 @asynccontextmanager
@@ -69,7 +70,7 @@ def _compare(size: int, effort: Effort) -> Comparison:
     turns = effort.turns if size == 1 else effort.turns_of(7)
     with timing.heap_set_aside():
         measured = in_turns(contenders, turns)
-    return compare("a hit", "s", measured, base=FLOOR.name, size=size)
+    return compare("a call", "s", measured, base=FLOOR.name, size=size)
 
 
 def _measured(cache: AsyncCache, size: int, each: int) -> Callable[[], float]:

@@ -1,10 +1,12 @@
-"""A hit without waiting.
+"""Calls that do not wait, with a cached token.
 
-A token is there and fresh, and a caller that does not wait takes it. Beside this library's
-``get_access_token_nowait`` stand caches whose getters are called from threads, one whose
-getter is awaited but waits for nothing, and floors: a clock alone, and the least that a cache
-can do, which is to read a clock and to compare. All are called from one task of one run. The
-fastest of those that look at a token's expiry is the base of a comparison of its own.
+The cache has a FRESH token, and one task calls each function many times, all in one run. This
+library's ``get_access_token_nowait`` is compared with token caches whose functions are called from
+threads. One more cache is awaited, but never waits. The lower bounds are a single clock, and
+reading a clock and comparing, which is the least that a cache must do.
+
+The second table compares this library with the fastest cache that checks whether its token has
+expired.
 """
 
 from __future__ import annotations
@@ -66,12 +68,12 @@ async def _measure(effort: Effort) -> list[Comparison]:
         add_awaited(floor, trio.lowlevel.checkpoint)
         with timing.heap_set_aside():
             measured = await in_turns_async(contenders, effort.turns)
-    comparisons = [compare("a hit", "s", measured, base=FLOOR)]
+    comparisons = [compare("a call", "s", measured, base=FLOOR)]
     rivals = {who: measured[who] for who in measured if who.subject in checking}
     if rivals:
         fastest = min(rivals, key=lambda who: median(rivals[who]))
         beside = {attrs.evolve(ours, limit=Limit(1.0)): measured[ours], fastest: measured[fastest]}
-        figure = "a hit, and the fastest peer's that checks expiry"
+        figure = "a call, and one of the fastest peer that checks expiry"
         comparisons.append(compare(figure, "s", beside, base=fastest.subject))
     return comparisons
 

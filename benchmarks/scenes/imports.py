@@ -1,13 +1,14 @@
 """The import of the package.
 
-Each measurement is a fresh interpreter that says how long an import took in it, so that its own
-start is not in the figure: in CPU time, for which it matters less what else the machine has to
-do. Bytecode is written beforehand, into a folder of its own. What httpx
-would import if it happened to be there, its command and packings, is kept away: the figures are
-those of the dependencies alone, whatever is installed beside them.
+Each measurement starts a fresh interpreter, which reports the CPU time of an import. So its own
+start is not in the figure, and other programs on the machine matter less. The bytecode is written
+beforehand, into a separate folder. Packages that httpx imports only if they are installed, for its
+command line and for compression, are hidden. So the figures are those of the dependencies,
+whatever else is installed.
 
-The base is what the package cannot do without. Some of the package comes only with the first
-session, or with its auth, which is no gain for a program that needs them: a row has that, too.
+The base is the import of the packages that this one requires. Some modules of the package are
+imported only with the first session or its auth. Most programs need these too, so they have a row
+of their own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SESSION = (
 )
 STATEMENTS = {
     Contender(OURS, is_ours=True, limit=Limit(1.05)): OURS,
-    Contender("with a session made, and its auth", is_ours=True): SESSION,
+    Contender("import it, create a session and its auth", is_ours=True): SESSION,
     Contender(BASE): BASE,
 }
 OPTIONAL = ("brotli", "brotlicffi", "click", "h2", "pygments", "rich", "socksio", "zstandard")

@@ -1,13 +1,14 @@
-"""Instructions, counted.
+"""Counted instructions.
 
-Valgrind's callgrind counts the instructions of a processor in a program of its own, in which
-nothing depends on chance but the order in which Trio runs tasks. What calls do in the kernel
-is not in it, such as that in which Trio looks for events at each checkpoint. Everything is
-run before, so that Python knows the code, and garbage is not collected meanwhile.
+Valgrind's callgrind counts the instructions of a processor in a separate program. In that program,
+only the order in which Trio runs tasks depends on chance. Instructions in the kernel are not
+counted, such as those with which Trio looks for events at each checkpoint. Everything runs once
+before the count, so that Python has compiled the code, and garbage is not collected during the
+count.
 
-A held getter is a task that is started, waits and ends. A refresh is that of a token that
-lives for 100 seconds, in virtual time, beside a task that does nothing but to sleep for as
-long. An import is one with all that it imports, compiled before.
+A waiting caller is a task that is started, waits and ends. A refresh is that of a token that lives
+for 100 s of virtual time; its base is a task that only sleeps for as long. An import includes all
+modules that it imports, compiled beforehand.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def _run_in_virtual_time(async_fn: Callable[[int], Awaitable[None]]) -> Piece:
 
 
 FIGURES = {
-    "a hit": Figure(
+    "a call": Figure(
         CHECKPOINT,
         5_000,
         {
@@ -200,7 +201,7 @@ FIGURES = {
             Contender(CHECKPOINT): _run(_pass_checkpoints),
         },
     ),
-    "a held getter": Figure(
+    "a waiting caller": Figure(
         "trio.Event",
         2_000,
         {

@@ -1,10 +1,9 @@
-"""Refreshes, one after another.
+"""Many refreshes, one after another.
 
-An eager session that nobody asks any more, in virtual time, until so many refreshes have been
-made: the seconds of real time that each took. A refresh is due every 50 minutes, and once a
-minute the session looks whether the machine was suspended meanwhile. The base is a bare task
-that sleeps as often as the session's does. Where a row of refreshes costs a multiple of one,
-the figures are the same for all lengths.
+An eager session makes a number of refreshes in virtual time, without any callers. The figure is
+the real time per refresh. A refresh is due every 50 minutes, and once a minute the session checks
+whether the machine was suspended. The base is a task that sleeps as often as the session. If many
+refreshes cost a multiple of one, the figures are the same for each number.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def _compare(length: int, turns: int) -> Comparison:
         Contender(FLOOR): partial(virtual_time.run, sleep_as_often, length),
     }
     measured = in_turns(contenders, turns)
-    return compare("a refresh in a row", "s", measured, base=FLOOR, size=length)
+    return compare("a refresh", "s", measured, base=FLOOR, size=length)
 
 
 async def refresh(length: int) -> float:

@@ -1,17 +1,19 @@
-"""Release of many held getters.
+"""Many waiting callers get their token.
 
-A crowd of getters is held by an empty session, whose grant has no answer yet. Then the answer
-comes. Beside it, as many tasks wait at a bare gate of Trio's, which is opened.
+Many callers wait for a session that has no token, and whose token request has no answer yet. Then
+the answer arrives. For comparison, as many tasks wait for one of Trio's own primitives.
 
-The total is the time from there until the last of the tasks has ended. The stall is the longest
-time for which another task had no turn meanwhile, one that does nothing but loop over
-checkpoints; that slows the release down, so the two are measured apart, both on the processor's
-clock. The memory is what Python has allocated (tracemalloc) for each that waits, its task and
-coroutine included: in a third pass, and once, since it does not vary. Where a release is linear,
-a getter's share of it is among many what it is among few, measured in the same turns; what grows
-beside a bare event, too, is what the processor's caches no longer hold.
+- The release is the time from the answer until the last task has ended.
+- The stall is the longest time for which another task, which only loops over checkpoints, did not
+  run during the release. That task slows down the release, so the two are measured separately,
+  both in CPU time.
+- The memory is what Python has allocated (tracemalloc) for each waiting task, including the task
+  and its coroutine. It is measured in a third pass, and only once, because it does not vary.
+- The release per caller compares many callers with few, measured in the same turns. If a release
+  is linear, both are equal. For a bare ``trio.Event`` the time per caller grows too, because the
+  processor's caches can no longer hold all data.
 
-Garbage is collected before each measurement, and not again before its end.
+Garbage is collected before each measurement, but not during it.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ async def _totals(size: int, turns: int, *, few: int | None) -> list[Comparison]
 
 
 def _shares(subject: str, totals: Mapping[int, Sequence[float]]) -> Comparison:
-    """Compare one's share of the release among many and among few."""
+    """Compare the release per caller among many and among few."""
     many, few = totals
     is_ours = subject == OURS
     limit = SHARE_LIMIT if is_ours else None
@@ -95,7 +97,7 @@ def _shares(subject: str, totals: Mapping[int, Sequence[float]]) -> Comparison:
         Contender(f"among {many:,}", is_ours, limit): [total / many for total in totals[many]],
         Contender(f"among {few:,}", is_ours): [total / few for total in totals[few]],
     }
-    figure = f"one's share of the release, {subject}"
+    figure = f"the release per caller, {subject}"
     return compare(figure, "s", shares, base=f"among {few:,}")
 
 

@@ -1,11 +1,12 @@
-"""A request with the token.
+"""Requests of httpx with the token.
 
-An ``httpx.AsyncClient`` on Trio asks a transport that answers at once, in process: the least
-that a request can cost, so that what an auth adds to it shows most. Each turn makes a few
-requests in each way, many turns, since the differences are small beside what one request varies.
+An ``httpx.AsyncClient`` on Trio sends requests to a transport in the same process that answers
+immediately. Such a request costs as little as possible, so the share of the auth is as large as
+possible. The differences are small compared with how much one request varies. So there are many
+turns, and in each turn each contender makes a few requests.
 
-The base sends a header that never changes. Authlib's client is one of httpx2, whose requests
-have another cost: its row is no measure of Authlib's own work alone.
+The base sends a header that never changes. Authlib's client is an httpx2 client, whose requests
+have another cost, so its row does not show only the work of Authlib.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Many sessions in one process.
 
-One task opens so many sessions, each inside of the one before, lets their tasks come to rest,
-and closes them again, the last one first. They have one config and one token manager, or a token
-manager each, and no token as yet. Beside them, as many bare nurseries with one task that sleeps
-for an hour.
+One task opens a number of sessions, each inside the one before, waits until all their tasks sleep,
+and closes the sessions again, the last one first. They have one config and no token yet, and
+either one token manager for all or one each. For comparison, it opens as many bare nurseries, each
+with one task that sleeps for an hour.
 
-Start and close are times on the processor's clock for each of them. The memory is what Python
-has allocated (tracemalloc) for each while all are open, in another pass. That of many is measured
-once, since it does not vary. What a session takes on top of the nursery that it has, too, is the
-difference.
+The start and the close are CPU time for each session. The memory is what Python has allocated
+(tracemalloc) for each session while all are open, in another pass. For more than one session it is
+measured only once, because it does not vary. Each session has a nursery too; the memory of a
+session without its nursery is the difference.
 
-Garbage is collected before each measurement, and not again before its end.
+Garbage is collected before each measurement, but not during it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _on_top(weights: Mapping[Contender, Sequence[float]]) -> dict[Contender, lis
     """Return what is left of a session's weight without the nursery's."""
     bare = next(each for who, each in weights.items() if who.subject == BASE)
     (shared,) = (each for who, each in weights.items() if "one token manager" in who.subject)
-    on_top = Contender("that session, on top of the nursery", is_ours=True, limit=ON_TOP_LIMIT)
+    on_top = Contender("that session without its nursery", is_ours=True, limit=ON_TOP_LIMIT)
     return {on_top: [ours - floor for ours, floor in zip(shared, bare, strict=True)]}
 
 

@@ -1,8 +1,8 @@
-"""A timeline: to draw it, to run and judge it, to draw its picture.
+"""Timelines: draw them, run and check them, draw their pictures.
 
-Timelines are drawn by Hypothesis, as in a test. What is drawn in a turn is run, judged and
-shown in that turn or in the next. The base is a bare ``trio.run`` with a clock that jumps once.
-Needs the extra ``testing``.
+Hypothesis draws the timelines, as in a test. The timelines of a turn are run, checked and shown as
+pictures in the same turn or in the next one. The base is a bare ``trio.run`` with a clock that
+jumps once. This needs the extra ``testing``.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def run(effort: Effort) -> Sequence[Comparison]:
     drawn = Drawn(count=min(50, effort.calls // 100))
     contenders: dict[Contender, Callable[[], float]] = {
         Contender("draw a timeline", is_ours=True): drawn.draw,
-        Contender("run and judge it", is_ours=True): drawn.run,
-        Contender("draw its picture", is_ours=True): drawn.show,
+        Contender("run and check a timeline", is_ours=True): drawn.run,
+        Contender("draw the picture of a timeline", is_ours=True): drawn.show,
         Contender(FLOOR): partial(timing.each, _bare_run, drawn.count),
-        Contender("run and judge one getter", is_ours=True): partial(
+        Contender("run and check one caller", is_ours=True): partial(
             timing.each, partial(run_timeline, SMALLEST), 1
         ),
-        Contender("run and judge a day, 144 getters", is_ours=True): partial(
+        Contender("run and check a day, 144 callers", is_ours=True): partial(
             timing.each, partial(run_timeline, DAY), 1
         ),
         Contender("run a program with 20 requests", is_ours=True): partial(
@@ -55,7 +55,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
         drawn.draw()
         drawn.run()
         measured = in_turns(contenders, effort.turns_of(11))
-    return [compare("work on a timeline", "s", measured, base=FLOOR)]
+    return [compare("time per timeline", "s", measured, base=FLOOR)]
 
 
 @attrs.define

@@ -1,18 +1,18 @@
-"""Refresh under load.
+"""Refreshes under load.
 
-Ten tasks call a getter 50,000 times a second between them: each makes 50 calls in a row every
-10 ms, and they begin 1 ms apart. Meanwhile the session refreshes its token 20 times, every half
-of a second, and the endpoint takes 25 ms for each. That is far more than there would be of tokens
-that live for an hour, and 5 % of the calls meet a STALE one. Beside it, the same load on a session
-whose token stays FRESH, and on a bare checkpoint with no session at all.
+Ten tasks together make 50,000 calls per second: each makes 50 calls in a row every 10 ms, and they
+start 1 ms apart. During this time, the session refreshes its token 20 times, every 0.5 s, and the
+endpoint takes 25 ms for each refresh. This is far more often than with tokens that live for an
+hour: 5 % of the calls get a STALE token. For comparison, the same load runs on a session whose
+token stays FRESH, and on bare checkpoints without a session.
 
-All times are on the processor's clock, Trio's included, which skips the time in which there is
-nothing to do: so the load is what it would be on an idle machine, whatever other programs do.
-A getter's time is that from its call until its return, with others' turns meanwhile. The
-percentiles are of all calls of a turn. Held are those getters that had to wait for a token once
-the first was there.
+All times are CPU time. Trio's clock uses CPU time too, and skips the time in which there is
+nothing to do. So the load is the same as on an idle machine, whatever other programs do. The time
+of a call is the time from the call until its return, including the turns of other tasks. The
+percentiles are of all calls of a turn. Waiting callers are those that had to wait for a token
+after the first one had arrived.
 
-Garbage is collected before each load, and not again before its end.
+Garbage is collected before each load, but not during it.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ TURNS = 3
 """At the most: a turn makes 1.5 million calls."""
 
 OURS = Contender("get_access_token, with refreshes", is_ours=True)
-BASE = Contender("get_access_token, without any", is_ours=True)
-FLOOR = Contender("no session, a bare checkpoint")
+BASE = Contender("get_access_token, without refreshes", is_ours=True)
+FLOOR = Contender("no session, only a checkpoint")
 LIMITS = {"p99.9": Limit(1.1)}
 HELD_LIMIT = Limit(0, "amount")
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
@@ -82,7 +82,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
             ]
             for who, loads in measured.items()
         }
-        figure = f"a getter's time, {name}"
+        figure = f"a call, {name}"
         comparisons.append(compare(figure, "s", times, base=BASE.subject))
     held = {
         attrs.evolve(who, limit=HELD_LIMIT): [load.held for load in loads]
@@ -91,8 +91,8 @@ async def _measure(effort: Effort) -> list[Comparison]:
     sent = {who: [load.refreshes for load in loads] for who, loads in sessions.items()}
     return [
         *comparisons,
-        compare("getters held after the first token", "getters", held, base=BASE.subject),
-        compare("refreshes meanwhile", "grants", sent, base=BASE.subject),
+        compare("waiting callers after the first token", "getters", held, base=BASE.subject),
+        compare("refreshes", "grants", sent, base=BASE.subject),
     ]
 
 

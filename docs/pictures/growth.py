@@ -1,9 +1,8 @@
-"""Draws ``growth.svg``: what many getters, sessions and refreshes cost, and the lines that fit.
+"""Draws ``growth.svg``: the cost of many callers, sessions and refreshes, and the fitted lines.
 
     python docs/pictures/growth.py
 
-from what ``benchmarks/results.json`` has of them. The lines are those of
-``benchmarks/growth.py``.
+reads ``benchmarks/results.json``. The lines come from ``benchmarks/growth.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LOOKS = ("blue", "brown", "green", "violet")
 LEFT, RIGHT = MARGIN + 60.0, WIDTH - MARGIN - 16.0
 HIGH = 200.0
 STEPS = 40
-"""Pieces of which a line is made, which is bent on these scales where it starts above 0."""
+"""Pieces of a fitted line: on logarithmic scales, it is a curve where it starts above 0."""
 
 
 def draw(found: results.Results | None = None) -> str:
@@ -43,7 +42,9 @@ def draw(found: results.Results | None = None) -> str:
             body += _panel(heading, there, y)
             y += _legend_height(there) + HIGH + 74
     told = " ".join(map(_tell, curves))
-    return card("What many cost", f"Costs by their number. {told}", y, body)
+    return card(
+        "The cost of many callers, sessions and refreshes", f"Costs by number. {told}", y, body
+    )
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from benchmarks import report, results
 if TYPE_CHECKING:
     from benchmarks.measure import Comparison
 
-HEADINGS = {"hit_sync": "A hit without waiting", "hit_async": "A hit that is awaited on Trio"}
+HEADINGS = {"hit_sync": "Calls that do not wait", "hit_async": "Awaited calls on Trio"}
 
 
 def draw(found: results.Results | None = None) -> str:
@@ -28,8 +28,10 @@ def draw(found: results.Results | None = None) -> str:
         for scene, heading in HEADINGS.items()
         if there.of(scene)
     ]
-    told = f"Times that of a bare checkpoint. {' '.join(map(str, panels))}"
-    return card("What a hit costs", told, height(panels), draw_panels(panels, " ×"))
+    told = f"Multiples of the cost of a Trio checkpoint. {' '.join(map(str, panels))}"
+    return card(
+        "The cost of a call with a cached token", told, height(panels), draw_panels(panels, " ×")
+    )
 
 
 def _panel(heading: str, comparison: Comparison) -> Panel:

@@ -1,10 +1,9 @@
-"""Draws ``trouble.svg``: how often a token endpoint is asked when something goes wrong.
+"""Draws ``trouble.svg``: how many token requests an endpoint gets when something goes wrong.
 
     python docs/pictures/trouble.py
 
-from what ``benchmarks/results.json`` has of four scenes; of those with crowds of several
-sizes, the smallest. This library is drawn with its defaults, and not as it is set up to
-compare otherwise.
+reads four scenes of ``benchmarks/results.json``. Of a scene with crowds of several sizes, it
+draws the smallest. Of the rows of this library, it draws only the one with the default settings.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
     from benchmarks.measure import Comparison
 
 HEADINGS = {
-    "herd": "A cold herd",
-    "down": "An endpoint that is down",
-    "cancelled": "The first caller is cancelled",
-    "hour": "An hour of short tokens",
+    "herd": "No token yet",
+    "down": "Endpoint down",
+    "cancelled": "First caller cancelled",
+    "hour": "One hour, lifetime 300 s",
 }
 
 COUNTED = ("grants", "requests")
@@ -37,8 +36,8 @@ def draw(found: results.Results | None = None) -> str:
         for scene, heading in HEADINGS.items()
         for comparison in [each for each in there.of(scene) if each.unit in COUNTED][:1]
     ]
-    told = f"How often an endpoint is asked. {' '.join(map(str, panels))}"
-    return card("Grants in trouble", told, height(panels), draw_panels(panels, ""))
+    told = f"How many token requests an endpoint gets. {' '.join(map(str, panels))}"
+    return card("Token requests during failures", told, height(panels), draw_panels(panels, ""))
 
 
 def _panel(heading: str, comparison: Comparison) -> Panel:
@@ -49,7 +48,7 @@ def _panel(heading: str, comparison: Comparison) -> Panel:
         for row in sorted(comparison.rows, key=lambda row: row.amount.median)
         if row.amount.median > 0 and (row is comparison.ours or not row.is_ours)
     ]
-    return Panel(f"{heading}{crowd}: {unit}", bars)
+    return Panel(f"{heading}{crowd}: token requests", bars)
 
 
 if __name__ == "__main__":

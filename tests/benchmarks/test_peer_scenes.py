@@ -90,7 +90,7 @@ def test_an_hour_of_short_tokens() -> None:
 def test_a_shortened_hour_has_no_limit() -> None:
     """Its figure says how long it was."""
     (comparison,) = hour.run(LEAST)
-    assert comparison.figure == "grants in 1 min"
+    assert comparison.figure == "token requests in 1 min"
     assert [row.limit for row in comparison.rows if row.is_ours] == [None]
 
 

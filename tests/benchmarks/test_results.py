@@ -92,7 +92,7 @@ def test_a_page_keeps_its_words() -> None:
     made = make_results(hit_sync=[make_comparison(limit=KEPT)])
     text = "# Mine\n\n<!-- hit_sync -->\nold\n<!-- /hit_sync -->\n\nMine, too.\n"
     filled = page.fill(text, made)
-    assert filled.startswith("# Mine\n\n<!-- hit_sync -->\n\nA token is there")
+    assert filled.startswith("# Mine\n\n<!-- hit_sync -->\n\nThe cache has")
     assert filled.endswith("|\n\n<!-- /hit_sync -->\n\nMine, too.\n")
     assert "old" not in filled
     assert page.fill(filled, made) == filled
@@ -104,10 +104,10 @@ def test_a_table_has_the_columns_that_it_needs() -> None:
     made = make_results(hit_sync=[make_comparison(limit=OVER)])
     table = page.make_pieces(made)["hit_sync"].splitlines()[-4:]
     assert table == [
-        "|  | a hit | ratio | at most |",
+        "|  | a hit | ratio | limit |",
         "| --- | --: | --: | --: |",
-        "| **ours** | 2.00 µs | 2.00 × | 1.5 ×, **over** |",
         "| other cache | 1.00 µs | base |  |",
+        "| **ours** | 2.00 µs | 2.00 × | 1.5 ×, **over** |",
     ]
 
 
@@ -124,7 +124,7 @@ def test_growth_has_a_table_for_getters() -> None:
     sizes = (1, 10, 100)
     releases = [make_comparison("the release", ours=n / 100, size=n) for n in sizes]
     assert page.make_growth_tables(curves(make_results(release=releases))).splitlines() == [
-        "| getters | 1 | 10 | 100 | line that fits | off by | exponent |",
+        "| callers | 1 | 10 | 100 | fitted line | largest deviation | exponent |",
         "| --- | --: | --: | --: | --: | --: | --: |",
         "| release | 10.0 ms | 100 ms | 1.00 s | 10.0 ms each | 0.0% | 1.00 |",
     ]
@@ -152,7 +152,7 @@ def test_a_picture_is_drawn_of_any_results(name: str, monkeypatch: pytest.Monkey
         "down": [make_comparison("grants", "grants", 6.0, 1_000.0, size=1_000)],
         "release": [make_comparison("the release", ours=n / 1e5, size=n) for n in sizes],
     }
-    told = {"speed": "2.00 ×", "trouble": "1,000 callers", "growth": "getters: release"}
+    told = {"speed": "2.00 ×", "trouble": "1,000 callers", "growth": "callers: release"}
     assert told[name] in draw(make_results(**scene))
     assert told[name] not in draw(make_results())
 
