@@ -1,7 +1,7 @@
-"""What the pictures of these pages have in common: a card to draw on, and its colours.
+"""What all pictures of these pages use: a card to draw on, and its colours.
 
-A card has a background of its own, so that it can be read on a light page and on a dark one,
-whichever of the two its reader's system asks for. Letters of 14 units on a card of 480 are
+A card has a background of its own, so it is readable on a light page and on a dark one,
+whichever of the two the reader's system prefers. Letters of 14 units on a card of 480 are
 10 pixels on a phone of 360, and 18 on a desk.
 """
 
@@ -71,7 +71,7 @@ def card(title: str, told: str, height: float, body: Iterable[str]) -> str:
 
     Args:
         title: its name.
-        told: the picture in words, for those who do not see it.
+        told: the picture in words, for screen readers.
         height: of the card; it is 480 wide.
         body: what is drawn.
     """
@@ -127,8 +127,8 @@ def spoken(seconds: float) -> str:
 
 
 def write(draw: Callable[[], str], program: str) -> None:
-    """Write the picture that a program draws beside it."""
-    # What a session in a picture logs belongs to the picture.
+    """Write the picture that a program draws, next to the program."""
+    # A session in a picture fails on purpose; its log would only confuse.
     logging.getLogger("trio_anon_session").addHandler(logging.NullHandler())
     path = Path(program).with_suffix(".svg")
     path.write_text(draw())

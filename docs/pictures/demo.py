@@ -1,8 +1,8 @@
-"""Draws ``trio-anon-session demo`` as it is seen on a terminal, moving.
+"""Draws ``trio-anon-session demo`` as an animated terminal.
 
     python docs/pictures/demo.py
 
-writes ``demo.svg`` beside this file. The scene is the command's own, run in virtual time
+writes ``demo.svg`` next to this file. The scene is the command's own, run in virtual time
 with its server in process, so that the picture is the same each time.
 """
 
@@ -90,7 +90,7 @@ def _animate(frames: list[list[Row]]) -> str:
     frames = [[command, *frame] for frame in frames]
     height = max(map(len, frames))
     frames = [frame + [()] * (height - len(frame)) for frame in frames]
-    # What is the same in all frames is drawn once.
+    # Lines that are the same in all frames are drawn once.
     still = [n for n in range(height) if len({frame[n] for frame in frames}) == 1]
     total = SECONDS + HELD
     share = 100 * EVERY / total
@@ -136,7 +136,7 @@ def _text(number: int, row: Row) -> str:
         return ""
     spans = "".join(_span(*piece) for piece in row).rstrip()
     y = MARGIN + (number + 0.75) * ROW_HEIGHT
-    # Each cell has its place, whatever font there is.
+    # The length gives each cell its place, whatever the font.
     return f'<text x="{MARGIN}" y="{y:g}" textLength="{length * CELL_WIDTH:.1f}">{spans}</text>'
 
 
@@ -146,6 +146,6 @@ def _span(text: str, colour: str, is_bold: bool) -> str:
 
 
 if __name__ == "__main__":
-    # What the session logs is in the picture.
+    # The picture already shows what the session logs.
     logging.disable()
     Path(__file__).with_suffix(".svg").write_text(draw(), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Draws ``sharing.svg``: three processes that share a token, and what their store has meanwhile.
+"""Draws ``sharing.svg``: three processes that share a token, and what their store holds.
 
     python docs/pictures/sharing.py
 
 Two fleets run in virtual time, over a `MemoryStore`, with the default buffers and a server that
-takes two seconds to grant a token of an hour. They are looked at again and again, and what is
-drawn is what was seen.
+takes two seconds to grant a token of an hour. The program looks at them every `STEP` seconds,
+and draws what it saw.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GUTTER, GAP, ROW = 68.0, 20.0, 24.0
 
 @attrs.frozen
 class Stretch:
-    """Is a part of the time axis.
+    """A part of the time axis.
 
     Attributes:
         start: its first second.
@@ -61,11 +61,11 @@ class Stretch:
 
 @attrs.frozen
 class Scene:
-    """Is what happens to a fleet.
+    """What happens to a fleet.
 
     Attributes:
-        heading: says what it is about.
-        asks_at: when each process first wants a token.
+        heading: shown above it.
+        asks_at: when each process first asks for a token.
         dies_at: when each process is killed.
         stretches: what is drawn of it.
     """
@@ -79,10 +79,10 @@ class Scene:
 NEVER = math.inf
 LIFE = TokenInfo.from_answer("t", LIFETIME, 0.0, Config(client_id="i", client_secret="s"))
 LATEST = LIFE.stale_at + _REFRESH_SPREAD * (LIFE.expires_at - LIFE.stale_at)
-"""When the last of those who took a token over wants the next one."""
+"""When the last process that took the token from the store asks for the next one."""
 SCENES = (
     Scene(
-        f"One asks for all, and again after {spoken(LIFE.stale_at)}",
+        f"One request for all, and again after {spoken(LIFE.stale_at)}",
         asks_at=(0.0, 1.0, LATENCY + 1.0),
         dies_at=(NEVER, NEVER, NEVER),
         stretches=(
@@ -91,7 +91,7 @@ SCENES = (
         ),
     ),
     Scene(
-        "The one that asks is killed",
+        "The process that requests the token is killed",
         asks_at=(0.0, 1.0, LEASE + 1.0),
         dies_at=(1.5, NEVER, NEVER),
         stretches=(Stretch(0.0, LEASE + LATENCY + 1.5, (0.0, 1.5, LEASE, LEASE + LATENCY)),),
@@ -99,35 +99,35 @@ SCENES = (
 )
 
 
-class Forsaken(MemoryStore):
-    """The way to a store of a process that is going to be killed: it gives no lease back."""
+class KilledStore(MemoryStore):
+    """The store of a process that will be killed: it does not release the lease."""
 
     def __init__(self, shared: MemoryStore) -> None:
         super().__init__()
-        # What is kept is the same.
+        # Both use the same records.
         vars(self).update(vars(shared))
 
     async def release(
         self,
-        name: str,  # noqa: ARG002  # as a store is asked
-        fence: int,  # noqa: ARG002  # likewise
-        failure: str | None = None,  # noqa: ARG002  # likewise
-        pause: float = 0.0,  # noqa: ARG002  # likewise
+        name: str,  # noqa: ARG002  # the signature of a store
+        fence: int,  # noqa: ARG002  # the same
+        failure: str | None = None,  # noqa: ARG002  # the same
+        pause: float = 0.0,  # noqa: ARG002  # the same
     ) -> None:
-        """Say nothing: there is nobody any more who could."""
+        """Release nothing: a killed process cannot."""
         raise StoreError("killed")
 
 
 @attrs.define
 class Process:
-    """Is one process of a fleet, and says what there is to see of it.
+    """One process of a fleet, and what it shows.
 
     Attributes:
         name: its letter.
-        asks_at: when it first wants a token.
+        asks_at: when it first asks for a token.
         dies_at: when it is killed.
         session: its session.
-        owner: what it calls itself in a lease.
+        owner: its name in a lease.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Process:
     owner: str | None = None
 
     async def live(self, server: TokenServer, store: MemoryStore) -> None:
-        """Want a token, and keep it."""
+        """Get a token, and keep the session open."""
         with trio.CancelScope(deadline=self.dies_at):
             async with _open_session(server, store) as (self.session, self.owner):
                 await trio.sleep_until(self.asks_at)
@@ -145,7 +145,7 @@ class Process:
                 await trio.sleep_forever()
 
     def look(self) -> tuple[str, float]:
-        """Return what it is doing, and when the grant of its token was sent."""
+        """Return what it is doing, and when the request for its token was sent."""
         now = trio.current_time()
         if self.session is None or not self.asks_at <= now < self.dies_at:
             return "", 0.0
@@ -167,7 +167,7 @@ async def _open_session(
 
 
 Seen = dict[str, tuple[str, float]]
-"""What was seen in each row, and when the grant of the token there was sent."""
+"""What was seen in each row, and when the request for that token was sent."""
 
 
 @virtual_time
@@ -178,7 +178,7 @@ async def _play(scene: Scene) -> list[tuple[float, Seen]]:
     processes = [Process(*facts) for facts in zip("ABC", scene.asks_at, scene.dies_at, strict=True)]
     async with trio.open_nursery() as nursery:
         for process in processes:
-            store = shared if process.dies_at == NEVER else Forsaken(shared)
+            store = shared if process.dies_at == NEVER else KilledStore(shared)
             nursery.start_soon(process.live, server, store)
         for stretch in scene.stretches:
             for at in stretch.moments():
@@ -198,7 +198,7 @@ async def _play(scene: Scene) -> list[tuple[float, Seen]]:
 def draw() -> str:
     """Return the picture."""
     state = random.getstate()
-    # What the library draws at random would be another picture each time.
+    # Random pauses of the library would change the picture each time.
     random.seed(0)
     try:
         played = [_play(scene) for scene in SCENES]
@@ -219,7 +219,7 @@ def draw() -> str:
         bar("stale", MARGIN + 180, MARGIN + 196, y - 11, 12),
         text(MARGIN + 202, y, "STALE", "faint"),
         cross(MARGIN + 274, y - 5),
-        text(MARGIN + 284, y, "is killed", "faint"),
+        text(MARGIN + 284, y, "killed", "faint"),
     ]
     return card("A fleet", " ".join(map(_tell, SCENES, played)), y + 18, body)
 
@@ -256,7 +256,7 @@ def _panel(scene: Scene, seen: list[tuple[float, Seen]], y: float) -> Iterator[s
 def _stretches(
     seen: list[tuple[float, Seen]], row: str, stretch: Stretch
 ) -> Iterator[tuple[tuple[str, float], float, float]]:
-    """Tell what there was to see in a row, from when until when."""
+    """Yield what was seen in a row, with its start and end."""
     there = [(at, rows[row]) for at, rows in seen if stretch.start <= at <= stretch.end]
     for what, group in groupby(there, lambda look: look[1]):
         times = [at for at, _ in group]
@@ -264,7 +264,7 @@ def _stretches(
 
 
 def _number(seen: list[tuple[float, Seen]], sent_at: float) -> int:
-    """Return which token it is, by when its grant was sent."""
+    """Return the number of the token whose request was sent at this time."""
     known = sorted({sent for _, rows in seen for what, sent in rows.values() if what.isupper()})
     return known.index(sent_at) + 1 if sent_at in known else 0
 

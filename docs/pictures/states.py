@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 LIVES = (HOUR, 1200.0, 300.0, 60.0)
-"""Of an hour, of twice the stale buffer, and two that are shorter than it."""
+"""Seconds: an hour, twice the stale buffer, and two that are shorter than that buffer."""
 GETS = {
     TokenState.FRESH: ("gets the token", "no I/O"),
     TokenState.STALE: ("gets the token", "a refresh runs"),
-    TokenState.EXPIRED: ("is held until", "there is a new one"),
+    TokenState.EXPIRED: ("waits for", "a new token"),
 }
 LEFT, RIGHT = MARGIN + 2.0, WIDTH - MARGIN - 2.0
 
@@ -35,10 +35,10 @@ def draw() -> str:
     config = Config(client_id="i", client_secret="s")
     lives = [TokenInfo.from_answer("t", lifetime, 0.0, config) for lifetime in LIVES]
     body, y = [], 28.0
-    body += [text(MARGIN, y, f"A token of {spoken(HOUR)}, and what a getter gets", "head")]
+    body += [text(MARGIN, y, f"A token of {spoken(HOUR)}, and what a caller gets", "head")]
     body += _states(lives[0], y + 14)
     y += 226
-    body += [text(MARGIN, y, "To scale: a short life clamps the buffers", "head")]
+    body += [text(MARGIN, y, "To scale: a short lifetime limits the buffers", "head")]
     y += 12
     for token in lives:
         body += _to_scale(token, y)
@@ -48,7 +48,7 @@ def draw() -> str:
 
 
 def _stretches(token: TokenInfo) -> Iterator[tuple[TokenState, float, float]]:
-    """Tell which state begins and ends when; where the server's life ends, all does."""
+    """Yield each state with its start and end; the last state ends with the lifetime."""
     end = token.sent_at + token.lifetime
     bounds = sorted({token.sent_at, token.stale_at, token.expires_at, end})
     for start, stop in pairwise(bounds):
@@ -65,7 +65,7 @@ def _names(token: TokenInfo) -> dict[float, str]:
 
 
 def _states(token: TokenInfo, y: float) -> Iterator[str]:
-    """Draw each state as wide as the others, with its boundaries, and what a getter gets."""
+    """Draw each state as wide as the others, with its boundaries, and what a caller gets."""
     stretches = list(_stretches(token))
     step = (RIGHT - LEFT) / len(stretches)
     places = {start: LEFT + step * n for n, (_, start, _) in enumerate(stretches)}

@@ -1,9 +1,9 @@
-"""Draws ``token_life.svg``: a token's life, and what becomes of those who ask meanwhile.
+"""Draws ``token_life.svg``: the lifetime of a token, and what callers get during it.
 
     python docs/pictures/token_life.py
 
 Two sessions run in virtual time, with the default buffers and a server that grants tokens
-of an hour; what is drawn is what happened to them.
+of an hour. The picture shows what happened in these runs.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LIFETIME = 3600.0
 LATENCY = 2.0
 GUTTER = 84.0
 GAPS = (22.0, 84.0, 64.0, 66.0, 26.0, 42.0, 18.0, 58.0)
-"""Between the moments that matter; to scale, an answer would not be seen beside an hour."""
+"""Between the moments that matter: to scale, an answer would be invisible next to an hour."""
 ROW = 24.0
 
 
 @attrs.frozen
 class Axis:
-    """Is the time axis: a place for each moment that matters, and those between by their share."""
+    """The time axis: a place for each moment that matters; it is linear between them."""
 
     moments: Sequence[float]
 
@@ -80,8 +80,8 @@ def draw() -> str:
     until_stale = (0.0, LATENCY, life.stale_at)
     axis = Axis((*until_stale, came[0], life.expires_at, late, came[1], LIFETIME, ends_at))
     headings = (
-        "By default it is refreshed while it is STALE",
-        'refresh="on_request", and nobody asks in time',
+        "Default: the session refreshes a STALE token",
+        'refresh="on_request", and no caller asks in time',
     )
     heading = f"A token of {spoken(LIFETIME)}, with the default buffers"
     body = [text(MARGIN, 28, heading, "head")]
@@ -106,7 +106,7 @@ def draw() -> str:
             y += ROW
         body += [text(MARGIN, y + 16, "requests"), *_requests(story.attempts, axis, y)]
         y += ROW
-        body += [text(MARGIN, y + 16, "getters")]
+        body += [text(MARGIN, y + 16, "callers")]
         for getter in story.getters:
             body += _getter(getter, axis, y)
             y += ROW
@@ -114,14 +114,14 @@ def draw() -> str:
     y += 12
     body += [
         dot(MARGIN + 5, y - 5),
-        text(MARGIN + 16, y, "asks, or is answered", "faint"),
+        text(MARGIN + 16, y, "call, or answer", "faint"),
         line("wait", MARGIN + 182, y - 5, MARGIN + 198, y - 5),
         text(MARGIN + 204, y, "waits", "faint"),
         cross(MARGIN + 266, y - 5),
         text(MARGIN + 276, y, "fails", "faint"),
         text(WIDTH - MARGIN, y, "not to scale", "faint", "end"),
     ]
-    return card("A token's life", " ".join(map(_tell, headings, stories)), y + 18, body)
+    return card("The lifetime of a token", " ".join(map(_tell, headings, stories)), y + 18, body)
 
 
 def _life(token: TokenLife, axis: Axis, y: float) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _life(token: TokenLife, axis: Axis, y: float) -> Iterator[str]:
         if start >= replaced_at:
             yield bar("gone", left, right, y + 3, ROW - 7)
             continue
-        # It looks at the two boundaries alone, which a story knows, too.
+        # `state_at` reads only the two boundaries, which a `TokenLife` has too.
         state = state_at(cast("TokenInfo", token), start).name
         yield bar(state.lower(), left, right, y + 2, ROW - 5)
         yield text((left + right) / 2, y + 16, state, "on", "middle")
@@ -167,7 +167,7 @@ def _getter(getter: GetterLine, axis: Axis, y: float) -> Iterator[str]:
 
 def _outcome(getter: GetterLine) -> str:
     held = getter.asked_at != getter.ended_at
-    return f"held, then {getter.outcome}" if held else f"{getter.outcome}, at once"
+    return f"waits, then {getter.outcome}" if held else f"{getter.outcome}, immediately"
 
 
 def _tell(heading: str, story: Story) -> str:
@@ -175,7 +175,7 @@ def _tell(heading: str, story: Story) -> str:
     failed = sum(not attempt.succeeded for attempt in story.attempts)
     return (
         f"{heading}: {len(story.attempts)} requests, of which {failed} fail. "
-        f"Who asks gets: {'; '.join(getters)}."
+        f"Callers get: {'; '.join(getters)}."
     )
 
 
