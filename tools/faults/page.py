@@ -17,41 +17,40 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 
 _HEAD = """\
-# What a session makes of every fault
+# How a session handles every fault
 
-{count} faults of a token endpoint, and the measured effect of each.
-`python -m tools.faults` runs them all and writes this page.
-A test compares the page with the results of new runs.
+This page lists {count} faults of a token endpoint, and what a session did at each of them.
+`python -m tools.faults` runs them all and writes this page; a test compares the page with its own runs.
 
-- **Waiting caller gets**: the result of a call while the session has no token.
+- **Waiting caller gets**: a caller asks while the session has no token.
   Every answer has the fault until the session gives up.
-  With `max_retries={max_retries}`, that is after three *attempts* if the fault may be temporary.
-  The caller gets the token or an error; the page shows the status and the code of the error.
-  After that the server works, and the first caller after the pause gets a token with one request.
-- **STALE caller gets**: the result of calls while the session's token is stale.
-  The refresh in the background meets the fault, in {faulty} answers if the fault does harm.
-  Callers get the current token immediately, from the first faulty answer to the last.
-- **Recovery**: the time from the first of these attempts until the session has the new token.
-  It is the time of the attempts and of the pauses between them, on Trio's clock.
-  It does not include the jitter, half to one and a half of each pause.
-  For attempts that fail immediately, the pauses of 2 and 4 seconds make 6 seconds.
-  On real sockets times vary: *{with_the_next}* means that one good answer was enough.
-- **In process**: bytes go through memory, and time is virtual.
-  All settings except `max_retries` are defaults: an attempt has 30 seconds (`request_timeout`).
-- **Real sockets**: the same server listens on loopback, with short pauses and timeouts.
-  A line that names both had the same result in process and on real sockets.
+  Here, that is after `max_retries={max_retries}`: three *attempts*, if a retry may succeed.
+  The caller gets the token or an error; the table has the error's class, status and code.
+  Then the server works again, and the first caller after the pause gets a token with one request.
+- **Caller at STALE gets**: callers ask while the token is STALE.
+  The refresh meets the fault: in {faulty} answers if the fault makes an attempt fail, otherwise in each answer.
+  *The token* means that every caller got the current token immediately, from the first attempt to the last.
+- **Recovered**: the time from the first attempt of that refresh until the session has the new token.
+  It consists of the attempts and the pauses between them, on Trio's clock.
+  The runs have no jitter; normally each pause is half to one and a half times as long.
+  For example, attempts that fail immediately, with pauses of 2 s and 4 s after them, take 6 s.
+  On real sockets, times vary; *{with_the_next}* means that one valid answer was enough.
+- **In process**: the bytes go through memory, and time is virtual.
+  All settings but `max_retries` have their defaults: an attempt takes at most 30 s (`request_timeout`).
+- **Real sockets**: the same server listens on loopback, with short timeouts and pauses.
+  A line with both kinds had the same outcome on both.
 
-After each outage the session requests two more tokens, with one request each.
+After each outage, the run makes two more token requests; each takes one attempt.
 """
 
 _COLUMNS = """\
-| fault | where | waiting caller gets | STALE caller gets | attempts | recovery |
+| fault | where | waiting caller gets | caller at STALE gets | attempts | recovered |
 |---|---|---|---|---|---|
 """
 
 
 def make_page() -> str:
-    """Return the page. This does all runs that have not been done yet."""
+    """Return the page; this makes all runs that have not been made yet."""
     parts = [
         _HEAD.format(
             count=len(ROWS),
@@ -68,7 +67,7 @@ def make_page() -> str:
 
 def _lines(row: Row) -> list[str]:
     outcomes = {where: measure(row, where) for where in row.where}
-    # One line for both kinds of place, unless they differ in more than the recovery time.
+    # Both kinds of place share a line, unless they differ in more than the notation of time.
     lines: dict[Outcome, tuple[Outcome, list[Where]]] = {}
     for where, outcome in outcomes.items():
         line = lines.setdefault(attrs.evolve(outcome, well_again=""), (outcome, []))

@@ -1,6 +1,6 @@
-"""The faults as plain data, one for each row, and the expected result of each.
+"""The faults as plain data, one per row, and the expected outcome of each.
 
-Tests assert the expected results. The page shows the measured ones.
+The tests assert the expected outcomes. The page is made from the measured ones.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ MIB = 2**20
 
 @attrs.frozen(eq=False)
 class Row:
-    """One fault, and the expected results.
+    """One fault.
 
     Attributes:
-        name: what the server does, as the page says it.
-        held: the result of a waiting caller.
-        well_again: when the STALE session has a new token, in virtual seconds.
-        fault: what is wrong with the answer.
-        wire: what is wrong below HTTP.
-        server: other settings of the `TokenServer`.
-        attempts: number of token requests for the waiting caller.
-        hangs: whether attempts end only at their timeout.
-        says: words of the error that identify this fault, or the token.
-        where: the kinds of place at which it is run.
+        name: what the server does, as on the page.
+        held: what the waiting caller gets.
+        well_again: when a session with a STALE token has a new one: seconds in virtual time.
+        fault: what goes wrong with the answer.
+        wire: what goes wrong below it.
+        server: further settings of the `TokenServer`.
+        attempts: how many requests the session makes for the waiting caller.
+        hangs: whether each attempt ends only at its limit.
+        says: part of the error that only this fault causes, or the token.
+        where: the kinds of place at which it runs.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Row:
 
     @well_again.default
     def _usual_end(self) -> float:
-        # Two attempts fail, with the first two pauses after them, of 2 and 4 seconds.
+        # Two attempts fail, with pauses of 2 and 4 seconds after them.
         return 0.0 if self.held == TOKEN else 6.0
 
     @attempts.default
@@ -74,7 +74,7 @@ class Row:
 
 
 def token_answer(**fields: str | None) -> Fault:
-    """Return a good answer with some of its fields replaced by JSON text."""
+    """Return a valid answer with some of its fields replaced by JSON text."""
     return Fault(fields=fields)
 
 
@@ -86,7 +86,7 @@ def answer(body: bytes, **headers: str) -> Fault:
 
 
 def said(*pieces: bytes) -> Wire:
-    """Return a server that answers every request with these bytes, and closes the connection."""
+    """Return a server that sends this at any request, and closes the connection."""
     return Wire(script=tuple((0.0, piece) for piece in pieces))
 
 
@@ -123,70 +123,70 @@ CONNECTION = (
         says=UNKNOWN_NAME,
     ),
     Row(
-        "A certificate of an unknown authority",
+        "Certificate of an unknown authority",
         UNAVAILABLE,
         wire=Wire(certificate="of an unknown authority"),
         where=ON_SOCKETS,
         says="certificate verify failed: unable to get local issuer certificate",
     ),
     Row(
-        "A certificate for another name",
+        "Certificate for another name",
         UNAVAILABLE,
         wire=Wire(certificate="for another name"),
         where=ON_SOCKETS,
         says="certificate verify failed: IP address mismatch",
     ),
     Row(
-        "A certificate that is out of date",
+        "Expired certificate",
         UNAVAILABLE,
         wire=Wire(certificate="of last year"),
         where=ON_SOCKETS,
         says="certificate verify failed: certificate has expired",
     ),
     Row(
-        "Plain HTTP where TLS belongs",
+        "Plain HTTP instead of TLS",
         UNAVAILABLE,
         wire=Wire(speaks_tls=False, script=((0.0, b"HTTP/1.1 400 Bad Request\r\n\r\n"),)),
         where=ON_SOCKETS,
         says="[SSL",
     ),
     Row(
-        "Closed in the midst of the TLS handshake",
+        "Connection closed during the TLS handshake",
         UNAVAILABLE,
         wire=Wire(speaks_tls=False, script=()),
         where=ON_SOCKETS,
         says="ConnectError",
     ),
     Row(
-        "Closed before the headers",
+        "Connection closed before the headers",
         UNAVAILABLE,
         Fault(cut="before_headers"),
         where=BOTH,
         says="Server disconnected",
     ),
     Row(
-        "Closed after the headers",
+        "Connection closed after the headers",
         UNAVAILABLE,
         Fault(cut="after_headers"),
         where=BOTH,
         says="peer closed connection",
     ),
     Row(
-        "Reset before the headers",
+        "Connection reset before the headers",
         UNAVAILABLE,
         wire=Wire(resets="before_headers"),
         where=ON_SOCKETS,
         says="ReadError",
     ),
     Row(
-        "Reset after the headers",
+        "Connection reset after the headers",
         UNAVAILABLE,
         wire=Wire(resets="after_headers"),
         where=ON_SOCKETS,
         says="ReadError",
     ),
     Row(
-        "Not HTTP at all",
+        "Not HTTP",
         UNAVAILABLE,
         wire=said(b"220 mail.example ESMTP ready\r\n\r\n"),
         says="RemoteProtocolError: illegal status line",
@@ -200,13 +200,13 @@ CONNECTION = (
         where=BOTH,
     ),
     Row(
-        "Connections closed between grants, without notice",
+        "Connections closed between token requests, without notice",
         TOKEN,
         wire=Wire(closes=True),
         where=BOTH,
     ),
     Row(
-        "Another server on the same port for each grant",
+        "Server restarted on the same port before each token request",
         TOKEN,
         wire=Wire(restarts=True),
         where=BOTH,
@@ -222,7 +222,7 @@ def _chunk(piece: bytes) -> bytes:
 
 FRAMING = (
     Row(
-        "A chunked body, as Box's are",
+        "Chunked body, as Box sends it",
         TOKEN,
         wire=said(
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
@@ -234,33 +234,33 @@ FRAMING = (
         says="replaced",
     ),
     Row(
-        "A chunked body without its end",
+        "Chunked body without its end",
         UNAVAILABLE,
         wire=said(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", _chunk(GOOD_BODY)),
         where=BOTH,
         says="RemoteProtocolError",
     ),
     Row(
-        "A chunk whose length is no number",
+        "Chunk length is not a number",
         UNAVAILABLE,
         wire=said(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"many\r\n"),
         says="RemoteProtocolError",
     ),
     Row(
-        "Two lengths that differ",
+        "Two `Content-Length` headers that differ",
         UNAVAILABLE,
         wire=said(HEAD + b"Content-Length: 9\r\nContent-Length: 7\r\n\r\n", GOOD_BODY),
         says="RemoteProtocolError",
     ),
     Row(
-        "HTTP/1.0, a body without a length",
+        "HTTP/1.0, body without a length",
         TOKEN,
         wire=said(b"HTTP/1.0 200 OK\r\n\r\n", GOOD_BODY),
         where=BOTH,
         says="replaced",
     ),
     Row(
-        "100 and 103 before the answer",
+        "Status 100 and 103 before the answer",
         TOKEN,
         wire=said(
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
@@ -269,7 +269,7 @@ FRAMING = (
         says="replaced",
     ),
     Row(
-        "101, to another protocol",
+        "Status 101, to another protocol",
         UNAVAILABLE,
         wire=said(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n" + GOOD_BODY),
     ),
@@ -280,7 +280,7 @@ WELL_AFTER_HANGING = 66.0
 
 SLOWNESS = (
     Row(
-        "Accepts, and never shakes hands for TLS",
+        "Accepts the connection, but not the TLS handshake",
         UNAVAILABLE,
         wire=Wire(speaks_tls=False),
         hangs=True,
@@ -290,7 +290,7 @@ SLOWNESS = (
     Row("Headers after 5 seconds", TOKEN, Fault(delay=5.0), well_again=5.0),
     Row("Pause of 5 seconds in the body", TOKEN, Fault(stall=5.0), well_again=5.0),
     Row(
-        "Accepts, and never answers",
+        "Accepts the connection, and never answers",
         UNAVAILABLE,
         Fault.hang(),
         well_again=WELL_AFTER_HANGING,
@@ -308,7 +308,7 @@ SLOWNESS = (
         says="did not answer within",
     ),
     Row(
-        "Headers and half of the body, then nothing",
+        "Headers and half of the body, then silence",
         UNAVAILABLE,
         Fault(stall=float("inf")),
         well_again=WELL_AFTER_HANGING,
@@ -317,7 +317,7 @@ SLOWNESS = (
         says="did not answer within",
     ),
     Row(
-        "A byte of the body a second",
+        "One byte of the body per second",
         UNAVAILABLE,
         wire=Wire(drip=1.0),
         well_again=WELL_AFTER_HANGING,
@@ -326,7 +326,7 @@ SLOWNESS = (
         says="did not answer within",
     ),
     Row(
-        "An interim answer (102) a second",
+        "One interim answer (102) per second",
         UNAVAILABLE,
         wire=Wire(script=((1.0, b"HTTP/1.1 102 Processing\r\n\r\n"),) * 1000),
         well_again=WELL_AFTER_HANGING,
@@ -339,8 +339,9 @@ SLOWNESS = (
 NOON, LATER = "Wed, 21 Oct 2026 12:00:00 GMT", "Wed, 21 Oct 2026 12:00:20 GMT"
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
 
-# A description, the header, the server's `Date` if it matters, and the time until the session has
-# a new token: two of these pauses, each at most a minute, with at least a second between requests.
+# The requested pause, in words and as a header; the server's `Date` if it matters; and after how
+# many seconds the session has a new token. There are two such pauses, of at most a minute each,
+# and requests are at least a second apart.
 RETRY_AFTER: tuple[tuple[str, str | None, str | None, float], ...] = (
     ("no `Retry-After`", None, None, 6.0),
     ("`Retry-After: 7`", "7", None, 14.0),
@@ -350,21 +351,21 @@ RETRY_AFTER: tuple[tuple[str, str | None, str | None, float], ...] = (
     ("`Retry-After` empty", "", None, 6.0),
     ("`Retry-After` of a year", "31536000", None, 120.0),
     ("`Retry-After` of 400 digits", "9" * 400, None, 120.0),
-    ("`Retry-After` a date 20 seconds after `Date`", LATER, NOON, 40.0),
+    ("`Retry-After` is 20 seconds after `Date`", LATER, NOON, 40.0),
     (
-        "the same by a clock that is years behind",
+        "`Retry-After` is 20 seconds after `Date`, with a clock years behind",
         "Tue, 01 Jan 2002 00:00:20 GMT",
         "Tue, 01 Jan 2002 00:00:00 GMT",
         40.0,
     ),
     (
-        "the same by a clock that is years ahead",
+        "`Retry-After` is 20 seconds after `Date`, with a clock years ahead",
         "Thu, 01 Jan 2088 00:00:20 GMT",
         "Thu, 01 Jan 2088 00:00:00 GMT",
         40.0,
     ),
-    ("`Retry-After` a past date", LONG_AGO, None, 2.0),
-    ("`Retry-After` a past date, `Date` nonsense", LONG_AGO, "yesterday", 2.0),
+    ("`Retry-After` in the past", LONG_AGO, None, 2.0),
+    ("`Retry-After` in the past, `Date` not a date", LONG_AGO, "yesterday", 2.0),
 )
 
 
@@ -381,7 +382,7 @@ def _rate_limit(
     whose = "OAuth" if shape == "A" else "Box"
     code = "temporarily_unavailable" if shape == "A" else "rate_limit_exceeded"
     return Row(
-        f"429 as {whose} says it, {words}",
+        f"429 in {whose}'s format, {words}",
         f"{UNAVAILABLE} 429 `{code}`",
         fault,
         well_again=well_again,
@@ -395,7 +396,7 @@ RATE_LIMITS = (
     *(_rate_limit("A", *form) for form in RETRY_AFTER),
     Row("429 in plain text", f"{UNAVAILABLE} 429", Fault(status=429, body=b"Slow down.")),
     Row(
-        "A rate limit reported as 400 `invalid_request`",
+        "Rate limit reported as 400 `invalid_request`",
         f"{REFUSED} 400 `invalid_request`",
         Fault.refusal("invalid_request", "You have exceeded the rate limit"),
     ),
@@ -432,7 +433,7 @@ SERVER_ERRORS = (
     Row("404 with a page of HTML", f"{REFUSED} 404", Fault.server_error(404)),
     Row("405, empty", f"{REFUSED} 405", Fault(status=405, body=b"")),
     Row(
-        "302 to another origin, where nothing is sent",
+        "302 to another origin; nothing is sent there",
         f"{REFUSED} 302",
         Fault.redirect("http://elsewhere.test/oauth2/token"),
         where=BOTH,
@@ -440,12 +441,12 @@ SERVER_ERRORS = (
     ),
     Row("303 without a `Location`", f"{REFUSED} 303", Fault(status=303, body=b"")),
     Row(
-        "302 with a `Location` that is no URL",
+        "302 with a `Location` that is not a URL",
         UNAVAILABLE,
         Fault.redirect("http://[::1/token"),
     ),
     Row(
-        "307 to another origin, where nothing is sent",
+        "307 to another origin; nothing is sent there",
         f"{REFUSED} 307",
         Fault.redirect("http://elsewhere.test/oauth2/token", status=307),
         where=BOTH,
@@ -479,7 +480,7 @@ BOX_ERRORS = (
     _refusal(400, "terms_of_service_required", REFUSED),
     _refusal(400, "unauthorized_device", REFUSED),
     Row(
-        "400 `invalid_grant` in Box's shape",
+        "400 `invalid_grant` in Box's format",
         f"{REJECTED} 400 `invalid_grant`",
         box_error(400, "invalid_grant"),
     ),
@@ -504,7 +505,8 @@ BODIES = (
         where=BOTH,
         says="the body is not a JSON object",
     ),
-    Row("A byte order mark before the JSON", TOKEN, Fault(prefix=codecs.BOM_UTF8), where=BOTH),
+    Row("Truncated JSON", MALFORMED, Fault(keep=40), where=BOTH, says="it is no JSON object"),
+    Row("Byte order mark before the JSON", TOKEN, Fault(prefix=codecs.BOM_UTF8), where=BOTH),
     Row(
         "JSON in UTF-16",
         TOKEN,
@@ -514,7 +516,7 @@ BODIES = (
     ),
     Row("JSON as `text/plain`", TOKEN, Fault(headers={"Content-Type": "text/plain"}), where=BOTH),
     Row(
-        "A form in place of JSON",
+        "Form data instead of JSON",
         MALFORMED,
         answer(b"access_token=a&expires=3600", Content_Type="application/x-www-form-urlencoded"),
     ),
@@ -531,7 +533,7 @@ BODIES = (
         says="the body is not a JSON object",
     ),
     Row(
-        "JSON with `access_token` twice, of which the last counts",
+        "JSON with `access_token` twice; the last one counts",
         TOKEN,
         answer(GOOD_BODY[:-1] + b', "access_token": "last"}'),
         where=BOTH,
@@ -543,55 +545,55 @@ BODIES = (
         Fault.refusal("invalid_client", status=200),
     ),
     Row(
-        "200 with an OAuth error that passes",
+        "200 with a temporary OAuth error",
         f"{UNAVAILABLE} 200 `temporarily_unavailable`",
         Fault.refusal("temporarily_unavailable", status=200),
     ),
     Row(
-        "A body of 2 MiB",
+        "Body of 2 MiB",
         UNAVAILABLE,
         wire=Wire(padding=2 * MIB),
         says="sent more than 1048576 bytes",
     ),
     Row(
-        "A body of 50 MB",
+        "Body of 50 MB",
         UNAVAILABLE,
         wire=Wire(padding=50_000_000),
         where=BOTH,
         says="sent more than 1048576 bytes",
     ),
     Row(
-        "A gzip bomb, 32 MiB when unpacked",
+        "gzip bomb, 32 MiB when decompressed",
         UNAVAILABLE,
         answer(BOMB, Content_Encoding="gzip"),
         where=BOTH,
         says="sent more than 1048576 bytes",
     ),
     Row(
-        "gzip that was not asked for",
+        "gzip that was not requested",
         TOKEN,
         answer(gzip.compress(GOOD_BODY, mtime=0), Content_Encoding="gzip"),
         says="replaced",
     ),
     Row(
-        "deflate that was not asked for",
+        "deflate that was not requested",
         TOKEN,
         answer(zlib.compress(GOOD_BODY), Content_Encoding="deflate"),
         says="replaced",
     ),
     Row(
-        "A body that is not the announced gzip",
+        "`Content-Encoding: gzip`, but not compressed",
         UNAVAILABLE,
         answer(GOOD_BODY, Content_Encoding="gzip"),
         where=BOTH,
         says="sent a body that is not valid gzip",
     ),
     Row(
-        "gzip cut short",
+        "Truncated gzip",
         MALFORMED,
         answer(gzip.compress(GOOD_BODY, mtime=0)[:-30], Content_Encoding="gzip"),
     ),
-    Row("A packing that is not known", MALFORMED, answer(b"\x0b\x02\x80", Content_Encoding="br")),
+    Row("Unknown `Content-Encoding`", MALFORMED, answer(b"\x0b\x02\x80", Content_Encoding="br")),
 )
 
 LIFETIMES = (
@@ -633,13 +635,17 @@ LIFETIMES = (
     ),
     Row("`expires_in` of a million years", TOKEN, token_answer(expires_in="31556952000000")),
     Row(
-        "`expires_in` a number of 5,000 digits",
+        "`expires_in` is a number of 5,000 digits",
         MALFORMED,
         token_answer(expires_in="9" * 5000),
         where=BOTH,
         says="the body is not a JSON object",
     ),
-    Row("`expires_in` a string of 5,000 digits", TOKEN, token_answer(expires_in=f'"{"9" * 5000}"')),
+    Row(
+        "`expires_in` is a string of 5,000 digits",
+        TOKEN,
+        token_answer(expires_in=f'"{"9" * 5000}"'),
+    ),
 )
 
 TOKENS = (
@@ -659,28 +665,28 @@ TOKENS = (
     ),
     Row("`access_token` missing", MALFORMED, token_answer(access_token=None)),
     Row("`access_token` empty", MALFORMED, token_answer(access_token='""')),
-    Row("`access_token` a number", MALFORMED, token_answer(access_token="7")),
+    Row("`access_token` is a number", MALFORMED, token_answer(access_token="7")),
     Row(
-        "A line break in the token",
+        "Line break in the token",
         MALFORMED,
         token_answer(access_token='"a\\r\\nb"'),
         says="characters that are not valid in a header",
     ),
     Row(
-        "A control character in the token",
+        "Control character in the token",
         MALFORMED,
         token_answer(access_token='"a\\u0007b"'),
         says="characters that are not valid in a header",
     ),
     Row(
-        "A letter beyond ASCII in the token",
+        "Non-ASCII letter in the token",
         MALFORMED,
         token_answer(access_token='"ä"'),
         says="characters that are not valid in a header",
     ),
-    Row("A refresh token next to it", TOKEN, token_answer(refresh_token='"unwanted"')),
-    Row("The same token again, its life shorter", TOKEN, server={"reuses_tokens": True}),
-    Row("A new token that kills the old one", TOKEN, server={"single_token": True}),
+    Row("Refresh token in the answer", TOKEN, token_answer(refresh_token='"unwanted"')),
+    Row("The same token again, with its remaining lifetime", TOKEN, server={"reuses_tokens": True}),
+    Row("New token that revokes the old one", TOKEN, server={"single_token": True}),
 )
 
 GROUPS: Mapping[str, tuple[Row, ...]] = {
