@@ -20,7 +20,8 @@ _HEAD = """\
 # How a session handles every fault
 
 This page lists {count} faults of a token endpoint, and what a session did at each of them.
-`python -m tools.faults` runs them all and writes this page; a test compares the page with its own runs.
+`python -m tools.faults` runs them all and writes this page.
+A test compares the page with its own runs.
 
 - **Waiting caller gets**: a caller asks while the session has no token.
   Every answer has the fault until the session gives up.
@@ -28,15 +29,17 @@ This page lists {count} faults of a token endpoint, and what a session did at ea
   The caller gets the token or an error; the table has the error's class, status and code.
   Then the server works again, and the first caller after the pause gets a token with one request.
 - **Caller at STALE gets**: callers ask while the token is STALE.
-  The refresh meets the fault: in {faulty} answers if the fault makes an attempt fail, otherwise in each answer.
-  *The token* means that every caller got the current token immediately, from the first attempt to the last.
-- **Recovered**: the time from the first attempt of that refresh until the session has the new token.
+  If the fault makes an attempt fail, {faulty} answers have it, otherwise every answer has it.
+  *The token* means that every caller got the current token immediately,
+  from the first attempt to the last.
+- **Recovered**: the time from the first of these attempts until the session has a new token.
   It consists of the attempts and the pauses between them, on Trio's clock.
-  The runs have no jitter; normally each pause is half to one and a half times as long.
+  The runs have no jitter, which normally makes each pause half to one and a half times as long.
   For example, attempts that fail immediately, with pauses of 2 s and 4 s after them, take 6 s.
   On real sockets, times vary; *{with_the_next}* means that one valid answer was enough.
 - **In process**: the bytes go through memory, and time is virtual.
-  All settings but `max_retries` have their defaults: an attempt takes at most 30 s (`request_timeout`).
+  All settings except `max_retries` have their defaults.
+  So an attempt takes at most 30 s (`request_timeout`).
 - **Real sockets**: the same server listens on loopback, with short timeouts and pauses.
   A line with both kinds had the same outcome on both.
 
