@@ -67,7 +67,7 @@ class Figure:
 def run(effort: Effort) -> Sequence[Comparison]:
     """Count them."""
     if shutil.which("valgrind") is None:
-        raise LeftOutError("wants valgrind")
+        raise LeftOutError("needs valgrind")
     names = list(FIGURES) if effort.crowd > BRIEF.crowd else list(FIGURES)[:1]
     with TemporaryDirectory() as folder:
         counts = _count(effort.calls, names, Path(folder))

@@ -1,8 +1,8 @@
-"""Draws ``speed.svg``: what a hit costs, beside others.
+"""Draws ``speed.svg``: the cost of a call with a cached token, compared with others.
 
     python docs/pictures/speed.py
 
-from what ``benchmarks/results.json`` has of hits that one task makes.
+reads the calls of a single task from ``benchmarks/results.json``.
 """
 
 from __future__ import annotations

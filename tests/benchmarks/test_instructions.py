@@ -35,5 +35,5 @@ def test_a_piece_marks_where_it_begins_and_ends(
 def test_without_valgrind_the_scene_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what it wants, at once."""
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(scenes.LeftOutError, match="wants valgrind"):
+    with pytest.raises(scenes.LeftOutError, match="needs valgrind"):
         instructions.run(BRIEF)

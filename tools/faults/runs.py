@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 FAULTY_ANSWERS = 2
 """Number of faulty answers to a refresh before the server works again."""
 
-AT_ONCE = "immediate"
-WITH_THE_NEXT = "with the next attempt"
+AT_ONCE = "immediately"
+WITH_THE_NEXT = "at the next attempt"
 
 TIME_LIMIT = 1000.0
 """Virtual seconds after which a run in process fails."""
