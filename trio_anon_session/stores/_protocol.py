@@ -128,9 +128,9 @@ class TokenStore(Protocol):
             token: the token, with its age by the caller's clock.
 
         Returns:
-            True if the token was stored. False, without a change, if the lease has ended: it was
-            used for a token or released, or another process has taken it or dropped the stored
-            token.
+            True if the token was stored. False, without a change, if the lease has ended. A lease
+            ends when it is used for a token or released, or when another process takes it or drops
+            the stored token.
         """
         ...
 

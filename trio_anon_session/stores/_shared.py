@@ -116,7 +116,7 @@ class SharedTokenManager(Unpicklable):
 
     @property
     def owner(self) -> str:
-        """The name of this manager in the store: host, process id and a random part."""
+        """The name of this manager in the store, made of host, process id and a random part."""
         return self._owner
 
     @property

@@ -119,10 +119,10 @@ class FaultPlan:
     Attributes:
         token: faults of the first, second, … request to the token endpoint; None is no fault.
         token_then: fault of all later token requests.
-        revoke: like `token`, for the revocation endpoint.
-        revoke_then: like `token_then`, for the revocation endpoint.
-        resource: like `token`, for the protected resource.
-        resource_then: like `token_then`, for the protected resource.
+        revoke: like ``token``, for the revocation endpoint.
+        revoke_then: like ``token_then``, for the revocation endpoint.
+        resource: like ``token``, for the protected resource.
+        resource_then: like ``token_then``, for the protected resource.
     """
 
     token: tuple[Fault | None, ...] = attrs.field(default=(), converter=_faults)
@@ -133,7 +133,7 @@ class FaultPlan:
     resource_then: Fault | None = None
 
     def fault_of(self, endpoint: Literal["token", "revoke", "resource"], nth: int) -> Fault:
-        """Return the fault of request number `nth`, counted from 0, to an endpoint."""
+        """Return the fault of request number ``nth``, counted from 0, to an endpoint."""
         planned: tuple[Fault | None, ...] = getattr(self, endpoint)
         then: Fault | None = getattr(self, f"{endpoint}_then")
         return (planned[nth] if nth < len(planned) else then) or NO_FAULT

@@ -201,7 +201,7 @@ class TokenServer:
         single_token: a new token revokes the client's older ones.
         seed: seed of random tokens and lifetimes.
         keep: number of requests, and of presented tokens, that are kept; None keeps all.
-        keep_tokens: number of issued tokens that are kept; by default `keep`. Older tokens
+        keep_tokens: number of issued tokens that are kept; by default ``keep``. Older tokens
             become unknown.
 
     A request body may have 64 KiB. A larger one is answered with 413 and is not kept.
@@ -213,7 +213,7 @@ class TokenServer:
         grants: number of tokens issued, counting each reuse.
         revocations: number of tokens revoked by their client.
         in_flight: number of token requests in progress.
-        most_in_flight: maximum of `in_flight`.
+        most_in_flight: maximum of ``in_flight``.
         verdicts: number of times that each verdict was given.
     """
 

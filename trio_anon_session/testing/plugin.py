@@ -49,7 +49,7 @@ class VirtualTime(Protocol):
     """The type of the fixture ``virtual_time``."""
 
     def __call__(self, async_fn: Callable[P, Awaitable[T]], /) -> Callable[P, T]:
-        """Return a function that runs `async_fn` in virtual time."""
+        """Return a function that runs ``async_fn`` in virtual time."""
         ...
 
 

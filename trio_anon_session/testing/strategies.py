@@ -175,7 +175,7 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
         **fields: fields of :class:`Timeline` that are not drawn: values or strategies.
 
     Raises:
-        TypeError: `actions` or `faults` is not a bool, or a name in `fields` is not a field.
+        TypeError: ``actions`` or ``faults`` is not a bool, or a name in ``fields`` is not a field.
     """
     for name, value in (("actions", actions), ("faults", faults)):
         if not isinstance(value, bool):

@@ -107,11 +107,11 @@ class Outcome:
         return self.text()
 
     def text(self, *, width: int = 100) -> str:
-        """Return the picture as text with lines of at most `width` characters."""
+        """Return the picture as text with lines of at most ``width`` characters."""
         return draw_text(self.story, width=width)
 
     def svg(self, *, width: int = 960) -> str:
-        """Return the picture as SVG, `width` pixels wide."""
+        """Return the picture as SVG, ``width`` pixels wide."""
         return draw_svg(self.story, width=width)
 
 
@@ -175,7 +175,7 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
         BrokenTimelineError: The program ran in an endless loop, or continued for an hour
             after it was cancelled.
         Exception: The program raised it. A note contains the picture and the timeline.
-        TypeError: `timeline` is not a Timeline, or `program` is not an async function.
+        TypeError: ``timeline`` is not a Timeline, or ``program`` is not an async function.
         RuntimeError: The caller is inside a Trio run, such as an async test.
     """
     __tracebackhide__ = True

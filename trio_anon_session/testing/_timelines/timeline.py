@@ -214,7 +214,7 @@ class Get(Moment):
         gives_up: seconds until the tasks are cancelled; 0 cancels them before they start.
             ``"at release"`` cancels them when the session has a new token, before they
             receive it. None never cancels them.
-        gives_up_passes: like `passes`, for the cancellation.
+        gives_up_passes: like ``passes``, for the cancellation.
     """
 
     ask: Ask = attrs.field(default="get", validator=_one_of(Ask))
