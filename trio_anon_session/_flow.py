@@ -129,6 +129,7 @@ class TokenFlow:
 
     Raises:
         ConfigError: an origin is not a scheme and host, or does not use https.
+        TypeError: a client called ``session.auth`` with a request.
     """
 
     def __init__(self, http: ModuleType, session: Session, origins: Iterable[str] | None) -> None:
@@ -138,6 +139,9 @@ class TokenFlow:
         self._warned: set[str] = set()
         if origins is None:
             self._origins = default_origins(session.config)
+        elif type(origins).__name__ == "Request":
+            # A client of either library calls a function that it gets as `auth`.
+            raise TypeError("pass auth=session.auth() to the client, not auth=session.auth")
         elif isinstance(origins, str) or not isinstance(origins, Iterable):
             raise ConfigError("origins", f"must be a list of origins, not {type(origins).__name__}")
         else:

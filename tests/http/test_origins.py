@@ -502,3 +502,14 @@ def test_no_list(http: ModuleType, origins: Any) -> None:
     wants = f"origins must be a list of origins, not {type(origins).__name__}$"
     with pytest.raises(ConfigError, match=wants):
         auth_of(http, AnonymousSession(make_config()), origins)
+
+
+async def test_auth_without_parentheses(http: ModuleType, autojump_clock: MockClock) -> None:
+    """A client that got the method itself, and not an auth, raises how to call it."""
+    manager = FakeTokenManager(make_config())
+    async with (
+        AnonymousSession(manager.config, manager) as session,
+        http.AsyncClient(auth=session.auth) as client,
+    ):
+        with pytest.raises(TypeError, match=r"^pass auth=session\.auth\(\) to the client"):
+            await client.get("https://api.box.com/")

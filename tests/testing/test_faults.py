@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import httpx
@@ -96,6 +96,27 @@ def test_wrong_delays_are_refused(name: str, seconds: float) -> None:
     """A delay is 0 seconds or more, and the error names the attribute."""
     with pytest.raises(ValueError, match=f"{name} must be a number of seconds"):
         Fault(**{name: seconds})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("plan", "problem"),
+    [
+        ({"token": Fault()}, "token must be a list of Fault or None, such as .*, not Fault"),
+        ({"revoke": [None, 503]}, r"revoke must be a list .*; revoke\[1\] is int"),
+        ({"resource_then": [Fault()]}, "resource_then must be a Fault or None, not list"),
+    ],
+)
+def test_what_is_no_fault_is_refused(plan: dict[str, Any], problem: str) -> None:
+    """A plan has only faults, and the error names the attribute."""
+    with pytest.raises(TypeError, match=f"^{problem}$"):
+        FaultPlan(**plan)
+
+
+@pytest.mark.parametrize("status", [200, 399, 600])
+def test_a_server_error_has_a_status_of_one(status: int) -> None:
+    """`Fault.server_error` takes no status with which a request would succeed."""
+    with pytest.raises(ValueError, match=f"^status must be .* from 400 to 599, got {status}$"):
+        Fault.server_error(status)
 
 
 # Which request meets it

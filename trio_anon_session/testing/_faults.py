@@ -89,7 +89,13 @@ class Fault:
 
     @classmethod
     def server_error(cls, status: int = 500, *, retry_after: str | None = None) -> Fault:
-        """Return a fault that answers with a page of HTML without details."""
+        """Return a fault that answers with a page of HTML without details.
+
+        Raises:
+            ValueError: ``status`` is not from 400 to 599.
+        """
+        if not 400 <= status <= 599:
+            raise ValueError(f"status must be an error from 400 to 599, got {status!r}")
         headers = {"Content-Type": "text/html"}
         if retry_after is not None:
             headers["Retry-After"] = retry_after
@@ -109,7 +115,22 @@ class Fault:
 
 
 def _faults(value: Iterable[Fault | None]) -> tuple[Fault | None, ...]:
-    return tuple(value)
+    # The validator names the attribute that is not iterable.
+    return tuple(value) if isinstance(value, Iterable) else value
+
+
+def _check_faults(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    expected = f"{attribute.name} must be a list of Fault or None, such as [Fault.hang()]"
+    if not isinstance(value, tuple):
+        raise TypeError(f"{expected}, not {type(value).__name__}")
+    for number, fault in enumerate(value):
+        if not isinstance(fault, Fault | None):
+            raise TypeError(f"{expected}; {attribute.name}[{number}] is {type(fault).__name__}")
+
+
+def _check_fault(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Fault | None):
+        raise TypeError(f"{attribute.name} must be a Fault or None, not {type(value).__name__}")
 
 
 @attrs.frozen(kw_only=True)
@@ -125,12 +146,18 @@ class FaultPlan:
         resource_then: like ``token_then``, for the protected resource.
     """
 
-    token: tuple[Fault | None, ...] = attrs.field(default=(), converter=_faults)
-    token_then: Fault | None = None
-    revoke: tuple[Fault | None, ...] = attrs.field(default=(), converter=_faults)
-    revoke_then: Fault | None = None
-    resource: tuple[Fault | None, ...] = attrs.field(default=(), converter=_faults)
-    resource_then: Fault | None = None
+    token: tuple[Fault | None, ...] = attrs.field(
+        default=(), converter=_faults, validator=_check_faults
+    )
+    token_then: Fault | None = attrs.field(default=None, validator=_check_fault)
+    revoke: tuple[Fault | None, ...] = attrs.field(
+        default=(), converter=_faults, validator=_check_faults
+    )
+    revoke_then: Fault | None = attrs.field(default=None, validator=_check_fault)
+    resource: tuple[Fault | None, ...] = attrs.field(
+        default=(), converter=_faults, validator=_check_faults
+    )
+    resource_then: Fault | None = attrs.field(default=None, validator=_check_fault)
 
     def fault_of(self, endpoint: Literal["token", "revoke", "resource"], nth: int) -> Fault:
         """Return the fault of request number ``nth``, counted from 0, to an endpoint."""
