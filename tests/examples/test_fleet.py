@@ -95,6 +95,6 @@ def test_a_process_that_ends_by_itself() -> None:
     """One sentence says so, below what the process wrote."""
     ended = run("--lives", 1, "--store", "sqlite:")
     assert ended.returncode == 1
-    assert "ValueError: path: wants a file" in ended.stderr
+    assert "ValueError: path must be the path of a file" in ended.stderr
     last = ended.stdout.splitlines()[-1]
     assert last == "WRONG: a process of the fleet has ended; see its output above"
