@@ -122,7 +122,10 @@ async def test_a_server_that_hangs_is_noticed_by_a_listener(
     """A listener at a server that says nothing fails in the end."""
     async with store.listen(NAME) as wait_for_news:
         server.pause()
-        with trio.fail_after(60), pytest.raises(StoreError, match="published messages do not arrive"):
+        with (
+            trio.fail_after(60),
+            pytest.raises(StoreError, match="published messages do not arrive"),
+        ):
             await wait_for_news()
         with trio.fail_after(60), pytest.raises(StoreError):
             async with store.listen(NAME):
