@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SURVIVED, KILLED, TIMED_OUT, STILLBORN = "survived", "killed", "timed out", "stillborn"
 _STATUS = {
     0: SURVIVED,
+    1: KILLED,
+    2: KILLED,
     98: STILLBORN,
     -signal.SIGALRM: TIMED_OUT,
     -signal.SIGVTALRM: TIMED_OUT,
@@ -140,7 +142,8 @@ def _function(module: types.ModuleType, place: str) -> types.FunctionType:
     return found
 
 
-@attrs.frozen
+# pytest puts its plugins into sets.
+@attrs.frozen(eq=False)
 class _Chosen:
     """A plugin that keeps only the chosen tests, in their order."""
 
@@ -198,4 +201,4 @@ def _try_tests(module: str, mutant: Mutant, tests: list[str], running: _Running)
         chosen = [one for one in options(everything=True) if not one.startswith("tests/")]
         return int(pytest.main([*chosen, *files], plugins=[_Chosen(tests, running)]))
 
-    return _STATUS.get(fork(work), KILLED)
+    return _STATUS[fork(work)]
