@@ -28,10 +28,10 @@ def main(at_most: int, wanted: list[str]) -> None:
     """Run the pieces of these figures, up to a size of the crowd."""
     mark()
     import httpx  # noqa: F401 - imported to be counted
-    import trio  # noqa: F401 - the same
+    import trio  # noqa: F401 - imported to be counted
 
     mark()
-    import trio_anon_session  # noqa: F401 - the same
+    import trio_anon_session  # noqa: F401 - imported to be counted
 
     mark()
     from benchmarks.scenes.instructions import FIGURES

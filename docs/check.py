@@ -57,7 +57,7 @@ IN_STYLES = re.compile(r"""(?:url\(\s*|@import\s+)["']?([^"')\s;]+)""")
 
 @attrs.define
 class Page:
-    """Is what a page has to link to, and what it links to and loads."""
+    """The anchors of a page, and what the page links to and loads."""
 
     anchors: set[str] = attrs.field(factory=set)
     links: list[str] = attrs.field(factory=list)
@@ -128,7 +128,7 @@ def read_markdown(text: str) -> Page:
 
 @attrs.define
 class Site:
-    """Is a folder of pages that link to each other."""
+    """A folder of pages that link to each other."""
 
     root: Path
     pages: dict[Path, Page]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Child:
-    """Is a program in a process of its own.
+    """A program in a process of its own.
 
     Attributes:
         process: the process.

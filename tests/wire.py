@@ -19,7 +19,7 @@ TOKEN_ANSWER = b'{"access_token":"token-1","token_type":"bearer","expires_in":36
 
 @attrs.frozen
 class Request:
-    """Is a request as it came: all bytes of it, and what its lines say."""
+    """A request as it came: all bytes of it, and what its lines say."""
 
     raw: bytes = attrs.field(repr=False)
     method: str
@@ -60,7 +60,7 @@ async def read_request(stream: trio.abc.ReceiveStream) -> Request | None:
 
 @attrs.define
 class Peer:
-    """Is an HTTP server that answers one request a connection.
+    """An HTTP server that answers one request a connection.
 
     Attributes:
         port: its port of 127.0.0.1.

@@ -110,9 +110,9 @@ class KilledStore(MemoryStore):
     async def release(
         self,
         name: str,  # noqa: ARG002  # the signature of a store
-        fence: int,  # noqa: ARG002  # the same
-        failure: str | None = None,  # noqa: ARG002  # the same
-        pause: float = 0.0,  # noqa: ARG002  # the same
+        fence: int,  # noqa: ARG002  # the signature of a store
+        failure: str | None = None,  # noqa: ARG002  # the signature of a store
+        pause: float = 0.0,  # noqa: ARG002  # the signature of a store
     ) -> None:
         """Release nothing: a killed process cannot."""
         raise StoreError("killed")

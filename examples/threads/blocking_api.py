@@ -28,7 +28,7 @@ def look_up(
         # urllib sends all other headers also to the target of a redirect.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # the same
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # the program's own https URL
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

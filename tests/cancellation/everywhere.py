@@ -118,7 +118,7 @@ class Strike(trio.abc.Instrument):
 
 @attrs.define
 class Operation:
-    """Is the operation that is cancelled, and what became of it.
+    """The operation that is cancelled, and its outcome.
 
     Attributes:
         patience: seconds that it may take to end when it is cancelled.
@@ -164,7 +164,7 @@ class Operation:
 
 @attrs.define
 class Seen:
-    """Is what can be seen of a scenario from outside, times in seconds from its beginning.
+    """What an observer sees of a scenario, with times in seconds from its beginning.
 
     Attributes:
         operation: the operation that is cancelled.

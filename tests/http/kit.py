@@ -41,7 +41,7 @@ def auth_of(
 
 @attrs.frozen
 class Sent:
-    """Is a request as it went out."""
+    """A request as it went out."""
 
     method: str
     url: str

@@ -125,7 +125,7 @@ class OddError(Exception):
 
 
 class Stop(BaseException):
-    """Is no `Exception`."""
+    """An error that is not an `Exception`."""
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ AUTHORITY.issue_cert(HOST, "127.0.0.1").configure_cert(CERTIFIED)
 
 @attrs.define
 class Proxy:
-    """Is a forward proxy on loopback, to which every host is loopback.
+    """A forward proxy on loopback, to which every host is loopback.
 
     Attributes:
         port: its port.

@@ -96,7 +96,7 @@ async def test_empty_pieces_do_not_prolong_the_wait(
 
 
 class OddError(BaseException):
-    """Is no ``Exception``."""
+    """An error that is not an ``Exception``."""
 
 
 async def breaks(pause: float, error: BaseException) -> AsyncIterator[bytes]:

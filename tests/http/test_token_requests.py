@@ -235,7 +235,7 @@ async def test_promise_21_no_cookie_of_a_token_request_is_kept(call: str, cookie
 
 
 class CrashError(BaseException):
-    """Is no `Exception`."""
+    """An error that is not an `Exception`."""
 
 
 @pytest.mark.parametrize("how", ["raises", "crashes", "hangs", "httpx refuses"])

@@ -23,7 +23,7 @@ SCOPES = ("files", "users")
 
 
 class AuthorizationServer(Protocol):
-    """Is a server that others wrote, set up, with its own clients and tokens.
+    """An authorization server that others wrote, with its own clients and tokens.
 
     Attributes:
         name: what it is, with versions.
@@ -57,7 +57,7 @@ class AuthorizationServer(Protocol):
 
 @attrs.define
 class Served:
-    """Is a server on a socket.
+    """A server on a socket.
 
     Attributes:
         server: the server.

@@ -57,7 +57,7 @@ def register(served: Served, client_id: str = "id", secret: str = ODD) -> tuple[
 
 @attrs.frozen
 class Program:
-    """Is what a user has: a session, a client with its auth; and the clocks of both sides."""
+    """A session and a client with its auth, as a user has them, and the clocks of both sides."""
 
     served: Served
     session: AnonymousSession

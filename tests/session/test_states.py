@@ -50,6 +50,19 @@ class Follower:
             self.error = error
 
 
+async def catch(
+    view: StateView, way: str, predicate: Callable[..., bool], caught: list[BaseException]
+) -> None:
+    """Wait with a predicate that raises, and keep what comes of it."""
+    try:
+        if way == "wait_value":
+            await view.wait_value(predicate)
+        else:
+            await anext(view.transitions(predicate))
+    except BaseException as error:
+        caught.append(error)
+
+
 def make_manager() -> FakeTokenManager:
     """Return a manager of tokens that are STALE at 3000 s and EXPIRED at 3570 s."""
     return FakeTokenManager(make_config(refresh="on_request"), lifetime=3600.0)
@@ -143,19 +156,10 @@ async def test_an_exception_of_a_predicate_propagates_in_its_own_task(
             return False
         raise raised
 
-    async def wait_badly(view: StateView) -> None:
-        try:
-            if way == "wait_value":
-                await view.wait_value(bad)
-            else:
-                await anext(view.transitions(bad))
-        except BaseException as error:
-            caught.append(error)
-
     async with AnonymousSession(manager.config, manager) as session:
         good = Follower(session.states)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait_badly, session.states)
+            nursery.start_soon(catch, session.states, way, bad, caught)
             nursery.start_soon(good.run)
             await wait_all_tasks_blocked()
             calls.clear()
@@ -197,19 +201,10 @@ async def test_a_cancellation_hides_no_interrupt_of_a_predicate(
             return False
         raise KeyboardInterrupt
 
-    async def wait_badly(view: StateView) -> None:
-        try:
-            if way == "wait_value":
-                await view.wait_value(bad)
-            else:
-                await anext(view.transitions(bad))
-        except BaseException as error:
-            caught.append(error)
-
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait_badly, session.states)
+            nursery.start_soon(catch, session.states, way, bad, caught)
             await wait_all_tasks_blocked()
             # The waiting task runs after both.
             nursery.cancel_scope.cancel()

@@ -12,7 +12,7 @@ import pytest
 
 
 class Listing:
-    """Is a plugin that notes, by test and store, what became of it."""
+    """A plugin that notes the outcome of each test with each store."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, dict[str, str]] = {}

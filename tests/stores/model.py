@@ -87,7 +87,7 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 
 
 class Model:
-    """Is what is kept, in one process with one clock.
+    """The contents of a store, in one process with one clock.
 
     Attributes:
         now: seconds since the beginning.

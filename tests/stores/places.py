@@ -27,7 +27,7 @@ STEP = 1 / 64
 
 
 class Place(Protocol):
-    """Is where the data of one kind of store are, which several stores use as processes would.
+    """The data of one kind of store, which several stores use as processes would.
 
     Attributes:
         is_virtual: whether its stores work in virtual time. What takes time is short then and
@@ -50,7 +50,7 @@ class Place(Protocol):
 
 
 class MemoryPlace:
-    """Is a store in memory, which no other process can have."""
+    """A store in memory, which no other process can have."""
 
     is_virtual = True
 
@@ -69,7 +69,7 @@ class MemoryPlace:
 
 
 class FilePlace:
-    """Is a file of SQLite."""
+    """A file of SQLite."""
 
     def __init__(self, path: Path, *, is_virtual: bool) -> None:
         self._path = path
@@ -94,7 +94,7 @@ class FilePlace:
 
 
 class ServerPlace:
-    """Is a Valkey or Redis server."""
+    """A Valkey or Redis server."""
 
     is_virtual = False
 

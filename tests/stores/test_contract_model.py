@@ -29,7 +29,7 @@ LIFETIME = 64.0
 
 
 class Pair:
-    """Is a store beside its model, which take the same steps.
+    """A store and its model, which take the same steps.
 
     Attributes:
         extra: seconds by which all lasts longer in a place whose clock is not moved.

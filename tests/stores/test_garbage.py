@@ -185,7 +185,7 @@ def test_any_error_can_be_told(facts: dict[str, Any], words: str, count: int) ->
 )
 @example('{"count": 1, "message": 7}')
 def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None:
-    """Whatever text is kept in a failure's place, nobody fails of it but in the usual way."""
+    """A failure record of any text is ignored, or becomes an error that can be logged."""
     told, count = read_failure_record(record, 1.0, CONFIG)
     assert 0 <= count <= 1000
     if told is not None:
@@ -198,7 +198,7 @@ def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None
 
 
 async def test_a_failure_that_is_garbage_is_none(autojump_clock: MockClock) -> None:
-    """A getter gets its token, and the count begins anew."""
+    """A caller gets its token, and the count starts again at 0."""
     for record in ("", "garbage", "{}", '{"count": true}', '{"count": -1}', '{"count": "3"}'):
         source, store = make_source(max_retries=0), FaultyStore()
         store.lies = {"look": Look(7, failure=StoredFailure(record, 7, 50.0)), "claim": 8}
@@ -344,7 +344,7 @@ def test_whatever_a_store_answers_getters_get_tokens(
 async def test_a_store_that_is_not_async_is_one_that_fails(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A synchronous class of somebody's is said to fail, and harms nobody."""
+    """A store of synchronous methods is logged as failing, and callers still get tokens."""
 
     class Synchronous:
         def __getattr__(self, name: str) -> Any:

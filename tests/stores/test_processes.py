@@ -87,7 +87,7 @@ class SlowServer(TokenServer):
 
 
 class Scene:
-    """Is a token server, a store, and the processes that a test has started."""
+    """A token server, a store, and the processes that a test has started."""
 
     def __init__(
         self, server: SlowServer, url: str, where: dict[str, str], stack: AsyncExitStack

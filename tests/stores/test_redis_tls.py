@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 class Authority:
-    """Is a certificate authority of the test's own, and the files of what it has certified."""
+    """A certificate authority for the test, and the files of its certificates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -286,7 +286,7 @@ async def test_a_session_without_its_file(
 
 
 class Machine:
-    """Is the machine's time, which a test sets."""
+    """The machine's time, which a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall = 1_700_000_000.0

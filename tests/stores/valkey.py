@@ -43,7 +43,7 @@ def find_program() -> str:
 
 
 class ServerError(Exception):
-    """Is an error that the server has answered."""
+    """An error that the server answered."""
 
 
 class Connection:
@@ -86,7 +86,7 @@ class Connection:
 
 
 class Valkey:
-    """Is a server of the test's own, in a process of its own.
+    """A server of the test's own, in a process of its own.
 
     Attributes:
         port: where it listens on 127.0.0.1, also after a restart.

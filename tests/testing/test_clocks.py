@@ -25,7 +25,7 @@ from .timelines.kit import global_state
 
 
 class OwnError(Exception):
-    """Is raised by a test's block."""
+    """The error that a test's block raises."""
 
 
 # virtual_time

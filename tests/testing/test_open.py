@@ -42,7 +42,7 @@ REAL_LIMIT = 30.0
 
 
 class OwnError(Exception):
-    """Is raised by a test's block."""
+    """The error that a test's block raises."""
 
 
 # In process

@@ -49,7 +49,7 @@ def sample(strategy: st.SearchStrategy[Any], count: int, run: int = 0) -> list[A
 
 
 class Drawn:
-    """Is what was drawn, and more of it as long as somebody looks in vain."""
+    """The drawn examples; draws more of them until one fits."""
 
     BATCH, BATCHES = 30, 200
 

@@ -286,7 +286,7 @@ class _MemoryStream(httpcore.AsyncNetworkStream):
         except trio.BrokenResourceError as error:
             raise httpcore.ReadError from error
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the same
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's signature
         try:
             await self._stream.send_all(buffer)
         except trio.BrokenResourceError as error:

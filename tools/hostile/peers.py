@@ -229,7 +229,7 @@ class _Connection(httpcore.AsyncNetworkStream):
         if self._answer.waits:
             await trio.lowlevel.checkpoint()
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the same
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
         if self._answer.waits:
             await trio.sleep(0.001)
         size = min(max_bytes, self._size)

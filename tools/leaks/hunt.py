@@ -210,7 +210,7 @@ class _WireStream(httpcore.AsyncNetworkStream):
         await trio.lowlevel.checkpoint()
         self._sent += buffer
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the same
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
         # A caller may be cancelled here, and its traceback has the frames above.
         await trio.sleep(1.0)
         if self._answer is None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BrokenSession:
-    """Is a session that does all as it should, but for what a subclass does."""
+    """A correct session, of which a subclass breaks one thing."""
 
     def __init__(
         self, config: Config, manager: TokenSource, *, observers: tuple[Observer, ...] = ()

@@ -136,7 +136,7 @@ def test_a_token_that_was_revoked_or_forged_is_the_programs_own_business() -> No
 
 
 class Verdict(BaseException):
-    """Is raised like what pytest.fail raises, which is no Exception."""
+    """An error like that of pytest.fail, which is not an Exception."""
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ lose_second_revocation = drop(RevocationSent, 1) | drop(RevocationCame, 1) | dro
 
 
 class Row(NamedTuple):
-    """Is a timeline, a change to its log, and what the referee must say about which party."""
+    """A timeline, a change to its log, and the verdict that the referee must give."""
 
     timeline: Timeline
     tampering: Tampering
