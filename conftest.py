@@ -177,9 +177,9 @@ def served_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run a token server on loopback, and set the variables that ``serve`` prints."""
     server = TokenServer()
     with served_in_thread(server) as url:
-        config = server.config(url)
+        (client,) = server.clients.values()
         monkeypatch.setenv("BOX_API_ROOT_URL", url)
-        monkeypatch.setenv("BOX_CLIENT_ID", config.client_id)
-        monkeypatch.setenv("BOX_CLIENT_SECRET", config.client_secret)
+        monkeypatch.setenv("BOX_CLIENT_ID", client.client_id)
+        monkeypatch.setenv("BOX_CLIENT_SECRET", client.client_secret)
         yield
     assert server.verdicts.keys() <= {"good"}

@@ -3,47 +3,51 @@
 The modules of the package, in the order of their imports. A module imports only modules above it
 in this table. ``lint-imports`` checks this:
 
-===============  ========================================================
-``_version``     the version
-``_secrets``     keeping secrets out of texts, pickles and tracebacks
-``_values``      equality, hash and repr of the frozen classes
-``_clocks``      whether time is virtual
-``_callables``   checks for callables that are async by mistake
-``_logging``     writing log records
-``_errors``      the exception tree
-``_config``      `Config`
-``_token``       `TokenInfo`, `TokenState`; parsing of token responses
-``_dropped``     dropped tokens, which callers must not get again
-``_rounds``      rounds of failed attempts; pure: times are passed in
-``_lifecycle``   the data of a session and all decisions about it; also pure
-``_backoff``     ``Retry-After``, and the pauses after failed attempts
-``_events``      the events and statistics of a session
-``_wire_logs``   scrubbing of the log records of httpx and httpcore
-``_advice``      what to do about an error of a token endpoint
-``_reading``     reading a response within limits
-``_manager``     `TokenManager`: one token request or revocation over httpx
-``_nursery``     background tasks of a block; exceptions without a group
-``_gate``        the gate for waiting callers, and the session's alarm
-``_misuse``      checks of a session's arguments, and of where it is used
-``_revocation``  revoking one token, with retries
-``_states``      `StateView`: waiting for states
-``_reporter``    counters, log records and observers
-``_challenges``  parsing ``WWW-Authenticate`` headers
-``_origins``     the origins that may get a token
-``_body``        a response body whose first bytes were read already
-``_flow``        the auth flow, for httpx and httpx2
-``_auth``        `SessionAuth`, the ``httpx.Auth``
-``_session``     `AnonymousSession`: tasks, waiting, and actions
-``httpx2``       `SessionAuth` for clients of httpx2
-``stores``       one token for a fleet, with a map of its own
-``otel``         `OpenTelemetryObserver`: events as metrics and spans
-``testing``      the test kit, with an embedded token server
-``_cli``         the command, with a map of its own
-===============  ========================================================
+===================  ========================================================
+``_version``         the version
+``_secrets``         keeping secrets out of texts, pickles and tracebacks
+``_values``          equality, hash and repr of the frozen classes
+``_clocks``          whether time is virtual
+``_callables``       checks for callables that are async by mistake
+``_logging``         writing log records
+``_errors``          the exception tree
+``_authentication``  ways to authenticate, with a map of its own
+``_config``          `Config`
+``_token``           `TokenInfo`, `TokenState`; parsing of token responses
+``_dropped``         dropped tokens, which callers must not get again
+``_rounds``          rounds of failed attempts; pure: times are passed in
+``_lifecycle``       the data of a session and all decisions about it; also pure
+``_backoff``         ``Retry-After``, and the pauses after failed attempts
+``_events``          the events and statistics of a session
+``_wire_logs``       scrubbing of the log records of httpx and httpcore
+``_advice``          what to do about an error of a token endpoint
+``_reading``         reading a response within limits
+``_exchange``        one HTTP request, and its response or why there is none
+``_judging``         the meaning of a response; without I/O
+``_manager``         `TokenManager`: one token request or revocation
+``_nursery``         background tasks of a block; exceptions without a group
+``_gate``            the gate for waiting callers, and the session's alarm
+``_misuse``          checks of a session's arguments, and of where it is used
+``_revocation``      revoking one token, with retries
+``_states``          `StateView`: waiting for states
+``_reporter``        counters, log records and observers
+``_challenges``      parsing ``WWW-Authenticate`` headers
+``_origins``         the origins that may get a token
+``_body``            a response body whose first bytes were read already
+``_flow``            the auth flow, for httpx and httpx2
+``_auth``            `SessionAuth`, the ``httpx.Auth``
+``_session``         `AnonymousSession`: tasks, waiting, and actions
+``httpx2``           `SessionAuth` for clients of httpx2
+``stores``           one token for a fleet, with a map of its own
+``otel``             `OpenTelemetryObserver`: events as metrics and spans
+``testing``          the test kit, with an embedded token server
+``_cli``             the command, with a map of its own
+===================  ========================================================
 """
 
 from typing import TYPE_CHECKING
 
+from ._authentication import AssertionRequest, SecretFile
 from ._config import Config
 from ._errors import (
     AnonymousSessionError,
@@ -63,6 +67,7 @@ from ._version import __version__
 __all__ = [
     "AnonymousSession",
     "AnonymousSessionError",
+    "AssertionRequest",
     "Closed",
     "Config",
     "ConfigError",
@@ -75,6 +80,7 @@ __all__ = [
     "RefreshFailed",
     "RevocationError",
     "Revoked",
+    "SecretFile",
     "SessionAuth",
     "SessionClosedError",
     "SessionStatistics",

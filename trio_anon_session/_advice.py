@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from ._authentication import ClientAuthentication
+from ._config import authentication_of
 from ._errors import MalformedTokenResponseError, RevocationError
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from ._config import Config
     from ._errors import NetworkFailure, TokenRequestError
 
-_CREDENTIALS = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
+_CREDENTIALS = ClientAuthentication.advice
+"""`next_step` replaces it by the advice of the client's own way to authenticate."""
 _SUBJECT = "box_subject_type and box_subject_id (BOX_SUBJECT_TYPE, BOX_SUBJECT_ID)"
 _ENDPOINT = "token_url (BOX_TOKEN_URL) or api_root_url (BOX_API_ROOT_URL)"
 _TEMPORARY = "Try again later: this may be temporary, and an open session retries by itself."
@@ -116,7 +119,7 @@ def next_step(error: TokenRequestError, config: Config) -> str | None:
         step = None
     if step is not None and isinstance(error, RevocationError):
         step = step.replace("token_url (BOX_TOKEN_URL)", "revoke_url (BOX_REVOKE_URL)")
-    return step
+    return step and step.replace(_CREDENTIALS, authentication_of(config).advice)
 
 
 def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | None:
@@ -138,7 +141,8 @@ def _by_code(code: str | None, config: Config) -> str | None:
         scopes = "other scopes, or none" if config.scope else "scopes that this client may have"
         return f"Request {scopes} (scope, BOX_SCOPE)."
     if _is_box(config):
-        if code == "invalid_client" and config.auth_method == "client_secret_basic":
+        method = authentication_of(config).method
+        if code == "invalid_client" and method != "client_secret_post":
             return "Set auth_method (BOX_AUTH_METHOD) to 'client_secret_post', which Box requires."
         if code == "invalid_request" and config.box_subject_type == "user":
             return "Enable user access tokens for the app in Box's developer console."

@@ -15,12 +15,20 @@ from typing import Any, Literal, Self, get_args
 import attrs
 import httpx
 
+from ._authentication import (
+    NAMES,
+    ClientAuthentication,
+    SecretFile,
+    SecretProvider,
+    authentication_with_secret,
+)
 from ._callables import lazy_kind
 from ._errors import ConfigError, TokenRequestError
-from ._secrets import UnpicklableValue, with_quiet_init, without_locals
+from ._secrets import Secrets, UnpicklableValue, with_quiet_init, without_locals
 from ._values import Value
 
 AuthMethod = Literal["client_secret_post", "client_secret_basic"]
+"""The ways in which a client with a secret authenticates, by their names in RFC 8414."""
 RefreshMode = Literal["eager", "on_request"]
 RetryStrategy = Callable[[int, TokenRequestError], float | None]
 
@@ -31,6 +39,7 @@ ENVIRONMENT = {
     "token_url": "BOX_TOKEN_URL",
     "revoke_url": "BOX_REVOKE_URL",
     "auth_method": "BOX_AUTH_METHOD",
+    "issuer": "BOX_ISSUER",
     "scope": "BOX_SCOPE",
     "box_subject_type": "BOX_SUBJECT_TYPE",
     "box_subject_id": "BOX_SUBJECT_ID",
@@ -51,6 +60,8 @@ _PROTECTED_PARAMS = frozenset(
 )
 # RFC 6749 §3.3: one or more scope tokens, separated by single spaces.
 _SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*"
+
+_SECRETS = "must be a non-empty str, a SecretFile or a callable"
 
 _Check = Callable[[str, Any], None]
 
@@ -117,6 +128,18 @@ def _is_encodable(text: str) -> bool:
     return text.encode(errors="ignore").decode() == text
 
 
+def _check_secret(field: str, value: object) -> None:
+    if isinstance(value, str):
+        _check_text(field, value)
+    elif value is not None and not isinstance(value, SecretFile) and not callable(value):
+        raise ConfigError(field, f"{_SECRETS}, got {_kind(value)}")
+
+
+def _check_auth_method(field: str, value: object) -> None:
+    if not isinstance(value, ClientAuthentication):
+        _check_auth_name(field, value)
+
+
 def _check_optional_text(field: str, value: object) -> None:
     if value is not None:
         _check_text(field, value)
@@ -160,6 +183,12 @@ def _check_root_url(field: str, value: str) -> None:
         raise ConfigError(field, "must be a URL without a query")
 
 
+def _check_issuer(field: str, value: Any) -> None:
+    # RFC 8414 §2: an issuer identifier has no query.
+    if value is not None:
+        _check_root_url(field, value)
+
+
 def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
     *others, last = [*map(repr, choices), *(["None"] if optional else [])]
     wants = f"must be {', '.join(others)} or {last}"
@@ -171,6 +200,9 @@ def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
             raise ConfigError(field, f"{wants}, got {shown}")
 
     return check
+
+
+_check_auth_name = _one_of(NAMES)
 
 
 def _check_scope(field: str, value: object) -> None:
@@ -247,11 +279,12 @@ _DURATIONS = (*_ZERO_OR_MORE, *_MORE_THAN_ZERO, "idle_timeout")
 # Not validators of attrs, for a faster import: see the package's __init__.
 _CHECKS: dict[str, _Check] = {
     "client_id": _check_text,
-    "client_secret": _check_text,
+    "client_secret": _check_secret,
     "api_root_url": _check_root_url,
     "token_url": _check_optional_url,
     "revoke_url": _check_optional_url,
-    "auth_method": _one_of(get_args(AuthMethod)),
+    "auth_method": _check_auth_method,
+    "issuer": _check_issuer,
     "scope": _check_scope,
     "box_subject_type": _one_of(("enterprise", "user"), optional=True),
     "box_subject_id": _check_optional_text,
@@ -286,14 +319,19 @@ class Config(Value, UnpicklableValue):
 
     Args:
         client_id: the client id of the application.
-        client_secret: the client secret. No repr contains it.
+        client_secret: the client secret: a str, a :class:`SecretFile`, or a callable without
+            arguments, plain or async, that returns a str. A file or callable is read for every
+            attempt. If the server answers ``invalid_client``, it is read again; if the secret has
+            changed, the request is sent once more immediately. No repr contains the secret.
         api_root_url: the root URL of the API.
         token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
         revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. Without
             it, a ``token_url`` on another origin than ``api_root_url`` turns revocation off. So
             the secret is sent only to the server of the token endpoint.
-        auth_method: how the client authenticates: with form fields (Box), or with HTTP Basic
-            (RFC 6749 §2.3.1).
+        auth_method: how the client authenticates: ``"client_secret_post"`` with form fields
+            (Box), ``"client_secret_basic"`` with HTTP Basic (RFC 6749 §2.3.1), or an object for a
+            client without a shared secret.
+        issuer: the issuer identifier of the authorization server (RFC 8414 §2).
         scope: the scopes to request, separated by spaces.
         box_subject_type: ``"enterprise"`` or ``"user"``. Set both subject settings or neither.
         box_subject_id: the id of the enterprise or user.
@@ -328,11 +366,12 @@ class Config(Value, UnpicklableValue):
     """
 
     client_id: str
-    client_secret: str = attrs.field(repr=False)
+    client_secret: str | SecretFile | SecretProvider | None = attrs.field(default=None, repr=False)
     api_root_url: str = "https://api.box.com"
     _token_url: str | None = attrs.field(default=None, alias="token_url")
     _revoke_url: str | None = attrs.field(default=None, alias="revoke_url")
-    auth_method: AuthMethod = "client_secret_post"
+    auth_method: AuthMethod | ClientAuthentication = "client_secret_post"
+    issuer: str | None = None
     scope: str | None = None
     box_subject_type: Literal["enterprise", "user"] | None = None
     box_subject_id: str | None = None
@@ -353,18 +392,39 @@ class Config(Value, UnpicklableValue):
     default_lifetime: float = 3600.0
     revoke_on_exit: bool = False
     shutdown_timeout: float = 5.0
+    _authentication: ClientAuthentication = attrs.field(
+        init=False, repr=False, eq=False, hash=False
+    )
 
     def __attrs_post_init__(self) -> None:
         for name in _DURATIONS:
             object.__setattr__(self, name, _to_float(getattr(self, name)))
         for attribute in attrs.fields(Config):
-            field = attribute.alias or attribute.name
-            _CHECKS[field](field, getattr(self, attribute.name))
+            if attribute.init:
+                field = attribute.alias or attribute.name
+                _CHECKS[field](field, getattr(self, attribute.name))
+        object.__setattr__(self, "_authentication", self._make_authentication())
         if (self.box_subject_type is None) != (self.box_subject_id is None):
             missing = "box_subject_id" if self.box_subject_id is None else "box_subject_type"
             raise ConfigError(
                 missing, "must be set: box_subject_type and box_subject_id go together"
             )
+
+    def _make_authentication(self) -> ClientAuthentication:
+        method, secret = self.auth_method, self.client_secret
+        if isinstance(method, ClientAuthentication):
+            if secret is not None:
+                raise ConfigError(
+                    "client_secret",
+                    f"must not be set: a client with {type(method).__name__} has no secret",
+                )
+            return method
+        if secret is None:
+            raise ConfigError(
+                "client_secret",
+                f"{_SECRETS}, unless auth_method is an object such as PrivateKeyJWT",
+            )
+        return authentication_with_secret(method, self.client_id, secret)
 
     @property
     def token_url(self) -> str:
@@ -383,7 +443,7 @@ class Config(Value, UnpicklableValue):
         Raises:
             ConfigError: a setting is unknown, or a value is wrong.
         """
-        known = {attribute.alias for attribute in attrs.fields(type(self))}
+        known = {attribute.alias for attribute in attrs.fields(type(self)) if attribute.init}
         for name in changes:
             if name not in known:
                 raise ConfigError(name, "Config has no such setting")
@@ -395,8 +455,9 @@ class Config(Value, UnpicklableValue):
         """Return the config from the environment variables.
 
         Required: ``BOX_CLIENT_ID`` and ``BOX_CLIENT_SECRET``. Optional: ``BOX_API_ROOT_URL``,
-        ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``, ``BOX_SCOPE``,
-        ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty variable counts as missing.
+        ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``, ``BOX_ISSUER``,
+        ``BOX_SCOPE``, ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty variable counts as
+        missing.
 
         Raises:
             ConfigError: a required variable is missing, or a value is wrong. The message names it.
@@ -470,3 +531,13 @@ def revokes_elsewhere(config: Config) -> bool:
         root.raw_host,
         root.port,
     )
+
+
+def authentication_of(config: Config) -> ClientAuthentication:
+    """Return how the client of a config authenticates."""
+    return config._authentication
+
+
+def secrets_of(config: Config) -> Secrets:
+    """Return the client's secret texts: those of the config, and the last that were read."""
+    return config._authentication.secrets()

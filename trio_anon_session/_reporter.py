@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trio.lowlevel import enable_ki_protection
 
 from ._callables import discard_coroutine, lazy_kind
+from ._config import Config, secrets_of
 from ._errors import message_of
 from ._events import (
     Closed,
@@ -23,11 +24,10 @@ from ._events import (
     StateChanged,
 )
 from ._logging import log, logger
-from ._secrets import Secrets, client_secrets, fingerprint
+from ._secrets import Secrets, fingerprint
 from ._token import TokenState
 
 if TYPE_CHECKING:
-    from ._config import Config
     from ._errors import RevocationError, TokenRequestError
     from ._events import Event, Observer
     from ._rounds import Failure
@@ -219,8 +219,7 @@ class Reporter:
             self._notify(Closed())
 
     def _shown(self, error: TokenRequestError, message: str) -> str:
-        client = client_secrets(self._config.client_id, self._config.client_secret)
-        secrets = Secrets(*client).and_also(*self._tokens)
+        secrets = secrets_of(self._config).and_also(*self._tokens)
         scrub = secrets.hide if error._is_scrubbed else secrets.quote
         return scrub(message, limit=MESSAGE_LIMIT)
 

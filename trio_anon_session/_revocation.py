@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._backoff import RetrySchedule
+from ._config import Config, secrets_of
 from ._errors import (
     RevocationError,
     SessionClosedError,
@@ -16,10 +17,9 @@ from ._errors import (
     message_of,
 )
 from ._nursery import outcome_of
-from ._secrets import Secrets, client_secrets
+from ._secrets import Secrets
 
 if TYPE_CHECKING:
-    from ._config import Config
     from ._manager import TokenSource
     from ._token import TokenInfo, TokenRequestOptions
 
@@ -52,10 +52,7 @@ class Revocation:
                 if not isinstance(cause, Exception):
                     self._succeeded = True
                     return
-                secrets = Secrets(
-                    *client_secrets(config.client_id, config.client_secret),
-                    self.token.access_token,
-                )
+                secrets = secrets_of(config).and_also(Secrets(self.token.access_token))
                 error = _revocation_error(cause, attempt, secrets)
                 pause = schedule.next_pause(attempt, error)
                 if pause is None:

@@ -20,6 +20,7 @@ class Value:
         return all(
             getattr(self, field.name) == getattr(other, field.name)
             for field in attrs.fields(type(self))  # type: ignore[arg-type]  # of a subclass
+            if field.eq
         )
 
     def __hash__(self) -> int:

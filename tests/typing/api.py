@@ -55,7 +55,6 @@ def strategy(attempt: int, error: tas.TokenRequestError) -> float | None:
 def make_config() -> tas.Config:
     config = tas.Config(client_id="id", client_secret="secret", retry_strategy=strategy)
     tas.Config("id", "secret")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    tas.Config(client_id="id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     config.client_id = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     assert_type(config.token_url, str)
     assert_type(config.stale_buffer, float)

@@ -31,7 +31,7 @@ MORE_THAN_ZERO = (
     "default_lifetime",
 )
 DURATIONS = (*ZERO_OR_MORE, *MORE_THAN_ZERO, "idle_timeout")
-URLS = ("api_root_url", "token_url", "revoke_url")
+URLS = ("api_root_url", "token_url", "revoke_url", "issuer")
 # Neither int() nor repr() may meet it: it has more than 4300 digits.
 ENORMOUS = 10**5000
 
@@ -107,15 +107,24 @@ WRONG_DURATIONS: list[object] = [
 WRONG: list[tuple[str, str, Sequence[object]]] = [
     *(
         (field, reason, values)
-        for field in ("client_id", "client_secret", "box_subject_id")
+        for field in ("client_id", "box_subject_id")
         for reason, values in WRONG_TEXTS.items()
     ),
     ("client_id", "got NoneType$", [None]),
-    ("client_secret", "got NoneType$", [None]),
+    ("client_secret", "non-empty str, got an empty str$", [""]),
+    (
+        "client_secret",
+        "a SecretFile or a callable, got (int|bool|bytes|list)$",
+        [1, True, b"x", [MISPLACED]],
+    ),
+    ("client_secret", "a SecretFile or a callable, unless auth_method is an object", [None]),
     *((field, reason, values) for field in URLS for reason, values in WRONG_URLS.items()),
     ("api_root_url", "got NoneType$", [None]),
     # With the last one, the path of the token endpoint would become a query.
-    ("api_root_url", "without a query", ["https://a.example?tenant=a", "https://a.example?"]),
+    *(
+        (field, "without a query", ["https://a.example?tenant=a", "https://a.example?"])
+        for field in ("api_root_url", "issuer")
+    ),
     (
         "auth_method",
         "'client_secret_post' or 'client_secret_basic', got another str$",
@@ -193,7 +202,7 @@ def test_wrong_value(field: str, reason: str, values: Sequence[object]) -> None:
 
 def test_every_field_has_wrong_values() -> None:
     """The table of wrong values leaves no setting out."""
-    assert {field for field, _, _ in WRONG} == {a.alias for a in attrs.fields(Config)}
+    assert {field for field, _, _ in WRONG} == {a.alias for a in attrs.fields(Config) if a.init}
 
 
 @given(st.sampled_from(URLS), st.text())

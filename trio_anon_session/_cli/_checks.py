@@ -20,9 +20,10 @@ import trio
 
 from .._advice import BY_NETWORK_FAILURE, kind_of
 from .._challenges import means_invalid_token
-from .._config import is_loopback, revokes_elsewhere
+from .._config import is_loopback, revokes_elsewhere, secrets_of
 from .._errors import ConfigError, TokenRequestError
-from .._manager import TokenManager, _make_client
+from .._exchange import make_client
+from .._manager import TokenManager
 from .._origins import (
     Origin,
     default_origins,
@@ -31,7 +32,7 @@ from .._origins import (
     origin_of,
     shown_origin,
 )
-from .._secrets import Secrets, client_secrets, fingerprint
+from .._secrets import Secrets, fingerprint
 from .._token import TokenInfo
 from ..stores import SharedTokenManager, StoreError
 from ..stores._sealing import NO_KEY, WRONG_KEYS
@@ -129,7 +130,7 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
 
     check, config = check_configuration(source)
     if config is not None:
-        secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
+        secrets = secrets_of(config)
     if not report(check) or config is None:
         skip_the_rest("the configuration must be fixed first")
         return
@@ -143,7 +144,7 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
             skip_the_rest("the store must be configured first")
             return
     try:
-        client = _make_client()
+        client = make_client()
     except Exception as error:
         report(no_client(error))
         skip_the_rest("there is no HTTP client")

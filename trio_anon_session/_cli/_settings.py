@@ -57,6 +57,7 @@ SETTINGS = (
         "How the client authenticates: in the body (as for Box), or with HTTP Basic.",
         choices=("client_secret_post", "client_secret_basic"),
     ),
+    Setting("issuer", "The issuer identifier of the authorization server."),
     Setting("scope", "Scopes, separated by spaces."),
     Setting("box_subject_type", "The kind of the token's subject.", choices=("enterprise", "user")),
     Setting("box_subject_id", "The id of that enterprise or user."),

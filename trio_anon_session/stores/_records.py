@@ -6,14 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from .._config import Config, secrets_of
 from .._errors import TokenUnavailableError
-from .._secrets import Secrets, client_secrets
 from .._token import LIFETIME_LIMIT, TokenInfo, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._config import Config
     from .._errors import TokenRequestError
 
 _PUBLIC_PARAMS = ("audience", "resource")
@@ -210,7 +209,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 def _shown(texts: Mapping[str, str], config: Config) -> dict[str, str]:
-    secrets = Secrets(*client_secrets(config.client_id, config.client_secret))
+    secrets = secrets_of(config)
     return {
         name: secrets.name(text) if name in _NAMES else secrets.quote(text)
         for name, text in texts.items()

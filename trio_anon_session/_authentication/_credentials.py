@@ -1,0 +1,120 @@
+"""The seam between `TokenManager` and the ways in which a client authenticates.
+
+Before each attempt, the manager asks for `Credentials`: form fields and headers of one request.
+A way to authenticate decides what they are, and remembers every text in them that is secret. It may
+also provide the TLS context of the connection, for a client certificate.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from .._secrets import Secrets, Unpicklable, digest, without_locals
+from .._values import Value
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable, Mapping
+
+REMEMBERED = 10
+"""The number of values for which `ClientAuthentication.secrets` remembers the texts."""
+_PART = 256
+"""Characters. `Secrets` compares only the beginning of a long text, so a text is cut in parts."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class AssertionRequest(Value):
+    """The request for which credentials are needed.
+
+    Attributes:
+        client_id: the client id.
+        token_url: the token endpoint.
+        issuer: the issuer of the authorization server, or None if it is not configured.
+        attempt: 1; or 2 if the server answered ``invalid_client`` to the credentials of attempt 1.
+            A provider with a cache should then skip its cache.
+    """
+
+    client_id: str
+    token_url: str
+    issuer: str | None = None
+    attempt: int = 1
+
+
+class Credentials(Unpicklable):
+    """The credentials of one request. It has no repr, because a traceback can show it.
+
+    Args:
+        fields: form fields.
+        headers: headers.
+        version: identifies the secret, key or assertion. If the server answers ``invalid_client``
+            and the version has changed in the meantime, the request is sent once more. None: it
+            cannot change.
+    """
+
+    __slots__ = ("fields", "headers", "version")
+
+    def __init__(
+        self,
+        fields: Iterable[tuple[str, str]],
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+    ) -> None:
+        self.fields = tuple(fields)
+        self.headers = dict(headers or {})
+        self.version = version
+
+
+class CredentialsUnavailableError(Exception):
+    """The credentials of a client cannot be read or made.
+
+    The message begins with the name of the setting, and contains no secret.
+    """
+
+
+class ClientAuthentication(Unpicklable):
+    """One way in which a client authenticates.
+
+    A subclass implements `credentials`, and passes each secret to `_remember` before it returns it.
+
+    Attributes:
+        method: the name of the way in the metadata of a server (RFC 8414).
+        advice: what to check if the server rejects the client, as the object of a sentence.
+    """
+
+    __slots__ = ("_used",)
+
+    method: ClassVar[str]
+    advice: ClassVar[str] = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
+
+    def __init__(self) -> None:
+        self._used: dict[str, Secrets] = {}
+
+    async def credentials(self, request: AssertionRequest) -> Credentials:
+        """Return the credentials for one attempt.
+
+        Raises:
+            CredentialsUnavailableError: a secret, key, certificate or assertion cannot be read or
+                made.
+        """
+        raise NotImplementedError
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context with the client's certificate, or None for the default."""
+        return None
+
+    def secrets(self) -> Secrets:
+        """Return the secret texts of the last credentials, for scrubbing."""
+        return Secrets().and_also(*self._used.values())
+
+    @without_locals
+    def _remember(self, *texts: str) -> None:
+        """Remember secret texts that are about to be used."""
+        key = digest("\n".join(texts))
+        if key not in self._used:
+            parts = (text[at : at + _PART] for text in texts for at in range(0, len(text), _PART))
+            self._used[key] = Secrets(*parts)
+            # A dict is ordered by insertion.
+            for oldest in [*self._used][:-REMEMBERED]:
+                del self._used[oldest]

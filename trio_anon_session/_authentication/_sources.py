@@ -1,0 +1,197 @@
+"""Sources of a secret or an assertion that may change: files and callables.
+
+Files are read and plain callables are called in a worker thread, because a network file system or
+a key service may take long. In virtual time they are called directly, because the clock would jump
+while a thread works.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from .._callables import lazy_kind
+from .._clocks import is_mocked
+from .._secrets import Unpicklable, async_without_locals, digest
+from ._credentials import CredentialsUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T")
+
+SIZE_LIMIT = 2**16
+"""The most bytes of a file or text. Keys and assertions have a few thousand."""
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("credentials_limiter")
+
+SecretProvider = Callable[[], str | Awaitable[str]]
+
+
+class SecretFile(Unpicklable):
+    """A file with the client secret. The session reads it for every attempt.
+
+    One line end at the end of the file is not part of the secret.
+
+    Args:
+        path: the file. It must contain UTF-8 text, at most 64 KiB.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = checked_path("path", path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretFile) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __repr__(self) -> str:
+        return f"SecretFile({os.fspath(self.path)!r})"
+
+
+Secret = str | SecretFile | SecretProvider
+"""The values of `Config.client_secret`."""
+
+
+def checked_path(name: str, path: object) -> Path:
+    """Return a path.
+
+    Raises:
+        TypeError: it is not a path.
+    """
+    # Imported late, so that a program without files does not pay for it.
+    from pathlib import Path
+
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise TypeError(f"{name} must be a path, not {type(path).__name__}")
+    return Path(path)
+
+
+@async_without_locals
+async def read_secret(secret: Secret) -> str:
+    """Return the current client secret.
+
+    Raises:
+        CredentialsUnavailableError: it cannot be read.
+    """
+    if isinstance(secret, str):
+        return secret
+    if isinstance(secret, SecretFile):
+        return await read_text("client_secret", secret.path)
+    return checked_text("client_secret", await call("client_secret", secret))
+
+
+def version_of(secret: Secret, text: str) -> str | None:
+    """Return the version of a secret's text, or None for a secret that cannot change."""
+    return None if isinstance(secret, str) else digest(text)
+
+
+@async_without_locals
+async def read_text(setting: str, path: Path) -> str:
+    """Return the text of a file, without a line end at its end.
+
+    Raises:
+        CredentialsUnavailableError: the file is missing, empty, too large or not text.
+    """
+    content = await in_thread(read_file, setting, path)
+    what = f"{setting}: the file {os.fspath(path)!r}"
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise CredentialsUnavailableError(f"{what} is not UTF-8 text")
+    if not text.strip():
+        raise CredentialsUnavailableError(f"{what} is empty")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def read_file(setting: str, path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        CredentialsUnavailableError: the file cannot be read, or is too large.
+    """
+    what = f"{setting}: the file {os.fspath(path)!r}"
+    content = b""
+    problem = None
+    try:
+        with path.open("rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or type(error).__name__
+    # Raised outside of the except block, so that the error has no context.
+    if problem is not None:
+        raise CredentialsUnavailableError(f"{what} cannot be read: {problem}")
+    if len(content) > SIZE_LIMIT:
+        raise CredentialsUnavailableError(f"{what} has more than {SIZE_LIMIT} bytes")
+    return content
+
+
+def checked_text(setting: str, result: object) -> str:
+    """Return the text that a callable has returned.
+
+    Raises:
+        CredentialsUnavailableError: it is not text, empty, too long or not encodable.
+    """
+    what = f"{setting}: the callable must return a non-empty str"
+    if not isinstance(result, str):
+        raise CredentialsUnavailableError(f"{what}, not {type(result).__name__}")
+    # A foreign subclass of str may override any method.
+    text = str.__str__(result)
+    if not text.strip():
+        raise CredentialsUnavailableError(f"{what}, not an empty one")
+    if len(text) > SIZE_LIMIT:
+        raise CredentialsUnavailableError(f"{what} of at most {SIZE_LIMIT} characters")
+    if text.encode(errors="ignore").decode() != text:
+        raise CredentialsUnavailableError(f"{what} that UTF-8 can encode")
+    return text
+
+
+async def call(setting: str, function: Callable[..., Any], *args: object) -> Any:
+    """Call a user's callable, plain or async, and return its result.
+
+    Raises:
+        CredentialsUnavailableError: it raised an `Exception`. The error names only the type,
+            because the message may contain a secret.
+    """
+    problem = None
+    try:
+        if lazy_kind(function) is not None:
+            result = function(*args)
+        else:
+            result = await in_thread(function, *args)
+        return await result if inspect.isawaitable(result) else result
+    except Exception as error:
+        problem = type(error).__name__
+    raise CredentialsUnavailableError(f"{setting}: the callable raised {problem}")
+
+
+async def in_thread(function: Callable[..., T], *args: object) -> T:
+    """Call a function that may block, in a worker thread.
+
+    Cancellation: the thread is left to itself, and its result is dropped.
+    """
+    if is_mocked(trio.lowlevel.current_clock()):
+        await trio.lowlevel.checkpoint()
+        return function(*args)
+    return await trio.to_thread.run_sync(
+        function, *args, abandon_on_cancel=True, limiter=_limiter_of_this_run()
+    )
+
+
+def _limiter_of_this_run() -> trio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        # Few threads: functions that hang must not use up those of the program.
+        limiter = trio.CapacityLimiter(4)
+        _limiter.set(limiter)
+        return limiter
