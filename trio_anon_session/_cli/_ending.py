@@ -152,7 +152,7 @@ class Program(click.Group):
     def _code_of(self, error: BaseException) -> int | None:
         match error:
             case KeyboardInterrupt():
-                # The terminal has printed ^C; the shell prompt must start on a new line.
+                # The terminal has printed ^C, so end this line before the shell prompt.
                 if sys.stderr is not None and sys.stderr.isatty():
                     click.echo(err=True)
                 return INTERRUPTED

@@ -38,10 +38,11 @@ class Fleet:
         self._seen: StoreStatus | None = None
         self._seen_at = trio.current_time()
         self._trouble: str | None = None
-        # Granted events that wait for the next poll, which shows which process got the token.
+        # Granted events. They wait for the next poll of the store, which shows which process got
+        # the token.
         self._granted: list[Granted] = []
         self._is_news = trio.Event()
-        # Fingerprints of the tokens whose arrival, or end, has been shown.
+        # Fingerprints of the tokens whose arrival (`_came`) or end (`_went`) was already shown.
         self._came: set[str] = set()
         self._went: set[str] = set()
 
@@ -54,7 +55,7 @@ class Fleet:
                 self._is_news.set()
                 return None
             case Invalidated():
-                # `watch` itself never invalidates a token, so another process did.
+                # `watch` itself never invalidates a token, so another process invalidated this one.
                 self._went.add(event.fingerprint)
                 self._is_news.set()
                 return f"- token {event.fingerprint} was invalidated by another process"

@@ -83,7 +83,7 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with AsyncExitStack() as stack:
-            # Only errors of the opening are about the port.
+            # Only errors that occur while the server opens the port concern the port.
             try:
                 url = await stack.enter_async_context(open_loopback(server, port=port))
             except OSError as error:

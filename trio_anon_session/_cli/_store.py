@@ -28,11 +28,12 @@ _EXPECTED = (
     "rediss:// or unix://"
 )
 _INSTALL = "pip install 'trio_anon_session[redis]'"
-# A scheme of one letter would be a Windows drive.
+# A scheme has at least two letters, because a single letter is a Windows drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _URL = re.compile(r"(valkeys?|rediss?|unix)://.", re.IGNORECASE)
 _HOST = r"(?:\[[\da-f:.]+\]|[\w.%-]+)(?::\d+)?"
-# Only URLs of these forms are printed. In any other, each part may belong to a password.
+# Only URLs of these forms are printed. In a URL of another form, each part may belong to a
+# password.
 _PLAIN_URLS = (
     re.compile(
         rf"((?:valkeys?|rediss?)://)([^/?#]*@)?({_HOST}(?:,{_HOST})*(?:/\d*)?)(\?[^@]*)?",
@@ -64,7 +65,7 @@ class Place(NamedTuple):
             if scheme.group().lower() != "sqlite:":
                 raise ValueError
             path = text[scheme.end() :]
-        # In other URLs, a host follows two slashes: this one is not a path.
+        # Two slashes begin the host of a URL, so this text is not a path.
         if not path or "\0" in path or re.match("//[^/]", path):
             raise ValueError
         return cls("sqlite", str(_home(Path(path))))
@@ -111,7 +112,8 @@ def _home(path: Path) -> Path:
 
 def url_has_secret(text: str) -> bool:
     """Return whether a URL may contain a user or a password."""
-    # An @ anywhere counts: after a slash in a password, the rest is parsed as the path.
+    # Search the whole URL for an @: if a password contains a slash, the rest of it is parsed as the
+    # path.
     if "@" in text:
         return True
     return not {"username", "password"}.isdisjoint(parse_qs(text.partition("?")[2]))

@@ -167,7 +167,7 @@ class View:
         first = max(0, len(self.events) - events_shown)
         events = Table.grid(padding=(0, 2, 0, 0))
         for event in list(self.events)[first:]:
-            # In two columns, so that a long text continues below its own beginning.
+            # Use two columns, so that a long text continues below its own beginning.
             time, _, words = event.partition(" s  ")
             events.add_row(Text(f"{time} s"), Text(words))
         return Panel(Group(grid, Text(), events), title=title)
