@@ -147,7 +147,7 @@ def words_of(error: Exception) -> str:
         case trio.TooSlowError():
             return f"no answer within {STORE_TIMEOUT:g} s"
         case _:
-            # Only the class: the message of another library may contain secrets.
+            # Show only the class, because the message of another library may contain secrets.
             return type(error).__name__
 
 

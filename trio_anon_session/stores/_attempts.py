@@ -135,7 +135,7 @@ class Attempts:
         try:
             return outcome
         finally:
-            # As above.
+            # Break the reference cycle, as in `request`.
             del outcome
 
     async def ask_endpoint(self, options: TokenRequestOptions | None) -> object:

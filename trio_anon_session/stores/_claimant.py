@@ -110,7 +110,7 @@ class Claim:
 
 @attrs.frozen
 class Wait:
-    """Decision: wait for news, but at most this many seconds, and look again."""
+    """Decision: wait for a notification, but at most this many seconds, and look again."""
 
     seconds: float
 
@@ -234,10 +234,11 @@ class Claimant:
         if token is not None:
             return Use(token)
         if question.awaited is None:
-            # A running attempt counts, as for a caller that joins a round.
+            # If an attempt is already running, its failure counts too, as for a caller that joins a
+            # round.
             question.awaited = seen.version + (seen.leased_for <= 0)
         failures, pause = self._meet_failure(seen.failure, question.awaited, at)
-        # A lease is never longer, even if the store says so.
+        # No lease is longer than `LEASE`, so ignore a larger number from the store.
         leased_for = min(seen.leased_for, LEASE)
         blocked_for = max(leased_for, pause, self.gap_ends_at - at.now)
         if blocked_for <= 0:
@@ -248,13 +249,14 @@ class Claimant:
         """Return what to do after another process was faster with its claim."""
         is_first, question.missed = question.missed != question.version, question.version
         if is_first and at.now < question.last_at:
-            # The faster process has made a new version, for which this question can wait. Without
-            # this, all waiting processes would request tokens directly when a lease ends late.
+            # The faster process has changed the version, so this question can wait for its attempt.
+            # Otherwise, all waiting processes would request tokens directly when a lease ends late.
             return Wait(0.0)
         return self._wait(question, 0.0, at)
 
     def _wait(self, question: Question, seconds: float, at: Moment) -> Decision:
-        # Only after a look and a claim, because this process may have been stopped until now.
+        # Give up only after a look and a claim. The process may have been suspended for a long time
+        # before them.
         if at.now >= question.give_up_at:
             return AskDirectly(Trouble.STUCK)
         return Wait(seconds)
@@ -311,7 +313,7 @@ class Claimant:
         """Return the store's token if it can be used, or None, and a problem with it if any."""
         if stored is None:
             return None, None
-        # Count from the begin of the look. A negative age is an error of the store.
+        # The age counts from the start of the look. A negative age is an error of the store.
         sent_at = asked_at - max(0.0, stored.age)
         if self.known.is_dropped(stored.mark, sent_at):
             return None, None
@@ -352,13 +354,13 @@ class Claimant:
         longest = self._config.max_retry_interval
         if self._failure_met[0] != failure.fence:
             self._failure_met = failure.fence, at.now
-        # A pause is never longer, even if the store says so.
+        # No pause is longer than `longest`, so ignore a larger number from the store.
         pause = min(failure.pause, longest) if at.now < self._failure_met[1] + longest else 0.0
         error, count = read_failure_record(failure.record, pause, self._config)
         if error is None:
             return 0, 0.0
-        # Wait for a pause that is about to end. A caller that retries after such a short time
-        # would be too early again.
+        # Do not raise for a pause that is about to end. A caller that retries after such a short
+        # time would be too early again.
         if failure.fence >= awaited or pause > POLL_INTERVAL:
             try:
                 raise error

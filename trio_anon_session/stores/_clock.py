@@ -10,8 +10,8 @@ import trio
 
 from .._clocks import is_mocked
 
-# CLOCK_BOOTTIME also runs while the machine is suspended, and cannot be set. Windows and macOS lack
-# it, and their monotonic clock either stops during a suspend or does the same.
+# CLOCK_BOOTTIME also runs while the machine is suspended, and cannot be set. Windows and macOS do
+# not have it. Their monotonic clock either stops during a suspend, or runs like CLOCK_BOOTTIME.
 _BOOT_CLOCK: int = (
     getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     if hasattr(time, "CLOCK_MONOTONIC")

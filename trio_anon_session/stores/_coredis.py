@@ -159,7 +159,7 @@ class Connections:
     async def _take(self, address: Address, max_age: float) -> _Connection | None:
         """Return the kept connection if the request can use it, and close it if it is too old."""
         kept = self._kept.get(address)
-        # If only this request cannot use it, keep it for others.
+        # If the connection is too old only for this request, keep it for other requests.
         if kept is None or max_age <= kept.age < RENEW_AFTER:
             return None
         del self._kept[address]
@@ -366,7 +366,7 @@ def _failure_of(error: BaseException, address: Address) -> StoreError:
     is_lost = type(error) is exceptions.ConnectionError
     words = f"{address}: {_LOST_WORDS if is_lost else _words_of(error)}"
     if isinstance(error, exceptions.MovedError):
-        # An empty host means the server that sent the answer.
+        # If the answer has no host, it means the server that sent it.
         host = error.host or address.host or "127.0.0.1"
         there = attrs.evolve(address, path=None, host=host, port=error.port)
         return NotExecutedError(words, there)
@@ -388,7 +388,7 @@ def _words_of(error: BaseException) -> str:
         return _LOST_WORDS
     if isinstance(error, socket.gaierror):
         return "the host's name cannot be looked up"
-    # The reason of OpenSSL for a rejected certificate.
+    # If OpenSSL rejected a certificate, this is its reason.
     said = getattr(error, "verify_message", None)
     return f"the request failed ({type(error).__name__}{f', {said}' if said else ''})"
 
@@ -410,7 +410,7 @@ def _code_of(error: BaseException) -> str | None:
         return _CODES.get(kind)
     # coredis has no class for this code.
     answer = str(error)
-    # The user lacks a right to run the script: the texts of Redis 6 and of later versions.
+    # Redis 6 and later versions send these texts if the user has no permission to run the script.
     if "can't run this command" in answer or answer.startswith("ACL failure"):
         return "NOPERM"
     # Redis 6 begins the text with the position in the script.

@@ -141,9 +141,9 @@ class Entry:
         """See :meth:`TokenStore.drop`."""
         living = {known: span for known, span in self.dead.items() if span.left(now) > 0}
         living.pop(mark, None)
-        # All processes have already seen the oldest drops.
+        # Keep only the latest drops, because all processes have already seen the older ones.
         self.dead = dict([*living.items(), (mark, Span(now, seconds))][-MARKS_LIMIT:])
-        # If the stored token has expired, keep the lease: it is for the next token.
+        # This is None for an expired token. The lease is then for the next token, so keep it.
         token = self._look_at_token(now)
         if token is not None and token.mark == mark:
             self._advance(now)

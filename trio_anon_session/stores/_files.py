@@ -70,8 +70,8 @@ def prepare(path: str) -> tuple[str, bool]:
         for companion in COMPANIONS:
             with suppress(FileNotFoundError):
                 is_exposed |= check_file(real + companion, os.lstat(real + companion), user)
-    # Do not use the real path, so that the target of a broken link is not created. SQLite gives
-    # its companion files the mode of this file.
+    # Create the file at `path`, not at the real path, so that the target of a broken link is not
+    # created. SQLite gives its companion files the mode of this file.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     status = os.stat(real)
@@ -120,7 +120,8 @@ def set_aside(path: str, mark: bytes) -> str | None:
         with open(real, "rb") as file:
             if not any(mark in before + block for before, block in _pairs(file)):
                 return None
-        # Rename these first. SQLite would apply an old write-ahead log to the new database.
+        # Rename the companion files first. Otherwise SQLite would apply an old write-ahead log to
+        # the new database.
         for companion in COMPANIONS:
             with suppress(FileNotFoundError):
                 os.replace(real + companion, aside + companion)

@@ -243,7 +243,7 @@ class KnownTokens:
 
 
 def _wall_offset(at: Moment) -> float:
-    # There is no wall clock under MockClock, and no suspend.
+    # Under MockClock, there is no wall clock and no suspend.
     return 0.0 if at.wall is None else at.wall - at.now
 
 

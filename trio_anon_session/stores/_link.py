@@ -217,7 +217,7 @@ class StoreLink:
                 await self.report_drops()
         finally:
             with trio.fail_after(STORE_TIMEOUT):
-                # A store closes also when it is cancelled.
+                # A store closes even if this call is cancelled.
                 await self._store.aclose()  # noqa: ASYNC102
 
     def listen(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:

@@ -162,7 +162,8 @@ return 1
 """
 )
 
-# Delete the token first: a server without free memory continues a script that has freed some.
+# Delete the token first. A server without free memory refuses other writes, unless the script has
+# already deleted something.
 DROP = (
     _COMMON
     + """

@@ -91,7 +91,7 @@ class Questions:
         question = self._claimant.ask(moment())
         has_waited = False
         while True:
-            # Get the event before the look, so that no later news is missed.
+            # Get the event before the look, so that no later notification is missed.
             news, looks = self._watch.news(), self._link.looks
             await self._link.report_drops()
             seen, asked_at = await self._link.look()
@@ -130,8 +130,8 @@ class Questions:
         Args:
             token: the token. Each look asks about it from now on.
             looks: number of looks that had begun before this process received the token. A second
-                look since then did not ask about the token. It may have used up the news of the
-                token's drop.
+                look since then did not ask about the token. It may have used up the
+                notification of the token's drop.
         """
         if self._link.looks <= looks + 1 or not isinstance(token, TokenInfo):
             return False

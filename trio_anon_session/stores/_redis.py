@@ -100,11 +100,11 @@ class RedisStore(Unpicklable):
                 name=missing,
             )
         self._server = _coredis
-        # One for each Trio run, because each thread can have its own run.
+        # Each thread can have its own Trio run, and each run has its own connections.
         self._connections: WeakKeyDictionary[trio.lowlevel.TrioToken, Connections] = (
             WeakKeyDictionary()
         )
-        # In the order of the next request, with the servers that a cluster has named.
+        # The servers, in the order in which the next request tries them. A cluster can add servers.
         self._servers = list(self._addresses)
         # The server that answered last, for each name.
         self._owners: dict[str, Address] = {}
@@ -281,7 +281,7 @@ class RedisStore(Unpicklable):
             seconds = float(lifetime)
         except ValueError:
             return None
-        # If more time is left than the lifetime, the server's clock was set back.
+        # If the remaining time is longer than the lifetime, the server's clock was set back.
         if not left / 1000 <= seconds < math.inf:
             return None
         opened = self._open(_text(record), name, "token")
@@ -302,8 +302,8 @@ class RedisStore(Unpicklable):
         if self._sealing is not None:
             return self._sealing.open(record, name, purpose)
         if is_sealed(record):
-            # Do not treat it as invalid. Otherwise, processes with and without the key would
-            # overwrite each other's tokens again and again.
+            # Do not treat the record as invalid. Otherwise, processes with and without the key
+            # would overwrite each other's tokens again and again.
             raise StoreError(NO_KEY)
         return record
 

@@ -170,13 +170,14 @@ class SharedTokenManager(Unpicklable):
         finally:
             close = getattr(self._manager, "aclose", None)
             if close is not None:
-                # It closes also when it is cancelled, and shields itself where it must.
+                # The manager closes even if this call is cancelled, and shields what must not be
+                # cancelled.
                 await close()  # noqa: ASYNC102
         await trio.lowlevel.checkpoint()
 
     # Called by a session
 
-    # As in TokenManager: the traceback of a KeyboardInterrupt could show a token.
+    # Protected as in TokenManager, because the traceback of a KeyboardInterrupt could show a token.
     @trio.lowlevel.enable_ki_protection
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
@@ -238,7 +239,7 @@ class SharedTokenManager(Unpicklable):
             token: the token.
         """
         self._link.drop(mark_of(token.access_token))
-        # A call that has not begun yet reports this drop too.
+        # If another call of `_report_drops` has not begun yet, it reports this drop too.
         if self._is_open and not self._link.is_report_pending:
             self._background.start_soon(self._report_drops)
 

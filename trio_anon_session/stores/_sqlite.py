@@ -50,13 +50,15 @@ _CREATE = """
         name TEXT PRIMARY KEY, entry TEXT NOT NULL, kept_until REAL NOT NULL
     )
 """
-# Read as bytes: for invalid UTF-8, the error of SQLite would quote the text with the token.
+# Read the entry as bytes: for invalid UTF-8, the error of SQLite would quote the text with the
+# token.
 _READ = "SELECT CAST(entry AS BLOB) FROM trio_anon_session WHERE name = ?"
 _WRITE = "INSERT OR REPLACE INTO trio_anon_session VALUES (?, ?, ?)"
 _LIST = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _PRUNE = "DELETE FROM trio_anon_session WHERE kept_until < ?"
 
-# URLs for the command, for SQLite or for other stores. No user means a file with such a name.
+# Users pass such URLs to the command, to SQLite or to other stores, and do not mean a file of that
+# name.
 _URL = re.compile(r"(sqlite|file):|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SPOILT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -213,7 +215,7 @@ class SQLiteStore:
         with closing(
             sqlite3.connect(uri, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
         ) as connection:
-            # After a power failure no process needs what was lost.
+            # A power failure can lose the last changes, but no process needs them afterwards.
             connection.execute("PRAGMA synchronous = NORMAL")
             tables = {name for (name,) in connection.execute(_LIST)}
             if tables and _TABLE not in tables:
@@ -221,7 +223,8 @@ class SQLiteStore:
             if is_exposed:
                 _files.make_private(path)
             if not tables:
-                # Fails while another process does the same. Without WAL the store is slower.
+                # This fails while another process does the same. The store works without WAL, but
+                # is slower.
                 with suppress(sqlite3.OperationalError):
                     connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_CREATE)
@@ -333,7 +336,7 @@ def _checked(path: str | os.PathLike[str]) -> str:
     if given in ("", ":memory:"):
         raise ValueError(f"path must be the path of a file, got {given!r}; or use MemoryStore()")
     if _URL.match(given):
-        # Not quoted: there may be a password in it.
+        # Do not quote the URL, because it may contain a password.
         raise ValueError("path must be a path, not a URL: pass only the PATH of sqlite:PATH")
     if "\0" in given:
         raise ValueError("path must not contain a NUL character")

@@ -77,7 +77,8 @@ class Watch:
         """Look on each notification until that fails, and return the error."""
         has_begun = trio.Event()
         try:
-            # A subscription takes several requests, and ten round trips with Valkey.
+            # A subscription takes several requests, and with Valkey ten round trips, so it gets
+            # twice the usual time.
             with Unwrapped(), trio.fail_after(2 * STORE_TIMEOUT) as limit:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._poll_until_listening, has_begun)
@@ -103,7 +104,7 @@ class Watch:
             pause = random.uniform(0.5, 1.0) * POLL_INTERVAL
 
     async def _look_on_news(self, wait_for_news: Callable[[], Awaitable[None]]) -> None:
-        """Look on each notification, until a look fails or there was no news for long."""
+        """Look on each notification, until a look fails or no notification arrives for long."""
         while await self._look_and_wake():
             # Limit the rate, in case the store notifies all the time.
             await trio.sleep(MIN_LOOK_INTERVAL)
