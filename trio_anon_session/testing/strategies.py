@@ -184,7 +184,7 @@ def timelines(*, actions: bool = True, faults: bool = True, **fields: Any) -> St
         if name not in _FIELDS:
             raise TypeError(f"{name} must be a field of Timeline")
     values = {n: v for n, v in fields.items() if not isinstance(v, st.SearchStrategy)}
-    # Checks the values here, so that an error does not wait until an example is drawn.
+    # Check the values here, so that an error does not wait until an example is drawn.
     Timeline(**values)
     return _timelines(actions=actions, faults=faults, fields=fields)
 
@@ -341,7 +341,8 @@ def _actions(
     return among(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
 
 
-# Shorter than the timeout: at the moment of the timeout, both results are correct.
+# These latencies are shorter than the timeout, because both results are correct at the moment of
+# the timeout.
 _REVOCATIONS: Strategy[tuple[Answer, ...]] = st.lists(
     st.builds(
         Answer,

@@ -77,14 +77,14 @@ WORDS: dict[Kind, str] = {
 }
 """The legend of the symbols that need an explanation."""
 
-# Characters of the narrowest readable picture.
+# The width of the narrowest readable picture, in characters.
 NARROWEST = 40
 # With heading, axis and legend, a picture fits 40 lines.
 MOST_ROWS = 18
 LABEL_LEVELS = 3
 HEADING_LINES = 4
 LONGEST_LABEL = 24
-# Sums of floats differ by less than a microsecond.
+# Times are rounded to microseconds, because equal sums of floats differ by less than that.
 DIGITS = 6
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -523,7 +523,7 @@ def _spoken(at: float) -> str:
     return text if text[-1].isalpha() else f"{text} s"
 
 
-# Choice: which lines, and which moments
+# The choice of lines and moments
 
 
 def _horizon(story: Story) -> float:

@@ -152,7 +152,7 @@ class _Referee:
         self.names = token_names(log)
         self.now = 0.0
         self.index = 0
-        # Seconds that the wall clock is ahead of Trio's clock.
+        # How many seconds the wall clock is ahead of Trio's clock.
         self.wall = 0.0
         self.wall_set_at = -math.inf
         self.wall_set_index = -1
@@ -401,7 +401,7 @@ class _Referee:
             if waiting.told:
                 self.broken(10, "a getter waits although its round has failed", getter=getter)
         for number, call in self.calls.items():
-            # It may also wait for revocations that began at the same moment.
+            # The call may also wait for revocations that began at the same moment.
             if all(
                 revocation.succeeded is not None
                 for text, revocation in self.revocations.items()
@@ -606,7 +606,7 @@ class _Referee:
         flight = self.flight
         assert flight is not None
         self.flight = None
-        # The request that was due has been sent: it is this one.
+        # This is the request that was due.
         self.is_wanted = False
         is_of_server = flight.kind not in {"raises", "nonsense", "crash"}
         if is_of_server and self.now > flight.sent_at + self.timeline.request_timeout + NEARLY:
@@ -899,7 +899,7 @@ class _Referee:
 
     def stopped(self, why: str) -> None:
         promise = 10 if "indefinitely" in why else 7
-        # A waiting getter is a more precise finding than the reason of the stop.
+        # Report a waiting getter first, because it is more precise than the reason of the stop.
         for getter in self.waiting:
             self.broken(10, "a getter waits indefinitely", getter=getter)
         self.broken(promise, why)

@@ -368,7 +368,7 @@ class _Run:
                     await self._play(self.program, session, client)
         except trio.Cancelled:
             raise
-        # pytest and Hypothesis end a test with BaseExceptions.
+        # Catch BaseException, because pytest and Hypothesis end a test with one.
         except BaseException as error:  # noqa: ASYNC103  # raised after the run
             failure.append(error)
 
@@ -483,7 +483,8 @@ class _Run:
 
         try:
             if ask == "nowait":
-                # It has no checkpoint, so it reads the session even if its scope is cancelled.
+                # A nowait call has no checkpoint, so it reads the session even if its scope is
+                # cancelled.
                 self.note(Decided(number))
                 token = session.get_access_token_nowait()
             elif ask == "exchange":
@@ -583,7 +584,7 @@ class _WatchedManager:
         return token  # type: ignore[no-any-return]  # or "not a TokenInfo", on purpose
 
     def _check_pause(self) -> None:
-        # The referee finds single requests that are too early. An endless loop must be stopped.
+        # The referee reports single requests that are too early. This check stops an endless loop.
         now = trio.current_time()
         if now < self._last_sent_at + self._config.min_refresh_interval / 2:
             self._too_early += 1
