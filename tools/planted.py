@@ -124,7 +124,7 @@ BUGS = (
         5,
         "the wall clock is read after the answer",
         "lifecycle",
-        "        # In this order: a token to revoke is refused from now on.\n",
+        "        # The order matters: from `_token_to_revoke` on, the session refuses the token.\n",
         "        if at.wall is not None:\n            request.wall_offset = at.now - at.wall\n",
     ),
     Bug(
@@ -266,7 +266,7 @@ BUGS = (
         "the end of the block leaves callers waiting",
         "session",
         "        self._shut()\n"
-        "        # Shielded within, and short: no task holds a lock of the gate across I/O.\n"
+        "        # `wake_all` shields itself, and is short: no task holds its locks during I/O.\n"
         "        await self._gate.wake_all()",
         "        self._shut()\n        await trio.lowlevel.checkpoint()",
     ),

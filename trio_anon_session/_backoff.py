@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._errors import TokenRequestError
 
 _SECONDS = r"[0-9]+(\.[0-9]*)?"
-# 2.0**1024 is too large for a float. The longest pause is reached long before.
+# A pause reaches `max_retry_interval` after fewer doublings. 2.0**1024 would overflow a float.
 _DOUBLINGS = 60
 
 
@@ -76,7 +76,7 @@ class RetrySchedule:
         """
         config = self._config
         pause = error.retry_after
-        # A foreign token manager may have set it to a value of any type.
+        # A custom token manager may have set `retry_after` to a value of any type.
         if not isinstance(pause, int | float) or not pause >= 0:
             doubled = config.retry_interval * 2.0 ** min(failures - 1, _DOUBLINGS)
             pause = doubled * random.uniform(0.5, 1.5)
@@ -97,7 +97,7 @@ class RetrySchedule:
         try:
             pause = config.retry_strategy(attempt, error)
         except Exception as problem:
-            # Only the type, because the user's message may contain a secret.
+            # Log only the type, because the user's message may contain a secret.
             log(
                 ERROR,
                 "retry_strategy raised %s; the round of attempts ends",

@@ -53,7 +53,7 @@ class StartedBody:
         """The time that the whole response took. httpx2 reads this attribute."""
         return getattr(self._stream, "elapsed", None)
 
-    # Not a generator, because Trio warns if the reader does not finish it.
+    # This is not a generator, because Trio warns about a generator that the reader does not finish.
     def __aiter__(self) -> Self:
         return self
 
@@ -104,10 +104,10 @@ class StartedBody:
         except StopAsyncIteration:
             self.is_whole = True
         except trio.Cancelled:
-            # The Trio run ends.
+            # The Trio run is ending.
             raise
         except BaseException as error:
-            # In a system task it would crash Trio. The reader of the body gets it.
+            # The reader of the body raises the error. In this system task, it would crash Trio.
             look.problem = error
         finally:
             look.done.set()
@@ -116,7 +116,7 @@ class StartedBody:
         """Free the connection. Keep a short body; drop one that is long, slow or broken."""
         if self._rest is None:
             return
-        # After has_bytes, the body is empty here and its end was read.
+        # If `has_bytes` was called, the body is empty here, and its end was read.
         if self._look is None:
             with trio.move_on_after(LEFTOVER_TIME), contextlib.suppress(self._http.RequestError):
                 await self._read_rest(self._rest)
@@ -144,7 +144,8 @@ class StartedBody:
         rest, self._rest = self._rest, None
         if rest is None:
             return
-        # A finally, because a cancellation or an interrupt of the reader can be raised here, too.
+        # A cancellation or an interrupt of the reader can be raised in this block. The `finally`
+        # closes the stream then, too.
         try:
             if self._look is not None:
                 await self._look.stop()

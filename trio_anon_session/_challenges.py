@@ -67,7 +67,7 @@ def parse_challenges(header: str, limit: int = HEADER_LIMIT) -> list[Challenge]:
         # The limit may have cut the last lexeme in two.
         lexemes.pop()
     count = len(lexemes)
-    # Two commas at the end, so that two lexemes follow each one.
+    # Append two commas, so that every lexeme has two lexemes after it.
     lexemes += [",", ","]
     challenges: list[Challenge] = []
     is_after_scheme = False

@@ -140,7 +140,8 @@ class TokenFlow:
         if origins is None:
             self._origins = default_origins(session.config)
         elif type(origins).__name__ == "Request":
-            # A client of either library calls a function that it gets as `auth`.
+            # The user passed the method `session.auth` to a client, and the client called it with a
+            # request.
             raise TypeError("pass auth=session.auth() to the client, not auth=session.auth")
         elif isinstance(origins, str) or not isinstance(origins, Iterable):
             raise ConfigError("origins", f"must be a list of origins, not {type(origins).__name__}")
@@ -148,8 +149,8 @@ class TokenFlow:
             self._origins = frozenset(
                 allowed_origin(text, index) for index, text in enumerate(origins)
             )
-        # The origins with a default port, by host. Nearly all requests match here, which makes a
-        # request 1 % faster.
+        # The schemes of the origins with a default port, by host. Nearly all requests match one of
+        # them, and this lookup makes a request 1 % faster.
         self._schemes = {
             host.encode("ascii"): scheme
             for scheme, host, port in self._origins
@@ -171,7 +172,8 @@ class TokenFlow:
         url = request.url
         is_allowed = url.port is None and self._schemes.get(url.raw_host) == url.scheme
         if not is_allowed and origin_of(url) not in self._origins:
-            # The user may have sent the same object to an allowed origin before.
+            # If the user has sent this request object to an allowed origin before, it contains the
+            # token.
             _remove_token(request)
             reason = self._reason_not_sent(request)
             response = yield request
@@ -185,8 +187,8 @@ class TokenFlow:
             return
         self._session.invalidate(sent.token)
         if response.request.method != request.method:
-            # A redirect that changes the method leads to a result: the server has already processed
-            # the first request, and must not do so twice.
+            # If a redirect changes the method, the server has already processed the first request.
+            # Another request would make the server process it twice.
             _report_not_replayed(
                 request, response, "the server has already answered it with a redirect"
             )
@@ -194,7 +196,7 @@ class TokenFlow:
         if not self._can_be_sent_twice(request):
             _report_not_replayed(request, response, "its body cannot be sent twice")
             return
-        # Frees the connection before the wait for a new token.
+        # Free the connection before the wait for a new token.
         if not response.is_closed:
             await self._started(response).finish()
         if await self._set_token(request, sent):
@@ -228,14 +230,14 @@ class TokenFlow:
     def _set_token_nowait(self, request: _Request, sent: _Sent) -> bool:
         """Add the session's token to a request without waiting. Return whether it exists.
 
-        Sending the request is a checkpoint. Another one for the token would make a request over
-        a transport that does nothing 5 % slower. A coroutine without a checkpoint would make it
-        1 % slower.
+        Sending the request is a checkpoint. With a transport that does nothing, a second checkpoint
+        for the token would make a request 5 % slower. Even a coroutine without a checkpoint would
+        make it 1 % slower.
         """
         try:
             sent.token = self._session.get_access_token_nowait()
         except (trio.WouldBlock, RuntimeError, AnonymousSessionError):
-            # The caller then waits for a token, and gets the error there.
+            # `run` then calls `_set_token`, which waits for a token or raises the error.
             return False
         request.headers["Authorization"] = request.extensions[_MARK] = _SCHEME + sent.token
         return True
@@ -243,7 +245,8 @@ class TokenFlow:
     async def _set_token(self, request: _Request, sent: _Sent) -> bool:
         """Add the session's token to a request. Return whether it is another one than before."""
         try:
-            # While this may raise, no local contains the token: a traceback shows the locals.
+            # No local variable may contain the token while this call can raise, because a traceback
+            # can show the locals.
             token = self._token_now() or await self._session.get_access_token()
         except AnonymousSessionError as error:
             problem = as_request_error(error, self._http.RequestError)
@@ -269,7 +272,7 @@ class TokenFlow:
         except RuntimeError:
             if _is_on_trio():
                 raise
-        # Raised outside of the except block, because the session's error says less.
+        # Raised outside of the except block, because the session's error would add nothing.
         raise RuntimeError(
             f"SessionAuth works only on Trio: start the program with trio.run(main), where "
             f"{self._http.__name__}.AsyncClient works without changes; in an asyncio program, run "
@@ -341,7 +344,7 @@ def _error_class(kind: type[Any], base: type[Any]) -> type[Any]:
     """Return the class of an error that is also an error of another library."""
 
     def reduce(self: AnonymousSessionError) -> tuple[Any, ...]:
-        # A pickle could not find this class, because no module has it.
+        # No module contains this class, so `pickle` could not find it.
         return kind, self.args, self.__dict__
 
     names = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
@@ -352,10 +355,10 @@ def as_request_error(error: AnonymousSessionError, base: Any) -> Any:
     """Return an error that is also an error of a library, with the same attributes."""
     if isinstance(error, base):
         return error
-    # Any, because mypy does not accept a parameter's type as hashable.
+    # The annotation is Any, because mypy does not accept the type of a parameter as hashable.
     ours: Any = type(error)
     kind = _error_class(ours, base)
-    # The constructor is not called, because a foreign subclass may have another one.
+    # Do not call the constructor, because a user's subclass may have another one.
     converted = Exception.__new__(kind, *error.args)
     converted.__dict__.update(error.__dict__)
     converted.__context__ = error.__context__

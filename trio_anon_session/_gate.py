@@ -26,7 +26,8 @@ class Gate:
     __slots__ = ("_conditions",)
 
     def __init__(self) -> None:
-        # Created while callers wait, to save memory in a program with thousands of sessions.
+        # Conditions exist only while callers wait. This saves memory in a program with thousands of
+        # sessions.
         self._conditions: tuple[trio.Condition, ...] = ()
 
     def condition_of(self, number: int) -> trio.Condition:
@@ -43,11 +44,13 @@ class Gate:
     async def wake_all(self) -> None:
         """Wake all waiting callers, and return after each has looked again."""
         conditions = self._conditions
-        # Shielded, because every caller must wake up. Locks are held only for a moment.
+        # The shield is necessary because every caller must wake up. It is short, because tasks hold
+        # the locks only for a moment.
         with trio.CancelScope(shield=True):
             longest = max((each.statistics().tasks_waiting for each in conditions), default=0)
             for _ in range(0, longest, PORTION):
-                # In the queue for the lock, this task comes after the callers that it has woken.
+                # This task gets each lock only after the callers that it has woken, because they
+                # queue for the lock first.
                 for condition in conditions:
                     async with condition:
                         condition.notify(PORTION)
@@ -63,7 +66,7 @@ def _is_in_use(condition: trio.Condition) -> bool:
     return use.lock_statistics.locked or use.tasks_waiting > 0
 
 
-# Without this, an interrupt could leave the lock taken, and all other tasks would hang.
+# Without this protection, an interrupt could leave the lock taken, and all other tasks would hang.
 @enable_ki_protection
 async def lock(condition: trio.Condition) -> bool:
     """Take a condition's lock. Return whether this was a checkpoint, because it was not free."""
@@ -72,7 +75,8 @@ async def lock(condition: trio.Condition) -> bool:
         return False
     except trio.WouldBlock:
         pass
-    # Outside of the except block, so that an error raised here has no WouldBlock as its context.
+    # Wait outside of the except block, so that an error raised here has no WouldBlock as its
+    # context.
     await condition.acquire()
     return True
 
@@ -97,7 +101,7 @@ class Alarm:
 
     def ring(self) -> None:
         """Wake the task if it sleeps. Otherwise it checks the lifecycle before its next sleep."""
-        # Thousands of callers may ring before the task wakes up.
+        # Thousands of callers may ring before the task wakes up, and one cancellation is enough.
         if not self._is_ringing:
             self._is_ringing = True
             self._sleep.cancel()

@@ -191,7 +191,7 @@ class Lifecycle:
         self._callers_total = 0
         self.asked_at = -math.inf
 
-        # Refused, unless the server has granted them again after the drop.
+        # The session refuses these tokens, unless the server has granted them again after the drop.
         self._dropped = DroppedTokens()
         # Digests of the last tokens that were revoked or will be. They are always refused.
         self._revoked: tuple[str, ...] = ()
@@ -308,7 +308,7 @@ class Lifecycle:
         """
         if self.is_closed:
             raise SessionClosedError
-        # Even if it gets an error: from now on an idle session is awake.
+        # Record the call even if the next line raises, because each call wakes an idle session.
         self.asked_at = at.now
         self.rounds.join(at.now, is_first=not self._waiting)
         caller = Caller(self._callers_total, options, self.rounds.failed)
@@ -370,7 +370,7 @@ class Lifecycle:
             at: the time.
         """
         self.request = None
-        # In this order: a token to revoke is refused from now on.
+        # The order matters: from `_token_to_revoke` on, the session refuses the token.
         problem = self._problem_with(request, answer, at)
         to_revoke = self._token_to_revoke(request, answer)
         if self.is_closed:

@@ -16,5 +16,5 @@ def log(level: int, message: str, *args: object) -> None:
     session. Other exceptions, such as ``KeyboardInterrupt``, propagate.
     """
     with contextlib.suppress(Exception):
-        # So that the record shows the line that calls this function.
+        # With stacklevel=2, the record shows the line that calls this function.
         logger.log(level, message, *args, stacklevel=2)

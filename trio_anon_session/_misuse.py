@@ -33,7 +33,7 @@ class Block:
 
     def enter(self) -> None:
         """Record that the block is entered. Warn if a block around it has an equal config."""
-        # Blocks that no longer exist are removed. Otherwise the tuple would grow without limit in a
+        # Remove blocks that no longer exist. Otherwise the tuple would grow without limit in a
         # program where the block of each session starts the task that opens the next one.
         around = tuple(there for there in _blocks_around.get() if there() is not None)
         if any(self._is_duplicate(there()) for there in around):
@@ -107,7 +107,8 @@ def clock_here() -> trio.abc.Clock:
 
 def refuse_asyncio() -> None:
     """Raise RuntimeError if the program runs on asyncio."""
-    # Without asyncio in sys.modules, the program does not use it. Importing it would take time.
+    # If asyncio is not in sys.modules, the program does not use it. Importing it here would take
+    # time.
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         raise RuntimeError(

@@ -39,7 +39,7 @@ class Background:
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._nursery: trio.Nursery | None = None
         self._at_crash: Callable[[], Awaitable[object]] | None = None
-        # A shielded scope for each task. A second nursery with one shielded scope would take 3 KB.
+        # Each task has a shielded scope. A second nursery with one shielded scope would take 3 KB.
         self._scopes: tuple[trio.CancelScope, ...] = ()
         self._is_cancelled = False
 
@@ -115,7 +115,7 @@ async def end_nursery(
     nursery.cancel_scope.shield = True
     nursery.cancel_scope.cancel()
     try:
-        # Without the block's exception, which the nursery would wrap.
+        # Do not pass the block's exception, because the nursery would wrap it.
         await manager.__aexit__(None, None, None)
     except BaseExceptionGroup as group:
         return worst_of(*group.exceptions)
@@ -156,10 +156,11 @@ def raise_at_exit(exc: BaseException | None, crash: BaseException | None) -> Non
         try:
             raise crash
         finally:
-            # Raising it here has set the block's cancellation as its context.
+            # This `raise` has set the block's cancellation as the context, so restore the old
+            # context.
             crash.__context__ = context
     if worst_of(own, crash) is crash:
-        # Python sets the block's exception as its context.
+        # Python sets the block's exception as the context.
         raise crash
     log(
         ERROR,
@@ -194,7 +195,7 @@ class Unwrapped:
         try:
             raise error
         finally:
-            # Raising it here has set the group as its context.
+            # This `raise` has set the group as the context, so restore the old context.
             error.__context__ = context
             del error
 
@@ -210,7 +211,7 @@ async def outcome_of(call: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> ob
     with Unwrapped():
         async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # see above
             nursery.start_soon(_note_outcome, outcomes, call, *args)
-    # Removed from the list, because the frames of the error refer to the list.
+    # Remove the result from the list, because the frames of an error refer to the list.
     return outcomes.pop()
 
 

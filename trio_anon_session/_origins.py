@@ -24,7 +24,7 @@ _LISTED_ORIGINS = 5
 _SHOWN_ORIGIN = 300
 """Characters; a URL may have a host of any length."""
 
-# The host names that httpx returns for valid URLs. A wildcard does not match.
+# This regex matches the host names that httpx returns for valid URLs, and no wildcards.
 _HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?"
 
 

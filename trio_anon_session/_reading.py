@@ -48,7 +48,7 @@ class Body:
         self.content = bytearray()
         self.refusal: str | None = None
         self._packing = packing.strip().lower()
-        # Not decompressed by httpx, which would expand a zip bomb without a limit.
+        # httpx would expand a zip bomb without a limit, so this class decompresses the body itself.
         is_zlib = self._packing in _ZLIB_PACKINGS
         self._unpacker = zlib.decompressobj(wbits=47) if is_zlib else None
         self._size = 0
@@ -100,10 +100,10 @@ async def read_body(response: httpx.Response, packing: str) -> Body:
         response: a response of which nothing was read.
         packing: its ``Content-Encoding``.
     """
-    # The response of a mock transport may have its whole content, decompressed already.
+    # A mock transport may return a response that already has its whole content, decompressed.
     is_raw = not response.is_stream_consumed
     body = Body(packing if is_raw else "")
-    # Not `aiter_raw`, which skips empty pieces, and would never return if all pieces are empty.
+    # Do not use `aiter_raw`: it skips empty pieces, and would never return if all pieces are empty.
     pieces: Any = aiter(response.stream) if is_raw else response.aiter_bytes()  # type: ignore[arg-type]  # of an async client
     # The generators of httpx and httpcore are nested. `break` would leave the inner ones to the
     # garbage collector, and Trio would warn. A cancellation ends them at their next checkpoint.
@@ -124,7 +124,8 @@ async def read_body(response: httpx.Response, packing: str) -> Body:
 
 def read_headers(response: httpx.Response) -> dict[str, str]:
     """Return the headers that the token manager uses, by lower-case name."""
-    # In one pass: a response can have thousands of headers, and httpx searches all for each name.
+    # Read all of them in one pass: a response can have thousands of headers, and httpx would search
+    # all of them for each name.
     return {
         name.lower().decode(): value[:_HEADER_LIMIT].decode("latin-1")
         for name, value in response.headers.raw

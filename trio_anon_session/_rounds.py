@@ -131,7 +131,7 @@ class Rounds:
         error = (
             cause
             if isinstance(cause, TokenRequestError)
-            # Only the type, because the message of a foreign exception may contain a secret.
+            # Show only the type, because the message of another exception may contain a secret.
             else TokenUnavailableError(f"the token manager raised {type(cause).__name__}")
         )
         attempts = min(self.attempts + 1, 1 + self._config.max_retries)

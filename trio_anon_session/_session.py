@@ -133,7 +133,7 @@ class AnonymousSession(Unpicklable):
         self._entered = False
 
     def __repr__(self) -> str:
-        # Without the state, which will have changed when someone reads the log.
+        # The state is not shown, because it will have changed when someone reads the log.
         is_closed = self._lifecycle.is_closed
         condition = "closed" if is_closed else "open" if self._entered else "not entered"
         return f"<AnonymousSession for {self._config.client_id!r}, {condition}>"
@@ -178,7 +178,7 @@ class AnonymousSession(Unpicklable):
         """End the tasks, revoke tokens if ``revoke_on_exit``, and return the first error."""
         broke_down = self._lifecycle.is_closed
         self._shut()
-        # It shields itself, and is short, because every task has been cancelled.
+        # `close` shields itself, and is short because every task has been cancelled.
         crash = await self._background.close()
         if isinstance(crash, Exception) and not broke_down:
             # The token manager raised this when it was cancelled.
@@ -211,7 +211,7 @@ class AnonymousSession(Unpicklable):
                     log(WARNING, "a token was not revoked on exit: the program was interrupted")
                     return worst_of(crash, interrupt)
                 except BaseException as raised:
-                    # An observer raised this. The other tokens are still revoked.
+                    # An observer raised this. The session still revokes the other tokens.
                     crash = worst_of(crash, raised)
         if limit.cancelled_caught:
             log(
@@ -253,12 +253,12 @@ class AnonymousSession(Unpicklable):
             check_options(options)
         lifecycle = self._lifecycle
         if lifecycle.token is None and lifecycle.can_wait:
-            # The wait is the checkpoint. Another one before it would make many callers without a
-            # token a fifth slower.
+            # The wait for a token is the checkpoint. If many callers wait, a second checkpoint
+            # would make them a fifth slower.
             await checkpoint_if_cancelled()
             return (await self._wait_for_token(self._moment(), options)).access_token
         await checkpoint()
-        # No await between this check and the return, so the returned token is valid now.
+        # There is no await between this check and the return, so the returned token is valid now.
         now = self._now()
         if now < lifecycle.fresh_until and time.time() < lifecycle.fresh_until_by_wall:
             lifecycle.asked_at = now
@@ -325,7 +325,7 @@ class AnonymousSession(Unpicklable):
         reported = self._lifecycle.token
         if reported is not None and reported.access_token != access_token:
             reported = None
-        # A traceback can show the locals of its frames.
+        # Delete the token, because a traceback can show the locals of its frames.
         del access_token
         if not self._lifecycle.is_closed:
             self._check_run()
@@ -361,7 +361,8 @@ class AnonymousSession(Unpicklable):
             self._start_revocation(token, options)
             self._share_drop(token)
             self._reporter.state_is(self._lifecycle.state(at))
-        # Taken before the checkpoint: if a revocation fails during it, this call raises the error.
+        # Copy the list before the checkpoint. If a revocation fails during the checkpoint, it is
+        # removed from the list, and this call must still raise its error.
         under_way = tuple(self._revocations)
         await checkpoint()
         for revocation in under_way:
@@ -435,7 +436,7 @@ class AnonymousSession(Unpicklable):
     @enable_ki_protection
     async def _wait_for_token(self, at: Moment, options: TokenRequestOptions | None) -> TokenInfo:
         """Wait for a usable token. Raise the error if the round of attempts fails."""
-        # Before join, which may raise: each call wakes a parked session.
+        # Ring before `join`, which may raise, because each call wakes a parked session.
         self._alarm.ring()
         caller = self._lifecycle.join(at, options)
         condition = self._gate.condition_of(caller.number)
@@ -457,7 +458,7 @@ class AnonymousSession(Unpicklable):
         lifecycle = self._lifecycle
         now = self._now()
         if now < lifecycle.fresh_until and time.time() < lifecycle.fresh_until_by_wall:
-            # The fast path of a cached token, because thousands of callers may wake together.
+            # Thousands of callers may wake together, so a cached token has a fast path.
             lifecycle.asked_at = now
             return lifecycle.token
         at = self._moment()
@@ -546,8 +547,8 @@ class AnonymousSession(Unpicklable):
             self._alarm.ring()
             self._background.start_soon(self._gate.wake_all)
 
-    # Not on `invalidate`: older versions of Trio would wrap it in a frame whose locals contain the
-    # token.
+    # `invalidate` itself does not have this decorator. In older versions of Trio, the decorator
+    # adds a frame whose locals contain the token.
     @enable_ki_protection
     def _invalidate(self, reported: TokenInfo, *, is_shared: bool = False) -> None:
         at = self._moment()
@@ -590,7 +591,7 @@ class AnonymousSession(Unpicklable):
     async def _shut_for_callers(self) -> None:
         """End the session and wake all waiting callers, before a crash cancels the block."""
         self._shut()
-        # Shielded within, and short: no task holds a lock of the gate across I/O.
+        # `wake_all` shields itself, and is short: no task holds its locks during I/O.
         await self._gate.wake_all()
 
     def _shut(self) -> None:
@@ -621,12 +622,14 @@ async def _request_token(
     frame, and Python keeps what they read.
     """
     if conclude_and_send.pop()():
-        # No checkpoint in between, so no event comes between the answer and its effect.
+        # There is no checkpoint between the answer and its effect, so no other event can come
+        # between them.
         conclude_and_send.pop()(await _outcome(manager, options))
 
 
 async def _outcome(manager: TokenSource, options: TokenRequestOptions | None) -> object:
-    # Returned, not raised, so that no frame refers to an exception that refers to it.
+    # Return the exception instead of raising it, so that no frame refers to an exception that
+    # refers to the frame.
     try:
         return await manager.get_tokens_client_credentials_grant(options)
     except Exception as error:

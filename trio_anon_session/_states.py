@@ -25,7 +25,7 @@ class StateView:
     """
 
     def __init__(self, initial: TokenState | None) -> None:
-        # None if the session is closed.
+        # The value is None if the session is closed.
         self._states: AsyncValue[TokenState | None] = AsyncValue(initial)
 
     def _set(self, state: TokenState | None) -> None:
@@ -136,7 +136,7 @@ class _Wait:
 
     def ends_with(self, *states: TokenState | None) -> bool:
         if self._failure is not None:
-            # The waiting task has not run yet.
+            # The predicate has failed, and the waiting task has not run yet.
             return True
         if states[0] is None or self._wanted is None:
             return True
@@ -147,7 +147,7 @@ class _Wait:
             if discard_coroutine(answer):
                 self._failure = TypeError("the predicate must return a bool, not a coroutine")
             return self._failure is not None or bool(answer)
-        # Also exceptions that are not an Exception: they would end the session's task.
+        # Catch every exception, because it would end the session's task.
         except BaseException as error:  # noqa: ASYNC103  # raised in the waiting task
             self._failure = error
         return True

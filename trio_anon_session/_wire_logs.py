@@ -30,9 +30,9 @@ _LOGGERS = (
     "hpack.hpack",
     "hpack.table",
 )
-# The texts of a server outside of the body: httpx logs the reason phrase, httpcore logs headers and
-# data that h11 could not parse, and hpack logs headers. They may contain a new token, or a part of
-# a secret.
+# These texts come from the server, but not from the body. httpx logs the reason phrase, httpcore
+# logs headers and data that h11 could not parse, and hpack logs headers. The texts may contain a
+# new token, or a part of a secret.
 _SAID = (
     r"""(?s)(?P<before>"HTTP/[0-9.]+ [0-9]+|return_value=|exception=\w*ProtocolError\(|Decod).*"""
 )
