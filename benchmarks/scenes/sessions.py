@@ -2,8 +2,8 @@
 
 One task opens a number of sessions, each inside the one before, waits until all their tasks sleep,
 and closes the sessions again, the last one first. They have one config and no token yet, and
-either one token manager for all or one each. For comparison, it opens as many bare nurseries, each
-with one task that sleeps for an hour.
+either one token manager for all or one each. For comparison, the task opens the same number of bare
+nurseries, each with one task that sleeps for an hour.
 
 The start and the close are CPU time for each session. The memory is what Python has allocated
 (tracemalloc) for each session while all are open, in another pass. For more than one session it is

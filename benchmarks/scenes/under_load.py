@@ -8,9 +8,9 @@ token stays FRESH, and on bare checkpoints without a session.
 
 All times are CPU time. Trio's clock uses CPU time too, and skips the time in which there is
 nothing to do. So the load is the same as on an idle machine, whatever other programs do. The time
-of a call is the time from the call until its return, including the turns of other tasks. The
-percentiles are of all calls of a turn. Waiting callers are those that had to wait for a token
-after the first one had arrived.
+of a call ends when the call returns, and includes the time in which other tasks run. The
+percentiles cover all calls of one turn of the measurement. Waiting callers are those that had to
+wait for a token after the first token had arrived.
 
 Garbage is collected before each load, but not during it.
 """

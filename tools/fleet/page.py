@@ -40,8 +40,8 @@ sessions have their first token.
 - *Store calls* are those of one process, per lifetime.
 
 The next table shows {sessions} sessions for {hours} hours, with failures.
-Failures of the store and of the endpoint begin ten seconds before the token is STALE, and last \
-a quarter of an hour: longer than the remaining lifetime of the token.
+Failures of the store and of the endpoint begin ten seconds before the token is STALE. They last \
+a quarter of an hour, which is longer than the remaining lifetime of the token.
 Each session has a caller every five minutes.
 *Failed callers* are those that got an error.
 
