@@ -206,7 +206,9 @@ def _read_secret(path: Path) -> str:
     is_stdin = os.fspath(path) == "-"
     # sys.stdin is None if the shell closed it.
     if is_stdin and sys.stdin is None:
-        raise ConfigError("client_secret", "standard input is closed; pass the secret on it")
+        raise ConfigError(
+            "client_secret", "cannot be read: standard input is closed; pipe the secret to it"
+        )
     if is_stdin and sys.stdin.isatty():
         return str(click.prompt("The application's secret", hide_input=True, err=True))
     with click.open_file(os.fspath(path), "rb") as file:
