@@ -92,7 +92,7 @@ def draw() -> None:
     text = page.FILE.read_text(encoding="utf-8")
     page.FILE.write_text(page.fill(text, results.read()), encoding="utf-8")
     print(page.FILE)
-    # They are to find these benchmarks, and not those of another clone that is installed.
+    # The programs must import these benchmarks, and not those of another clone that is installed.
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     for name in PICTURES:
         program = page.FILE.parents[1] / "pictures" / f"{name}.py"

@@ -20,7 +20,7 @@ def three_digits(value: float) -> str:
     """Return a number with three digits, or with all digits before the point."""
     if value == 0:
         return "0"
-    # 9.999 is 10.0 with three digits, not 10.00.
+    # Round first, because 9.999 has the three digits 10.0, not 10.00.
     rounded = float(f"{value:.2e}")
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 

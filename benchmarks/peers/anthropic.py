@@ -26,7 +26,7 @@ async def _open_async(endpoint: Endpoint) -> AsyncIterator[AsyncGetter]:
     async def provide(*, force_refresh: bool = False) -> AccessToken:
         return _access_token(endpoint, await endpoint.grant())
 
-    # The default is this function too, but bound when the module was imported.
+    # The default time source is the same function, but it was bound when the module was imported.
     yield TokenCache(provide, time_source=time.time).async_get_token
 
 

@@ -48,7 +48,7 @@ class _Transport(AsyncHttpTransport):
         try:
             token = await self.endpoint.grant()
         except EndpointDownError as error:
-            # What a transport has to raise, so that the pipeline's own retries see it.
+            # The pipeline retries only if the transport raises this error.
             raise ServiceRequestError("down") from error
         return _Response(request, json.dumps(self.endpoint.form(token)))
 

@@ -24,7 +24,7 @@ class _Source(Refreshable):
 
     def refresh(self) -> Token:
         token = self.endpoint.grant_at_once()
-        # Naive, as its own token sources have it.
+        # This datetime has no time zone, as in the SDK's own token sources.
         expiry = datetime.now() + timedelta(seconds=self.endpoint.lifetime)
         return Token(token, token_type="bearer", expiry=expiry)
 

@@ -28,7 +28,7 @@ def _auth(endpoint: Endpoint) -> Iterator[OAuth2ClientCredentials]:
         try:
             yield OAuth2ClientCredentials(URL, "id", "secret", client=client)
         finally:
-            # All auths of a process share it.
+            # All auths of a process share this cache.
             OAuth2.token_cache.clear()
 
 

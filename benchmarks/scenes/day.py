@@ -112,7 +112,8 @@ def run(effort: Effort) -> Sequence[Comparison]:
 def plan(share: float, seed: int) -> FaultPlan:
     """Return a plan in which this share of the requests for a token goes wrong."""
     die = random.Random(seed)
-    # More than there will be; the first is good, since all is counted from there.
+    # There are more faults than requests. The first request succeeds, because all counts start with
+    # it.
     return FaultPlan(
         token=[
             Fault(delay=die.random()),
@@ -136,7 +137,7 @@ async def let_pass(hours: int, faults: FaultPlan) -> Told:
             while (now := trio.current_time()) < ends_at:
                 interval = TICK if is_near_a_grant(session, now) else 1.0
                 count = round(A_SECOND * TICK) if interval == TICK else SPARSE
-                # One that is held does not keep the others from asking.
+                # Each call has its own task, so a waiting caller does not delay the others.
                 nursery.start_soon(_call, session, count)
                 called += count
                 await trio.sleep(interval)
@@ -152,7 +153,7 @@ async def let_pass(hours: int, faults: FaultPlan) -> Told:
 def is_near_a_grant(session: AnonymousSession, now: float) -> bool:
     """Return whether a grant is under way, was so a moment ago, or will be in a moment."""
     token = session.token_info
-    # What a sparse second would jump over is near, too.
+    # The last second counts as near, because the pause between sparse calls is a second.
     return token is None or not token.sent_at + MARGIN < now < token.stale_at - MARGIN - 1.0
 
 

@@ -95,7 +95,8 @@ async def weigh(gates: FailingGates, count: int) -> Kept:
     told: list[Exception] = []
     with no_collection():
         async with gates(told.append) as gate:
-            # From before they wait: a traceback keeps the frames of tasks that have ended.
+            # Measure from before the tasks wait, because a traceback keeps the frames of tasks that
+            # have ended.
             with tracing():
                 async with trio.open_nursery() as nursery:
                     await crowds.gather(nursery, gate, count)

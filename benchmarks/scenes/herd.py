@@ -44,7 +44,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
             measured = in_turns(contenders, effort.turns_of(5 if size == SIZES[0] else 3))
         grants = {who: [sent for sent, _ in values] for who, values in measured.items()}
         seconds = {
-            # The limit is for the grants.
+            # These contenders have no limit, because the limit is for the number of grants.
             Contender(who.subject, is_ours=who.is_ours): [took for _, took in values]
             for who, values in measured.items()
         }

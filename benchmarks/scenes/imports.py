@@ -64,7 +64,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
     turns = max(effort.turns, effort.calls // 600)
     with tempfile.TemporaryDirectory() as bytecode:
         environ = environ_with(bytecode)
-        # Writes the bytecode of them all.
+        # This writes the bytecode of all modules, so that no measured import compiles them.
         import_afresh(SESSION, environ)
         measured = in_turns(
             {who: partial(import_afresh, each, environ) for who, each in STATEMENTS.items()}, turns

@@ -103,7 +103,7 @@ def _count(at_most: int, figures: Sequence[str], folder: Path) -> dict[str, int]
         "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    # At first without counting, so that nothing is left to be compiled.
+    # The first run counts nothing, but compiles all modules to bytecode.
     for before in ([], [*valgrind, f"--callgrind-out-file={out}"]):
         printed = subprocess.run(
             [*before, *program], cwd=ROOT, env=environment, capture_output=True, check=True
@@ -118,7 +118,7 @@ def _total(path: Path) -> int:
     return int(found[1])
 
 
-# What is counted
+# The pieces of code that are counted
 
 
 async def _take_nowait(number: int) -> None:
@@ -163,7 +163,7 @@ async def _sleep(number: int) -> None:
 
 def _held_at(gate_name: str) -> Piece:
     async def hold(number: int) -> None:
-        # Late: it brings what takes longer to count than all that is counted in brief.
+        # Import here, because these imports take longer to count than all figures of a brief run.
         from benchmarks import crowds
         from benchmarks.scenes.release import GATES
 
@@ -183,7 +183,7 @@ def _run(async_fn: Callable[[int], Awaitable[None]]) -> Piece:
 
 def _run_in_virtual_time(async_fn: Callable[[int], Awaitable[None]]) -> Piece:
     def run(number: int) -> None:
-        # Late, likewise.
+        # Import here, for the same reason.
         from trio.testing import MockClock
 
         trio.run(async_fn, number, clock=MockClock(autojump_threshold=0))

@@ -61,7 +61,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
         comparisons.append(
             compare("the longest stall of another task", "s", measured, base=BASE, size=size)
         )
-        # To trace the others of 100,000 would take longer than all of the rest.
+        # With 100,000 tasks, tracing the other gates would take longer than all other measurements.
         weighed = GATES if size < SIZES[-1] else (OURS, BASE)
         weights = _contenders(crowds.weight, size, WEIGHT_LIMIT, weighed)
         measured = await in_turns_async(weights, 1)

@@ -72,7 +72,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
             **{Contender(cache.name, remark=cache.remark): cache for cache in caches},
         }.items():
             request = await stack.enter_async_context(way.open(Endpoint()))
-            # Gets a token, and imports what httpx puts off until the first request.
+            # The first request gets a token, and httpx imports some modules only then.
             await request()
             contenders[who] = partial(_time, request, calls)
         with timing.heap_set_aside():
@@ -82,6 +82,6 @@ async def _measure(effort: Effort) -> list[Comparison]:
 
 async def _time(request: AsyncGetter, calls: int) -> float:
     gc.collect()
-    # What was measured before has left the processor's caches full of something else.
+    # Warm up, because the previous measurement has filled the processor's caches with other data.
     await timing.each_awaited(request, 5)
     return await timing.each_awaited(request, calls)

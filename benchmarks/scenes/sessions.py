@@ -61,7 +61,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
     }
     for size in effort.sizes(*SIZES):
         if size == SIZES[-1]:
-            # It takes half as long again as all of the rest, and shows nothing new.
+            # This takes 1.5 times as long as all other measurements, and shows nothing new.
             del contenders[own]
         turns = effort.turns_of(TURNS[size])
         costs = await in_turns_async(

@@ -138,7 +138,7 @@ async def without_session(refreshes: int) -> Load:
 async def _load(call: Callable[[], Awaitable[object]], refreshes: int) -> Sequence[float]:
     """Return the seconds that each call took, sorted."""
     times = array("d")
-    # It goes on for a while after the last refresh.
+    # The load continues for a while after the last refresh.
     rows = round((refreshes + 0.5) * STALE_AFTER / PERIOD)
     with no_collection():
         begin_at = trio.current_time() + PERIOD
@@ -187,7 +187,7 @@ class WorkClock(trio.abc.Clock):
         return self._skipped + time.thread_time()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        # Trio asks when no task can run before the deadline.
+        # Trio calls this method when no task can run before the deadline.
         if deadline == math.inf:
             return deadline
         self._skipped += max(0.0, deadline - self.current_time())
