@@ -36,24 +36,24 @@ extensions = [
     "sphinx_click",
 ]
 exclude_patterns = ["_build"]
-# A role in single backticks that nobody names is a name of this package.
+# Single backticks without a role name an object of this package.
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
-    # Of Python and of other projects, which have their own pages.
+    # Names of Python and of other projects, which have their own pages.
     (r"py:.*", r"(_pytest|collections|httpx2?|hypothesis|os|trio)\..*"),
-    # The same, where a signature has them without their module.
+    # Such names in signatures that omit the module.
     (r"py:class", "AbstractAsyncContextManager|AttributeValue|MeterProvider|TracerProvider"),
-    # Variables of types.
+    # Type variables.
     (r"py:class", "P|T"),
-    # Private: told of where they are held, or spelt out in a signature.
+    # Private names. The pages describe them where they are used, or signatures spell them out.
     (r"py:class", "AnswerKind|Entry|Key|Leaving|NetworkFailure|Session|Story"),
 ]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-# Each page says once where its names are: long ones would break on a phone.
+# Each page names its module once, because long names would break on a phone.
 add_module_names = False
 python_maximum_signature_line_length = 72
 toc_object_entries_show_parents = "hide"
@@ -96,7 +96,7 @@ def show_signature(
 
 def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
     kind = str(field.type)
-    # What is imported for type checkers alone stays a name.
+    # A name that is imported only for type checkers stays as it is.
     with contextlib.suppress(NameError):
         names = vars(sys.modules[owner.__module__])
         kind = stringify_annotation(eval(kind, names), "smart")  # noqa: S307  # our own source

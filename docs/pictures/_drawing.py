@@ -128,7 +128,7 @@ def spoken(seconds: float) -> str:
 
 def write(draw: Callable[[], str], program: str) -> None:
     """Write the picture that a program draws, next to the program."""
-    # A session in a picture fails on purpose; its log would only confuse.
+    # A session in a picture fails on purpose, so its log would only confuse.
     logging.getLogger("trio_anon_session").addHandler(logging.NullHandler())
     path = Path(program).with_suffix(".svg")
     path.write_text(draw())

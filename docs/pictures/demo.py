@@ -136,7 +136,7 @@ def _text(number: int, row: Row) -> str:
         return ""
     spans = "".join(_span(*piece) for piece in row).rstrip()
     y = MARGIN + (number + 0.75) * ROW_HEIGHT
-    # The length gives each cell its place, whatever the font.
+    # textLength gives each cell its place in any font.
     return f'<text x="{MARGIN}" y="{y:g}" textLength="{length * CELL_WIDTH:.1f}">{spans}</text>'
 
 
