@@ -399,7 +399,7 @@ BUGS = (
 def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromiseError | None]:
     """Return the number of timelines that ran, and the broken promise that one of them found."""
     logging.disable(logging.CRITICAL)
-    # Only after the bug has been planted.
+    # Import these only after the bug has been planted.
     from trio_anon_session.testing.strategies import BrokenPromiseError, run_timeline, timelines
 
     examples = 0
@@ -407,7 +407,7 @@ def search(bug: Bug, first_seed: int, *, small: bool) -> tuple[int, BrokenPromis
 
     def run(timeline: Timeline) -> None:
         nonlocal examples, was_found
-        # Each runs in two orders of tasks, because drawing takes longer than running.
+        # Run each timeline in two orders of tasks, because drawing takes longer than running.
         for order in (timeline.seed, timeline.seed + 1):
             examples += not was_found
             try:

@@ -94,7 +94,7 @@ def run_batch(progress: Progress, number: int, count: int = BATCH) -> None:
     """Draw and run timelines, each in two orders of tasks."""
 
     def run(timeline: Timeline) -> None:
-        # Two orders, because drawing takes longer than running.
+        # Run each timeline in two orders of tasks, because drawing takes longer than running.
         progress.add(timeline)
         progress.add(attrs.evolve(timeline, seed=timeline.seed + 1))
 

@@ -38,7 +38,7 @@ def add(world: World, found: list[Event]) -> None:
                     if any(lane.step for lane in process.lanes)
                 ]
             case "stop":
-                # At other steps a stop only delays the process.
+                # At other steps, a stop only delays the process.
                 found += [
                     (kind, number)
                     for number, process in enumerate(world.processes)
@@ -69,8 +69,8 @@ def _add_losses(world: World, kind: str, found: list[Event]) -> None:
     for number, process in enumerate(world.processes):
         for place, lane in enumerate(process.lanes):
             call = lane.call
-            # The store does not execute a lost call. If it executes calls immediately, the loss
-            # must come before.
+            # The store does not execute a lost call. If the store executes calls immediately, the
+            # loss must come before the call.
             if call is None or call.reply is FAILED or process.is_stopped:
                 continue
             # A lost look is like a lost answer to a look.
@@ -126,7 +126,7 @@ def lost_answer(world: World, number: int, place: int) -> str:
 def flush(world: World) -> str:
     """Let the store lose all its data."""
     _replace(world, Entry.new(world.store_time()))
-    # As if half a millisecond had passed.
+    # The version grows as if half a millisecond had passed.
     world.entry.version += 500
     world.referee.kept = None
     return ""

@@ -121,7 +121,8 @@ def _check(
     facts, shown = world.referee.facts, call.shown
     for name in reported:
         held, fact = process.held, facts[name]
-        # The server may have issued the token again to another process, and this one has the old.
+        # The server may have issued the token again to another process, and this process has the
+        # old one.
         kept = world.referee.kept
         is_newest = held is not None and held.access_token == name and held.sent_at == fact.sent_at
         if fact.dropped_at is None and is_newest and kept and kept[:2] == (name, process.order):
@@ -130,7 +131,7 @@ def _check(
     if shown is not None:
         _note(world, process, before, reported, shown)
     else:
-        # The answer is older than the loss of drops, which the process cannot know.
+        # The store lost drops after this answer, and the process cannot know that.
         assert isinstance(call.reply, Look)
         for name in process.knows:
             if mark_of_name(name) in call.reply.dead:

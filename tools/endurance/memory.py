@@ -362,15 +362,18 @@ async def cancelled_getters(count: int, note: Note) -> None:
     async with open_moody() as (session, moody):
         moods = itertools.cycle(
             [
-                # Before the call.
+                # The call is cancelled before it begins.
                 (None, (0.0,)),
-                # At the gate, a few steps further each time. The last callers wait.
+                # Calls are cancelled at the gate, a few steps further each time. The last callers
+                # wait.
                 (Fault.hang(), (math.inf,)),
-                # During a token request: before, at and after the moment of its answer.
+                # Calls are cancelled during a token request: before, at and after the moment of its
+                # answer.
                 (Fault(delay=1.0), (0.5, 1.0, math.inf)),
-                # Between two attempts, and at the moment of the second one.
+                # Calls are cancelled between two attempts, and at the moment of the second one.
                 (Fault.server_error(503, retry_after="1"), (0.5, 1.0, 2.0)),
-                # While the first attempt hangs, at its timeout, and while the second one hangs.
+                # Calls are cancelled while the first attempt hangs, at its timeout, and while the
+                # second one hangs.
                 (Fault.hang(), (1.0, 30.0, 45.0)),
             ]
         )
@@ -433,7 +436,7 @@ async def stale_failures(count: int, note: Note) -> None:
     """Fail to refresh a token that stays valid, with a caller between any two attempts."""
     config = make_config(stale_buffer=1e9)
     manager = Quick(config)
-    # The token is stale for the second half of its life.
+    # The token is STALE for the second half of its lifetime.
     manager.lifetime = 2.0 * (count + 60) * config.max_retry_interval
     async with AnonymousSession(config, manager) as session:
         await session.get_access_token()

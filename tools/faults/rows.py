@@ -275,7 +275,7 @@ FRAMING = (
     ),
 )
 
-# A limit of 30 seconds for each attempt: 30 + 2 + 30 + 4.
+# Each attempt may take 30 seconds, and two pauses follow: 30 + 2 + 30 + 4.
 WELL_AFTER_HANGING = 66.0
 
 SLOWNESS = (

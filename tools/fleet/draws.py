@@ -116,8 +116,8 @@ def _acts(
     return st.builds(lambda one, more: (*one, *more), begin, lists_up_to(act, 10))
 
 
-# The longest one takes a token of an hour from its stale limit past its end. Each second costs a
-# look or an attempt.
+# During the longest span, a token of an hour becomes STALE and expires. Each second costs a look or
+# an attempt.
 _SPANS = st.sampled_from([TICK, 0.5, 2.0, LEASE, 30.0, 60.0, 700.0])
 
 
@@ -133,7 +133,7 @@ def _endpoint_troubles(moment: Strategy[float]) -> Strategy[EndpointTrouble]:
         kind=st.sampled_from(["hang", "cut", "malformed", "rejected"]),
         latency=st.sampled_from([0.0, 0.5]),
     )
-    # Up to the timeout, and longer.
+    # These latencies are up to the timeout, and longer.
     slow = st.builds(Answer, latency=st.sampled_from([4.0, 20.0, 30.0 - TICK, 30.0 + TICK]))
     return st.builds(
         EndpointTrouble,

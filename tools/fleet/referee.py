@@ -213,7 +213,7 @@ class _Referee:
         self.ended_at = fleet.ends_at
         window = fleet.until_expired - fleet.until_stale
         self.spread = min(fleet.refresh_jitter, window / 2) or SPREAD * window
-        # A token may look older than it is by this time.
+        # A token may look older than it is, by at most this time.
         slowest = max((getattr(one, "latency", 0.0) for one in fleet.store), default=0.0)
         self.ageing = NEARLY + min(A_QUESTION, fleet.store_latency + slowest)
         # For this time after the endpoint recovers, a process may still wait in a pause.
@@ -456,7 +456,7 @@ class _Referee:
         blocks: list[tuple[float, float]] = []
         for one in who:
             for trouble in self.fleet.troubles_of(one):
-                # A message that is in transit is late by the latency at most.
+                # A message in transit is late by at most the latency.
                 lasts = max(A_QUESTION, trouble.latency / 2)
                 blocks.append((trouble.at, trouble.ends_at + lasts))
             blocks += self.processes[one].stops

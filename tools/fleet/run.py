@@ -126,7 +126,8 @@ class _Stage:
         # Tasks in this nursery belong to no process.
         self._context = copy_context()
         async with (
-            # One client for all, because each would load the certificates of the machine.
+            # All processes share one client, because each client would load the certificates of the
+            # machine.
             httpx.AsyncClient(transport=httpx.ASGITransport(self.server)) as self.client,
             trio.open_nursery() as self._nursery,
         ):
@@ -345,7 +346,7 @@ class _Process:
         self.session.invalidate(token)
 
     def _note_report(self, token: str) -> None:
-        # Also at the moment at which it leaves.
+        # The report counts even at the moment when the process leaves.
         self.stage.note(self.number, Reported(token))
 
     async def _revoke(self) -> None:

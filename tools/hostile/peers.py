@@ -217,8 +217,8 @@ class _Connection(httpcore.AsyncNetworkStream):
         self._network = network
         self._answer = answer
         self._public = public
-        # httpcore reads the headers, and makes no checkpoint itself. So only networks that make
-        # checkpoints, as real ones do, bring small pieces, and not too many of them.
+        # httpcore makes no checkpoint while it reads the headers. So only networks that make
+        # checkpoints, like real ones, return small pieces, and only a limited number of them.
         is_small = answer.waits and len(raw) < 20_000
         self._size = answer.piece if is_small else max(answer.piece, 1_000)
         self._left = raw + raw if answer.then == "answer" else raw
@@ -386,7 +386,7 @@ class Outcome:
             case "nonsense":
                 return said
             case _:
-                # Times that no clock can show.
+                # No clock can show these times.
                 return TokenInfo(token, 3600.0, self.number, self.number, self.number)
 
 

@@ -29,8 +29,8 @@ def in_base64(core: str) -> Iterable[str]:
         yield encoded[(0, 2, 3)[shift] : (shift + len(core)) // 3 * 4]
 
 
-# An odd beginning and end are spelled in many ways. The middle is spelled in one, but for
-# base64 and for upper and lower case.
+# Encodings differ for the unusual characters at the beginning and end of a secret. The middle is
+# the same in all of them, except in base64 and for upper and lower case.
 TRACES = tuple(
     [core.lower() for core in CORES]
     + [trace.lower() for core in CORES for trace in in_base64(core)]

@@ -99,7 +99,7 @@ lives = st.builds(
     resource=st.none() | echoes,
     auth_method=st.sampled_from(["client_secret_post", "client_secret_basic"]),
     ends=st.sampled_from(["return", "exception", "interrupt"]),
-    # With the one, a call is cancelled while the endpoint is asked, with the other, the store.
+    # With 0.0, a call is cancelled during the token request; with 0.6, during a call of the store.
     store=st.sampled_from([None, 0.0, 0.6]),
 )
 PLAIN = Life(
@@ -132,7 +132,7 @@ class Shown:
         self.add(f"repr of {name}", repr(thing))
         self.add(f"str of {name}", f"{thing} {thing!s:>3}")
         self.add(f"pprint of {name}", pprint.pformat(thing))
-        # Debuggers and error reporters do the same.
+        # Debuggers and error reporters show attributes too.
         self.add(f"attributes of {name}", repr(_attributes(thing)))
 
     def look_at_error(self, name: str, error: BaseException) -> None:

@@ -36,8 +36,8 @@ def get(world: World, lock: str = "") -> str:
     """
     facts, machine = world.facts, world.machine
     options = _next_options(world)
-    # As in the session: a caller that finds no token and can wait does not look before it waits.
-    # `AnonymousSession.exchange_token` always looks, and finds nothing here.
+    # As in the session, a caller does not look before it waits if there is no token and it can
+    # wait. `AnonymousSession.exchange_token` always looks, and finds nothing here.
     if not (machine.token is None and machine.can_wait) and _take(world, options):
         return f"a {facts.state().name} token"
     world.is_rung = True

@@ -22,7 +22,8 @@ def check_looks(world: World) -> None:
         raise BrokenPromiseError(5, f"the machine says {machine.state(at).name}, not {state.name}")
     if machine.token is not facts.token:
         raise BrokenPromiseError(17, f"the machine has {machine.token}")
-    # The cached path only compares the time with two boundaries, without a call of the machine.
+    # The fast path of a cached token compares the time with two boundaries, and does not call the
+    # machine.
     is_fresh = world.finds_fresh()
     if is_fresh != (state is TokenState.FRESH):
         raise BrokenPromiseError(1, f"the cached path finds the token fresh: {is_fresh}")

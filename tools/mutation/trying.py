@@ -175,7 +175,7 @@ def try_with_import(module: str, mutant: Mutant, suite: Suite, file: Path) -> tu
     tests = suite.tests_of(module, mutant)
     killer = name_of(suite.killers.get(mutant.key(module), ""))
     outcome = SURVIVED
-    # In goes: to collect one file takes no time.
+    # Run the tests in several passes, because pytest collects a single file in no time.
     goes = (
         [test for test in tests if name_of(test) == killer],
         [test for test in tests if is_own(module, test)],
@@ -189,7 +189,7 @@ def try_with_import(module: str, mutant: Mutant, suite: Suite, file: Path) -> tu
 
 def _try_tests(module: str, mutant: Mutant, tests: list[str], running: _Running) -> str:
     def work() -> int:
-        # This limit is for the imports. Later each test sets its own.
+        # This limit is for the imports. Later, each test sets its own limit.
         _limit(10.0)
         load_from(module, mutant.code)
         try:

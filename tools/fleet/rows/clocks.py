@@ -98,7 +98,7 @@ def _run_valkey(lab: Lab) -> Iterator[tuple[Valkey, Callable[[int], None]]]:
 
     def set_clock(seconds: int) -> None:
         offset.with_name("new").write_text(str(seconds))
-        # A look at the clock finds a whole file.
+        # A rename is atomic, so a process that reads the clock finds a whole file.
         offset.with_name("new").replace(offset)
 
     set_clock(0)

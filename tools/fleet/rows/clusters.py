@@ -38,7 +38,7 @@ async def dies(lab: Lab) -> list[Line]:
             await scene.live(workers, 1)
             named.stop()
             keys.pause()
-            # Longer than a life.
+            # This is longer than the time until a token is STALE.
             await trio.sleep(LIFE * 2 / 3)
             keys.resume()
             before = await scene.tally(workers)

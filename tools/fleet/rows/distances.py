@@ -57,7 +57,7 @@ async def _cancel(valkey: Valkey, scene: Scene, worker: Worker, part: float) -> 
         Whether the server gave the lease, and whether the lease remains.
     """
     valkey.do("FLUSHALL")
-    # The second look takes as long as the look before the claim, and as the claim.
+    # The second look takes as long as the look before the claim, and as long as the claim.
     for _ in range(2):
         await worker.do("look")
         question = await worker.hear("asked")

@@ -190,5 +190,5 @@ if __name__ == "__main__":
     try:
         run(json.loads(sys.argv[1]))
     except ConfigError as error:
-        # An older version refuses such a URL.
+        # An older version of the package refuses such a URL.
         report(refused=str(error))

@@ -249,7 +249,7 @@ class Scene:
         """Return how many grants and how many lives of tokens there were up to now."""
         lives = 0
         for worker in workers:
-            # After this, all earlier reports have been read.
+            # When a worker answers, all its earlier reports have been read.
             await worker.report()
             lives = max(lives, len(worker.tokens))
         return Tally(self.server.grants, lives)
