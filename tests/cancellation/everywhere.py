@@ -152,7 +152,7 @@ class Operation:
                 self.strike.end()
         self.was_cancelled = self._scope.cancelled_caught
         self.ended_at = trio.current_time()
-        # A group of cancellations would be taken for one by the scope.
+        # A cancel scope would also catch a group of cancellations.
         assert self.raised is (trio.Cancelled if self.was_cancelled else None)
         if self.was_cancelled:
             assert self.ended_at - self.strike.fell_at <= self.patience, "it left late"

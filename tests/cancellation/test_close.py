@@ -100,7 +100,7 @@ def test_a_block_can_be_cancelled_anywhere_in_a_refresh(
                 finally:
                     block_ended_at = trio.current_time()
                     if state is TokenState.STALE:
-                        # It has a token as long as it lasts.
+                        # The session hands out its token until the token expires.
                         with trio.CancelScope(shield=True):
                             last = await session.get_access_token()
                         assert server.tokens[last].verdict_at(trio.current_time()) == "good"
@@ -117,10 +117,10 @@ def test_a_block_can_be_cancelled_anywhere_in_a_refresh(
 
         assert server.most_in_flight == 1
         for getter in getters:
-            # Each got what there was, or an error at the end.
+            # Each getter got the token, or an error at the end.
             if state is TokenState.STALE:
                 assert getter.ended_at == strike.began_at
-                # One that has had no turn before the block was left is too late.
+                # A getter that has not run before the block was left is too late.
                 assert getter.token is not None or strike.fell_at == strike.began_at
             assert (getter.token is None) == isinstance(getter.error, SessionClosedError)
             assert getter.ended_at <= block_ended_at

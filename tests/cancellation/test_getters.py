@@ -30,7 +30,7 @@ HELD_FOR = {"at once": 0.0, "late": 2.0, "failing, then good": 4.0, "failing": 3
 async def _bring_to(session: AnonymousSession, state: TokenState) -> None:
     """Let a session that refreshes on request come into a state."""
     if state is TokenState.EMPTY:
-        # As for the others, so that no gap is left to be kept after the last grant.
+        # Sleep as in the other states, so that the gap after the last grant is over.
         await trio.sleep(10.0)
         return
     token = await session.exchange_token("x")
@@ -92,7 +92,8 @@ def test_a_getter_takes_nothing_along(
             async def be_cancelled() -> None:
                 await operation.run(get)
                 await settle()
-                # Of the others each has its token or waits; of the operation nothing is left.
+                # Each other getter has its token or waits. Nothing of the cancelled operation is
+                # left.
                 waiting = [other for other in others if not other.ended]
                 assert session.statistics().getters_held == len(waiting)
 
@@ -121,7 +122,7 @@ def test_a_getter_takes_nothing_along(
                 "failures": statistics.failures,
                 "held": statistics.getters_held_total,
             }
-            # The session serves on.
+            # The session still works.
             server.faults = FaultPlan()
             token = await session.get_access_token()
             assert server.tokens[token].verdict_at(trio.current_time()) == "good"
@@ -141,7 +142,7 @@ def test_a_getter_takes_nothing_along(
             duration = operation.ended_at - operation.strike.began_at
             assert duration == usual.operation.ended_at - usual.operation.strike.began_at
         if operation.was_cancelled and who == "the only one":
-            # Nothing that it has not begun is done for it any more.
+            # The session sends no new request for the cancelled operation.
             sent = seen.facts["sent"]
             sent_usually = usual.facts["sent"]
             assert isinstance(sent, list)

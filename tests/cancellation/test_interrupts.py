@@ -87,7 +87,7 @@ async def _life(manager: FakeTokenManager) -> None:
             for _ in range(3):
                 crowd.start_soon(_get, session, ended)
             await session.get_access_token()
-            # STALE, and refreshed by a request that fails at first.
+            # The token becomes STALE, and the first refresh fails.
             failures.append(OSError())
             await trio.sleep(3001.0)
             session.get_access_token_nowait()
@@ -127,7 +127,8 @@ def test_an_interrupt_at_any_line_ends_the_program() -> None:
     _live(lines, survivors)
     assert len(lines.counts) > 300
     points = {(line, 1) for line in lines.counts}
-    # Also the last time, where a lock of the gate is taken and no task comes afterwards.
+    # At the gate, interrupt the last execution of a line too, because no later task comes to a lock
+    # that stays taken.
     at_the_gate = {"_wait_for_token", "lock", "wake_all"}
     points |= {at for at in lines.counts.items() if at_the_gate & names(at)}
     for at in points:
@@ -137,7 +138,7 @@ def test_an_interrupt_at_any_line_ends_the_program() -> None:
         except KeyboardInterrupt:
             pass
         except BaseExceptionGroup as group:
-            # Of the nursery around the block, which is the program's.
+            # The program's nursery around the block raises a group.
             rest = group.split(KeyboardInterrupt)[1]
             assert rest is None, at
         else:
@@ -160,7 +161,7 @@ def test_a_program_that_goes_on_after_an_interrupt(call: str) -> None:
             await session.get_access_token()
             await trio.sleep(2999.0)
             await trio.testing.wait_all_tasks_blocked()
-            # A refresh is under way.
+            # A refresh is in progress.
             await trio.sleep(0.5)
             try:
                 with lines:
@@ -175,14 +176,14 @@ def test_a_program_that_goes_on_after_an_interrupt(call: str) -> None:
             await trio.sleep(2.0)
             assert await session.get_access_token() == ("token-3" if was_dropped else "token-2")
             was_revoked = was_dropped and call == "revoke_tokens"
-            # Late answers are revoked, too.
+            # The token of a late answer is revoked, too.
             assert manager.revoked == (["token-1", "token-2"] if was_revoked else [])
 
     lines = Lines()
     trio.run(life, lines, clock=MockClock(autojump_threshold=0.0))
     assert lines.counts
     for line in lines.counts:
-        # In a task of the session, it ends the session.
+        # An interrupt in a task of the session ends the session.
         with contextlib.suppress(KeyboardInterrupt):
             trio.run(life, Lines((line, 1)), clock=MockClock(autojump_threshold=0.0))
 

@@ -29,7 +29,7 @@ def test_an_entry_is_made_or_not_made() -> None:
         async def enter() -> None:
             async with session:
                 entered.append(True)
-                # What cancels the block ends the session when the block is left.
+                # A cancellation of the block ends the session only when the block is left.
                 with trio.CancelScope(shield=True):
                     assert await session.get_access_token() == "token-1"
                 await trio.lowlevel.checkpoint()

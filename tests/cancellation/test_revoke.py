@@ -41,7 +41,8 @@ def test_a_revoke_is_done_all_the_same(granting: bool, answer: str, also: str | 
             old = await session.exchange_token("x")
             await trio.sleep_until(old.stale_at)
             if granting:
-                # Begun before the revoke: its token is to be discarded, and revoked, too.
+                # This request begins before the revocation. Its token must be discarded and
+                # revoked, too.
                 server.faults = FaultPlan(token=[Fault(delay=1.0)])
                 assert await session.get_access_token() == old.access_token
                 await settle()
@@ -59,7 +60,8 @@ def test_a_revoke_is_done_all_the_same(granting: bool, answer: str, also: str | 
             async def be_cancelled() -> None:
                 await operation.run(revoke)
                 assert session.token_info is not old
-                # Whoever asks now, though the server may not know of the revocation yet.
+                # A getter that asks now gets a new token, even if the revocation has not reached
+                # the server.
                 (getter,) = start_getters(nursery, session, 1)
                 await trio.sleep(20.0)
                 assert getter.token in server.tokens
@@ -73,7 +75,8 @@ def test_a_revoke_is_done_all_the_same(granting: bool, answer: str, also: str | 
                     others.append(("there", trio.current_time() - started_at))
 
             async with trio.open_nursery() as nursery:
-                # Held from the moment in which the token is forgotten.
+                # The second revocation waits for the first one from the moment at which the session
+                # drops the token.
                 if also == "before it":
                     nursery.start_soon(revoke_too)
                 nursery.start_soon(be_cancelled)
