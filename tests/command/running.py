@@ -152,7 +152,7 @@ def running(*args: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        # It also ends the reads of a process that prints nothing.
+        # The kill also ends reads from a process that prints nothing.
         limit = threading.Timer(LIMIT, process.kill)
         limit.start()
         try:
@@ -199,7 +199,7 @@ def run_on_terminal(
         when: returns whether the text that was written so far is what the test waits for.
         type_: what is typed then.
     """
-    # Where there are no pseudo-terminals, there is no module either.
+    # Systems without pseudo-terminals do not have these modules.
     import fcntl
     import pty
     import select
@@ -210,7 +210,7 @@ def run_on_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     written, chunk = bytearray(), b""
     environ = {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environ}
-    # In a session whose terminal this is, so that ^C is an interrupt.
+    # The new session makes this terminal its controlling terminal, so that ^C is an interrupt.
     with subprocess.Popen(
         [*COMMAND, *args],
         env=plain_environ(**environ),

@@ -201,7 +201,7 @@ def test_the_proxy(
 ) -> None:
     """The proxy variables hold as for the session's own client."""
     for name, value in environ.items():
-        # Python reads these in lower case first.
+        # Python prefers the lower-case names of these variables.
         monkeypatch.setenv(name.lower(), value)
     found = proxy_for(httpx.URL(url))
     assert found == (httpx.URL(proxy) if proxy is not None else None)
@@ -299,7 +299,7 @@ async def test_a_closed_port(scheme: str, by_proxy: bool, advice: str) -> None:
     ("scheme", "by_proxy", "verdict", "words"),
     [
         ("http", False, "ok", "plain http"),
-        # Only the grant can show what is behind a proxy.
+        # Only the token request can show what is behind a proxy.
         ("http", True, "ok", "requests to api.example go through it"),
         # The handshake hangs.
         ("https", False, "failed", "no answer within 0.1 s"),

@@ -218,7 +218,7 @@ def verdicts(said: list[Check]) -> dict[str, str]:
 @pytest.mark.slow
 async def test_the_origin_comes_before_the_token(served: Served) -> None:
     """The check of the origin comes before any token; its warning does not stop the call."""
-    # The two settings of one server are two origins.
+    # The two settings name different origins for one server.
     flags = {"api_root_url": "https://api.example", "token_url": f"{served.url}/oauth2/token"}
     said = await examine_all(served, f"{served.url}/2.0/files/1", **flags)
     found = verdicts(said)
@@ -306,7 +306,7 @@ async def test_there_is_no_client(
     [
         ("grant", KeyboardInterrupt, None, 1),
         ("resource", BrokenPipeError, None, 1),
-        # A revocation that is refused delays nothing.
+        # A refused revocation causes no delay.
         ("grant", KeyboardInterrupt, Fault.server_error(503), 0),
     ],
 )

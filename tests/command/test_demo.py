@@ -117,7 +117,7 @@ async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
     config = make_config(stale_buffer=40.0, expired_buffer=20.0, refresh="on_request")
     manager = FakeTokenManager(config)
     now = trio.current_time()
-    # The token's life began before the session's.
+    # The token is older than the session.
     manager.outcomes = [TokenInfo.from_answer("old", 100.0, now - 55.0, config)]
     async with AnonymousSession(config, manager) as session:
         assert age_bar(session, now, 10) == "··········"
@@ -270,9 +270,9 @@ async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
             await trio.sleep(10.0)
             nursery.cancel_scope.cancel()
     assert (scene.failed, scene.refused) == (1, 1)
-    # The request that failed had been looked at, and was good for the server.
+    # The server had already accepted the token of the request that failed.
     assert scene.served == server.verdicts["good"] - 1
-    # Between two requests there are 0.05 to 0.15 s.
+    # The pause between two requests is 0.05 to 0.15 s.
     assert 60 <= scene.served <= 200
     (line,) = scene.view.events
     assert "! a request failed: RemoteProtocolError: Server disconnected" in line

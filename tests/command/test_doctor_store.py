@@ -168,7 +168,7 @@ class SealedStore(MemoryStore):
 
     async def look(self, name: str, marks: Collection[str] = ()) -> Look:
         self.looks += 1
-        # The check finds the token that it put there itself.
+        # The first two looks find the token that the check itself has put into the store.
         if self.looks > 2:
             raise StoreError(self.words)
         return await super().look(name, marks)

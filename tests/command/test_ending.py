@@ -105,7 +105,7 @@ def test_what_a_command_does_not_need_is_not_imported(command: list[str]) -> Non
     """The view and the server on a socket are imported by the commands that want them."""
     ended = run_python("-X", "importtime", "-m", "trio_anon_session", *command)
     assert "trio_anon_session._cli" in ended.stderr
-    # rich is there all the same: httpx imports it for a command of its own.
+    # rich is not listed, because httpx imports it for its own command.
     late = r"hypercorn|hypothesis|pytest|trio_anon_session\.(testing|_cli\._view)"
     assert not re.search(rf"\| +({late})\b", ended.stderr)
 

@@ -143,7 +143,7 @@ def test_from_life_to_life() -> None:
         had = [line for line in shown if line.startswith(f"+ token {token} taken over from {SELF}")]
         assert len(came) <= 1
         assert len(had) == 1
-        # A token that the session has already is no news.
+        # The view does not show the arrival of a token that the session already has.
         assert not came or shown.index(came[0]) < shown.index(had[0])
     assert len(shown) > len(tokens)
     assert "lifetime 60 s" in next(line for line in shown if line.startswith("~"))
@@ -289,7 +289,7 @@ async def test_a_dropped_token_is_shown_no_longer(autojump_clock: MockClock) -> 
                 other.drop(token)
                 await trio.sleep(0.1)
                 assert fleet.rows()["shared token"] == "none"
-                # The same one again.
+                # The server grants the same token again.
                 source.granted -= 1
                 await trio.sleep(1.0)
             nursery.cancel_scope.cancel()

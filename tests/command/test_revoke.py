@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1).filter(
-    # These are read as something else, as they should be.
+    # The command reads texts with these beginnings as JSON or as a header.
     lambda text: text[0] not in '[{"-0123456789tfnNI' and not text.lower().startswith("author")
 )
 

@@ -165,7 +165,7 @@ async def test_the_most_that_a_server_keeps(
 ) -> None:
     """A server keeps less than 20 MiB, however many tokens with the longest scopes it grants."""
     server = make()
-    # Four bytes for each character: one wide character makes the whole string as wide.
+    # One wide character makes Python store four bytes for each character of the string.
     widest = "a" * 4092 + "\N{GRINNING FACE}"
     async with client_of(server) as client:
         for _ in range(KEEP_TOKENS // 2 + 10):

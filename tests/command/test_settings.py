@@ -129,7 +129,7 @@ def test_a_flag_reaches_the_config(values: dict[str, Any]) -> None:
         *texts, word, flag = shown[name].split()
         assert (word, flag) == ("flag", flag_of[name])
         if name == "extra_params":
-            # Only names: a value may be a password of another scheme.
+            # Only the names are shown, because a value may be a password of another scheme.
             assert texts == [f"{field}=***" for field in value]
         elif isinstance(value, float):
             assert float(texts[0]) == pytest.approx(value, rel=1e-5)
@@ -151,7 +151,7 @@ def spellings(secret: str) -> set[str]:
 
 
 @given(
-    # With an end that is no part of what is printed anyway, as "client_s" is.
+    # The end of the secret does not occur in other printed text, as "client_s" would.
     secret=st.text(
         st.characters(codec="utf-8", exclude_characters="*", exclude_categories=["Cc", "Cs"])
     ).map(lambda text: f"{text}Zq7~Zq7~"),
@@ -169,7 +169,7 @@ def test_show_config_never_shows_the_secret(secret: str, beside: str, command: s
         "none": [],
     }[beside]
     result = invoke(command, *args, "--show-config", environ=environ)
-    # One that is no scope, for example, is refused; not shown either.
+    # An invalid value, for example an invalid scope, is refused, and not shown either.
     assert result.exit_code in (0, 2)
     assert "client_secret         ***" in result.stdout or result.stdout == ""
     assert not [spelling for spelling in spellings(secret) if spelling in result.output]

@@ -85,7 +85,7 @@ def test_a_second_call(served: Served, place: Path) -> None:
 @pytest.mark.parametrize(("buffer", "is_new"), [(10, False), (25, True)])
 def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: bool) -> None:
     """Where the end is nearer than ``--expired-buffer``, there is a new token, for all."""
-    # Without a new one, no request begins, though the token is past its stale boundary.
+    # If the token is still usable, no request begins, although the token is STALE.
     kept = fill(place, served, age=80.0)
     args = ["--store", place, "--expired-buffer", buffer, "--json"]
     first, second = (
@@ -93,7 +93,7 @@ def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: b
     )
     assert first["access_token"] == second["access_token"]
     assert (first["access_token"] != kept) == is_new
-    # A token of another process has what is left of its life.
+    # `expires_in` of a token from another process is its remaining lifetime.
     assert is_new or 5 <= first["expires_in"] <= 20
     assert len(served.server.token_requests()) == is_new
 

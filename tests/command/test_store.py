@@ -62,7 +62,7 @@ def test_a_wrong_store(text: str) -> None:
     by_flag = invoke("token", "--store", text, environ=COMPLETE)
     assert_failed(by_flag, 2, "session: store", "(from flag --store)")
     assert "hush" not in by_flag.output
-    # An empty variable counts as missing, and none has a NUL in it.
+    # An empty variable counts as missing, and a variable cannot contain a NUL.
     if text in NO_STORES:
         by_variable = invoke("token", environ={**COMPLETE, STORE: text})
         assert_failed(by_variable, 2, "session: store", f"(from environment {STORE})")
@@ -207,7 +207,7 @@ def test_show_config_never_shows_a_password(
     password: str, form: str, encode: Callable[[str], str], command: str
 ) -> None:
     """No part of a password is shown, however wrongly the URL around it is written."""
-    # Where no host follows, what stands behind an @ is one, by the rules of URLs.
+    # If a form ends with the password, the text after an @ in it is a host, by the rules of URLs.
     assume(not (form.endswith("{}") and "@" in encode(password)))
     environ = {**COMPLETE, STORE: form.replace("{}", encode(password))}
     result = invoke(command, "--show-config", environ=environ)

@@ -40,7 +40,7 @@ def test_token_as_json(served: Served, fields: dict[str, str], shown: dict[str, 
     (line,) = result.stdout.splitlines()
     answer = json.loads(line)
     assert answer.pop("access_token") in served.server.tokens
-    # Whole seconds, and rounded down: a token never lives for less.
+    # `expires_in` is in whole seconds, rounded down, so the token is valid for at least this time.
     assert 90 <= answer.pop("expires_in") < 100
     assert answer == {"token_type": "bearer"} | shown
 
@@ -119,7 +119,7 @@ def test_a_secret_that_is_typed(served: Served) -> None:
         ([], {"BOX_CLIENT_ID": "id"}, "BOX_CLIENT_SECRET"),
         ([], {"BOX_CLIENT_ID": "", "BOX_CLIENT_SECRET": SECRET}, "BOX_CLIENT_ID"),
         (["--client-id", "id", "--client-secret-file", "-"], {}, "client_secret: "),
-        # Not UTF-8.
+        # This file is not UTF-8.
         (["--client-id", "id", "--client-secret-file", "secret"], {}, "client_secret: "),
     ],
 )
@@ -188,7 +188,7 @@ def test_an_endpoint_that_is_not_reachable() -> None:
         (Fault.refusal("invalid_scope", "no\nsuch\nscope"), 4, "no such scope"),
         (Fault(body=b"<html>"), 4, "valid token response"),
         (Fault.redirect("https://elsewhere.example"), 4, "redirects"),
-        # Servers that echo the secret, raw or encoded.
+        # These servers echo the secret, raw or encoded.
         (Fault.refusal("invalid_client", f"not {SECRET}", status=401), 3, "invalid_client"),
         (Fault.refusal("invalid_scope", f"client_secret={quote_plus(SECRET)}"), 4, "invalid_scope"),
         (Fault(status=500, body=SECRET.encode(), headers={"Content-Type": SECRET}), 4, "500"),

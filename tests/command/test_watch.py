@@ -118,9 +118,9 @@ def test_no_token_at_the_end(fault: Fault, code: int) -> None:
     server = TokenServer(FaultPlan(token_then=fault), clients=[Client("id", SECRET)])
     ended, lines = watch(server, max_retries=0)
     assert ended == code
-    # Why has been said with the attempt, and is not said again.
+    # The failed attempt has already shown the reason, so this line does not repeat it.
     assert any(re.search(r"! no token, next call in \d+ s$", line) for line in lines)
-    # Without a token, no failure was survived.
+    # No failure counts as survived, because there was no token.
     assert not [line for line in lines if "survived" in line]
     assert "the token was EMPTY at the end" in lines[-1]
     assert not [line for line in lines if SECRET in line]
@@ -181,7 +181,7 @@ async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
     assert "last failure" not in drawn(view, 60)
     words = "the token endpoint could not be asked at all"
     fail(f"{words}. Check that it is there, and that there is a way to it.")
-    # The following ones do not say again what to do.
+    # The same failure without advice does not replace the first one.
     fail(words)
     assert f"last failure {words}. Check that it is there, and that" in drawn(view, 60)
     fail("something else")
