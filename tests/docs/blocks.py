@@ -139,7 +139,7 @@ def _read_console(text: str) -> tuple[list[str], list[str]]:
 
 def _matches(wanted: str, got: str) -> bool:
     parts = wanted.strip().split("...")
-    # At the end of a line, colours and spaces that nobody sees are not compared.
+    # Do not compare invisible spaces at the ends of lines.
     seen = "\n".join(line.rstrip() for line in got.strip().splitlines())
     return re.fullmatch(".*?".join(map(re.escape, parts)), seen, re.DOTALL) is not None
 
@@ -151,7 +151,7 @@ def _run_shell(script: str, example: Example, ends_with: str = "") -> str:
     path = os.pathsep.join(
         [str(folder_of_command()), str(Path(sys.executable).parent), os.environ["PATH"]]
     )
-    # A file and no pipe: something may be left in the background, and would hold it open.
+    # Use a file, because a process that is left in the background would keep a pipe open.
     with output.open("w") as file:
         shell = subprocess.Popen(
             ["bash", "-c", script],

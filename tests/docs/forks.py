@@ -71,7 +71,7 @@ def serve(folder: Path) -> None:
     for module in ("_doctor", "_scene", "_serve", "_store", "_tokens", "_watch"):
         importlib.import_module(f"trio_anon_session._cli.{module}")
     importlib.import_module("trio_anon_session.stores")
-    # The forks leave what is here out of their collections, and so share its memory.
+    # The garbage collectors of the forks skip these objects, so the forks share their memory.
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
@@ -111,12 +111,12 @@ def run_call(connection: socket.socket) -> None:
     for file in (*files, held):
         os.close(file)
     while ended not in select.select([connection.fileno(), ended], [], [])[0]:
-        # Nothing more comes from a client that was killed.
+        # A client that was killed sends nothing, so kill the fork too.
         received = connection.recv(1)
         os.kill(fork, received[0] if received else signal.SIGKILL)
     _, status = os.waitpid(fork, 0)
     connection.sendall(bytes([os.waitstatus_to_exitcode(status) % 256]))
-    # The end of an interpreter with so many modules would take as long as a call.
+    # A normal exit of an interpreter with so many modules would take as long as a call.
     os._exit(0)
 
 

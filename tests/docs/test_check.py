@@ -108,5 +108,5 @@ def test_the_names_of_every_public_module_are_asked_for(check: Any) -> None:
     }
     assert {f"trio_anon_session.testing.{n}" for n in testing.__all__} <= names.keys()
     there = names.keys() - {"trio_anon_session.Config", "trio_anon_session.testing.virtual_time"}
-    # The plugin has the very same decorator, and one place is enough.
+    # The plugin exports the same decorator, and one place is enough.
     assert check.missing_names(there, names) == ["trio_anon_session.Config"]

@@ -168,7 +168,7 @@ CASES = [
             ("unauthorized_client", "The grant type is unauthorized for this client_id"),
         )
     ],
-    # A host that does not exist (RFC 6761 §6.4).
+    # This host does not exist (RFC 6761 §6.4).
     Case(
         "No network: the name is not found",
         around=partial(
@@ -204,7 +204,8 @@ async def lines_of(case: Case, folder: Path) -> list[str]:
         with trio.fail_after(60.0):
             done = await trio.run_process(
                 [sys.executable, file],
-                # What the machine sets is not to play a part; coverage's own may.
+                # The machine's SSL_CERT_FILE must not affect the program. Coverage needs other
+                # variables.
                 env={name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
                 | environment,
                 cwd=folder,
@@ -228,7 +229,7 @@ async def test_first_error(case: Case, tmp_path: Path) -> None:
     first, printed = lines[0], lines[-1]
     assert re.fullmatch(".*".join(parts), printed), printed
     if "endpoint rejected" in printed or "the request to" in printed:
-        # Python prints the log's line, though nobody has set up a log.
+        # Python prints this log record, although the program has not configured logging.
         assert "token request failed, next attempt in " in first
         assert first.endswith(printed.removeprefix("trio_anon_session."))
 

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 NODE = DOCS / "migration" / "node-sdk.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 
-# The names that users of the Node SDK know and look for.
+# Users of the Node SDK know these names and search for them.
 OF_NODE = re.findall(
     r"\w+",
     """
