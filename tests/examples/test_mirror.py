@@ -112,7 +112,7 @@ def test_the_example_in_a_project_of_its_own(pytester: pytest.Pytester) -> None:
     test = (MIRROR / "test_mirror.py").read_text()
     assert test.count("from mirror import mirror\n") == 1
     buggy = test.replace("from mirror import", "from mirror_buggy import")
-    # Shrinking takes minutes, and this test needs any failure.
+    # Do not shrink: it takes minutes, and any failure is enough for this test.
     buggy = buggy.replace("deadline=None", "deadline=None, phases=[Phase.generate]")
     pytester.makepyfile(buggy.replace("import given", "import Phase, given"))
     result = pytester.runpytest_subprocess("--show-capture=no", "--hypothesis-seed=0")

@@ -22,7 +22,8 @@ SECRET = "hush+hush/0123456789"
 @pytest.fixture
 def served() -> Iterator[tuple[Served, Served]]:
     """Serve Authlib's tokens, and what they are for on another origin."""
-    # Its app is more than the protocol wants, and the protocol's attribute may be set.
+    # The annotation is Any, because `AuthlibServer` has more attributes than the protocol, of other
+    # types.
     server: Any = AuthlibServer()
     server.register("app", SECRET)
     with serve(server) as tokens, serve(server) as api:
@@ -60,7 +61,7 @@ def test_a_token_from_one_origin_for_another(served: tuple[Served, Served], revo
     [
         ({"CLIENT_SECRET": "wrong"}, "the token endpoint rejected the client 'app'"),
         ({"SCOPE": "unheard-of"}, "invalid_scope"),
-        # A token without the scope that the API requires.
+        # This token does not have the scope that the API requires.
         ({"SCOPE": "users"}, "403"),
         ({"TOKEN_URL": "http://auth.example.com/token"}, "token_url must be an https URL"),
         ({"TOKEN_URL": None}, "the environment variable TOKEN_URL must be set"),

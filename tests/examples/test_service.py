@@ -59,7 +59,7 @@ def test_each_test_finds_its_bug(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str
 ) -> None:
     """Each test of the example fails when the service has the bug that it is for."""
-    # The example's own, where its tests have run before.
+    # The tests of the example itself may have imported these modules before.
     for name in ("service", "test_service"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     shutil.copy(SERVICE / "test_service.py", pytester.path)

@@ -60,7 +60,7 @@ def test_ctrl_c_while_the_endpoint_hangs(program: str) -> None:
                 endpoint.settimeout(LIMIT)
                 connection, _ = endpoint.accept()
                 with connection:
-                    # The grant is on its way.
+                    # The token request has arrived.
                     connection.recv(1)
                     process.send_signal(signal.SIGINT)
                     _, said = process.communicate(timeout=LIMIT / 4)
