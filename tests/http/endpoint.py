@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
 CLIENT_ID = "my app:é"
-# What is escaped differently by forms, JSON, HTML and repr.
+# Forms, JSON, HTML and repr escape these characters differently.
 SECRET = "p@ss w/ö'rd\"+%41&<\\>!"
 TOKEN = "tok/en+With~Odd%Chars==1234567890"
 CALLS = ["grant", "revoke"]

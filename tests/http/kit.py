@@ -129,7 +129,7 @@ class Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
         self.closes = 0
         self.opened = 0
 
-    # Two generators, as there are several between a client and the network.
+    # Use two nested generators, as there are several between a client and the network.
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the pieces, as a transport does that waits for the network."""
         self.opened += 1

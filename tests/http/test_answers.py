@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 
-# How much is read
+# The amount that is read
 
 
 async def test_nothing_is_read_where_the_headers_tell(
@@ -348,7 +348,7 @@ async def test_a_stream_that_is_not_read_leaves_nothing(
     assert (body.closes, body.opened) == (1, 0)
 
 
-# What others have read
+# Bodies that others have read
 
 
 @pytest.mark.parametrize(

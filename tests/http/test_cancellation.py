@@ -144,7 +144,8 @@ def test_a_cancelled_request_drops_a_dead_token(http: ModuleType) -> None:
                 answer = await client.get("/2.0/files/1")
                 assert answer.status_code == 200
                 assert server.grants == 2
-                # Two if the request is cancelled before its 401: the next one gets another.
+                # There are two 401s if the request is cancelled before its own: the next request
+                # gets another one.
                 assert server.verdicts["revoked"] <= 2
         return Seen(operation, {"was_dropped": was_dropped or not seen_dead})
 

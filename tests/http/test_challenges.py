@@ -159,7 +159,7 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
         ('DPoP error="invalid_token", Bearer error="insufficient_scope"', False),
         ('Basic realm="Bearer error=invalid_token", Bearer realm="x"', None),
         ("XBearer error=invalid_token", None),
-        # Cut off in the middle of a value, whose end is unknown.
+        # The limit cuts off the value, so its end is unknown.
         ("Bearer error=".ljust(HEADER_LIMIT - 13) + "invalid_tokens", None),
         ("Bearer error=".ljust(HEADER_LIMIT - 14) + "invalid_token, b=c", True),
         ('Bearer error="invalid_token", error_description="' + "x" * 9000, True),

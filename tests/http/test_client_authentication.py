@@ -20,7 +20,7 @@ from trio_anon_session import TokenManager
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What forms, percent-encoding and Basic treat differently, and anything else.
+# The texts contain characters that forms, percent-encoding and Basic treat differently.
 texts = st.text(
     st.sampled_from("ab41 +%/&=?#:;@'\"\\~*-._é密😀\n\x00")
     | st.characters(exclude_categories=["Cs"]),
@@ -43,7 +43,7 @@ def test_the_form_carries_the_credentials_once(
     client_id: str, client_secret: str, call: str
 ) -> None:
     """With client_secret_post id and secret are fields of the form, once, and nowhere else."""
-    # Long enough not to be in another place by chance.
+    # The marked secret is too long to occur elsewhere by chance.
     marked = f"9z{client_secret}§7"
     request = run_virtually(sent_by, make_config(client_id=client_id, client_secret=marked), call)
 

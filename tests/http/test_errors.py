@@ -86,7 +86,7 @@ async def test_all_facts_are_kept(
     """Message, attributes, notes, cause and traceback are those of the session's own error."""
     original = kind("no", retryable=False, status_code=418, error="a", error_description="b")
     original.add_note("a note")
-    # The same jitter for both, which the session names in its error.
+    # Both errors need the same jitter, because the error contains the length of the pause.
     random.seed(0)
     ours = await error_of(http, original)
     random.seed(0)
@@ -199,7 +199,7 @@ async def test_a_closed_session(http: ModuleType, autojump_clock: MockClock) -> 
     assert type(pickle.loads(pickle.dumps(caught.value))) is SessionClosedError
 
 
-# Where a session cannot serve
+# Places where a session cannot be used
 
 
 async def test_a_session_that_was_not_entered(http: ModuleType, autojump_clock: MockClock) -> None:

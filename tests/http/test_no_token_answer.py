@@ -101,14 +101,14 @@ async def test_pieces_that_are_there_already() -> None:
 
     assert "more than 1048576 bytes" in str(error)
     assert stream.closed
-    # Trio would warn of a body that was left half read.
+    # Trio would warn about a body that was left half read.
     gc.collect()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_corrupt_packing(encoding: str) -> None:
     """A body that cannot be unpacked is a passing fault."""
-    # A valid header, and then a block of a kind that does not exist.
+    # The gzip header is valid, but the type of the first block does not exist.
     stream = Chunks(iter([gzip.compress(b"")[:10] + b"\xff" * 20, b"more"]))
 
     error = await error_of(streams(stream, **{"Content-Encoding": encoding}))
@@ -154,7 +154,7 @@ async def test_anything_that_a_transport_raises(call: str, problem: Exception) -
     assert (error.status_code, error.error, error.retry_after) == (None, None, None)
     assert error is not problem
     assert "https://api.box.com" in str(error)
-    # Not chained: an error of httpx holds the request, and with it the form.
+    # The error has no cause, because an error of httpx refers to the request with the form.
     assert error.__cause__ is None
     assert error.__context__ is None
 
@@ -175,7 +175,7 @@ LOOP = httpx.ConnectError("")
     [
         (httpx.ReadError("connection reset"), "ReadError: connection reset"),
         (AssertionError(), "AssertionError"),
-        # The errors of httpcore on Trio are mute, and a cause speaks for them.
+        # httpcore's errors on Trio have no message, so the message comes from the cause.
         (
             chain(httpx.ConnectError(""), trio.BrokenResourceError(), CERTIFICATE),
             "ConnectError: self-signed certificate",

@@ -108,7 +108,7 @@ async def test_a_warning_comes_once_per_origin(
     async with open_client(http) as (session, client):
         answers = [await client.get(url) for url in urls]
         assert len(warnings_in(caplog)) == 2
-        # Another auth has a memory of its own.
+        # Another auth remembers its own warnings.
         await client.get(ELSEWHERE, auth=auth_of(http, session))
         assert len(warnings_in(caplog)) == 3
     assert all(TOKEN_NOT_SENT in answer.extensions for answer in answers)
@@ -174,7 +174,7 @@ async def test_strange_urls(
     """No URL makes the auth raise, and no user, password, path or query is shown."""
     recorder = Recorder(http)
     async with open_client(http) as (session, _):
-        # A client with no base URL, which would make these absolute.
+        # This client has no base URL, because a base URL would make the URLs absolute.
         async with http.AsyncClient(auth=auth_of(http, session), transport=recorder) as client:
             response = await client.send(http.Request("GET", url))
     [text] = warnings_in(caplog)

@@ -33,8 +33,8 @@ TOKEN = "token-"
 Target = tuple[str, str, int]
 PORTS = {"https": 443, "http": 80}
 
-# No http origin with port 80 here, for httpx keeps the token on its way to https:
-# see test_promise_22_from_http_to_https_on_loopback_the_token_is_kept.
+# No http origin has port 80, because httpx keeps the token in a redirect to https. See
+# test_promise_22_from_http_to_https_on_loopback_the_token_is_kept.
 ORIGINS: dict[str, Target] = {
     "https://api.box.com": ("https", "api.box.com", 443),
     "HTTPS://Upload.Box.COM:443/": ("https", "upload.box.com", 443),
@@ -51,7 +51,7 @@ ORIGINS: dict[str, Target] = {
 
 def by_hand(scheme: str, host: str, port: int | None) -> Target:
     """Return a target in one spelling."""
-    # urllib leaves the case of what follows a percent sign, as it may be a zone.
+    # urllib does not change the case after a percent sign, because the text may be a zone.
     host = host.lower()
     if ":" in host:
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ def as_urllib_reads(url: str) -> Target | None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        # Newer Pythons refuse a bracket in front of an @.
+        # Newer versions of Python refuse a bracket before an @.
         return None
     return by_hand(parts.scheme, parts.hostname or "", parts.port)
 
@@ -191,7 +191,7 @@ def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
     try:
         run_virtually(send, web, origins, url)
     except http.InvalidURL:
-        # It goes nowhere.
+        # httpx sends no request.
         assert web.sent == []
         return
     [(target, request)] = web.sent
@@ -233,7 +233,7 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
     if ends_dead:
         answers.append(http.Response(401))
     web = Web(http, *answers)
-    # A URL that cannot be, or that httpx cannot compare with another.
+    # A URL may be impossible, or httpx may be unable to compare it with another one.
     with contextlib.suppress(http.InvalidURL, http.RequestError, UnicodeError):
         follow = functools.partial(send, method=method, follow_redirects=True)
         run_virtually(follow, web, origins, chain[0])
@@ -241,7 +241,7 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
     allowed = {ORIGINS[origin] for origin in origins}
     for (target, _), told in zip(web.sent, web.had_token, strict=True):
         assert target in allowed or not told
-    # Nor is it lost at home.
+    # A redirect within one allowed origin keeps the token.
     home = web.sent[0][0]
     targets = [target for target, _ in web.sent[: len(chain)]]
     if home in allowed and set(targets) == {home}:
@@ -338,7 +338,7 @@ async def test_the_default_origins(
     assert web.had_token == [goes]
 
 
-# What httpx does on the way
+# Redirects of httpx
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ async def test_between_allowed_origins(http: ModuleType, autojump_clock: MockClo
         ("https://XN--MNCHEN-3YA.example/", "xn--mnchen-3ya.example"),
         ("https://mu\u0308nchen.example/", None),
         ("https://munchen.example/", "munchen.example"),
-        # Full stops of other scripts are full stops.
+        # Full stops of other scripts count as full stops.
         ("https://api。box。com/", "api.box.com"),
         ("https://api．box．com/", "api.box.com"),
         ("https://api.bоx.com/", "xn--api.bx-…"),

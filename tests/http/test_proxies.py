@@ -141,7 +141,7 @@ async def test_promise_21_https_goes_through_a_tunnel(
         assert (request.method, request.target) == ("CONNECT", f"{HOST}:{peer.port}")
         assert request.body == b""
         assert SECRET.encode() not in request.raw
-        # A TLS record of a handshake comes first.
+        # The tunnel begins with a TLS record of a handshake.
         assert proxy.tunnelled.startswith(b"\x16\x03")
         assert b"client_" not in proxy.tunnelled
         [arrived] = peer.requests
@@ -273,7 +273,8 @@ async def test_promise_21_credentials_of_a_proxy_are_shown_nowhere(
     assert error.__context__ is None
     shown = "".join([*traceback_with_locals(error), repr(vars(error)), caplog.text])
     assert not [form for form in (PASSWORD, encoded, BASIC, SECRET) if form in shown]
-    # An answer to CONNECT is not the token endpoint's; over plain http the two look alike.
+    # An answer to CONNECT is not an answer of the token endpoint. With plain http, the client
+    # cannot distinguish the two.
     statuses = {"407": 407, "echo": 407, "502": 502}
     status = statuses.get(refusal) if scheme == "http" else None
     assert error.status_code == status
@@ -327,5 +328,5 @@ async def test_authority_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_
         error = await failed_grant_from(f"https://{peer.netloc}")
         assert peer.requests == []
     assert type(error) is TokenUnavailableError
-    # httpx 0.27 trusts its own authorities then.
+    # In this case, httpx 0.27 trusts its own authorities.
     assert "SSL_CERT_FILE" in str(error) or "CERTIFICATE_VERIFY_FAILED" in str(error)

@@ -105,7 +105,7 @@ class Endless(httpx.AsyncByteStream):
         self.pieces = 0
         self.closed = False
 
-    # No generator, which Trio would have to finish.
+    # This is not a generator, because Trio would have to finish it.
     def __aiter__(self) -> Self:
         return self
 

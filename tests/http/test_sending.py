@@ -229,7 +229,7 @@ async def test_a_hook_that_raises_for_status(http: ModuleType, autojump_clock: M
         assert session.statistics().invalidations == 0
 
 
-# Without a wait
+# Requests without a wait
 
 
 @pytest.mark.parametrize("state", [TokenState.FRESH, TokenState.STALE])

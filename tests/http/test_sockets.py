@@ -51,8 +51,8 @@ async def open_http2(
     config.bind = ["127.0.0.1:0"]
     config.certfile = config.keyfile = str(pem)
     config.alpn_protocols = ["h2"]
-    # More than a client uses: httpcore sometimes counts a stream as free before h2 does, and at
-    # the server's limit the next request then fails.
+    # The limit is higher than a client needs. httpcore sometimes counts a stream as free before h2
+    # does, and then a request at the server's limit fails.
     config.h2_max_concurrent_streams = 1000
     config.loglevel = "ERROR"
     config.errorlog = None
@@ -66,7 +66,7 @@ async def open_http2(
                 verify=trusting(authority),
                 auth=auth_of(http, session, [url]),
                 base_url=url,
-                # By the machine's clock.
+                # No expiry, because httpcore measures it with the machine's clock.
                 limits=http.Limits(max_connections=1, keepalive_expiry=None),
             ) as client,
         ):

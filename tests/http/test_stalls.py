@@ -272,9 +272,9 @@ async def test_a_busy_stream_is_dropped(
             answer = await client.get("/2.0/files/1")
             nursery.cancel_scope.cancel()
     assert (answer.status_code, answer.history[0].content, busy.closes) == (200, b"", 1)
-    # Those that were read, and those that were read to end the stream.
+    # This counts the pieces that were read, and those that were read to end the stream.
     assert busy.read <= 1025 + 16 * 1024
-    # Trio runs ready tasks in any order, so two stretches can follow on each other.
+    # Trio runs ready tasks in any order, so two stretches can follow each other.
     assert longest <= 4 * 64
 
 
@@ -285,7 +285,7 @@ async def test_a_busy_stream_that_takes_its_time_is_dropped(
     times: list[float] = []
 
     def take_time() -> None:
-        # Not of the reads that end the stream, which are cancelled.
+        # Skip the reads that end the stream: they are cancelled.
         if trio.current_effective_deadline() > 0:
             times.append(trio.current_time())
             autojump_clock.jump(0.3)

@@ -76,12 +76,12 @@ async def test_a_token_is_taken_however_it_comes(answer: Answer) -> None:
         (400, "temporarily_unavailable", TokenUnavailableError),
         (400, "server_error", TokenUnavailableError),
         (400, "rate_limit_exceeded", TokenUnavailableError),
-        # A fault by its status stays one, whatever code comes with it.
+        # With these statuses, the failure is temporary, whatever the error code is.
         (408, "request_timeout", TokenUnavailableError),
         (425, "too_early", TokenUnavailableError),
         (429, "invalid_client", TokenUnavailableError),
         (500, "invalid_grant", TokenUnavailableError),
-        # GitHub says no with a 200.
+        # GitHub refuses with status 200.
         (200, "invalid_client", CredentialsRejectedError),
         (200, "incorrect_client_credentials", TokenRequestError),
         (200, "temporarily_unavailable", TokenUnavailableError),
@@ -115,7 +115,7 @@ async def test_code_without_a_description() -> None:
         # Line breaks and other controls would forge lines of a log.
         ({"error": "a\r\nb", "error_description": "c\x1b[31m\r\nd"}, "***", "c [31m d"),
         ({"error": "x", "error_description": "d " * 100_000}, "x", ("d " * 150)[:299] + "…"),
-        # A plain word, but the refusal brings it as a token.
+        # This token is a plain word, but the refusal contains it as its token.
         ({"error": "x", "error_description": "a fig", "access_token": "fig"}, "x", "a ***"),
     ],
     ids=["API", "both", "controls", "long", "token"],
@@ -226,7 +226,7 @@ async def test_request_id(headers: dict[str, str], body: object, request_id: str
 
 async def test_a_token_that_was_granted_is_not_quoted() -> None:
     """A refusal that names tokens of earlier grants is quoted without them."""
-    # Plain words, which are quoted if they are not known.
+    # These tokens are plain words, which are quoted unless they are known as tokens.
     refusal = {"error": "x", "error_description": "neither plumtree nor figleaves"}
     endpoint = Endpoint(
         says(200, {"access_token": "plumtree"}),
@@ -270,7 +270,7 @@ async def test_a_token_is_gone(status: int, body: bytes) -> None:
         (408, None, True),
         (429, "rate_limit_exceeded", True),
         (400, "temporarily_unavailable", True),
-        # RFC 7009 §2.2.1: assume that the token still lives.
+        # RFC 7009 §2.2.1: assume that the token is still valid.
         (503, None, True),
         (500, "invalid_token", True),
     ],

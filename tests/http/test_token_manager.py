@@ -19,7 +19,7 @@ from trio_anon_session.testing import TokenServer
     [
         (0.0, 0.0, True),
         (10.0, 0.0, True),
-        # The stale and expired boundaries play no part.
+        # The stale and expired boundaries have no effect.
         (30.0, 0.0, True),
         (109.5, 0.0, True),
         (110.0, 0.0, False),
@@ -66,7 +66,7 @@ async def test_own_client_is_closed(own: OwnClients) -> None:
         await manager.revoke_tokens(TOKEN)
         (client,) = own.made
         assert not client.is_closed
-        # It honours the proxy variables.
+        # The client honours the proxy variables.
         assert client.trust_env
     assert client.is_closed
     assert own.endpoint.closed == 1
@@ -126,7 +126,7 @@ async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
         await manager.get_tokens_client_credentials_grant()
     with pytest.raises(RevocationError, match=closed) as revoking:
         await manager.revoke_tokens(TOKEN)
-    # It will not be open again, so that a retry is useless.
+    # The manager cannot be opened again, so a retry is useless.
     assert not granting.value.retryable
     assert not revoking.value.retryable
     assert len(own.endpoint.requests) == 1

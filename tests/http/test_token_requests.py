@@ -148,7 +148,7 @@ async def test_secret_goes_to_its_own_server_alone(
     assert TOKEN not in "".join(traceback_with_locals(caught.value))
 
 
-# A client that is given
+# Custom clients
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -179,7 +179,7 @@ async def test_a_given_client_adds_nothing(call: str, method: str) -> None:
     assert (seen.method, seen.url) == (expected.method, expected.url)
     assert seen.headers.raw == expected.headers.raw
     assert seen.content == expected.content
-    # What watches the connection is another one for each request.
+    # Each request has its own trace function, so compare only the keys.
     assert seen.extensions.keys() == {"timeout", "trace"}
     assert seen.extensions["timeout"] == dict.fromkeys(("connect", "read", "write", "pool"))
 
