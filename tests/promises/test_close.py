@@ -115,7 +115,7 @@ async def test_promise_19_revoke_on_exit_has_its_own_limit(
                 if how == "exception":
                     raise ZeroDivisionError
                 if how == "late cancellation":
-                    # On the way out, while the revocation hangs.
+                    # The cancellation comes while the block is being left and the revocation hangs.
                     scope.deadline = start + 1.0
                 if how == "cancellation":
                     scope.cancel()

@@ -112,7 +112,8 @@ async def test_promise_20_the_bodys_exception_comes_out_as_itself(
         async with AnonymousSession(manager.config, manager) as session:
             if crash is not None:
                 manager.outcomes = [crash("hush")]
-                # Shielded: the crash cancels the block, which goes on to raise its own.
+                # Shield this call, because the crash cancels the block, and the block must still
+                # raise its own exception.
                 with trio.CancelScope(shield=True), pytest.raises(SessionClosedError):
                     await session.get_access_token()
             try:

@@ -53,17 +53,18 @@ async def test_promise_11_no_getter_sees_an_error_while_the_token_is_usable(
         while trio.current_time() < token.expires_at - 10.0:
             assert await session.get_access_token() == token.access_token
             await trio.sleep(10.0)
-        # An attempt that ends just now has ended for both then.
+        # An attempt may end at this moment. Wait until the server and the session have both counted
+        # it.
         await wait_all_tasks_blocked()
         seen = session.statistics()
         ended = len(server.token_requests()) - server.in_flight
         assert seen.failures == seen.consecutive_failures == ended - 1
-        # Never given up for good: about one attempt a minute until the end.
+        # The session never gives up: it makes about one attempt a minute until the token expires.
         assert seen.failures >= 5
         assert seen.last_error
         assert any(record.levelno >= logging.WARNING for record in caplog.records)
         server.faults = FaultPlan()
-        # An attempt that hangs at the time, and the longest pause after it.
+        # Wait for an attempt that hangs now, and for the longest pause after it.
         await trio.sleep_until(token.expires_at + 30.0 + 60.0)
         assert await session.get_access_token() != token.access_token
         assert session.statistics().consecutive_failures == 0
@@ -82,7 +83,7 @@ async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: Mock
         async with trio.open_nursery() as nursery:
             getters = start_getters(nursery, session, 5)
             await trio.sleep(25.0)
-            # Between two attempts: it joins the round.
+            # This getter comes between two attempts, and joins the round.
             getters += start_getters(nursery, session, 1)
         assert [at - start for at in manager.sent] == [0.0, 10.0, 20.0, 30.0]
     assert len({id(getter.error) for getter in getters}) == 6
@@ -323,7 +324,7 @@ async def test_promise_14_a_base_exception_ends_the_session_as_itself(
         (lambda attempt, error: "soon", True),
         (lambda attempt, error: an_async_function(), True),
         (lambda: 1.0, True),
-        # To return None is a decision, not a mistake.
+        # None is a valid return value, so it is not logged as an error.
         (lambda attempt, error: None, False),
     ],
     ids=["raises", "str", "coroutine", "signature", "none"],

@@ -28,11 +28,11 @@ async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
     async with AnonymousSession(config, manager) as session:
         await session.get_access_token()
         await trio.sleep(100 * 3600.0)
-        # At 3000 a caller had asked less than 6000 s ago, at 6000 none had.
+        # At 3000 s, the last call was less than 6000 s ago. At 6000 s, it was not.
         assert len(manager.sent) == 2
         assert session.state is TokenState.EXPIRED
         assert session.statistics().next_refresh_in is None
-        # This does not wait, so that the session has nothing to do for it.
+        # These calls do not wait, so the session sends no request for them.
         for _ in range(3):
             with pytest.raises(trio.WouldBlock):
                 session.get_access_token_nowait()
@@ -43,7 +43,8 @@ async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
         await trio.sleep(1000.0)
         await ASKS[ask](session)
         await trio.sleep(100 * 3600.0)
-        # Asked at 1000: refreshed at 3000 and 6000, and parked at 9000.
+        # After the call at 1000 s, the session refreshes at 3000 s and 6000 s, and is parked at
+        # 9000 s.
         assert len(manager.sent) == 5
 
 

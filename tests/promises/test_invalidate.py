@@ -29,7 +29,8 @@ async def test_promise_16_a_hundred_reports_of_one_token_cause_one_grant(
 
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                # While the grant for B is in flight, and while B is current.
+                # Some reports come while the request for B is in progress, and others while B is
+                # current.
                 nursery.start_soon(report, number / 20)
         assert got == {"token-2"}
         assert len(manager.sent) == 2
@@ -57,7 +58,7 @@ async def test_promise_17_a_grant_begun_before_brings_nothing(
             (getter,) = start_getters(nursery, session, 1)
         assert getter.token == "token-3"
         await wait_all_tasks_blocked()
-        # The late answer of a grant from before a revoke is revoked, too.
+        # The token of a request that began before the revocation is revoked, too.
         assert manager.revoked == ([] if how == "invalidate" else ["token-1", "token-2"])
 
 
@@ -74,7 +75,7 @@ async def test_promise_17_a_revoke_before_the_first_token_discards_it(
             assert manager.revoked == []
         assert getter.token == "token-2"
         assert manager.revoked == ["token-1"]
-        # The endpoint did nothing wrong: no pause but the gap between grants.
+        # No request failed, so there is no pause except the gap between requests.
         assert session.statistics().failures == 0
         assert manager.sent[1] - manager.sent[0] == 1.0
 

@@ -73,7 +73,7 @@ async def test_promise_17_a_token_that_the_server_gives_again_counts_as_new(
         again = TokenInfo.from_answer("token-1", 100.0, 1.0, config)
         manager.outcomes = [again, again]
         assert await session.get_access_token() == "token-1"
-        # The refresh at the stale boundary, which brings what was sent before it.
+        # The refresh at the stale boundary returns the token that was sent before.
         await trio.sleep(60.0)
         assert session.statistics().failures == 0
         assert session.statistics().same_token_answers == 1
@@ -130,7 +130,7 @@ async def test_promise_17_a_token_that_another_session_dropped_is_dropped_here(
         (listener,) = manager.listeners
         listener(first)
         assert session.state is TokenState.EMPTY
-        # Late: another token is current.
+        # The second report comes late, when another token is current.
         assert await session.get_access_token() == "token-2"
         listener(first)
         assert session.get_access_token_nowait() == "token-2"

@@ -23,8 +23,6 @@ from trio_anon_session import (
 )
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
-# 8
-
 
 async def test_promise_08_ten_thousand_getters_make_one_request(
     autojump_clock: MockClock,
@@ -128,7 +126,7 @@ async def test_promise_10_a_woken_getter_looks_again(
         async with trio.open_nursery() as nursery:
             for getter in getters:
                 nursery.start_soon(get_and_invalidate, getter)
-        # The first one to have its turn drops the token before the others have theirs.
+        # The first getter that runs drops the token before the others run.
         tokens = Counter(getter.token for getter in getters)
         assert tokens == {"token-1": 1, None if next_fails else "token-2": 49}
         errors = {type(getter.error) for getter in getters if getter.token is None}
@@ -152,7 +150,7 @@ def test_promise_10_callers_that_come_while_others_are_woken(
         async with trio.open_nursery() as nursery:
             async with AnonymousSession(manager.config, manager) as session:
                 getters = start_getters(nursery, session, 32)
-                # The request ends in the same moment.
+                # The request ends at the same moment.
                 await trio.sleep(1.0)
                 for _ in range(turns):
                     getters += start_getters(nursery, session, 32)

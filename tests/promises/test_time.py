@@ -204,7 +204,7 @@ def test_promise_03_no_getter_is_held_after_the_first_token(
         manager = FakeTokenManager(config, lifetime=lifetime)
         async with AnonymousSession(config, manager) as session:
             token = await session.exchange_token("x")
-            # The window that is left when the jitter has taken the most that it may.
+            # This stale window remains after the largest possible jitter.
             window = (token.expires_at - token.stale_at) / (2 if jitter else 1)
             manager.latency = min(speed * window, config.request_timeout)
 

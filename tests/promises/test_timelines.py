@@ -19,7 +19,7 @@ from trio_anon_session.testing.strategies import (
 
 
 @given(timeline=timelines())
-# A report in the moment between the decision for a grant and its sending.
+# A report between the decision to send a request and the request itself.
 @example(
     Timeline(
         actions=[*[Get(at=0.0)] * 5, Invalidate(at=3000.0)],
@@ -27,7 +27,7 @@ from trio_anon_session.testing.strategies import (
         seed=2,
     )
 )
-# The same, and a getter that needs another grant.
+# The same, with a getter that needs another request.
 @example(
     Timeline(
         actions=[Get(at=0.0), Invalidate(at=3000.0), Get(at=3000.0)],
@@ -35,16 +35,16 @@ from trio_anon_session.testing.strategies import (
         seed=2,
     )
 )
-# The end in the same moment.
+# The session ends at the same moment.
 @example(Timeline(actions=[Get(at=1.0)], leaves_at=1.0, leaves_by="cancel", seed=1))
-# A suspend in the midst of a release: some have their token, the others none again.
+# A suspend while waiting getters wake up: some have their token, and the others must wait again.
 @example(
     Timeline(
         actions=[Get(at=0.0, count=20), Suspend(at=0.0, passes=9, seconds=4000.0)],
         leaves_at=70.0,
     )
 )
-# A failed round without a pause after it.
+# A round fails, and no pause follows.
 @example(
     Timeline(
         answers=[Answer(kind="unavailable", latency=1.5, retry_after=0.0)],
@@ -54,7 +54,7 @@ from trio_anon_session.testing.strategies import (
         leaves_at=100.0,
     )
 )
-# An attempt that ends when the session has parked, and a getter in the pause after it.
+# An attempt ends when the session is already parked, and a getter comes in the pause after it.
 @example(
     Timeline(
         lifetime=100.0,
@@ -71,7 +71,8 @@ from trio_anon_session.testing.strategies import (
         leaves_at=140.0,
     )
 )
-# Ten attempts in the background, and a getter in the pause after them: a round has two.
+# Ten attempts fail in the background, and a getter comes in the pause after them. A round has two
+# attempts.
 @example(
     Timeline(
         answers=[Answer()],
@@ -81,7 +82,7 @@ from trio_anon_session.testing.strategies import (
         leaves_at=3700.0,
     )
 )
-# A nowait getter in a scope that is cancelled: it looks all the same, and keeps from parking.
+# A nowait getter in a cancelled scope still reads the session, and keeps it from parking.
 @example(
     Timeline(
         lifetime=22.0,
@@ -94,7 +95,7 @@ from trio_anon_session.testing.strategies import (
         retry_interval=1.0,
     )
 )
-# A wall clock that ran ahead, and is set right while a getter is held.
+# The wall clock ran ahead, and is corrected while a getter waits.
 @example(
     Timeline(
         answers=[Answer()],
@@ -111,7 +112,7 @@ from trio_anon_session.testing.strategies import (
         leaves_at=1000.0,
     )
 )
-# Two revocations that are sent in the same moment, and come to the server the other way round.
+# Two revocations are sent at the same moment, and reach the server in the opposite order.
 @example(
     Timeline(
         lifetime=2.0,
@@ -129,7 +130,7 @@ from trio_anon_session.testing.strategies import (
         seed=1,
     )
 )
-# A revoked token that the server gives again before it has ended it.
+# The server grants a token again before it has processed the token's revocation.
 @example(
     Timeline(
         lifetime=30.0,
@@ -140,7 +141,7 @@ from trio_anon_session.testing.strategies import (
         reuses_tokens=True,
     )
 )
-# A second revoke in the very moment in which the revocation that it joins fails.
+# A second call joins a revocation at the moment at which the revocation fails.
 @example(
     Timeline(
         revocations=[Answer(kind="rejected", latency=0.5)],
@@ -148,7 +149,7 @@ from trio_anon_session.testing.strategies import (
         leaves_at=2.0,
     )
 )
-# A revoke in the moment of a crash, of which the session does not know yet.
+# A revocation begins at the moment of a crash, before the session has noticed the crash.
 @example(
     Timeline(
         answers=[Answer(kind="crash", latency=1.0)],
@@ -157,7 +158,7 @@ from trio_anon_session.testing.strategies import (
         seed=1,
     )
 )
-# A token that a wall clock makes EXPIRED and STALE again, in one moment.
+# Changes of the wall clock make a token EXPIRED and then STALE again at one moment.
 @example(
     Timeline(
         lifetime=2.0,
@@ -178,7 +179,7 @@ from trio_anon_session.testing.strategies import (
         refresh="on_request",
     )
 )
-# A suspend that a wall clock set back hides.
+# A suspend is hidden, because the wall clock is set back.
 @example(
     Timeline(
         actions=[

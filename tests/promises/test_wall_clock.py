@@ -36,7 +36,7 @@ async def test_promise_05_a_suspend_of_hours_is_noticed(two_clocks: TwoClocks) -
     ("ran", "suspended", "not_by", "by"),
     [
         pytest.param(100.0, 3000.0, 100.0, 160.0, id="boundary passed"),
-        # Out of step with the minutes in which the task looks up.
+        # The suspend does not begin at a full minute, at which the task checks the clocks.
         pytest.param(130.0, 2000.0, 999.0, 1000.0, id="boundary nearer"),
     ],
 )
