@@ -38,7 +38,7 @@ class _Client(ClientMixin):  # type: ignore[misc]  # Authlib has no types
         return self.client_id
 
     def get_allowed_scope(self, scope: str | None) -> str | None:
-        # None for what the client may not have.
+        # Return None for a scope that is not allowed.
         wanted = (scope or SCOPES[0]).split()
         return " ".join(wanted) if set(wanted) <= set(SCOPES) else None
 
@@ -82,7 +82,7 @@ class AuthlibServer:
     resource_path = "/files"
     default_path = resource_path
     default_refusal = 401
-    # It decodes only percent-encoding, where RFC 6749 §2.3.1 says a form's.
+    # Authlib decodes only percent-encoding, although RFC 6749 §2.3.1 requires form-encoding.
     plus_is_a_space = False
 
     def __init__(self) -> None:

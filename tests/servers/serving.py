@@ -91,7 +91,8 @@ class Served:
 
     def watch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request, and note its answer."""
-        # All of it: a socket that is closed with something unread may take the answer along.
+        # Read the whole body. If a socket is closed with unread data, the client may not get the
+        # answer.
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
 
@@ -103,7 +104,7 @@ class Served:
 
 
 class _Server(WSGIServer):
-    # A connection that finds the queue full tries again after a second.
+    # If the queue is full, a client retries its connection only after a second.
     request_queue_size = 100
 
 

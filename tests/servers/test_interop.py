@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 METHODS = ["client_secret_post", "client_secret_basic"]
 ODD = " p@ss:: w/ö'rd\"+%41%zz&=;#?<\\>!密😀 "
-# A name of its own for every client: the servers are the same for all tests.
+# Every client needs its own name, because all tests use the same servers.
 _numbers = itertools.count(1)
 
 
@@ -118,7 +118,7 @@ async def test_grant_and_use(served: Served, mock_clock: MockClock, method: str)
     assert token_info.token_type.lower() == "bearer"
 
 
-# Without NUL: not every database takes it. Percent signs and digits meet often.
+# The texts have no NUL, because not every database accepts it. Percent signs often precede digits.
 _texts = st.text(
     st.sampled_from("%:+ &=\"'\\/4af1é密😀\n")
     | st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
@@ -188,7 +188,7 @@ async def test_expiry(served: Served, mock_clock: MockClock) -> None:
         assert program.granted() == 2
 
 
-# Dead tokens
+# Invalid tokens
 
 
 async def test_token_ended_by_the_server(served: Served, mock_clock: MockClock) -> None:
