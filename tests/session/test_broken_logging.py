@@ -120,7 +120,7 @@ async def live() -> list[object]:
         for _ in range(4):
             await get()
             await trio.sleep(20.0)
-        # In the background, while the token is STALE.
+        # These failures occur in the background, while the token is STALE.
         manager.outcomes = [DOWN, CredentialsRejectedError("no", retry_after=10.0), DOWN]
         await trio.sleep(3100.0)
         await get()
@@ -186,7 +186,7 @@ def test_all_records_are_written_by_the_helper() -> None:
     found = set()
     for file in PACKAGE.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
-        # To parse all of the package takes seconds.
+        # Parsing the whole package would take seconds.
         for node in ast.walk(ast.parse(text)) if "logger." in text else ():
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="logger"), attr=attr)):

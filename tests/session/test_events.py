@@ -133,7 +133,7 @@ async def test_invalidated_names_the_token_that_was_dropped(autojump_clock: Mock
         start = trio.current_time()
         for token in ("token-0", "token-1", "token-1"):
             session.invalidate(token)
-        # In the call itself: there is no await between.
+        # The event comes during the call, without an await in between.
         assert notes.all[-1] == (start, Invalidated(notes.of(Granted)[0].fingerprint))
         await session.get_access_token()
         session.invalidate("token-1")
@@ -264,7 +264,7 @@ async def test_observers_may_come_from_any_iterable(autojump_clock: MockClock) -
     assert order == [0, 1, 2]
 
 
-# What they are
+# Properties of events
 
 
 @pytest.mark.parametrize("kind", [*get_args(Event), SessionStatistics])

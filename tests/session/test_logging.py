@@ -66,7 +66,7 @@ async def live_a_whole_life() -> None:
         await session.revoke_tokens()
 
 
-# What is logged
+# Records
 
 
 async def test_everything_is_told_at_debug(
@@ -142,7 +142,7 @@ async def test_what_no_retry_mends_is_an_error(
     assert str(error) in text
 
 
-# What is built for it
+# Objects that are built only for a log
 
 
 def count_built(run: Callable[[], object]) -> Counter[str]:
@@ -178,7 +178,7 @@ def count_built(run: Callable[[], object]) -> Counter[str]:
                 "fingerprint": 6,
             },
         ),
-        # The revocation that failed is told with the fingerprint of its token.
+        # The event of a failed revocation has the fingerprint of the token.
         (logging.INFO, {"RefreshFailed": 1, "Revoked": 1, "fingerprint": 1}),
         (logging.WARNING, {"RefreshFailed": 1, "Revoked": 1, "fingerprint": 1}),
         (logging.ERROR, {}),

@@ -148,7 +148,7 @@ async def test_both_ends_of_the_block_are_checkpoints(autojump_clock: MockClock)
 @pytest.mark.parametrize("use", USES)
 async def test_use_from_another_trio_run(use: str, state: str) -> None:
     """A session that is open in another run refuses in every state, and is not touched."""
-    # On request, so that a STALE token is left alone.
+    # The session refreshes only on request, so that a STALE token stays STALE.
     manager, session = open_fake(refresh="on_request")
     async with session:
         if state == "STALE":
@@ -248,7 +248,7 @@ async def test_a_look_while_the_token_is_dropped(autojump_clock: MockClock) -> N
     steps, at_step = 0, 1
 
     def trace(frame: FrameType, what: str, _: object) -> Callable[..., Any]:
-        # As if the other thread had its turn just now.
+        # This simulates that the session's thread runs between two lines of this thread.
         nonlocal steps
         steps += what == "line"
         if steps == at_step:
@@ -294,7 +294,7 @@ async def test_a_look_from_a_thread_while_the_session_is_entered_and_left() -> N
             await session.get_access_token()
     finally:
         sys.settrace(before)
-    # One that raised has seen nothing.
+    # A read that raised would be missing here.
     assert len(seen) == len(looks) > 40
     assert {look.state for look in seen} == {TokenState.EMPTY, TokenState.FRESH}
 
@@ -450,7 +450,7 @@ async def test_no_twin(autojump_clock: MockClock) -> None:
 @pytest.mark.slow
 async def test_a_forgotten_aclose() -> None:
     """A token manager that is dropped with its own client open warns, and says what to do."""
-    # Nobody listens there, so that no connection is left behind.
+    # Nothing listens on this port, so no connection is left behind.
     with closed_port() as port:
         manager = TokenManager(TokenServer().config(f"http://127.0.0.1:{port}"))
         with pytest.raises(TokenUnavailableError):
@@ -513,7 +513,8 @@ def test_config_of_a_wrong_type(make: Any, config: Any) -> None:
     ) as caught:
         make(config)
     assert "secret" not in str(caught.value)
-    # A manager that was refused is not said to be left open: that would be an error here.
+    # A refused manager must not cause a warning that it was left open, because a warning is an
+    # error here.
     gc.collect()
 
 

@@ -179,7 +179,7 @@ async def test_an_ordinary_day_raises_no_alert(autojump_clock: MockClock) -> Non
     """Refreshes, a blip now and then, one dead token, one revocation: nobody is called."""
 
     async def trouble(session: AnonymousSession, endpoint: Endpoint) -> None:
-        # Each fifth grant fails three times before it goes well.
+        # Every fifth grant fails three times before it succeeds.
         attempts = itertools.cycle([None] * 4 + [DOWN] * 3 + [None])
         endpoint.fails = lambda now: next(attempts)
         async with trio.open_nursery() as nursery:
@@ -233,7 +233,7 @@ async def be_slow(session: AnonymousSession, endpoint: Endpoint) -> None:
 
 
 async def live_short(session: AnonymousSession, endpoint: Endpoint) -> None:
-    # A stale window of 15 s, and answers after 20 s.
+    # The stale window lasts 15 s, and an answer takes 20 s.
     endpoint.lifetime, endpoint.latency = 60.0, 20.0
     await use(session, every=1.0)
 

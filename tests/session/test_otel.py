@@ -136,7 +136,7 @@ async def test_durations_are_a_histogram(told: Telemetry, autojump_clock: MockCl
         for point in told.points()["grant.duration"]
     }
     assert by_kind == {"CredentialsRejectedError": (1, 2.0, 2.0, 2.0), None: (2, 7.0, 7.0, 14.0)}
-    # A limit of 30 s is seen to be reached, as well as milliseconds are told apart.
+    # The buckets distinguish milliseconds, and show that the limit of 30 s was reached.
     (point, _) = told.points()["grant.duration"]
     assert point.explicit_bounds[0] < 0.01
     assert point.explicit_bounds[-1] == 30.0
@@ -259,7 +259,7 @@ async def test_sessions_are_told_apart_by_their_attributes(
             observer, manager = told.observer(part=part), managers[part]
             async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
                 observer.watch(session)
-                # Once more changes nothing.
+                # A second call changes nothing.
                 observer.watch(session)
                 await session.get_access_token()
                 await trio.sleep_forever()

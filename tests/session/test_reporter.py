@@ -222,7 +222,7 @@ async def end_by_interrupts(
     assert caught is (observer.raised[0] if observer.raised else None)
     assert observer.heard.count(Closed()) == 1
     assert manager.in_flight == 0
-    # Whether it was told or not, the last is the one that was there at the end.
+    # The last token is the one at the end, even if its event was not delivered.
     held = [f"token-{manager.granted}"] if revokes and manager.granted else []
     assert manager.revoked == held
     assert sum(isinstance(event, Revoked) for event in observer.heard) == len(held)
@@ -275,7 +275,7 @@ class Acting:
     def __init__(self, acts: dict[int, str]) -> None:
         self.acts = acts
         self.told: list[Event] = []
-        # Set when there is one.
+        # The test sets these later.
         self.session: AnonymousSession
         self.nursery: trio.Nursery
 
@@ -360,7 +360,7 @@ def test_the_order_is_that_in_which_it_happened(
     assert told[-1] == Closed() or isinstance(told[-1], Revoked)
 
 
-# What is no observer
+# Arguments that are not observers
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ async def test_an_observer_that_returns_a_coroutine(
     ]
 
 
-# What must not be seen
+# Secrets that must not be shown
 
 
 class Echoing(FakeTokenManager):

@@ -31,7 +31,7 @@ def make_session(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
     return manager, AnonymousSession(manager.config, manager)
 
 
-# Plain looks
+# Properties
 
 
 def test_looks_outside_of_a_run() -> None:
@@ -247,7 +247,7 @@ async def test_options_of_a_held_getter_reach_the_server(autojump_clock: MockClo
     server = TokenServer(lifetime=3600.0)
     async with open_test_session(server, refresh="on_request") as session:
         await session.get_access_token(OTHERS)
-        # EXPIRED now, and EMPTY after the revocation.
+        # The token is EXPIRED now, and the session is EMPTY after the revocation.
         await trio.sleep(3600.0)
         await session.get_access_token(OURS)
         await session.revoke_tokens(OTHERS)
@@ -312,7 +312,7 @@ async def test_options_of_a_later_getter_are_not_sent(autojump_clock: MockClock)
             nursery.start_soon(session.get_access_token, OTHERS)
         await session.get_access_token(OTHERS)
         await trio.sleep(3500.0)
-    # The refresh at the stale boundary is nobody's.
+    # No caller asked for the refresh at the stale boundary, so it has no options.
     assert manager.options == [OURS, None]
 
 

@@ -169,7 +169,7 @@ async def test_an_exception_of_a_predicate_propagates_in_its_own_task(
             assert len(calls) == 1
             await trio.sleep(3571.0)
             assert await session.get_access_token() == "token-2"
-            # Trio may run this task before the one that follows.
+            # Trio may run this task before the task that follows the states.
             await wait_all_tasks_blocked()
             assert [new for _, new, _ in good.seen] == [FRESH, STALE, EXPIRED, FRESH]
             nursery.cancel_scope.cancel()
@@ -206,7 +206,7 @@ async def test_a_cancellation_hides_no_interrupt_of_a_predicate(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(catch, session.states, way, bad, caught)
             await wait_all_tasks_blocked()
-            # The waiting task runs after both.
+            # The waiting task runs after both calls.
             nursery.cancel_scope.cancel()
             session.invalidate("token-1")
     assert [type(error) for error in caught] == [KeyboardInterrupt]
@@ -387,7 +387,7 @@ async def test_value_follows_the_state(autojump_clock: MockClock) -> None:
         assert values == [EMPTY, FRESH, STALE, EXPIRED]
         await session.get_access_token()
         session.invalidate("token-2")
-        # A drop is no matter of time: it is noticed in the call itself.
+        # A drop does not depend on the clock, so the call itself changes the state.
         assert view.value is EMPTY
 
 
