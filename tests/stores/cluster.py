@@ -34,7 +34,7 @@ def run_cluster(folder: Path, *options: str, count: int = 2) -> Iterator[tuple[V
         for nth, server in enumerate(servers):
             slots = range(SLOTS * nth // count, SLOTS * (nth + 1) // count)
             server.do("CLUSTER", "ADDSLOTS", *slots)
-            # Otherwise two may take the same epoch, and need a while to agree.
+            # Otherwise, two servers may take the same epoch, and need some time to agree.
             server.do("CLUSTER", "SET-CONFIG-EPOCH", nth + 1)
         for server, bus in zip(servers[1:], buses[1:], strict=True):
             servers[0].do("CLUSTER", "MEET", "127.0.0.1", server.port, bus)

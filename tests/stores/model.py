@@ -64,7 +64,8 @@ class Wait:
 
 Step = Claim | Renew | Put | Release | Drop | Wait
 
-# Dyadic, so that both sides reckon without rounding, and often equal, so that boundaries are met.
+# These floats are exact, so that both sides compute without rounding. They are few, so that
+# boundaries are met often.
 _SECONDS = st.sampled_from([0.25, 1.0, 5.0, 64.0])
 _AGO = st.sampled_from([0, 0, 0, 1, 2])
 _MARK = st.sampled_from(MARKS)

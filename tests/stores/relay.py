@@ -27,7 +27,7 @@ class Relay:
         self.port = 0
         self.target = target
         self.round_trip = round_trip
-        # Connections that were made before this one are forgotten.
+        # The relay forgets connections with a lower number than this.
         self._oldest_kept = 0
         self.count = 0
         self.subscribers: set[int] = set()
@@ -40,7 +40,7 @@ class Relay:
         """Serve one connection."""
         number = self.count
         self.count += 1
-        # To connect takes a round trip, too.
+        # Opening a connection takes a round trip, too.
         await trio.sleep(self.round_trip)
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self.target)

@@ -48,7 +48,7 @@ def test_a_claim_that_comes_too_late_is_no_reason_to_ask_directly() -> None:
     """Another process has the lease then: all that wait would ask the endpoint otherwise."""
     claimant = make_claimant()
     question = ask_and_wait(claimant)
-    # The lease ends at the last moment for which this waits.
+    # The lease ends at the last moment at which this question still waits.
     assert claimant.decide(question, Look(7), PATIENCE, at(PATIENCE)) == Claim(7)
     assert claimant.claim_failed(question, at(PATIENCE)) == Wait(0.0)
     decision = claimant.decide(question, Look(8, leased_for=LEASE), PATIENCE, at(PATIENCE))
@@ -130,7 +130,7 @@ def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None
     failure = StoredFailure(failure_record(error, 2, CONFIG), 8, 1e9)
     with pytest.raises(TokenUnavailableError, match="no route") as caught:
         claimant.decide(question, Look(8, failure=failure), 1.0, at(1.0))
-    # No pause is longer, whatever a store says.
+    # A pause has this limit, whatever the store says.
     assert caught.value.retry_after == CONFIG.max_retry_interval
 
 
@@ -143,7 +143,7 @@ def test_how_long_a_drop_counts() -> None:
     assert known.untold == [mark_of("a"), mark_of("a stranger's")]
     assert known.left_of(mark_of("a"), at(100.0)) == 3500.0
     assert known.left_of(mark_of("a stranger's"), at(100.0)) == CONFIG.default_lifetime
-    # What is dropped again is not reported again.
+    # A second drop of the same token is not reported again.
     known.record_report(mark_of("a"), at(100.0))
     assert known.drop_here(mark_of("a"), at(101.0)) == []
     assert known.untold == [mark_of("a stranger's")]

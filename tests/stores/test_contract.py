@@ -397,10 +397,10 @@ async def test_a_store_that_has_lost_everything(place: Place, name: str) -> None
     for _ in range(3):
         await kept(store, name)
     lost = await claimed(store, name)
-    # So many claims take longer elsewhere than in virtual time.
+    # Versions follow the time, and the claims take no virtual time. So let some time pass.
     await trio.sleep(SHORT)
     place.empty()
-    # Not looked at before, which would make a new version.
+    # Do not look before these calls, because a look would make a new version.
     assert not await store.put(name, lost, OTHER)
     assert not await store.renew(name, lost, LONG)
     await store.release(name, lost, "failure", LONG)
@@ -426,7 +426,7 @@ async def test_a_store_that_is_replaced_by_an_old_copy(place: Place, name: str) 
     assert await store.put(name, fence, TOKEN)
 
 
-# What is kept
+# Kept data
 
 
 TEXTS = {

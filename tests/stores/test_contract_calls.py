@@ -132,7 +132,7 @@ async def test_what_is_cancelled_is_done_or_not_done(place: Place, name: str, in
     def apart(seen: tuple[object, ...], fence: int) -> tuple[object, ...]:
         version, token, is_leased, owner, failure, dead = seen
         assert isinstance(version, int)
-        # A short lease may be over by now.
+        # A short lease may have ended.
         lease = (is_leased, owner) if intent not in ("claim", "renew") else None
         return version > fence, token, lease, failure and "failure", dead
 

@@ -40,7 +40,7 @@ class Pair:
         self.model = Model()
         self.extra = 0.0 if place.is_virtual else LONG
         self.stores = itertools.cycle([place.store(), place.store()])
-        # What the store calls the model's versions.
+        # The store's number for each version of the model.
         self.versions: list[int] = []
 
     async def compare(self) -> None:
@@ -101,7 +101,7 @@ class Pair:
                 model.now += seconds
 
 
-# The examples share a place, and have names of their own.
+# The examples share a place, but each has its own name.
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 @in_its_time

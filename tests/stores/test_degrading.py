@@ -113,18 +113,20 @@ async def test_no_trouble_of_the_store_reaches_a_getter(
         assert all(getter.token for getter in getters)
         if begins == "in the middle":
             strike(stores, trouble)
-        # Some lives in trouble: nobody is held, for the next token is there in time. The trouble
-        # ends between two grants: a question that it still catches would be said once more.
+        # The trouble lasts for several lifetimes, but no caller waits, because each next token
+        # arrives in time. It ends between two grants, so that no later call to the store logs it
+        # again.
         await use(sessions, 600)
         strike(stores, None)
         await use(sessions, 600)
-        # By then, all have the same again.
+        # After this time, all processes share one token again.
         tokens = {session.get_access_token_nowait() for session in sessions}
         assert len(tokens) <= 2
         sent_in_peace = [at for at in source.sent if at > trio.current_time() - 330.0]
         assert len(sent_in_peace) <= 2
         assert {session.statistics().failures for session in sessions} == {0}
-    # Waiting for leases that bring nothing, as long as for three of others, is what takes longest.
+    # In the longest case, a caller waits for leases of three other processes, and gets no token
+    # from them.
     assert held_for <= 3 * 15.0 + 2 * 2.0 + 3 * 1.0
 
 
@@ -178,7 +180,7 @@ async def test_what_is_said_of_a_store(
     vars(store).update(trouble)
     async with open_fleet(1, source, store) as (session,):
         await session.get_access_token()
-        # One question when the store was opened, and one for the token.
+        # There was one call when the store was opened, and one for the token.
         assert trio.current_time() == (2 * STORE_TIMEOUT if store.hangs else 0.0)
     assert words in caplog.text
     assert "s3cret" not in caplog.text
@@ -221,7 +223,7 @@ async def test_a_store_is_not_stormed(
         assert most / 4 <= len(asked) <= most
 
 
-# No news
+# No notifications
 
 
 async def test_a_store_without_news_is_said_once(
@@ -237,7 +239,7 @@ async def test_a_store_without_news_is_said_once(
         assert "sends no notifications (OSError): this process polls it" in caplog.text
         store.fails = ()
         await trio.sleep(30.0)
-        # The news of this is the end of that trouble.
+        # The notification of this drop ends the trouble.
         session.invalidate(await session.get_access_token())
         await trio.sleep(1.0)
         store.fails = {"wait"}
@@ -292,7 +294,7 @@ async def test_a_listener_that_hangs_when_it_is_left(autojump_clock: MockClock) 
     assert trio.current_time() == left_at
 
 
-# Losing all
+# Loss of all data
 
 
 @example(count=6, latency=20.0, begins=0.5, seconds=1.0, how="down", is_flushed=True)
@@ -320,7 +322,7 @@ def test_a_restart_costs_one_grant_where_a_token_is_usable(
                 memory._entries.clear()
             await trio.sleep(seconds)
             strike(stores, None)
-            # Some refresh later than others.
+            # Some processes refresh later than others.
             await use(sessions, 120)
             assert len({session.get_access_token_nowait() for session in sessions}) <= 2
         assert len(source.sent) <= 2 + 1
@@ -341,7 +343,7 @@ async def test_a_store_that_does_not_come_back_is_waited_for_once(
         assert source.sent == [0.0, pytest.approx(99.0 + RECOVERY_TIME, abs=2 * POLL_INTERVAL)]
         await trio.sleep_until(source.sent[1] + 100.1)
         assert source.sent[2:] == [source.sent[1] + 100.0]
-        # No caller waits for the store where there is no token.
+        # Without a token, no caller waits for the store.
         session.invalidate(await session.get_access_token())
         asked_at = trio.current_time()
         await session.get_access_token()
@@ -384,7 +386,7 @@ async def test_a_store_is_not_waited_for_until_the_token_is_expired(
     autojump_clock: MockClock, trouble: str, lifetime: float
 ) -> None:
     """Half of what is left of a short life is for the endpoint, however long the store takes."""
-    # A quarter of the life is the stale window.
+    # The stale window is a quarter of the lifetime.
     source, store = make_source(lifetime=lifetime, latency=lifetime / 10), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         await session.get_access_token()

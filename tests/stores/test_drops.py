@@ -42,7 +42,7 @@ async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Lo
     return await store.look(name_of(source.config), [mark_of("token-1")])
 
 
-# Reaching the others
+# Drops in other processes
 
 
 async def test_a_drop_reaches_all_at_once(autojump_clock: MockClock) -> None:
@@ -54,7 +54,7 @@ async def test_a_drop_reaches_all_at_once(autojump_clock: MockClock) -> None:
         sessions[7].invalidate(dead)
         await trio.sleep(0.01)
         assert {session.state for session in sessions} == {TokenState.EMPTY}
-        # One grant for all of them.
+        # All processes share one new grant.
         assert await get_all(sessions) == ["token-2"] * 20
         assert len(source.sent) == 2
         assert [session.statistics().invalidations for session in sessions] == [1] * 20
@@ -149,7 +149,7 @@ async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
         session.invalidate(await session.get_access_token())
         store.hangs = EVERYTHING
         left_at = trio.current_time()
-    # To be told, twice, and to close the store.
+    # Two reports of drops and the close of the store may time out.
     assert trio.current_time() <= left_at + 2 * STORE_TIMEOUT + RELEASE_TIMEOUT
 
 
@@ -272,14 +272,14 @@ async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves
         await trio.sleep(50.0)
         store.fails = EVERYTHING
         first.invalidate("token-1")
-        # The server gives it once more.
+        # The server grants the same token again.
         source.granted = 0
         assert await first.get_access_token() == "token-1"
         store.fails = ()
         await trio.sleep(50.0)
         assert await second.get_access_token() == "token-1"
         assert [session.statistics().failures for session in (first, second)] == [0, 0]
-        # It can be dropped once more, and given once more.
+        # The token can be dropped again, and granted again.
         source.granted = 0
         first.invalidate("token-1")
         await wait_all_tasks_blocked()
@@ -311,7 +311,7 @@ async def test_a_drop_is_delivered_when_the_store_is_back(
         await trio.sleep(1.0)
         assert second.state is TokenState.EMPTY
         assert (await look(store, source)).dead == {mark_of("token-1")}
-        # Once.
+        # This counts the failed reports, too. After the success, only the next drop is reported.
         told = len(cut_off.times("drop"))
         assert 60 <= told <= 250
         await trio.sleep(100.0)
@@ -362,11 +362,11 @@ async def test_a_token_that_was_given_again_before_it_was_dropped_is_told_of(
     source, store = make_source(latency=5.0, refresh="on_request"), MemoryStore()
     cut_off = FaultyStore(store)
     async with open_fleet(2, source, [cut_off, FaultyStore(store)]) as (first, second):
-        # Who got it finds it STALE first.
+        # The process that requested the token finds it STALE first.
         for session in (first, second):
             await session.get_access_token()
         await trio.sleep_until(3000.0)
-        # The server gives it once more.
+        # The server grants the same token again.
         source.granted = 0
         assert await first.get_access_token() == "token-1"
         await trio.sleep(2.0)
@@ -454,7 +454,7 @@ async def test_promise_18_a_revoke_beside_a_store_that_is_down(
         assert await session.get_access_token() == "token-2"
 
 
-# Cancelled
+# Cancellation
 
 
 def test_a_revocation_that_is_cancelled_is_told_later() -> None:
@@ -481,14 +481,14 @@ def test_a_revocation_that_is_cancelled_is_told_later() -> None:
         if seen.operation.strike.moment == seen.operation.strike.nth == 0 and (
             seen.operation.was_cancelled
         ):
-            # Perhaps it had not begun.
+            # The call may have been cancelled before it began.
             return
         assert seen.facts == usual.facts == {"new": "token-2", "dead": 1}
 
     cancel_everywhere(play, check, at_least=2)
 
 
-# All of it together
+# Random drops
 
 
 @given(
@@ -533,7 +533,7 @@ def test_promise_17_no_dead_token_is_handed_out_a_second_later(
                     nursery.start_soon(sessions[who].revoke_tokens)
             await trio.sleep(5.0)
             assert all(session.statistics().failures == 0 for session in sessions)
-            # One grant for each token that was dropped, and one that each drop may have spoilt.
+            # Each dropped token needs one new grant, and each drop may have discarded another one.
             assert len(source.sent) <= 1 + 2 * len(dead_at)
             nursery.cancel_scope.cancel()
 

@@ -211,7 +211,7 @@ def test_a_moment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
     moment = Moment.now()
     assert moment.wall == 1_700_000_000.0
-    # The clock that goes on while the machine is suspended is never behind the other one.
+    # The clock that continues during a suspend is never behind the other one.
     assert moment.since_boot >= before
     monkeypatch.setattr(_clock, "_BOOT_CLOCK", -1)
     monkeypatch.setattr(time, "monotonic", lambda: 42.0)

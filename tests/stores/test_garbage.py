@@ -189,8 +189,8 @@ def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None
     told, count = read_failure_record(record, 1.0, CONFIG)
     assert 0 <= count <= 1000
     if told is not None:
-        # Nothing that forges a line of a log, or that a terminal obeys. Letters that this Python
-        # does not know yet may come.
+        # The text contains no characters that forge a log line or control a terminal. It may
+        # contain characters that this version of Python does not know.
         assert not any(
             unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in str(told)
         )

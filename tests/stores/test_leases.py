@@ -38,7 +38,7 @@ async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Lo
     return await store.look(name_of(source.config))
 
 
-# Held for as long as it takes
+# Leases of long requests
 
 
 async def test_a_lease_lasts_as_long_as_its_grant(autojump_clock: MockClock) -> None:
@@ -65,7 +65,7 @@ async def test_one_that_waits_is_no_longer_than_its_news(autojump_clock: MockClo
         assert 3.2 <= trio.current_time() <= 3.2 + 0.5
 
 
-# One that dies
+# Processes that are killed
 
 
 @pytest.mark.parametrize("renewed", [0, 2])
@@ -79,7 +79,7 @@ async def test_a_holder_that_dies_delays_the_others_by_a_lease(
         async with trio.open_nursery() as nursery:
             start_getters(nursery, sessions[0], 1)
             await trio.sleep(1.0 + renewed * LEASE / 3)
-            # A dead process says nothing more: neither that it lives, nor that it has a token.
+            # A dead process neither renews its lease nor puts its token.
             dying.hangs = EVERYTHING
             last_sign_at = renewed * LEASE / 3
             source.latency = 0.1
@@ -108,7 +108,7 @@ async def test_a_late_holder_overwrites_nothing(autojump_clock: MockClock) -> No
         assert len(source.sent) == 2
 
 
-# One that is overtaken
+# Processes that lose their lease
 
 
 class _Overtaken(FaultyStore):
@@ -164,7 +164,7 @@ async def test_promise_07_the_gap_is_kept_between_what_is_sent(autojump_clock: M
             await trio.sleep(1.0)
             dying.hangs = EVERYTHING
             source.latency = 0.0
-            # Since it asked, the gap is long over, and since it sent, it is not.
+            # The gap counts from the request to the endpoint, which is much later than the call.
             second.invalidate(await second.get_access_token())
             sent_at = source.sent[-1]
             assert sent_at > 4.0
@@ -173,7 +173,7 @@ async def test_promise_07_the_gap_is_kept_between_what_is_sent(autojump_clock: M
             nursery.cancel_scope.cancel()
 
 
-# The claim is on its way at that moment, and the manager is left before it is answered.
+# At this moment, the claim is on its way, and the manager closes before the answer arrives.
 @example(at=0.7, fails=False, stays=False)
 @given(at=st.floats(0.0, 2.5), fails=st.booleans(), stays=st.booleans())
 def test_a_claim_that_is_cancelled_gives_its_lease_back(
@@ -216,13 +216,13 @@ async def test_a_lease_is_waited_for_no_longer_than_an_attempt(
     async with open_fleet(1, source, store) as (session,):
         assert await session.get_access_token() == "token-1"
         assert patience <= trio.current_time() <= patience + 1.0
-        # At a pace; the last time when it is over, as the process may have been stopped meanwhile.
+        # The process looks at a limited rate, and once more after its patience has ended.
         assert len(store.times("look")) <= patience / 0.05 + 5
         await trio.sleep(160.0)
         assert session.get_access_token_nowait() == "token-2"
         assert levels(caplog) == ["WARNING"]
         assert "lease in the token store does not end" in caplog.text
-        # It is over with a token in the store, and is logged again when it comes back.
+        # The trouble ends with a token in the store. If the trouble returns, it is logged again.
         store.lies = {}
         await trio.sleep(100.0)
         assert session.get_access_token_nowait() == "token-3"
@@ -232,7 +232,7 @@ async def test_a_lease_is_waited_for_no_longer_than_an_attempt(
         assert levels(caplog) == ["WARNING"] * 2
 
 
-# One that is cancelled
+# Cancelled calls
 
 
 def test_a_holder_that_is_cancelled_gives_the_lease_back() -> None:
@@ -259,7 +259,8 @@ def test_a_holder_that_is_cancelled_gives_the_lease_back() -> None:
             token = await other.get_tokens_client_credentials_grant()
             assert trio.current_time() - began_at in (0.0, 2.0)
             assert source.most_in_flight == 1
-            # In the moment in which the token is there, it may be kept, or lost.
+            # If the cancellation comes when the token arrives, the store may keep or lose the
+            # token.
             if seen.token is not None:
                 assert token.access_token == "token-1"
             return Seen(operation, {"sent": len(source.sent), "is kept": seen.token is not None})
@@ -333,7 +334,7 @@ async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
     assert living_tasks() == before
 
 
-# What comes out
+# Exceptions
 
 
 class _OwnError(BaseException):
@@ -381,7 +382,7 @@ async def test_promise_20_a_crash_of_the_store_comes_out_as_itself(
             await trio.sleep(5.0)
     assert caught.value is crash
     store.fails = ()
-    # A store that cannot release it waits for its end.
+    # If the store cannot release the lease, it lasts until its end.
     assert (await look(store, source)).leased_for == 0 or method == "release"
 
 

@@ -67,7 +67,7 @@ def test_promise_17_a_drop_that_the_store_loses_is_told_again(
                     lose(how, store, before)
             if leaves:
                 lose(how, store, before)
-            # Two looks after the connection was lost.
+            # Wait for two looks after the loss of the connection.
             await trio.sleep(2.0)
             seen = await store.store.look(name_of(source.config), [mark_of(dead)])
             assert seen.dead == {mark_of(dead)}

@@ -227,7 +227,7 @@ async def test_killed_at_any_moment(where: dict[str, str]) -> None:
             for _ in range(rounds):
                 await busy.say(do="invalidate", token=token)
                 token = await get(busy)
-            # Whatever comes of this, it is in the middle of it.
+            # Kill the process during this call, at any step of it.
             await busy.say(do="invalidate", token=token)
             await ask(busy)
             await busy.kill()
@@ -248,7 +248,7 @@ async def test_a_restart_during_a_grant(valkey: Valkey) -> None:
         await server.wait_for_request()
         await ask(other)
         valkey.stop()
-        # Of the other one, which can wait for nobody now.
+        # This request comes from the other process, which cannot wait for a lease now.
         await server.wait_for_request()
         valkey.start()
         answers.set()
@@ -294,12 +294,13 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
         shared = {await answer_of(child) for child in children}
         assert len(shared) == 1
         assert await scene.has(shared.pop())
-        # One for each of four tokens, and one that is lost where the second process's word of the
-        # first token comes in the middle of it: a drop ends what was begun before.
+        # There is one grant for each of four tokens. A fifth one is discarded if the second process
+        # reports its drop during the request, because a drop discards requests that began before
+        # it.
         assert scene.server.grants in (4, 5)
 
 
-# Clocks that are set apart
+# Clocks that differ
 
 
 @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ async def test_wall_clocks_that_are_set_apart(
         assert (found["token"] == got["token"]) == (grants == 1)
         assert scene.server.grants == grants
         assert found["ends_at"] <= scene.ends_at(found["token"]) + ROUNDING
-        # A server's clock is the only one that counts.
+        # With a server, only the server's clock counts.
         if "url" in where:
             assert found["ends_at"] > scene.ends_at(found["token"]) - LIMIT
 
@@ -349,7 +350,7 @@ async def test_a_token_that_has_run_out(where: dict[str, str], wall: float) -> N
         assert got["at"] < scene.ends_at(got["token"])
 
 
-# Stores that may be read alone
+# Read-only stores
 
 
 async def test_a_file_that_may_be_read_alone(tmp_path: Path) -> None:
@@ -398,7 +399,7 @@ async def test_a_user_of_the_server_who_may_read_alone(valkey: Valkey) -> None:
         assert await get(reader) == shared
         await writer.say(do="invalidate", token=shared)
         assert await reader.hear("dropped") is not None
-        # It finds none, and may take no lease.
+        # The reader finds no token, and cannot take a lease.
         own = await get(reader)
         assert scene.is_good(own)
         assert not await scene.has(own)

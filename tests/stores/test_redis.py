@@ -33,7 +33,7 @@ def store(server: Valkey) -> RedisStore:
     return RedisStore(server.url)
 
 
-# How long things are kept
+# Time limits
 
 
 @pytest.mark.quick
@@ -77,7 +77,7 @@ async def test_a_clock_that_is_set_back(store: RedisStore, server: Valkey, step:
     """The ages of the token and the lease are unknown then, so both go, once."""
     await kept(store)
     fence = await claimed(store)
-    # As if the server had seen a later time.
+    # Pretend that the server has seen a later time.
     server.do("HINCRBY", STATE, "latest", step * 1000)
     seen = await store.look(NAME)
     assert seen.token is None
@@ -153,7 +153,7 @@ async def test_a_token_may_live_for_longer_than_a_day(store: RedisStore, server:
     assert seen.token.lifetime == 2.0**31
 
 
-# What a server can lose
+# Lost data
 
 
 @pytest.mark.parametrize("lost", ["state", "token", "lease", "failure"])
@@ -182,7 +182,7 @@ async def test_dropping_outlives_the_loss_of_the_version(store: RedisStore, serv
     assert seen.version > fence
 
 
-# What somebody else may have put there
+# Data of other programs
 
 GARBAGE = {
     "string": "SET KEY garbage",
@@ -225,7 +225,7 @@ async def test_garbage_makes_way(store: RedisStore, server: Valkey, key: str, la
         assert (await store.look(kind, [MARK])).dead == {MARK}, kind
 
 
-# What it is
+# The store object
 
 
 def test_a_store_shows_where_it_is_and_no_more(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def store(server: Valkey) -> RedisStore:
     return RedisStore(server.url)
 
 
-# News
+# Notifications
 
 
 async def assert_no_news(wait_for_news: Callable[[], Awaitable[None]]) -> None:
@@ -45,7 +45,7 @@ async def test_nothing_is_no_news(store: RedisStore) -> None:
         assert not await store.put(NAME, fence, TOKEN)
         await claimed(store)
         await store.release(NAME, fence)
-        # A listener that hears of this has heard of all that came before it.
+        # Notifications arrive in order, so this one arrives after all earlier ones.
         async with store.listen("other") as wait_for_other_news:
             await store.drop("other", MARK, 60.0)
             await wait_for_other_news()
@@ -144,7 +144,7 @@ async def test_a_listener_keeps_one_connection_and_a_question_none(
     await server.has_clients(0)
 
 
-# Connections that are kept
+# Kept connections
 
 
 def greetings(server: Valkey) -> int:

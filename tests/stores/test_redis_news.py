@@ -69,9 +69,10 @@ async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
             relay.forget()
         else:
             relay.target = other_server.port
-        # By then each connection was tested or replaced.
+        # After this time, each connection was tested or replaced.
         await trio.sleep(RENEW_AFTER + 2 * TEST_AFTER + 2.0)
-        # Without the proof, the processes would look from time to time, and hear nothing.
+        # Without these tests, the processes would only look from time to time, and get no
+        # notifications.
         assert len([number for number in relay.subscribers if number >= made_before]) >= 2
         dead = await dropping.get_access_token()
         assert await other.get_access_token() == dead

@@ -89,7 +89,8 @@ async def test_a_name_that_leads_to_another_server(server: Valkey) -> None:
 
     def serve(question: bytes) -> bytes:
         sent.append(question)
-        # The second question of a connection is refused, as by a primary that is one no more.
+        # The second request on a connection is refused, as by a server that is no longer the
+        # primary.
         return b":1\r\n" if len(sent) != 2 else b"-READONLY You can't write\r\n"
 
     async with open_answering(GREETING, serve, serve) as port:
@@ -136,7 +137,7 @@ async def test_servers_of_a_cluster(cluster: tuple[Valkey, ...]) -> None:
                 await wait_for_news()
         assert (await store.look(name, ["a mark"])).dead == {"a mark"}
     assert [len(server.key_names()) > 0 for server in cluster] == [True, True]
-    # As after a failover: another one has the slot, and nothing of what was in it.
+    # As after a failover, another server has the slot, but not its data.
     second.do("FLUSHALL")
     first_id = first.do("CLUSTER", "MYID")
     for server in cluster:
@@ -200,7 +201,7 @@ async def test_a_dead_server_of_a_cluster_is_not_needed(cluster: tuple[Valkey, .
     await round_trip(store, far)
     first.stop()
     await round_trip(store, far)
-    # Of the others, there is only one that answers at all.
+    # Only one of the other servers answers.
     await round_trip(store, far)
     await round_trip(RedisStore(f"{first.url},127.0.0.1:{second.port}"), far)
 

@@ -90,7 +90,7 @@ NEWS = ["+publish", "+subscribe"]
 async def test_each_right_of_the_docstring_is_needed(server: Valkey, right: str) -> None:
     """Without any one of the rights that it lists, something is refused."""
     store = as_user(server, right.replace("+", "-"))
-    # Of a keepalive, where there were no news for a while.
+    # Some permissions are needed only for a keepalive, after some time without notifications.
     with pytest.raises(StoreError, match="answers NOPERM"), trio.fail_after(PATIENCE):
         async with store.listen(NAME) as wait_for_news:
             await round_trip(store)
@@ -98,7 +98,7 @@ async def test_each_right_of_the_docstring_is_needed(server: Valkey, right: str)
                 await wait_for_news()
 
 
-# Servers that cannot do what they are asked
+# Servers that refuse requests
 
 
 async def test_a_full_server(server: Valkey) -> None:
@@ -143,7 +143,7 @@ ANSWERS = {
         "answers ERR unknown command"
     ),
     "-ERR Protocol error: the record\r\n": "answers ERR",
-    # As Redis 6 says it.
+    # These are the texts of Redis 6.
     "-ERR Error running script (call to f_01ab): @user_script:1: @user_script: 1: "
     "-READONLY You can't write against a read only replica.\r\n": "answers READONLY",
     "-ERR Error running script (call to f_01ab): @user_script:1: @user_script: 1: "
@@ -154,7 +154,7 @@ ANSWERS = {
     "The user executing the script can't run this command or subcommand\r\n": "answers NOPERM",
     "-ERR Error running script (call to f_01ab): @user_script:1: @user_script: 1: "
     "Unknown Redis command called from Lua script\r\n": "answers ERR",
-    # What is no answer.
+    # These are not valid answers.
     "": "the connection was lost",
     "the record\r\n": "the request failed (InvalidResponse)",
     "+OK\r\n": "sent an answer in an unknown format",
@@ -254,7 +254,7 @@ async def test_a_server_that_nobody_reaches() -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
-        # With a queue that is full, so that the next client gets no answer.
+        # The queue is full, so the next client gets no answer.
         listener.listen(0)
         for _ in range(3):
             client = stack.enter_context(socket.socket())
@@ -293,7 +293,8 @@ def test_a_real_interrupt(tmp_path: Path, does: str) -> None:
         }
 
         async def main() -> None:
-            # The signal comes while all tasks wait, and so to the main one.
+            # The signal comes while all tasks wait, so Trio raises KeyboardInterrupt in the main
+            # task.
             interrupter.start()
             await questions[does]()
 

@@ -88,7 +88,7 @@ def test_no_key_is_shown_or_written_down() -> None:
             write(sealing)
 
 
-# What opens
+# Keys that open a record
 
 
 @given(RECORDS, st.lists(st.sampled_from([FIRST, SECOND, THIRD]), min_size=1, unique=True))
@@ -129,7 +129,7 @@ def test_a_record_that_was_changed_does_not_open(data: st.DataObject) -> None:
             None,
         )
     else:
-        # Base64 has bits to spare in its last character.
+        # The last character of base64 has unused bits.
         assert opened == "the record"
         assert place == len(sealed.rstrip("=")) - 1
 
@@ -243,7 +243,7 @@ async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
 PASSWORD = "Pw9canaryPasswordX4"
 ACCESS_TOKEN = "Vw3canaryTokenZ5"
 KEY = b"Ek5canaryKeyH2" + bytes(18)
-# As it is, in base64 wherever it begins, and in hexadecimal digits.
+# The canaries as plain text, in base64 at each offset, and in hexadecimal digits.
 CANARIES = [
     form
     for canary in (PASSWORD, ACCESS_TOKEN, "Ek5canaryKeyH2")
@@ -322,7 +322,7 @@ class Hunt:
         shared = SharedTokenManager(CanaryManager(config), store)
         assert canaries_in(f"{store!r} {shared!r} {vars(store)!r}") == []
         async with shared, AnonymousSession(config, shared) as session:
-            # What a store may take that hangs, and some more.
+            # This limit is a little longer than a call to a store that hangs.
             with trio.move_on_after(_access.STORE_TIMEOUT + 0.5):
                 token = await session.get_access_token()
                 await trio.sleep(0.1)

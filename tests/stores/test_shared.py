@@ -108,7 +108,7 @@ async def test_those_who_took_a_token_over_refresh_later(autojump_clock: MockClo
         (window,) = {token.expires_at - first for token in tokens if token is not None}
         assert first == 3600.0 - 600.0
         assert all(first < other <= first + 0.1 * window for other in others)
-        # Not all at once.
+        # The processes do not all refresh at the same time.
         assert max(others) - min(others) > 0.05 * window
 
 
@@ -154,7 +154,7 @@ def test_nobody_is_handed_an_expired_token(
             await trio.sleep(share * lifetime)
             token = await taking.get_tokens_client_credentials_grant()
             sent_at = source.sent[int(token.access_token.removeprefix("token-")) - 1]
-            # But for the rounding of a difference of times.
+            # Allow for rounding, because the time is computed as a difference.
             assert token.sent_at <= sent_at + 1e-6
             assert token.lifetime == lifetime
 
@@ -187,7 +187,8 @@ def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.Monk
             async with AnonymousSession(source.config, manager) as session:
                 assert await session.get_access_token() == "token-1"
                 clock.suspend(3100.0)
-                # STALE by the wall clock alone: a new one, not the old one as if it were new.
+                # The token is STALE by the wall clock only. The session must get a new token, and
+                # not the old one as a new one.
                 assert await session.get_access_token() == "token-1"
                 await clock.advance(2.0)
                 assert await session.get_access_token() == "token-2"
@@ -198,7 +199,7 @@ def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.Monk
     trio.run(main, clock=clock)
 
 
-# The manager's own manners
+# Methods of the manager
 
 
 async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
@@ -298,7 +299,7 @@ def test_it_is_neither_pickled_nor_copied(copier: Any) -> None:
         copier(SharedTokenManager(make_source(), MemoryStore()))
 
 
-# The end
+# Closing
 
 
 class _Closing(FakeTokenManager):
@@ -414,7 +415,7 @@ async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock)
     assert caught.value is own
 
 
-# Managers of others
+# Custom managers
 
 
 @pytest.mark.parametrize("nonsense", [None, "a-token"])
@@ -429,7 +430,7 @@ async def test_a_foreign_manager_that_answers_nonsense(
         with pytest.raises(TokenRequestError, match=f"returned {type(nonsense).__name__}, not"):
             await session.get_access_token()
         assert len(source.sent) == 1
-        # Nothing was kept, and the lease is free.
+        # The store kept nothing, and the lease is free.
         assert store.times("put") == []
         assert len(store.times("release")) == 1
         await trio.sleep(10.0)

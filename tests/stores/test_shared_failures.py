@@ -68,7 +68,7 @@ async def errors_of(sessions: list[AnonymousSession]) -> list[TokenRequestError]
     return errors
 
 
-# Shared
+# Shared failures
 
 
 async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: MockClock) -> None:
@@ -145,7 +145,7 @@ async def test_what_the_endpoint_asks_for_is_kept_by_all(
         async with trio.open_nursery() as nursery:
             getters = [start_getters(nursery, session, 1)[0] for session in sessions]
             await trio.sleep(1.0)
-            # One that comes later, too.
+            # The next attempt succeeds, and its token is for all of them.
             source.outcomes = []
         assert source.sent == pytest.approx([0.0, 0.1 + pause], abs=0.6)
         assert source.sent[1] >= 0.1 + pause
@@ -189,8 +189,8 @@ async def test_promise_12_a_failing_fleet_sends_one_attempt_a_pause(
                 nursery.start_soon(ask_again_and_again, session)
             await trio.sleep(300.0)
             assert source.most_in_flight == 1
-            # The n-th pause is a sixth of the doubled interval at the least; from the sixth on,
-            # of the longest.
+            # The n-th pause is at least a sixth of the doubled interval, which has a limit from the
+            # sixth pause on.
             for nth, (one, other) in enumerate(zip(source.sent, source.sent[1:], strict=False)):
                 assert other - one >= min(2.0 * 2.0**nth / 2, 60.0) / 3
             assert 8 <= len(source.sent) <= 40
@@ -206,7 +206,7 @@ async def test_an_endpoint_that_asks_for_no_pause_is_given_one(autojump_clock: M
         async with trio.open_nursery() as nursery:
             for session in sessions:
                 start_getters(nursery, session, 1)
-                # Not in step.
+                # The processes start at different times.
                 await trio.sleep(0.04)
     gaps = [b - a for a, b in zip(source.sent, source.sent[1:], strict=False)]
     assert min(gaps) >= 1.0 - 1e-9
@@ -325,7 +325,7 @@ async def test_an_error_is_gone_with_the_last_who_holds_it(autojump_clock: MockC
             source.make = lambda: busy(20.0)
             await trio.sleep(1.0)
             await fail(manager)
-            # In the pause.
+            # This call comes during the pause.
             await fail(manager)
             await trio.lowlevel.checkpoint()
             assert [ref() for ref in gone] == [None] * 3

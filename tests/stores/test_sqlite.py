@@ -60,12 +60,12 @@ def test_what_is_no_path(wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        # What the command takes is not quietly made a file of that name.
+        # The command accepts these values. The store must not create a file of that name.
         ("sqlite:tokens.db", "must be a path, not a URL"),
         ("sqlite:///tokens.db", "must be a path, not a URL"),
         ("file:tokens.db?mode=rw", "must be a path, not a URL"),
         ("rediss://:hush@host/0", "must be a path, not a URL"),
-        # SQLite's names of databases that no other process can open.
+        # With these names, SQLite opens a database that no other process can open.
         ("", "use MemoryStore"),
         (":memory:", "use MemoryStore"),
         ("tokens\0.db", "path must not contain a NUL"),
@@ -176,7 +176,7 @@ async def test_a_file_that_cannot_be_taken_from_others(
     assert os.listdir(path.parent) == ["tokens.db"]
 
 
-# What is kept
+# Kept data
 
 
 async def test_entries_past_all_use(path: Path, autojump_clock: object) -> None:
@@ -213,7 +213,7 @@ async def test_a_file_that_is_deleted(path: Path, autojump_clock: object) -> Non
         connection.execute("SELECT * FROM trio_anon_session").fetchall()
         await kept(one)
         assert path.with_name("tokens.db-wal").exists()
-        # Past the last version, which is the time.
+        # Wait, because the version is the time in microseconds, and must increase.
         await trio.sleep(1.0)
         os.unlink(path)
         seen = await one.look("name")
@@ -234,7 +234,7 @@ async def test_a_file_without_a_log(path: Path, autojump_clock: object) -> None:
     assert (await SQLiteStore(path).look("name")).token is not None
 
 
-# Time
+# Clocks
 
 
 async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object) -> None:
@@ -248,7 +248,7 @@ async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object
             await kept(store)
         assert trio.current_time() == 0.0
         nursery.cancel_scope.cancel()
-    # A worker that an earlier test left idle may end at any moment.
+    # An idle worker thread of an earlier test may end at any moment.
     assert set(threading.enumerate()) <= threads
 
 
@@ -318,7 +318,7 @@ async def test_ages_by_the_clocks_of_a_machine(path: Path, machine: Machine) -> 
         return age, seen.leased_for, None if seen.failure is None else seen.failure.pause
 
     assert await ages() == (0.0, 100.0, 100.0)
-    # A wall clock that is set back makes nothing younger.
+    # A wall clock that is set back does not make anything younger.
     machine.wall -= 86400.0
     machine.go_on(60.0)
     assert await ages() == (60.0, 40.0, 40.0)
@@ -340,7 +340,7 @@ async def until_a_thread_waits() -> None:
     """Wait until a task is with a thread, and the thread has had time to begin."""
     limiter = _sqlite._limiter_of_this_run()
     with trio.fail_after(PATIENCE):
-        # Threads have no event for it.
+        # Threads send no event for this.
         while not limiter.borrowed_tokens or not _sqlite._process_lock._lock.locked():  # noqa: ASYNC110
             await trio.sleep(0.001)
 
@@ -402,7 +402,7 @@ async def test_a_file_system_that_hangs(
             assert scope.cancelled_caught
         assert threading.active_count() <= threads + 1
         assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
-        # Another run of the program, in a thread of its own, has a thread of its own too.
+        # Another Trio run, in another thread, has its own worker thread.
         said = await trio.to_thread.run_sync(trio.run, failing_look, path)
         assert said == f"{path}: another thread has blocked SQLite for {_sqlite.BUSY_TIMEOUT:g} s"
         hanging.set()

@@ -91,7 +91,7 @@ WRONG_KINDS = [
     pytest.param(part, make, kind, id=f"{make.__name__}{part}")
     for part in PARTS
     for make, kind in KINDS
-    # A link to the database is followed.
+    # The store follows a link to the database.
     if part or kind != "symbolic link"
 ]
 
@@ -192,7 +192,7 @@ def refusal_of(check: Callable[[], object]) -> str | None:
     return None
 
 
-# A file of root is not this user's.
+# A file of root does not belong to this user.
 @example(status=os.stat_result((stat.S_IFREG | 0o600, *[0] * 9)), user=OTHER)
 @given(status=statuses, user=users)
 def test_every_file(status: os.stat_result, user: int) -> None:
@@ -263,9 +263,9 @@ async def test_a_directory_above_in_which_others_write(place: Path, mode: int) -
     ("above", "mode"),
     [
         *((0o700, 0o700), (0o700, 0o755), (0o755, 0o1755)),
-        # Above the file's directory a sticky one serves, such as /tmp.
+        # A parent of the file's directory may be sticky, such as /tmp.
         (0o1777, 0o700),
-        # The user's own group may write, as with a umask of 002.
+        # The user's private group may write, as with a umask of 002.
         pytest.param(
             0o770,
             0o2775,
@@ -337,7 +337,7 @@ async def test_what_another_user_can_do(
             succeeds(lambda: os.rename(path.parent, f"{path.parent}.old")),
         ]
     assert not (works and any(done))
-    # The group is root's own.
+    # The group is root's private group.
     assert works == (not mode & 0o002 and not (above & 0o002 and not sticky))
 
 
@@ -390,7 +390,7 @@ async def test_a_link_that_others_can_replace(place: Path, tmp_path: Path, which
     folder = tmp_path / which
     os.chmod(folder, 0o777)
     await assert_refused(first, f"{folder} must not be writable by other users", below=tmp_path)
-    # In a sticky directory, others cannot replace a link of this user's.
+    # In a sticky directory, other users cannot replace a link of this user.
     os.chmod(folder, 0o1777)
     await kept(SQLiteStore(first))
 
@@ -431,7 +431,7 @@ def test_every_path(tree: dict[str, dict[str, Any]], path: str) -> None:
         try:
             expected = os.path.realpath(given, strict=True)
         except FileNotFoundError:
-            # It may be the new file.
+            # The path may name the new file.
             return
         except OSError as error:
             with pytest.raises(type(error)):
@@ -453,7 +453,7 @@ def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
     assert _files._real_path(f"//{tmp_path}/new", os.geteuid()) == f"{tmp_path.resolve()}/new"
 
 
-# Modes of what is the user's own
+# Modes of the user's files
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
@@ -477,7 +477,7 @@ async def test_a_journal_that_others_can_read(path: Path) -> None:
         connection.execute("PRAGMA journal_mode = PERSIST")
         connection.execute("UPDATE trio_anon_session SET name = name")
     os.chmod(journal, 0o644)
-    # Only a look: a change would delete the journal.
+    # Only read: a change would delete the journal.
     assert (await SQLiteStore(path).look("name")).token is not None
     assert mode_of(journal) == 0o600
 

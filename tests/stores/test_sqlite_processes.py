@@ -148,7 +148,7 @@ async def test_a_fork_while_a_thread_hangs(
         turns.before_fork()
         turns.after_fork_in_child()
     await assert_fails(store, "this process was forked while SQLite was busy; restart it")
-    # Nor can a child of its own.
+    # A child of the forked process cannot use SQLite either.
     turns.before_fork()
     turns.after_fork_in_child()
     await assert_fails(store, "this process was forked while SQLite was busy; restart it")

@@ -30,7 +30,7 @@ def clock(request: pytest.FixtureRequest) -> Any:
     return trio.testing.MockClock(autojump_threshold=0) if request.param == "virtual" else None
 
 
-# What is in its place
+# Other files at the path
 
 
 def file_as_directory(path: Path) -> Path:
@@ -140,7 +140,7 @@ def test_a_spoilt_file_is_set_aside(path: Path, how: str, caplog: pytest.LogCapt
     assert f"{path}.spoilt" in record.getMessage()
 
 
-# Rights, room and locks
+# Permissions, disk space and locks
 
 
 @contextmanager
@@ -178,7 +178,7 @@ async def test_a_file_without_rights(
     with as_nobody() as folder:
         store = SQLiteStore(folder / "tokens.db")
         if mode is not None:
-            # Without an entry: reading what is there would do.
+            # Create no entry, because reading an existing entry needs no write permission.
             with opened(folder / "tokens.db") as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_sqlite._CREATE)

@@ -182,7 +182,7 @@ async def test_a_store_that_does_not_what_it_should_is_tried_out(
     ("trouble", "words"),
     [
         ({"fails": {"listen"}, "error": StoreError("nothing to hear")}, "nothing to hear"),
-        # The words of an error that is not the store's own may show anything.
+        # The message of an error of another library may contain anything.
         ({"fails": {"listen"}, "error": OSError("s3cret")}, "OSError"),
         ({"hangs": {"wait"}}, "no notification of a drop within 2 s"),
     ],

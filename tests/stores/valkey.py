@@ -31,7 +31,7 @@ def find_program() -> str:
 
     Without one the test is skipped, but where ``CI`` is set it fails.
     """
-    # For a look at what another version does.
+    # VALKEY_SERVER selects another version.
     chosen = os.environ.get("VALKEY_SERVER")
     program = shutil.which(chosen) if chosen else next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
@@ -103,7 +103,7 @@ class Valkey:
     ) -> None:
         self.folder = folder
         self.port = port
-        # What runs the program in another way than by itself.
+        # The command that starts the server program, if any.
         self._prefix = prefix
         self._options = options
         self._tls = tls
@@ -177,7 +177,7 @@ class Valkey:
     async def has_clients(self, count: int) -> None:
         """Wait until it has so many connections, and no others."""
         with self.connect() as connection, trio.fail_after(PATIENCE):
-            # The first line is about this one.
+            # One of the lines is about this connection itself.
             while connection.do("CLIENT", "LIST").count(b"\n") != count + 1:  # noqa: ASYNC110  # no server tells of it
                 await trio.sleep(0.01)
 
@@ -188,7 +188,7 @@ class Valkey:
     def all_that_it_holds(self) -> bytes:
         """Return all keys, and what lies there as the server would write it to a disk."""
         with self.connect() as connection:
-            # Compressed, nothing would be found in it.
+            # Compression would hide the texts that tests search for.
             connection.do("CONFIG", "SET", "rdbcompression", "no")
             return b"\n".join(key + b"\t" + connection.do("DUMP", key) for key in self.key_names())
 

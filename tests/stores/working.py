@@ -81,7 +81,7 @@ async def main(settings: dict[str, Any]) -> None:
         SharedTokenManager(TokenManager(config), store) as manager,
         AnonymousSession(config, manager, observers=[observe]) as session,
         trio.open_nursery() as nursery,
-        # Not sys.stdin, for which a thread would have to wait.
+        # Do not use sys.stdin, because a thread would have to wait for it.
         trio.lowlevel.FdStream(os.dup(0)) as stdin,
     ):
         tell(ready=os.getpid())
