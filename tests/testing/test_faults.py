@@ -119,7 +119,7 @@ def test_a_server_error_has_a_status_of_one(status: int) -> None:
         Fault.server_error(status)
 
 
-# Which request meets it
+# Requests that a fault affects
 
 
 async def test_each_endpoint_counts_its_own_requests(autojump_clock: MockClock) -> None:

@@ -149,7 +149,7 @@ async def test_port_can_be_chosen() -> None:
                     raise AssertionError("there is nothing to open")
             assert trio.lowlevel.current_statistics().tasks_living == tasks_before
         assert caught.value.errno == errno.EADDRINUSE
-        # A socket that was left open would be warned of here.
+        # Python would warn here about a socket that was left open.
         del caught
         gc.collect()
 
@@ -182,7 +182,7 @@ async def test_connections_are_refused_after_the_block() -> None:
             async with open_loopback(TokenServer()) as url:
                 await client.post(f"{url}/oauth2/token", data=GRANT)
 
-            # The first may still find the connection that was kept alive, closed by now.
+            # The first request may still use a connection that was kept alive and is closed now.
             with pytest.raises((httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError)):
                 await client.post(f"{url}/oauth2/token", data=GRANT)
             with pytest.raises(httpx.ConnectError):

@@ -211,9 +211,9 @@ and getter 2 got B
     )
 
 
-# What holds for every picture
+# Properties of every picture
 
-# Days, milliseconds, and what is near each other.
+# Draw days, milliseconds, and times that are close together.
 times = (
     st.integers(0, 9).map(float)
     | st.integers(0, 4_000_000).map(lambda ticks: ticks / 1000)
@@ -221,7 +221,8 @@ times = (
 )
 ends = st.none() | times
 words = st.sampled_from(["A", "B", "503", "TokenUnavailableError", ""]) | st.text(max_size=50)
-# Hypothesis draws strings of the modules that are loaded, too, such as the words of another row.
+# Hypothesis also draws strings from loaded modules, for example the label of another row. The
+# prefix prevents this.
 marks = words.map("mark {}".format)
 
 

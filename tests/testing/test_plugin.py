@@ -47,7 +47,7 @@ def run(pytester: pytest.Pytester) -> Run:
     return Run(pytester)
 
 
-# What is loaded, and when
+# Imports
 
 
 def test_pytest_finds_the_plugin() -> None:

@@ -40,7 +40,7 @@ SECOND_CLIENT = Client("second", "second-secret")
 AS_SECOND = {"client_id": "second", "client_secret": "second-secret"}
 
 
-# What a client may ask for
+# Parameters of a request
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_a_long_scope_is_refused(
     assert len(server.tokens) == (3 if status == 200 else 1)
 
 
-# What a grant brings
+# Answers
 
 
 @pytest.mark.parametrize("lifetime", [1.0, 3600.0, 2.0**31])
@@ -400,7 +400,7 @@ async def test_basic_is_form_encoded(encode: Any, autojump_clock: MockClock) -> 
     ("header", "expected"),
     [
         pytest.param(basic("test-client:wrong"), WRONG_CLIENT, id="wrong secret"),
-        # The plus means a space.
+        # In a form, a plus sign means a space.
         pytest.param(basic("test-client:a+b"), WRONG_CLIENT, id="not form-encoded"),
         pytest.param(basic("test-client"), NO_CLIENT, id="no colon"),
         pytest.param(basic(b"\xff:\xff"), NO_CLIENT, id="no UTF-8"),

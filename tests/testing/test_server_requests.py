@@ -178,7 +178,7 @@ async def test_a_body_without_end_is_refused(autojump_clock: MockClock) -> None:
 
     assert answers == [413, 0]
     assert given <= DRAIN_LIMIT + 3 * 2**20
-    # Two pieces at most, the one that came and the next.
+    # The server holds at most two pieces: the current one and the next one.
     assert peak < 3 * 2**20
 
 

@@ -160,7 +160,7 @@ REACHED: dict[str, Callable[[Timeline], object]] = {
 
 
 TIMELINES = Drawn(timelines())
-# One kind of thing drawn, the rest as usual: what needs several things to meet is soon there.
+# Each strategy varies few fields, so that rare combinations of the others are drawn soon.
 PLAIN = Drawn(
     timelines(answers=(), then=Answer(), stale_buffer=600.0, expired_buffer=30.0, leaves_at=1e6)
 )
@@ -205,7 +205,7 @@ def test_timelines_come_to_something() -> None:
     assert set().union(*ends) >= {"token", "error", "closed", "cancelled"}
 
 
-# What is fixed
+# Fixed fields
 
 
 @pytest.mark.parametrize("actions", [True, False])

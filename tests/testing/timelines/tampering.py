@@ -69,7 +69,7 @@ def change(kind: type[Happening], nth: int = 0, **changes: Any) -> Tampering:
     """Change fields of an entry; a function gets the old value, and returns the new one."""
 
     def make(entry: Entry) -> tuple[Entry]:
-        # The types of what is logged do not tell mypy that all of it is attrs.
+        # mypy does not see that all logged types are attrs classes.
         what: Any = entry.what
         values = {
             name: value(getattr(what, name)) if isfunction(value) else value

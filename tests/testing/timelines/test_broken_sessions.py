@@ -44,7 +44,7 @@ class BrokenSession:
         return self
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        # It shields what it awaits.
+        # The inner session shields its own awaits.
         await self.inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102
 
     def __getattr__(self, name: str) -> Any:

@@ -195,7 +195,7 @@ async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient
     finished = threading.Event()
 
     async def watch() -> None:
-        # Not before the run has tried to end the program, and the clock has gone on.
+        # Wait until the run has tried to end the program, and the clock has advanced.
         await trio.sleep(2 * run.CLEANUP_LIMIT + IDLE.leaves_at)
         finished.set()
 

@@ -80,7 +80,7 @@ from .tampering import (
     share_error,
 )
 
-# What really happened
+# Real events
 
 FIRST = Get(at=0.0)
 
@@ -168,7 +168,7 @@ fail_otherwise = change(Failed, error=UNAVAILABLE)
 cancel_revocation = change(RevocationCame, answer=None, succeeded=False)
 lose_second_revocation = drop(RevocationSent, 1) | drop(RevocationCame, 1) | drop(RevokeEnded)
 
-# What the referee must make of it
+# Expected judgements
 
 
 class Row(NamedTuple):
@@ -416,7 +416,7 @@ def test_every_breach_has_a_row() -> None:
 def line_that_names_the_breach(row: Row) -> int:
     with pytest.raises(referee._BrokenError) as broken:
         referee._Referee(row.timeline, row.tampering(outcome_of(row.timeline).log)).run()
-    # The last frame is the one that raises for all.
+    # The last frame is `broken`, which raises all errors.
     frames = traceback.extract_tb(broken.tb)
     assert frames[-1].name == "broken"
     return frames[-2].lineno or 0

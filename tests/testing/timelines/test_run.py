@@ -118,7 +118,7 @@ def test_what_a_token_manager_can_do_wrong_is_done() -> None:
     failed, _ = seen(outcome, Failed)
     assert isinstance(failed.error, TokenUnavailableError)
     assert "str" in str(failed.error)
-    # The first two have not come to the server.
+    # The first two requests have not reached the server.
     assert len(outcome.server.requests) == 3
 
 
