@@ -38,7 +38,7 @@ def test_the_bugs_can_be_planted(package: str) -> None:
     for bug in bugs:
         compile(bug.source(), bug.module, "exec")
     assert len({bug.what for bug in bugs}) == len({bug.source() for bug in bugs}) == len(bugs)
-    # No reason is given for a bug that is not planted.
+    # Each survivor is the name of a planted bug.
     survivors = getattr(PACKAGES[package], "SURVIVORS", ())
     assert {*survivors} <= {bug.what for bug in bugs}
 

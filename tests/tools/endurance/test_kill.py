@@ -18,7 +18,7 @@ pytestmark = pytest.mark.nightly
 
 def test_a_hundred_getters_outlast_a_server_that_is_killed() -> None:
     """All get the one token of the server that takes the place of the one that was killed."""
-    # An attempt a second for two minutes, so that a slow machine changes nothing.
+    # One attempt a second for two minutes is enough even for a slow machine.
     report: Report = trio.run(
         partial(outlast, 100, 0.5, retry_interval=0.1, max_retry_interval=0.2, max_retries=120)
     )

@@ -146,7 +146,7 @@ async def use_and_leave(endpoint: Endpoint, port: int, while_: While, way: Way) 
                     remains.append(weakref.ref(session))
                     files = open_files()
                     await hang(session, endpoint, while_, crowd, remains)
-                    # Both ends of a connection.
+                    # The two new files are both ends of a connection.
                     assert len(open_files()) == len(files) + 2
                     match way:
                         case "exception":
@@ -177,17 +177,17 @@ def test_nothing_survives_the_block(while_: While, way: Way) -> None:
             remains = await use_and_leave(endpoint, port, while_, way)
             await endpoint.see_end()
             assert trio.lowlevel.current_statistics().tasks_living == tasks
-            # A worker that an earlier test left idle may end at any moment.
+            # An idle worker thread of an earlier test may end at any moment.
             assert set(threading.enumerate()) <= threads
             assert open_files() == files
-            # No circle either, that would wait for the collector.
+            # No reference cycle waits for the garbage collector.
             assert [what for ref in remains if (what := ref()) is not None] == []
-            # httpx leaves some of those.
+            # httpx leaves some reference cycles, so collect them first.
             gc.collect()
             assert alive() - objects == Counter()
 
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        # Time goes on as usual, and the test may move it on.
+        # The clock runs in real time, and the test can move it forward.
         trio.run(main, clock=MockClock(rate=1.0))
     assert [str(warning.message) for warning in warned] == []

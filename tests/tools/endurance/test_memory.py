@@ -55,7 +55,7 @@ def test_a_hundred_bytes_that_each_session_leaves_are_seen(monkeypatch: pytest.M
     kept: list[bytes] = []
 
     def open_leaky(config: Config, manager: TokenManager) -> AnonymousSession:
-        # With what Python adds to each, 100 bytes.
+        # With the overhead of Python, each object takes 100 bytes.
         kept.append(bytes(67))
         return AnonymousSession(config, manager)
 
@@ -84,7 +84,7 @@ def test_errors_of_a_failed_round_end_with_the_next(kind: str) -> None:
                     nursery.start_soon(get)
                     nursery.start_soon(get)
                 assert len(remains) == 4 * (number + 1)
-                # The session keeps the cause, for those who come in the pause.
+                # The session keeps the cause for callers that come during the pause.
                 last = remains[-1]
                 assert {ref for ref in remains if ref() is not None} == {last}
                 await trio.sleep(60.0)

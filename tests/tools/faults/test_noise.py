@@ -128,7 +128,7 @@ async def check(said: bytes) -> None:
             return
     assert error.retry_after is None or error.retry_after >= 0.0
     for text in (str(error), error.error, error.error_description, error.request_id):
-        # What a log or a terminal can take.
+        # The texts must be safe for a log and a terminal.
         assert text is None or (len(text) < 1000 and not _is_hostile(text))
 
 

@@ -252,7 +252,8 @@ async def test_no_socket_survives_an_endpoint_that_hangs(
             if way == "proxy":
                 monkeypatch.setenv("HTTPS_PROXY", root_url.replace("proxy", "http"))
                 root_url = "https://token.invalid"
-            # Longer than the test may take: it is leaving that ends the attempt.
+            # The timeout is longer than the test may take, so only leaving the block can end the
+            # attempt.
             config = make_config(api_root_url=root_url, request_timeout=2 * REAL_TIME_LIMIT)
             async with AnonymousSession(config) as session:
                 nursery.start_soon(Getter().run, session)

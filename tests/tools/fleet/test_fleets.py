@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 EVERYBODY = Act(who="all", what=Get(at=TICK))
 
 
-# Two in a row do not answer: one is stopped, and the endpoint lets the other one wait.
+# Two processes in a row get no token: one is stopped, and the endpoint does not answer the other.
 @example(
     Fleet(
         joins=(0.0, 0.0, 0.0),
@@ -29,7 +29,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         latency=1.0,
     )
 )
-# Who waits is stopped for longer than anybody waits.
+# A waiting process is stopped for longer than any process waits.
 @example(
     Fleet(
         joins=(TICK, TICK, 2.0),
@@ -44,7 +44,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         ends_at=166.0,
     )
 )
-# The store takes no word of a dropped token, and has no news afterwards.
+# The store does not accept the report of a drop, and sends no notification afterwards.
 @example(
     Fleet(
         acts=(EVERYBODY, Act(what=Revoke(at=8.0))),
@@ -57,7 +57,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         store=(StoreTrouble(at=8.0, seconds=0.5, kind="read-only"),),
     )
 )
-# Nor is it reached by what listens: what it takes no word of is told again in time.
+# A process cannot listen either. It reports a failed drop again in time.
 @example(
     Fleet(
         every=450.0,
@@ -70,7 +70,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         ends_at=15571.0,
     )
 )
-# News are late: they were on their way when that was slow.
+# A notification is late, because it was in transit while the store was slow.
 @example(
     Fleet(
         joins=(0.0, 0.0, 712.0),
@@ -79,7 +79,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         store=(StoreTrouble(at=3570.0, seconds=TICK, kind="slow", latency=8.0, who=(2,)),),
     )
 )
-# A process waits for somebody else's attempt, and then makes its own.
+# A process waits for another process's attempt, and then makes its own.
 @example(
     Fleet(
         joins=(0.0, 0.0, 0.0),
@@ -106,7 +106,7 @@ def test_a_fleet_keeps_every_claim(fleet: Fleet) -> None:
 
 
 @example(Fleet(joins=(TICK, TICK), acts=(EVERYBODY,), ends_at=15571.0))
-# Less can happen in these.
+# Fewer examples are enough, because less can happen without trouble.
 @settings(max_examples=settings().max_examples // 2)
 @given(fleets(troubles=False))
 def test_a_fleet_without_trouble_makes_one_grant_in_a_life(fleet: Fleet) -> None:
@@ -115,9 +115,9 @@ def test_a_fleet_without_trouble_makes_one_grant_in_a_life(fleet: Fleet) -> None
     lives = tally.lives + tally.under_way
     assert tally.grants == tally.attempts == lives
     sent = [entry.at for entry in played.log if isinstance(entry.what, Sent)]
-    # Until the first process finds a token STALE, and has looked and claimed.
+    # After this time, the first process has found a token STALE, has looked and has claimed.
     longest = fleet.until_stale + fleet.refresh_jitter + 2 * fleet.store_latency
-    # Where all come too late to be asked, there is none.
+    # If all processes start too late, there is no request.
     lasts = fleet.ends_at - min(sent, default=fleet.ends_at)
     assert math.ceil(lasts / (longest + TICK)) <= lives <= math.ceil(lasts / fleet.until_stale)
     served_at: dict[int, float] = {}

@@ -16,8 +16,8 @@ ATTEMPTS = 12
 """Requests of a life at the most, each of which may read a body to its limits."""
 
 
-# Without the phase in which Hypothesis explains a failure: it traces each line, which takes
-# longer than the lines.
+# Leave out the phase that explains a failure: it traces each line, which takes longer than running
+# the lines.
 generated = settings(phases=[Phase.explicit, Phase.reuse, Phase.generate], max_examples=30)
 
 

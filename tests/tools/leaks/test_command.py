@@ -77,7 +77,7 @@ def test_promise_21_no_command_prints_what_a_server_echoes(
 ) -> None:
     """Only `token` prints the token, to standard output, and nothing else is shown."""
     tokens_printed = 0
-    # `test_leaks.py` has each spelling in each place; here, they take turns.
+    # `test_leaks.py` tests each spelling in each place. This test uses one spelling at a time.
     spellings = itertools.cycle(SPELLINGS)
     with _serving() as server:
         host, port = server.server_address[:2]

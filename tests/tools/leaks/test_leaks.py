@@ -61,7 +61,7 @@ def test_promise_21_nothing_leaks(life: Life) -> None:
 def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
     """Each place of an answer shows each spelling, to a grant, a revocation or a request."""
     spellings = itertools.cycle(SPELLINGS)
-    # Where to begin differs, so that each kind of answer meets each spelling.
+    # Each place begins with another spelling, so that each kind of answer gets each spelling.
     for _ in range(PLACES.index(place)):
         next(spellings)
     for number in range(-(-len(SPELLINGS) // 3)):
@@ -77,7 +77,7 @@ def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
         assert find_leaks(hunt(life), leaks_in) == {}
 
 
-# That the hunt would find something
+# Sensitivity of the hunt
 
 
 @pytest.mark.parametrize("core", [SECRET_CORE, TOKEN_CORE])
@@ -212,7 +212,7 @@ def test_promise_21_what_a_store_holds_is_not_shown(record: str, mark: str) -> N
     assert find_leaks(shown, leaks_in) == {}
 
 
-# Beside the hunt
+# Tests without the hunt
 
 
 async def test_promise_21_what_others_log_is_left_alone(
