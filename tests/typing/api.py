@@ -100,7 +100,8 @@ async def use_session() -> str:
         assert_type(session.auth(), tas.SessionAuth)
         assert_type(session.config, tas.Config)
         async with httpx.AsyncClient(auth=tas.SessionAuth(session, origins=["https://x"])):
-            # A block may return from inside: leaving a session swallows nothing.
+            # A type checker accepts this return without another one after the block, because a
+            # session swallows no exception.
             return await session.get_access_token()
 
 
