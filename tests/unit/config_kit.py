@@ -15,7 +15,7 @@ def assert_hides_secret(error: BaseException) -> None:
         for text in (str(seen), repr(seen), repr(seen.args), repr(vars(seen))):
             for secret in (SECRET, repr(SECRET)[1:-1], MISPLACED):
                 assert secret not in text
-        # A decoder's errors keep what they decoded.
+        # The errors of decoders keep the decoded text in these attributes.
         assert not hasattr(seen, "doc")
         assert not hasattr(seen, "object")
         seen = seen.__context__

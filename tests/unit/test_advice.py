@@ -37,7 +37,7 @@ SUBJECT = make_config(box_subject_type="enterprise", box_subject_id="1")
 USER = make_config(box_subject_type="user", box_subject_id="1")
 BASIC = make_config(auth_method="client_secret_basic")
 OTHER = make_config(api_root_url="https://id.example")
-# A host that only ends like Box's.
+# This host name only ends like Box's.
 LOOKALIKE = make_config(api_root_url="https://notbox.com")
 
 
@@ -51,7 +51,7 @@ def refused(
 @pytest.mark.parametrize(
     ("config", "error", "says"),
     [
-        # The code, at Box or elsewhere, and with what is set.
+        # The advice depends on the error code, the server and the settings.
         (BOX, refused("invalid_client"), "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
         (BOX, refused("unauthorized_client"), "box_subject_type and box_subject_id"),
         (BOX, refused("invalid_grant"), "BOX_SUBJECT_TYPE, BOX_SUBJECT_ID"),
@@ -70,7 +70,7 @@ def refused(
         (BOX, refused("access_denied"), "admin"),
         (BOX, refused("error_access_from_ip_not_allowed"), "IP address"),
         (USER, refused("account_deactivated"), "box_subject_id"),
-        # The status, where it means a passing fault, or where the code says nothing.
+        # The advice depends on the status if the failure is temporary, or if the code is unknown.
         (OTHER, refused(None, 401), "client_id"),
         (OTHER, refused("unheard_of", 403), "client_id"),
         (OTHER, refused(None, 404), "no token endpoint at this URL"),
@@ -78,7 +78,7 @@ def refused(
         (OTHER, refused("temporarily_unavailable", 429), "share one session"),
         (OTHER, refused(None, 408), "may be temporary"),
         (OTHER, refused("invalid_client", 500), "may be temporary"),
-        # A malformed answer, at Box too, and a failed revocation.
+        # Malformed answers, also from Box, and failed revocations have their own advice.
         (OTHER, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),
         (SUBJECT, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),
         (OTHER, refused(None, 404, RevocationError), "revoke_url (BOX_REVOKE_URL)"),
@@ -107,7 +107,7 @@ def test_unknown() -> None:
     assert str(error) == "no token"
     error.next_step = "Do this."
     assert str(error) == "no token. Do this."
-    # A server's own words may be a sentence already.
+    # The text of a server may already end with a full stop.
     error.args = ("no token: Try later. ",)
     assert str(error) == "no token: Try later. Do this."
 

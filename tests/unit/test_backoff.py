@@ -44,7 +44,7 @@ class TestRetryAfter:
             ("0", 0.0),
             ("007", 7.0),
             (" 5 ", 5.0),
-            # No whole number, but what else could it mean?
+            # These are not whole numbers, but their meaning is clear.
             ("1.5", 1.5),
             ("2.", 2.0),
             ("9" * 20, 1e20),
@@ -64,7 +64,7 @@ class TestRetryAfter:
             ("Sun, 01 Mar 2026 12:02:00 GMT", 120.0),
             ("Sunday, 01-Mar-26 12:02:00 GMT", 120.0),
             ("Sun Mar  1 12:02:00 2026", 120.0),
-            # What servers make of it.
+            # Some servers send these forms.
             ("Sun, 01 Mar 2026 14:02:00 +0200", 120.0),
             ("Sun, 01 Mar 2026 12:02:00", 120.0),
             ("Sun, 01 Mar 2026 12:02:00 -0000", 120.0),
@@ -73,7 +73,7 @@ class TestRetryAfter:
             ("Sun, 01 Mar 2026 11:59:59 GMT", 0.0),
         ],
     )
-    # A date without a zone is UTC, wherever the machine stands.
+    # A date without a zone is in UTC, in any local time zone.
     @pytest.mark.usefixtures("_elsewhere")
     def test_date(self, value: str, seconds: float) -> None:
         """A date is the time until then, and 0 when it has passed."""
@@ -306,7 +306,7 @@ class TestRounds:
 
         rounds.join(now, is_first=is_first)
 
-        # The backoff goes on.
+        # The backoff continues.
         assert (rounds.consecutive_failures, rounds.retry_at) == (1, 104.0)
         assert rounds.attempts == attempts
         assert rounds.fail(failed(4.0), now, now).round_over is (attempts == 1)

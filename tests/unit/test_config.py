@@ -32,7 +32,7 @@ MORE_THAN_ZERO = (
 )
 DURATIONS = (*ZERO_OR_MORE, *MORE_THAN_ZERO, "idle_timeout")
 URLS = ("api_root_url", "token_url", "revoke_url", "issuer")
-# Neither int() nor repr() may meet it: it has more than 4300 digits.
+# int() and repr() raise for this number, which has more than 4300 digits.
 ENORMOUS = 10**5000
 
 
@@ -58,7 +58,7 @@ def refused(**changes: Any) -> ConfigError:
     return caught.value
 
 
-# Wrong values: for each reason for which a setting is refused, what is refused for it.
+# Wrong values: each setting, each reason for a refusal, and the refused values.
 
 WRONG_TEXTS: dict[str, list[object]] = {
     "non-empty str, got an empty str$": [""],
@@ -120,7 +120,7 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     ("client_secret", "a SecretFile or a callable, unless auth_method is an object", [None]),
     *((field, reason, values) for field in URLS for reason, values in WRONG_URLS.items()),
     ("api_root_url", "got NoneType$", [None]),
-    # With the last one, the path of the token endpoint would become a query.
+    # With the last value, the path of the token endpoint would become a query.
     *(
         (field, "without a query", ["https://a.example?tenant=a", "https://a.example?"])
         for field in ("api_root_url", "issuer")
@@ -240,7 +240,7 @@ def test_mapped_loopback(host: str, is_good: bool) -> None:
     assert isinstance(outcome, Config) is is_good
 
 
-# Values that are taken
+# Valid values
 
 
 @given(

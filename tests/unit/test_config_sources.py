@@ -111,7 +111,7 @@ class TestFromBoxJson:
         ("enterprise", "subject"),
         [
             *((given, ("enterprise", "123")) for given in ("123", 123)),
-            # An app outside of any enterprise.
+            # These apps belong to no enterprise.
             *((given, (None, None)) for given in ("0", 0, "", None)),
         ],
         ids=ascii,

@@ -99,5 +99,5 @@ async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    # A digest and three times take some 300 bytes. Counting branches takes memory as well.
+    # A digest and three times take about 300 bytes. Coverage of branches takes memory, too.
     assert after - before < 10 * LIMIT * 100

@@ -72,7 +72,8 @@ def test_no_other() -> None:
         (TokenUnavailableError, {TokenUnavailableError}),
         (MalformedTokenResponseError, {MalformedTokenResponseError}),
         (RevocationError, {RevocationError}),
-        # The broad kind of httpx's errors, never a leaf that retry logic keys on.
+        # Retry code catches specific subclasses of httpx's errors, so the session's errors derive
+        # from none of them.
         (httpx.TransportError, set()),
         (httpx.HTTPStatusError, set()),
         (OSError, set()),

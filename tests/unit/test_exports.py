@@ -39,7 +39,7 @@ def run_fresh(code: str) -> str:
     return ended.stdout
 
 
-# That they are whole
+# Completeness
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_exports_are_sorted_and_there(module: str) -> None:
         (
             "trio_anon_session",
             ["_auth", "_config", "_errors", "_events", "_manager", "_session", "_states", "_token"],
-            # Not of users' concern: the annotations of others name them.
+            # Only annotations name these classes, and users do not need them.
             {"Facts", "MalformedAnswerError"},
         ),
         (
@@ -117,7 +117,7 @@ def test_types_are_shipped() -> None:
     assert importlib.resources.files(tas).joinpath("py.typed").is_file()
 
 
-# What importing costs
+# Cost of imports
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from trio_anon_session._secrets import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Its middle stays as it is in most encodings, so that a test finds it without decoding.
+# Most encodings do not change this middle part, so tests find it without decoding.
 CORE = "Kx7canaryQ9"
 ODD = ("", "p@ss w/ord ", "100%41 sure", "a+b=c&d", "quo'te\"d'", "back\\slash\\", "größe-密码")
 odd = st.sampled_from(ODD) | st.text(max_size=12)
@@ -64,7 +64,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "base64, in lines": lambda text: base64.encodebytes(text.encode(errors="replace")).decode(),
     "read as Latin-1": lambda text: text.encode(errors="replace").decode("latin-1"),
     "a stray percent sign": "%{}".format,
-    # Between letters, where they are not seen.
+    # These characters are invisible between letters.
     **{
         f"U+{ord(mark):04X} between letters": _between(mark)
         for mark in " \n\x00\u061c\u200b\u202e\u2060\u1160\u3164\ufe0f\ufeff\U000e0061"

@@ -47,7 +47,7 @@ class TestState:
             (600.0, TokenState.STALE),
             (math.nextafter(900.0, 0), TokenState.STALE),
             (900.0, TokenState.EXPIRED),
-            # The server would still take it.
+            # The server would still accept this token.
             (1099.0, TokenState.EXPIRED),
             (math.inf, TokenState.EXPIRED),
         ],
@@ -80,9 +80,9 @@ class TestFromAnswer:
         [
             (3600.0, 600.0, 30.0, 3000.0, 3570.0),
             (3600.0, 0.0, 0.0, 3600.0, 3600.0),
-            # No stale window.
+            # This token has no stale window.
             (3600.0, 0.0, 30.0, 3570.0, 3570.0),
-            # The clamps: a half and a quarter.
+            # The buffers are limited to a half and a quarter of the lifetime.
             (1200.0, 600.0, 30.0, 600.0, 1170.0),
             (120.0, 600.0, 30.0, 60.0, 90.0),
             (100.0, 600.0, 30.0, 50.0, 75.0),
@@ -118,7 +118,8 @@ class TestFromAnswer:
         one = TokenInfo.from_answer(TOKEN, lifetime, sent_at, settings)
 
         assert sent_at < one.stale_at <= one.expires_at <= sent_at + lifetime
-        # Half of the life is fresh, three quarters are usable.
+        # The token is FRESH for at least half of its lifetime, and usable for at least three
+        # quarters.
         slack = 1e-5
         assert one.stale_at - sent_at >= lifetime / 2 - slack
         assert one.expires_at - sent_at >= lifetime * 3 / 4 - slack
@@ -127,7 +128,7 @@ class TestFromAnswer:
         ("settings", "most"),
         [
             ({"refresh_jitter": 100.0}, 100.0),
-            # More than the window, of which half is the most.
+            # This jitter is longer than the stale window, so half the window is the limit.
             ({"refresh_jitter": 3600.0, "expired_buffer": 0.0}, 300.0),
         ],
     )
@@ -352,7 +353,7 @@ class TestReadTokenAnswer:
                     ]
                 },
             ),
-            # RFC 6749 §7.1: such a token must not be used.
+            # RFC 6749 §7.1: a client must not use a token of an unknown type.
             (
                 "token_type is not bearer",
                 {"token_type": ["mac", "DPoP", "", " bearer", "ℬearer", 1, True, ["bearer"], {}]},
@@ -447,7 +448,7 @@ class TestParseObject:
             codecs.BOM_UTF8,
             b'{"a":' * 5_000,
             b'{"expires_in": ' + b"9" * 5000 + b"}",
-            # More values than any token answer has, which take long to read.
+            # No token answer has so many values, and reading them takes long.
             b'{"a": [' + b"0," * 10_000 + b"0]}",
             b'{"a": [' + b"[]," * 5_001 + b"0]}",
             b'{"a": [' + b"{}," * 5_001 + b"0]}",
