@@ -46,7 +46,7 @@ def test_a_herd_causes_one_grant() -> None:
 @pytest.mark.parametrize(
     ("cache", "sent", "shortest", "longest"),
     [
-        # Half to one and a half of 2 + 4 + 8 + 16 + 32 s, and six answers.
+        # The pauses take 0.5 to 1.5 times 2 + 4 + 8 + 16 + 32 s, plus six answers.
         (OURS, 6, 31.3, 93.3),
         (down.OURS_AT_ONCE, 1, down.TAKES, down.TAKES),
         # A lock around the grant lets each caller send a request.

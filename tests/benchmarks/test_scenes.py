@@ -12,7 +12,7 @@ pytestmark = pytest.mark.nightly
 LEAST = Effort(turns=1, calls=200, crowd=1_000)
 
 
-# The two that are left out take long, and have tests of their own.
+# The two scenes that are left out take long, and have their own tests.
 @pytest.mark.parametrize("name", sorted({*scenes.NAMES} - {"instructions", "under_load"}))
 def test_the_scene_shows_ours_and_a_base(name: str) -> None:
     """Only ours have limits, and amounts keep them."""
