@@ -34,8 +34,8 @@ def server_port() -> Iterator[int]:
             except OSError:
                 continue
             if sys.platform == "linux":
-                # There, who has said this may share a port with others who say it, as servers
-                # do, until one of them listens. Said before, it would be shared already.
+                # On Linux, sockets with this option can share a port until one of them listens, and
+                # servers set it. If it were set before `bind`, the port could be in use already.
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             else:
                 held.close()

@@ -100,7 +100,7 @@ def _calmly(
     handler: Callable[[trio.SocketStream], Awaitable[None]],
 ) -> Callable[[trio.SocketStream], Awaitable[None]]:
     async def handle(stream: trio.SocketStream) -> None:
-        # The other side has gone, or does not trust us.
+        # The client has closed the connection, or does not trust the certificate.
         with contextlib.suppress(trio.BrokenResourceError, ssl.SSLError):
             await handler(stream)
 
