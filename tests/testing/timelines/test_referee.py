@@ -92,6 +92,9 @@ SLOW = Timeline(
     actions=[FIRST, Get(at=1.0), Get(at=1.25, gives_up=0.25)],
     leaves_at=20.0,
 )
+CLOSED_WHILE_DECIDED = Timeline(
+    actions=(Get(at=0.0), Get(at=3000.0)), leaves_at=3000.0, leaves_by="cancel"
+)
 CLOSED_WHILE_HELD = Timeline(then=Answer(latency=10.0), actions=[FIRST], leaves_at=5.0)
 RAISES = Timeline(actions=[FIRST], leaves_at=5.0, leaves_by="raise")
 CRASH = Timeline(then=Answer(kind="crash", latency=1.0), actions=[FIRST], leaves_at=5.0)
@@ -315,6 +318,7 @@ REPORTS = [
 ENDS = [
     Row(CLOSED_WHILE_HELD, move(Failed, by=0.25), 19, 5.0, "still waits after", getter=1),
     Row(CRASH, drop(Failed), 19, 1.0, "still waits after", getter=1),
+    Row(CLOSED_WHILE_DECIDED, drop(Got, 1), 19, 3000.0, "still waits after", getter=2),
     Row(CLOSED_WHILE_HELD, replace(Failed, 0, Got(1, "x")), 19, 5.0, "got a token", getter=1),
     Row(CLOSED_WHILE_HELD, fail_otherwise, 19, 5.0, "after the session was closed", getter=1),
     Row(

@@ -171,6 +171,7 @@ class _Referee:
         self.waiting: dict[int, _Waiting] = {}
         self.undecided: dict[int, float] = {}
         self.must_get: set[int] = set()
+        self.must_end: set[int] = set()
         self.refused_at_once: set[int] = set()
         self.cancelling: dict[int, float] = {}
         self.ended: set[int] = set()
@@ -391,7 +392,7 @@ class _Referee:
         for getter in self.refused_at_once:
             self.broken(12, "a getter waits during the pause after a failed round", getter=getter)
         if self.is_closed:
-            for getter in self.waiting:
+            for getter in (*self.waiting, *self.must_end):
                 self.broken(19, "a getter still waits after the session was closed", getter=getter)
             return
         for getter, waiting in self.waiting.items():
@@ -565,6 +566,7 @@ class _Referee:
         self.undecided.pop(getter, None)
         self.cancelling.pop(getter, None)
         self.must_get.discard(getter)
+        self.must_end.discard(getter)
         self.refused_at_once.discard(getter)
 
     # Token requests
@@ -848,7 +850,8 @@ class _Referee:
         if self.crashed_at is None:
             self.check_statistics(leaving)
         self.left_at = self.now
-        # From now on, all getters must get SessionClosedError.
+        # From now on, all getters must get SessionClosedError. These may also get what was decided.
+        self.must_end |= self.must_get | self.refused_at_once
         self.must_get.clear()
         self.refused_at_once.clear()
         self.calls = {number: _Call(call.begun_at) for number, call in self.calls.items()}
