@@ -7,7 +7,8 @@ language      what is done with a block of it
               names a file of ``examples/`` is compared with that file
 ``text``      compared with what the last block of Python has printed
 ``console``   each line behind ``$`` is run by bash, and what it prints is
-              compared with the lines below it, in which ``...`` is anything
+              compared with the lines below it, in which ``...`` is anything;
+              a folder behind ``console`` is the one where bash starts
 ``sh``        run by bash, and has to succeed; of a line that begins with
               ``pip install``, the extras have to exist
 ``toml``      read
@@ -32,6 +33,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,11 +74,11 @@ def compare_with_printed(example: Example) -> None:
     assert example.parsed.strip() == example.namespace["printed"].strip()
 
 
-def run_console(example: Example) -> None:
+def run_console(example: Example, folder: str = ".") -> None:
     """Run the lines behind ``$`` in one shell, and compare what each of them prints."""
     commands, expected = _read_console(example.parsed)
     script = "\n".join(f"{command}\nprintf '{_MARK}'" for command in commands)
-    printed = _run_shell(script, example).split(_MARK)
+    printed = _run_shell(f"cd {folder}\n{script}", example).split(_MARK)
     for command, wanted, got in zip(commands, expected, printed, strict=False):
         assert _matches(wanted, got), f"$ {command}\n{got}\nis not\n{wanted}"
     assert len(printed) == len(commands) + 1, f"the shell ended early:\n{printed[-1]}"
@@ -113,9 +115,10 @@ def every_block(document: Document) -> Iterable[Region]:
         language = region.lexemes["language"].strip()
         if language.startswith("{") and "code" not in language:
             continue
-        yield Region(
-            region.start, region.end, region.lexemes["source"], RUNNERS.get(language, refuse)
-        )
+        runner = RUNNERS.get(language, refuse)
+        if language.startswith("console "):
+            runner = partial(run_console, folder=language.removeprefix("console "))
+        yield Region(region.start, region.end, region.lexemes["source"], runner)
 
 
 def refuse(example: Example) -> None:
@@ -186,7 +189,7 @@ def main() -> None:
     total: Counter[str] = Counter()
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for page in pages:
-        languages = re.findall(r"^ *```(\w+)\n", page.read_text(), re.MULTILINE)
+        languages = re.findall(r"^ *```(\w+).*\n", page.read_text(), re.MULTILINE)
         total.update(languages)
         told = ", ".join(f"{n} {language}" for language, n in Counter(languages).items())
         print(f"{page.relative_to(ROOT)!s:<40}{told}")
