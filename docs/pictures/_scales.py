@@ -97,9 +97,10 @@ def draw_panels(panels: Sequence[Panel], unit: str) -> Iterator[str]:
     taken = 0.0
     for power in scale.powers():
         words, x = f"{power:,g}{unit}", scale.at(power)
-        if x - LETTER * len(words) / 2 > taken:
+        half = LETTER * (len(words) + 0.5) / 2  # with a gap of half a letter
+        if x - half > taken:
             yield text(x, y + 14, words, "faint", "middle")
-            taken = x + LETTER * len(words) / 2
+            taken = x + half
 
 
 def _draw_panel(panel: Panel, scale: Scale, y: float) -> Iterator[str]:
