@@ -37,7 +37,9 @@ EVERY = 0.5
 HELD = 4.0
 """Seconds for which the last frame stays."""
 
-COLUMNS = 88
+COLUMNS = 80
+ROWS = 20
+"""Lines of the terminal, few enough that the panel fills most of them from its first frame on."""
 CELL_WIDTH = 8.4
 ROW_HEIGHT = 17
 MARGIN = 14
@@ -57,13 +59,21 @@ def draw() -> str:
 async def _record() -> list[list[Row]]:
     server = make_server(LIFETIME)
     transport = httpx.ASGITransport(server)
+    # The line above the panel has the command.
+    console = Console(
+        width=COLUMNS,
+        height=ROWS - 1,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="standard",
+    )
     frames = []
     async with open_scene(
         server, "http://localhost", SECONDS, WORKERS, LIFETIME, transport
     ) as scene:
         for number in range(1, round(SECONDS / EVERY) + 1):
             await trio.sleep_until(scene.view.began_at + number * EVERY)
-            frames.append(_rows(scene.view.panel(COLUMNS)))
+            frames.append(_rows(console, scene.view.panel_that_fits(console)))
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             scene.sum_up()
@@ -71,10 +81,7 @@ async def _record() -> list[list[Row]]:
     return frames
 
 
-def _rows(shown: RenderableType) -> list[Row]:
-    console = Console(
-        width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="standard"
-    )
+def _rows(console: Console, shown: RenderableType) -> list[Row]:
     return [tuple(_pieces(line)) for line in console.render_lines(shown)]
 
 
@@ -87,21 +94,22 @@ def _pieces(line: Iterable[Segment]) -> Iterable[tuple[str, str, bool]]:
 
 def _animate(frames: list[list[Row]]) -> str:
     command: Row = (("$ trio-anon-session demo", "", False),)
-    frames = [[command, *frame] for frame in frames]
-    height = max(map(len, frames))
-    frames = [frame + [()] * (height - len(frame)) for frame in frames]
+    # As on a terminal, the summary at the end scrolls the first lines away.
+    frames = [[command, *frame, *[()] * ROWS][:ROWS] for frame in frames[:-1]] + [
+        [command, *frames[-1]][-ROWS:]
+    ]
     # Lines that are the same in all frames are drawn once.
-    still = [n for n in range(height) if len({frame[n] for frame in frames}) == 1]
+    still = [n for n in range(ROWS) if len({frame[n] for frame in frames}) == 1]
     total = SECONDS + HELD
     share = 100 * EVERY / total
     width = round(COLUMNS * CELL_WIDTH) + 2 * MARGIN
     groups = [
         f'<g class="f" style="animation-delay:{number * EVERY:g}s">'
-        f"{_texts(frame, set(range(height)) - set(still))}</g>"
+        f"{_texts(frame, set(range(ROWS)) - set(still))}</g>"
         for number, frame in enumerate(frames[:-1])
     ]
     return f"""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height * ROW_HEIGHT + 2 * MARGIN}" \
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {ROWS * ROW_HEIGHT + 2 * MARGIN}" \
 role="img" aria-labelledby="t d" xml:space="preserve">
 <title id="t">trio-anon-session demo</title>
 <desc id="d">A terminal: the token's age grows as a bar, turns from fresh to stale, and starts \
@@ -121,7 +129,7 @@ fill: #d8dee9; white-space: pre }}
 <rect width="100%" height="100%" rx="8" fill="#1f2430"/>
 <g>{_texts(frames[0], set(still))}</g>
 {chr(10).join(groups)}
-<g class="l">{_texts(frames[-1], set(range(height)) - set(still))}</g>
+<g class="l">{_texts(frames[-1], set(range(ROWS)) - set(still))}</g>
 </svg>
 """
 
