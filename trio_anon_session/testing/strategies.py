@@ -20,6 +20,7 @@ it into ``@example``. Needs the extra ``testing``.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import attrs
@@ -211,6 +212,16 @@ _DEFAULTS = {field.name: field.default for field in attrs.fields(Timeline)}
 _VARIED = st.sets(st.sampled_from(sorted(_SETTINGS)), max_size=5)
 
 
+# Hypothesis examines each new strategy, which takes longer than to draw from it. Most timelines
+# have the same buffers and timeouts.
+_cached = functools.lru_cache(maxsize=256)
+_lifetimes = _cached(lifetimes)
+_latencies = _cached(latencies)
+_answers = _cached(answers)
+_failures_of = _cached(_failures)
+_lists_of = _cached(_answer_lists)
+
+
 @st.composite
 def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str, Any]) -> Timeline:
     drawn: dict[str, Any] = {}
@@ -225,7 +236,7 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     varied = draw(_VARIED)
     for name, strategy in _SETTINGS.items():
         draw_field(name, strategy if name in varied else st.just(_DEFAULTS[name]))
-    lives = lifetimes(drawn["stale_buffer"], drawn["expired_buffer"])
+    lives = _lifetimes(drawn["stale_buffer"], drawn["expired_buffer"])
     if not actions:
         # A program may run for hours; tokens of one second would need thousands of requests.
         lives = lives.map(lambda life: life and max(life, _A_MINUTE))
@@ -235,19 +246,19 @@ def _timelines(draw: st.DrawFn, *, actions: bool, faults: bool, fields: dict[str
     lifetime = draw_field("lifetime", lives)
     idle = [max(1.0, lifetime / share) for share in (1, 2, 4)]
     draw_field("idle_timeout", st.sampled_from([None, None, None, None, *idle, 10.0]))
-    latency = latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
+    latency = _latencies(drawn["request_timeout"], lifetime, drawn["stale_buffer"])
     if not faults:
         quick = min(drawn["request_timeout"], lifetime) / 8
         latency = st.sampled_from([0.0, min(TICK, quick), quick])
-    good, failure = st.builds(Answer, latency=latency), _failures(latency)
+    good, failure = st.builds(Answer, latency=latency), _failures_of(latency)
     if not faults:
         answer = last = good
     elif actions:
-        answer, last = answers(latency), failure
+        answer, last = _answers(latency), failure
     else:
         # The endpoint must recover, so that the program gets tokens.
         answer, last = st.one_of(good, failure), good
-    draw_field("answers", _answer_lists(answer))
+    draw_field("answers", _lists_of(answer))
     draw_field("then", among(st.just(Answer()), st.just(Answer()), answer, last))
     if not actions:
         for name in fields.keys() - drawn.keys():
