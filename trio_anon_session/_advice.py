@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from ._authentication import ClientAuthentication
-from ._config import authentication_of
+from ._config import authentication_of, is_box
 from ._errors import MalformedTokenResponseError, RevocationError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _by_code(code: str | None, config: Config) -> str | None:
     if code == "invalid_scope":
         scopes = "other scopes, or none" if config.scope else "scopes that this client may have"
         return f"Request {scopes} (scope, BOX_SCOPE)."
-    if _is_box(config):
+    if is_box(httpx.URL(config.token_url)):
         method = authentication_of(config).method
         if code == "invalid_client" and method != "client_secret_post":
             return "Set auth_method (BOX_AUTH_METHOD) to 'client_secret_post', which Box requires."
@@ -156,10 +156,6 @@ def _by_status(status: int) -> str | None:
     if 300 <= status < 400:
         return f"Check {_ENDPOINT}: redirects of token requests are never followed."
     return BY_STATUS.get(status)
-
-
-def _is_box(config: Config) -> bool:
-    return f".{httpx.URL(config.token_url).host}".endswith(".box.com")
 
 
 def kind_of(error: BaseException) -> NetworkFailure | None:

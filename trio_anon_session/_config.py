@@ -78,6 +78,11 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
+def is_box(url: httpx.URL) -> bool:
+    """Return whether a URL is on a server of Box."""
+    return f".{url.host}".endswith(".box.com")
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -121,6 +126,8 @@ def _check_text(field: str, value: object) -> None:
         raise ConfigError(field, f"must be a non-empty str, got {_kind(value)}")
     if not _is_encodable(value):
         raise ConfigError(field, "must be text that UTF-8 can encode")
+    if value.endswith(("\n", "\r")):
+        raise ConfigError(field, "must not end with a line end, as text read from a file does")
 
 
 def _is_encodable(text: str) -> bool:
@@ -181,6 +188,9 @@ def _check_root_url(field: str, value: str) -> None:
     _check_url(field, value)
     if "?" in value:
         raise ConfigError(field, "must be a URL without a query")
+    url = httpx.URL(value)
+    if is_box(url) and url.path != "/":
+        raise ConfigError(field, f"must be https://{url.host} without a path")
 
 
 def _check_issuer(field: str, value: Any) -> None:

@@ -26,7 +26,7 @@ texts = st.text(
     | st.characters(exclude_categories=["Cs"]),
     min_size=1,
     max_size=20,
-)
+).filter(lambda text: text[-1] not in "\r\n")
 
 
 def no_trace(secret: str, request: httpx.Request) -> bool:

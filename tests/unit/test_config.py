@@ -64,6 +64,7 @@ WRONG_TEXTS: dict[str, list[object]] = {
     "non-empty str, got an empty str$": [""],
     "non-empty str, got (int|bool|bytes|list)$": [1, True, MISPLACED.encode(), [MISPLACED]],
     "UTF-8": ["\ud800"],
+    "must not end with a line end": ["id\n", "id\r\n", "\n"],
 }
 WRONG_URLS: dict[str, list[object]] = {
     "URL as a str, got (int|bytes)$": [1, b"https://api.box.com"],
@@ -120,6 +121,8 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     ("client_secret", "a SecretFile or a callable, unless auth_method is an object", [None]),
     *((field, reason, values) for field in URLS for reason, values in WRONG_URLS.items()),
     ("api_root_url", "got NoneType$", [None]),
+    ("api_root_url", "must be https://api.box.com without a path", ["https://api.box.com/2.0"]),
+    ("client_secret", "must not end with a line end", [f"{MISPLACED}\n"]),
     # With the last value, the path of the token endpoint would become a query.
     *(
         (field, "without a query", ["https://a.example?tenant=a", "https://a.example?"])
@@ -289,7 +292,7 @@ def test_good_value(field: str, values: list[object]) -> None:
     [
         "https://api.box.com",
         "https://api.box.com/",
-        "https://api.box.com:8443/base",
+        "https://api.example:8443/base",
         "https://192.0.2.1",
         "https://[2001:db8::1]:8443",
         "https://bücher.example",
@@ -401,7 +404,11 @@ def test_equality() -> None:
     assert make() != make(client_id="other")
 
 
-@given(st.text(min_size=5).filter(lambda text: text.encode(errors="ignore").decode() == text))
+@given(
+    st.text(min_size=5).filter(
+        lambda text: text.encode(errors="ignore").decode() == text and text[-1] not in "\r\n"
+    )
+)
 @example(SECRET)
 @example("secret")
 def test_secret_is_in_no_text(secret: str) -> None:

@@ -6,6 +6,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import trio
 
@@ -25,8 +26,6 @@ from trio_anon_session.testing.strategies import (
 from .kit import IDLE
 
 if TYPE_CHECKING:
-    import httpx
-
     from trio_anon_session import AnonymousSession
 
 
@@ -157,6 +156,19 @@ def test_what_the_program_raises_comes_out_with_the_picture(error: BaseException
     (note,) = error.__notes__
     assert "token A" in note
     assert note.endswith(f"\n\n{IDLE!r}")
+
+
+def test_a_client_of_the_program_itself_is_named() -> None:
+    """A note explains why a connection of a program's own client fails."""
+
+    async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
+        async with httpx.AsyncClient(trust_env=False) as own_client:
+            await own_client.get("http://localhost:1")
+
+    with pytest.raises(httpx.TransportError) as raised:
+        run_timeline(IDLE, program)
+
+    assert "the client that run_timeline passes" in raised.value.__notes__[0]
 
 
 def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:

@@ -207,9 +207,17 @@ def run_timeline(timeline: Timeline, program: Program | None = None) -> Outcome:
     if breach is not None and (problem is None or isinstance(problem, Exception)):
         raise kind(breach, outcome) from problem
     if problem is not None:
+        if isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout):
+            problem.add_note(_OWN_CLIENT)
         problem.add_note(f"{outcome.text()}\n\n{timeline!r}")
         raise problem
     return outcome
+
+
+_OWN_CLIENT = (
+    "A client that opens connections does not work in virtual time. Send the requests with the "
+    "client that run_timeline passes to the program."
+)
 
 
 def _check_call(timeline: object, program: object) -> None:
