@@ -36,7 +36,7 @@ NAMES = (
 
 
 class LeftOutError(Exception):
-    """A scene cannot be run here; says what it wants."""
+    """A scene cannot be run here. The message says what it needs."""
 
 
 class Scene(Protocol):
@@ -45,7 +45,7 @@ class Scene(Protocol):
     __doc__: str | None
 
     def run(self, effort: Effort) -> Sequence[Comparison]:
-        """Measure, and return how the contenders compare; may raise LeftOutError at once."""
+        """Measure, and return how the contenders compare; or raise LeftOutError immediately."""
         ...
 
 

@@ -65,7 +65,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
 
 
 async def call_at_once(cache: AsyncCache, size: int) -> tuple[int, float]:
-    """Return the requests for a crowd, and the virtual seconds until all are told."""
+    """Return the requests for a crowd, and the virtual seconds until all have the result."""
     endpoint = Endpoint(takes=TAKES, is_down=True)
     told = 0
 

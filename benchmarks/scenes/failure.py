@@ -45,7 +45,7 @@ TURNS = {1_000: 15, 100_000: 3}
 
 Keep = Callable[[Exception], object]
 FailingGates = Callable[[Keep], AbstractAsyncContextManager[crowds.Gate]]
-"""Makes a gate whose tasks hand over the exception that they are told by."""
+"""Makes a gate whose tasks hand over the exception that they then raise."""
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
@@ -79,7 +79,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
 
 @attrs.frozen
 class Kept:
-    """What getters keep that were told of a failure.
+    """What getters keep that got a failure.
 
     Attributes:
         weight: bytes for each of the getters.
@@ -91,7 +91,7 @@ class Kept:
 
 
 async def weigh(gates: FailingGates, count: int) -> Kept:
-    """Weigh what a crowd was told, and count it."""
+    """Weigh and count the errors of a crowd."""
     told: list[Exception] = []
     with no_collection():
         async with gates(told.append) as gate:

@@ -63,7 +63,7 @@ class Drawn:
     """The timelines that were drawn last, and what came of those that were run last.
 
     Attributes:
-        count: how many are drawn at once.
+        count: how many are drawn together.
         timelines: those.
         outcomes: of which a picture can be drawn.
         draws: how often timelines were drawn; no two are of the same seed.

@@ -103,7 +103,7 @@ class Load:
     Attributes:
         times: seconds of each call, the shortest first.
         held: how many getters waited for a token.
-        refreshes: how many tokens were granted meanwhile.
+        refreshes: how many tokens were granted during this time.
     """
 
     times: Sequence[float]

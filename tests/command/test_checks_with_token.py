@@ -235,7 +235,7 @@ async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
             "configuration": "ok",
             "origin": "failed",
             **dict.fromkeys(["name", "connection", "grant", "lifetime", "clock"], "skipped"),
-            **dict.fromkeys(["resource", "revocation", "dead token"], "skipped"),
+            **dict.fromkeys(["resource", "revocation", "revoked token"], "skipped"),
         }
         assert exit_code_of_all(said) == 2
         assert not served.server.requests
@@ -247,7 +247,7 @@ async def test_an_answer_that_is_not_about_the_token(fault: Fault, served: Serve
     """If an answer may not be about the token, a revoked token is not tried."""
     served.server.faults = FaultPlan(resource_then=fault)
     found = verdicts(await examine_all(served, f"{served.url}/2.0/files/1"))
-    assert (found["resource"], found["dead token"]) == ("warning", "skipped")
+    assert (found["resource"], found["revoked token"]) == ("warning", "skipped")
 
 
 @pytest.mark.slow
@@ -272,7 +272,7 @@ async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
         "origin": "warning",
         "name": "failed",
         **dict.fromkeys(["connection", "grant", "lifetime", "clock", "resource"], "skipped"),
-        **dict.fromkeys(["revocation", "dead token"], "skipped"),
+        **dict.fromkeys(["revocation", "revoked token"], "skipped"),
     }
 
 

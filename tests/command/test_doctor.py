@@ -13,7 +13,7 @@ from trio_anon_session.testing import Fault, FaultPlan
 from .running import COMPLETE, SECRET, Served, invoke, run_on_terminal
 
 STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
-STEPS_WITH_URL = ["configuration", "origin", *STEPS[1:6], "resource", "revocation", "dead token"]
+STEPS_WITH_URL = ["configuration", "origin", *STEPS[1:6], "resource", "revocation", "revoked token"]
 
 
 def verdicts(output: str) -> dict[str, str]:
@@ -111,12 +111,12 @@ def test_warnings_are_no_failures(served: Served) -> None:
 
 @pytest.mark.slow
 def test_a_resource_that_refuses(served: Served) -> None:
-    """The token is still revoked, and the check of a dead token is skipped."""
+    """The token is still revoked, and the check of a revoked token is skipped."""
     result = invoke("doctor", "--url", f"{served.url}/2.0/forbidden", environ=served.environ)
     assert result.exit_code == 1
     found = verdicts(result.stdout)
     assert (found["resource"], found["revocation"]) == ("failed", "ok")
-    assert found["dead token"] == "skipped"
+    assert found["revoked token"] == "skipped"
     assert served.server.revocations == 1
 
 

@@ -62,7 +62,7 @@ def _state(world: World) -> str:
         parts.append(f"failure, pause {seen.failure.pause:g} s")
     dead = [_name(world, mark) for mark, span in entry.dead.items() if span.left(now)]
     if dead:
-        parts.append(f"dead: {', '.join(dead)}")
+        parts.append(f"dropped: {', '.join(dead)}")
     if world.is_down:
         parts.append("down")
     parts += [_process(process) for process in world.processes]

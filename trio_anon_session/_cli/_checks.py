@@ -114,7 +114,7 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
     names += ["name", "connection", "grant", "lifetime", "clock"]
     names += ["resource"] if url is not None else []
     names += ["revocation"]
-    names += ["dead token"] if url is not None else []
+    names += ["revoked token"] if url is not None else []
     done: list[str] = []
     secrets = Secrets()
 
@@ -571,7 +571,7 @@ async def check_dead_token(
     client: httpx.AsyncClient, url: str, access_token: str, limit: float
 ) -> Check:
     """Check that a protected resource rejects the revoked token."""
-    name = "dead token"
+    name = "revoked token"
     answer = await _call(client, url, access_token, limit)
     if isinstance(answer, str):
         return Check(name, "failed", answer, "Try again later.")

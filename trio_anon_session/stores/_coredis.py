@@ -194,7 +194,7 @@ class Connections:
 async def subscribe(
     addresses: Sequence[Address], *channels: str
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Subscribe to channels for the duration of the block, at the first server that answers.
+    """Subscribe to channels during the block, at the first server that answers.
 
     The value is an async function. It returns when a message has arrived since its last call.
 

@@ -246,7 +246,7 @@ class _ProcessLock:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold the lock for the duration of the block."""
+        """Hold the lock during the block."""
         lock = self._lock
         if not lock.acquire(timeout=BUSY_TIMEOUT):
             raise UnfitError(f"another thread has blocked SQLite for {BUSY_TIMEOUT:g} s")

@@ -75,4 +75,4 @@ def test_a_timeline_has_a_line_for_each_event() -> None:
     assert len(lines) == 1 + len(PATH)
     assert "Q: receive look (asking)" in lines[7]
     assert "gets a token" in lines[7]
-    assert "dead: t1" in lines[8]
+    assert "dropped: t1" in lines[8]

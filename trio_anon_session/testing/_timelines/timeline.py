@@ -191,7 +191,7 @@ class Answer(BriefRepr):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Moment(BriefRepr):
-    """A point in time, up to the step of the scheduler.
+    """A point of a timeline, up to the step of the scheduler.
 
     Attributes:
         at: seconds since the session was opened.
