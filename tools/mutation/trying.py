@@ -118,7 +118,8 @@ class Bodies:
 
 
 def _put_in(module: str, mutant: Mutant) -> None:
-    real = sys.modules[module_name(module)]
+    # Some modules are imported only when they are used.
+    real = importlib.import_module(module_name(module))
     assert real.__file__ is not None
     changed = types.ModuleType(real.__name__)
     changed.__dict__.update(__file__=real.__file__, __package__=real.__package__)
