@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import attrs
 import pytest
 import trio
 from hypothesis import example, given
@@ -246,12 +247,13 @@ def test_promise_19_no_interrupts_of_an_observer_leave_anybody_behind(
     run_virtually(end_by_interrupts, kinds, list(outcomes), leave_at, revokes)
 
 
+@pytest.mark.parametrize("kinds", [(Revoked, Closed), (Revoked,)])
 async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, kinds: tuple[type[Event], ...]
 ) -> None:
-    """Of two revocations at the end, both are made though an observer interrupts each."""
+    """Both tokens are revoked at the end, although an observer interrupts each revocation."""
     manager = FakeTokenManager(make_config(revoke_on_exit=True))
-    observer = Interrupting(Revoked, Closed)
+    observer = Interrupting(*kinds)
     session = AnonymousSession(manager.config, manager, observers=[observer])
     with pytest.raises(SystemExit) as caught:
         async with session, trio.open_nursery() as nursery:
@@ -264,6 +266,45 @@ async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
     assert manager.revoked == ["token-1", "token-1", "token-2"]
     assert caught.value is observer.raised[0]
     assert [type(event) for event in observer.heard[-3:]] == [Closed, Revoked, Revoked]
+
+
+async def test_an_interrupted_revocation_at_the_end_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A KeyboardInterrupt ends the revocations, and an earlier crash still propagates."""
+    manager = FakeTokenManager(make_config(revoke_on_exit=True))
+    observer = Interrupting(Revoked)
+    interrupt = KeyboardInterrupt()
+    session = AnonymousSession(manager.config, manager, observers=[observer])
+    with pytest.raises(SystemExit) as caught:
+        async with session, trio.open_nursery() as nursery:
+            await session.get_access_token()
+            manager.revoke_latency = 2.0
+            nursery.start_soon(session.revoke_tokens)
+            await trio.sleep(0.1)
+            await session.get_access_token()
+            manager.revoke_outcomes = [None, interrupt]
+            nursery.cancel_scope.cancel()
+    assert caught.value is observer.raised[0]
+    assert manager.revoked == ["token-1", "token-1", "token-2"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "a token was not revoked on exit: the program was interrupted")
+    ]
+
+
+async def test_an_error_of_a_foreign_manager_shows_no_earlier_token(
+    autojump_clock: MockClock,
+) -> None:
+    """The session remembers the tokens that it got, and hides them in foreign messages."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    token = attrs.evolve(manager.new_token(0.0), access_token="sesame")
+    manager.outcomes = [token, TokenUnavailableError("the password sesame is wrong")]
+    heard: list[Event] = []
+    async with AnonymousSession(manager.config, manager, observers=[heard.append]) as session:
+        await session.get_access_token()
+        await trio.sleep(3100.0)
+    (failed,) = (event for event in heard if isinstance(event, RefreshFailed))
+    assert failed.error.endswith("the password *** is wrong")
 
 
 # Their order
