@@ -41,13 +41,14 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # Names of Python and of other projects, which have their own pages.
-    (r"py:.*", r"(_pytest|collections|httpx2?|hypothesis|os|trio)\..*"),
+    (r"py:.*", r"(_pytest|collections|httpx2?|hypothesis|os|ssl|trio)\..*"),
     # Such names in signatures that omit the module.
-    (r"py:class", "AbstractAsyncContextManager|AttributeValue|MeterProvider|TracerProvider"),
+    (r"py:class", "AbstractAsyncContextManager|AttributeValue|MeterProvider|Path|TracerProvider"),
     # Type variables.
     (r"py:class", "P|T"),
     # Private names. The pages describe them where they are used, or signatures spell them out.
     (r"py:class", "AnswerKind|Entry|Key|Leaving|NetworkFailure|Session|Story"),
+    (r"py:class", r".*\.ClientAuthentication"),
 ]
 myst_heading_anchors = 3
 

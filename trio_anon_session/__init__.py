@@ -76,6 +76,7 @@ __all__ = [
     "Granted",
     "Invalidated",
     "MalformedTokenResponseError",
+    "MutualTLS",
     "Observer",
     "RefreshFailed",
     "RevocationError",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from . import stores as stores
     from . import testing as testing
     from ._auth import SessionAuth
+    from ._authentication._mutual_tls import MutualTLS
     from ._events import (
         Closed,
         Event,
@@ -124,6 +126,7 @@ if TYPE_CHECKING:
 #   0.7  for the table of checks in _config, instead of validators of attrs
 _LATE = {
     "_auth": ("SessionAuth",),
+    "_authentication._mutual_tls": ("MutualTLS",),
     "_states": ("StateView",),
     "_events": (
         "Closed",

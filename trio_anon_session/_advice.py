@@ -39,11 +39,19 @@ BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
         "Check the host name and the server's certificate; for a private CA, set SSL_CERT_FILE "
         "to a file with the CA's certificate."
     ),
-    "tls": f"Check scheme and port in {_ENDPOINT}: the TLS handshake with that server failed.",
+    "tls": (
+        f"Check scheme and port in {_ENDPOINT}, and whether the server requires a client "
+        "certificate: the TLS handshake with that server failed."
+    ),
     "timeout": "Check the network and the proxy, or raise request_timeout.",
     "proxy": "Check the proxy variables (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
 }
 """The advice for each kind of failure without a response."""
+
+FOR_CERTIFICATE = (
+    f"Check {_CREDENTIALS}; create an http_client of yours with verify=auth_method.ssl_context()."
+)
+"""The advice if the server may have refused the client's certificate."""
 
 AT_BOX_WITHOUT_SUBJECT = {
     "invalid_client": (
@@ -111,15 +119,27 @@ def next_step(error: TokenRequestError, config: Config) -> str | None:
         error: the error of the token manager.
         config: the settings of the token manager.
     """
-    if error.network_failure is not None:
-        step: str | None = BY_NETWORK_FAILURE[error.network_failure]
+    way = authentication_of(config)
+    if way.ssl_context() is not None and _may_refuse_certificate(error):
+        step: str | None = FOR_CERTIFICATE
+    elif error.network_failure is not None:
+        step = BY_NETWORK_FAILURE[error.network_failure]
     elif error.status_code is not None:
         step = _of_answer(error, error.status_code, config)
     else:
         step = None
+    step = step and step.replace(_CREDENTIALS, way.advice)
     if step is not None and isinstance(error, RevocationError):
         step = step.replace("token_url (BOX_TOKEN_URL)", "revoke_url (BOX_REVOKE_URL)")
-    return step and step.replace(_CREDENTIALS, authentication_of(config).advice)
+    return step
+
+
+def _may_refuse_certificate(error: TokenRequestError) -> bool:
+    if error.status_code is None:
+        # With TLS 1.3, a client may see only that the connection broke after the handshake.
+        return error.retryable and error.network_failure in ("tls", None)
+    # nginx answers with a web page.
+    return error.status_code == 400 and error.error is None
 
 
 def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | None:

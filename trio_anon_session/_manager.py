@@ -89,7 +89,7 @@ class TokenManager(Unpicklable):
             proxy. With your client, the manager uses none of its authentication, cookies, headers,
             redirects and timeouts; only ``config.request_timeout`` applies. The client's event
             hooks are called, and can read the secret and the token. If a hook raises, the
-            attempt fails.
+            attempt fails. With ``MutualTLS``, your client must present the certificate.
 
     Raises:
         TypeError: ``config`` is not a Config.

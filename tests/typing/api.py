@@ -7,6 +7,7 @@ of a mark that is not needed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 import httpx
@@ -60,6 +61,10 @@ def make_config() -> tas.Config:
     assert_type(config.stale_buffer, float)
     assert_type(config.replace(stale_buffer=1.0), tas.Config)
     assert_type(tas.Config.from_env({}), tas.Config)
+    with_certificate = tas.MutualTLS("client.pem", Path("client.key"), "password")
+    tas.Config(client_id="id", auth_method=with_certificate)
+    httpx.AsyncClient(verify=with_certificate.ssl_context())
+    tas.MutualTLS(b"client.pem")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(tas.Config.from_box_json("settings.json"), tas.Config)
     return config
 

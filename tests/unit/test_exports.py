@@ -66,7 +66,17 @@ def test_exports_are_sorted_and_there(module: str) -> None:
     [
         (
             "trio_anon_session",
-            ["_auth", "_config", "_errors", "_events", "_manager", "_session", "_states", "_token"],
+            [
+                "_auth",
+                "_authentication._mutual_tls",
+                "_config",
+                "_errors",
+                "_events",
+                "_manager",
+                "_session",
+                "_states",
+                "_token",
+            ],
             # Only annotations name these classes, and users do not need them.
             {"Facts", "MalformedAnswerError"},
         ),

@@ -5,6 +5,8 @@
 ``_sources``           reading a secret, key or assertion that may change
 ``_post``              ``client_secret_post``
 ``_basic``             ``client_secret_basic``
+``_mutual_tls``        ``tls_client_auth``: `MutualTLS`
+``_latest_context``    a TLS context whose certificate changes
 =====================  ==================================================
 
 No other module of the package knows how a client authenticates. To add a way, add a file with a
