@@ -180,6 +180,6 @@ def served_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (client,) = server.clients.values()
         monkeypatch.setenv("BOX_API_ROOT_URL", url)
         monkeypatch.setenv("BOX_CLIENT_ID", client.client_id)
-        monkeypatch.setenv("BOX_CLIENT_SECRET", client.client_secret)
+        monkeypatch.setenv("BOX_CLIENT_SECRET", client.client_secret or "")
         yield
     assert server.verdicts.keys() <= {"good"}

@@ -90,9 +90,10 @@ def show_signature(
         return "", None
     if not attrs.has(obj):
         return None
-    fields = [_show_field(field, obj) for field in attrs.fields(obj) if field.init]
-    all_named = all(field.kw_only for field in attrs.fields(obj))
-    return f"({', '.join([*['*'] * all_named, *fields])})", returns
+    fields = [field for field in attrs.fields(obj) if field.init]
+    plain = [_show_field(field, obj) for field in fields if not field.kw_only]
+    named = [_show_field(field, obj) for field in fields if field.kw_only]
+    return f"({', '.join([*plain, *['*'] * bool(named), *named])})", returns
 
 
 def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
@@ -105,6 +106,8 @@ def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
     default = field.default
     if default is attrs.NOTHING:
         return shown
+    if isinstance(default, attrs.Factory) and default.takes_self:
+        return f"{shown} = ..."
     if isinstance(default, attrs.Factory):
         default = default.factory()
     return f"{shown} = {default!r}"

@@ -148,13 +148,21 @@ def catch(error: tas.AnonymousSessionError) -> Iterable[str | None]:
         yield str(closed)
 
 
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----"
+
+
 async def use_testing() -> None:
     plan = testing.FaultPlan(token=[None, testing.Fault.hang()], token_then=testing.Fault())
     server = testing.TokenServer(plan, clients=[testing.Client()], lifetime=60.0)
     async with testing.open_test_session(server, stale_buffer=1.0) as session:
         assert_type(session, tas.AnonymousSession)
-    async with testing.open_loopback(server, port=0) as url:
+    async with testing.open_loopback(server, port=0, ssl_context=None) as url:
         assert_type(url, str)
+    issuer = testing.TrustedIssuer("issuer", "subject", "audience", PUBLIC_KEY)
+    client = testing.Client("app", keys={"1": PUBLIC_KEY}, assertions=[issuer, "text"])
+    assert_type(client.client_secret, str | None)
+    assert_type(testing.Client(keys=[PUBLIC_KEY], assertions=issuer), testing.Client)
+    assert_type(testing.Fault.assertion_refused("audience"), testing.Fault)
     assert_type(server.live_tokens(), list[testing.IssuedToken])
     for request in server.requests:
         assert_type(request, testing.SeenRequest)

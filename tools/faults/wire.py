@@ -18,7 +18,7 @@ import httpx
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
-from trio_anon_session.testing._server import ON_SOCKET
+from trio_anon_session.testing._client_auth import ON_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping

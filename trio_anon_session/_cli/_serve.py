@@ -93,7 +93,7 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
             click.echo("To use it, run in another terminal:")
             click.echo(f"  export BOX_API_ROOT_URL={url}")
             click.echo(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
-            click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret)}")
+            click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret or '')}")
             click.echo("  trio-anon-session token")
             async for _ in signals:
                 break

@@ -1,6 +1,7 @@
 """An embedded token server, sessions and strategies for tests of your own programs.
 
 ==============  ===========================================================
+``_clients``    `Client`, `TrustedIssuer`: the registrations of clients
 ``_faults``     `Fault`, `FaultPlan`: failures of the server, as plain data
 ``_server``     `TokenServer`: an ASGI app that behaves like Box
 ``_open``       `open_test_session`, `open_loopback`
@@ -13,10 +14,11 @@
 
 from typing import TYPE_CHECKING
 
+from ._clients import Client, TrustedIssuer
 from ._clocks import virtual_time
 from ._faults import Fault, FaultPlan
 from ._open import open_loopback, open_test_session
-from ._server import Client, IssuedToken, Presented, SeenRequest, TokenServer
+from ._server import IssuedToken, Presented, SeenRequest, TokenServer
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,6 +33,7 @@ __all__ = [
     "Presented",
     "SeenRequest",
     "TokenServer",
+    "TrustedIssuer",
     "open_loopback",
     "open_test_session",
     "virtual_time",

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 import attrs
 
+from ._answers import CHALLENGE
+from ._problems import DESCRIPTIONS, AssertionProblem
+
 RATE_LIMIT_A = {
     "error": "temporarily_unavailable",
     "error_description": "The request was rate limited, try again later",
@@ -107,6 +110,24 @@ class Fault:
         """Return a fault that answers with an OAuth error (RFC 6749 §5.2)."""
         answer = {"error": error, "error_description": description}
         return cls(status=status, body=json.dumps(answer).encode())
+
+    @classmethod
+    def assertion_refused(cls, problem: AssertionProblem) -> Fault:
+        """Return a fault that answers as :class:`TokenServer` does to a wrong assertion.
+
+        Args:
+            problem: the failed check: ``"type"`` (``client_assertion_type``), ``"malformed"``,
+                ``"client"``, ``"algorithm"``, ``"unknown_key"``, ``"signature"``,
+                ``"missing_claim"``, ``"issuer"``, ``"subject"``, ``"audience"``, ``"expired"``,
+                ``"too_long"``, ``"from_the_future"`` or ``"replayed"``.
+
+        Raises:
+            ValueError: ``problem`` is another text.
+        """
+        if problem not in DESCRIPTIONS:
+            raise ValueError(f"problem must be one of {', '.join(DESCRIPTIONS)}, got {problem!r}")
+        refusal = cls.refusal("invalid_client", DESCRIPTIONS[problem], status=401)
+        return attrs.evolve(refusal, headers={"WWW-Authenticate": CHALLENGE})
 
     @classmethod
     def redirect(cls, location: str, *, status: int = 302) -> Fault:

@@ -12,9 +12,12 @@ import trio
 from .._manager import TokenManager
 from .._nursery import end_nursery, raise_at_exit
 from .._session import AnonymousSession
-from ._server import ON_SOCKET, TokenServer
+from ._client_auth import ON_SOCKET
+from ._server import TokenServer
+from ._tls import record_certificates, tls_extension
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
@@ -50,7 +53,9 @@ async def open_test_session(
         yield session
 
 
-def open_loopback(server: TokenServer, *, port: int = 0) -> AbstractAsyncContextManager[str]:
+def open_loopback(
+    server: TokenServer, *, port: int = 0, ssl_context: ssl.SSLContext | None = None
+) -> AbstractAsyncContextManager[str]:
     """Serve a `TokenServer` on a loopback socket with hypercorn while the block lasts.
 
     The target of ``async with`` is the root URL::
@@ -64,20 +69,35 @@ def open_loopback(server: TokenServer, *, port: int = 0) -> AbstractAsyncContext
     Args:
         server: the server.
         port: the port; 0 picks a free one.
+        ssl_context: context with the server's certificate, to serve https; by default, the server
+            uses http. To check certificates of clients, set its ``verify_mode``, and load the
+            authority that has issued them. The context must be for this server only.
     """
-    return _Loopback(server, port)
+    return _Loopback(server, port, ssl_context)
 
 
 class _Loopback:
-    def __init__(self, server: TokenServer, port: int) -> None:
+    def __init__(self, server: TokenServer, port: int, ssl_context: ssl.SSLContext | None) -> None:
         self._server = server
         self._port = port
+        self._ssl_context = ssl_context
 
     async def __aenter__(self) -> str:
         from hypercorn.config import Config as HypercornConfig
         from hypercorn.trio import serve
 
-        config = HypercornConfig()
+        context = self._ssl_context
+
+        class LoopbackConfig(HypercornConfig):
+            # Hypercorn makes a context of files, and uses TLS only then.
+            ssl_enabled = context is not None
+
+            def create_ssl_context(self) -> ssl.SSLContext | None:
+                return context
+
+        config = LoopbackConfig()
+        if context is not None:
+            record_certificates(context)
         # Bound here, because hypercorn does not close a socket that it cannot bind.
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,4 +132,7 @@ class _Loopback:
         raise_at_exit(exc, crash)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._server({**scope, ON_SOCKET: True}, receive, send)
+        scope = {**scope, ON_SOCKET: True}
+        if self._ssl_context is not None:
+            scope["extensions"] = {**(scope.get("extensions") or {}), "tls": tls_extension()}
+        await self._server(scope, receive, send)

@@ -7,18 +7,16 @@ The server validates tokens against its own records, on Trio's clock.
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import math
 import random
 import string
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import httpx
@@ -26,7 +24,11 @@ import trio
 
 from .._config import Config
 from .._secrets import HIDDEN
+from ._answers import Answer, RefusedError, json_answer
+from ._client_auth import DEFAULT_METHODS, ON_SOCKET, Attempt, Authenticator, checked_methods
+from ._clients import CLIENT_CREDENTIALS, TOKEN_EXCHANGE, Client
 from ._faults import NO_FAULT, Fault, FaultPlan
+from ._problems import ClientRefusedError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,42 +42,23 @@ DRAIN_TIME = 10.0
 """Maximum seconds for reading such a body."""
 SCOPE_LIMIT = 4096
 """Bytes. A longer scope is refused, because each issued token stores its scope."""
-CLIENT_CREDENTIALS = "client_credentials"
-TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
-ON_SOCKET = "trio_anon_session.on_socket"
-"""Key of an ASGI scope: whether the request came over a socket."""
-
 _GRANT_TYPES = frozenset({CLIENT_CREDENTIALS, "authorization_code", "refresh_token", "password"})
 _MASKED = frozenset(
-    {"client_secret", "token", "subject_token", "actor_token", "assertion", "refresh_token"}
+    {
+        "client_secret",
+        "client_assertion",
+        "token",
+        "subject_token",
+        "actor_token",
+        "assertion",
+        "refresh_token",
+    }
 )
 _ALPHANUMERICS = string.ascii_letters + string.digits
-_COOKIE = "box_visitor_id=0123456789; Path=/; Domain=.box.com; Secure; HttpOnly"
 
 Verdict = Literal["good", "expired", "revoked", "unknown", "missing", "malformed"]
 _Endpoint = Literal["token", "revoke", "resource"]
-
-
-@attrs.frozen
-class Client:
-    """A client that is registered with the server.
-
-    Attributes:
-        client_id: the client id.
-        client_secret: the client secret.
-        grants: allowed grant types.
-        subject_types: allowed values of ``box_subject_type``.
-        subject_ids: allowed values of ``box_subject_id``; None for any.
-        scopes: allowed scopes; None for any.
-    """
-
-    client_id: str = "test-client"
-    client_secret: str = attrs.field(default="test-secret", repr=False)
-    grants: frozenset[str] = frozenset({CLIENT_CREDENTIALS, TOKEN_EXCHANGE})
-    subject_types: frozenset[str] = frozenset({"enterprise", "user"})
-    subject_ids: frozenset[str] | None = None
-    scopes: frozenset[str] | None = None
 
 
 @attrs.define
@@ -150,34 +133,6 @@ class Presented:
     access_token: str | None = attrs.field(repr=False)
 
 
-@attrs.frozen
-class _Answer:
-    status: int
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-class _RefusedError(Exception):
-    """The error that ends the checks of a request with an OAuth error response."""
-
-    def __init__(self, error: str, description: str, status: int = 400) -> None:
-        fields = {"error": error, "error_description": description}
-        challenge = (("WWW-Authenticate", 'Basic realm="Service"'),) if status == 401 else ()
-        self.answer = _json_answer(fields, status, challenge)
-
-
-def _json_answer(
-    fields: object, status: int = 200, more_headers: tuple[tuple[str, str], ...] = ()
-) -> _Answer:
-    headers = (
-        ("Content-Type", "application/json"),
-        ("Cache-Control", "no-store"),
-        ("Pragma", "no-cache"),
-        ("Set-Cookie", _COOKIE),
-    )
-    return _Answer(status, json.dumps(fields).encode(), headers + more_headers)
-
-
 class TokenServer:
     """An ASGI app that grants, revokes and checks tokens as Box does.
 
@@ -193,16 +148,27 @@ class TokenServer:
         clients: registered clients.
         lifetime: lifetime of tokens in seconds; by default random from 3600 to 4250, as at Box.
         resource_latency: seconds until the protected resource answers.
-        auth_methods: allowed authentication methods; Box allows only ``client_secret_post``.
+        auth_methods: the allowed authentication methods, by their names in RFC 8414. By default
+            ``client_secret_post``, as at Box, ``private_key_jwt`` for a client that has keys or
+            assertions, and ``tls_client_auth`` for a client that has a certificate. The server
+            also knows ``client_secret_basic`` and ``client_secret_jwt``.
         revoke_unknown: status of the response to the revocation of an unknown token: 200
             (RFC 7009 §2.2), or 400 with ``invalid_token``.
         reuses_tokens: answer a token request with the client's valid token and its remaining
             lifetime, if there is one.
         single_token: a new token revokes the client's older ones.
+        issuer: the server's issuer identifier (RFC 8414). The audience of an assertion must be
+            this issuer or the URL of the token endpoint.
         seed: seed of random tokens and lifetimes.
         keep: number of requests, and of presented tokens, that are kept; None keeps all.
         keep_tokens: number of issued tokens that are kept; by default ``keep``. Older tokens
             become unknown.
+
+    An assertion that a client signs must have the client id as ``iss`` and ``sub``, and an ``aud``
+    that is the issuer or the URL of the token endpoint. Its ``exp`` must be at most five minutes
+    ahead, and ``iat`` and ``nbf`` at most one minute. Its ``jti`` must be new. These times are on
+    the wall clock, in virtual time too. If a check fails, the server answers 401 with
+    ``invalid_client``, and ``error_description`` names the check. Needs the extra ``jwt``.
 
     A request body may have 64 KiB. A larger one is answered with 413 and is not kept.
 
@@ -224,10 +190,11 @@ class TokenServer:
         clients: Iterable[Client] = (Client(),),
         lifetime: float | None = None,
         resource_latency: float = 0.0,
-        auth_methods: Iterable[str] = ("client_secret_post",),
+        auth_methods: Iterable[str] = DEFAULT_METHODS,
         revoke_unknown: Literal[200, 400] = 200,
         reuses_tokens: bool = False,
         single_token: bool = False,
+        issuer: str | None = None,
         seed: int = 0,
         keep: int | None = None,
         keep_tokens: int | None = None,
@@ -240,10 +207,11 @@ class TokenServer:
         self.clients = {client.client_id: client for client in clients}
         self.lifetime = lifetime
         self.resource_latency = resource_latency
-        self.auth_methods = frozenset(auth_methods)
+        self.auth_methods = checked_methods(auth_methods)
         self.revoke_unknown = revoke_unknown
         self.reuses_tokens = reuses_tokens
         self.single_token = single_token
+        self.issuer = issuer
         self.requests: deque[SeenRequest] = deque(maxlen=keep)
         self.presented: deque[Presented] = deque(maxlen=keep)
         self.tokens: dict[str, IssuedToken] = {}
@@ -255,6 +223,7 @@ class TokenServer:
         self._keep_tokens = keep if keep_tokens is None else keep_tokens
         self._random = random.Random(seed)
         self._date_offset: float | None = None
+        self._authenticator = Authenticator()
 
     @property
     def faults(self) -> FaultPlan:
@@ -267,7 +236,10 @@ class TokenServer:
         self._counts: Counter[_Endpoint] = Counter()
 
     def config(self, root_url: str = "http://localhost", **changes: Any) -> Config:
-        """Return a config for the first client.
+        """Return a config for the first client, with its secret if it has one.
+
+        For a client without a secret, set ``auth_method`` to an object, such as a
+        ``PrivateKeyJWT``. The config has no secret then.
 
         Args:
             root_url: root URL of the server.
@@ -276,9 +248,11 @@ class TokenServer:
         client = next(iter(self.clients.values()))
         settings: dict[str, Any] = {
             "client_id": client.client_id,
-            "client_secret": client.client_secret,
             "api_root_url": root_url,
+            "issuer": self.issuer,
         }
+        if client.client_secret is not None and isinstance(changes.get("auth_method", ""), str):
+            settings["client_secret"] = client.client_secret
         return Config(**(settings | changes))
 
     def live_tokens(self) -> list[IssuedToken]:
@@ -325,7 +299,7 @@ class TokenServer:
         elif path.startswith("/2.0/"):
             await self._answer("resource", scope, body, send)
         else:
-            await self._send(_Answer(404 if body is not None else 413), NO_FAULT, scope, send)
+            await self._send(Answer(404 if body is not None else 413), NO_FAULT, scope, send)
 
     async def _answer(
         self, endpoint: _Endpoint, scope: Scope, body: bytes | None, send: Send
@@ -338,7 +312,7 @@ class TokenServer:
             delay += self.resource_latency
             answer = _replaced(fault) or self._look_up(scope["path"], headers)
             if body is None and not fault.replaces_answer:
-                answer = _Answer(413)
+                answer = Answer(413)
         else:
             answer = self._judge(endpoint, scope, headers, body, fault)
         await trio.sleep(delay)
@@ -351,7 +325,7 @@ class TokenServer:
         headers: httpx.Headers,
         body: bytes | None,
         fault: Fault,
-    ) -> _Answer:
+    ) -> Answer:
         fields = parse_qsl((body or b"").decode("latin-1"), keep_blank_values=True)
         fields = [(name, value) for name, value in fields if value]
         self.requests.append(
@@ -364,27 +338,29 @@ class TokenServer:
             )
         )
         if scope["method"] != "POST":
-            return _Answer(405, headers=(("Allow", "POST"),))
+            return Answer(405, headers=(("Allow", "POST"),))
         replaced = _replaced(fault)
         if replaced is not None:
             return replaced
         try:
             form = _form(headers, body)
+            attempt = Attempt(form, headers, scope)
             if endpoint == "token":
-                return self._grant(form, headers, fault)
-            return self._revoke(form, headers)
-        except _RefusedError as refused:
+                return self._grant(attempt, fault)
+            return self._revoke(attempt)
+        except RefusedError as refused:
             return refused.answer
 
-    def _grant(self, form: dict[str, str], headers: httpx.Headers, fault: Fault) -> _Answer:
+    def _grant(self, attempt: Attempt, fault: Fault) -> Answer:
+        form = attempt.form
         grant_type = form.get("grant_type", "")
         if grant_type not in _GRANT_TYPES and not _has(grant_type, "scheme"):
-            raise _RefusedError(
+            raise RefusedError(
                 "invalid_request", "Invalid grant_type parameter or parameter missing"
             )
-        client = self._authenticate(form, headers)
+        client = self._authenticate(attempt)
         if grant_type not in client.grants:
-            raise _RefusedError(
+            raise RefusedError(
                 "unauthorized_client", "The grant type is unauthorized for this client_id"
             )
         if grant_type == TOKEN_EXCHANGE:
@@ -392,7 +368,7 @@ class TokenServer:
         self._check_subject(form, client)
         scope = form.get("scope")
         if client.scopes is not None and scope and not client.scopes.issuperset(scope.split()):
-            raise _RefusedError("invalid_scope", "An unsupported scope was requested.")
+            raise RefusedError("invalid_scope", "An unsupported scope was requested.")
         _check_length(scope)
         lifetime = fault.lifetime if fault.lifetime is not None else self.lifetime
         if lifetime is None:
@@ -407,45 +383,27 @@ class TokenServer:
             "restricted_to": [],
             "token_type": "bearer",
         }
-        return _with_fields(_json_answer(fields), fault)
+        return _with_fields(json_answer(fields), fault)
 
-    def _authenticate(self, form: dict[str, str], headers: httpx.Headers) -> Client:
-        client_id, secret = form.get("client_id"), form.get("client_secret")
-        is_basic = "Authorization" in headers and "client_secret_basic" in self.auth_methods
-        status = 400
-        if is_basic:
-            # RFC 6749 §5.2: a failed HTTP Basic authentication is answered with 401.
-            status = 401
-            if secret is not None:
-                raise _RefusedError("invalid_request", "Two methods of authentication")
-            client_id, secret = _basic(headers["Authorization"])
-        elif "client_secret_post" not in self.auth_methods:
-            client_id = secret = None
-        if not client_id:
-            raise _RefusedError(
-                "invalid_client", "Client id was not found in the headers or body", status
-            )
-        client = self.clients.get(client_id)
-        expected = client.client_secret if client is not None else ""
-        is_right = hmac.compare_digest((secret or "").encode(), expected.encode())
-        if client is None or not is_right:
-            raise _RefusedError("invalid_client", "The client credentials are invalid", status)
-        return client
+    def _authenticate(self, attempt: Attempt) -> Client:
+        return self._authenticator.authenticate(
+            attempt, self.clients, self.auth_methods, self.issuer
+        )
 
-    def _check_subject(self, form: dict[str, str], client: Client) -> None:
+    def _check_subject(self, form: Mapping[str, str], client: Client) -> None:
         subject_type = form.get("box_subject_type")
         subject_id = form.get("box_subject_id")
         if subject_type is None and subject_id is None:
             return
         if subject_type not in client.subject_types:
-            raise _RefusedError(
+            raise RefusedError(
                 "unauthorized_client",
                 'The "box_subject_type" value is unauthorized for this client_id',
             )
         if subject_id is None or (
             client.subject_ids is not None and subject_id not in client.subject_ids
         ):
-            raise _RefusedError("invalid_grant", "Grant credentials are invalid")
+            raise RefusedError("invalid_grant", "Grant credentials are invalid")
 
     def _issue(self, client: Client, now: float, lifetime: float, scope: str | None) -> IssuedToken:
         self.grants += 1
@@ -466,16 +424,16 @@ class TokenServer:
             del self.tokens[next(iter(self.tokens))]
         return token
 
-    def _exchange(self, form: dict[str, str], client: Client) -> _Answer:
+    def _exchange(self, form: Mapping[str, str], client: Client) -> Answer:
         now = trio.current_time()
         parent = self.tokens.get(form.get("subject_token", ""))
         if form.get("subject_token_type") != ACCESS_TOKEN_TYPE:
-            raise _RefusedError("invalid_request", "The subject_token_type is invalid")
+            raise RefusedError("invalid_request", "The subject_token_type is invalid")
         if parent is None or parent.verdict_at(now) != "good":
-            raise _RefusedError("invalid_grant", "The subject token is invalid")
+            raise RefusedError("invalid_grant", "The subject token is invalid")
         resource = form.get("resource")
         if resource is not None and not _has(resource, "netloc"):
-            raise _RefusedError("invalid_resource", "The target resource is invalid.")
+            raise RefusedError("invalid_resource", "The target resource is invalid.")
         left = parent.left_at(now)
         text = "1!" + "".join(self._random.choices(_ALPHANUMERICS, k=96))
         scope = form.get("scope")
@@ -493,26 +451,29 @@ class TokenServer:
                 {"scope": word, "object": item} for word in (scope or "").split() if resource
             ],
         }
-        return _json_answer(fields)
+        return json_answer(fields)
 
-    def _revoke(self, form: dict[str, str], headers: httpx.Headers) -> _Answer:
+    def _revoke(self, attempt: Attempt) -> Answer:
+        form = attempt.form
         try:
-            client = self._authenticate(form, headers)
-        except _RefusedError:
-            raise _RefusedError("invalid_request", "The client is invalid") from None
+            client = self._authenticate(attempt)
+        except ClientRefusedError:
+            raise
+        except RefusedError:
+            raise RefusedError("invalid_request", "The client is invalid") from None
         token = self.tokens.get(form.get("token", ""))
         now = trio.current_time()
         is_mine = token is not None and token.client_id == client.client_id
         if token is None or token.verdict_at(now) != "good" or not is_mine:
             # RFC 7009 §2.1: a client cannot revoke the token of another client.
             if self.revoke_unknown == 400 or (token is not None and not is_mine):
-                raise _RefusedError("invalid_token", "The supplied token is invalid")
-            return _Answer(200)
+                raise RefusedError("invalid_token", "The supplied token is invalid")
+            return Answer(200)
         token.revoked_at = now
         self.revocations += 1
-        return _Answer(200)
+        return Answer(200)
 
-    def _look_up(self, path: str, headers: httpx.Headers) -> _Answer:
+    def _look_up(self, path: str, headers: httpx.Headers) -> Answer:
         header = headers.get("Authorization")
         scheme, _, text = (header or "").partition(" ")
         now = trio.current_time()
@@ -530,24 +491,24 @@ class TokenServer:
         if verdict == "good":
             if path == "/2.0/forbidden":
                 error = {"type": "error", "status": 401, "code": "unauthorized"}
-                return _Answer(
+                return Answer(
                     401,
                     json.dumps(error).encode(),
                     (("Content-Type", "application/json"), ("WWW-Authenticate", realm)),
                 )
             item = {"type": "file", "id": path.rpartition("/")[2]}
-            return _Answer(200, json.dumps(item).encode(), (("Content-Type", "application/json"),))
+            return Answer(200, json.dumps(item).encode(), (("Content-Type", "application/json"),))
         if verdict == "missing":
-            return _Answer(401, headers=(("WWW-Authenticate", realm),))
+            return Answer(401, headers=(("WWW-Authenticate", realm),))
         if verdict == "malformed":
             realm += ', error="invalid_request", error_description="Malformed auth header"'
-            return _Answer(400, headers=(("WWW-Authenticate", realm),))
+            return Answer(400, headers=(("WWW-Authenticate", realm),))
         realm += (
             ', error="invalid_token", error_description="The access token provided is invalid."'
         )
-        return _Answer(401, headers=(("WWW-Authenticate", realm),))
+        return Answer(401, headers=(("WWW-Authenticate", realm),))
 
-    async def _send(self, answer: _Answer, fault: Fault, scope: Scope, send: Send) -> None:
+    async def _send(self, answer: Answer, fault: Fault, scope: Scope, send: Send) -> None:
         on_socket = scope.get(ON_SOCKET, False)
         if fault.cut == "before_headers":
             if on_socket:
@@ -601,16 +562,14 @@ def _has(url: str, part: Literal["scheme", "netloc"]) -> bool:
         return False
 
 
-def _replaced(fault: Fault) -> _Answer | None:
+def _replaced(fault: Fault) -> Answer | None:
     if not fault.replaces_answer:
         return None
-    given = _json_answer({})
-    return _Answer(
-        fault.status or 200, fault.body if fault.body is not None else b"", given.headers
-    )
+    given = json_answer({})
+    return Answer(fault.status or 200, fault.body if fault.body is not None else b"", given.headers)
 
 
-def _with_fields(answer: _Answer, fault: Fault) -> _Answer:
+def _with_fields(answer: Answer, fault: Fault) -> Answer:
     """Return a JSON answer with fields replaced by raw JSON text."""
     if not fault.fields:
         return answer
@@ -626,37 +585,25 @@ def _with_fields(answer: _Answer, fault: Fault) -> _Answer:
 
 def _check_length(scope: str | None) -> None:
     if scope is not None and len(scope.encode(errors="replace")) > SCOPE_LIMIT:
-        raise _RefusedError("invalid_scope", "The scope is too long.")
+        raise RefusedError("invalid_scope", "The scope is too long.")
 
 
 def _form(headers: httpx.Headers, body: bytes | None) -> dict[str, str]:
     if body is None:
-        raise _RefusedError("invalid_request", "The body is too large", 413)
+        raise RefusedError("invalid_request", "The body is too large", 413)
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise _RefusedError("invalid_request", "The body is not form-encoded")
+        raise RefusedError("invalid_request", "The body is not form-encoded")
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
-        raise _RefusedError("invalid_request", "The body is not form-encoded") from None
+        raise RefusedError("invalid_request", "The body is not form-encoded") from None
     # RFC 6749 §3.2: empty parameters count as omitted, and repeated ones are invalid.
     pairs = [(name, value) for name, value in pairs if value]
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if any(name != "resource" for name in repeated):
-        raise _RefusedError("invalid_request", "A parameter is repeated")
+        raise RefusedError("invalid_request", "A parameter is repeated")
     return dict(pairs)
-
-
-def _basic(header: str) -> tuple[str | None, str | None]:
-    scheme, _, credentials = header.partition(" ")
-    try:
-        decoded = base64.b64decode(credentials, validate=True).decode()
-    except ValueError:
-        return None, None
-    client_id, colon, secret = decoded.partition(":")
-    if scheme.lower() != "basic" or not colon:
-        return None, None
-    return unquote_plus(client_id), unquote_plus(secret)
 
 
 async def _read_body(receive: Receive) -> bytes | None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import attrs
 
 from ..._config import Config
+from .._clients import Client
 from .._faults import Fault, FaultPlan
-from .._server import Client, TokenServer
+from .._server import TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
