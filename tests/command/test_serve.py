@@ -19,7 +19,7 @@ import trio
 from trio_anon_session._cli._scene import make_server as make_server_of_demo
 from trio_anon_session._cli._serve import KEEP_TOKENS, make_server
 from trio_anon_session.testing import Client, TokenServer, open_loopback
-from trio_anon_session.testing import _server as server_module
+from trio_anon_session.testing import _requests as requests_module
 
 from .running import LIMIT, invoke, run_python, running
 
@@ -181,8 +181,8 @@ async def test_the_most_that_a_server_keeps(
 @pytest.mark.slow
 async def test_a_body_without_end_on_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never stops sending gets 413, and the server closes the connection."""
-    monkeypatch.setattr(server_module, "DRAIN_LIMIT", 256 * KIB)
-    monkeypatch.setattr(server_module, "DRAIN_TIME", math.inf)
+    monkeypatch.setattr(requests_module, "DRAIN_LIMIT", 256 * KIB)
+    monkeypatch.setattr(requests_module, "DRAIN_TIME", math.inf)
     piece = b"%x\r\n%s\r\n" % (16 * KIB, b"x" * 16 * KIB)
     async with open_loopback(make_server(CLIENT, None)) as url:
         stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
-from trio_anon_session.testing._server import DRAIN_LIMIT, DRAIN_TIME
+from trio_anon_session.testing._requests import DRAIN_LIMIT, DRAIN_TIME
 
 from . import GRANT, ask_for_token, post, said, send, show
 

@@ -85,7 +85,11 @@ def test_exports_are_sorted_and_there(module: str) -> None:
             ["_memory", "_protocol", "_redis", "_shared", "_sqlite"],
             set(),
         ),
-        ("trio_anon_session.testing", ["_clients", "_faults", "_open", "_server"], set()),
+        (
+            "trio_anon_session.testing",
+            ["_clients", "_faults", "_open", "_records", "_server"],
+            set(),
+        ),
     ],
 )
 def test_every_public_class_is_exported(

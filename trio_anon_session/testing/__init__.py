@@ -3,6 +3,7 @@
 ==============  ===========================================================
 ``_clients``    `Client`, `TrustedIssuer`: the registrations of clients
 ``_faults``     `Fault`, `FaultPlan`: failures of the server, as plain data
+``_records``    `IssuedToken`, `SeenRequest`, `Presented`: what a server records
 ``_server``     `TokenServer`: an ASGI app that behaves like Box
 ``_open``       `open_test_session`, `open_loopback`
 ``_clocks``     `virtual_time`, clocks, and a deterministic task order
@@ -18,7 +19,8 @@ from ._clients import Client, TrustedIssuer
 from ._clocks import virtual_time
 from ._faults import Fault, FaultPlan
 from ._open import open_loopback, open_test_session
-from ._server import IssuedToken, Presented, SeenRequest, TokenServer
+from ._records import IssuedToken, Presented, SeenRequest
+from ._server import TokenServer
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .._events import Observer
-    from ._server import Receive, Scope, Send
+    from ._requests import Receive, Scope, Send
 
 
 @asynccontextmanager

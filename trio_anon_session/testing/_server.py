@@ -13,9 +13,8 @@ import random
 import string
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
@@ -29,17 +28,12 @@ from ._client_auth import DEFAULT_METHODS, ON_SOCKET, Attempt, Authenticator, ch
 from ._clients import CLIENT_CREDENTIALS, TOKEN_EXCHANGE, Client
 from ._faults import NO_FAULT, Fault, FaultPlan
 from ._problems import ClientRefusedError
+from ._records import IssuedToken, Presented, SeenRequest, Verdict
+from ._requests import Receive, Scope, Send, read_body, read_form
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, MutableMapping
 
-BODY_LIMIT = 64 * 1024
-"""Bytes. A request with a larger body is answered with 413."""
-DRAIN_LIMIT = 16 * 1024 * 1024
-"""Maximum bytes that are read of a too large body, so that its sender reads the response."""
-DRAIN_TIME = 10.0
-"""Maximum seconds for reading such a body."""
 SCOPE_LIMIT = 4096
 """Bytes. A longer scope is refused, because each issued token stores its scope."""
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -57,80 +51,7 @@ _MASKED = frozenset(
 )
 _ALPHANUMERICS = string.ascii_letters + string.digits
 
-Verdict = Literal["good", "expired", "revoked", "unknown", "missing", "malformed"]
 _Endpoint = Literal["token", "revoke", "resource"]
-
-
-@attrs.define
-class IssuedToken:
-    """A token that the server has issued.
-
-    Attributes:
-        access_token: the token; not in the repr.
-        client_id: id of the client that it was issued to.
-        issued_at: time of the grant, on Trio's clock.
-        lifetime: seconds for which the server accepts it.
-        scope: granted scope; None for all scopes of the client.
-        revoked_at: time of the revocation, on Trio's clock; None if not revoked.
-        is_downscoped: whether it was issued by a token exchange.
-    """
-
-    access_token: str = attrs.field(repr=False)
-    client_id: str
-    issued_at: float
-    lifetime: float
-    scope: str | None = None
-    revoked_at: float | None = None
-    is_downscoped: bool = False
-
-    def left_at(self, now: float) -> float:
-        """Return the remaining lifetime at a time, in seconds."""
-        return self.issued_at + self.lifetime - now
-
-    def verdict_at(self, now: float) -> Verdict:
-        """Return the verdict of the server on the token at a time."""
-        if self.revoked_at is not None and now >= self.revoked_at:
-            return "revoked"
-        return "expired" if self.left_at(now) <= 0 else "good"
-
-
-@attrs.frozen
-class SeenRequest:
-    """A recorded request to the token or revocation endpoint, with secrets masked.
-
-    Attributes:
-        at: time of arrival, on Trio's clock.
-        path: path of the URL.
-        fields: form fields in their order, including repeated ones.
-        headers: headers; not in the repr.
-        query: query of the URL.
-    """
-
-    at: float
-    path: str
-    fields: tuple[tuple[str, str], ...]
-    headers: httpx.Headers = attrs.field(repr=False)
-    query: str = ""
-
-    @property
-    def form(self) -> dict[str, str]:
-        """Form fields by name."""
-        return dict(self.fields)
-
-
-@attrs.frozen
-class Presented:
-    """A recorded request to the protected resource, with the server's verdict on its token.
-
-    Attributes:
-        at: time of arrival, on Trio's clock.
-        verdict: verdict of the server.
-        access_token: the presented token, not in the repr; None without a bearer token.
-    """
-
-    at: float
-    verdict: Verdict
-    access_token: str | None = attrs.field(repr=False)
 
 
 class TokenServer:
@@ -285,7 +206,7 @@ class TokenServer:
         if scope["type"] != "http":
             raise NotImplementedError(f"the ASGI scope type must be 'http', got {scope['type']!r}")
         # The body is read first, because an unread request leaves a generator open.
-        body = await _read_body(receive)
+        body = await read_body(receive)
         path: str = scope["path"]
         if path == "/oauth2/token":
             self.in_flight += 1
@@ -343,7 +264,7 @@ class TokenServer:
         if replaced is not None:
             return replaced
         try:
-            form = _form(headers, body)
+            form = read_form(headers, body)
             attempt = Attempt(form, headers, scope)
             if endpoint == "token":
                 return self._grant(attempt, fault)
@@ -586,52 +507,6 @@ def _with_fields(answer: Answer, fault: Fault) -> Answer:
 def _check_length(scope: str | None) -> None:
     if scope is not None and len(scope.encode(errors="replace")) > SCOPE_LIMIT:
         raise RefusedError("invalid_scope", "The scope is too long.")
-
-
-def _form(headers: httpx.Headers, body: bytes | None) -> dict[str, str]:
-    if body is None:
-        raise RefusedError("invalid_request", "The body is too large", 413)
-    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise RefusedError("invalid_request", "The body is not form-encoded")
-    try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
-    except ValueError:
-        raise RefusedError("invalid_request", "The body is not form-encoded") from None
-    # RFC 6749 §3.2: empty parameters count as omitted, and repeated ones are invalid.
-    pairs = [(name, value) for name, value in pairs if value]
-    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-    if any(name != "resource" for name in repeated):
-        raise RefusedError("invalid_request", "A parameter is repeated")
-    return dict(pairs)
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """Return the body of a request, or None if it exceeds the limit."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        part = message.get("body", b"")
-        if len(body) + len(part) > BODY_LIMIT:
-            body.clear()
-            if message.get("more_body", False):
-                del message, part
-                await _drain(receive)
-            return None
-        body += part
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-async def _drain(receive: Receive) -> None:
-    """Read and discard the rest of a request, up to a limit of size and time."""
-    size = 0
-    with trio.move_on_after(DRAIN_TIME):
-        while size <= DRAIN_LIMIT:
-            message = await receive()
-            size += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
 
 
 async def _live(receive: Receive, send: Send) -> None:

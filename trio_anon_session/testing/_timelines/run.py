@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from ..._config import Config
     from ..._events import Event
     from ..._token import TokenInfo, TokenRequestOptions
-    from .._server import Receive, Scope, Send, TokenServer
+    from .._requests import Receive, Scope, Send
+    from .._server import TokenServer
     from .log import Happening
     from .record import Story
     from .timeline import Action, Answer, Ask
