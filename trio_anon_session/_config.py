@@ -27,7 +27,7 @@ from ._errors import ConfigError, TokenRequestError
 from ._secrets import Secrets, UnpicklableValue, with_quiet_init, without_locals
 from ._values import Value
 
-AuthMethod = Literal["client_secret_post", "client_secret_basic"]
+AuthMethod = Literal["client_secret_post", "client_secret_basic", "client_secret_jwt"]
 """The ways in which a client with a secret authenticates, by their names in RFC 8414."""
 RefreshMode = Literal["eager", "on_request"]
 RetryStrategy = Callable[[int, TokenRequestError], float | None]
@@ -339,8 +339,10 @@ class Config(Value, UnpicklableValue):
             it, a ``token_url`` on another origin than ``api_root_url`` turns revocation off. So
             the secret is sent only to the server of the token endpoint.
         auth_method: how the client authenticates: ``"client_secret_post"`` with form fields
-            (Box), ``"client_secret_basic"`` with HTTP Basic (RFC 6749 §2.3.1), or an object for a
-            client without a shared secret.
+            (Box), ``"client_secret_basic"`` with HTTP Basic (RFC 6749 §2.3.1),
+            ``"client_secret_jwt"`` with a JWT assertion that the secret signs (HS256, extra
+            ``jwt``), or an object such as :class:`PrivateKeyJWT` for a client without a shared
+            secret.
         issuer: the issuer identifier of the authorization server (RFC 8414 §2).
         scope: the scopes to request, separated by spaces.
         box_subject_type: ``"enterprise"`` or ``"user"``. Set both subject settings or neither.

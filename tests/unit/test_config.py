@@ -130,7 +130,7 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     ),
     (
         "auth_method",
-        "'client_secret_post' or 'client_secret_basic', got another str$",
+        "'client_secret_post', 'client_secret_basic' or 'client_secret_jwt', got another str$",
         ["basic", "CLIENT_SECRET_POST"],
     ),
     ("auth_method", ", got an empty str$", [""]),

@@ -16,9 +16,11 @@ from trio_anon_session.__main__ import main
 
 EXTRAS = {
     "click",
+    "cryptography",
     "httpx2",
     "hypercorn",
     "hypothesis",
+    "jwt",
     "opentelemetry",
     "pytest",
     "redis",

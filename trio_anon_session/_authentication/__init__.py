@@ -7,6 +7,8 @@
 ``_basic``             ``client_secret_basic``
 ``_mutual_tls``        ``tls_client_auth``: `MutualTLS`
 ``_latest_context``    a TLS context whose certificate changes
+``_jwt``               assembling an assertion that the client signs
+``_secret_jwt``        ``client_secret_jwt``
 =====================  ==================================================
 
 No other module of the package knows how a client authenticates. To add a way, add a file with a
@@ -44,6 +46,7 @@ __all__ = [
 _BY_NAME = {
     "client_secret_post": ("_post", "ClientSecretPost"),
     "client_secret_basic": ("_basic", "ClientSecretBasic"),
+    "client_secret_jwt": ("_secret_jwt", "ClientSecretJWT"),
 }
 NAMES = tuple(_BY_NAME)
 """The values of `Config.auth_method` for a client with a secret, as in RFC 8414."""
