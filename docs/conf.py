@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
     (r"py:class", "P|T"),
     # Private names. The pages describe them where they are used, or signatures spell them out.
     (r"py:class", "AnswerKind|Entry|Key|Leaving|NetworkFailure|Session|Story"),
-    (r"py:class", r".*\.ClientAuthentication"),
+    (r"py:class", r".*\.(ClientAuthentication|KeyOptions)"),
 ]
 myst_heading_anchors = 3
 

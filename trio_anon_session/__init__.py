@@ -78,6 +78,7 @@ __all__ = [
     "MalformedTokenResponseError",
     "MutualTLS",
     "Observer",
+    "PrivateKeyJWT",
     "RefreshFailed",
     "RevocationError",
     "Revoked",
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from . import testing as testing
     from ._auth import SessionAuth
     from ._authentication._mutual_tls import MutualTLS
+    from ._authentication._private_key_jwt import PrivateKeyJWT
     from ._events import (
         Closed,
         Event,
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
 _LATE = {
     "_auth": ("SessionAuth",),
     "_authentication._mutual_tls": ("MutualTLS",),
+    "_authentication._private_key_jwt": ("PrivateKeyJWT",),
     "_states": ("StateView",),
     "_events": (
         "Closed",

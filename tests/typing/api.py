@@ -69,6 +69,30 @@ def make_config() -> tas.Config:
     return config
 
 
+def sign(signing_input: bytes) -> bytes:
+    return signing_input
+
+
+async def sign_later(signing_input: bytes) -> bytes:
+    return signing_input
+
+
+def make_keys() -> list[tas.PrivateKeyJWT]:
+    tas.PrivateKeyJWT(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tas.PrivateKeyJWT.from_file("k.pem", lifetimes=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    keys = [
+        tas.PrivateKeyJWT("pem", algorithm="ES256", key_id="k", audience="https://id.example"),
+        tas.PrivateKeyJWT(b"pem", lifetime=30, clock_skew=5.0, password="p"),
+        tas.PrivateKeyJWT(sign, headers={"typ": "JWT"}, claims={"nbf": 1, "list": ["a"]}),
+        tas.PrivateKeyJWT(sign_later),
+        tas.PrivateKeyJWT.from_file("k.pem", algorithm="PS256", password=b"p"),
+    ]
+    tas.Config(client_id="id", auth_method=keys[0], issuer="https://id.example")
+    tas.Config(client_id="id", client_secret="s", auth_method="client_secret_jwt")
+    tas.Config(client_id="id", auth_method="private_key_jwt")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return keys
+
+
 class MyManager:
     async def get_tokens_client_credentials_grant(
         self, options: tas.TokenRequestOptions | None = None

@@ -8,7 +8,9 @@
 ``_mutual_tls``        ``tls_client_auth``: `MutualTLS`
 ``_latest_context``    a TLS context whose certificate changes
 ``_jwt``               assembling an assertion that the client signs
+``_keys``              private keys, from PEM text or a file
 ``_secret_jwt``        ``client_secret_jwt``
+``_private_key_jwt``   `PrivateKeyJWT`
 =====================  ==================================================
 
 No other module of the package knows how a client authenticates. To add a way, add a file with a
