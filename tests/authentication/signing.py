@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -78,6 +79,8 @@ def assertion_in(request: httpx.Request) -> str:
     assert fields["client_assertion_type"] == TYPE
     assert "client_secret" not in fields
     assert "Authorization" not in request.headers
+    # RFC 7515 §2: base64url without padding. PyJWT ignores padding, and other libraries do not.
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", fields["client_assertion"], re.ASCII)
     return fields["client_assertion"]
 
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.authentication.signing import CLIENT_ID, PASSWORD, assertion_in, pem_of
@@ -72,7 +72,7 @@ async def error_that_quotes(
     place=st.sampled_from(["error", "error_description", "X-Request-Id", "Box-Request-Id"]),
     status=st.sampled_from([400, 401, 503]),
     begin=st.floats(0, 1),
-    length=st.integers(24, 150),
+    length=st.integers(16, 40),
 )
 def test_no_error_quotes_an_assertion(
     caplog: pytest.LogCaptureFixture,
@@ -90,6 +90,8 @@ def test_no_error_quotes_an_assertion(
         error_that_quotes, method, call, place, status, begin, length
     )
     shown = everything(error) + caplog.text
+    # The comparison of `Secrets` leaves out these characters, and needs eight others.
+    assume(length >= 24 or excerpt.isalnum())
     assert excerpt not in shown
     assert assertion[-40:] not in shown
 

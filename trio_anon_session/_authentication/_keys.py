@@ -1,4 +1,7 @@
-"""Private keys that sign assertions, from PEM text or a file."""
+"""Private keys that sign assertions, from PEM text or a file.
+
+The public methods of `PrivateKeyJWT` remove the frames of this module from tracebacks.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .._errors import ConfigError
-from .._secrets import Unpicklable, without_locals
+from .._secrets import Unpicklable
 from ._credentials import CredentialsUnavailableError
 from ._jwt import algorithm_of
 from ._sources import checked_path, read_file
@@ -51,7 +54,6 @@ class PrivateKey(Unpicklable):
 
     __slots__ = ("_algorithm", "_key", "texts")
 
-    @without_locals
     def __init__(self, pem: bytes, password: bytes | None, algorithm: str) -> None:
         self._algorithm: Algorithm = algorithm_of(algorithm, "PrivateKeyJWT")
         block = _private_block(pem)
@@ -85,7 +87,6 @@ class KeyFile(Unpicklable):
 
     __slots__ = ("_algorithm", "_loaded", "_password", "path", "texts")
 
-    @without_locals
     def __init__(
         self, path: str | os.PathLike[str], password: bytes | None, algorithm: str
     ) -> None:
@@ -104,7 +105,6 @@ class KeyFile(Unpicklable):
         if problem is not None:
             raise ConfigError("key", problem.removeprefix("key: "))
 
-    @without_locals
     def read(self) -> tuple[str, PrivateKey]:
         """Return the current version of the file, and its key.
 
