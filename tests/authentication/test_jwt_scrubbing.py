@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -99,8 +100,9 @@ def test_no_error_quotes_an_assertion(
 @pytest.mark.parametrize("method", METHODS)
 async def test_no_key_is_quoted(method: str) -> None:
     """The base64 text of a key, its password and the client secret are hidden in any text."""
-    pem = pem_of(password=PASSWORD).decode().splitlines()
-    known = {"key": [*pem[1:-1], PASSWORD.split("/")[0]], "callable": [], "secret": [SECRET]}
+    # Longer words of a server with digits are hidden, even if they are not known.
+    parts = re.findall("[A-Za-z0-9]{16}", pem_of(password=PASSWORD).decode())
+    known = {"key": [*parts, PASSWORD.split("/")[0]], "callable": [], "secret": [SECRET]}
     for text in known[method]:
         answer = says(400, {"error": "invalid_request", "error_description": f"got {text} today"})
         async with open_manager(Endpoint(answer), config_of(method)) as manager:
