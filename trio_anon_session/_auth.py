@@ -40,10 +40,12 @@ class SessionAuth(httpx.Auth, Unpicklable):
     Args:
         session: an open :class:`AnonymousSession`.
         origins: the origins that get the token, as ``scheme://host[:port]``. Default: the
-            config's API root and ``https://upload.box.com``.
+            origin of ``api_root_url``, and for Box also ``https://upload.box.com``. If
+            ``api_root_url`` is Box's and ``token_url`` is not, there is no default.
 
     Raises:
-        ConfigError: an origin is not a scheme and host, or does not use https.
+        ConfigError: an origin is not a scheme and host, or does not use https; or ``origins`` is
+            missing and there is no default.
     """
 
     def __init__(self, session: Session, *, origins: Iterable[str] | None = None) -> None:

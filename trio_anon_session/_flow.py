@@ -125,10 +125,11 @@ class TokenFlow:
     Args:
         http: ``httpx`` or ``httpx2``.
         session: an open session.
-        origins: the origins that get the token. None: the config's API root and Box's upload host.
+        origins: the origins that get the token. None: those of the config.
 
     Raises:
-        ConfigError: an origin is not a scheme and host, or does not use https.
+        ConfigError: an origin is not a scheme and host, or does not use https; or there are no
+            default origins.
         TypeError: a client called ``session.auth`` with a request.
     """
 
@@ -139,6 +140,12 @@ class TokenFlow:
         self._warned: set[str] = set()
         if origins is None:
             self._origins = default_origins(session.config)
+            if not self._origins:
+                raise ConfigError(
+                    "origins",
+                    "must be set, or api_root_url (BOX_API_ROOT_URL) must be the root URL of your "
+                    "API: api_root_url is Box's, and token_url is on another server",
+                )
         elif type(origins).__name__ == "Request":
             # The user passed the method `session.auth` to a client, and the client called it with a
             # request.

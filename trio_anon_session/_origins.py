@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from ._config import is_loopback
+from ._config import is_box, is_loopback
 from ._errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,8 +48,17 @@ def origin_of(url: URL) -> Origin:
 
 
 def default_origins(config: Config) -> frozenset[Origin]:
-    """Return the origins that get the token by default."""
-    return frozenset(origin_of(httpx.URL(url)) for url in (config.api_root_url, UPLOAD_ORIGIN))
+    """Return the origins that get the token by default.
+
+    There are none if ``token_url`` is on another server, and ``api_root_url`` is Box's. That is the
+    default of ``api_root_url``, and Box must not get the token of another server.
+    """
+    root, token_url = httpx.URL(config.api_root_url), httpx.URL(config.token_url)
+    if not is_box(root):
+        return frozenset({origin_of(root)})
+    if not is_box(token_url):
+        return frozenset()
+    return frozenset({origin_of(root), origin_of(httpx.URL(UPLOAD_ORIGIN))})
 
 
 def may_have_token(origin: Origin) -> bool:

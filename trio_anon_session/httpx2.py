@@ -43,10 +43,12 @@ class SessionAuth(httpx2.Auth, Unpicklable):
     Args:
         session: an open :class:`~trio_anon_session.AnonymousSession`.
         origins: origins that may receive the token, as ``scheme://host[:port]``; by default the
-            config's API root and ``https://upload.box.com``.
+            origin of ``api_root_url``, and for Box also ``https://upload.box.com``. If
+            ``api_root_url`` is Box's and ``token_url`` is not, there is no default.
 
     Raises:
-        ConfigError: an origin is invalid, or is not https.
+        ConfigError: an origin is invalid, or is not https; or ``origins`` is missing and there is
+            no default.
     """
 
     def __init__(self, session: Session, *, origins: Iterable[str] | None = None) -> None:

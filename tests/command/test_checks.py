@@ -95,6 +95,12 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
             "https://api.box.com and https://upload.box.com",
         ),
         ("https://api.box.com", {"api_root_url": "https://a.example"}, "warning", "does not send"),
+        (
+            "https://api.box.com",
+            {"token_url": "https://login.example/token"},
+            "warning",
+            "session.auth() has no default origins",
+        ),
         ("http://127.0.0.1:8765/a", {}, "warning", "not send the token to http://127.0.0.1:8765"),
         ("http://[::1]:1/a", {"api_root_url": "http://[::1]:1"}, "ok", "http://[::1]:1"),
         ("http://api.box.com/hunter2", {}, "failed", "--url must be a valid URL"),

@@ -84,10 +84,17 @@ async def token_server(folder: Path) -> AsyncIterator[Environment]:
 
 @asynccontextmanager
 async def other_server(folder: Path) -> AsyncIterator[Environment]:
-    """Serve an API, and set the token endpoint only."""
+    """Set the token endpoint only."""
+    yield CREDENTIALS | {"BOX_TOKEN_URL": "https://login.example/token", "API_URL": "unused"}
+
+
+@asynccontextmanager
+async def other_origin(folder: Path) -> AsyncIterator[Environment]:
+    """Serve an API under another host name than that of the API root."""
     server = TokenServer()
     async with open_loopback(server) as url:
-        yield CREDENTIALS | {"BOX_TOKEN_URL": f"{url}/oauth2/token", "API_URL": url}
+        root = url.replace("127.0.0.1", "localhost")
+        yield CREDENTIALS | {"BOX_API_ROOT_URL": root, "API_URL": url}
     assert (server.grants, len(server.presented)) == (0, 1)
 
 
@@ -183,7 +190,8 @@ CASES = [
     Case("Without async with", NOT_ENTERED),
     Case("Opened twice", ENTERED_TWICE),
     Case("After the block", AFTER_THE_BLOCK),
-    Case("The API answers 401, and the request had no token", WITHOUT_TOKEN, other_server),
+    Case("Only token_url is set", WITHOUT_TOKEN, other_server),
+    Case("The API answers 401, and the request had no token", WITHOUT_TOKEN, other_origin),
 ]
 
 

@@ -28,7 +28,7 @@ async def open_client(
     http: ModuleType, origins: Iterable[str] | None = None, *answers: Any, **settings: Any
 ) -> AsyncIterator[tuple[AnonymousSession, Any]]:
     """Open a session with its default API root, and a client that reaches every host."""
-    config = make_config(token_url="https://login.example/token")
+    config = make_config()
     async with (
         AnonymousSession(config, FakeTokenManager(config)) as session,
         client_of(

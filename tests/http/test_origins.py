@@ -325,17 +325,47 @@ BOX = "https://api.box.com"
         ("http://localhost:8080", "http://localhost/", False),
         ("http://[::1]:8080", "http://[0:0::0:1]:8080/", True),
         ("https://proxy.example/box", "https://proxy.example/other", True),
-        ("https://proxy.example/box", "https://upload.box.com/", True),
+        ("https://proxy.example/box", "https://upload.box.com/", False),
+        ("https://box.com.evil.example", "https://upload.box.com/", False),
+        ("https://notbox.com", "https://upload.box.com/", False),
+        ("https://box.com", "https://upload.box.com/", True),
+        ("https://API.eu.BOX.com/", "https://upload.box.com/", True),
         ("https://proxy.example/box", "https://api.box.com/", False),
     ],
 )
 async def test_the_default_origins(
     http: ModuleType, autojump_clock: MockClock, root: str, url: str, goes: bool
 ) -> None:
-    """By default the token goes to the origin of the API root and to Box's upload host."""
+    """By default the token goes to the origin of the API root, and for Box to its upload host."""
     web = Web(http)
     await send(web, None, url, root=root)
     assert web.had_token == [goes]
+
+
+@pytest.mark.parametrize(
+    ("root", "token_url", "fits"),
+    [
+        (BOX, "https://login.example/token", False),
+        (BOX, "https://api.box.com.evil.example/token", False),
+        ("https://upload.box.com", "http://localhost:8080/token", False),
+        (BOX, "https://account.BOX.com/oauth2/token", True),
+        ("https://api.example", "https://login.example/token", True),
+        ("https://api.example", "https://api.box.com/oauth2/token", True),
+    ],
+)
+async def test_the_token_of_another_server_never_goes_to_box_by_default(
+    http: ModuleType, autojump_clock: MockClock, root: str, token_url: str, fits: bool
+) -> None:
+    """With Box's API root and another server's token_url, the auth requires origins."""
+    config = make_config(api_root_url=root, token_url=token_url)
+    async with AnonymousSession(config, FakeTokenManager(config)) as session:
+        if fits:
+            auth_of(http, session)
+            return
+        with pytest.raises(ConfigError, match="origins must be set, or api_root_url") as caught:
+            auth_of(http, session)
+        assert caught.value.field == "origins"
+        auth_of(http, session, ["https://api.box.com"])
 
 
 # Redirects of httpx

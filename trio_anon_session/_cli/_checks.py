@@ -250,6 +250,11 @@ def check_origin(url: str, config: Config) -> Check:
     if origin in allowed:
         return Check(name, "ok", f"session.auth() sends the token to {shown}")
     found = f"session.auth() does not send the token to {shown}, only to {listed_origins(allowed)}"
+    if not allowed:
+        found = (
+            "session.auth() has no default origins: api_root_url is Box's, and token_url is on "
+            "another server"
+        )
     advice = (
         f"Set api_root_url (--api-root-url, BOX_API_ROOT_URL) to {shown}, or add it to "
         "session.auth(origins=[...])."
