@@ -12,6 +12,7 @@ in this table. ``lint-imports`` checks this:
 ``_logging``         writing log records
 ``_errors``          the exception tree
 ``_authentication``  ways to authenticate, with a map of its own
+``_environment``     the settings of a `Config` from environment variables
 ``_config``          `Config`
 ``_token``           `TokenInfo`, `TokenState`; parsing of token responses
 ``_dropped``         dropped tokens, which callers must not get again

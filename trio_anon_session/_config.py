@@ -32,20 +32,6 @@ AuthMethod = Literal["client_secret_post", "client_secret_basic", "client_secret
 RefreshMode = Literal["eager", "on_request"]
 RetryStrategy = Callable[[int, TokenRequestError], float | None]
 
-ENVIRONMENT = {
-    "client_id": "BOX_CLIENT_ID",
-    "client_secret": "BOX_CLIENT_SECRET",
-    "api_root_url": "BOX_API_ROOT_URL",
-    "token_url": "BOX_TOKEN_URL",
-    "revoke_url": "BOX_REVOKE_URL",
-    "auth_method": "BOX_AUTH_METHOD",
-    "issuer": "BOX_ISSUER",
-    "scope": "BOX_SCOPE",
-    "box_subject_type": "BOX_SUBJECT_TYPE",
-    "box_subject_id": "BOX_SUBJECT_ID",
-}
-"""The environment variable of each setting that :meth:`Config.from_env` reads."""
-
 _PROTECTED_PARAMS = frozenset(
     {
         "grant_type",
@@ -463,31 +449,38 @@ class Config(Value, UnpicklableValue):
 
     @classmethod
     @without_locals
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+    def from_env(cls, environ: Mapping[str, str] = os.environ, *, prefix: str = "BOX_") -> Self:
         """Return the config from the environment variables.
 
-        Required: ``BOX_CLIENT_ID`` and ``BOX_CLIENT_SECRET``. Optional: ``BOX_API_ROOT_URL``,
-        ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``, ``BOX_ISSUER``,
-        ``BOX_SCOPE``, ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty variable counts as
-        missing.
+        Required: ``BOX_CLIENT_ID``, and one variable that says how the client authenticates:
+
+        - ``BOX_CLIENT_SECRET``, or ``BOX_CLIENT_SECRET_FILE`` for a :class:`SecretFile`
+        - ``BOX_CLIENT_KEY_FILE`` for ``PrivateKeyJWT``; optional: ``BOX_CLIENT_KEY_ID`` and
+          ``BOX_CLIENT_KEY_ALGORITHM``
+        - ``BOX_CLIENT_ASSERTION_FILE`` for ``AssertionFile``
+        - ``BOX_CLIENT_CERT_FILE`` for ``MutualTLS``; optional: ``BOX_CLIENT_CERT_KEY_FILE``
+
+        Optional: ``BOX_API_ROOT_URL``, ``BOX_TOKEN_URL``, ``BOX_REVOKE_URL``, ``BOX_AUTH_METHOD``,
+        ``BOX_ISSUER``, ``BOX_SCOPE``, ``BOX_SUBJECT_TYPE`` and ``BOX_SUBJECT_ID``. An empty
+        variable counts as missing.
+
+        ``BOX_AUTH_METHOD`` is the name of the method in RFC 8414. Set it to choose between
+        ``client_secret_post`` and the other methods with a secret. For the other methods, it
+        must agree with the file: ``private_key_jwt``, or ``tls_client_auth``.
+
+        Args:
+            environ: the environment.
+            prefix: replaces ``BOX_`` in these names, for a program with several clients.
 
         Raises:
-            ConfigError: a required variable is missing, or a value is wrong. The message names it.
+            ConfigError: a required variable is missing, two variables contradict each other, or a
+                value is wrong. The message names the variables.
+            TypeError: ``prefix`` is not a str.
         """
-        settings: dict[str, Any] = {
-            field: environ[variable]
-            for field, variable in ENVIRONMENT.items()
-            if environ.get(variable)
-        }
-        missing = [field for field in ("client_id", "client_secret") if field not in settings]
-        if missing:
-            variables = " and ".join(ENVIRONMENT[field] for field in missing)
-            raise ConfigError(
-                missing[0],
-                f"must be set: export {variables} with the values from Box's developer console, "
-                "or from 'trio-anon-session serve'",
-            )
-        return cls(**settings)
+        # Imported late, like `PrivateKeyJWT` and others there.
+        from ._environment import read
+
+        return read(cls, environ, prefix)
 
     @classmethod
     @without_locals

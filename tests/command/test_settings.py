@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trio_anon_session import Config
 from trio_anon_session._cli._settings import SETTINGS, resolve
-from trio_anon_session._config import ENVIRONMENT
+from trio_anon_session._environment import ENVIRONMENT
 
 from .running import COMPLETE, SECRET, assert_failed, invoke, write_box_json
 

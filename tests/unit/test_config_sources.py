@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.config_kit import SECRET, assert_hides_secret
-from trio_anon_session import Config, ConfigError
+from trio_anon_session import Config, ConfigError, SecretFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +25,7 @@ ENVIRONMENT = {
     "BOX_TOKEN_URL": "https://id.example/t",
     "BOX_REVOKE_URL": "https://id.example/r",
     "BOX_AUTH_METHOD": "client_secret_basic",
+    "BOX_ISSUER": "https://id.example/tenant",
     "BOX_SCOPE": "a b",
     "BOX_SUBJECT_TYPE": "user",
     "BOX_SUBJECT_ID": "7",
@@ -38,6 +42,7 @@ class TestFromEnv:
             token_url="https://id.example/t",
             revoke_url="https://id.example/r",
             auth_method="client_secret_basic",
+            issuer="https://id.example/tenant",
             scope="a b",
             box_subject_type="user",
             box_subject_id="7",
@@ -78,11 +83,133 @@ class TestFromEnv:
             assert caught.value.field == field
             assert_hides_secret(caught.value)
 
-    def test_wrong(self) -> None:
-        """A wrong variable is refused like the setting that it stands for."""
+    @pytest.mark.parametrize(
+        ("field", "variable", "value"),
+        [
+            ("client_id", "CLIENT_ID", "\ud800"),
+            ("client_secret", "CLIENT_SECRET", SECRET + "\ud800"),
+            ("api_root_url", "API_ROOT_URL", "api.box.com"),
+            ("token_url", "TOKEN_URL", "http://api.box.com"),
+            ("revoke_url", "REVOKE_URL", "http://api.box.com"),
+            ("issuer", "ISSUER", "https://id.example?tenant=1"),
+            ("scope", "SCOPE", "a  b"),
+            ("box_subject_type", "SUBJECT_TYPE", "group"),
+            ("box_subject_id", "SUBJECT_ID", "\ud800"),
+        ],
+    )
+    @pytest.mark.parametrize("prefix", ["BOX_", "ACME_"])
+    def test_wrong(self, field: str, variable: str, value: str, prefix: str) -> None:
+        """A wrong variable is refused like the setting that it stands for, by both names."""
         with pytest.raises(ConfigError) as caught:
-            Config.from_env(ENVIRONMENT | {"BOX_TOKEN_URL": "http://api.box.com"})
-        assert caught.value.field == "token_url"
+            Config.from_env(with_prefix(prefix) | {prefix + variable: value}, prefix=prefix)
+        assert caught.value.field == field
+        assert str(caught.value).startswith(field)
+        assert str(caught.value).endswith(f" (from {prefix}{variable})")
+        assert_hides_secret(caught.value)
+
+    def test_half_a_subject(self) -> None:
+        """An error about a variable that is missing names no other variable."""
+        with pytest.raises(ConfigError, match=r"go together$") as caught:
+            Config.from_env(ENVIRONMENT | {"BOX_SUBJECT_ID": ""})
+        assert caught.value.field == "box_subject_id"
+
+    @given(prefix=st.text(max_size=10))
+    def test_prefix(self, prefix: str) -> None:
+        """Only the variables with the prefix are read."""
+        others = {"XBOX_SCOPE": "no", "box_SCOPE": "no", "SCOPE_": "no"}
+        config = Config.from_env(others | with_prefix(prefix), prefix=prefix)
+        assert config == Config.from_env(ENVIRONMENT)
+        assert config.client_secret == SECRET
+
+    def test_wrong_prefix(self) -> None:
+        """The error reads like Python's own."""
+        with pytest.raises(TypeError, match=r"^prefix must be a str, not NoneType$"):
+            Config.from_env(ENVIRONMENT, prefix=None)  # type: ignore[arg-type]  # wrong on purpose
+
+    @pytest.mark.parametrize(
+        ("missing", "instead"),
+        [
+            (["CLIENT_ID"], False),
+            (["CLIENT_SECRET"], True),
+            (["CLIENT_ID", "CLIENT_SECRET"], True),
+        ],
+    )
+    def test_missing_with_a_prefix(self, missing: list[str], instead: bool) -> None:
+        """Box is not mentioned, and the other ways to authenticate are."""
+        environ = with_prefix("ACME_")
+        for name in missing:
+            del environ[f"ACME_{name}"]
+        variables = " and ".join(f"ACME_{name}" for name in missing)
+        more = (
+            "; instead of ACME_CLIENT_SECRET, you can export ACME_CLIENT_SECRET_FILE, "
+            "ACME_CLIENT_KEY_FILE, ACME_CLIENT_ASSERTION_FILE or ACME_CLIENT_CERT_FILE"
+        )
+        with pytest.raises(ConfigError) as caught:
+            Config.from_env(environ, prefix="ACME_")
+        assert caught.value.wants == f"must be set: export {variables}{more if instead else ''}"
+
+
+def with_prefix(prefix: str) -> dict[str, str]:
+    """Return the environment with another prefix than ``BOX_``."""
+    return {prefix + name.removeprefix("BOX_"): value for name, value in ENVIRONMENT.items()}
+
+
+WAYS = {
+    "CLIENT_SECRET": ["client_secret_post", "client_secret_basic"],
+    "CLIENT_SECRET_FILE": ["client_secret_post", "client_secret_basic"],
+    "CLIENT_KEY_FILE": ["private_key_jwt"],
+    "CLIENT_ASSERTION_FILE": ["private_key_jwt"],
+    "CLIENT_CERT_FILE": ["tls_client_auth", "self_signed_tls_client_auth"],
+}
+"""The variables that select a way to authenticate, and the values of AUTH_METHOD that agree."""
+METHODS = sorted({method for methods in WAYS.values() for method in methods})
+OPTIONS = {
+    "CLIENT_KEY_ID": "CLIENT_KEY_FILE",
+    "CLIENT_KEY_ALGORITHM": "CLIENT_KEY_FILE",
+    "CLIENT_CERT_KEY_FILE": "CLIENT_CERT_FILE",
+}
+
+
+class TestWaysFromEnv:
+    """Variables that say how the client authenticates."""
+
+    @pytest.mark.parametrize("method", [None, "client_secret_basic"])
+    def test_secret_file(self, tmp_path: Path, method: str | None) -> None:
+        """A secret in a file is a SecretFile, for each method with a secret."""
+        environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET_FILE": str(tmp_path / "no such")}
+        config = Config.from_env(environ | ({"BOX_AUTH_METHOD": method} if method else {}))
+        assert config.client_secret == SecretFile(tmp_path / "no such")
+        assert config.auth_method == (method or "client_secret_post")
+
+    @given(ways=st.sets(st.sampled_from(list(WAYS)), min_size=2))
+    def test_only_one(self, ways: set[str]) -> None:
+        """Several ways are refused, and the error names all of their variables."""
+        environ = {"ACME_CLIENT_ID": "id"} | {f"ACME_{way}": SECRET for way in ways}
+        with pytest.raises(ConfigError, match="auth_method must be one way") as caught:
+            Config.from_env(environ, prefix="ACME_")
+        assert set(re.findall(r"ACME_\w+", str(caught.value))) == {f"ACME_{way}" for way in ways}
+        assert_hides_secret(caught.value)
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("method", [*METHODS, SECRET])
+    def test_method_must_agree(self, way: str, method: str) -> None:
+        """A contradiction names both variables, and the names that agree."""
+        if method in WAYS[way]:
+            return
+        environ = {"X_CLIENT_ID": "id", f"X_{way}": SECRET, "X_AUTH_METHOD": method}
+        with pytest.raises(ConfigError, match=f"must agree with X_{way}: unset X_AUTH_") as caught:
+            Config.from_env(environ, prefix="X_")
+        assert caught.value.field == "auth_method"
+        assert all(repr(name) in str(caught.value) for name in WAYS[way])
+        assert_hides_secret(caught.value)
+
+    @pytest.mark.parametrize("option", OPTIONS)
+    def test_option_without_its_way(self, option: str) -> None:
+        """A variable that has no effect is refused, because another one may be misspelt."""
+        environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET, f"BOX_{option}": "x"}
+        said = f"must be set by BOX_{OPTIONS[option]}, because BOX_{option} is set"
+        with pytest.raises(ConfigError, match=said) as caught:
+            Config.from_env(environ)
         assert_hides_secret(caught.value)
 
 

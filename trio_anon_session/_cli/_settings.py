@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import click
 
-from .._config import ENVIRONMENT, Config, revokes_elsewhere
+from .._config import Config, revokes_elsewhere
+from .._environment import ENVIRONMENT
 from .._errors import ConfigError
 from .._secrets import HIDDEN, Secrets, client_secrets
 
