@@ -322,8 +322,9 @@ class Config(Value, UnpicklableValue):
         api_root_url: the root URL of the API.
         token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
         revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. Without
-            it, a ``token_url`` on another origin than ``api_root_url`` turns revocation off. So
-            the secret is sent only to the server of the token endpoint.
+            it, a ``token_url`` turns revocation off if it is on another origin than
+            ``api_root_url``, or if ``issuer`` is set, too. So the secret is sent only to the
+            server of the token endpoint.
         auth_method: how the client authenticates: ``"client_secret_post"`` with form fields
             (Box), ``"client_secret_basic"`` with HTTP Basic (RFC 6749 §2.3.1),
             ``"client_secret_jwt"`` with a JWT assertion that the secret signs (HS256, extra
@@ -526,16 +527,20 @@ class Config(Value, UnpicklableValue):
         return cls(client_id=app["clientID"], client_secret=app["clientSecret"], **subject)
 
 
-def revokes_elsewhere(config: Config) -> bool:
-    """Return whether the default ``revoke_url`` is on another server than the token endpoint."""
+def why_no_revocation(config: Config) -> str | None:
+    """Return why a config has no revocation endpoint, or None if it has one."""
     if config._token_url is None or config._revoke_url is not None:
-        return False
+        return None
+    if config.issuer is not None:
+        return "issuer and token_url are set, and revoke_url is not set"
     token_url, root = httpx.URL(config._token_url), httpx.URL(config.api_root_url)
-    return (token_url.scheme, token_url.raw_host, token_url.port) != (
+    if (token_url.scheme, token_url.raw_host, token_url.port) != (
         root.scheme,
         root.raw_host,
         root.port,
-    )
+    ):
+        return "token_url and api_root_url are on different servers, and revoke_url is not set"
+    return None
 
 
 def authentication_of(config: Config) -> ClientAuthentication:

@@ -12,7 +12,7 @@ import trio
 
 from ._advice import next_step
 from ._authentication import AssertionRequest, CredentialsUnavailableError
-from ._config import Config, authentication_of, revokes_elsewhere, secrets_of
+from ._config import Config, authentication_of, secrets_of, why_no_revocation
 from ._errors import RevocationError, TokenRequestError
 from ._exchange import Exchange, Form, NoAnswer
 from ._judging import judge_grant, judge_revocation, rejects_client
@@ -196,11 +196,12 @@ class TokenManager(Unpicklable):
 
         Cancellation: closes the connection. The token may still be valid.
         """
-        if revokes_elsewhere(self._config):
+        reason = why_no_revocation(self._config)
+        if reason is not None:
             # A traceback can show the locals of its frames.
             del token
             await trio.lowlevel.checkpoint()
-            raise _no_revocation_endpoint()
+            raise _no_revocation_endpoint(reason)
         try:
             check_options(options)
             form = Form(self._config.revoke_url, [("token", token)], _ip_of(options))
@@ -303,12 +304,8 @@ def _ip_of(options: TokenRequestOptions | None) -> str | None:
     return None if options is None else options.ip
 
 
-def _no_revocation_endpoint() -> RevocationError:
-    error = RevocationError(
-        "the token cannot be revoked: token_url and api_root_url are on different servers, "
-        "and revoke_url is not set",
-        retryable=False,
-    )
+def _no_revocation_endpoint(reason: str) -> RevocationError:
+    error = RevocationError(f"the token cannot be revoked: {reason}", retryable=False)
     error.next_step = (
         "If the server of token_url can revoke tokens, set revoke_url (BOX_REVOKE_URL)."
     )

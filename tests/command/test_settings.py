@@ -181,7 +181,7 @@ def test_show_config_shows_where_nothing_is_revoked() -> None:
     result = invoke("revoke", *args, environ=COMPLETE)
     assert result.exit_code == 0
     assert re.search(
-        r"^revoke_url +- +missing: token_url and api_root_url are different",
+        r"^revoke_url +- +missing: token_url and api_root_url are on different",
         result.stdout,
         re.MULTILINE,
     )

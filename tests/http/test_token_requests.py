@@ -118,19 +118,22 @@ async def test_request_of_a_revocation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "token_url", "goes_out"),
+    ("root", "token_url", "issuer", "goes_out"),
     [
-        ("https://api.box.com", "https://login.example/token", False),
-        ("https://api.example", "https://api.example:8443/token", False),
-        ("https://api.example", "https://api.example:443/token", True),
-        ("https://api.example", "https://API.example/v2/token", True),
+        ("https://api.box.com", "https://login.example/token", None, False),
+        ("https://api.example", "https://api.example:8443/token", None, False),
+        ("https://api.example", "https://api.example:443/token", None, True),
+        ("https://api.example", "https://API.example/v2/token", None, True),
+        # The issuer's metadata would list a revocation endpoint.
+        ("https://api.example", "https://api.example/token", "https://api.example", False),
+        ("https://api.example", None, "https://api.example", True),
     ],
 )
 async def test_secret_goes_to_its_own_server_alone(
-    root: str, token_url: str, goes_out: bool
+    root: str, token_url: str | None, issuer: str | None, goes_out: bool
 ) -> None:
     """Where only the token endpoint is named, no other server is asked to revoke."""
-    settings = config(api_root_url=root, token_url=token_url)
+    settings = config(api_root_url=root, token_url=token_url, issuer=issuer)
     if goes_out:
         request = await sent_by(settings, "revoke")
         assert str(request.url) == f"{root}/oauth2/revoke"

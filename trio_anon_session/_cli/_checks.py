@@ -20,7 +20,7 @@ import trio
 
 from .._advice import BY_NETWORK_FAILURE, kind_of
 from .._challenges import means_invalid_token
-from .._config import is_loopback, revokes_elsewhere, secrets_of
+from .._config import is_loopback, secrets_of, why_no_revocation
 from .._errors import ConfigError, TokenRequestError
 from .._exchange import make_client
 from .._manager import TokenManager
@@ -559,8 +559,8 @@ async def check_resource(
 async def check_revocation(manager: TokenManager, config: Config, access_token: str) -> Check:
     """Check that the token can be revoked."""
     name = "revocation"
-    if revokes_elsewhere(config):
-        found = "token_url and api_root_url are different servers, and revoke_url is not set"
+    found = why_no_revocation(config)
+    if found is not None:
         return Check(name, "warning", found, _WITHOUT_REVOCATION)
     try:
         await manager.revoke_tokens(access_token)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import click
 
-from .._config import Config, revokes_elsewhere
+from .._config import Config, why_no_revocation
 from .._environment import ENVIRONMENT
 from .._errors import ConfigError
 from .._secrets import HIDDEN, Secrets, client_secrets
@@ -142,8 +142,9 @@ class Settings:
             return name, NOTHING, "missing"
         if given is not None:
             return name, self._shown(name, given.value), given.source
-        if name == "revoke_url" and config is not None and revokes_elsewhere(config):
-            return name, NOTHING, "missing: token_url and api_root_url are different servers"
+        reason = why_no_revocation(config) if config is not None else None
+        if name == "revoke_url" and reason is not None:
+            return name, NOTHING, f"missing: {reason}"
         if name in ("token_url", "revoke_url"):
             value = getattr(config, name) if config is not None else None
             return name, self._shown(name, value), f"{DEFAULT}, from api_root_url"
