@@ -1,7 +1,7 @@
 """One OAuth 2.0 client-credentials token for all tasks of a Trio program, refreshed in time.
 
 The modules of the package, in the order of their imports. A module imports only modules above it
-in this table. ``lint-imports`` checks this:
+in this table, except that `Config.discover` imports ``_discovery``. ``lint-imports`` checks this:
 
 ===================  ========================================================
 ``_version``         the version
@@ -25,6 +25,7 @@ in this table. ``lint-imports`` checks this:
 ``_reading``         reading a response within limits
 ``_exchange``        one HTTP request, and its response or why there is none
 ``_judging``         the meaning of a response; without I/O
+``_discovery``       `Config.discover`: endpoints from a server's metadata
 ``_manager``         `TokenManager`: one token request or revocation
 ``_nursery``         background tasks of a block; exceptions without a group
 ``_gate``            the gate for waiting callers, and the session's alarm

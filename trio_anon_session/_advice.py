@@ -142,6 +142,13 @@ def _may_refuse_certificate(error: TokenRequestError) -> bool:
     return error.status_code == 400 and error.error is None
 
 
+def next_step_for_issuer(error: TokenRequestError) -> str:
+    """Return what to do about an error of the server that publishes an issuer's metadata."""
+    if error.network_failure is not None:
+        return BY_NETWORK_FAILURE[error.network_failure].replace(_ENDPOINT, "issuer")
+    return "Try again later: this may be temporary."
+
+
 def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | None:
     if isinstance(error, MalformedTokenResponseError):
         return f"Check {_ENDPOINT}: a proxy or a web page may have answered instead."

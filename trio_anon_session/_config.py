@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 
 import attrs
 import httpx
+import trio
 
 from ._authentication import (
     NAMES,
@@ -24,7 +25,13 @@ from ._authentication import (
 )
 from ._callables import lazy_kind
 from ._errors import ConfigError, TokenRequestError
-from ._secrets import Secrets, UnpicklableValue, with_quiet_init, without_locals
+from ._secrets import (
+    Secrets,
+    UnpicklableValue,
+    async_without_locals,
+    with_quiet_init,
+    without_locals,
+)
 from ._values import Value
 
 AuthMethod = Literal["client_secret_post", "client_secret_basic", "client_secret_jwt"]
@@ -142,7 +149,7 @@ def _kind(value: object) -> str:
     return "an empty str" if value == "" else f"{type(value).__name__}"
 
 
-def _check_url(field: str, value: object) -> None:
+def check_url(field: str, value: object) -> None:
     if not isinstance(value, str):
         raise ConfigError(field, f"must be a URL as a str, got {_kind(value)}")
     # url.host decodes the host, which can also raise.
@@ -167,22 +174,26 @@ def _check_url(field: str, value: object) -> None:
 
 def _check_optional_url(field: str, value: object) -> None:
     if value is not None:
-        _check_url(field, value)
+        check_url(field, value)
+
+
+def check_issuer(field: str, value: str) -> None:
+    check_url(field, value)
+    # RFC 8414 §2: an issuer identifier has no query.
+    if "?" in value:
+        raise ConfigError(field, "must be a URL without a query")
 
 
 def _check_root_url(field: str, value: str) -> None:
-    _check_url(field, value)
-    if "?" in value:
-        raise ConfigError(field, "must be a URL without a query")
+    check_issuer(field, value)
     url = httpx.URL(value)
     if is_box(url) and url.path != "/":
         raise ConfigError(field, f"must be https://{url.host} without a path")
 
 
-def _check_issuer(field: str, value: Any) -> None:
-    # RFC 8414 §2: an issuer identifier has no query.
+def _check_optional_issuer(field: str, value: Any) -> None:
     if value is not None:
-        _check_root_url(field, value)
+        check_issuer(field, value)
 
 
 def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
@@ -280,7 +291,7 @@ _CHECKS: dict[str, _Check] = {
     "token_url": _check_optional_url,
     "revoke_url": _check_optional_url,
     "auth_method": _check_auth_method,
-    "issuer": _check_issuer,
+    "issuer": _check_optional_issuer,
     "scope": _check_scope,
     "box_subject_type": _one_of(("enterprise", "user"), optional=True),
     "box_subject_id": _check_optional_text,
@@ -447,6 +458,53 @@ class Config(Value, UnpicklableValue):
             if name not in known:
                 raise ConfigError(name, "Config has no such setting")
         return attrs.evolve(self, **changes)
+
+    @classmethod
+    # Without this, the traceback of a KeyboardInterrupt could show locals with the secret.
+    @trio.lowlevel.enable_ki_protection
+    @async_without_locals
+    async def discover(
+        cls,
+        issuer: str,
+        *,
+        client_id: str,
+        http_client: httpx.AsyncClient | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Return a config whose endpoints come from the metadata of an authorization server.
+
+        Requests the metadata from the URL of RFC 8414 §3. If that has none, the URL of OpenID
+        Connect Discovery §4 is tried. Fills ``token_url``, ``issuer``, and ``revoke_url`` if you do
+        not set it. If the server lists no revocation endpoint, revocation is off. For a client
+        with a certificate, the endpoints are those of ``mtls_endpoint_aliases`` (RFC 8705 §5).
+
+        Each call requests the metadata once, without credentials and without retries. Nothing
+        refreshes it later.
+
+        Args:
+            issuer: the issuer identifier: an https URL, or http for a loopback host. The issuer in
+                the metadata must be equal to it, character by character. Take it from your
+                configuration, never from a response of an API.
+            client_id: the client id of the application.
+            http_client: the httpx client for these requests, used as by :class:`TokenManager`.
+                Default: a client of its own, which is closed at the end.
+            **settings: further settings of the config, except ``token_url``. Set
+                ``api_root_url`` to the root URL of your API. ``request_timeout`` (default: 30 s)
+                is the limit of both requests together.
+
+        Raises:
+            ConfigError: a setting is missing or wrong; there is no metadata of this issuer, or it
+                has no valid endpoint; or it lists the methods of clients, but not
+                ``auth_method``. Without such a list, each method is accepted.
+            TokenUnavailableError: the server did not answer in time, or had a temporary error.
+                ``network_failure`` and ``next_step`` are set as by a token request.
+
+        Cancellation: closes the connection.
+        """
+        # Imported late, because only this method sends requests. The module imports this one.
+        from ._discovery import discover
+
+        return await discover(cls, issuer, client_id, http_client, settings)
 
     @classmethod
     @without_locals

@@ -134,6 +134,16 @@ async def use_session() -> str:
             return await session.get_access_token()
 
 
+async def discover_config() -> tas.Config:
+    assert_type(tas.Config.from_env({}, prefix="ACME_"), tas.Config)
+    tas.Config.from_env({}, "ACME_")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    config = await tas.Config.discover("https://id", client_id="id", client_secret="secret")
+    assert_type(config, tas.Config)
+    await tas.Config.discover("https://id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    async with httpx.AsyncClient() as client:
+        return await tas.Config.discover("https://id", client_id="id", http_client=client)
+
+
 async def use_httpx2(session: tas.AnonymousSession) -> None:
     auth = SessionAuth(session, origins=["https://files.example"])
     SessionAuth(session, ["https://x"])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
