@@ -12,7 +12,9 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_logging``         writing log records
 ``_errors``          the exception tree
 ``_authentication``  ways to authenticate, with a map of its own
+``_checks``          the checks of the settings of a `Config`
 ``_environment``     the settings of a `Config` from environment variables
+``_box_json``        the settings of a `Config` from a file of Box
 ``_config``          `Config`
 ``_token``           `TokenInfo`, `TokenState`; parsing of token responses
 ``_dropped``         dropped tokens, which callers must not get again
@@ -127,7 +129,7 @@ if TYPE_CHECKING:
 #   2.2  for trio-util, which StateView needs: imported late, here and in _reporter
 #   1.0  for SessionAuth: imported late, here and in _session
 #   1.1  for _values.Value, instead of the methods that attrs generates
-#   0.7  for the table of checks in _config, instead of validators of attrs
+#   0.7  for the table of checks in _checks, instead of validators of attrs
 _LATE = {
     "_auth": ("SessionAuth",),
     "_authentication._mutual_tls": ("MutualTLS",),

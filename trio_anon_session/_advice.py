@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from ._authentication import ClientAuthentication
-from ._config import authentication_of, is_box
+from ._checks import is_box
+from ._config import authentication_of
 from ._errors import MalformedTokenResponseError, RevocationError
 
 if TYPE_CHECKING:

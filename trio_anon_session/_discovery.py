@@ -14,7 +14,8 @@ import trio
 
 from ._advice import next_step_for_issuer
 from ._backoff import parse_retry_after
-from ._config import authentication_of, check_issuer, check_url, secrets_of
+from ._checks import check_issuer, check_url
+from ._config import authentication_of, secrets_of
 from ._errors import ConfigError, TokenUnavailableError
 from ._exchange import Exchange, NoAnswer, get_request
 from ._token import parse_object

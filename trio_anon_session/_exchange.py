@@ -18,7 +18,7 @@ import httpx
 import trio
 
 from ._advice import kind_of
-from ._config import is_loopback
+from ._checks import is_loopback
 from ._errors import message_of
 from ._reading import read_body, read_headers
 from ._secrets import without_locals

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from ._config import is_box, is_loopback
+from ._checks import is_box, is_loopback
 from ._errors import ConfigError
 
 if TYPE_CHECKING:

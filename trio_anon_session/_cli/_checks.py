@@ -20,7 +20,8 @@ import trio
 
 from .._advice import BY_NETWORK_FAILURE, kind_of
 from .._challenges import means_invalid_token
-from .._config import is_loopback, secrets_of, why_no_revocation
+from .._checks import is_loopback
+from .._config import secrets_of, why_no_revocation
 from .._errors import ConfigError, TokenRequestError
 from .._exchange import make_client
 from .._manager import TokenManager

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 import click
 
-from .._config import is_loopback
+from .._checks import is_loopback
 from .._errors import ConfigError
 from .._secrets import HIDDEN
 from ._settings import DEFAULT, NOTHING, Given
