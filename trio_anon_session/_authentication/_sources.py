@@ -10,13 +10,15 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
-from .._callables import lazy_kind
+from .._callables import discard_coroutine, lazy_kind
 from .._clocks import is_mocked
-from .._secrets import Unpicklable, async_without_locals, digest
+from .._errors import ConfigError
+from .._secrets import async_without_locals, digest
 from ._credentials import CredentialsUnavailableError
 
 if TYPE_CHECKING:
@@ -27,33 +29,48 @@ T = TypeVar("T")
 SIZE_LIMIT = 2**16
 """The most bytes of a file or text. Keys and assertions have a few thousand."""
 
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("credentials_limiter")
+_THREADS = 4
+"""The most threads for one source. They stay busy while it hangs."""
+
+_limiters: trio.lowlevel.RunVar[dict[int, trio.CapacityLimiter]] = trio.lowlevel.RunVar(
+    "credentials_limiters"
+)
 
 SecretProvider = Callable[[], str | Awaitable[str]]
 
 
-class SecretFile(Unpicklable):
+class SecretFile:
     """A file with the client secret. The session reads it for every attempt.
 
-    One line end at the end of the file is not part of the secret.
+    One line end at the end of the file is not part of the secret. The object contains only the
+    path, so it can be copied and pickled.
 
     Args:
         path: the file. It must contain UTF-8 text, at most 64 KiB.
+
+    Raises:
+        TypeError: ``path`` is not a str or a path.
+        ConfigError: ``path`` is empty, or contains a NUL character.
     """
 
-    __slots__ = ("path",)
+    __slots__ = ("_path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = checked_path("path", path)
+        self._path = checked_path("path", path)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretFile) and self.path == other.path
+        return isinstance(other, SecretFile) and self._path == other._path
 
     def __hash__(self) -> int:
-        return hash(self.path)
+        return hash(self._path)
 
     def __repr__(self) -> str:
-        return f"SecretFile({os.fspath(self.path)!r})"
+        return f"SecretFile({os.fspath(self._path)!r})"
 
 
 Secret = str | SecretFile | SecretProvider
@@ -65,13 +82,20 @@ def checked_path(name: str, path: object) -> Path:
 
     Raises:
         TypeError: it is not a path.
+        ConfigError: no file can have this path.
     """
     # Imported late, so that a program without files does not pay for it.
     from pathlib import Path
 
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise TypeError(f"{name} must be a path, not {type(path).__name__}")
-    return Path(path)
+    kind = type(path).__name__
+    text: object = None
+    if isinstance(path, str | os.PathLike):
+        text = os.fspath(cast("str | os.PathLike[str]", path))
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path, not {kind}")
+    if not text or "\0" in text:
+        raise ConfigError(name, "must be a non-empty path without NUL characters")
+    return Path(text)
 
 
 @async_without_locals
@@ -100,7 +124,7 @@ async def read_text(setting: str, path: Path) -> str:
     Raises:
         CredentialsUnavailableError: the file is missing, empty, too large or not text.
     """
-    content = await in_thread(read_file, setting, path)
+    content = await in_thread(read_file, setting, path, source=path)
     what = f"{setting}: the file {os.fspath(path)!r}"
     try:
         text = content.decode()
@@ -162,36 +186,79 @@ async def call(setting: str, function: Callable[..., Any], *args: object) -> Any
         CredentialsUnavailableError: it raised an `Exception`. The error names only the type,
             because the message may contain a secret.
     """
-    problem = None
+    problem = crash = None
     try:
         if lazy_kind(function) is not None:
             result = function(*args)
         else:
-            result = await in_thread(function, *args)
+            result = await in_thread(function, *args, source=function)
         return await result if inspect.isawaitable(result) else result
     except Exception as error:
         problem = type(error).__name__
+    except BaseExceptionGroup as group:
+        # A nursery of the callable raises one if it was cancelled, or if a task has crashed.
+        if group.split(trio.Cancelled)[1] is None:
+            raise
+        # Trio cancels the caller at its next checkpoint.
+        crash = group.split((trio.Cancelled, Exception))[1]
+        problem = type(group).__name__
+    if crash is not None:
+        try:
+            raise crash
+        finally:
+            # Otherwise, frame and exception refer to each other until garbage collection.
+            del crash
     raise CredentialsUnavailableError(f"{setting}: the callable raised {problem}")
 
 
-async def in_thread(function: Callable[..., T], *args: object) -> T:
+async def in_thread(function: Callable[..., T], *args: object, source: object = None) -> T:
     """Call a function that may block, in a worker thread.
+
+    Args:
+        function: the function.
+        *args: its arguments.
+        source: the object whose threads are limited, such as a path. Default: the function, or
+            the object of a method.
 
     Cancellation: the thread is left to itself, and its result is dropped.
     """
     if is_mocked(trio.lowlevel.current_clock()):
         await trio.lowlevel.checkpoint()
         return function(*args)
-    return await trio.to_thread.run_sync(
-        function, *args, abandon_on_cancel=True, limiter=_limiter_of_this_run()
-    )
+    results: list[T] = []
+    is_abandoned = False
 
+    def work() -> None:
+        # Not returned, because Trio accepts no coroutine from a thread.
+        results.append(function(*args))
+        if is_abandoned:
+            _drop(results)
 
-def _limiter_of_this_run() -> trio.CapacityLimiter:
+    limiter = _limiter_of(getattr(function, "__self__", function) if source is None else source)
     try:
-        return _limiter.get()
+        await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+        return results.pop()
+    finally:
+        is_abandoned = True
+        _drop(results)
+
+
+def _drop(results: list[Any]) -> None:
+    """Drop the result of an abandoned call. Two threads may do so at the same time."""
+    with suppress(IndexError):
+        discard_coroutine(results.pop())
+
+
+def _limiter_of(source: object) -> trio.CapacityLimiter:
+    """Return the limiter of a source, so that one that hangs does not stop the others.
+
+    Threads that hang must not use up those of the program either.
+    """
+    try:
+        limiters = _limiters.get()
     except LookupError:
-        # Few threads: functions that hang must not use up those of the program.
-        limiter = trio.CapacityLimiter(4)
-        _limiter.set(limiter)
-        return limiter
+        _limiters.set(limiters := {})
+    # A source with an id is alive while a thread uses it.
+    for unused in [key for key, limiter in limiters.items() if not limiter.borrowed_tokens]:
+        del limiters[unused]
+    return limiters.setdefault(id(source), trio.CapacityLimiter(_THREADS))
