@@ -252,33 +252,41 @@ class TokenManager(Unpicklable):
         Returns:
             The answer, and when the request was sent, on Trio's clock.
         """
-        limit = self._config.request_timeout
-        deadline = trio.current_time() + limit
-        context = authentication_of(self._config).ssl_context
+        deadline = trio.current_time() + self._config.request_timeout
         credentials = await self._credentials(1, deadline)
         if isinstance(credentials, NoAnswer):
             return credentials, deadline
-        while True:
-            sent_at = trio.current_time()
-            answer = await self._exchange.send(
-                form.request(credentials),
-                self._secrets().and_also(secrets),
-                limit=limit,
-                deadline=deadline,
-                ssl_context=context(),
-            )
-            if credentials.version is None or not rejects_client(answer):
-                return answer, sent_at
-            changed = await self._credentials(2, deadline)
-            # Without new credentials, the server's rejection says more than the reason why.
-            if isinstance(changed, NoAnswer) or changed.version == credentials.version:
-                return answer, sent_at
-            credentials = changed
+        answer, sent_at = await self._send(form, credentials, secrets, deadline)
+        if credentials.version is None or not rejects_client(answer):
+            return answer, sent_at
+        changed = await self._credentials(2, deadline)
+        if isinstance(changed, NoAnswer):
+            # The source may be about to be replaced, so a retry can help.
+            said = "the server rejected the client, and new credentials are not available"
+            return NoAnswer(f"{said}: {changed.reason}"), sent_at
+        if changed.version == credentials.version:
+            return answer, sent_at
+        return await self._send(form, changed, secrets, deadline)
+
+    async def _send(
+        self, form: Form, credentials: Credentials, secrets: Secrets, deadline: float
+    ) -> tuple[Answer | NoAnswer, float]:
+        """Send a form with credentials, and return what `_ask` returns."""
+        sent_at = trio.current_time()
+        answer = await self._exchange.send(
+            form.request(credentials),
+            self._secrets().and_also(secrets),
+            limit=self._config.request_timeout,
+            deadline=deadline,
+            ssl_context=authentication_of(self._config).ssl_context(),
+        )
+        return answer, sent_at
 
     async def _credentials(self, attempt: int, deadline: float) -> Credentials | NoAnswer:
         """Return the credentials for an attempt, or the reason why there are none."""
         config = self._config
-        problem = f"no credentials within {config.request_timeout:g} s"
+        setting = "auth_method" if config.client_secret is None else "client_secret"
+        problem = f"{setting}: no credentials within {config.request_timeout:g} s"
         request = AssertionRequest(config.client_id, config.token_url, config.issuer, attempt)
         with trio.move_on_at(deadline):
             try:
