@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from .._secrets import Secrets, Unpicklable, digest, without_locals
+from .._secrets import Secrets, Unpicklable, UnpicklableValue, digest, without_locals
 from .._values import Value
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 REMEMBERED = 10
 """The number of values for which `ClientAuthentication.secrets` remembers the texts."""
 _PART = 256
 """Characters. `Secrets` compares only the beginning of a long text, so a text is cut in parts."""
+_OVERLAP = 16
+"""Characters at the end of a part that the next one repeats. So no part is shorter than this, and
+harmless words do not contain it."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -73,7 +76,7 @@ class CredentialsUnavailableError(Exception):
     """
 
 
-class ClientAuthentication(Unpicklable):
+class ClientAuthentication(UnpicklableValue):
     """One way in which a client authenticates.
 
     A subclass implements `credentials`, and passes each secret to `_remember` before it returns it.
@@ -118,9 +121,17 @@ class ClientAuthentication(Unpicklable):
     def _remember(self, *texts: str) -> None:
         """Remember secret texts that are about to be used."""
         key = digest("\n".join(texts))
-        if key not in self._used:
-            parts = (text[at : at + _PART] for text in texts for at in range(0, len(text), _PART))
-            self._used[key] = Secrets(*parts)
-            # A dict is ordered by insertion.
-            for oldest in [*self._used][:-REMEMBERED]:
-                del self._used[oldest]
+        # A new dict, because another thread may read or change this one.
+        used = dict(self._used)
+        known = used.pop(key, None)
+        used[key] = Secrets(*_parts(texts)) if known is None else known
+        # A dict is ordered by insertion.
+        for oldest in [*used][:-REMEMBERED]:
+            del used[oldest]
+        self._used = used
+
+
+def _parts(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for at in range(0, max(1, len(text) - _OVERLAP), _PART):
+            yield text[at : at + _PART + _OVERLAP]
