@@ -53,8 +53,9 @@ class Config(Value, UnpicklableValue):
         client_id: the client id of the application.
         client_secret: the client secret: a str, a :class:`SecretFile`, or a callable without
             arguments, plain or async, that returns a str. A file or callable is read for every
-            attempt. If the server answers ``invalid_client``, it is read again; if the secret has
-            changed, the request is sent once more immediately. No repr contains the secret.
+            attempt, within ``request_timeout``; a plain callable is called in a worker thread. If
+            the server answers ``invalid_client``, it is read again; if the secret has changed, the
+            request is sent once more immediately. No repr contains the secret.
         api_root_url: the root URL of the API.
         token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
         revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. Without
@@ -101,7 +102,10 @@ class Config(Value, UnpicklableValue):
     """
 
     client_id: str
-    client_secret: str | SecretFile | SecretProvider | None = attrs.field(default=None, repr=False)
+    # No hash, because a callable may have none.
+    client_secret: str | SecretFile | SecretProvider | None = attrs.field(
+        default=None, repr=False, hash=False
+    )
     api_root_url: str = "https://api.box.com"
     _token_url: str | None = attrs.field(default=None, alias="token_url")
     _revoke_url: str | None = attrs.field(default=None, alias="revoke_url")
