@@ -71,6 +71,8 @@ from ._version import __version__
 __all__ = [
     "AnonymousSession",
     "AnonymousSessionError",
+    "Assertion",
+    "AssertionFile",
     "AssertionRequest",
     "Closed",
     "Config",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from . import stores as stores
     from . import testing as testing
     from ._auth import SessionAuth
+    from ._authentication._assertion import Assertion, AssertionFile
     from ._authentication._mutual_tls import MutualTLS
     from ._authentication._private_key_jwt import PrivateKeyJWT
     from ._events import (
@@ -132,6 +135,7 @@ if TYPE_CHECKING:
 #   0.7  for the table of checks in _checks, instead of validators of attrs
 _LATE = {
     "_auth": ("SessionAuth",),
+    "_authentication._assertion": ("Assertion", "AssertionFile"),
     "_authentication._mutual_tls": ("MutualTLS",),
     "_authentication._private_key_jwt": ("PrivateKeyJWT",),
     "_states": ("StateView",),

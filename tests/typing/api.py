@@ -93,6 +93,32 @@ def make_keys() -> list[tas.PrivateKeyJWT]:
     return keys
 
 
+async def ask_vault(request: tas.AssertionRequest) -> str:
+    assert_type(request.attempt, int)
+    assert_type(request.issuer, str | None)
+    return f"{request.client_id} at {request.token_url}"
+
+
+async def ask_keyring() -> str:
+    return "secret"
+
+
+def make_authentications() -> Iterable[tas.Config]:
+    file = tas.SecretFile("secret.txt")
+    for secret in (file, lambda: "secret", ask_keyring, lambda: ask_keyring()):
+        yield tas.Config(client_id="id", client_secret=secret)
+    tas.Config(client_id="id", client_secret=b"secret")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for method in (
+        tas.AssertionFile("/var/run/secrets/token"),
+        tas.AssertionFile(file.path),
+        tas.Assertion(ask_vault),
+        tas.Assertion(lambda request: request.client_id),
+    ):
+        yield tas.Config(client_id="id", auth_method=method)
+    tas.AssertionFile(b"token")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tas.Assertion(ask_keyring)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 class MyManager:
     async def get_tokens_client_credentials_grant(
         self, options: tas.TokenRequestOptions | None = None

@@ -1,17 +1,18 @@
 """The ways in which a client authenticates at the token endpoint (RFC 6749 §2.3).
 
-=====================  ==================================================
+=====================  =======================================================================
 ``_credentials``       the seam: `ClientAuthentication` and `Credentials`
 ``_sources``           reading a secret, key or assertion that may change
 ``_post``              ``client_secret_post``
 ``_basic``             ``client_secret_basic``
+``_assertion``         ``private_key_jwt`` with an assertion from a file or a callable
 ``_mutual_tls``        ``tls_client_auth``: `MutualTLS`
 ``_latest_context``    a TLS context whose certificate changes
 ``_jwt``               assembling an assertion that the client signs
 ``_keys``              private keys, from PEM text or a file
 ``_secret_jwt``        ``client_secret_jwt``
 ``_private_key_jwt``   `PrivateKeyJWT`
-=====================  ==================================================
+=====================  =======================================================================
 
 No other module of the package knows how a client authenticates. To add a way, add a file with a
 subclass of `ClientAuthentication`, and if it has a name in `Config.auth_method`, a line in
