@@ -55,7 +55,8 @@ class Config(Value, UnpicklableValue):
             arguments, plain or async, that returns a str. A file or callable is read for every
             attempt, within ``request_timeout``; a plain callable is called in a worker thread. If
             the server answers ``invalid_client``, it is read again; if the secret has changed, the
-            request is sent once more immediately. No repr contains the secret.
+            request is sent once more immediately. One line end at the end of a file or result is
+            not part of the secret. No repr contains the secret.
         api_root_url: the root URL of the API.
         token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
         revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. Without

@@ -109,7 +109,7 @@ async def read_secret(secret: Secret) -> str:
         return secret
     if isinstance(secret, SecretFile):
         return await read_text("client_secret", secret.path)
-    return checked_text("client_secret", await call("client_secret", secret))
+    return _without_line_end(checked_text("client_secret", await call("client_secret", secret)))
 
 
 def version_of(secret: Secret, text: str) -> str | None:
@@ -134,6 +134,10 @@ async def read_text(setting: str, path: Path) -> str:
         raise CredentialsUnavailableError(f"{what} is not UTF-8 text")
     if not text.strip():
         raise CredentialsUnavailableError(f"{what} is empty")
+    return _without_line_end(text)
+
+
+def _without_line_end(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
