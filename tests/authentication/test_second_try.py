@@ -1,0 +1,261 @@
+"""After a rejection, a request is sent once more if the credentials have changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.authentication.kit import KINDS, Judge, Source, rejects, shown_by
+from tests.helpers import make_config, run_virtually
+from tests.http.endpoint import CALLS, Endpoint, ask, open_manager, says
+from trio_anon_session import (
+    CredentialsRejectedError,
+    RevocationError,
+    TokenRequestError,
+    TokenUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+    from trio_anon_session import TokenManager
+
+
+class Replacing(Judge):
+    """An endpoint that replaces the texts of a source when it gets a request.
+
+    Args:
+        source: the source.
+        *texts: the next texts; the last one stays.
+    """
+
+    def __init__(self, source: Source, *texts: Any) -> None:
+        super().__init__()
+        self._source = source
+        self._texts = list(texts)
+
+    async def _judge(self, request: httpx.Request) -> httpx.Response:
+        if self._texts:
+            self._source.put(self._texts.pop(0))
+        return await super()._judge(request)
+
+
+async def error_of(endpoint: Judge, source: Source, call: str) -> TokenRequestError:
+    """Return the error of a request with this source."""
+    async with open_manager(endpoint, source.config()) as manager:
+        with pytest.raises(TokenRequestError) as caught:
+            await ask(manager, call)
+    return caught.value
+
+
+async def outcome_of(manager: TokenManager, call: str) -> TokenRequestError | None:
+    """Return the error of a request, or None if it succeeds."""
+    try:
+        await ask(manager, call)
+    except TokenRequestError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_replaced_secret_is_used_immediately(
+    autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
+) -> None:
+    """If the secret was replaced while a request was under way, the caller sees no error."""
+    source = Source(kind, tmp_path)
+    judge = Replacing(source, "second-secret")
+    judge.accepted = {"second-secret"}
+    async with open_manager(judge, source.config()) as manager:
+        await ask(manager, call)
+    assert judge.shown == ["first-secret", "second-secret"]
+    assert trio.current_time() == 0.0
+    first, second = judge.requests
+    assert first.url == second.url
+    if "provider" in kind:
+        assert [request.attempt for request in source.requests] == [1, 2]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_unchanged_secret_is_sent_once(
+    autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
+) -> None:
+    """The client counts as rejected after one request if the secret is still the same."""
+    judge = Judge()
+    error = await error_of(judge, Source(kind, tmp_path), call)
+    assert judge.shown == ["first-secret"]
+    assert type(error) is (CredentialsRejectedError if call == "grant" else RevocationError)
+    assert error.error == "invalid_client"
+    assert not error.retryable
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_secret_that_changes_each_time_is_sent_twice(
+    autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
+) -> None:
+    """At most two requests are sent, even if each reading returns another secret."""
+    source = Source(kind, tmp_path)
+    judge = Replacing(source, *"bcdefgh")
+    error = await error_of(judge, source, call)
+    assert judge.shown == ["first-secret", "b"]
+    assert error.error == "invalid_client"
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
+async def test_a_fixed_secret_is_sent_once(
+    autojump_clock: MockClock, method: str, call: str
+) -> None:
+    """A str cannot change, so that no rejection leads to a second request."""
+    endpoint = Endpoint(says(401, {"error": "invalid_client"}))
+    async with open_manager(endpoint, make_config(auth_method=method)) as manager:
+        with pytest.raises(TokenRequestError):
+            await ask(manager, call)
+    assert len(endpoint.requests) == 1
+
+
+OTHER_ANSWERS = {
+    "success": (200, {"access_token": "token"}),
+    "wrong scope": (400, {"error": "invalid_scope"}),
+    "wrong request": (400, {"error": "invalid_request"}),
+    "overloaded": (503, {"error": "invalid_client"}),
+    "too many": (429, {"error": "invalid_client"}),
+    "temporary": (401, {"error": "temporarily_unavailable"}),
+    "no token endpoint": (404, b"invalid_client"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("answer", OTHER_ANSWERS)
+async def test_only_a_rejection_of_the_client_leads_to_a_second_request(
+    autojump_clock: MockClock, tmp_path: Path, answer: str, call: str
+) -> None:
+    """After another refusal or a success, a replaced secret waits for the next attempt."""
+    source = Source("async callable", tmp_path)
+    asked: list[str] = []
+    respond = says(*OTHER_ANSWERS[answer])
+
+    async def judge(request: httpx.Request) -> httpx.Response:
+        asked.append(shown_by(request))
+        source.put("second-secret")
+        return await respond(request)
+
+    async with open_manager(Endpoint(judge), source.config()) as manager:
+        outcome = await outcome_of(manager, call)
+    assert type(outcome) is not CredentialsRejectedError
+    assert (outcome is None) is (answer == "success")
+    assert asked == ["first-secret"]
+
+
+REJECTIONS = [(400, "invalid_client"), (401, ""), (401, "invalid_client"), (403, "x")]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("status", "code"), REJECTIONS)
+async def test_every_rejection_of_the_client_leads_to_a_second_request(
+    autojump_clock: MockClock, tmp_path: Path, status: int, code: str, call: str
+) -> None:
+    """An answer that counts as a rejection is enough, whatever form it has."""
+    source = Source("async callable", tmp_path)
+
+    async def judge(request: httpx.Request) -> httpx.Response:
+        if shown_by(request) == "first-secret":
+            source.put("second-secret")
+            return httpx.Response(status, json={"error": code} if code else {})
+        return httpx.Response(200, json={"access_token": "token"})
+
+    endpoint = Endpoint(judge)
+    async with open_manager(endpoint, source.config()) as manager:
+        await ask(manager, call)
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_source_that_breaks_after_a_rejection_is_a_retryable_error(
+    autojump_clock: MockClock, tmp_path: Path, call: str
+) -> None:
+    """The secret may be about to be replaced: a retry can help, and the message says both."""
+    source = Source("plain callable", tmp_path)
+    judge = Replacing(source, KeyError("gone"))
+    error = await error_of(judge, source, call)
+    assert type(error) is (TokenUnavailableError if call == "grant" else RevocationError)
+    assert error.retryable
+    assert str(error).endswith(
+        ": the server rejected the client, and new credentials are not available: "
+        "client_secret: the callable raised KeyError"
+    )
+    assert judge.shown == ["first-secret"]
+
+
+async def test_the_second_answer_counts(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """The error of the second request is raised, and not the rejection before it."""
+    source = Source("plain callable", tmp_path)
+    answers = iter([rejects(), httpx.Response(503, json={"error": "server_error"})])
+
+    async def judge(request: httpx.Request) -> httpx.Response:
+        source.put("second-secret")
+        return next(answers)
+
+    async with open_manager(Endpoint(judge), source.config()) as manager:
+        with pytest.raises(TokenUnavailableError, match="status 503"):
+            await ask(manager)
+
+
+async def test_the_lifetime_counts_from_the_second_request(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A token is as old as the request that got it, and not as the one that was rejected."""
+    source = Source("async callable", tmp_path)
+    source.latency = 2.0
+    judge = Replacing(source, "second-secret")
+    judge.accepted = {"second-secret"}
+    judge.latency = 3.0
+    async with open_manager(judge, source.config()) as manager:
+        token = await ask(manager)
+    assert token is not None
+    # Reading and rejection take 5 s, and reading takes 2 s again.
+    assert (token.sent_at, trio.current_time()) == (7.0, 10.0)
+
+
+durations = st.one_of(st.just(0.0), st.floats(0.0, 12.0))
+
+
+@given(
+    reading=durations,
+    answering=durations,
+    call=st.sampled_from(CALLS),
+    kind=st.sampled_from(["async callable", "async provider"]),
+)
+def test_an_attempt_ends_within_request_timeout(
+    tmp_path_factory: pytest.TempPathFactory,
+    reading: float,
+    answering: float,
+    call: str,
+    kind: str,
+) -> None:
+    """Both readings and both requests together take at most request_timeout."""
+    source = Source(kind, tmp_path_factory.getbasetemp())
+    source.latency = reading
+    judge = Replacing(source, "second-secret")
+    judge.latency = answering
+    judge.accepted = {"second-secret"}
+    needed = 2 * (reading + answering)
+
+    async def attempt() -> None:
+        async with open_manager(judge, source.config(request_timeout=10.0)) as manager:
+            outcome = await outcome_of(manager, call)
+        assert trio.current_time() == pytest.approx(min(needed, 10.0))
+        if needed != pytest.approx(10.0):
+            assert (outcome is None) is (needed < 10.0)
+        assert outcome is None or outcome.retryable
+
+    run_virtually(attempt)

@@ -1,0 +1,214 @@
+"""Files and plain callables in real time: they run in worker threads, and the loop goes on."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tests.authentication.kit import KINDS, Judge, Source
+from tests.http.endpoint import ask, grant, open_manager
+from trio_anon_session import Assertion, Config, TokenUnavailableError
+from trio_anon_session._config import secrets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from trio_anon_session import AssertionRequest
+
+TIME_LIMIT = 10.0
+
+
+class Blocking:
+    """A plain callable that blocks its thread until a test releases it.
+
+    Attributes:
+        threads: the threads in which it was called.
+        coroutine: the coroutine that it returned.
+    """
+
+    def __init__(self, *, returns_coroutine: bool = False) -> None:
+        self._started = threading.Event()
+        self._released = threading.Event()
+        self._ended = threading.Event()
+        self._returns_coroutine = returns_coroutine
+        self.threads: list[threading.Thread] = []
+        self.coroutine: Coroutine[Any, Any, str] | None = None
+
+    def __call__(self, *args: object) -> Any:
+        self.threads.append(threading.current_thread())
+        self._started.set()
+        assert self._released.wait(TIME_LIMIT)
+        try:
+            if not self._returns_coroutine:
+                return "first-secret"
+
+            async def give() -> str:
+                await trio.lowlevel.checkpoint()
+                return "first-secret"
+
+            self.coroutine = give()
+            return self.coroutine
+        finally:
+            self._ended.set()
+
+    async def wait_started(self) -> None:
+        """Wait until it blocks."""
+        assert await trio.to_thread.run_sync(self._started.wait, TIME_LIMIT)
+
+    async def release(self) -> None:
+        """Let it return, and wait for that."""
+        self._released.set()
+        assert await trio.to_thread.run_sync(self._ended.wait, TIME_LIMIT)
+
+
+def provide(give: Blocking) -> Any:
+    """Return a provider that calls another callable."""
+
+    def provider(request: AssertionRequest) -> Any:
+        return give()
+
+    return Assertion(provider)
+
+
+@pytest.mark.parametrize("is_provider", [False, True])
+async def test_a_plain_callable_blocks_only_its_thread(is_provider: bool) -> None:
+    """The loop goes on while a plain callable blocks."""
+    give = Blocking()
+    settings = {"auth_method": provide(give)} if is_provider else {"client_secret": give}
+    judge = Judge("first-secret")
+    with trio.fail_after(TIME_LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(grant, judge, Config(client_id="id", **settings))
+            await give.wait_started()
+            assert judge.shown == []
+            await give.release()
+    assert judge.shown == ["first-secret"]
+    assert give.threads != [threading.main_thread()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_source_works_in_real_time(tmp_path: Path, kind: str) -> None:
+    """Each kind of source is read in real time, also a callable that returns a coroutine."""
+    source = Source(kind, tmp_path)
+    judge = Judge("first-secret", "second-secret")
+    async with open_manager(judge, source.config()) as manager:
+        await ask(manager)
+        source.put("second-secret")
+        await ask(manager)
+    assert judge.shown == ["first-secret", "second-secret"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "file" not in kind])
+async def test_a_callable_that_fails_in_a_thread_is_a_retryable_error(
+    tmp_path: Path, kind: str
+) -> None:
+    """An error in the worker thread is an error of the attempt that names only its type."""
+    source = Source(kind, tmp_path, ValueError("hush"))
+    with pytest.raises(TokenUnavailableError) as caught:
+        await grant(Judge(), source.config())
+    said = f"no token: {source.setting}: the callable raised ValueError"
+    assert str(caught.value) == said
+    source.put(SystemExit())
+    with pytest.raises(SystemExit):
+        await grant(Judge(), source.config())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["timeout", "cancelled"])
+@pytest.mark.parametrize("returns_coroutine", [False, True])
+async def test_a_callable_that_returns_late_is_ignored(
+    is_cancelled: bool, returns_coroutine: bool
+) -> None:
+    """The caller does not wait for the thread, and a late coroutine is closed and not awaited."""
+    give = Blocking(returns_coroutine=returns_coroutine)
+    limit = TIME_LIMIT if is_cancelled else 0.05
+    config = Config(client_id="id", client_secret=give, request_timeout=limit)
+    judge = Judge("first-secret")
+
+    async def attempt(scope: trio.CancelScope) -> None:
+        with scope:
+            with pytest.raises(TokenUnavailableError, match="client_secret: no credentials within"):
+                await grant(judge, config)
+
+    scope = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attempt, scope)
+        await give.wait_started()
+        if is_cancelled:
+            scope.cancel()
+    assert scope.cancelled_caught is is_cancelled
+    await give.release()
+    if returns_coroutine:
+        assert give.coroutine is not None
+        with trio.fail_after(TIME_LIMIT):
+            # The thread closes it after the callable has returned.
+            while inspect.getcoroutinestate(give.coroutine) != inspect.CORO_CLOSED:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+    # Nothing is remembered of a secret that was never used.
+    assert judge.shown == []
+    assert repr(secrets_of(config)) == "<0 secrets>"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["secret file", "assertion file"])
+async def test_a_pipe_without_a_writer_is_a_timeout(tmp_path: Path, kind: str) -> None:
+    """A named pipe that nobody writes to makes the attempt fail within request_timeout."""
+    source = Source(kind, tmp_path)
+    source.path.unlink()
+    os.mkfifo(source.path)
+    with trio.fail_after(TIME_LIMIT):
+        with pytest.raises(TokenUnavailableError) as caught:
+            await grant(Judge(), source.config(request_timeout=0.1))
+    assert str(caught.value) == f"no token: {source.setting}: no credentials within 0.1 s"
+    # The thread ends.
+    source.path.open("wb").close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["secret file", "assertion file"])
+async def test_a_pipe_with_a_writer_is_read(tmp_path: Path, kind: str) -> None:
+    """A program that writes to a named pipe can provide the text of each attempt."""
+    source = Source(kind, tmp_path)
+    source.path.unlink()
+    os.mkfifo(source.path)
+    judge = Judge("of-the-pipe")
+    with trio.fail_after(TIME_LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.Path(source.path).write_text, "of-the-pipe\n")
+            await grant(judge, source.config())
+    assert judge.shown == ["of-the-pipe"]
+
+
+@pytest.mark.slow
+async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(tmp_path: Path) -> None:
+    """Many attempts with a source that hangs leave threads for other sources and the program."""
+    give = Blocking()
+    hanging = Config(client_id="id", client_secret=give, request_timeout=0.1)
+    limiter = trio.to_thread.current_default_thread_limiter()
+
+    async def attempt() -> None:
+        with pytest.raises(TokenUnavailableError):
+            await grant(Judge(), hanging)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(attempt)
+    assert limiter.borrowed_tokens == 0
+    assert 1 <= len(give.threads) < 10
+    for kind in ("secret file", "plain callable"):
+        judge = Judge("first-secret")
+        await grant(judge, Source(kind, tmp_path).config(request_timeout=TIME_LIMIT))
+        assert judge.granted == 1
+    # When it no longer hangs, it is used again.
+    await give.release()
+    judge = Judge("first-secret")
+    await grant(judge, hanging.replace(request_timeout=TIME_LIMIT))
+    assert judge.granted == 1
