@@ -287,7 +287,7 @@ def test_a_key_among_other_blocks(
 ) -> None:
     """The text may also have other blocks, such as EC parameters or a certificate chain."""
     key = pem_of(kind, password=password, form=form or serialization.PrivateFormat.PKCS8)
-    text = "Bag Attributes\n" + PUBLIC.decode() + key.decode() + PUBLIC.decode()
+    text = "Bag Attributes\n" + PUBLIC.decode().strip() + key.decode() + PUBLIC.decode()
     PrivateKeyJWT(text, algorithm=FITTING[kind][0], password=password)
 
 
@@ -305,7 +305,7 @@ async def test_a_secret_that_is_too_short_to_sign(secret: str) -> None:
     assert not endpoint.requests
 
 
-@pytest.mark.parametrize("secret", ["x" * 32, "é" * 16, PUBLIC.decode()])
+@pytest.mark.parametrize("secret", ["x" * 32, "é" * 16, PUBLIC.decode().strip()])
 def test_every_other_secret_signs(secret: str) -> None:
     """32 bytes are enough, and a secret may even look like a key."""
     config = make_config(client_secret=secret, auth_method="client_secret_jwt")
