@@ -1,23 +1,29 @@
-"""Secrets and assertions that are replaced while callers use the session: no caller notices.
+"""Secrets, assertions and keys that are replaced while callers use the session: no caller notices.
 
 To add a kind of credential, add a row to `KINDS`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpx
+import jwt
 import pytest
 import trio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import run_virtually
 from tests.http.endpoint import form_of, open_manager
-from trio_anon_session import AnonymousSession, AssertionFile, Config, SecretFile
+from trio_anon_session import AnonymousSession, AssertionFile, Config, PrivateKeyJWT, SecretFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +59,39 @@ def line(generation: int) -> bytes:
     return b"text-%d\n" % generation
 
 
+@functools.cache
+def key(generation: int) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def pem(generation: int) -> bytes:
+    return key(generation).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def signer(request: httpx.Request) -> int | None:
+    """Return the generation of the key that signed the assertion of a request."""
+    assertion = dict(form_of(request))["client_assertion"]
+    for generation in range(1, 100):
+        with contextlib.suppress(jwt.InvalidSignatureError):
+            jwt.decode(
+                assertion,
+                key(generation).public_key(),
+                algorithms=["ES256"],
+                options={"verify_aud": False},
+            )
+            return generation
+    return None
+
+
 KINDS = {
     "secret": Kind(lambda path: {"client_secret": SecretFile(path)}, line, field("client_secret")),
     "assertion": Kind(
         lambda path: {"auth_method": AssertionFile(path)}, line, field("client_assertion")
+    ),
+    "key": Kind(
+        lambda path: {"auth_method": PrivateKeyJWT.from_file(path, algorithm="ES256")}, pem, signer
     ),
 }
 LAGS = {
