@@ -83,6 +83,25 @@ async def test_promise_05_a_wall_clock_set_back_extends_no_life(two_clocks: TwoC
             session.get_access_token_nowait()
 
 
+async def test_promise_05_waiting_callers_get_the_token_when_the_wall_clock_is_set_back(
+    two_clocks: TwoClocks,
+) -> None:
+    """Callers that wait because the wall clock was ahead get the old token within a minute."""
+    config = make_config(refresh="on_request")
+    manager = FakeTokenManager(config, lifetime=3600.0)
+    async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
+        await session.get_access_token()
+        manager.latency = 1000.0
+        two_clocks.set_wall(by=7200.0)
+        getters = start_getters(nursery, session, 2)
+        await two_clocks.advance(1.0)
+        assert session.statistics().getters_held == 2
+        two_clocks.set_wall(by=-7200.0)
+        await two_clocks.advance(60.0)
+        assert [getter.token for getter in getters] == ["token-1", "token-1"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_promise_05_a_wall_clock_set_forward_costs_one_grant(two_clocks: TwoClocks) -> None:
     """A jump forward costs one grant at most, and the pace is the old one afterwards."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)

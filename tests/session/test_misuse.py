@@ -431,6 +431,10 @@ async def test_no_twin(autojump_clock: MockClock) -> None:
             nursery.start_soon(outlive)
             await wait_all_tasks_blocked()
         may_open.set()
+    # A session that is still referenced, but closed.
+    closed = AnonymousSession(config)
+    async with closed:
+        pass
     async with AnonymousSession(config):
         async with AnonymousSession(make_config(scope="root_readonly")):
             pass
@@ -442,6 +446,7 @@ async def test_no_twin(autojump_clock: MockClock) -> None:
         pass
     async with open_test_session() as one, open_test_session() as other:
         assert one.config == other.config
+    assert closed.state is TokenState.EMPTY
 
 
 # Forgotten

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import attrs
+import httpx
 import pytest
 import trio
 from hypothesis import example, given
@@ -29,11 +30,13 @@ from trio_anon_session import (
     Revoked,
     SessionClosedError,
     StateChanged,
+    TokenManager,
     TokenRequestError,
     TokenState,
     TokenUnavailableError,
 )
 from trio_anon_session._secrets import basic_credentials
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -290,6 +293,24 @@ async def test_an_interrupted_revocation_at_the_end_is_logged(
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "a token was not revoked on exit: the program was interrupted")
     ]
+
+
+async def test_an_error_of_this_package_is_shown_whole(autojump_clock: MockClock) -> None:
+    """In messages of this package, only secrets are hidden, and no odd client id."""
+    heard: list[Event] = []
+    server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client")))
+    config = server.config(client_id="app+1%2F", max_retries=0)
+    transport = httpx.ASGITransport(app=server)
+    async with (
+        httpx.AsyncClient(transport=transport) as client,
+        TokenManager(config, http_client=client) as manager,
+        AnonymousSession(config, manager, observers=[heard.append]) as session,
+    ):
+        with pytest.raises(CredentialsRejectedError) as caught:
+            await session.get_access_token()
+    (failed,) = (event for event in heard if isinstance(event, RefreshFailed))
+    assert "rejected the client 'app+1%2F'" in failed.error
+    assert failed.error.endswith(str(caught.value))
 
 
 async def test_an_error_of_a_foreign_manager_shows_no_earlier_token(

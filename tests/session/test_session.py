@@ -21,6 +21,7 @@ from trio_anon_session import (
     TokenUnavailableError,
 )
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
+from trio_anon_session.testing._clocks import seeded_schedule
 
 EMPTY, FRESH, STALE, EXPIRED = TokenState
 
@@ -287,6 +288,18 @@ async def test_options_of_a_stale_getter_reach_the_refresh(
     assert manager.options == [None, OURS]
 
 
+async def test_options_of_a_waiting_getter_reach_the_refresh_of_a_stale_token(
+    autojump_clock: MockClock,
+) -> None:
+    """If the token arrives STALE, the refresh that follows has the waiting caller's options."""
+    manager, session = make_session(refresh="on_request")
+    manager.latency = 3100.0
+    async with session:
+        await session.get_access_token(OURS)
+        await wait_all_tasks_blocked()
+        assert manager.options == [OURS, OURS]
+
+
 async def test_options_of_a_stale_getter_are_sent_with_one_token(
     autojump_clock: MockClock,
 ) -> None:
@@ -344,6 +357,61 @@ async def test_options_of_a_getter_that_has_left_are_not_sent(
 async def _start_later(nursery: trio.Nursery, session: AnonymousSession, count: int) -> None:
     await trio.sleep(1.0)
     start_getters(nursery, session, count)
+
+
+# Cancellation and revocation between two steps of a request
+
+
+async def test_a_cancelled_call_starts_no_request(autojump_clock: MockClock) -> None:
+    """A call whose scope is cancelled already ends before it starts a token request."""
+    manager, session = make_session(refresh="on_request")
+    async with session:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await session.get_access_token()
+        await wait_all_tasks_blocked()
+    assert scope.cancelled_caught
+    assert manager.sent == []
+
+
+@pytest.mark.parametrize("passes", range(8))
+@pytest.mark.parametrize("seed", range(4))
+def test_a_revocation_at_any_step_delays_no_caller(passes: int, seed: int) -> None:
+    """A caller gets a token within a second, whenever the token is revoked during its request."""
+
+    async def main() -> None:
+        _, session = make_session(refresh="on_request")
+        async with session, trio.open_nursery() as nursery:
+            (getter,) = start_getters(nursery, session, 1)
+            for _ in range(passes):
+                await trio.lowlevel.checkpoint()
+            await session.revoke_tokens()
+            # Two requests are at least a second apart.
+            await trio.sleep(1.0)
+            await wait_all_tasks_blocked()
+            assert getter.token is not None
+
+    with seeded_schedule(seed):
+        trio.run(main, clock=MockClock(autojump_threshold=0.0))
+
+
+async def test_a_token_that_is_granted_after_its_revocation_is_revoked_again(
+    autojump_clock: MockClock,
+) -> None:
+    """The server revokes a token, and then grants the same one to a request that was revoked."""
+    manager, session = make_session(refresh="on_request")
+    first = manager.new_token(0.0)
+    manager.outcomes = [first, first]
+    async with session, trio.open_nursery() as nursery:
+        await session.get_access_token()
+        await session.revoke_tokens()
+        await trio.sleep(1.0)
+        manager.latency = 1.0
+        nursery.start_soon(session.get_access_token)
+        await trio.sleep(0.5)
+        await session.revoke_tokens()
+        await trio.sleep(1.0)
+        assert manager.revoked == ["token-1", "token-1"]
 
 
 # Token managers
