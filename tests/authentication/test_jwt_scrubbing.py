@@ -104,12 +104,12 @@ async def test_no_key_is_quoted(method: str) -> None:
     parts = re.findall("[A-Za-z0-9]{16}", pem_of(password=PASSWORD).decode())
     known = {"key": [*parts, PASSWORD.split("/")[0]], "callable": [], "secret": [SECRET]}
     for text in known[method]:
-        answer = says(400, {"error": "invalid_request", "error_description": f"got {text} today"})
+        answer = says(400, {"error": "invalid_request", "error_description": f"got: {text} today"})
         async with open_manager(Endpoint(answer), config_of(method)) as manager:
             with pytest.raises(TokenRequestError) as caught:
                 await ask(manager)
         assert text not in everything(caught.value)
-        assert "got ***" in str(caught.value)
+        assert "got: ***" in str(caught.value)
 
 
 async def test_words_about_keys_are_shown() -> None:
