@@ -18,6 +18,7 @@ NAMES = (
     "hit_sync",
     "hit_async",
     "request",
+    "token_requests",
     "herd",
     "down",
     "cancelled",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
+import httpx
+import jwt
 import pytest
 import trio
 
@@ -14,11 +17,12 @@ from benchmarks import peers, virtual_time
 from benchmarks.endpoint import Endpoint
 from benchmarks.logs import without_logs
 from benchmarks.measure import Effort
-from benchmarks.scenes import day, imports, request, timelines
+from benchmarks.scenes import day, imports, request, timelines, token_requests
+from trio_anon_session import Config, TokenManager
 from trio_anon_session.testing import Fault, FaultPlan
 
 if TYPE_CHECKING:
-    import httpx
+    from pathlib import Path
 
 pytestmark = pytest.mark.nightly
 
@@ -49,6 +53,52 @@ def test_requests_carry_the_header(way: peers.AsyncCache, header: str) -> None:
     assert response.status_code == 200
     assert response.request.url == peers.RESOURCE
     assert str(response.request.headers.get("Authorization")).startswith(header)
+
+
+async def _form(name: str, folder: Path) -> dict[str, str]:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return token_requests.answer(request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        if name == token_requests.BASE:
+            assert await token_requests.post(client) == "token-1"
+        else:
+            settings = token_requests.ways(folder)[name]
+            config = Config(client_id="app", token_url=token_requests.URL, **settings)
+            manager = TokenManager(config, http_client=client)
+            token = await manager.get_tokens_client_credentials_grant()
+            assert token.access_token == "token-1"
+    (request,) = seen
+    form = dict(parse_qsl(request.content.decode()))
+    return {**form, "Authorization": request.headers.get("Authorization", "")}
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        ("client_secret_jwt, HS256", "HS256"),
+        ("PrivateKeyJWT, RS256", "RS256"),
+        ("PrivateKeyJWT, ES256", "ES256"),
+    ],
+)
+def test_token_requests_are_signed_as_named(name: str, algorithm: str, tmp_path: Path) -> None:
+    """The assertion has the algorithm in the row's name, and the secret is not sent."""
+    form = trio.run(_form, name, tmp_path)
+    assert jwt.get_unverified_header(form["client_assertion"])["alg"] == algorithm
+    assert "client_secret" not in form
+
+
+def test_other_token_requests_authenticate_as_named(tmp_path: Path) -> None:
+    """The base sends what this library sends with a secret in the form."""
+    base = trio.run(_form, token_requests.BASE, tmp_path)
+    assert trio.run(_form, "client_secret_post", tmp_path) == base
+    basic = trio.run(_form, "client_secret_basic", tmp_path)
+    assert basic["Authorization"].startswith("Basic ")
+    assert "client_secret" not in basic
+    assert trio.run(_form, "AssertionFile", tmp_path)["client_assertion"] == "a" * 1_000
 
 
 @pytest.mark.slow
