@@ -8,6 +8,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING
 
+import pytest
+
 from trio_anon_session._lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -29,6 +31,17 @@ def test_the_files_that_the_page_names_exist() -> None:
     assert len(names) > 10
     for name in names:
         assert (ROOT / name).exists() or (ROOT / "trio_anon_session" / name).exists(), name
+
+
+@pytest.mark.parametrize("folder", ["", "_authentication", "stores"])
+def test_the_map_of_a_package_has_all_of_its_modules(folder: str) -> None:
+    """The table in the docstring of a package lists each module once."""
+    package = ROOT / "trio_anon_session" / folder
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    modules = {path.stem for path in package.iterdir() if path.suffix == ".py"}
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    listed = re.findall(r"^``(\w+)``", docstring, re.MULTILINE)
+    assert sorted(listed) == sorted((modules | folders) - {"__init__", "__main__"})
 
 
 def picture() -> str:
