@@ -119,11 +119,12 @@ async def test_grant_and_use(served: Served, mock_clock: MockClock, method: str)
 
 
 # The texts have no NUL, because not every database accepts it. Percent signs often precede digits.
+# `Config` refuses a line end at the end.
 _texts = st.text(
     st.sampled_from("%:+ &=\"'\\/4af1é密😀\n")
     | st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
     min_size=1,
-)
+).filter(lambda text: not text.endswith(("\n", "\r")))
 
 
 @given(client_id=_texts, client_secret=_texts, method=st.sampled_from(METHODS))
