@@ -185,8 +185,8 @@ def test_a_config_shows_how_its_client_authenticates(name: str) -> None:
 
 ADVICE = {
     "secret file": "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)",
-    "assertion file": "client_id (BOX_CLIENT_ID) and the claims iss, sub, aud and exp of the "
-    "assertion in the file",
+    "assertion file": "client_id (BOX_CLIENT_ID), the claims iss, sub, aud and exp of the "
+    "assertion in the file, that the server accepts it more than once",
     "plain provider": "client_id (BOX_CLIENT_ID) and the claims iss, sub, aud and exp of the "
     "assertion that the provider returns",
 }

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ._credentials import AssertionRequest
 
 _SETTING = "auth_method"
-_ADVICE = "client_id (BOX_CLIENT_ID) and the claims iss, sub, aud and exp of the assertion"
 
 
 class _ForeignAssertion(ClientAuthentication):
@@ -57,6 +56,9 @@ class AssertionFile(_ForeignAssertion):
     assertion has changed, the request is sent once more immediately. A file that cannot be read
     makes the attempt fail with a retryable error, and the session goes on with the token it has.
 
+    Some servers accept an assertion with a ``jti`` only once. For them, use :class:`Assertion` with
+    a callable that returns another assertion each time: a revocation needs one, too.
+
     Args:
         path: the file. It must contain a JWT as text, at most 64 KiB. White space around it is
             ignored.
@@ -68,7 +70,10 @@ class AssertionFile(_ForeignAssertion):
 
     __slots__ = ("_path",)
 
-    advice = f"{_ADVICE} in the file"
+    advice = (
+        "client_id (BOX_CLIENT_ID), the claims iss, sub, aud and exp of the assertion in the file, "
+        "that the server accepts it more than once"
+    )
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
@@ -118,7 +123,10 @@ class Assertion(_ForeignAssertion):
 
     __slots__ = ("_provider",)
 
-    advice = f"{_ADVICE} that the provider returns"
+    advice = (
+        "client_id (BOX_CLIENT_ID) and the claims iss, sub, aud and exp of the assertion that the "
+        "provider returns"
+    )
 
     def __init__(self, provider: Callable[[AssertionRequest], str | Awaitable[str]]) -> None:
         if not callable(provider):
