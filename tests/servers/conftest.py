@@ -36,11 +36,16 @@ def _django(tmp_path_factory: pytest.TempPathFactory) -> DjangoServer:
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """Serve each of the servers in turn."""
     server = request.getfixturevalue(request.param)
-    met = request.config.stash.setdefault(_MET, [])
-    if server.name not in met:
-        met.append(server.name)
+    note(request.config, server.name)
     with serve(server) as served:
         yield served
+
+
+def note(config: pytest.Config, name: str) -> None:
+    """Note that tests met the server with this name."""
+    met = config.stash.setdefault(_MET, [])
+    if name not in met:
+        met.append(name)
 
 
 def pytest_terminal_summary(

@@ -45,6 +45,10 @@ class Pair:
             serialization.BestAvailableEncryption(password.encode()),
         )
 
+    def public_key(self) -> Any:
+        """Return the public key."""
+        return serialization.load_pem_private_key(self.key, None).public_key()
+
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write both files, and return their paths."""
         certfile, keyfile = folder / "client.pem", folder / "client.key"

@@ -1,0 +1,1 @@
+"""The ways to authenticate, at servers that others wrote, on loopback sockets."""
