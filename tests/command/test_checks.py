@@ -20,19 +20,17 @@ from tests.helpers import make_config
 from tests.ports import closed_port
 from tests.wire import listening, open_peer
 from trio_anon_session import TokenInfo
-from trio_anon_session._cli._checks import (
-    Check,
+from trio_anon_session._cli._checks import Check, exit_code_of_all
+from trio_anon_session._cli._checks._configuration import check_configuration
+from trio_anon_session._cli._checks._network import (
     check_certificate,
-    check_clock,
-    check_configuration,
     check_connection,
-    check_lifetime,
     check_name,
-    check_origin,
-    exit_code_of_all,
     no_client,
     proxy_for,
 )
+from trio_anon_session._cli._checks._resource import check_origin
+from trio_anon_session._cli._checks._token import check_clock, check_lifetime
 from trio_anon_session._secrets import Secrets
 
 from .running import SECRET, source

@@ -11,15 +11,9 @@ import pytest
 import trio
 
 from trio_anon_session import TokenManager
-from trio_anon_session._cli._checks import (
-    Check,
-    check_dead_token,
-    check_grant,
-    check_resource,
-    check_revocation,
-    examine,
-    exit_code_of_all,
-)
+from trio_anon_session._cli._checks import Check, examine, exit_code_of_all
+from trio_anon_session._cli._checks._resource import check_dead_token, check_resource
+from trio_anon_session._cli._checks._token import check_grant, check_revocation
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
 from .running import SECRET, Served, source

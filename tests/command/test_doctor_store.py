@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.helpers import make_config, run_virtually
-from trio_anon_session._cli._checks import check_store
+from trio_anon_session._cli._checks._store import check_store
 from trio_anon_session._cli._flags import Source
 from trio_anon_session._cli._store import STORE_KEY, Place, StoreSettings
 from trio_anon_session.stores import MemoryStore, StoreError

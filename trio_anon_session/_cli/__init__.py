@@ -11,7 +11,7 @@
 ``_fleet``       the processes that share a token, for ``watch``
 ``_view``        a session on the terminal, for ``watch`` and ``demo``
 ``_doctor``      ``doctor``
-``_checks``      the checks of ``doctor``
+``_checks``      the checks of ``doctor``, with a map of its own
 ``_demo``        ``demo``
 ``_scene``       the server, the workers and the faults of ``demo``
 ``_serve``       ``serve``

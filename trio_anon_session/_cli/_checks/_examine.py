@@ -1,0 +1,142 @@
+"""All checks in their order.
+
+No check takes longer than the config's ``request_timeout``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import trio
+
+from ..._config import secrets_of
+from ..._errors import TokenRequestError
+from ..._exchange import make_client
+from ..._manager import TokenManager
+from ..._secrets import Secrets
+from .._ending import MISCONFIGURED
+from ._configuration import check_configuration
+from ._network import check_connection, check_name, no_client, proxy_for
+from ._resource import check_dead_token, check_origin, check_resource
+from ._result import Check
+from ._store import check_store
+from ._token import check_clock, check_grant, check_lifetime, check_revocation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from .._flags import Source
+
+_REVOKE_TIMEOUT = 2.0
+"""Seconds that an interrupted run waits for the revocation of its token."""
+
+
+async def examine(source: Source, url: str | None, say: Callable[[Check], object]) -> None:
+    """Run the checks in their order, and pass the result of each to `say`.
+
+    Args:
+        source: the configuration.
+        url: a protected resource to call with the token, or None.
+        say: called with each result.
+    """
+    has_store = source.has_store
+    names = ["configuration", *(["origin"] if url is not None else [])]
+    names += ["store"] if has_store else []
+    names += ["name", "connection", "grant", "lifetime", "clock"]
+    names += ["resource"] if url is not None else []
+    names += ["revocation"]
+    names += ["revoked token"] if url is not None else []
+    done: list[str] = []
+    secrets = Secrets()
+
+    def report(check: Check) -> bool:
+        done.append(check.name)
+        say(check.scrubbed(secrets))
+        return check.verdict != "failed"
+
+    def skip_the_rest(reason: str) -> None:
+        for name in names:
+            if name not in done:
+                report(Check(name, "skipped", reason))
+
+    check, config = check_configuration(source)
+    if config is not None:
+        secrets = secrets_of(config)
+    if not report(check) or config is None:
+        skip_the_rest("the configuration must be fixed first")
+        return
+    if url is not None and not report(check_origin(url, config)):
+        skip_the_rest("--url must be fixed first")
+        return
+    if has_store:
+        check = await check_store(source, config)
+        # A store that fails for another reason does not prevent token requests.
+        if not report(check) and check.exit_code == MISCONFIGURED:
+            skip_the_rest("the store must be configured first")
+            return
+    try:
+        client = make_client()
+    except Exception as error:
+        report(no_client(error))
+        skip_the_rest("there is no HTTP client")
+        return
+    token_url = httpx.URL(config.token_url)
+    proxy = proxy_for(token_url)
+    limit = config.request_timeout
+    if not report(await check_name(token_url, proxy, limit)):
+        skip_the_rest("the host name cannot be resolved")
+        return
+    if not report(await check_connection(token_url, proxy, limit)):
+        skip_the_rest("there is no connection")
+        return
+    dates: list[str | None] = []
+    async with client, TokenManager(config, http_client=client) as manager:
+        client.event_hooks = {"response": [_date_keeper(dates)]}
+        sent_at = time.time()
+        check, token = await check_grant(manager)
+        clock = check_clock(dates[0] if dates else None, sent_at, time.time())
+        if token is None:
+            report(check)
+            report(clock)
+            skip_the_rest("there is no token")
+            return
+        secrets = secrets.and_also(Secrets(token.access_token))
+        is_accepted = False
+        async with _revoked_on_error(manager, token.access_token):
+            report(check)
+            report(check_lifetime(token.lifetime, config))
+            report(clock)
+            if url is not None:
+                check = await check_resource(client, url, token.access_token, limit)
+                report(check)
+                # A redirect or a 404 does not show whether the API checked the token.
+                is_accepted = check.verdict == "ok"
+        is_revoked = report(await check_revocation(manager, config, token.access_token))
+        if url is not None and is_accepted and is_revoked:
+            report(await check_dead_token(client, url, token.access_token, limit))
+        skip_the_rest("the API did not accept the token, or the token was not revoked")
+
+
+@asynccontextmanager
+async def _revoked_on_error(manager: TokenManager, access_token: str) -> AsyncIterator[None]:
+    """Revoke a token if Ctrl-C or a closed output pipe ends the block."""
+    try:
+        yield
+    except BaseException:
+        with (
+            trio.move_on_after(_REVOKE_TIMEOUT, shield=True),
+            contextlib.suppress(TokenRequestError),
+        ):
+            await manager.revoke_tokens(access_token)
+        raise
+
+
+def _date_keeper(dates: list[str | None]) -> Callable[[httpx.Response], Any]:
+    async def keep(response: httpx.Response) -> None:  # noqa: ASYNC124  # httpx awaits it
+        dates.append(response.headers.get("Date"))
+
+    return keep
