@@ -65,6 +65,25 @@ async def discover(
             )
     # All settings are checked before anything is sent.
     config = made(client_id=client_id, issuer=issuer, **settings)
+    url, document = await find_metadata(config, issuer, http_client)
+    has_revoke_url = settings.get("revoke_url") is not None
+    return config.replace(**endpoints_in(document, url, config, has_revoke_url=has_revoke_url))
+
+
+async def find_metadata(
+    config: Config, issuer: str, http_client: httpx.AsyncClient | None
+) -> tuple[str, dict[str, Any]]:
+    """Return the URL of an issuer's metadata, and the metadata.
+
+    Args:
+        config: the limit of the requests, and the secrets to hide.
+        issuer: the issuer identifier.
+        http_client: the httpx client, or None for one of its own.
+
+    Raises:
+        ConfigError: there is no metadata of this issuer.
+        TokenUnavailableError: the server did not answer, or had a temporary error.
+    """
     deadline = trio.current_time() + config.request_timeout
     problems = []
     async with aclosing(Exchange(http_client)) as exchange:
@@ -77,10 +96,7 @@ async def discover(
             )
             document = document_in(answer)
             if isinstance(document, dict):
-                endpoints = endpoints_in(
-                    document, url, config, has_revoke_url=settings.get("revoke_url") is not None
-                )
-                return config.replace(**endpoints)
+                return url, document
             problems.append(f"{url} answered {document}")
     raise ConfigError(
         "issuer",
@@ -199,13 +215,18 @@ def _check_method(document: Mapping[str, Any], url: str, method: str) -> None:
     accepted = _MUTUAL_TLS if method in _MUTUAL_TLS else (method,)
     if any(name in listed for name in accepted):
         return
-    # Other names are not shown, because they are texts of the server.
-    shown = [repr(name) for name in _METHODS if name in listed] or ["only unknown methods"]
+    shown = [repr(name) for name in listed_methods(document)] or ["only unknown methods"]
     raise ConfigError(
         "auth_method",
         f"must be a method that the server lists, got {method!r}; "
         f"{_SUPPORTED} in {url} has {', '.join(shown)}",
     )
+
+
+def listed_methods(document: Mapping[str, Any]) -> list[str]:
+    """Return the known methods that a server lists. Others are texts of the server."""
+    listed = document.get(_SUPPORTED)
+    return [name for name in _METHODS if isinstance(listed, list) and name in listed]
 
 
 def _wrong_metadata(url: str, problem: str) -> ConfigError:

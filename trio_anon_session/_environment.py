@@ -60,7 +60,7 @@ def _late(module: str, name: str) -> Any:
 
 
 @attrs.frozen
-class _Way:
+class Way:
     """One way to authenticate.
 
     Attributes:
@@ -76,23 +76,24 @@ class _Way:
     options: Mapping[str, str] = {}
 
 
-_WAYS = (
-    _Way("CLIENT_SECRET", NAMES, _secret),
-    _Way("CLIENT_SECRET_FILE", NAMES, _secret_file),
-    _Way(
+WAYS = (
+    Way("CLIENT_SECRET", NAMES, _secret),
+    Way("CLIENT_SECRET_FILE", NAMES, _secret_file),
+    Way(
         "CLIENT_KEY_FILE",
         ("private_key_jwt",),
         _key_file,
         {"key_id": "CLIENT_KEY_ID", "algorithm": "CLIENT_KEY_ALGORITHM"},
     ),
-    _Way("CLIENT_ASSERTION_FILE", ("private_key_jwt",), _assertion_file),
-    _Way(
+    Way("CLIENT_ASSERTION_FILE", ("private_key_jwt",), _assertion_file),
+    Way(
         "CLIENT_CERT_FILE",
         ("tls_client_auth", "self_signed_tls_client_auth"),
         _certificate,
         {"keyfile": "CLIENT_CERT_KEY_FILE"},
     ),
 )
+"""All ways to authenticate that variables can select. The first two have a client secret."""
 
 
 def read(make: Callable[..., T], environ: Mapping[str, str], prefix: str) -> T:
@@ -132,19 +133,19 @@ def read(make: Callable[..., T], environ: Mapping[str, str], prefix: str) -> T:
         names = []
     else:
         names = [way.variable, *(name for name in way.options.values() if name in given)]
-    said = f" (from {_listed([prefix + name for name in names], 'and')})" if names else ""
+    said = f" (from {listed([prefix + name for name in names], 'and')})" if names else ""
     raise ConfigError(problem.field, problem.wants + said)
 
 
-def _way(given: Mapping[str, str], prefix: str) -> _Way:
+def _way(given: Mapping[str, str], prefix: str) -> Way:
     """Return how the client authenticates."""
-    ways = [way for way in _WAYS if way.variable in given]
+    ways = [way for way in WAYS if way.variable in given]
     if len(ways) > 1:
-        variables = _listed([prefix + way.variable for way in ways], "and")
+        variables = listed([prefix + way.variable for way in ways], "and")
         raise ConfigError(
             "auth_method", f"must be one way to authenticate: set only one of {variables}"
         )
-    for way in _WAYS:
+    for way in WAYS:
         for option in way.options.values():
             if option in given and way not in ways:
                 raise ConfigError(
@@ -157,7 +158,7 @@ def _way(given: Mapping[str, str], prefix: str) -> _Way:
         raise ConfigError(missing[0], _how_to_set(missing, prefix))
     [way] = ways
     if given.get("AUTH_METHOD", way.methods[0]) not in way.methods:
-        methods = _listed([repr(method) for method in way.methods], "or")
+        methods = listed([repr(method) for method in way.methods], "or")
         raise ConfigError(
             "auth_method",
             f"must agree with {prefix}{way.variable}: unset {prefix}AUTH_METHOD, "
@@ -174,11 +175,12 @@ def _how_to_set(missing: list[str], prefix: str) -> str:
             "or from 'trio-anon-session serve'"
         )
     if "client_secret" in missing:
-        first, *others = [prefix + way.variable for way in _WAYS]
-        variables += f"; instead of {first}, you can export {_listed(others, 'or')}"
+        first, *others = [prefix + way.variable for way in WAYS]
+        variables += f"; instead of {first}, you can export {listed(others, 'or')}"
     return f"must be set: export {variables}"
 
 
-def _listed(texts: list[str], word: str) -> str:
+def listed(texts: list[str], word: str) -> str:
+    """Return texts as one, with a word before the last."""
     *others, last = texts
     return f"{', '.join(others)} {word} {last}" if others else last

@@ -8,6 +8,7 @@
 ``_assertion``         ``private_key_jwt`` with an assertion from a file or a callable
 ``_mutual_tls``        ``tls_client_auth``: `MutualTLS`
 ``_latest_context``    a TLS context whose certificate changes
+``_certificates``      what is in a client's certificate
 ``_jwt``               assembling an assertion that the client signs
 ``_keys``              private keys, from PEM text or a file
 ``_secret_jwt``        ``client_secret_jwt``

@@ -124,14 +124,15 @@ class ClientAuthentication(UnpicklableValue):
         # A new dict, because another thread may read or change this one.
         used = dict(self._used)
         known = used.pop(key, None)
-        used[key] = Secrets(*_parts(texts)) if known is None else known
+        used[key] = Secrets(*parts_of(*texts)) if known is None else known
         # A dict is ordered by insertion.
         for oldest in [*used][:-REMEMBERED]:
             del used[oldest]
         self._used = used
 
 
-def _parts(texts: Iterable[str]) -> Iterator[str]:
+def parts_of(*texts: str) -> Iterator[str]:
+    """Yield the parts of long texts that `Secrets` compares completely."""
     for text in texts:
         for at in range(0, max(1, len(text) - _OVERLAP), _PART):
             yield text[at : at + _PART + _OVERLAP]

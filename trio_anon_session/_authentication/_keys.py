@@ -46,19 +46,20 @@ class PrivateKey(Unpicklable):
         algorithm: one of `ALGORITHMS`.
 
     Attributes:
+        kind: the type of the key, and its size or curve.
         texts: secret texts, for scrubbing.
 
     Raises:
         ConfigError: the key cannot be used, or not with this algorithm.
     """
 
-    __slots__ = ("_algorithm", "_key", "texts")
+    __slots__ = ("_algorithm", "_key", "kind", "texts")
 
     def __init__(self, pem: bytes, password: bytes | None, algorithm: str) -> None:
         self._algorithm: Algorithm = algorithm_of(algorithm, "PrivateKeyJWT")
         block = _private_block(pem)
         self._key = _loaded(block, password)
-        _check_key(self._key, algorithm)
+        self.kind = _checked_kind(self._key, algorithm)
         # Only the base64 text: lines such as "BEGIN PRIVATE KEY" occur in error messages.
         body = b"".join(_BASE64_LINE.findall(block)).decode("ascii")
         self.texts = (body, *(() if password is None else (password.decode(errors="replace"),)))
@@ -170,7 +171,8 @@ def _loaded(block: bytes, password: bytes | None) -> Any:
     )
 
 
-def _check_key(key: Any, algorithm: str) -> None:
+def _checked_kind(key: Any, algorithm: str) -> str:
+    """Return the type of a key that fits the algorithm, and its size or curve."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
     possible: tuple[str, ...]
@@ -198,3 +200,8 @@ def _check_key(key: Any, algorithm: str) -> None:
         *others, last = map(repr, possible)
         names = f"{', '.join(others)} or {last}" if others else last
         raise ConfigError("algorithm", f"must be {names} for this key ({kind}), got {algorithm!r}")
+    if isinstance(key, rsa.RSAPrivateKey):
+        return f"RSA, {key.key_size} bits"
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return kind
+    return type(key).__name__.removesuffix("PrivateKey")

@@ -124,7 +124,15 @@ async def read_text(setting: str, path: Path) -> str:
     Raises:
         CredentialsUnavailableError: the file is missing, empty, too large or not text.
     """
-    content = await in_thread(read_file, setting, path, source=path)
+    return text_in(setting, path, await in_thread(read_file, setting, path, source=path))
+
+
+def text_in(setting: str, path: Path, content: bytes) -> str:
+    """Return the text in the content of a file, without a line end at its end.
+
+    Raises:
+        CredentialsUnavailableError: the content is empty, or not text.
+    """
     what = f"{setting}: the file {os.fspath(path)!r}"
     try:
         text = content.decode()
