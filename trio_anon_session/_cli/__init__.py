@@ -3,6 +3,8 @@
 ===============  =============================================================
 ``_ending``      exit codes, error messages, interrupts
 ``_settings``    where each setting comes from: flags, environment, file
+``_ways``        how the client authenticates
+``_files``       the files with its secret, key or assertion
 ``_store``       the store in which tokens are shared, and its encryption keys
 ``_flags``       the flags that several subcommands have, ``--show-config``
 ``_wording``     the texts of events and counts

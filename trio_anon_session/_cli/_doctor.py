@@ -29,11 +29,13 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bri
     help=with_order(
         """Find problems, and show what to do about them.
 
-    Checks the configuration, the host name, the connection and its TLS, a token
-    request, the token's lifetime compared with the buffers, the clock, and revocation.
-    The token is revoked at the end. With --url, doctor also checks whether
-    session.auth() sends the token there, and calls the URL before and after the
-    revocation. The exit code is that of the first failed check; warnings do not count.
+    Checks the configuration, the client's secret, key, assertion or certificate, the
+    host name, the connection and its TLS, a token request, the token's lifetime
+    compared with the buffers, the clock, and revocation. The token is revoked at the
+    end. With --issuer, doctor also checks the metadata of the server. With --url, it
+    also checks whether session.auth() sends the token there, and calls the URL before
+    and after the revocation. The exit code is that of the first failed check; warnings
+    do not count.
 
     \b
     Example:

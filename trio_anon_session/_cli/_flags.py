@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
+import trio
 
 from .._errors import ConfigError
 from ._ending import ConfigurationOption
+from ._files import SECRET, secret_in_file
 from ._settings import SETTINGS, Settings, resolve
 from ._store import STORE, STORE_KEY, StoreSettings, resolve_store, store_rows
 
@@ -31,7 +32,11 @@ BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), else from the settings file of Box's
 developer console (--box-json). --show-config prints the source of each setting.
 
 The secret comes only from a file, standard input or the environment, because other
-users of this machine can read the flags of a process."""
+users of this machine can read the flags of a process. Instead of a secret, the client
+may have a key, an assertion or a certificate."""
+
+_LONGEST_METAVAR = 60
+"""Characters. A line of the help has 80 characters."""
 
 
 def with_order(text: str) -> str:
@@ -61,16 +66,18 @@ class Source:
         if self.params:
             flags["extra_params"] = _read_params(self.params)
         if self.secret_file is not None:
-            flags["client_secret"] = _read_secret(self.secret_file)
+            flags[SECRET] = secret_in_file(self.secret_file)
         return resolve(flags, os.environ, self.box_json, self.defaults)
 
     def config(self) -> Config:
-        """Return the config.
+        """Return the config. For endpoints of an issuer, this requests its metadata.
 
         Raises:
             ConfigError: A setting is missing or invalid.
+            TokenUnavailableError: The issuer's server did not answer, or had a temporary error.
         """
-        return self.settings().config()
+        settings = self.settings()
+        return trio.run(settings.discovered) if settings.discovers else settings.config()
 
     def store_settings(self) -> StoreSettings | None:
         """Return the settings of the store, or None without a store.
@@ -113,7 +120,7 @@ def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Call
             flags = {setting.name: values.pop(setting.name) for setting in SETTINGS}
             source = Source(
                 params=flags.pop("extra_params"),
-                secret_file=flags.pop("client_secret"),
+                secret_file=flags.pop(SECRET),
                 flags={name: value for name, value in flags.items() if value is not None},
                 box_json=values.pop("box_json"),
                 defaults=defaults,
@@ -137,7 +144,7 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
     path = click.Path(path_type=Path)
     options = [_option(setting, defaults) for setting in SETTINGS]
     box_json = {"type": path, "help": "The settings file of Box's developer console."}
-    options.insert(2, click.option("--box-json", cls=ConfigurationOption, **box_json))
+    options.insert(8, click.option("--box-json", cls=ConfigurationOption, **box_json))
     options += [
         click.option(
             "--store",
@@ -169,6 +176,9 @@ def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
             settings |= {"type": float, "metavar": "SECONDS"}
         case "count":
             settings |= {"type": click.IntRange(min=0), "metavar": "N"}
+        case "file":
+            # Without `exists`, because the check of the setting says more.
+            settings["type"] = click.Path(path_type=Path)
         case "secret_file":
             settings["type"] = click.Path(
                 exists=True, dir_okay=False, allow_dash=True, path_type=Path
@@ -177,7 +187,8 @@ def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
             settings |= {"multiple": True, "metavar": "NAME=VALUE"}
     if setting.choices:
         # click's Choice repeats an invalid value in its error, and the value may be a secret.
-        settings["metavar"] = "[" + "|".join(setting.choices) + "]"
+        metavar = "[" + "|".join(setting.choices) + "]"
+        settings["metavar"] = metavar if len(metavar) <= _LONGEST_METAVAR else "METHOD"
         settings["shell_complete"] = functools.partial(_complete, setting.choices)
     return click.option(setting.flag, setting.name, **settings)
 
@@ -200,26 +211,6 @@ def _read_params(texts: Sequence[str]) -> dict[str, str | list[str]]:
         else:
             params[name] = [*([before] if isinstance(before, str) else before), value]
     return params
-
-
-def _read_secret(path: Path) -> str:
-    is_stdin = os.fspath(path) == "-"
-    # sys.stdin is None if the shell closed it.
-    if is_stdin and sys.stdin is None:
-        raise ConfigError(
-            "client_secret", "cannot be read: standard input is closed; pipe the secret to it"
-        )
-    if is_stdin and sys.stdin.isatty():
-        return str(click.prompt("The application's secret", hide_input=True, err=True))
-    with click.open_file(os.fspath(path), "rb") as file:
-        content: bytes = file.read()
-    # A UnicodeDecodeError would contain the secret.
-    secret = content.decode(errors="replace").strip()
-    if "\ufffd" in secret:
-        raise ConfigError("client_secret", "the file must be UTF-8 text")
-    if not secret:
-        raise ConfigError("client_secret", f"{'standard input' if is_stdin else path} is empty")
-    return secret
 
 
 def _show(source: Source) -> None:

@@ -7,22 +7,39 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import click
 
+from .._authentication import SecretFile
+from .._authentication._credentials import parts_of
 from .._config import Config, why_no_revocation
-from .._environment import ENVIRONMENT
+from .._environment import BOX, ENVIRONMENT
 from .._errors import ConfigError
 from .._secrets import HIDDEN, Secrets, client_secrets
+from ._files import SECRET, content_of, secret_text
+from ._ways import (
+    FILES,
+    METHODS,
+    WAY_SETTINGS,
+    Given,
+    config_settings,
+    flag_of,
+    methods_of,
+    missing_way,
+    way_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 DEFAULT = "default"
 NOTHING = "-"
+_SECRET_FILE = f"{BOX}CLIENT_SECRET_FILE"
+_SHORTEST = 16
+"""The least characters of a key or an assertion."""
 
 
 @attrs.frozen
 class Setting:
-    """A setting of `Config` that has a flag.
+    """A setting that has a flag.
 
     Attributes:
         name: name of the field.
@@ -33,14 +50,13 @@ class Setting:
 
     name: str
     help: str
-    kind: Literal["text", "seconds", "count", "secret_file", "params"] = "text"
+    kind: Literal["text", "seconds", "count", "file", "secret_file", "params"] = "text"
     choices: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
         """The name of the flag."""
-        special = {"client_secret": "--client-secret-file", "extra_params": "--param"}
-        return special.get(self.name, "--" + self.name.replace("_", "-"))
+        return flag_of(self.name)
 
 
 SETTINGS = (
@@ -50,15 +66,39 @@ SETTINGS = (
         "A file that contains the client secret; - reads standard input.",
         "secret_file",
     ),
+    Setting(
+        "client_key_file",
+        "A PEM file with the private key that signs assertions (private_key_jwt).",
+        "file",
+    ),
+    Setting("client_key_id", "The id under which the server knows this key."),
+    Setting("client_key_algorithm", "The algorithm of the signatures.  [default: RS256]"),
+    Setting(
+        "client_assertion_file",
+        "A file with an assertion, such as a service account token of Kubernetes.",
+        "file",
+    ),
+    Setting(
+        "client_cert_file",
+        "A PEM file with the client's certificate (mutual TLS).",
+        "file",
+    ),
+    Setting("client_cert_key_file", "A PEM file with its key, unless that file has it.", "file"),
     Setting("api_root_url", "The root URL of the API."),
     Setting("token_url", "The URL of the token endpoint."),
     Setting("revoke_url", "The URL of the revocation endpoint."),
     Setting(
         "auth_method",
-        "How the client authenticates: in the body (as for Box), or with HTTP Basic.",
-        choices=("client_secret_post", "client_secret_basic"),
+        "How the client authenticates: client_secret_post (the default, as for Box), "
+        "client_secret_basic or client_secret_jwt. With a key, assertion or certificate, the "
+        "default is its method.",
+        choices=METHODS,
     ),
-    Setting("issuer", "The issuer identifier of the authorization server."),
+    Setting(
+        "issuer",
+        "The issuer identifier of the authorization server. Without --token-url, its metadata "
+        "has the endpoints.",
+    ),
     Setting("scope", "Scopes, separated by spaces."),
     Setting("box_subject_type", "The kind of the token's subject.", choices=("enterprise", "user")),
     Setting("box_subject_id", "The id of that enterprise or user."),
@@ -93,92 +133,170 @@ SETTINGS = (
 
 
 @attrs.frozen
-class Given:
-    """The value of a setting, which may be a secret, and its source."""
-
-    value: Any = attrs.field(repr=False)
-    source: str
-
-
-@attrs.frozen
 class Settings:
     """The settings that were given, by name."""
 
     given: Mapping[str, Given]
 
+    @property
+    def discovers(self) -> bool:
+        """Whether the endpoints come from the metadata of the issuer."""
+        return "issuer" in self.given and "token_url" not in self.given
+
+    @property
+    def way(self) -> str | None:
+        """The setting that says how the client authenticates.
+
+        Raises:
+            ConfigError: Settings contradict each other.
+        """
+        return way_of(self.given)
+
     def config(self) -> Config:
-        """Return the config made from these settings.
+        """Return the config made from these settings, without the issuer's metadata.
 
         Raises:
             ConfigError: Settings are missing (the error names all of them), or one is invalid
                 (the error names its source).
         """
-        missing = [name for name in _HOW_TO_SET if name not in self.given]
-        if missing:
-            first, *others = (f"{name}: {_HOW_TO_SET[name]}" for name in missing)
-            problem = "; ".join([first.partition(": ")[2], *others])
+        settings = self._config_settings()
+        try:
+            return Config(**settings)
+        except ConfigError as error:
+            problem = error
+        raise self.with_source(problem)
+
+    async def discovered(self) -> Config:
+        """Return the config, with the endpoints in the metadata of the issuer.
+
+        Raises:
+            ConfigError: As above, or the metadata is missing or wrong.
+            TokenUnavailableError: The issuer's server did not answer, or had a temporary error.
+        """
+        settings = self._config_settings()
+        try:
+            return await Config.discover(**settings)
+        except ConfigError as error:
+            problem = error
+        raise self.with_source(problem)
+
+    def _config_settings(self) -> dict[str, Any]:
+        way = self.way
+        missing = {} if "client_id" in self.given else {"client_id": _CLIENT_ID}
+        if way is None:
+            name, how = missing_way(self.given)
+            missing[name] = how
+        if missing or way is None:
+            (field, problem), *others = missing.items()
+            problem = "; ".join([problem, *(f"{name}: {how}" for name, how in others)])
             if others:
                 problem += ". To try the command without an account, run: trio-anon-session serve"
-            raise ConfigError(missing[0], problem)
-        try:
-            return Config(**{name: given.value for name, given in self.given.items()})
-        except ConfigError as error:
-            invalid = error
-        given = self.given.get(invalid.field)
+            raise ConfigError(field, problem)
+        plain = {
+            name: given.value
+            for name, given in self.given.items()
+            if name not in WAY_SETTINGS and name != SECRET
+        }
+        # The object of the way says which method it is.
+        if way in FILES:
+            plain.pop("auth_method", None)
+        return plain | config_settings(way, self.given)
+
+    def with_source(self, error: ConfigError) -> ConfigError:
+        """Return an error of `Config` that names the source of the setting."""
+        problem = error.wants.replace(
+            "set token_url with Config(...)", "set --token-url or BOX_TOKEN_URL"
+        )
+        given = self.given.get(error.field)
         source = f" (from {given.source})" if given is not None else ""
-        raise ConfigError(invalid.field, invalid.wants + source)
+        return ConfigError(error.field, problem + source)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return name, value and source of each setting, with the secret masked."""
+        """Return name, value and source of each setting, without secrets."""
         try:
             config = self.config()
         except ConfigError:
             config = None
-        return [self._row(setting.name, config) for setting in SETTINGS]
+        secrets = self.secrets()
+        return [
+            (name, secrets.hide(value), source)
+            for setting in SETTINGS
+            for name, value, source in [self._row(setting.name, config)]
+        ]
 
     def _row(self, name: str, config: Config | None) -> tuple[str, str, str]:
         given = self.given.get(name)
-        if name in _HOW_TO_SET and given is None:
-            return name, NOTHING, "missing"
         if given is not None:
-            return name, self._shown(name, given.value), given.source
+            return name, _shown(name, given.value), given.source
+        way = next((way for way in (SECRET, *FILES) if way in self.given), None)
+        if name == "client_id" or (name == SECRET and way is None):
+            return name, NOTHING, "missing"
+        if name == "auth_method" and way in FILES:
+            return name, methods_of(way)[0], f"{DEFAULT}, from {way}"
+        if name in ("token_url", "revoke_url"):
+            return name, *self._endpoint(name, config)
+        return name, _shown(name, _DEFAULTS.get(name)), DEFAULT
+
+    def _endpoint(self, name: str, config: Config | None) -> tuple[str, str]:
+        if self.discovers:
+            return NOTHING, "the metadata of the issuer"
         reason = why_no_revocation(config) if config is not None else None
         if name == "revoke_url" and reason is not None:
-            return name, NOTHING, f"missing: {reason}"
-        if name in ("token_url", "revoke_url"):
-            value = getattr(config, name) if config is not None else None
-            return name, self._shown(name, value), f"{DEFAULT}, from api_root_url"
-        return name, self._shown(name, _DEFAULTS[name]), DEFAULT
-
-    def _shown(self, name: str, value: Any) -> str:
-        if value is None or value == {}:
-            return NOTHING
-        if name == "client_secret":
-            return HIDDEN
-        if name == "extra_params":
-            # Only the names, as in the config's repr: a value may be a password.
-            value = " ".join(f"{field}={HIDDEN}" for field in value)
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        return self.secrets().hide(text)
+            return NOTHING, f"missing: {reason}"
+        value = getattr(config, name) if config is not None else None
+        return _shown(name, value), f"{DEFAULT}, from api_root_url"
 
     def secrets(self) -> Secrets:
-        """Return the secrets among the settings."""
-        secret = self.given.get("client_secret")
+        """Return the secrets among the settings, and in the files that they name."""
+        files = [name for name in (*FILES, "client_cert_key_file") if name in self.given]
+        known = Secrets(
+            *(text for name in files for text in _texts_in(name, self.given[name].value))
+        )
+        secret = self.given.get(SECRET)
         if secret is None:
-            return Secrets()
-        client_id = self.given.get("client_id")
+            return known
         try:
-            return Secrets(*client_secrets(client_id.value if client_id else "", secret.value))
+            text = secret_text(secret.value)
+        except ConfigError:
+            return known
+        client_id = self.given["client_id"].value if "client_id" in self.given else ""
+        try:
+            return known.and_also(Secrets(*client_secrets(client_id, text)))
         except UnicodeEncodeError:
             # Undecodable bytes of the environment, which Config refuses.
-            return Secrets(secret.value)
+            return known.and_also(Secrets(text))
 
 
-_HOW_TO_SET = {
-    "client_id": "set BOX_CLIENT_ID, or use --client-id or --box-json",
-    "client_secret": "set BOX_CLIENT_SECRET, or use --client-secret-file or --box-json",
-}
-"""How to set the required settings."""
+def _shown(name: str, value: Any) -> str:
+    if value is None or value == {}:
+        return NOTHING
+    if isinstance(value, SecretFile):
+        return str(value.path)
+    if name == SECRET:
+        return HIDDEN
+    if name == "extra_params":
+        # Only the names, as in the config's repr: a value may be a password.
+        value = " ".join(f"{field}={HIDDEN}" for field in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _texts_in(name: str, path: Any) -> Iterator[str]:
+    """Yield the parts of the text in a file that contains a key or an assertion."""
+    try:
+        content = content_of(name, path).decode("ascii", "replace")
+    except ConfigError:
+        return
+    # Lines such as "BEGIN PRIVATE KEY" are not secret, and occur in messages.
+    text = "".join(line.strip() for line in content.split("\n") if not line.startswith("-----"))
+    # Harmless words contain a shorter text.
+    if len(text) >= _SHORTEST:
+        yield from parts_of(text)
+
+
+_CLIENT_ID = "set BOX_CLIENT_ID, or use --client-id or --box-json"
+
+VARIABLES = ENVIRONMENT | {name: BOX + name.upper() for name in WAY_SETTINGS}
+"""The environment variable of each setting that has one."""
 
 _DEFAULTS: Mapping[str, Any] = {
     attribute.alias or attribute.name: {} if attribute.name == "extra_params" else attribute.default
@@ -201,7 +319,7 @@ def resolve(
         defaults: defaults of the subcommand that differ from those of `Config`.
 
     Raises:
-        ConfigError: The file is missing or invalid.
+        ConfigError: The file is missing or invalid, or two variables have a secret.
     """
     given = {name: Given(value, DEFAULT) for name, value in defaults.items()}
     if box_json is not None:
@@ -210,10 +328,16 @@ def resolve(
             value = getattr(config, name)
             if value is not None:
                 given[name] = Given(value, f"file {click.format_filename(box_json)}")
-    for name, variable in ENVIRONMENT.items():
+    for name, variable in VARIABLES.items():
         if environ.get(variable):
             given[name] = Given(environ[variable], f"environment {variable}")
-    known = {setting.name: setting.flag for setting in SETTINGS}
+    if environ.get(_SECRET_FILE):
+        if environ.get(VARIABLES[SECRET]) and SECRET not in flags:
+            raise ConfigError(
+                SECRET,
+                f"must have one source: set only one of {VARIABLES[SECRET]} and {_SECRET_FILE}",
+            )
+        given[SECRET] = Given(SecretFile(environ[_SECRET_FILE]), f"environment {_SECRET_FILE}")
     for name, value in flags.items():
-        given[name] = Given(value, f"flag {known[name]}")
+        given[name] = Given(value, f"flag {flag_of(name)}")
     return Settings(given)

@@ -13,7 +13,8 @@ import click
 from .._checks import is_loopback
 from .._errors import ConfigError
 from .._secrets import HIDDEN
-from ._settings import DEFAULT, NOTHING, Given
+from ._settings import DEFAULT, NOTHING
+from ._ways import Given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

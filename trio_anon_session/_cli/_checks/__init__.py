@@ -4,6 +4,10 @@
 ``_examine``        all checks in their order
 ``_result``         the result of a check
 ``_configuration``  the settings
+``_credentials``    the client's secret, key, assertion or certificate
+``_assertion``      what is in an assertion
+``_certificate``    the client's certificate
+``_issuer``         the metadata of the issuer
 ``_store``          the store
 ``_network``        the host name, the connection, and the server's certificate
 ``_token``          a token request, the token's lifetime, the clock, and the revocation

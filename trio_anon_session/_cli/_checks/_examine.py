@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import trio
 
-from ..._config import secrets_of
+from ..._config import authentication_of, secrets_of
 from ..._errors import TokenRequestError
 from ..._exchange import make_client
 from ..._manager import TokenManager
 from ..._secrets import Secrets
 from .._ending import MISCONFIGURED
 from ._configuration import check_configuration
+from ._credentials import advice_after_rejection, check_credentials, signed_by
+from ._issuer import check_issuer
 from ._network import check_connection, check_name, no_client, proxy_for
 from ._resource import check_dead_token, check_origin, check_resource
 from ._result import Check
@@ -27,12 +29,51 @@ from ._store import check_store
 from ._token import check_clock, check_grant, check_lifetime, check_revocation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from ..._config import Config
+    from ..._token import TokenInfo
     from .._flags import Source
 
 _REVOKE_TIMEOUT = 2.0
 """Seconds that an interrupted run waits for the revocation of its token."""
+
+
+class Report:
+    """Passes on each result without secrets, and skips what was not checked.
+
+    Args:
+        names: the names of all checks, in their order.
+        say: called with each result.
+        secrets: the secrets among the settings.
+    """
+
+    def __init__(
+        self, names: Sequence[str], say: Callable[[Check], object], secrets: Secrets
+    ) -> None:
+        self._secrets = secrets
+        self.config: Config | None = None
+        self.token: TokenInfo | None = None
+        self._names = names
+        self._say = say
+        self._done: list[str] = []
+
+    def __call__(self, check: Check) -> bool:
+        """Pass on a result, and return whether the next check makes sense."""
+        self._done.append(check.name)
+        # The config knows more secrets after each request, such as the assertions that were sent.
+        secrets = self._secrets
+        if self.config is not None:
+            secrets = secrets.and_also(secrets_of(self.config))
+        if self.token is not None:
+            secrets = secrets.and_also(Secrets(self.token.access_token))
+        self._say(check.scrubbed(secrets))
+        return check.verdict != "failed"
+
+    def skip_the_rest(self, reason: str) -> None:
+        for name in self._names:
+            if name not in self._done:
+                self(Check(name, "skipped", reason))
 
 
 async def examine(source: Source, url: str | None, say: Callable[[Check], object]) -> None:
@@ -44,67 +85,77 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
         say: called with each result.
     """
     has_store = source.has_store
-    names = ["configuration", *(["origin"] if url is not None else [])]
+    check, settings = check_configuration(source)
+    names = ["configuration", "credentials"]
+    names += ["issuer"] if settings is not None and "issuer" in settings.given else []
+    names += ["origin"] if url is not None else []
     names += ["store"] if has_store else []
     names += ["name", "connection", "grant", "lifetime", "clock"]
     names += ["resource"] if url is not None else []
     names += ["revocation"]
     names += ["revoked token"] if url is not None else []
-    done: list[str] = []
-    secrets = Secrets()
-
-    def report(check: Check) -> bool:
-        done.append(check.name)
-        say(check.scrubbed(secrets))
-        return check.verdict != "failed"
-
-    def skip_the_rest(reason: str) -> None:
-        for name in names:
-            if name not in done:
-                report(Check(name, "skipped", reason))
-
-    check, config = check_configuration(source)
-    if config is not None:
-        secrets = secrets_of(config)
-    if not report(check) or config is None:
-        skip_the_rest("the configuration must be fixed first")
+    secrets = settings.secrets() if settings is not None else Secrets()
+    report = Report(names, say, secrets)
+    if settings is None or check.verdict == "failed":
+        report(check)
+        report.skip_the_rest("the configuration must be fixed first")
         return
+    config = report.config = settings.config()
+    report(check)
+    check, is_usable = await check_credentials(settings, config)
+    report(check)
+    if not is_usable:
+        report.skip_the_rest("the credentials must be fixed first")
+        return
+    if config.issuer is not None:
+        check, found = await check_issuer(settings, config)
+        report(check)
+        if found is None:
+            report.skip_the_rest("the issuer must be fixed first")
+            return
+        config = report.config = found
     if url is not None and not report(check_origin(url, config)):
-        skip_the_rest("--url must be fixed first")
+        report.skip_the_rest("--url must be fixed first")
         return
     if has_store:
         check = await check_store(source, config)
         # A store that fails for another reason does not prevent token requests.
         if not report(check) and check.exit_code == MISCONFIGURED:
-            skip_the_rest("the store must be configured first")
+            report.skip_the_rest("the store must be configured first")
             return
+    await _send(config, advice_after_rejection(settings), url, report)
+
+
+async def _send(config: Config, advice: str | None, url: str | None, report: Report) -> None:
+    """Run the checks that send something to the server of the tokens, or to the URL."""
+    context = authentication_of(config).ssl_context()
     try:
-        client = make_client()
+        client = make_client(context)
     except Exception as error:
         report(no_client(error))
-        skip_the_rest("there is no HTTP client")
+        report.skip_the_rest("there is no HTTP client")
         return
     token_url = httpx.URL(config.token_url)
     proxy = proxy_for(token_url)
     limit = config.request_timeout
     if not report(await check_name(token_url, proxy, limit)):
-        skip_the_rest("the host name cannot be resolved")
+        report.skip_the_rest("the host name cannot be resolved")
         return
-    if not report(await check_connection(token_url, proxy, limit)):
-        skip_the_rest("there is no connection")
+    if not report(await check_connection(token_url, proxy, limit, context)):
+        report.skip_the_rest("there is no connection")
         return
     dates: list[str | None] = []
     async with client, TokenManager(config, http_client=client) as manager:
         client.event_hooks = {"response": [_date_keeper(dates)]}
         sent_at = time.time()
-        check, token = await check_grant(manager)
-        clock = check_clock(dates[0] if dates else None, sent_at, time.time())
+        check, token = await check_grant(manager, advice)
+        clock = check_clock(dates[0] if dates else None, sent_at, time.time(), signed_by(config))
         if token is None:
             report(check)
             report(clock)
-            skip_the_rest("there is no token")
+            report.skip_the_rest("there is no token")
             return
-        secrets = secrets.and_also(Secrets(token.access_token))
+        report.token = token
         is_accepted = False
         async with _revoked_on_error(manager, token.access_token):
             report(check)
@@ -118,7 +169,7 @@ async def examine(source: Source, url: str | None, say: Callable[[Check], object
         is_revoked = report(await check_revocation(manager, config, token.access_token))
         if url is not None and is_accepted and is_revoked:
             report(await check_dead_token(client, url, token.access_token, limit))
-        skip_the_rest("the API did not accept the token, or the token was not revoked")
+        report.skip_the_rest("the API did not accept the token, or the token was not revoked")
 
 
 @asynccontextmanager

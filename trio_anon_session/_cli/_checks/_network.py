@@ -14,10 +14,8 @@ import trio
 from ..._advice import BY_NETWORK_FAILURE, kind_of
 from ..._checks import is_loopback
 from .._ending import UNAVAILABLE
+from ._certificate import DAY, EXPIRY_WARNING
 from ._result import Check
-
-_DAY = 86400.0
-_EXPIRY_WARNING = 14 * _DAY
 
 
 def proxy_for(url: httpx.URL) -> httpx.URL | None:
@@ -64,13 +62,25 @@ async def check_name(url: httpx.URL, proxy: httpx.URL | None, limit: float) -> C
     return Check(name, "ok", found)
 
 
-async def check_connection(url: httpx.URL, proxy: httpx.URL | None, limit: float) -> Check:
-    """Check that the host, or the proxy, accepts connections, and that its TLS is valid."""
+async def check_connection(
+    url: httpx.URL,
+    proxy: httpx.URL | None,
+    limit: float,
+    context: ssl.SSLContext | None = None,
+) -> Check:
+    """Check that the host, or the proxy, accepts connections, and that its TLS is valid.
+
+    Args:
+        url: the endpoint.
+        proxy: the proxy, or None.
+        limit: seconds for this check.
+        context: the TLS context with the client's certificate, or None for the default.
+    """
     target = proxy or url
     where = f"{target.host} port {_port_of(target)}"
     try:
         with trio.fail_after(limit):
-            certificate = await _connect(target, with_tls=proxy is None)
+            certificate = await _connect(target, context, with_tls=proxy is None)
     except trio.TooSlowError:
         found = f"{where}: no answer within {limit:g} s"
         return _no_connection(found, BY_NETWORK_FAILURE["timeout"])
@@ -106,7 +116,9 @@ def _no_connection(found: str, advice: str | None) -> Check:
     return Check("connection", "failed", found, advice, UNAVAILABLE)
 
 
-async def _connect(target: httpx.URL, *, with_tls: bool) -> dict[str, Any] | None:
+async def _connect(
+    target: httpx.URL, context: ssl.SSLContext | None, *, with_tls: bool
+) -> dict[str, Any] | None:
     """Connect, and return the server's certificate, or None without TLS."""
     stream = await trio.open_tcp_stream(target.host, _port_of(target))
     async with stream:
@@ -115,7 +127,7 @@ async def _connect(target: httpx.URL, *, with_tls: bool) -> dict[str, Any] | Non
         tls = trio.SSLStream(
             stream,
             # The client of the token request uses the same context, with SSL_CERT_FILE.
-            httpx.create_ssl_context(),
+            context or httpx.create_ssl_context(),
             server_hostname=target.host,
             https_compatible=True,
         )
@@ -139,9 +151,9 @@ def check_certificate(certificate: dict[str, Any], host: str, now: float) -> Che
     """Check how long a certificate remains valid. The TLS handshake has checked the rest."""
     ends_at = ssl.cert_time_to_seconds(certificate["notAfter"])
     date = time.strftime("%Y-%m-%d", time.gmtime(ends_at))
-    days = math.floor((ends_at - now) / _DAY)
+    days = math.floor((ends_at - now) / DAY)
     found = f"TLS with {host} works; the certificate is valid until {date} ({days} days)"
-    if ends_at - now < _EXPIRY_WARNING:
+    if ends_at - now < EXPIRY_WARNING:
         advice = "Ask the operator of the server to renew the certificate."
         return Check("connection", "warning", found, advice)
     return Check("connection", "ok", found)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Literal
 
+import attrs
 import trio
 
 from ..._config import why_no_revocation
 from ..._errors import TokenRequestError
 from ..._secrets import fingerprint
 from ..._token import TokenInfo
+from ._assertion import FUTURE_LIMIT
 from ._result import Check, failed
 
 if TYPE_CHECKING:
     from ..._config import Config
     from ..._manager import TokenManager
 
+SignedBy = Literal["key", "secret"]
 _SKEW_LIMIT = 60.0
 _WITHOUT_REVOCATION = (
     "Set revoke_url (--revoke-url, BOX_REVOKE_URL) if this server can revoke tokens. Without it, "
@@ -24,12 +28,22 @@ _WITHOUT_REVOCATION = (
 )
 
 
-async def check_grant(manager: TokenManager) -> tuple[Check, TokenInfo | None]:
-    """Check that a token request succeeds."""
+async def check_grant(
+    manager: TokenManager, advice: str | None = None
+) -> tuple[Check, TokenInfo | None]:
+    """Check that a token request succeeds.
+
+    Args:
+        manager: the token manager.
+        advice: what else to check if the server rejects the client.
+    """
     try:
         token = await manager.get_tokens_client_credentials_grant()
     except TokenRequestError as error:
-        return failed("grant", error), None
+        check = failed("grant", error)
+        if advice is not None and (error.error == "invalid_client" or error.status_code == 401):
+            check = attrs.evolve(check, advice=" ".join(filter(None, (check.advice, advice))))
+        return check, None
     latency = trio.current_time() - token.sent_at
     scope = f", scope {token.scope!r}" if token.scope else ""
     found = f"received token {fingerprint(token.access_token)} after {latency:.2f} s{scope}"
@@ -75,13 +89,16 @@ def check_lifetime(lifetime: float, config: Config) -> Check:
     return Check("lifetime", "warning", found, " ".join(advice for _, advice in trouble))
 
 
-def check_clock(date: str | None, sent_at: float, now: float) -> Check:
+def check_clock(
+    date: str | None, sent_at: float, now: float, signed_by: SignedBy | None = None
+) -> Check:
     """Compare this machine's clock with the date of a response.
 
     Args:
         date: the ``Date`` header of the response, or None.
         sent_at: wall-clock time at which the request was sent.
         now: wall-clock time at which the response had arrived.
+        signed_by: what signs the client's assertions, which contain the time, or None.
     """
     try:
         there = parsedate_to_datetime(date or "").timestamp()
@@ -89,13 +106,19 @@ def check_clock(date: str | None, sent_at: float, now: float) -> Check:
         return Check("clock", "skipped", "the response has no valid Date header")
     # The server set the date between `sent_at` and `now`, in whole seconds.
     ahead = max(0.0, sent_at - there - 1.0) or min(0.0, now - there)
-    if abs(ahead) <= _SKEW_LIMIT:
+    if abs(ahead) <= (_SKEW_LIMIT if signed_by is None else FUTURE_LIMIT):
         return Check("clock", "ok", "this machine's clock agrees with the server's")
     found = (
         f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "
         "the server's"
     )
     advice = "Set the clock. Tokens do not depend on it, but certificates and signed requests do."
+    if signed_by is not None and ahead > 0:
+        advice = "Set the clock. Some servers refuse an assertion from the future (iat)."
+        if signed_by == "key":
+            advice += f" In a program, you can set PrivateKeyJWT(..., clock_skew={ceil(ahead)})."
+    elif signed_by is not None:
+        advice = "Set the clock. A server may think that an assertion has expired (exp)."
     return Check("clock", "warning", found, advice)
 
 
