@@ -15,6 +15,7 @@ import trio
 from trio_anon_session.testing import open_loopback
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from trio_anon_session.testing import TokenServer
@@ -54,14 +55,16 @@ def closed_port() -> Iterator[int]:
 
 
 @contextmanager
-def served_in_thread(server: TokenServer) -> Iterator[str]:
+def served_in_thread(
+    server: TokenServer, ssl_context: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Serve on loopback while the block lasts, in a thread with a Trio run of its own."""
     ready: queue.SimpleQueue[tuple[str, trio.lowlevel.TrioToken, trio.CancelScope]]
     ready = queue.SimpleQueue()
 
     async def serve() -> None:
         with trio.CancelScope() as scope:
-            async with open_loopback(server) as url:
+            async with open_loopback(server, ssl_context=ssl_context) as url:
                 ready.put((url, trio.lowlevel.current_trio_token(), scope))
                 await trio.sleep_forever()
 

@@ -47,10 +47,10 @@ AUTHORITY = trustme.CA()
 
 def test_a_configuration_that_is_right() -> None:
     """A config says where id and secret come from, whose token it will be, and where."""
-    check, config = check_configuration(
+    check, settings = check_configuration(
         source(client_id="id", client_secret=SECRET, box_subject_type="user", box_subject_id="7")
     )
-    assert config is not None
+    assert settings is not None
     assert check == Check(
         "configuration",
         "ok",
@@ -73,8 +73,8 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
     """White space or a quote around a value is a warning, which does not show the secret."""
     flags = {"client_id": "id", "client_secret": SECRET, "box_subject_type": "user"}
     flags |= {"box_subject_id": "7"}
-    check, config = check_configuration(source(**flags | {name: text.format(flags[name])}))
-    assert config is not None
+    check, settings = check_configuration(source(**flags | {name: text.format(flags[name])}))
+    assert settings is not None
     assert check.verdict == "warning"
     assert check.found.startswith(f"{name} (flag ")
     assert SECRET not in check.found

@@ -226,7 +226,7 @@ async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
     for url in ("http://api.example/a", "ftp://x"):
         said = await examine_all(served, url)
         assert verdicts(said) == {
-            "configuration": "ok",
+            **dict.fromkeys(["configuration", "credentials"], "ok"),
             "origin": "failed",
             **dict.fromkeys(["name", "connection", "grant", "lifetime", "clock"], "skipped"),
             **dict.fromkeys(["resource", "revocation", "revoked token"], "skipped"),
@@ -262,7 +262,7 @@ async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
     said: list[Check] = []
     await examine(source(client_id="id", client_secret=SECRET), "https://x.example", said.append)
     assert verdicts(said) == {
-        "configuration": "ok",
+        **dict.fromkeys(["configuration", "credentials"], "ok"),
         "origin": "warning",
         "name": "failed",
         **dict.fromkeys(["connection", "grant", "lifetime", "clock", "resource"], "skipped"),
@@ -285,7 +285,7 @@ async def test_there_is_no_client(
     monkeypatch.setenv(variable, value.format("hush-hush"))
     said: list[Check] = []
     await examine(source(client_id="id", client_secret=SECRET), None, said.append)
-    _, check, *others = said
+    _, _, check, *others = said
     assert (check.name, check.verdict, check.exit_code) == ("connection", "failed", 4)
     assert check.found == f"the HTTP client cannot be created: {kind}"
     assert advice in (check.advice or "")

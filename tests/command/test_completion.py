@@ -36,7 +36,11 @@ def test_another_shell() -> None:
     ("words", "completed"),
     [
         (["trio-anon-session", "re"], ["revoke"]),
-        (["trio-anon-session", "token", "--client"], ["--client-id", "--client-secret-file"]),
+        (["trio-anon-session", "token", "--client-s"], ["--client-secret-file"]),
+        (
+            ["trio-anon-session", "token", "--auth-method", "client_secret_"],
+            ["client_secret_basic", "client_secret_jwt", "client_secret_post"],
+        ),
         (["trio-anon-session", "watch", "--refresh", ""], ["eager", "on_request"]),
         (["trio-anon-session", "completion", ""], ["bash", "fish", "zsh"]),
     ],

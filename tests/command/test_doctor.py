@@ -12,8 +12,9 @@ from trio_anon_session.testing import Fault, FaultPlan
 
 from .running import COMPLETE, SECRET, Served, invoke, run_on_terminal
 
-STEPS = ["configuration", "name", "connection", "grant", "lifetime", "clock", "revocation"]
-STEPS_WITH_URL = ["configuration", "origin", *STEPS[1:6], "resource", "revocation", "revoked token"]
+LOCAL_STEPS = ["configuration", "credentials"]
+STEPS = [*LOCAL_STEPS, "name", "connection", "grant", "lifetime", "clock", "revocation"]
+STEPS_WITH_URL = [*LOCAL_STEPS, "origin", *STEPS[2:7], "resource", "revocation", "revoked token"]
 
 
 def verdicts(output: str) -> dict[str, str]:
@@ -51,7 +52,7 @@ def test_as_json(served: Served) -> None:
     shown = json.loads(line)
     assert shown["exit_code"] == result.exit_code == 3
     by_name = {check["name"]: check for check in shown["checks"]}
-    assert list(by_name) == [*STEPS[:4], "clock", "lifetime", "revocation"]
+    assert list(by_name) == [*STEPS[:5], "clock", "lifetime", "revocation"]
     assert by_name["grant"]["verdict"] == "failed"
     assert "client_secret" in by_name["grant"]["advice"]
     assert by_name["revocation"] == {
