@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import httpx
+import trio
 
-from trio_anon_session import AnonymousSession, Config, MutualTLS, TokenManager
+from trio_anon_session import AnonymousSession, Config, MutualTLS, TokenManager, TokenState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,8 @@ LIFETIME = 60.0
 """Seconds that the servers let a token live."""
 SCOPE = "files"
 """The scope of every token."""
+PATIENCE = 20.0
+"""Seconds for a refresh; only a broken session takes so long."""
 _numbers = itertools.count(1)
 
 
@@ -75,6 +78,11 @@ class Program:
         """Return the status that the resource has for a token, past the session."""
         headers = {"Authorization": f"Bearer {token}"}
         return (await self.client.get("/files", headers=headers, auth=None)).status_code
+
+    async def wait_until_fresh(self) -> None:
+        """Wait until the session has refreshed its token."""
+        with trio.fail_after(PATIENCE):
+            await self.session.states.wait_value(TokenState.FRESH)
 
     def let_time_pass(self, seconds: float) -> None:
         """Move both clocks."""
@@ -133,6 +141,8 @@ async def open_program(
         if answer.status_code in (400, 401) and on_rejection is not None:
             await on_rejection()
 
+    # Apart from its jumps, the clock follows real time, so that a broken session cannot hang.
+    clock.rate = 1.0
     peer.reset()
     async with (
         httpx.AsyncClient(
