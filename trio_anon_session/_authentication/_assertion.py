@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .._secrets import async_without_locals, digest
+from .._secrets import async_without_locals, digest, with_quiet_init
 from ._credentials import ClientAuthentication, Credentials
 from ._jwt import assertion_fields
 from ._sources import call, checked_path, checked_text, read_text
@@ -43,6 +43,7 @@ class _ForeignAssertion(ClientAuthentication):
         raise NotImplementedError
 
 
+@with_quiet_init
 class AssertionFile(_ForeignAssertion):
     """A client that authenticates with the assertion in a file, which the platform replaces.
 
@@ -65,7 +66,7 @@ class AssertionFile(_ForeignAssertion):
 
     Raises:
         TypeError: ``path`` is not a str or a path.
-        ConfigError: ``path`` is empty, or contains a NUL character.
+        ConfigError: ``path`` is empty, contains a NUL character, or is the content of a file.
     """
 
     __slots__ = ("_path",)
@@ -97,6 +98,7 @@ class AssertionFile(_ForeignAssertion):
         return await read_text(_SETTING, self._path)
 
 
+@with_quiet_init
 class Assertion(_ForeignAssertion):
     """A client that authenticates with an assertion from a callable.
 

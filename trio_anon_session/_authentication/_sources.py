@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,7 +19,7 @@ import trio
 from .._callables import discard_coroutine, lazy_kind
 from .._clocks import is_mocked
 from .._errors import ConfigError
-from .._secrets import async_without_locals, digest
+from .._secrets import async_without_locals, digest, with_quiet_init
 from ._credentials import CredentialsUnavailableError
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ SIZE_LIMIT = 2**16
 _THREADS = 4
 """The most threads for one source. They stay busy while it hangs."""
 
+_CONTENT = re.compile(r"-----BEGIN |^\s*eyJ[\w-]*\.[\w-]+\.[\w-]*\s*$", re.ASCII)
+"""What a PEM text and a JWT look like."""
+
 _limiters: trio.lowlevel.RunVar[dict[int, trio.CapacityLimiter]] = trio.lowlevel.RunVar(
     "credentials_limiters"
 )
@@ -39,6 +43,7 @@ _limiters: trio.lowlevel.RunVar[dict[int, trio.CapacityLimiter]] = trio.lowlevel
 SecretProvider = Callable[[], str | Awaitable[str]]
 
 
+@with_quiet_init
 class SecretFile:
     """A file with the client secret. The session reads it for every attempt.
 
@@ -50,7 +55,7 @@ class SecretFile:
 
     Raises:
         TypeError: ``path`` is not a str or a path.
-        ConfigError: ``path`` is empty, or contains a NUL character.
+        ConfigError: ``path`` is empty, contains a NUL character, or is the content of a file.
     """
 
     __slots__ = ("_path",)
@@ -95,6 +100,9 @@ def checked_path(name: str, path: object) -> Path:
         raise TypeError(f"{name} must be a path, not {kind}")
     if not text or "\0" in text:
         raise ConfigError(name, "must be a non-empty path without NUL characters")
+    # A likely mistake, and errors show paths.
+    if _CONTENT.search(text):
+        raise ConfigError(name, "must be a path, got the content of a file: a PEM text or a JWT")
     return Path(text)
 
 
