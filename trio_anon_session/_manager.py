@@ -166,8 +166,8 @@ class TokenManager(Unpicklable):
         Cancellation: closes the connection. The server may have granted a token that is not used.
         """
         check_options(options)
-        answer, sent_at = await self._ask(self._grant_form(options), Secrets())
-        outcome = judge_grant(answer, sent_at, self._config, self._secrets())
+        answer, sent_at, known = await self._ask(self._grant_form(options), Secrets())
+        outcome = judge_grant(answer, sent_at, self._config, self._secrets().and_also(known))
         if isinstance(outcome, TokenInfo):
             granted = Secrets(outcome.access_token)
             self._granted = (*self._granted, granted)[-_REMEMBERED:]
@@ -209,8 +209,8 @@ class TokenManager(Unpicklable):
             revoked = Secrets(token)
             # As above.
             del token
-        answer, _ = await self._ask(form, revoked)
-        problem = judge_revocation(answer, self._secrets().and_also(revoked))
+        answer, _, known = await self._ask(form, revoked)
+        problem = judge_revocation(answer, self._secrets().and_also(known))
         if problem is not None:
             self._advise(problem, answer)
             try:
@@ -242,7 +242,7 @@ class TokenManager(Unpicklable):
             fields += [(name, text) for text in texts if text]
         return Form(config.token_url, fields, _ip_of(options))
 
-    async def _ask(self, form: Form, secrets: Secrets) -> tuple[Answer | NoAnswer, float]:
+    async def _ask(self, form: Form, secrets: Secrets) -> tuple[Answer | NoAnswer, float, Secrets]:
         """Send a form with credentials, and once more if they were replaced in the meantime.
 
         Args:
@@ -250,32 +250,38 @@ class TokenManager(Unpicklable):
             secrets: further texts to hide.
 
         Returns:
-            The answer, and when the request was sent, on Trio's clock.
+            The answer; when the request was sent, on Trio's clock; and the texts to hide in the
+            answer.
         """
         deadline = trio.current_time() + self._config.request_timeout
         credentials = await self._credentials(1, deadline)
         if isinstance(credentials, NoAnswer):
-            return credentials, deadline
+            return credentials, deadline, secrets
+        # Taken now: many other requests in the meantime would displace these credentials.
+        secrets = self._secrets().and_also(secrets)
         answer, sent_at = await self._send(form, credentials, secrets, deadline)
         if credentials.version is None or not rejects_client(answer):
-            return answer, sent_at
+            return answer, sent_at, secrets
         changed = await self._credentials(2, deadline)
         if isinstance(changed, NoAnswer):
             # The source may be about to be replaced, so a retry can help.
             said = "the server rejected the client, and new credentials are not available"
-            return NoAnswer(f"{said}: {changed.reason}"), sent_at
+            return NoAnswer(f"{said}: {changed.reason}"), sent_at, secrets
         if changed.version == credentials.version:
-            return answer, sent_at
-        return await self._send(form, changed, secrets, deadline)
+            return answer, sent_at, secrets
+        # As above.
+        secrets = self._secrets().and_also(secrets)
+        answer, sent_at = await self._send(form, changed, secrets, deadline)
+        return answer, sent_at, secrets
 
     async def _send(
         self, form: Form, credentials: Credentials, secrets: Secrets, deadline: float
     ) -> tuple[Answer | NoAnswer, float]:
-        """Send a form with credentials, and return what `_ask` returns."""
+        """Send a form with credentials, and return the answer, and when it was sent."""
         sent_at = trio.current_time()
         answer = await self._exchange.send(
             form.request(credentials),
-            self._secrets().and_also(secrets),
+            secrets,
             limit=self._config.request_timeout,
             deadline=deadline,
             ssl_context=authentication_of(self._config).ssl_context(),

@@ -115,20 +115,19 @@ class ClientAuthentication(UnpicklableValue):
 
     def secrets(self) -> Secrets:
         """Return the secret texts of the last credentials, for scrubbing."""
-        return Secrets().and_also(*self._used.values())
+        return Secrets().and_also(*[*self._used.values()])
 
     @without_locals
     def _remember(self, *texts: str) -> None:
         """Remember secret texts that are about to be used."""
         key = digest("\n".join(texts))
-        # A new dict, because another thread may read or change this one.
-        used = dict(self._used)
-        known = used.pop(key, None)
-        used[key] = Secrets(*parts_of(*texts)) if known is None else known
+        known = self._used.get(key) or Secrets(*parts_of(*texts))
+        # Another thread may read or change the dict at the same time, so each step is atomic.
+        self._used.pop(key, None)
+        self._used[key] = known
         # A dict is ordered by insertion.
-        for oldest in [*used][:-REMEMBERED]:
-            del used[oldest]
-        self._used = used
+        for oldest in [*self._used][:-REMEMBERED]:
+            self._used.pop(oldest, None)
 
 
 def parts_of(*texts: str) -> Iterator[str]:
