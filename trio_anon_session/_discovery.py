@@ -10,6 +10,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import httpx
 import trio
 
 from ._advice import next_step_for_issuer
@@ -22,8 +23,6 @@ from ._token import parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import httpx
 
     from ._config import Config
     from ._exchange import Answer
@@ -184,12 +183,22 @@ def endpoints_in(
     for member in wanted.values():
         try:
             check_url(member, document.get(member))
+            _check_scheme(member, document[member], config)
         except ConfigError as error:
             problem = f"{member} {known.hide(error.wants, limit=_SHOWN)}"
         else:
             continue
         raise _wrong_metadata(url, problem)
     return {field: document[member] for field, member in wanted.items()}
+
+
+def _check_scheme(field: str, url: str, config: Config) -> None:
+    """Refuse a change from https to http.
+
+    Otherwise, a server elsewhere could direct the credentials to a program on this machine.
+    """
+    if httpx.URL(config.issuer or "").scheme == "https" != httpx.URL(url).scheme:
+        raise ConfigError(field, "must be an https URL, because the issuer is one")
 
 
 def _aliases_in(document: Mapping[str, Any], url: str) -> dict[str, Any]:

@@ -172,8 +172,16 @@ def test_no_token_endpoint() -> None:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_plain_http_on_loopback(host: str) -> None:
     """A server on this machine needs no TLS."""
-    document = DOCUMENT | {"token_endpoint": f"http://{host}:1/t"}
-    assert endpoints(document)["token_url"] == f"http://{host}:1/t"
+    issuer = f"http://{host}:1"
+    document = DOCUMENT | {"issuer": issuer, "token_endpoint": f"{issuer}/t"}
+    assert endpoints(document, issuer=issuer)["token_url"] == f"{issuer}/t"
+
+
+@pytest.mark.parametrize("member", ["token_endpoint", "revocation_endpoint"])
+def test_no_change_to_plain_http(member: str) -> None:
+    """A server with https cannot direct the credentials to a program on this machine."""
+    error = refusal(DOCUMENT | {member: "http://localhost:6379/"})
+    assert f"{member} must be an https URL, because the issuer is one" in error.wants
 
 
 @pytest.mark.parametrize(
