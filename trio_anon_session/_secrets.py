@@ -16,7 +16,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _KNOWN_LIMIT = 512
 """The most characters of one secret that are compared. A longer secret is a token: one word."""
 _RUN = 8
 """A text is hidden if it contains this many consecutive characters of a secret."""
+_SAMPLE = 5
+"""Characters. Random texts seldom have so many in common, and few samples cover a text."""
 
 # RFC 6749 §5.2 allows printable ASCII in an error. The characters that encodings use (% \ & = +)
 # are not harmless. Neither are long words, and shorter words with digits, because they may be a new
@@ -66,9 +68,10 @@ def _base64(text: str) -> str:
 
 
 def client_secrets(client_id: str, client_secret: str) -> tuple[str, ...]:
-    """Return a client's secret, and the Basic credentials that contain it."""
+    """Return a client's secret, its base64 text, and the Basic credentials that contain it."""
     return (
         client_secret,
+        _base64(client_secret),
         basic_credentials(client_id, client_secret),
         _base64(f"{client_id}:{client_secret}"),
         _base64(f"{quote_plus(client_id)}:{quote_plus(client_secret)}"),
@@ -216,9 +219,13 @@ class Secrets:
 
     def _found_in(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where a text contains a secret, or ``_RUN`` characters of one."""
-        for start in range(len(text) - _RUN + 1):
-            if text[start : start + _RUN] in self._long:
-                yield start, start + _RUN
+        # A run contains a sample, wherever it begins. So most of the searches, which take long in
+        # long secrets, are for samples.
+        for at in range(0, len(text) - _SAMPLE + 1, _RUN - _SAMPLE + 1):
+            if text[at : at + _SAMPLE] in self._long:
+                for start in range(max(0, at - _RUN + _SAMPLE), min(at, len(text) - _RUN) + 1):
+                    if text[start : start + _RUN] in self._long:
+                        yield start, start + _RUN
         for known in self._known:
             found = text.find(known) if len(known) < _RUN else -1
             while found >= 0:
@@ -243,6 +250,15 @@ def _words(text: str) -> list[str]:
 
 def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class Hidden(Generic[T]):
+    """A secret value. It has no repr, because debuggers show the attributes of objects."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
 
 
 class Unpicklable:

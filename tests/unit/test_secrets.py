@@ -128,6 +128,22 @@ def test_eight_characters_of_a_secret_are_hidden(hidden: str) -> None:
         assert scrub(f"said {hidden[:-1]}") == f"said {hidden[:-1]}"
 
 
+@given(st.integers(0, 392), st.integers(0, 40))
+def test_eight_characters_from_anywhere_are_hidden(start: int, before: int) -> None:
+    """Eight characters from anywhere in a long secret are hidden, wherever a text has them."""
+    secret = "".join(f"{letter}{digit}" for letter in "abcdefghijklmnopqrst" for digit in range(10))
+    text = "z" * before + secret[start : start + 8]
+    assert Secrets(secret).hide(f"{text} zzz") == "*** zzz"
+
+
+@given(st.binary(min_size=12, max_size=60), st.sampled_from(["client", "my app", "é", "id", "i"]))
+def test_base64_of_a_secret_is_no_name(content: bytes, client_id: str) -> None:
+    """An error code or id that is the secret in base64 is hidden, whatever the client id is."""
+    secret = content.hex()
+    said = base64.b64encode(secret.encode()).decode().rstrip("=")
+    assert Secrets(*client_secrets(client_id, secret)).name(said) == "***"
+
+
 @pytest.mark.parametrize("secret", ["cd", "é", "!!", "id"])
 def test_short_secrets_are_hidden_whole(secret: str) -> None:
     """A secret of fewer characters is compared as a whole."""

@@ -14,6 +14,7 @@ from .._errors import ConfigError
 from .._secrets import Unpicklable
 from ._credentials import CredentialsUnavailableError
 from ._jwt import algorithm_of
+from ._pem import key_text
 from ._sources import checked_path, read_file
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -31,7 +32,6 @@ _LEAST_RSA_BITS = 2048
 # A file may contain certificates or EC parameters, too.
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----(.*?)-----END \1-----", re.DOTALL)
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
-_BASE64_LINE = re.compile(rb"^[A-Za-z0-9+/=]+(?=\s*$)", re.MULTILINE)
 
 if TYPE_CHECKING:
     from jwt.algorithms import Algorithm
@@ -60,9 +60,8 @@ class PrivateKey(Unpicklable):
         block = _private_block(pem)
         self._key = _loaded(block, password)
         self.kind = _checked_kind(self._key, algorithm)
-        # Only the base64 text: lines such as "BEGIN PRIVATE KEY" occur in error messages.
-        body = b"".join(_BASE64_LINE.findall(block)).decode("ascii")
-        self.texts = (body, *(() if password is None else (password.decode(errors="replace"),)))
+        secret = () if password is None else (password.decode(errors="replace"),)
+        self.texts = (key_text(block), *secret)
 
     def sign(self, signing_input: bytes) -> bytes:
         """Return a signature, as RFC 7518 §3 defines it for the algorithm."""

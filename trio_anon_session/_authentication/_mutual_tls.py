@@ -12,9 +12,10 @@ import httpx
 
 from .._errors import ConfigError
 from .._logging import log
-from .._secrets import async_without_locals, digest, with_quiet_init, without_locals
+from .._secrets import Hidden, async_without_locals, digest, with_quiet_init, without_locals
 from ._credentials import ClientAuthentication, Credentials, CredentialsUnavailableError
 from ._latest_context import LatestContext
+from ._pem import key_text
 from ._sources import checked_path, in_thread, read_file
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class MutualTLS(ClientAuthentication):
         super().__init__()
         self._certfile = checked_path("certfile", certfile)
         self._keyfile = None if keyfile is None else checked_path("keyfile", keyfile)
-        self._password = _checked_password(password)
+        self._password = Hidden(_checked_password(password))
         self._trouble: str | None = None
         pair = self._read()
         self._remember_key(pair)
@@ -111,11 +112,11 @@ class MutualTLS(ClientAuthentication):
     def __repr__(self) -> str:
         shown = [repr(os.fspath(self._certfile))]
         shown += [] if self._keyfile is None else [repr(os.fspath(self._keyfile))]
-        shown += [] if self._password is None else ["password=***"]
+        shown += [] if self._password.value is None else ["password=***"]
         return f"MutualTLS({', '.join(shown)})"
 
     def _settings(self) -> tuple[object, ...]:
-        return self._certfile, self._keyfile, self._password
+        return self._certfile, self._keyfile, self._password.value
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return the TLS context whose connections present the certificate.
@@ -150,8 +151,8 @@ class MutualTLS(ClientAuthentication):
 
     @without_locals
     def _remember_key(self, pair: _Pair) -> None:
-        keys = [found[0].decode("ascii", "replace") for found in _PRIVATE_KEY.finditer(pair.key)]
-        self._remember(*keys, self._password or "")
+        keys = [key_text(found[0]) for found in _PRIVATE_KEY.finditer(pair.key)]
+        self._remember(*keys, self._password.value or "")
 
     @without_locals
     def _read(self) -> _Pair:
@@ -174,7 +175,7 @@ class MutualTLS(ClientAuthentication):
             raise ConfigError("SSL_CERT_FILE", said) from None
         try:
             # With a password of None, OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(self._certfile, self._keyfile, self._password or "")
+            context.load_cert_chain(self._certfile, self._keyfile, self._password.value or "")
         except ssl.SSLError as error:
             raise self._problem_of(pair, error.reason or "") from None
         except OSError as error:
@@ -196,7 +197,7 @@ class MutualTLS(ClientAuthentication):
         if reason == "KEY_VALUES_MISMATCH":
             return ConfigError(field, "must have the private key of the certificate in certfile")
         if key is not None and b"ENCRYPTED" in key[0]:
-            said = "must be set" if self._password is None else "must be the right one"
+            said = "must be set" if self._password.value is None else "must be the right one"
             return ConfigError("password", f"{said}: the private key is encrypted")
         return ConfigError(field, "must be a PEM file with a valid private key")
 

@@ -129,7 +129,7 @@ class PrivateKeyJWT(ClientAuthentication):
             source = self._key = key
         else:
             raise TypeError(f"key must be a str, bytes or a callable, not {type(key).__name__}")
-        self._identity = (source, secret, self._settings.identity)
+        self._identity = (source, _digest_of(secret), self._settings.identity)
 
     @classmethod
     @without_locals
@@ -175,7 +175,8 @@ class PrivateKeyJWT(ClientAuthentication):
         return isinstance(other, PrivateKeyJWT) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._identity)
+        # Not of a callable, because it may have no hash.
+        return hash((PrivateKeyJWT, self._identity[1:]))
 
     def __repr__(self) -> str:
         key = self._key
@@ -210,6 +211,11 @@ def _checked_password(password: object) -> bytes | None:
     if not password:
         raise ConfigError("password", "must be a non-empty str or bytes, or None")
     return password.encode(errors="replace") if isinstance(password, str) else password
+
+
+def _digest_of(password: bytes | None) -> bytes | None:
+    # Not the password itself, because debuggers show attributes.
+    return None if password is None else hashlib.sha256(password).digest()
 
 
 def _checked_signature(result: object, algorithm: str) -> bytes:

@@ -43,7 +43,7 @@ class ClientSecretJWT(ClientSecretPost):
 
     @async_without_locals
     async def credentials(self, request: AssertionRequest) -> Credentials:
-        secret = await read_secret(self._secret)
+        secret = await read_secret(self._secret.value)
         if _is_short(secret):
             raise CredentialsUnavailableError(f"client_secret {_LENGTH}")
         signing_input = self._settings.signing_input(request)
@@ -51,7 +51,7 @@ class ClientSecretJWT(ClientSecretPost):
         assertion = assertion_of(signing_input, signature)
         self._remember(*client_secrets(request.client_id, secret), assertion)
         fields = assertion_fields(request.client_id, assertion)
-        return Credentials(fields, version=version_of(self._secret, secret))
+        return Credentials(fields, version=version_of(self._secret.value, secret))
 
 
 def _is_short(secret: str) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import attrs
 
+from .._secrets import with_quiet_init
+
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
@@ -56,6 +58,7 @@ def der_of(certificate: object) -> bytes | None:
         return None
 
 
+@with_quiet_init
 @attrs.frozen
 class TrustedIssuer:
     """An issuer whose assertions authenticate a client, such as a Kubernetes cluster.
@@ -86,6 +89,7 @@ def _default_secret(client: Client) -> str | None:
     return None if client.keys or client.assertions or client.certificate else "test-secret"
 
 
+@with_quiet_init
 @attrs.frozen
 class Client:
     """A client that is registered with the server.
