@@ -213,8 +213,9 @@ class Config(Value, UnpicklableValue):
 
         Args:
             issuer: the issuer identifier: an https URL, or http for a loopback host. The issuer in
-                the metadata must be equal to it, character by character. Take it from your
-                configuration, never from a response of an API.
+                the metadata must be equal to it, character by character. The endpoints of an
+                https issuer must be https URLs. Take the issuer from your configuration, never
+                from a response of an API.
             client_id: the client id of the application.
             http_client: the httpx client for these requests, used as by :class:`TokenManager`.
                 Default: a client of its own, which is closed at the end.

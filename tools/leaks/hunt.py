@@ -418,17 +418,17 @@ async def _use(
             await session.get_access_token()
         except Exception as error:
             shown.look_at_error("a getter's error", error)
-            _copy("error", error, shown)
+            copy_to(shown, "an error", error)
         shown.look_at("statistics", session.statistics())
         await trio.sleep(60.0)
     info = session.token_info
     if info is not None:
         shown.look_at("a token", info)
-        _copy("token", info, shown)
+        copy_to(shown, "a token", info)
         await _send(session, client, auth, life, shown)
-    _copy("session", session, shown)
-    _copy("auth", auth, shown)
-    _copy("config", session.config, shown)
+    copy_to(shown, "a session", session)
+    copy_to(shown, "an auth", auth)
+    copy_to(shown, "a config", session.config)
     shown.look_at("states", session.states)
     try:
         await session.revoke_tokens()
@@ -464,19 +464,27 @@ async def _send(
         logging.getLogger("httpx").setLevel(logging.DEBUG)
 
 
-def _copy(name: str, thing: object, shown: Shown) -> None:
+@contextmanager
+def look_at_errors(name: str, shown: Shown) -> Iterator[None]:
+    """Look at the errors that the block raises. Only cancellations and the like propagate."""
+    try:
+        yield
+    except Exception as error:
+        shown.look_at_error(name, error)
+    except BaseException as error:
+        shown.look_at_error(f"{name}, cancelled", error)
+        raise
+
+
+def copy_to(shown: Shown, name: str, thing: object) -> None:
     """Try to pickle and to copy, and add the results."""
     for how, copier in PICKLERS.items():
         try:
             copied = copier(thing)
         except TypeError as error:
-            shown.look_at_error(f"the error of {how} of {_article(name)}", error)
+            shown.look_at_error(f"the error of {how} of {name}", error)
         else:
-            shown.add(f"{how} of {_article(name)}", repr(copied))
-
-
-def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+            shown.add(f"{how} of {name}", repr(copied))
 
 
 def find_leaks(shown: Shown, leaks_in: Callable[[str], Iterable[str]]) -> dict[str, str]:
