@@ -71,7 +71,7 @@ class Source:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of a config."""
-        options = {"algorithm": KEYS[self.key], "key_id": "key-1", "password": self.password}
+        options: Any = {"algorithm": KEYS[self.key], "key_id": "key-1", "password": self.password}
         makers: dict[str, Callable[[], dict[str, Any]]] = {
             "secret": lambda: {"client_secret": self.text},
             "secret file": lambda: {"client_secret": SecretFile(self.path)},
