@@ -6,6 +6,7 @@ Servers echo the credentials of the requests, or parts of them.
 from __future__ import annotations
 
 import base64
+import json
 import tempfile
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -21,7 +22,7 @@ from trio_anon_session._authentication import AssertionRequest
 from trio_anon_session._config import authentication_of
 from trio_anon_session.testing import Client, TokenServer
 
-from .canaries import Echo, echoes, good_answer
+from .canaries import SPELLINGS, Echo, echoes, good_answer
 from .hunt import ROOT, Shown, WireTransport, copy_to, listening, look_at_errors
 from .traces import Traces
 from .ways import CHANGES, KEYS, KINDS, METHODS, WITH_SECRET, Source, wrong_attempts
@@ -117,6 +118,23 @@ def part_of(credential: str, part: str, old: str) -> str:
     return parts.get(part, credential) or credential
 
 
+_IN_DOCUMENT = {
+    "extra": "issuer",
+    "scope": "token_endpoint",
+    "token_type": "token_endpoint_auth_methods_supported",
+}
+"""The member of the metadata that echoes, by the place of the echo."""
+
+
+def _metadata(place: str, said: str) -> bytes:
+    """Return an answer with metadata in which one member echoes."""
+    document = {"issuer": ROOT, "token_endpoint": f"{ROOT}/oauth2/token"}
+    document[_IN_DOCUMENT[place]] = said
+    body = json.dumps(document).encode()
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
 class _Server:
     """A server that echoes.
 
@@ -144,7 +162,9 @@ class _Server:
             self.seen.append(credential)
         said = part_of(credential, life.part, self.seen[0] if self.seen else "")
         if head.startswith("GET"):
-            echo, said = life.metadata, said or (self.seen[-1] if self.seen else "")
+            echo, said = life.metadata, self.seen[-1] if self.seen else ""
+            if echo is not None and echo.place in _IN_DOCUMENT:
+                return _metadata(echo.place, SPELLINGS[echo.spelling](said))
         elif head.startswith("POST /oauth2/token"):
             echo = life.grant
         else:
