@@ -3,6 +3,7 @@
 =====================  =======================================================================
 ``_credentials``       the seam: `ClientAuthentication` and `Credentials`
 ``_sources``           reading a secret, key or assertion that may change
+``_pem``               private keys in PEM text
 ``_post``              ``client_secret_post``
 ``_basic``             ``client_secret_basic``
 ``_assertion``         ``private_key_jwt`` with an assertion from a file or a callable
