@@ -140,7 +140,7 @@ def document_in(answer: Answer | NoAnswer) -> dict[str, Any] | str:
     else:
         document = parse_object(answer.body)
         # Some servers answer 200 with a page or an error for every path.
-        if document is None or document.get("issuer") is None:
+        if document is None or not isinstance(document.get("issuer"), str):
             return "status 200 without an issuer in a JSON object"
         return document
     error._is_scrubbed = True
