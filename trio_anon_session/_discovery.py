@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from ._exchange import Answer
+    from ._secrets import Secrets
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -166,8 +167,7 @@ def endpoints_in(
     known = secrets_of(config)
     if document.get("issuer") != config.issuer:
         # RFC 8414 §3.3: otherwise one server could pass off the endpoints of another as its own.
-        other = document.get("issuer")
-        shown = repr(known.hide(other, limit=_SHOWN)) if isinstance(other, str) else "no str"
+        shown = _shown_issuer(document.get("issuer"), known)
         raise ConfigError(
             "issuer",
             "must be equal to the issuer in the server's metadata, character by character: "
@@ -190,6 +190,17 @@ def endpoints_in(
             continue
         raise _wrong_metadata(url, problem)
     return {field: document[member] for field, member in wanted.items()}
+
+
+def _shown_issuer(issuer: object, known: Secrets) -> str:
+    """Return another issuer for an error message. Only a URL is shown, because it may be right."""
+    if not isinstance(issuer, str):
+        return "no str"
+    try:
+        check_issuer("issuer", issuer)
+    except ConfigError:
+        return "a str that is no issuer"
+    return repr(known.hide(issuer, limit=_SHOWN))
 
 
 def _check_scheme(field: str, url: str, config: Config) -> None:

@@ -120,6 +120,7 @@ def test_no_revocation_endpoint() -> None:
 @example(other="https://id.example/%74enant")
 @example(other=f"https://{SECRET}@evil.example")
 @example(other="x" * 10**6)
+@example(other="YXNzZXJ0aW9u")
 def test_other_issuer(other: object) -> None:
     """The issuer must be equal, character by character; a short part of the other is shown."""
     if other == ISSUER:
@@ -130,6 +131,8 @@ def test_other_issuer(other: object) -> None:
     assert len(str(error)) < 600
     if other == f"{ISSUER}/":
         assert f"has '{ISSUER}/'; check the spelling, above all a slash" in error.wants
+    if other == "YXNzZXJ0aW9u":
+        assert "has a str that is no issuer; check" in error.wants
 
 
 @pytest.mark.parametrize("member", ["token_endpoint", "revocation_endpoint"])

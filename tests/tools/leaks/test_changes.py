@@ -6,7 +6,7 @@ import random
 from string import ascii_letters
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tools.leaks.canaries import PLACES, Echo
@@ -26,6 +26,7 @@ def leaks_of(life: ChangingLife) -> dict[str, str]:
 
 @pytest.mark.slow
 @given(life=changing_lives)
+@example(life=ChangingLife("key", "Ed25519", metadata=Echo("extra", "strict basic", 429)))
 def test_promise_21_nothing_leaks_of_secrets_that_change(life: ChangingLife) -> None:
     """Whatever happens to a secret, and whatever a server echoes, no sink shows a piece of it."""
     assert leaks_of(life) == {}
