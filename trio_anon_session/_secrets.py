@@ -5,6 +5,7 @@ How scrubbing works
     decoding some of them is slow. Instead, `Secrets.quote` keeps only words that are clearly
     harmless, and hides all others. `Secrets.hide` is for texts of this package. It hides the words
     that contain a known secret. Both accept any text, and read a limited number of characters.
+    `Secrets.name` is for one short word, so it also looks for secrets in base64.
 """
 
 from __future__ import annotations
@@ -193,7 +194,15 @@ class Secrets:
     def name(self, text: str) -> str:
         """Return an error code, a media type or an id. Hide any other text."""
         text = _plain(text).strip()
-        return self._without_known([text], [text]) if re.fullmatch(_NAME, text) else HIDDEN
+        if not re.fullmatch(_NAME, text):
+            return HIDDEN
+        # Only for long secrets: a short one can occur by chance in what is no base64.
+        is_hidden = any(
+            end - start >= _RUN
+            for form in _decodings(text)
+            for start, end in self._found_in(_compared(form))
+        )
+        return HIDDEN if is_hidden else self._without_known([text], [text])
 
     @without_locals
     def hide(self, text: str, *, limit: int = _READ_LIMIT) -> str:
@@ -246,6 +255,21 @@ def _words(text: str) -> list[str]:
         # The last word may be cut.
         words[-1:] = ["…"]
     return words
+
+
+def _decodings(text: str, depth: int = 2) -> Iterator[str]:
+    """Yield what a short text is if a part of it is base64, once or twice; and the text."""
+    yield text
+    encoded = re.sub(r"[^A-Za-z0-9+/]", "", text.replace("-", "+").replace("_", "/"))
+    for start in range(4) if depth else ():
+        part = encoded[start:]
+        # A single character at the end of base64 is no byte.
+        part = part[: len(part) - (len(part) % 4 == 1)]
+        try:
+            decoded = base64.b64decode(part + "=" * (-len(part) % 4)).decode("latin-1")
+        except ValueError:
+            continue
+        yield from _decodings(decoded, depth - 1)
 
 
 def _shortened(text: str, limit: int) -> str:
