@@ -155,8 +155,11 @@ def test_wrong_types(arguments: tuple[Any, ...], message: str) -> None:
 
 
 def test_unusable_authorities(old: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the file with the CA certificates is missing, the error names its variable."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    """If the file with the CA certificates is damaged, the error names its variable."""
+    # httpx 0.27 ignores a missing file.
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_text("damaged")
+    monkeypatch.setenv("SSL_CERT_FILE", str(damaged))
     with pytest.raises(ConfigError, match=r"^SSL_CERT_FILE must be a PEM file") as caught:
         MutualTLS(*old.write(tmp_path))
     assert caught.value.__context__ is None
