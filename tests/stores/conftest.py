@@ -24,6 +24,9 @@ def _file(request: pytest.FixtureRequest, *, is_virtual: bool) -> FilePlace:
 
 
 def _server(request: pytest.FixtureRequest, *, encryption_key: bytes | None) -> ServerPlace:
+    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    # On a busy machine, a connection may take longer than the limit for production.
+    patch.setattr("trio_anon_session.stores._coredis.CONNECT_TIMEOUT", 30.0)
     return ServerPlace(request.getfixturevalue("one_server"), encryption_key=encryption_key)
 
 
