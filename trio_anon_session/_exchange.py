@@ -339,7 +339,7 @@ def _is_for(cookie: Cookie, host: str) -> bool:
 
 def _message_of(error: BaseException) -> str:
     """Return the message of an error, or of its first cause that has one."""
-    # On Trio, httpcore's errors have no message. A cause names the problem with a certificate.
+    # On Trio, httpcore's errors have no message. If a certificate is the problem, a cause says why.
     link: BaseException | None = error
     for _ in range(10):
         if link is None or message_of(link):

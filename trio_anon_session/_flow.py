@@ -333,8 +333,8 @@ class TokenFlow:
         return body
 
     def _can_be_sent_twice(self, request: _Request) -> bool:
-        # httpx keeps bytes, and rewinds the files of a form. The content of an iterator is gone
-        # after the first request.
+        # httpx can send bytes again, and rewinds the files of a form. But the content of an
+        # iterator is gone after the first request.
         if isinstance(request.stream, self._http.ByteStream):
             return True
         if not isinstance(request.stream, _form_class(self._http)):

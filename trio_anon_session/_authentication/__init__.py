@@ -60,7 +60,7 @@ NAMES = tuple(_BY_NAME)
 def authentication_with_secret(name: str, client_id: str, secret: Secret) -> ClientAuthentication:
     """Return the way with this name, for a client with a secret."""
     module, kind = _BY_NAME[name]
-    # Imported late: most programs use one way, and some ways need an extra.
+    # Imported here, because most programs use only one way, and some ways need an extra.
     made: Any = getattr(import_module(f"{__name__}.{module}"), kind)
     authentication: ClientAuthentication = made(client_id, secret)
     return authentication

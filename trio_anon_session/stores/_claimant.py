@@ -249,7 +249,7 @@ class Claimant:
         """Return what to do after another process was faster with its claim."""
         is_first, question.missed = question.missed != question.version, question.version
         if is_first and at.now < question.last_at:
-            # The faster process has changed the version, so this question can wait for its attempt.
+            # Another process was faster, so this question can wait for the result of its attempt.
             # Otherwise, all waiting processes would request tokens directly when a lease ends late.
             return Wait(0.0)
         return self._wait(question, 0.0, at)

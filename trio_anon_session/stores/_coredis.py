@@ -297,8 +297,8 @@ class _Connection:
         """Subscribe to channels."""
 
         async def ask() -> None:
-            # The server confirms SUBSCRIBE with a message, and only an error is an answer. So
-            # send a PING too, whose answer completes the request after a success.
+            # After a success, the server confirms SUBSCRIBE with a pushed message, and sends no
+            # answer. So send a PING too, whose answer completes the request.
             answer = self._inner.create_request(b"SUBSCRIBE", *channels)
             self._inner.send_command(b"PING")
             await answer

@@ -169,7 +169,7 @@ class KnownTokens:
             asked: the tokens that the look asked about.
             at: the time.
         """
-        # A look says nothing about drops that it did not ask about.
+        # A look returns only the drops that it asked for.
         reported = {
             mark for mark, token in asked.items() if token is None and self._must_be_shown(mark, at)
         }

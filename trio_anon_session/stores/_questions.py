@@ -138,7 +138,7 @@ class Questions:
         try:
             await self._link.look()
         except StoreFailedError:
-            # Use the token. The watch looks again when the store works.
+            # Use the token. The watch reads the store again once it works.
             self._watch.look_soon()
         return not self._claimant.known.is_known(mark_of(token.access_token))
 

@@ -145,7 +145,7 @@ class RedisStore(Unpicklable):
             )
         except (TypeError, ValueError):
             pass
-        # Raised outside of the except block, because the error quotes the answer.
+        # Raised outside of the except block: the context would quote the answer.
         raise StoreError(f"{self._where}: sent an answer in an unknown format")
 
     async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:

@@ -64,8 +64,8 @@ class Watch:
         with until_stopped:
             while True:
                 problem = await self._listen()
-                # Log missing notifications only if looks work, because a store that is down has
-                # its own record. Do not log one lost connection if the next one lasts.
+                # Log missing notifications only if the store can be read: there is another record
+                # for a store that is down. Do not log one lost connection if the next one lasts.
                 has_no_news = problem is not None and await self._look_and_wake()
                 if problem is not None and has_no_news and had_no_news:
                     self._link.access.log_once(NO_NEWS, problem)

@@ -8,7 +8,8 @@ fixture                           value
 ``virtual_time``                  the decorator ``virtual_time``, for ``@given``
 ================================  ==================================================
 
-pytest loads them automatically. Markers of the same names set the arguments of the first two.
+pytest loads them automatically. To set the arguments of the first two fixtures, use markers with
+the same names.
 """
 
 from __future__ import annotations

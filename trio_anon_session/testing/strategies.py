@@ -352,8 +352,8 @@ def _actions(
     return among(list_of(*usual), list_of(*usual), list_of(*usual, suspend, set_wall))
 
 
-# These latencies are shorter than the timeout, because both results are correct at the moment of
-# the timeout.
+# Keep these latencies shorter than the timeout: exactly at the timeout, success and failure are
+# both correct.
 _REVOCATIONS: Strategy[tuple[Answer, ...]] = st.lists(
     st.builds(
         Answer,

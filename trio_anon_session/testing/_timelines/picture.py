@@ -84,7 +84,7 @@ MOST_ROWS = 18
 LABEL_LEVELS = 3
 HEADING_LINES = 4
 LONGEST_LABEL = 24
-# Times are rounded to microseconds, because equal sums of floats differ by less than that.
+# Rounded to microseconds, because sums of floats that should be equal can differ a little.
 DIGITS = 6
 MINUTE = 60
 HOUR = 60 * MINUTE
