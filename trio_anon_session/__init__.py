@@ -25,7 +25,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_wire_logs``       scrubbing of the log records of httpx and httpcore
 ``_advice``          what to do about an error of a token endpoint
 ``_reading``         reading a response within limits
-``_exchange``        one HTTP request, and its response or why there is none
+``_exchange``        one HTTP request, and its response or why it failed
 ``_judging``         the meaning of a response; without I/O
 ``_discovery``       `Config.discover`: endpoints from a server's metadata
 ``_manager``         `TokenManager`: one token request or revocation

@@ -1,4 +1,4 @@
-"""One HTTP request within limits, and its response, or the reason why there is none.
+"""One HTTP request within limits, and its response, or why it failed.
 
 Only this module sends requests and handles httpx errors. An httpx error refers to its request, and
 so to the form with the secret. Its frames contain the bytes that were sent. So no httpx error
@@ -158,7 +158,7 @@ class Exchange:
         deadline: float = math.inf,
         ssl_context: ssl.SSLContext | None = None,
     ) -> Answer | NoAnswer:
-        """Send a request, and return the response or the reason why there is none.
+        """Send a request, and return the response, or why the request failed.
 
         Args:
             request: the request.

@@ -289,7 +289,7 @@ class TokenManager(Unpicklable):
         return answer, sent_at
 
     async def _credentials(self, attempt: int, deadline: float) -> Credentials | NoAnswer:
-        """Return the credentials for an attempt, or the reason why there are none."""
+        """Return the credentials for an attempt, or why they are not available."""
         config = self._config
         setting = "auth_method" if config.client_secret is None else "client_secret"
         problem = f"{setting}: no credentials within {config.request_timeout:g} s"

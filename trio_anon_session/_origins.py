@@ -50,8 +50,8 @@ def origin_of(url: URL) -> Origin:
 def default_origins(config: Config) -> frozenset[Origin]:
     """Return the origins that get the token by default.
 
-    There are none if ``token_url`` is on another server, and ``api_root_url`` is Box's. That is the
-    default of ``api_root_url``, and Box must not get the token of another server.
+    The set is empty if ``token_url`` is on another server, and ``api_root_url`` is Box's, which is
+    its default: Box must not get the token of another server.
     """
     root, token_url = httpx.URL(config.api_root_url), httpx.URL(config.token_url)
     if not is_box(root):

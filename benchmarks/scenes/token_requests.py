@@ -46,7 +46,7 @@ def ways(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     """Return the settings of each way to authenticate; the folder is for its files."""
     try:
         from cryptography.hazmat.primitives.asymmetric import ec, rsa
-        from jwt import PyJWT  # noqa: F401
+        from jwt import PyJWT  # noqa: F401  # only to see whether it is installed
     except ModuleNotFoundError:
         raise LeftOutError("needs the extra jwt") from None
     assertion = folder / "assertion"

@@ -169,4 +169,4 @@ async def test_an_encrypted_file(file: Path) -> None:
 def test_a_path_of_a_wrong_type() -> None:
     """The path must be a path."""
     with pytest.raises(TypeError, match="path must be a path, not int"):
-        PrivateKeyJWT.from_file(1)  # type: ignore[arg-type]
+        PrivateKeyJWT.from_file(1)  # type: ignore[arg-type]  # the error is what is tested

@@ -150,7 +150,7 @@ async def test_a_callable_that_returns_late_is_ignored(
         assert give.coroutine is not None
         with trio.fail_after(TIME_LIMIT):
             # The thread closes it after the callable has returned.
-            while inspect.getcoroutinestate(give.coroutine) != inspect.CORO_CLOSED:  # noqa: ASYNC110
+            while inspect.getcoroutinestate(give.coroutine) != inspect.CORO_CLOSED:  # noqa: ASYNC110  # a coroutine has no event
                 await trio.sleep(0.001)
     # Nothing is remembered of a secret that was never used.
     assert judge.shown == []
@@ -160,7 +160,7 @@ async def test_a_callable_that_returns_late_is_ignored(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["secret file", "assertion file"])
 async def test_a_pipe_without_a_writer_is_a_timeout(tmp_path: Path, kind: str) -> None:
-    """A named pipe that nobody writes to makes the attempt fail within request_timeout."""
+    """A named pipe without a writer makes the attempt fail within request_timeout."""
     source = Source(kind, tmp_path)
     source.path.unlink()
     os.mkfifo(source.path)

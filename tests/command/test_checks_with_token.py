@@ -12,7 +12,7 @@ import trio
 
 from trio_anon_session import TokenManager
 from trio_anon_session._cli._checks import Check, examine, exit_code_of_all
-from trio_anon_session._cli._checks._resource import check_dead_token, check_resource
+from trio_anon_session._cli._checks._resource import check_resource, check_revoked_token
 from trio_anon_session._cli._checks._token import check_grant, check_revocation
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
@@ -173,11 +173,11 @@ async def test_a_dead_token(autojump_clock: MockClock) -> None:
     server = TokenServer()
     client, manager, config = in_process(server)
     token = (await manager.get_tokens_client_credentials_grant()).access_token
-    assert (await check_dead_token(client, RESOURCE, token, 10.0)).verdict == "warning"
+    assert (await check_revoked_token(client, RESOURCE, token, 10.0)).verdict == "warning"
     await check_revocation(manager, config, token)
-    assert (await check_dead_token(client, RESOURCE, token, 10.0)).verdict == "ok"
+    assert (await check_revoked_token(client, RESOURCE, token, 10.0)).verdict == "ok"
     server.faults = FaultPlan(resource_then=Fault(cut="before_headers"))
-    assert (await check_dead_token(client, RESOURCE, token, 10.0)).verdict == "failed"
+    assert (await check_revoked_token(client, RESOURCE, token, 10.0)).verdict == "failed"
 
 
 async def test_no_cookie_stands_in_for_the_token() -> None:
@@ -190,7 +190,7 @@ async def test_no_cookie_stands_in_for_the_token() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         await check_resource(client, "https://api.example/x", "token", 10.0)
-        await check_dead_token(client, "https://api.example/x", "token", 10.0)
+        await check_revoked_token(client, "https://api.example/x", "token", 10.0)
     assert [headers["Authorization"] for headers in seen] == ["Bearer token"] * 2
     assert not any("Cookie" in headers for headers in seen)
 

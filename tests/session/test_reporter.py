@@ -250,13 +250,16 @@ def test_promise_19_no_interrupts_of_an_observer_leave_anybody_behind(
     run_virtually(end_by_interrupts, kinds, list(outcomes), leave_at, revokes)
 
 
-@pytest.mark.parametrize("kinds", [(Revoked, Closed), (Revoked,)])
-async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
-    autojump_clock: MockClock, kinds: tuple[type[Event], ...]
+async def end_with_two_tokens(
+    manager: FakeTokenManager, observer: Interrupting, outcomes: list[BaseException | None]
 ) -> None:
-    """Both tokens are revoked at the end, although an observer interrupts each revocation."""
-    manager = FakeTokenManager(make_config(revoke_on_exit=True))
-    observer = Interrupting(*kinds)
+    """Leave a session while two tokens must be revoked. The observer's first exception comes out.
+
+    Args:
+        manager: the manager of the session.
+        observer: raises on events.
+        outcomes: the results of the two revocations at the end.
+    """
     session = AnonymousSession(manager.config, manager, observers=[observer])
     with pytest.raises(SystemExit) as caught:
         async with session, trio.open_nursery() as nursery:
@@ -265,9 +268,20 @@ async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
             nursery.start_soon(session.revoke_tokens)
             await trio.sleep(0.1)
             assert await session.get_access_token() == "token-2"
+            manager.revoke_outcomes = outcomes
             nursery.cancel_scope.cancel()
     assert manager.revoked == ["token-1", "token-1", "token-2"]
     assert caught.value is observer.raised[0]
+
+
+@pytest.mark.parametrize("kinds", [(Revoked, Closed), (Revoked,)])
+async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
+    autojump_clock: MockClock, kinds: tuple[type[Event], ...]
+) -> None:
+    """Both tokens are revoked at the end, although an observer interrupts each revocation."""
+    manager = FakeTokenManager(make_config(revoke_on_exit=True))
+    observer = Interrupting(*kinds)
+    await end_with_two_tokens(manager, observer, [])
     assert [type(event) for event in observer.heard[-3:]] == [Closed, Revoked, Revoked]
 
 
@@ -277,19 +291,7 @@ async def test_an_interrupted_revocation_at_the_end_is_logged(
     """A KeyboardInterrupt ends the revocations, and an earlier crash still propagates."""
     manager = FakeTokenManager(make_config(revoke_on_exit=True))
     observer = Interrupting(Revoked)
-    interrupt = KeyboardInterrupt()
-    session = AnonymousSession(manager.config, manager, observers=[observer])
-    with pytest.raises(SystemExit) as caught:
-        async with session, trio.open_nursery() as nursery:
-            await session.get_access_token()
-            manager.revoke_latency = 2.0
-            nursery.start_soon(session.revoke_tokens)
-            await trio.sleep(0.1)
-            await session.get_access_token()
-            manager.revoke_outcomes = [None, interrupt]
-            nursery.cancel_scope.cancel()
-    assert caught.value is observer.raised[0]
-    assert manager.revoked == ["token-1", "token-1", "token-2"]
+    await end_with_two_tokens(manager, observer, [None, KeyboardInterrupt()])
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "a token was not revoked on exit: the program was interrupted")
     ]

@@ -349,7 +349,7 @@ def test_default_secret(client: Client, secret: str | None) -> None:
     [
         (lambda: Client(keys="x"), "keys must be public keys in PEM"),
         (lambda: Client(keys=[b"x"]), "keys must be keys as str, not bytes"),  # type: ignore[list-item]
-        (lambda: Client(keys=b"x"), "keys must be keys as str, not bytes"),  # type: ignore[arg-type]
+        (lambda: Client(keys=b"x"), "keys must be keys as str, not bytes"),  # type: ignore[arg-type]  # tested
         (lambda: Client(keys={"1": "-----BEGIN PRIVATE KEY-----"}), "keys must be public keys"),
         (lambda: TrustedIssuer("i", "s", "a", [""]), "keys must be public keys in PEM"),
         (lambda: Client(certificate="x"), "certificate must be one certificate in PEM"),

@@ -119,7 +119,7 @@ def algorithm_of(name: str, user: str) -> Algorithm:
     try:
         # Imported here, because both are in an extra. Without cryptography, PyJWT has few
         # algorithms.
-        import cryptography  # noqa: F401
+        import cryptography  # noqa: F401  # only to see whether it is installed
         from jwt.algorithms import get_default_algorithms
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

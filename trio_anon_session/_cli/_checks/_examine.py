@@ -23,7 +23,7 @@ from ._configuration import check_configuration
 from ._credentials import advice_after_rejection, check_credentials, signed_by
 from ._issuer import check_issuer
 from ._network import check_connection, check_name, no_client, proxy_for
-from ._resource import check_dead_token, check_origin, check_resource
+from ._resource import check_origin, check_resource, check_revoked_token
 from ._result import Check
 from ._store import check_store
 from ._token import check_clock, check_grant, check_lifetime, check_revocation
@@ -168,7 +168,7 @@ async def _send(config: Config, advice: str | None, url: str | None, report: Rep
                 is_accepted = check.verdict == "ok"
         is_revoked = report(await check_revocation(manager, config, token.access_token))
         if url is not None and is_accepted and is_revoked:
-            report(await check_dead_token(client, url, token.access_token, limit))
+            report(await check_revoked_token(client, url, token.access_token, limit))
         report.skip_the_rest("the API did not accept the token, or the token was not revoked")
 
 

@@ -92,7 +92,7 @@ async def check_resource(
     return Check(name, "failed", found, advice)
 
 
-async def check_dead_token(
+async def check_revoked_token(
     client: httpx.AsyncClient, url: str, access_token: str, limit: float
 ) -> Check:
     """Check that a protected resource rejects the revoked token."""
