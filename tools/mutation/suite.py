@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 CORE = (
     *("lifecycle", "rounds", "dropped", "session", "gate", "backoff", "token", "revocation"),
     *("reporter", "nursery", "states", "auth", "flow", "body", "challenges", "origins"),
-    *("advice", "reading", "manager", "config", "secrets", "errors", "events", "misuse"),
-    *("logging", "wire_logs"),
+    *("advice", "reading", "manager", "exchange", "judging", "config", "checks", "secrets"),
+    *("errors", "events", "misuse", "logging", "wire_logs"),
+    *("_authentication.credentials", "_authentication.sources"),
 )
 STORES = tuple(
     f"stores.{name}" for name in ("claimant", "known", "entry", "attempts", "questions", "shared")
@@ -32,8 +33,8 @@ STORES = tuple(
 # The other folders test the command, the test kit and the pages.
 TESTS = [
     *("tests/promises", "tests/unit", "tests/session", "tests/http", "tests/stores"),
-    *("tests/cancellation", "tests/tools/faults", "tests/tools/leaks/test_leaks.py"),
-    *("tests/tools/lifecycle", "tests/tools/claimant"),
+    *("tests/authentication", "tests/cancellation", "tests/tools/faults"),
+    *("tests/tools/leaks/test_leaks.py", "tests/tools/lifecycle", "tests/tools/claimant"),
 ]
 OPTIONS = [
     *("-x", "-q", "-n0", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0", "--tb=no"),
