@@ -206,6 +206,8 @@ def _change(before: str, after: str) -> str:
     was, are = before.splitlines(), after.splitlines()
     while was and are and was[-1] == are[-1]:
         del was[-1], are[-1]
-    first = next((n for n, (a, b) in enumerate(zip(was, are, strict=False)) if a != b), 0)
-    first = min(first, len(was) - 1, len(are) - 1)
+    shorter = min(len(was), len(are))
+    first = next((number for number in range(shorter) if was[number] != are[number]), shorter)
+    # Each side shows at least one line, also if the change removes lines.
+    first = min(first, shorter - 1)
     return " → ".join(" ".join(line.strip() for line in lines[first:]) for lines in (was, are))
