@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -115,10 +116,22 @@ class Suite:
         return cls(seconds, tests, lines, killers, enough)
 
     def _reached_by(self, module: str, mutant: Mutant) -> set[str]:
-        lines = self.lines[module]
+        return self._that_run(module, mutant.lines)
+
+    def _users_of(self, module: str, mutant: Mutant) -> set[str]:
+        """Return the tests that run a line with the first name of a changed line."""
+        source = mutant.code.splitlines()
+        name = re.match(r"\w+", source[min(mutant.lines) - 1].lstrip())
+        if name is None:
+            return set()
+        word = re.compile(rf"\b{name[0]}\b")
+        lines = {number for number, line in enumerate(source, start=1) if word.search(line)}
+        return self._that_run(module, lines - mutant.lines) - {AT_IMPORT}
+
+    def _that_run(self, module: str, lines: Iterable[int]) -> set[str]:
         found = 0
-        for line in mutant.lines:
-            found |= int(lines.get(str(line), "0"), 16)
+        for line in lines:
+            found |= int(self.lines[module].get(str(line), "0"), 16)
         return {test for number, test in enumerate(self.tests) if found >> number & 1}
 
     def needs_no_import(self, module: str, mutant: Mutant) -> bool:
@@ -133,11 +146,19 @@ class Suite:
         found = self._reached_by(module, mutant) - {AT_IMPORT}
         killer = name_of(self.killers.get(mutant.key(module), ""))
 
-        def rank(test: str) -> tuple[bool, float, bool, float]:
-            seconds = self.seconds[test]
-            return name_of(test) != killer, seconds // 0.1, not is_own(module, test), seconds
+        # Every test can fail on code that runs at import, but few do.
+        near = set() if found else self._users_of(module, mutant)
 
-        # Every test can fail on code that runs at import.
+        def rank(test: str) -> tuple[bool, bool, float, bool, float]:
+            seconds = self.seconds[test]
+            return (
+                name_of(test) != killer,
+                test not in near,
+                seconds // 0.1,
+                not is_own(module, test),
+                seconds,
+            )
+
         chosen: list[str] = []
         spent = 0.0
         for test in sorted(found or self.seconds, key=rank):
