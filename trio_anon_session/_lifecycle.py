@@ -394,7 +394,7 @@ class Lifecycle:
         # The server may have granted a dropped token again.
         self._dropped.forget(digest(answer.access_token))
         is_same = old is not None and old.access_token == answer.access_token
-        return Conclusion(answer, is_current=True, is_same=is_same, to_revoke=to_revoke)
+        return Conclusion(answer, is_current=True, is_same=is_same)
 
     # Invalidation, revocation, the end
 
