@@ -99,6 +99,28 @@ def _tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
+async def test_promise_19_a_revocation_that_has_just_begun_delays_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A revocation whose task may not have run yet is cancelled like all others."""
+    manager = FakeTokenManager(make_config())
+    manager.revoke_latency = 100.0
+
+    async def revoke_soon(session: AnonymousSession) -> None:
+        await trio.sleep(1.0)
+        await session.revoke_tokens()
+
+    # Trio decides which of the two tasks that sleep runs first.
+    for _ in range(20):
+        async with trio.open_nursery() as nursery:
+            async with AnonymousSession(manager.config, manager) as session:
+                await session.get_access_token()
+                nursery.start_soon(_until_closed, revoke_soon, session)
+                await trio.sleep(1.0)
+                left_at = trio.current_time()
+            assert trio.current_time() == left_at
+
+
 @pytest.mark.parametrize("how", ["return", "exception", "cancellation", "late cancellation"])
 async def test_promise_19_revoke_on_exit_has_its_own_limit(
     autojump_clock: MockClock, how: str, caplog: pytest.LogCaptureFixture

@@ -37,6 +37,20 @@ async def test_promise_16_a_hundred_reports_of_one_token_cause_one_grant(
         assert session.statistics().invalidations == 1
 
 
+@pytest.mark.parametrize("late", [0.0, 1.0])
+async def test_a_report_of_an_expired_token_changes_nothing(
+    autojump_clock: MockClock, late: float
+) -> None:
+    """From the moment at which a token expires, a report of it is no invalidation."""
+    manager = FakeTokenManager(make_config(refresh="on_request"))
+    async with AnonymousSession(manager.config, manager) as session:
+        token = await session.exchange_token("x")
+        await trio.sleep_until(token.expires_at + late)
+        session.invalidate(token.access_token)
+        assert session.token_info is token
+        assert session.statistics().invalidations == 0
+
+
 @pytest.mark.parametrize("how", ["invalidate", "revoke"])
 async def test_promise_17_a_grant_begun_before_brings_nothing(
     autojump_clock: MockClock, how: str
