@@ -196,6 +196,27 @@ async def test_a_source_that_breaks_after_a_rejection_is_a_retryable_error(
     assert judge.shown == ["first-secret"]
 
 
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_second_request_that_fails_is_a_retryable_error(
+    autojump_clock: MockClock, tmp_path: Path, call: str
+) -> None:
+    """If the network fails during the second request, the error shows neither secret."""
+    source = Source("plain callable", tmp_path)
+
+    async def judge(request: httpx.Request) -> httpx.Response:
+        if shown_by(request) == "first-secret":
+            source.put("second-secret")
+            return rejects()
+        raise httpx.ConnectError("first-secret and second-secret")
+
+    async with open_manager(Endpoint(judge), source.config()) as manager:
+        error = await outcome_of(manager, call)
+    assert error is not None
+    assert error.retryable
+    assert "ConnectError" in str(error)
+    assert "secret" not in str(error).replace("client_secret", "")
+
+
 async def test_the_second_answer_counts(autojump_clock: MockClock, tmp_path: Path) -> None:
     """The error of the second request is raised, and not the rejection before it."""
     source = Source("plain callable", tmp_path)

@@ -135,6 +135,13 @@ async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
         await client.aclose()
 
 
+@pytest.mark.parametrize("given", [None, "config", {}])
+def test_a_config_of_the_wrong_type(given: Any) -> None:
+    """The error for an argument that is no config names the argument and its type."""
+    with pytest.raises(TypeError, match=f"config must be a Config, not {type(given).__name__}"):
+        TokenManager(given)
+
+
 def test_repr_of_a_manager() -> None:
     """A manager shows its client's id and its endpoint, and no secret."""
     text = repr(TokenManager(config()))

@@ -22,6 +22,7 @@ from tests.http.endpoint import (
     ask,
     config,
     form_of,
+    open_manager,
     says,
     sent_by,
 )
@@ -115,6 +116,14 @@ async def test_request_of_a_revocation() -> None:
     request = await sent_by(settings, "revoke")
     assert str(request.url) == "https://id.example/r?tenant=a"
     assert form_of(request) == [("token", TOKEN), *IDENTITY]
+
+
+async def test_any_text_can_be_revoked() -> None:
+    """A text that UTF-8 cannot encode is sent as a token that no server knows."""
+    endpoint = Endpoint(says(200))
+    async with open_manager(endpoint) as manager:
+        await manager.revoke_tokens("\ud800")
+    assert form_of(endpoint.requests[0])[0] == ("token", "?")
 
 
 @pytest.mark.parametrize(

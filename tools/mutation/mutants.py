@@ -123,8 +123,13 @@ def _is_left_alone(node: cst.CSTNode) -> bool:
             return True
         case cst.Call(func=cst.Name(value="isinstance" | "len")):
             return True
-        case cst.ClassDef(bases=[cst.Arg(value=cst.Name(value="Protocol" | "TypedDict")), *_]):
-            return True
+        case cst.ClassDef(bases=bases):
+            # The methods of a protocol have no code.
+            kinds = [base.value for base in bases]
+            return any(
+                isinstance(kind, cst.Name) and kind.value in ("Protocol", "TypedDict")
+                for kind in kinds
+            )
     return False
 
 
