@@ -10,6 +10,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_clocks``          whether time is virtual
 ``_callables``       checks for callables that are async by mistake
 ``_logging``         writing log records
+``_http_libraries``  httpx and httpx2: which of them a client belongs to
 ``_errors``          the exception tree
 ``_authentication``  ways to authenticate, with a map of its own
 ``_checks``          the checks of the settings of a `Config`
@@ -22,7 +23,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_lifecycle``       the data of a session and all decisions about it; also pure
 ``_backoff``         ``Retry-After``, and the pauses after failed attempts
 ``_events``          the events and statistics of a session
-``_wire_logs``       scrubbing of the log records of httpx and httpcore
+``_wire_logs``       scrubbing of the log records of the HTTP libraries
 ``_advice``          what to do about an error of a token endpoint
 ``_reading``         reading a response within limits
 ``_exchange``        one HTTP request, and its response or why it failed

@@ -187,9 +187,7 @@ def _by_status(status: int) -> str | None:
 
 
 def kind_of(error: BaseException) -> NetworkFailure | None:
-    """Return the kind of network failure that caused an httpx error, or None."""
-    if isinstance(error, httpx.ProxyError):
-        return "proxy"
+    """Return the kind of network failure that caused an error, or None. It is never a proxy's."""
     # A host may have several addresses. A refusal by one of them says more than a missing route
     # to another.
     found = {_kind_of_one(link) for link in _links(error)}

@@ -6,7 +6,6 @@ All reads have a limit of size and time, and no async generator is left unfinish
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextvars import copy_context
@@ -203,9 +202,3 @@ async def _end(rest: AsyncIterator[bytes]) -> None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         if isinstance(rest, AsyncGenerator):
             await rest.aclose()
-
-
-@functools.cache
-def with_base(kind: type[Any], base: type[Any]) -> type[Any]:
-    """Return a class that inherits from both classes."""
-    return type(kind.__name__, (kind, base), {"__module__": kind.__module__})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 import httpx
@@ -26,6 +26,9 @@ from ._secrets import (
     without_locals,
 )
 from ._values import Value
+
+if TYPE_CHECKING:
+    from ._http_libraries import HTTPClient
 
 AuthMethod = Literal["client_secret_post", "client_secret_basic", "client_secret_jwt"]
 """The ways in which a client with a secret authenticates, by their names in RFC 8414."""
@@ -198,7 +201,7 @@ class Config(Value, UnpicklableValue):
         issuer: str,
         *,
         client_id: str,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: HTTPClient | None = None,
         **settings: Any,
     ) -> Self:
         """Return a config whose endpoints come from the metadata of an authorization server.
@@ -217,8 +220,8 @@ class Config(Value, UnpicklableValue):
                 https issuer must be https URLs. Take the issuer from your configuration, never
                 from a response of an API.
             client_id: the client id of the application.
-            http_client: the httpx client for these requests, used as by :class:`TokenManager`.
-                Default: a client of its own, which is closed at the end.
+            http_client: the client for these requests, of httpx or httpx2, used as by
+                :class:`TokenManager`. Default: a client of its own, which is closed at the end.
             **settings: further settings of the config, except ``token_url``. Set
                 ``api_root_url`` to the root URL of your API. ``request_timeout`` (default: 30 s)
                 is the limit of both requests together.
@@ -229,6 +232,7 @@ class Config(Value, UnpicklableValue):
                 ``auth_method``. Without such a list, each method is accepted.
             TokenUnavailableError: the server did not answer in time, or had a temporary error.
                 ``network_failure`` and ``next_step`` are set as by a token request.
+            TypeError: ``http_client`` is not a client of httpx or httpx2.
 
         Cancellation: closes the connection.
         """

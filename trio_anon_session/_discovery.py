@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from ._exchange import Answer
+    from ._http_libraries import HTTPClient
     from ._secrets import Secrets
 
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -52,7 +53,7 @@ async def discover(
     made: type[ConfigT],
     issuer: str,
     client_id: str,
-    http_client: httpx.AsyncClient | None,
+    http_client: HTTPClient | None,
     settings: Mapping[str, Any],
 ) -> ConfigT:
     """Return a config with the endpoints of an issuer: see `Config.discover`."""
@@ -71,14 +72,14 @@ async def discover(
 
 
 async def find_metadata(
-    config: Config, issuer: str, http_client: httpx.AsyncClient | None
+    config: Config, issuer: str, http_client: HTTPClient | None
 ) -> tuple[str, dict[str, Any]]:
     """Return the URL of an issuer's metadata, and the metadata.
 
     Args:
         config: the limit of the requests, and the secrets to hide.
         issuer: the issuer identifier.
-        http_client: the httpx client, or None for one of its own.
+        http_client: the client, or None for one of its own.
 
     Raises:
         ConfigError: there is no metadata of this issuer.

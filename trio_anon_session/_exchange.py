@@ -1,8 +1,8 @@
 """One HTTP request within limits, and its response, or why it failed.
 
-Only this module sends requests and handles httpx errors. An httpx error refers to its request, and
-so to the form with the secret. Its frames contain the bytes that were sent. So no httpx error
-leaves this module, not even as the cause or context of another error.
+Only this module sends requests and handles the errors of httpx and httpx2. Such an error refers to
+its request, and so to the form with the secret. Its frames contain the bytes that were sent. So
+none of them leaves this module, not even as the cause or context of another error.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import trio
 from ._advice import kind_of
 from ._checks import is_loopback
 from ._errors import message_of
+from ._http_libraries import library_of, with_base
 from ._reading import read_body, read_headers
 from ._secrets import without_locals
 from ._version import __version__
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from http.cookiejar import Cookie
+    from types import ModuleType
 
     from ._authentication import Credentials
     from ._errors import NetworkFailure
+    from ._http_libraries import HTTPClient
     from ._secrets import Secrets
 
 
@@ -65,11 +68,11 @@ class NoAnswer:
         self.is_final = is_final
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of a request.
+class _Body:
+    """The body of a request. `with_base` adds a library's ``AsyncByteStream`` as a base class.
 
-    The class of httpx is an async generator. If an attempt were cancelled while it is sent, the
-    generator would be left to the garbage collector, and Trio would warn.
+    The libraries' own class is an async generator. If an attempt were cancelled while it is sent,
+    the generator would be left to the garbage collector, and Trio would warn.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -95,6 +98,20 @@ class _Once:
         return content
 
 
+class Request:
+    """A request for a client of either library. It has no repr, because it may contain a token."""
+
+    __slots__ = ("content", "headers", "method", "url")
+
+    def __init__(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes = b""
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.content = content
+
+
 class Form:
     """A POST request without credentials. It has no repr, because a field may be a token.
 
@@ -112,14 +129,14 @@ class Form:
         self._ip = ip
 
     @without_locals
-    def request(self, credentials: Credentials) -> httpx.Request:
+    def request(self, credentials: Credentials) -> Request:
         """Return the request with these credentials."""
         headers = {"Content-Type": "application/x-www-form-urlencoded", **credentials.headers}
         if self._ip is not None:
             headers["X-Forwarded-For"] = self._ip
         # "replace", because no server grants a token with a lone surrogate.
         content = urlencode([*self._fields, *credentials.fields], errors="replace").encode()
-        return _make_request("POST", self._url, headers, content)
+        return Request("POST", self._url, headers, content)
 
 
 class Exchange:
@@ -130,9 +147,13 @@ class Exchange:
 
     Attributes:
         is_closed: whether it was closed.
+
+    Raises:
+        TypeError: the client is not of httpx or httpx2.
     """
 
-    def __init__(self, client: httpx.AsyncClient | None) -> None:
+    def __init__(self, client: HTTPClient | None) -> None:
+        self._http = httpx if client is None else library_of(client)
         self._client = client
         self._owns_client = client is None
         self.is_closed = False
@@ -151,7 +172,7 @@ class Exchange:
 
     async def send(
         self,
-        request: httpx.Request,
+        request: Request,
         secrets: Secrets,
         *,
         limit: float,
@@ -183,7 +204,7 @@ class Exchange:
                     f"the HTTP client could not be created: {type(error).__name__}; "
                     "check the proxy variables and SSL_CERT_FILE"
                 )
-        url = request.url
+        url = httpx.URL(request.url)
         origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         problem = f"{origin} did not answer within {limit:g} s"
         failure: NetworkFailure | None = "timeout"
@@ -191,14 +212,15 @@ class Exchange:
         ends_at = min(deadline, trio.current_time() + limit)
         with trio.move_on_at(ends_at), scrubbed_wire_logs(secrets):
             try:
-                answer = await self._read_answer(request)
+                answer = await self._read_answer(_made_with(self._http, request))
                 if isinstance(answer, Answer):
                     return answer
                 problem, failure = f"{origin} {answer}", None
             except Exception as error:
                 # Each error without a response counts as temporary.
-                failure = kind_of(error)
-                said = secrets.quote(_message_of(error))
+                is_proxys = isinstance(error, self._http.ProxyError)
+                failure = "proxy" if is_proxys else kind_of(error)
+                said = secrets.quote(_message_of(error, self._http))
                 problem = f"the request to {origin} failed: {type(error).__name__}"
                 problem += f": {said}" if said else ""
             except BaseException as error:
@@ -209,7 +231,7 @@ class Exchange:
                 raise
         return NoAnswer(problem, failure, is_final=self.is_closed)
 
-    async def _read_answer(self, request: httpx.Request) -> Answer | str:
+    async def _read_answer(self, request: Any) -> Answer | str:
         """Send a request, and return the response or the text why it is refused."""
         assert self._client is not None
         jar = self._client.cookies.jar
@@ -219,7 +241,7 @@ class Exchange:
                 request, stream=True, auth=None, follow_redirects=False
             )
         except BaseException:
-            # httpx or an event hook may have raised after a response set cookies.
+            # The library or an event hook may have raised after a response set cookies.
             _restore_cookies(jar, before, lambda each: _is_for(each, request.url.host))
             raise
         try:
@@ -238,18 +260,17 @@ class Exchange:
         return body.refusal or Answer(response.status_code, headers, bytes(body.content))
 
 
-def get_request(url: str) -> httpx.Request:
+def get_request(url: str) -> Request:
     """Return a GET request for a JSON document."""
-    return _make_request("GET", url, {}, b"")
+    return Request("GET", url, {})
 
 
-def _make_request(
-    method: str, url: str, headers: Mapping[str, str], content: bytes
-) -> httpx.Request:
+def _made_with(http: ModuleType, request: Request) -> Any:
+    """Return a request of this library."""
     # client.build_request would add the headers, cookies and query of the client.
-    request = httpx.Request(
-        method,
-        url,
+    made = http.Request(
+        request.method,
+        request.url,
         headers={
             "Accept": "application/json",
             # Compression saves nothing for 200 bytes, and a response could be a zip bomb.
@@ -258,13 +279,13 @@ def _make_request(
             # would then become the next response.
             "Connection": "close",
             "User-Agent": f"trio_anon_session/{__version__}",
-            **headers,
+            **request.headers,
         },
-        content=content,
-        extensions={"timeout": httpx.Timeout(None).as_dict(), "trace": _handshake_watch()},
+        content=request.content,
+        extensions={"timeout": http.Timeout(None).as_dict(), "trace": _handshake_watch()},
     )
-    request.stream = _Body(content)
-    return request
+    made.stream = with_base(_Body, http.AsyncByteStream)(request.content)
+    return made
 
 
 class _NoCookies(CookieJar):
@@ -337,7 +358,7 @@ def _is_for(cookie: Cookie, host: str) -> bool:
     return f".{host}".endswith(cookie.domain.removesuffix(".local"))
 
 
-def _message_of(error: BaseException) -> str:
+def _message_of(error: BaseException, http: ModuleType) -> str:
     """Return the message of an error, or of its first cause that has one."""
     # On Trio, httpcore's errors have no message. If a certificate is the problem, a cause says why.
     link: BaseException | None = error
@@ -346,10 +367,10 @@ def _message_of(error: BaseException) -> str:
             break
         link = link.__cause__ or link.__context__
     said = "" if link is None else message_of(link)
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, http.ProxyError):
         # Only the status: the rest is the proxy's text, which may quote the credentials for it.
         return " ".join(re.findall(r"^\d{3}\b", said))
-    if isinstance(error, httpx.ProtocolError):
+    if isinstance(error, http.ProtocolError):
         # The end of the message quotes the server, and may contain a new token.
         return re.split(r"[:<'\"]", said, maxsplit=1)[0].strip()
     return said

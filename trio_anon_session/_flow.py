@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
-from ._body import StartedBody, with_base
+from ._body import StartedBody
 from ._challenges import means_invalid_token
 from ._errors import AnonymousSessionError, ConfigError
+from ._http_libraries import with_base
 from ._logging import log
 from ._origins import (
     DEFAULT_PORTS,

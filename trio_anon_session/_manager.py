@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    import httpx
-
     from ._authentication import Credentials
     from ._exchange import Answer
+    from ._http_libraries import HTTPClient
     from ._token import TokenRequestOptions
 
 _REMEMBERED = 10
@@ -84,18 +83,19 @@ class TokenManager(Unpicklable):
 
     Args:
         config: credentials, endpoints and limits.
-        http_client: the httpx client to use. Without one, the manager creates a client and closes
-            it. That client uses the proxy variables, but plain http goes only through a loopback
-            proxy. With your client, the manager uses none of its authentication, cookies, headers,
-            redirects and timeouts; only ``config.request_timeout`` applies. The client's event
-            hooks are called, and can read the secret and the token. If a hook raises, the
-            attempt fails. With ``MutualTLS``, your client must present the certificate.
+        http_client: your client, an ``httpx.AsyncClient`` or an ``httpx2.AsyncClient``. Without
+            one, the manager creates a client of httpx and closes it. That client uses the proxy
+            variables, but plain http goes only through a loopback proxy. With your client, the
+            manager uses none of its authentication, cookies, headers, redirects and timeouts; only
+            ``config.request_timeout`` applies. The client's event hooks are called, and can read
+            the secret and the token. If a hook raises, the attempt fails. With ``MutualTLS``, your
+            client must present the certificate.
 
     Raises:
-        TypeError: ``config`` is not a Config.
+        TypeError: ``config`` is not a Config, or ``http_client`` is not such a client.
     """
 
-    def __init__(self, config: Config, *, http_client: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, config: Config, *, http_client: HTTPClient | None = None) -> None:
         if not isinstance(config, Config):
             raise TypeError(f"config must be a Config, not {type(config).__name__}")
         self._config = config

@@ -97,7 +97,7 @@ async def read_body(response: httpx.Response, packing: str) -> Body:
     """Read a body to its end, or until it is refused, and return it.
 
     Args:
-        response: a response of which nothing was read.
+        response: a response of which nothing was read. One of httpx2 has the same attributes.
         packing: its ``Content-Encoding``.
     """
     # A mock transport may return a response that already has its whole content, decompressed.

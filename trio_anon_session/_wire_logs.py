@@ -2,6 +2,7 @@
 
 httpx logs the reason phrase of the server, and at DEBUG httpcore logs the headers of each
 response. If the server echoes the form there, the log would contain the secret or the new token.
+httpx2 and httpcore2 log the same.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 # The filter of a logger does not apply to the records of its child loggers.
 _LOGGERS = (
     "httpx",
-    "httpcore.connection",
-    "httpcore.http11",
-    "httpcore.http2",
-    "httpcore.proxy",
-    "httpcore.socks",
+    "httpx2",
+    *(
+        f"{core}.{part}"
+        for core in ("httpcore", "httpcore2")
+        for part in ("connection", "http11", "http2", "proxy", "socks")
+    ),
     "hpack.hpack",
     "hpack.table",
 )

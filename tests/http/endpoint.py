@@ -1,13 +1,18 @@
-"""A fake token endpoint: a transport that keeps what a `TokenManager` sends, and its answers."""
+"""A fake token endpoint: a transport that keeps what a `TokenManager` sends, and its answers.
+
+It serves clients of httpx and of httpx2, whose requests and answers have the same attributes.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import httpx
+import httpx2
 import pytest
 import trio
 
@@ -15,6 +20,7 @@ from trio_anon_session import Config, TokenInfo, TokenManager, TokenRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from types import ModuleType
 
     from trio_anon_session import TokenRequestOptions
 
@@ -48,7 +54,7 @@ class Endpoint(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer with the next answer; the last one serves for all that follow."""
-        assert isinstance(request.stream, httpx.AsyncByteStream)
+        assert isinstance(request.stream, http_of(request).AsyncByteStream)
         # A real transport sends the stream, not the content.
         assert b"".join([piece async for piece in request.stream]) == request.content
         self.requests.append(request)
@@ -62,7 +68,7 @@ class Endpoint(httpx.AsyncBaseTransport):
         await trio.lowlevel.checkpoint()
 
 
-class Chunks(httpx.AsyncByteStream):
+class Chunks(httpx.AsyncByteStream, httpx2.AsyncByteStream):
     """A body that comes in pieces, each after a while."""
 
     def __init__(self, pieces: Iterator[bytes], pause: float = 0.0) -> None:
@@ -78,6 +84,11 @@ class Chunks(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         self.closed = True
         await trio.lowlevel.checkpoint()
+
+
+def http_of(request: httpx.Request) -> ModuleType:
+    """Return the library of a request."""
+    return sys.modules[type(request).__module__]
 
 
 def form_of(request: httpx.Request) -> list[tuple[str, str]]:
@@ -97,7 +108,8 @@ def says(
     pairs += list(headers.items() if isinstance(headers, dict) else headers)
 
     async def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, headers=pairs, content=raw)
+        response: httpx.Response = http_of(request).Response(status, headers=pairs, content=raw)
+        return response
 
     return answer
 
@@ -106,7 +118,8 @@ def streams(stream: httpx.AsyncByteStream, **headers: str) -> Answer:
     """Return an answer whose body is this stream."""
 
     async def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, headers=headers, stream=stream)
+        response: httpx.Response = http_of(request).Response(200, headers=headers, stream=stream)
+        return response
 
     return answer
 
@@ -128,11 +141,13 @@ async def hangs(request: httpx.Request) -> httpx.Response:
 
 @asynccontextmanager
 async def open_manager(
-    endpoint: httpx.AsyncBaseTransport, settings: Config | None = None
+    endpoint: httpx.AsyncBaseTransport,
+    settings: Config | None = None,
+    http: ModuleType = httpx,
 ) -> AsyncIterator[TokenManager]:
     """Open a manager that sends its requests through this transport."""
     async with (
-        httpx.AsyncClient(transport=endpoint) as client,
+        http.AsyncClient(transport=endpoint) as client,
         TokenManager(settings or config(), http_client=client) as manager,
     ):
         yield manager
@@ -148,9 +163,13 @@ async def ask(
     return None
 
 
-async def grant(endpoint: httpx.AsyncBaseTransport, settings: Config | None = None) -> TokenInfo:
+async def grant(
+    endpoint: httpx.AsyncBaseTransport,
+    settings: Config | None = None,
+    http: ModuleType = httpx,
+) -> TokenInfo:
     """Get a token through this transport."""
-    async with open_manager(endpoint, settings) as manager:
+    async with open_manager(endpoint, settings, http) as manager:
         return await manager.get_tokens_client_credentials_grant()
 
 
@@ -168,10 +187,13 @@ async def sent_by(
 
 
 async def error_of(
-    answer: Answer, call: str = "grant", settings: Config | None = None
+    answer: Answer,
+    call: str = "grant",
+    settings: Config | None = None,
+    http: ModuleType = httpx,
 ) -> TokenRequestError:
     """Return how a grant or a revocation fails with this answer."""
-    async with open_manager(Endpoint(answer), settings) as manager:
+    async with open_manager(Endpoint(answer), settings, http) as manager:
         with pytest.raises(TokenRequestError) as caught:
             await ask(manager, call)
     return caught.value

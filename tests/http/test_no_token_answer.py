@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import httpx
+import httpx2
 import pytest
 import trio
 
@@ -31,6 +32,7 @@ from tests.http.endpoint import (
     form_of,
     grant,
     hangs,
+    http_of,
     open_manager,
     says,
     streams,
@@ -39,6 +41,7 @@ from trio_anon_session import RevocationError, TokenManager, TokenUnavailableErr
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from types import ModuleType
 
     from trio.testing import MockClock
 
@@ -47,9 +50,11 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("limit", [0.5, 3600.0])
 @pytest.mark.parametrize("call", CALLS)
-async def test_hang_before_headers(autojump_clock: MockClock, call: str, limit: float) -> None:
+async def test_hang_before_headers(
+    http: ModuleType, autojump_clock: MockClock, call: str, limit: float
+) -> None:
     """An endpoint that never answers is given up at the limit, to the moment."""
-    error = await error_of(hangs, call, config(request_timeout=limit))
+    error = await error_of(hangs, call, config(request_timeout=limit), http)
 
     assert trio.current_time() == limit
     assert type(error) is (TokenUnavailableError if call == "grant" else RevocationError)
@@ -59,29 +64,31 @@ async def test_hang_before_headers(autojump_clock: MockClock, call: str, limit: 
     assert "or raise request_timeout." in str(error)
 
 
-async def test_cancelled_in_the_body(autojump_clock: MockClock) -> None:
+async def test_cancelled_in_the_body(http: ModuleType, autojump_clock: MockClock) -> None:
     """A caller's own limit ends the attempt immediately, and closes the connection."""
     stream = Chunks(iter(lambda: b" ", b""), pause=1.0)
     with trio.move_on_after(3.5) as scope:
-        await grant(Endpoint(streams(stream)))
+        await grant(Endpoint(streams(stream)), http=http)
     assert scope.cancelled_caught
     assert trio.current_time() == 3.5
     assert stream.closed
 
 
-async def test_cancelled_while_the_form_is_sent(autojump_clock: MockClock) -> None:
+async def test_cancelled_while_the_form_is_sent(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
     """Nothing of the request is left to the garbage collector, of which Trio would warn."""
 
     class Stuck(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            assert isinstance(request.stream, httpx.AsyncByteStream)
+            assert isinstance(request.stream, http.AsyncByteStream)
             async for piece in request.stream:
                 assert piece == request.content
                 await trio.sleep_forever()
             raise AssertionError
 
     with trio.move_on_after(3.5) as scope:
-        await grant(Stuck())
+        await grant(Stuck(), http=http)
     assert scope.cancelled_caught
     gc.collect()
 
@@ -132,6 +139,7 @@ class Stop(BaseException):
     "problem",
     [
         httpx.ConnectError("refused"),
+        httpx2.ConnectError("refused"),
         httpx.PoolTimeout("none free"),
         ssl.SSLCertVerificationError("expired"),
         OSError(111, "refused"),
@@ -142,12 +150,14 @@ class Stop(BaseException):
         ExceptionGroup("several", [OSError("one"), OddError("two")]),
         TokenUnavailableError("somebody else's"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=lambda error: f"{type(error).__module__}.{type(error).__name__}",
 )
 @pytest.mark.parametrize("call", CALLS)
-async def test_anything_that_a_transport_raises(call: str, problem: Exception) -> None:
+async def test_anything_that_a_transport_raises(
+    http: ModuleType, call: str, problem: Exception
+) -> None:
     """Whatever the transport raises, there is no answer, and that may pass."""
-    error = await error_of(fails(problem), call)
+    error = await error_of(fails(problem), call, http=http)
 
     assert type(error) is (TokenUnavailableError if call == "grant" else RevocationError)
     assert error.retryable
@@ -167,37 +177,54 @@ def chain(*errors: Exception, by: str = "__cause__") -> Exception:
 
 
 CERTIFICATE = ssl.SSLCertVerificationError(1, "self-signed certificate")
-LOOP = httpx.ConnectError("")
+
+
+def loop(http: ModuleType) -> Exception:
+    """Return an error that is the cause of its own cause."""
+    error: Exception = http.ConnectError("")
+    return chain(error, trio.BrokenResourceError(), error)
 
 
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("problem", "said", "advice"),
     [
-        (httpx.ReadError("connection reset"), "ReadError: connection reset"),
-        (AssertionError(), "AssertionError"),
-        # httpcore's errors on Trio have no message, so the message comes from the cause.
+        (lambda http: http.ReadError("connection reset"), "ReadError: connection reset", ""),
+        (lambda http: AssertionError(), "AssertionError", ""),
+        # The end of these messages quotes the proxy or the server.
         (
-            chain(httpx.ConnectError(""), trio.BrokenResourceError(), CERTIFICATE),
-            "ConnectError: self-signed certificate",
+            lambda http: http.ProxyError("407 for user:hunter2"),
+            "ProxyError: 407",
+            ". Check the proxy variables",
         ),
         (
-            chain(httpx.ConnectError(""), OSError(), CERTIFICATE, by="__context__"),
-            "ConnectError: self-signed certificate",
+            lambda http: http.RemoteProtocolError("illegal line: 'hunter2'"),
+            "RemoteProtocolError: illegal line",
+            "",
         ),
-        (chain(httpx.ConnectError(""), OSError(), OSError()), "ConnectError"),
-        (chain(LOOP, trio.BrokenResourceError(), LOOP), "ConnectError"),
+        # The errors of httpcore on Trio have no message, so the message comes from the cause.
+        (
+            lambda http: chain(http.ConnectError(""), trio.BrokenResourceError(), CERTIFICATE),
+            "ConnectError: self-signed certificate",
+            ". Check the host name and the server's certificate",
+        ),
+        (
+            lambda http: chain(http.ConnectError(""), OSError(), CERTIFICATE, by="__context__"),
+            "ConnectError: self-signed certificate",
+            ". Check the host name and the server's certificate",
+        ),
+        (lambda http: chain(http.ConnectError(""), OSError(), OSError()), "ConnectError", ""),
+        (loop, "ConnectError", ""),
     ],
-    ids=["words", "none", "cause", "context", "mute", "loop"],
+    ids=["words", "none", "proxy", "protocol", "cause", "context", "mute", "loop"],
 )
-async def test_an_error_says_what_went_wrong(problem: Exception, said: str) -> None:
+async def test_an_error_says_what_went_wrong(
+    http: ModuleType, problem: Callable[[ModuleType], Exception], said: str, advice: str
+) -> None:
     """The message has the kind of the problem and its words, or those of its first cause."""
-    error = await error_of(fails(problem))
-    assert f" failed: {said}" in str(error)
-    if "certificate" in said:
-        assert str(error).endswith(f"{said}. {error.next_step}")
-        assert str(error.next_step).startswith("Check the host name and the server's certificate")
-    else:
-        assert str(error).endswith(said)
+    error = await error_of(fails(problem(http)), http=http)
+    _, found, after = str(error).partition(f" the request to https://api.box.com failed: {said}")
+    assert found
+    assert after.startswith(advice) if advice else not after
 
 
 async def test_what_is_no_exception_goes_through() -> None:
@@ -229,11 +256,11 @@ async def test_a_failed_attempt_leaves_nothing_behind() -> None:
         assert await ask(manager)
 
 
-def quoting(kind: type[Exception], form: Callable[[httpx.Request], str]) -> Answer:
+def quoting(kind: str, form: Callable[[httpx.Request], str]) -> Answer:
     """Return an answer that fails with an error that quotes the request."""
 
     async def answer(request: httpx.Request) -> httpx.Response:
-        raise kind(form(request))
+        raise getattr(http_of(request), kind, OddError)(form(request))
 
     return answer
 
@@ -247,11 +274,12 @@ def quoting(kind: type[Exception], form: Callable[[httpx.Request], str]) -> Answ
     ],
     ids=["raw", "repr", "bytes"],
 )
-@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.LocalProtocolError, OddError])
+@pytest.mark.parametrize("kind", ["ConnectError", "LocalProtocolError", "OddError"])
 @pytest.mark.parametrize("method", METHODS)
 async def test_what_a_transport_quotes_is_not_shown(
+    http: ModuleType,
     method: str,
-    kind: type[Exception],
+    kind: str,
     form: Callable[[httpx.Request], str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -259,7 +287,7 @@ async def test_what_a_transport_quotes_is_not_shown(
     caplog.set_level(logging.DEBUG)
     basic = base64.b64encode(f"{quote(CLIENT_ID)}:{quote(SECRET, safe='')}".encode()).decode()
     for call in CALLS:
-        error = await error_of(quoting(kind, form), call, config(auth_method=method))
+        error = await error_of(quoting(kind, form), call, config(auth_method=method), http)
         shown = "".join([*traceback_with_locals(error), repr(vars(error)), caplog.text])
         for secret in (SECRET, quote(SECRET, safe=""), quote_plus(SECRET), basic, TOKEN):
             assert secret not in shown

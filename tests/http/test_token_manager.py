@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import httpx2
 import pytest
 import trio
 from trio.testing import assert_checkpoints
 
 from tests.http.endpoint import CLIENT_ID, TOKEN, Endpoint, config, says
-from trio_anon_session import RevocationError, TokenInfo, TokenManager, TokenRequestError
+from trio_anon_session import Config, RevocationError, TokenInfo, TokenManager, TokenRequestError
 from trio_anon_session.testing import TokenServer
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 @pytest.mark.parametrize(
@@ -38,25 +42,25 @@ async def test_a_token_is_valid_until_its_raw_lifetime_ends(
 
 
 class OwnClients:
-    """Makes clients over a fake endpoint in place of httpx's own, and keeps them."""
+    """The clients that managers make for themselves, and the fake endpoint of all of them."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+    def __init__(self) -> None:
+        self.endpoint = Endpoint(says())
         self.made: list[httpx.AsyncClient] = []
-        self._make = httpx.AsyncClient
-
-    def __call__(self, **settings: Any) -> httpx.AsyncClient:
-        client = self._make(transport=self.endpoint, **settings)
-        self.made.append(client)
-        return client
 
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> OwnClients:
-    """Return what makes the clients that managers make for themselves."""
-    clients = OwnClients(Endpoint(says()))
-    monkeypatch.setattr(httpx, "AsyncClient", clients)
-    return clients
+    """Replace the class of the clients that managers make for themselves."""
+    own = OwnClients()
+
+    class Client(httpx.AsyncClient):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(transport=own.endpoint, **settings)
+            own.made.append(self)
+
+    monkeypatch.setattr(httpx, "AsyncClient", Client)
+    return own
 
 
 async def test_own_client_is_closed(own: OwnClients) -> None:
@@ -83,10 +87,10 @@ async def test_own_client_is_closed_when_cancelled(own: OwnClients) -> None:
     assert own.made[0].is_closed
 
 
-async def test_given_client_is_not_closed() -> None:
+async def test_given_client_is_not_closed(http: ModuleType) -> None:
     """A given client stays open: it is its user's."""
     endpoint = Endpoint(says())
-    async with httpx.AsyncClient(transport=endpoint) as client:
+    async with http.AsyncClient(transport=endpoint) as client:
         async with TokenManager(config(), http_client=client) as manager:
             await manager.get_tokens_client_credentials_grant()
         await manager.aclose()
@@ -115,10 +119,28 @@ async def test_calls_are_checkpoints() -> None:
             await manager.revoke_tokens(TOKEN)
 
 
+@pytest.mark.parametrize(
+    "client", [httpx.Client, httpx2.Client, httpx.AsyncClient, "httpx"], ids=ascii
+)
+async def test_a_client_of_another_kind(client: Any) -> None:
+    """A synchronous client, a class or a name is refused immediately, with the argument's name."""
+    wrong = client() if client in (httpx.Client, httpx2.Client) else client
+    said = (
+        "^http_client must be an httpx.AsyncClient, an httpx2.AsyncClient or None, "
+        f"not {type(wrong).__name__}$"
+    )
+    with pytest.raises(TypeError, match=said):
+        TokenManager(config(), http_client=wrong)
+    with pytest.raises(TypeError, match=said):
+        await Config.discover(
+            "https://id.example", client_id="id", client_secret="s", http_client=wrong
+        )
+
+
 @pytest.mark.parametrize("given", [True, False])
 async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
     """A closed manager sends nothing more."""
-    client = own() if given else None
+    client = httpx.AsyncClient() if given else None
     async with TokenManager(config(), http_client=client) as manager:
         await manager.get_tokens_client_credentials_grant()
     closed = r"manager is closed: use it .* inside its"
@@ -148,10 +170,10 @@ def test_repr_of_a_manager() -> None:
     assert text == f"<TokenManager for {CLIENT_ID!r} at https://api.box.com/oauth2/token>"
 
 
-async def test_grant_and_revoke(autojump_clock: trio.testing.MockClock) -> None:
+async def test_grant_and_revoke(http: ModuleType, autojump_clock: trio.testing.MockClock) -> None:
     """A token that was granted lives until it is revoked."""
     server = TokenServer(lifetime=1800.0)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
+    async with http.AsyncClient(transport=http.ASGITransport(server)) as client:
         async with TokenManager(server.config(), http_client=client) as manager:
             one = await manager.get_tokens_client_credentials_grant()
             assert [token.access_token for token in server.live_tokens()] == [one.access_token]

@@ -23,7 +23,7 @@ from trio_anon_session._config import authentication_of
 from trio_anon_session.testing import Client, TokenServer
 
 from .canaries import SPELLINGS, Echo, echoes, good_answer
-from .hunt import ROOT, Shown, WireTransport, copy_to, listening, look_at_errors
+from .hunt import ROOT, Shown, copy_to, listening, look_at_errors, open_client
 from .traces import Traces
 from .ways import CHANGES, KEYS, KINDS, METHODS, WITH_SECRET, Source, wrong_attempts
 
@@ -192,7 +192,7 @@ async def _use(
     events: list[object] = []
     request = AssertionRequest(CLIENT_ID, config.token_url)
     async with (
-        httpx.AsyncClient(transport=WireTransport(server.answer_to)) as client,
+        open_client(server.answer_to) as client,
         TokenManager(config, http_client=client) as manager,
         AnonymousSession(config, manager, observers=[events.append]) as session,
     ):

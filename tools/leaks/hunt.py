@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpcore
+import httpcore2
 import httpx
+import httpx2
 import trio
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
@@ -30,6 +32,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import trio_anon_session
 from tests.helpers import is_of_tests, run_virtually
+from tests.http.kit import auth_of
 from tests.stores.faulty import FaultyStore
 from trio_anon_session import (
     AnonymousSession,
@@ -54,10 +57,14 @@ from .canaries import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
 
 ROOT = "http://localhost"
 PACKAGE = Path(trio_anon_session.__file__).parent
-LOGGERS = ("trio_anon_session", "httpx", "httpcore", "hpack", "asyncio", "trio")
+LOGGERS = (
+    *("trio_anon_session", "httpx", "httpcore", "httpx2", "httpcore2"),
+    *("hpack", "asyncio", "trio"),
+)
 PICKLERS: dict[str, Callable[[Any], object]] = {
     "pickle": pickle.dumps,
     "copy.copy": copy.copy,
@@ -78,6 +85,7 @@ class Life:
         auth_method: how the client authenticates.
         ends: how the life of the session ends.
         store: latency of the store of shared tokens in seconds; None for no store.
+        http: the library of the client.
     """
 
     secret: str
@@ -88,6 +96,7 @@ class Life:
     auth_method: str
     ends: str
     store: float | None = None
+    http: ModuleType = httpx
 
 
 lives = st.builds(
@@ -101,6 +110,7 @@ lives = st.builds(
     ends=st.sampled_from(["return", "exception", "interrupt"]),
     # With 0.0, a call is cancelled during the token request; with 0.6, during a call of the store.
     store=st.sampled_from([None, 0.0, 0.6]),
+    http=st.sampled_from([httpx, httpx2]),
 )
 PLAIN = Life(
     secret=f"s3{SECRET_CORE}",
@@ -188,19 +198,19 @@ def _attributes(thing: object) -> dict[str, object]:
     }
 
 
-class Wire(httpcore.AsyncNetworkBackend):
-    """A network on which every connection brings the chosen answer."""
+class Wire:
+    """A network for either library, on which every connection brings the chosen answer."""
 
     def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
         self._answer_to = answer_to
 
-    async def connect_tcp(self, *args: Any, **settings: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, *args: Any, **settings: Any) -> _WireStream:
         """Return a connection that brings the chosen answer."""
         await trio.lowlevel.checkpoint()
         return _WireStream(self._answer_to)
 
 
-class _WireStream(httpcore.AsyncNetworkStream):
+class _WireStream:
     def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
         self._answer_to = answer_to
         self._sent = b""
@@ -225,13 +235,13 @@ class _WireStream(httpcore.AsyncNetworkStream):
         return None
 
 
-class WireTransport(httpx.AsyncHTTPTransport):
-    """The transport of httpx with this network, so that all code of httpcore runs."""
-
-    def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
-        super().__init__()
-        # httpx has no public way to set the network.
-        self._pool = httpcore.AsyncConnectionPool(network_backend=Wire(answer_to))
+def open_client(answer_to: Callable[[bytes], bytes], http: ModuleType = httpx) -> Any:
+    """Return a client of a library over this network, so that all code of httpcore runs."""
+    core: Any = httpcore2 if http is httpx2 else httpcore
+    transport = http.AsyncHTTPTransport()
+    # The libraries have no public way to set the network.
+    transport._pool = core.AsyncConnectionPool(network_backend=Wire(answer_to))
+    return http.AsyncClient(transport=transport)
 
 
 def hunt(life: Life) -> Shown:
@@ -309,7 +319,7 @@ async def _live(life: Life, shown: Shown) -> None:
     store.slow = life.store or 0.0
     try:
         async with (
-            httpx.AsyncClient(transport=WireTransport(answer_to)) as client,
+            open_client(answer_to, life.http) as client,
             TokenManager(config, http_client=client) as own_manager,
             SharedTokenManager(own_manager, store) as shared_manager,
         ):
@@ -328,8 +338,8 @@ async def _live(life: Life, shown: Shown) -> None:
             if life.store is not None:
                 await _ask_another(own_manager, store, shown)
             try:
-                await client.get(f"{ROOT}/2.0/files/1", auth=session.auth())
-            except httpx.RequestError as error:
+                await client.get(f"{ROOT}/2.0/files/1", auth=auth_of(life.http, session))
+            except life.http.RequestError as error:
                 shown.look_at_error("an error of a request after the end", error)
     except (KeyError, KeyboardInterrupt) as error:
         shown.look_at_error("the body's exception", error)
@@ -406,12 +416,10 @@ def _name_of(error: BaseException, of: str) -> str:
     return f"{'a cancellation' if isinstance(error, trio.Cancelled) else 'an error'} of {of}"
 
 
-async def _use(
-    session: AnonymousSession, client: httpx.AsyncClient, life: Life, shown: Shown
-) -> None:
+async def _use(session: AnonymousSession, client: Any, life: Life, shown: Shown) -> None:
     """Get, show, use, invalidate and revoke tokens."""
     shown.look_at("a session", session)
-    auth = session.auth()
+    auth = auth_of(life.http, session)
     shown.look_at("an auth", auth)
     for _ in range(2):
         try:
@@ -440,28 +448,29 @@ async def _use(
 
 async def _send(
     session: AnonymousSession,
-    client: httpx.AsyncClient,
-    auth: httpx.Auth,
+    client: Any,
+    auth: Any,
     life: Life,
     shown: Shown,
 ) -> None:
-    """Send a request with the token. What httpx logs about the answer is not scrubbed."""
+    """Send a request with the token. What its library logs about the answer is not scrubbed."""
     if life.resource is None:
         return
-    logger = logging.getLogger("httpcore")
-    quiet, logger.level = logger.level, logging.CRITICAL
-    logging.getLogger("httpx").setLevel(logging.CRITICAL)
+    names = ("httpx2", "httpcore2") if life.http is httpx2 else ("httpx", "httpcore")
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         await client.get(f"{ROOT}/2.0/files/1", auth=auth)
-    except httpx.HTTPError as error:
-        # httpx may quote the answer of the API. Only frames of this library must show nothing.
+    except life.http.HTTPError as error:
+        # It may quote the answer of the API. Only frames of this package must show nothing.
         shown.add(
             "locals of our frames in an error of a request",
             _locals(error, of=PACKAGE),
         )
     finally:
-        logger.setLevel(quiet)
-        logging.getLogger("httpx").setLevel(logging.DEBUG)
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)
 
 
 @contextmanager

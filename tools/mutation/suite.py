@@ -24,7 +24,7 @@ CORE = (
     *("lifecycle", "rounds", "dropped", "session", "gate", "backoff", "token", "revocation"),
     *("reporter", "nursery", "states", "auth", "flow", "body", "challenges", "origins"),
     *("advice", "reading", "manager", "exchange", "judging", "config", "checks", "secrets"),
-    *("errors", "events", "misuse", "logging", "wire_logs"),
+    *("errors", "events", "misuse", "logging", "wire_logs", "http_libraries"),
     *("_authentication.credentials", "_authentication.sources"),
 )
 STORES = tuple(
