@@ -174,6 +174,9 @@ async def use_httpx2(session: tas.AnonymousSession) -> None:
     auth = SessionAuth(session, origins=["https://files.example"])
     SessionAuth(session, ["https://x"])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     async with httpx2.AsyncClient(auth=auth) as client:
+        await tas.Config.discover("https://id", client_id="id", http_client=client)
+        tas.TokenManager(make_config(), http_client=client)
+        tas.TokenManager(make_config(), http_client=httpx2.Client())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert_type(await client.get("https://files.example/a"), httpx2.Response)
         await client.get("https://x", auth=session.auth())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await client.get("https://x", auth=SessionAuth(session))

@@ -45,7 +45,8 @@ class MutualTLS(ClientAuthentication):
     has been replaced, the old certificate stays in use and the log has a WARNING.
 
     ``TokenManager(config)`` presents the certificate by itself. A client that you pass as
-    ``http_client`` must do that, so create it with the context of this object::
+    ``http_client``, of httpx or httpx2, must do that, so create it with the context of this
+    object::
 
         method = MutualTLS("client.pem", "client.key")
         async with httpx.AsyncClient(verify=method.ssl_context()) as client:

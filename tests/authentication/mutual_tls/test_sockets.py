@@ -27,6 +27,7 @@ from trio_anon_session.testing import Client, TokenServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from trio.testing import MockClock
 
@@ -90,6 +91,27 @@ async def test_grant_use_and_revoke(
         ("/2.0/files/1", "old.example"),
         ("/oauth2/revoke", "old.example"),
     ]
+
+
+async def test_a_client_of_yours(
+    http: ModuleType, authority: trustme.CA, old_authority: trustme.CA, old: Pair, tmp_path: Path
+) -> None:
+    """A client with the context of the method presents the certificate for token requests."""
+    method = MutualTLS(*old.write(tmp_path))
+    with trio.fail_after(LIMIT):
+        async with (
+            open_tls(
+                token_server(),
+                authority,
+                tmp_path,
+                trusted=[old_authority],
+                registered=["old.example"],
+            ) as tls,
+            http.AsyncClient(verify=method.ssl_context()) as client,
+            TokenManager(config(method, tls.url), http_client=client) as manager,
+        ):
+            await manager.get_tokens_client_credentials_grant()
+    assert tls.seen == [("/oauth2/token", "old.example")]
 
 
 @pytest.mark.parametrize("binds", [False, True])
