@@ -1,0 +1,118 @@
+"""The web services, served by hypercorn's Trio workers as the page says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.ports import served_in_thread
+from trio_anon_session.testing import Fault, FaultPlan, TokenServer
+
+from . import EXAMPLES, LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+SECRET = "hush+hush/0123456789"
+
+
+@contextmanager
+def hypercorn(app: str, *args: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run hypercorn until the block is left."""
+    command = ["hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0", *args, app]
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", *command],
+        cwd=EXAMPLES / "web",
+        env={**os.environ, **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_url(process: subprocess.Popen[str]) -> str:
+    """Return the URL that a worker prints when it is ready."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        _, found, rest = line.partition("Running on ")
+        if found:
+            return rest.split()[0]
+    pytest.fail("hypercorn has ended")
+
+
+def environ_of(server: TokenServer, url: str) -> dict[str, str]:
+    """Return the variables that the service needs."""
+    [client] = server.clients.values()
+    return {
+        "BOX_CLIENT_ID": client.client_id,
+        "BOX_CLIENT_SECRET": client.client_secret or "",
+        "BOX_API_ROOT_URL": url,
+    }
+
+
+@pytest.mark.parametrize("app", ["fastapi_app:app", "quart_app:app"])
+def test_a_signal_lets_requests_finish(app: str) -> None:
+    """On SIGTERM the service answers the request that runs, and ends with 0."""
+    server = TokenServer(FaultPlan(resource_then=Fault(delay=0.5)))
+    with (
+        served_in_thread(server) as url,
+        hypercorn(app, environ=environ_of(server, url)) as process,
+        httpx.Client(trust_env=False, base_url=wait_for_url(process), timeout=LIMIT) as user,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(user.get, "/files/11")
+        while not server.presented:
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert answer.result(LIMIT).json() == {"type": "file", "id": "11"}
+        _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert server.grants == 1
+
+
+@pytest.mark.parametrize("app", ["fastapi_app:app", "quart_app:app"])
+def test_wrong_credentials(app: str) -> None:
+    """The service ends, and shows what is wrong, but no secret."""
+    server = TokenServer()
+    with served_in_thread(server) as url:
+        environ = environ_of(server, url) | {"BOX_CLIENT_SECRET": SECRET}
+        with hypercorn(app, environ=environ) as process:
+            _, said = process.communicate(timeout=LIMIT)
+    # Hypercorn 0.18 returns 0 although the worker has failed.
+    assert process.returncode in (0, 1)
+    assert "the token endpoint rejected the client 'test-client'" in said
+    assert SECRET not in said
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_workers(tmp_path: Path, shares: bool) -> None:
+    """Each worker requests its own token; with ``TOKEN_STORE`` they share one."""
+    server = TokenServer()
+    store = {"TOKEN_STORE": str(tmp_path / "tokens.db")} if shares else {}
+    with (
+        served_in_thread(server) as url,
+        hypercorn(
+            "fastapi_app:app", "--workers", "2", environ=environ_of(server, url) | store
+        ) as process,
+    ):
+        assert wait_for_url(process) == wait_for_url(process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert server.grants == (1 if shares else 2)
