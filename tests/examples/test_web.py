@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -16,52 +12,15 @@ import pytest
 from tests.ports import served_in_thread
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer
 
-from . import EXAMPLES, LIMIT
+from . import LIMIT
+from .serving import environ_of, hypercorn, wait_for_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
 SECRET = "hush+hush/0123456789"
-
-
-@contextmanager
-def hypercorn(app: str, *args: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Run hypercorn until the block is left."""
-    command = ["hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0", *args, app]
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", *command],
-        cwd=EXAMPLES / "web",
-        env={**os.environ, **environ},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for_url(process: subprocess.Popen[str]) -> str:
-    """Return the URL that a worker prints when it is ready."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        _, found, rest = line.partition("Running on ")
-        if found:
-            return rest.split()[0]
-    pytest.fail("hypercorn has ended")
-
-
-def environ_of(server: TokenServer, url: str) -> dict[str, str]:
-    """Return the variables that the service needs."""
-    [client] = server.clients.values()
-    return {
-        "BOX_CLIENT_ID": client.client_id,
-        "BOX_CLIENT_SECRET": client.client_secret or "",
-        "BOX_API_ROOT_URL": url,
-    }
 
 
 @pytest.mark.parametrize("app", ["fastapi_app:app", "quart_app:app"])

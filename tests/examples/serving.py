@@ -1,0 +1,62 @@
+"""Programs of the examples that hypercorn serves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from . import EXAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio_anon_session.testing import TokenServer
+
+
+@contextmanager
+def hypercorn(app: str, *args: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run hypercorn's Trio workers until the block is left.
+
+    Args:
+        app: the app, as hypercorn loads it; its folder is ``web`` or ``mcp``.
+        *args: of the command line.
+        environ: variables, in addition to those of this process.
+    """
+    folder = "mcp" if app.startswith("mcp_") else "web"
+    command = ["hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0", *args, app]
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", *command],
+        cwd=EXAMPLES / folder,
+        env={**os.environ, **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_url(process: subprocess.Popen[str]) -> str:
+    """Return the URL that a worker prints when it is ready."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        _, found, rest = line.partition("Running on ")
+        if found:
+            return rest.split()[0]
+    pytest.fail("hypercorn has ended")
+
+
+def environ_of(server: TokenServer, url: str) -> dict[str, str]:
+    """Return the variables that a program needs."""
+    [client] = server.clients.values()
+    return {
+        "BOX_CLIENT_ID": client.client_id,
+        "BOX_CLIENT_SECRET": client.client_secret or "",
+        "BOX_API_ROOT_URL": url,
+    }
