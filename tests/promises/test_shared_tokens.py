@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,12 @@ class _SharedTokenManager(FakeTokenManager):
         """Register the listener."""
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
+
+
+def _in_a_thread(call: Callable[..., object], *args: object) -> None:
+    # The mock clock would jump while a Trio task waits for a thread.
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(call, *args).result()
 
 
 async def test_promise_17_a_shared_token_is_new_if_it_is_a_different_one(
@@ -134,9 +141,15 @@ async def test_promise_17_a_token_that_another_session_dropped_is_dropped_here(
         assert await session.get_access_token() == "token-2"
         listener(first)
         assert session.get_access_token_nowait() == "token-2"
+        with pytest.raises(RuntimeError, match=r"call trio\.from_thread\.run"):
+            _in_a_thread(listener, session.token_info)
+        assert session.get_access_token_nowait() == "token-2"
     assert manager.listeners == []
     assert manager.dropped == []
-    listener(first)
+    # After the end, a report changes nothing, in any thread.
+    for report in (listener, lambda token: session.invalidate(token.access_token)):
+        report(first)
+        _in_a_thread(report, first)
 
 
 async def test_promise_14_a_drop_that_raises_stops_nothing(
