@@ -42,6 +42,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_flow``            the auth flow, for httpx and httpx2
 ``_auth``            `SessionAuth`, the ``httpx.Auth``
 ``_session``         `AnonymousSession`: tasks, waiting, and actions
+``threads``          `SessionThread`: a session for programs of threads
 ``httpx2``           `SessionAuth` for clients of httpx2
 ``stores``           one token for a fleet, with a map of its own
 ``otel``             `OpenTelemetryObserver`: events as metrics and spans

@@ -24,6 +24,7 @@ from ._challenges import means_invalid_token
 from ._errors import AnonymousSessionError, ConfigError
 from ._http_libraries import with_base
 from ._logging import log
+from ._misuse import is_on_trio
 from ._origins import (
     DEFAULT_PORTS,
     URL,
@@ -278,7 +279,7 @@ class TokenFlow:
         except trio.WouldBlock:
             return None
         except RuntimeError:
-            if _is_on_trio():
+            if is_on_trio():
                 raise
         # Raised outside of the except block, because the session's error would add nothing.
         raise RuntimeError(
@@ -414,11 +415,3 @@ def _remove_token(request: _Request) -> None:
     if _has_token(request):
         del request.headers["Authorization"]
     request.extensions.pop(_MARK, None)
-
-
-def _is_on_trio() -> bool:
-    try:
-        trio.lowlevel.current_clock()
-    except RuntimeError:
-        return False
-    return True

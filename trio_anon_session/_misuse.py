@@ -105,6 +105,15 @@ def clock_here() -> trio.abc.Clock:
     )
 
 
+def is_on_trio() -> bool:
+    """Return whether this thread has a Trio run."""
+    try:
+        current_clock()
+    except RuntimeError:
+        return False
+    return True
+
+
 def refuse_asyncio() -> None:
     """Raise RuntimeError if the program runs on asyncio."""
     # If asyncio is not in sys.modules, the program does not use it. Importing it here would take

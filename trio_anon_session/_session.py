@@ -291,6 +291,18 @@ class AnonymousSession(Unpicklable):
             raise trio.WouldBlock
         return token.access_token
 
+    def _fresh_token(self) -> str | None:
+        """Return the token if it is FRESH. Works in any thread, for `SessionThread`."""
+        lifecycle = self._lifecycle
+        now = self._now()
+        if now < lifecycle.fresh_until and time.time() < lifecycle.fresh_until_by_wall:
+            lifecycle.asked_at = now
+            # Read after the check: if the session's thread has changed the token since then, this
+            # is the new one, or None.
+            token = lifecycle.token
+            return None if token is None else token.access_token
+        return None
+
     async def exchange_token(
         self,
         scopes: str | Iterable[str],  # noqa: ARG002  # part of every session's signature

@@ -1,0 +1,20 @@
+"""A session for programs of threads: scripts, Flask, Django, Gunicorn.
+
+::
+
+    from trio_anon_session.threads import SessionThread
+
+    with SessionThread(Config.from_env()) as session, httpx.Client(auth=session.auth()) as client:
+        ...
+
+====================  =======================================================
+``_run``              a Trio run in its own thread, and calls into it
+``_session_thread``   `SessionThread`: what other threads use
+====================  =======================================================
+"""
+
+from ._session_thread import SessionThread
+
+__all__ = ["SessionThread"]
+
+SessionThread.__module__ = __name__

@@ -1,0 +1,150 @@
+"""`SessionRun`: the Trio run of a session, in its own thread, and calls from other threads."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+import trio
+
+from .._errors import SessionClosedError
+from .._session import AnonymousSession
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from .._config import Config
+    from .._events import Observer
+    from .._manager import TokenSource
+
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+
+
+class SessionRun:
+    """A thread that enters a session in a Trio run, and leaves it when it is told to stop.
+
+    The thread is a daemon, because Python joins all other threads before it runs the functions of
+    `atexit`. So a program that does not leave its block ends, too.
+
+    Args:
+        config: the settings of the session.
+        token_manager: as for `SessionThread`.
+        observers: the observers of the session.
+        name: the name of the thread.
+
+    Attributes:
+        session: the session; None until it is open.
+        crash: the exception that ended the run, or None.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        token_manager: Callable[[Config], AbstractAsyncContextManager[TokenSource]] | None,
+        observers: tuple[Observer, ...],
+        name: str,
+    ) -> None:
+        self.session: AnonymousSession | None = None
+        self.crash: BaseException | None = None
+        self._config = config
+        self._token_manager = token_manager
+        self._observers = observers
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        # Set when the session is open, or when the thread ends.
+        self._is_ready = threading.Event()
+        self._trio_token: trio.lowlevel.TrioToken | None = None
+        self._must_stop = False
+        self._stop = trio.Event()
+        self._calls = 0
+        self._no_calls = trio.Event()
+
+    # Called in other threads
+
+    def start(self) -> None:
+        """Start the thread. Return when the session is open, or raise what prevents that."""
+        self._thread.start()
+        self._is_ready.wait()
+        if self.session is None and self.crash is not None:
+            raise self.crash
+
+    def stop(self) -> None:
+        """Let the run end. Threads that wait for the session get a SessionClosedError."""
+        # The run sets the token before it reads `_must_stop`, so it does not miss this call.
+        self._must_stop = True
+        if self._trio_token is not None:
+            with suppress(trio.RunFinishedError):
+                self._trio_token.run_sync_soon(self._stop.set)
+
+    def join(self, limit: float | None = None) -> None:
+        """Wait until the thread has ended, at most for a number of seconds."""
+        self._thread.join(limit)
+
+    def call(self, limit: float, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Call an async function in the Trio run, and wait for its result.
+
+        Raises:
+            TimeoutError: the call took longer than the limit. It was cancelled.
+            SessionClosedError: the session is closed.
+        """
+        with suppress(trio.RunFinishedError):
+            return trio.from_thread.run(
+                self._answer, limit, function, *args, trio_token=self._trio_token
+            )
+        raise SessionClosedError
+
+    def call_sync(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a function in the Trio run.
+
+        Raises:
+            SessionClosedError: the session is closed.
+        """
+        with suppress(trio.RunFinishedError):
+            return trio.from_thread.run_sync(function, *args, trio_token=self._trio_token)
+        raise SessionClosedError
+
+    # Runs in the thread
+
+    def _work(self) -> None:
+        try:
+            trio.run(self._keep_open)
+        except BaseException as error:  # noqa: ASYNC103  # raised in another thread
+            self.crash = error
+        finally:
+            self._is_ready.set()
+
+    async def _keep_open(self) -> None:
+        self._trio_token = trio.lowlevel.current_trio_token()
+        try:
+            async with AsyncExitStack() as stack:
+                manager = None
+                if self._token_manager is not None:
+                    manager = await stack.enter_async_context(self._token_manager(self._config))
+                session = AnonymousSession(self._config, manager, observers=self._observers)
+                self.session = await stack.enter_async_context(session)
+                self._is_ready.set()
+                if not self._must_stop:
+                    await self._stop.wait()
+        finally:
+            # The session has woken all waiting callers. When a run ends, Trio cancels calls from
+            # other threads, so the run must last until each of them has its own error.
+            with trio.CancelScope(shield=True):
+                while self._calls:
+                    self._no_calls = trio.Event()
+                    await self._no_calls.wait()
+
+    async def _answer(self, limit: float, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        # Checked before any checkpoint, where a run that ends would cancel this call.
+        if self.session is None or self.session.is_closed:
+            raise SessionClosedError
+        self._calls += 1
+        try:
+            with trio.move_on_after(limit):
+                return await function(*args)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._no_calls.set()
+        raise TimeoutError

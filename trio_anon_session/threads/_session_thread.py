@@ -1,0 +1,258 @@
+"""`SessionThread`: one token for all threads of a program.
+
+How it works
+    A `SessionRun` keeps an `AnonymousSession` open in a Trio run, in a thread of its own. A thread
+    that asks for a FRESH token reads it directly. All other calls run in the Trio run, while the
+    thread that calls waits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+from typing import TYPE_CHECKING, NoReturn, Self, final
+
+from .._errors import ConfigError, SessionClosedError
+from .._misuse import check_parts, is_on_trio
+from .._nursery import raise_at_exit
+from .._reporter import checked_observers
+from .._secrets import Unpicklable
+from ._run import SessionRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from .._config import Config
+    from .._events import Observer, SessionStatistics
+    from .._manager import TokenSource
+    from .._session import AnonymousSession
+    from .._token import TokenState
+
+
+@final
+class SessionThread(Unpicklable):
+    """An :class:`~trio_anon_session.AnonymousSession` in its own thread, for all other threads.
+
+    Use it with ``with``. Open it in the process that uses it: it does not work after a fork.
+
+    If the program ends without leaving the block, the session closes after all threads that are
+    not daemons have ended.
+
+    Args:
+        config: the settings.
+        token_manager: a function that gets the config and returns an async context manager, such
+            as a :class:`~trio_anon_session.stores.SharedTokenManager`. The session's thread calls
+            the function, enters the context manager, and uses what it returns to request and
+            revoke tokens. Default: :class:`~trio_anon_session.TokenManager`.
+        observers: plain callables, as for an ``AnonymousSession``. They are called in the session's
+            thread, so they must be short.
+        name: the name of the thread.
+
+    Raises:
+        TypeError: an argument has the wrong type, or an observer is async.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        token_manager: Callable[[Config], AbstractAsyncContextManager[TokenSource]] | None = None,
+        *,
+        observers: Iterable[Observer] = (),
+        name: str = "SessionThread",
+    ) -> None:
+        check_parts(config, None)
+        if token_manager is not None and not callable(token_manager):
+            kind = type(token_manager).__name__
+            raise TypeError(
+                f"token_manager must be a function that gets the config and returns a token "
+                f"manager, not {kind}"
+            )
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        self._config = config
+        self._token_manager = token_manager
+        self._observers = checked_observers(observers)
+        self._name = name
+        self._run: SessionRun | None = None
+        self._process = 0
+
+    def __repr__(self) -> str:
+        return f"<SessionThread for {self._config.client_id!r}>"
+
+    def __enter__(self) -> Self:
+        if is_on_trio():
+            raise RuntimeError(
+                "a SessionThread would block this Trio run: use an AnonymousSession in it"
+            )
+        if self._run is not None:
+            raise RuntimeError(
+                "a SessionThread can be opened only once, and this one was: "
+                "create a new SessionThread"
+            )
+        self._process = os.getpid()
+        run = SessionRun(self._config, self._token_manager, self._observers, self._name)
+        self._run = run
+        atexit.register(self._close_at_exit)
+        try:
+            run.start()
+        except BaseException:
+            run.stop()
+            atexit.unregister(self._close_at_exit)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        run = self._run
+        # After a fork, the thread exists only in the other process.
+        if run is None or os.getpid() != self._process:
+            return
+        run.stop()
+        run.join()
+        atexit.unregister(self._close_at_exit)
+        raise_at_exit(exc, run.crash)
+
+    def _close_at_exit(self) -> None:
+        if self._run is not None and os.getpid() == self._process:
+            self._run.stop()
+            self._run.join(2 * self._config.shutdown_timeout + _EXIT_LIMIT)
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return self._config
+
+    def get_access_token(self, timeout: float | None = None) -> str:
+        """Return a token that is valid now.
+
+        If the session has a FRESH token, this returns it immediately. If the token is STALE, this
+        returns it after a round trip to the session's thread. Otherwise the call waits for the
+        token request that all waiting callers share.
+
+        Args:
+            timeout: the longest wait in seconds, or None for no limit. A token request in progress
+                continues after the timeout.
+
+        Raises:
+            TimeoutError: there was no token within ``timeout``.
+            TokenRequestError: as for ``AnonymousSession.get_access_token``.
+            SessionClosedError: the block was left, or the session has broken down.
+            RuntimeError: the block was not entered, or was entered before a fork; or this is a
+                thread with a Trio run, which the call would block.
+            TypeError: ``timeout`` is not a number.
+            ConfigError: ``timeout`` is negative.
+        """
+        run, session = self._opened()
+        limit = _limit_of(timeout)
+        token = session._fresh_token()
+        if token is not None:
+            return token
+        try:
+            return run.call(limit, session.get_access_token)
+        except SessionClosedError:
+            pass
+        except TimeoutError:
+            raise TimeoutError(f"no token within {timeout} s") from None
+        self._refuse_closed(run)
+
+    def invalidate(self, access_token: str) -> None:
+        """Drop the current token, if it is this one. Call it when the API rejects the token.
+
+        The next caller waits for a new token. The call has no effect if another token is current,
+        or if the session is closed.
+
+        Raises:
+            RuntimeError: as for :meth:`get_access_token`.
+        """
+        run, session = self._opened()
+        try:
+            run.call_sync(session.invalidate, access_token)
+        except SessionClosedError:
+            pass
+
+    def revoke_tokens(self, timeout: float | None = None) -> None:
+        """Drop the token, then revoke it at the server (RFC 7009).
+
+        Args:
+            timeout: the longest wait in seconds, or None for no limit. The session continues to
+                revoke the token after the timeout.
+
+        Raises:
+            TimeoutError: the token was not revoked within ``timeout``.
+            RevocationError: as for ``AnonymousSession.revoke_tokens``.
+            SessionClosedError, RuntimeError, TypeError, ConfigError: as for
+                :meth:`get_access_token`.
+        """
+        run, session = self._opened()
+        limit = _limit_of(timeout)
+        try:
+            return run.call(limit, session.revoke_tokens)
+        except SessionClosedError:
+            pass
+        except TimeoutError:
+            raise TimeoutError(f"the token was not revoked within {timeout} s") from None
+        self._refuse_closed(run)
+
+    @property
+    def state(self) -> TokenState:
+        """The state of the session's token now."""
+        return self._opened()[1].state
+
+    def statistics(self) -> SessionStatistics:
+        """Return the session's counters and state as they are now."""
+        return self._opened()[1].statistics()
+
+    def _opened(self) -> tuple[SessionRun, AnonymousSession]:
+        """Return the run and its session, or raise RuntimeError if this thread cannot use them."""
+        run = self._run
+        if run is None or run.session is None:
+            raise RuntimeError(
+                "the session is not open: write 'with SessionThread(config) as session:', "
+                "and use it inside that block"
+            )
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this SessionThread was opened in process {self._process}, before a fork, and "
+                "its thread does not exist in this process: open a SessionThread in each worker "
+                "after the fork, for example in Gunicorn's post_worker_init hook"
+            )
+        if is_on_trio():
+            raise RuntimeError(
+                "a SessionThread would block this Trio run: use an AnonymousSession in it, or call "
+                "the SessionThread with trio.to_thread.run_sync"
+            )
+        return run, run.session
+
+    def _refuse_closed(self, run: SessionRun) -> NoReturn:
+        if run.crash is not None:
+            raise SessionClosedError(
+                f"the session has broken down with {type(run.crash).__name__}: leave the 'with' "
+                "block of the SessionThread, which raises the error, and open a new one"
+            ) from run.crash
+        raise SessionClosedError(
+            "the session is closed: use it inside the 'with' block of the SessionThread, or open "
+            "a new one"
+        )
+
+
+_EXIT_LIMIT = 5.0
+"""Seconds; how long the exit of the program may take in addition to ``shutdown_timeout``."""
+
+
+def _limit_of(timeout: float | None) -> float:
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(
+            f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
+        )
+    if not timeout >= 0:
+        raise ConfigError("timeout", f"must be a number of seconds ≥ 0, or None, got {timeout!r}")
+    return timeout
