@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class SessionRun:
-    """A thread that enters a session in a Trio run, and leaves it when it is told to stop.
+    """A thread that enters a session in a Trio run, and leaves it after `stop`.
 
     The thread is a daemon, because Python joins all other threads before it runs the functions of
     `atexit`. So a program that does not leave its block ends, too.
@@ -83,27 +83,45 @@ class SessionRun:
         self._thread.join(limit)
 
     def call(self, limit: float, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Call an async function in the Trio run, and wait for its result.
+        """Call an async function of the session in the Trio run, and return its result.
+
+        Args:
+            limit: seconds; the longest time that the call may take.
+            function: the function.
+            args: its arguments.
 
         Raises:
-            TimeoutError: the call took longer than the limit. It was cancelled.
+            TimeoutError: the call took longer than the limit, and was cancelled.
             SessionClosedError: the session is closed.
         """
-        with suppress(trio.RunFinishedError):
+        with suppress(trio.RunFinishedError, SessionClosedError):
             return trio.from_thread.run(
                 self._answer, limit, function, *args, trio_token=self._trio_token
             )
-        raise SessionClosedError
+        raise self._closed_error()
 
     def call_sync(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call a function in the Trio run.
+        """Call a plain function of the session in the Trio run, and return its result.
 
         Raises:
             SessionClosedError: the session is closed.
         """
-        with suppress(trio.RunFinishedError):
+        with suppress(trio.RunFinishedError, SessionClosedError):
             return trio.from_thread.run_sync(function, *args, trio_token=self._trio_token)
-        raise SessionClosedError
+        raise self._closed_error()
+
+    def _closed_error(self) -> SessionClosedError:
+        if self.crash is None:
+            return SessionClosedError(
+                "the session is closed: use it inside the 'with' block of the SessionThread, or "
+                "open a new one"
+            )
+        error = SessionClosedError(
+            f"the session has crashed with {type(self.crash).__name__}: leave the 'with' block of "
+            "the SessionThread, which raises that error, and open a new one"
+        )
+        error.__cause__ = self.crash
+        return error
 
     # Runs in the thread
 

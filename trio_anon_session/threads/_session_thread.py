@@ -11,13 +11,14 @@ from __future__ import annotations
 import atexit
 import math
 import os
-from typing import TYPE_CHECKING, NoReturn, Self, final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self, final
 
 from .._errors import ConfigError, SessionClosedError
 from .._misuse import check_parts, is_on_trio
 from .._nursery import raise_at_exit
 from .._reporter import checked_observers
-from .._secrets import Unpicklable
+from .._secrets import Unpicklable, without_locals
 from ._run import SessionRun
 
 if TYPE_CHECKING:
@@ -149,19 +150,17 @@ class SessionThread(Unpicklable):
             TypeError: ``timeout`` is not a number.
             ConfigError: ``timeout`` is negative.
         """
-        run, session = self._opened()
         limit = _limit_of(timeout)
+        run, session = self._opened()
         token = session._fresh_token()
         if token is not None:
             return token
         try:
             return run.call(limit, session.get_access_token)
-        except SessionClosedError:
-            pass
         except TimeoutError:
             raise TimeoutError(f"no token within {timeout} s") from None
-        self._refuse_closed(run)
 
+    @without_locals
     def invalidate(self, access_token: str) -> None:
         """Drop the current token, if it is this one. Call it when the API rejects the token.
 
@@ -172,10 +171,8 @@ class SessionThread(Unpicklable):
             RuntimeError: as for :meth:`get_access_token`.
         """
         run, session = self._opened()
-        try:
+        with suppress(SessionClosedError):
             run.call_sync(session.invalidate, access_token)
-        except SessionClosedError:
-            pass
 
     def revoke_tokens(self, timeout: float | None = None) -> None:
         """Drop the token, then revoke it at the server (RFC 7009).
@@ -190,15 +187,12 @@ class SessionThread(Unpicklable):
             SessionClosedError, RuntimeError, TypeError, ConfigError: as for
                 :meth:`get_access_token`.
         """
-        run, session = self._opened()
         limit = _limit_of(timeout)
+        run, session = self._opened()
         try:
-            return run.call(limit, session.revoke_tokens)
-        except SessionClosedError:
-            pass
+            run.call(limit, session.revoke_tokens)
         except TimeoutError:
             raise TimeoutError(f"the token was not revoked within {timeout} s") from None
-        self._refuse_closed(run)
 
     @property
     def state(self) -> TokenState:
@@ -229,17 +223,6 @@ class SessionThread(Unpicklable):
                 "the SessionThread with trio.to_thread.run_sync"
             )
         return run, run.session
-
-    def _refuse_closed(self, run: SessionRun) -> NoReturn:
-        if run.crash is not None:
-            raise SessionClosedError(
-                f"the session has broken down with {type(run.crash).__name__}: leave the 'with' "
-                "block of the SessionThread, which raises the error, and open a new one"
-            ) from run.crash
-        raise SessionClosedError(
-            "the session is closed: use it inside the 'with' block of the SessionThread, or open "
-            "a new one"
-        )
 
 
 _EXIT_LIMIT = 5.0
