@@ -21,9 +21,9 @@ LEFTOVER_SIZE = 64 * 1024
 """Bytes; the most that the flow reads of a response before it sends the request again."""
 LEFTOVER_TIME = 1.0
 """Seconds; the longest wait for the first byte of a body, or for its rest."""
-_PIECES = 64
+PIECES = 64
 """The most pieces to read for the first byte, and between two checkpoints."""
-_LEAST_PIECE = 64
+LEAST_PIECE = 64
 """Bytes; a smaller piece counts as this many, so that tiny pieces reach `LEFTOVER_SIZE`, too."""
 _BUFFERED_PIECES = 16 * 1024
 """More pieces than httpcore gets in one read of a socket: 64 KiB of one-byte chunks."""
@@ -95,7 +95,7 @@ class StartedBody:
     async def _look_for_bytes(self, look: _Look, rest: AsyncIterator[bytes]) -> None:
         try:
             with look.scope:
-                for _ in range(_PIECES):
+                for _ in range(PIECES):
                     piece = await anext(rest)
                     self.pieces.append(piece)
                     if piece or not look.is_wanted:
@@ -134,8 +134,8 @@ class StartedBody:
                 self.is_whole = True
                 return
             self.pieces.append(piece)
-            size += max(len(piece), _LEAST_PIECE)
-            if len(self.pieces) % _PIECES == 0:
+            size += max(len(piece), LEAST_PIECE)
+            if len(self.pieces) % PIECES == 0:
                 await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
@@ -198,7 +198,7 @@ async def _end(rest: AsyncIterator[bytes]) -> None:
         scope.cancel()
         for number in range(1, _BUFFERED_PIECES):
             await anext(rest)
-            if number % _PIECES == 0:
+            if number % PIECES == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         if isinstance(rest, AsyncGenerator):
             await rest.aclose()

@@ -80,7 +80,7 @@ class Session(Protocol):
         ...
 
 
-class _Request(Protocol):
+class AuthRequest(Protocol):
     @property
     def method(self) -> str: ...
     @property
@@ -93,13 +93,13 @@ class _Request(Protocol):
     def stream(self) -> object: ...
 
 
-class _Response(Protocol):
+class AuthResponse(Protocol):
     stream: Any
 
     @property
     def status_code(self) -> int: ...
     @property
-    def request(self) -> _Request: ...
+    def request(self) -> AuthRequest: ...
     @property
     def headers(self) -> MutableMapping[str, str]: ...
     @property
@@ -112,10 +112,10 @@ class _Response(Protocol):
     def is_closed(self) -> bool: ...
 
 
-_RequestT = TypeVar("_RequestT", bound=_Request)
+_RequestT = TypeVar("_RequestT", bound=AuthRequest)
 
 
-class _Sent:
+class Sent:
     """The token that one request was sent with. Two tasks may send the same request object."""
 
     token = ""
@@ -133,7 +133,14 @@ class TokenFlow:
         ConfigError: an origin is not a scheme and host, or does not use https; or there are no
             default origins.
         TypeError: a client called ``session.auth`` with a request.
+
+    Attributes:
+        body_class: the class for the body of a 401.
+        stream_class: the name of the library's base class for bodies.
     """
+
+    body_class: type[Any] = StartedBody
+    stream_class = "AsyncByteStream"
 
     def __init__(self, http: ModuleType, session: Session, origins: Iterable[str] | None) -> None:
         self._http = http
@@ -172,23 +179,23 @@ class TokenFlow:
     def refuse_sync(self) -> None:
         """Raise RuntimeError for a synchronous client, because a session works only on Trio."""
         raise RuntimeError(
-            f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio: a synchronous client "
-            "cannot wait for a token"
+            f"SessionAuth needs {self._http.__name__}.AsyncClient on Trio: for a synchronous "
+            "client, use trio_anon_session.threads.SessionThread and its auth()"
         )
 
-    async def run(self, request: _RequestT) -> AsyncGenerator[_RequestT, _Response]:
+    async def run(self, request: _RequestT) -> AsyncGenerator[_RequestT, AuthResponse]:
         """Send the request with the token, and once more if the token is invalid."""
         url = request.url
         is_allowed = url.port is None and self._schemes.get(url.raw_host) == url.scheme
         if not is_allowed and origin_of(url) not in self._origins:
             # If the user has sent this request object to an allowed origin before, it contains the
             # token.
-            _remove_token(request)
+            remove_token(request)
             reason = self._reason_not_sent(request)
             response = yield request
             response.extensions[TOKEN_NOT_SENT] = reason
             return
-        sent = _Sent()
+        sent = Sent()
         if not self._set_token_nowait(request, sent):
             await self._set_token(request, sent)
         response = yield request
@@ -209,12 +216,12 @@ class TokenFlow:
         if not response.is_closed:
             await self._started(response).finish()
         if await self._set_token(request, sent):
-            _drop_compressed(response)
+            self._drop_compressed(response)
             yield request
         else:
             _report_not_replayed(request, response, "the new token is the same")
 
-    def _reason_not_sent(self, request: _Request) -> str:
+    def _reason_not_sent(self, request: AuthRequest) -> str:
         """Return why a request has no token, and log it once for each origin."""
         origin = origin_of(request.url)
         shown = shown_origin(origin)
@@ -236,7 +243,7 @@ class TokenFlow:
             log(WARNING, "a request to %s is sent without the token: %s. %s", shown, rule, advice)
         return f"{shown} is not an allowed origin: {rule}"
 
-    def _set_token_nowait(self, request: _Request, sent: _Sent) -> bool:
+    def _set_token_nowait(self, request: AuthRequest, sent: Sent) -> bool:
         """Add the session's token to a request without waiting. Return whether it exists.
 
         Sending the request is a checkpoint. With a transport that does nothing, a second checkpoint
@@ -251,7 +258,7 @@ class TokenFlow:
         request.headers["Authorization"] = request.extensions[_MARK] = _SCHEME + sent.token
         return True
 
-    async def _set_token(self, request: _Request, sent: _Sent) -> bool:
+    async def _set_token(self, request: AuthRequest, sent: Sent) -> bool:
         """Add the session's token to a request. Return whether it is another one than before."""
         try:
             # No local variable may contain the token while this call can raise, because a traceback
@@ -266,7 +273,7 @@ class TokenFlow:
             return is_new
         # Raised outside of the except block, so that the session's error is not its context.
         problem.request = request
-        _remove_token(request)
+        remove_token(request)
         try:
             raise problem
         finally:
@@ -288,7 +295,7 @@ class TokenFlow:
             "the code that needs the session with 'await asyncio.to_thread(trio.run, main)'"
         )
 
-    async def _has_invalid_token(self, response: _Response) -> bool:
+    async def _has_invalid_token(self, response: AuthResponse) -> bool:
         """Return whether a 401 means that the token of the request is invalid.
 
         The error ``invalid_token`` in a Bearer challenge means that (RFC 6750 §3.1). Another
@@ -306,7 +313,7 @@ class TokenFlow:
             return is_dead
         return await self._is_empty(response)
 
-    async def _is_empty(self, response: _Response) -> bool:
+    async def _is_empty(self, response: AuthResponse) -> bool:
         """Return whether a response has no body, not even a compressed one."""
         if response.is_closed:
             # A transport or an event hook has read the body, and may not have kept it.
@@ -327,14 +334,18 @@ class TokenFlow:
             error.request = response.request
             raise
 
-    def _started(self, response: _Response) -> StartedBody:
-        if not isinstance(response.stream, StartedBody):
-            kind = with_base(StartedBody, self._http.AsyncByteStream)
+    def _started(self, response: AuthResponse) -> Any:
+        if not isinstance(response.stream, self.body_class):
+            kind = with_base(self.body_class, getattr(self._http, self.stream_class))
             response.stream = kind(response.stream, self._http)
-        body: StartedBody = response.stream
-        return body
+        return response.stream
 
-    def _can_be_sent_twice(self, request: _Request) -> bool:
+    def _drop_compressed(self, response: AuthResponse) -> None:
+        """Drop a compressed body, because httpx would decompress it for ``response.history``."""
+        if "Content-Encoding" in response.headers and isinstance(response.stream, self.body_class):
+            response.stream.pieces.clear()
+
+    def _can_be_sent_twice(self, request: AuthRequest) -> bool:
         # httpx can send bytes again, and rewinds the files of a form. But the content of an
         # iterator is gone after the first request.
         if isinstance(request.stream, self._http.ByteStream):
@@ -349,7 +360,7 @@ class TokenFlow:
 
 
 @functools.cache
-def _error_class(kind: type[Any], base: type[Any]) -> type[Any]:
+def error_class(kind: type[Any], base: type[Any]) -> type[Any]:
     """Return the class of an error that is also an error of another library."""
 
     def reduce(self: AnonymousSessionError) -> tuple[Any, ...]:
@@ -366,7 +377,7 @@ def as_request_error(error: AnonymousSessionError, base: Any) -> Any:
         return error
     # The annotation is Any, because mypy does not accept the type of a parameter as hashable.
     ours: Any = type(error)
-    kind = _error_class(ours, base)
+    kind = error_class(ours, base)
     # Do not call the constructor, because a user's subclass may have another one.
     converted = Exception.__new__(kind, *error.args)
     converted.__dict__.update(error.__dict__)
@@ -388,13 +399,7 @@ def _can_be_rewound(file: Any) -> bool:
     return bool(getattr(file, "seekable", bool)())
 
 
-def _drop_compressed(response: _Response) -> None:
-    """Drop a compressed body, because httpx would decompress it for ``response.history``."""
-    if "Content-Encoding" in response.headers and isinstance(response.stream, StartedBody):
-        response.stream.pieces.clear()
-
-
-def _report_not_replayed(request: _Request, response: _Response, reason: str) -> None:
+def _report_not_replayed(request: AuthRequest, response: AuthResponse, reason: str) -> None:
     response.extensions[NOT_REPLAYED] = reason
     log(
         WARNING,
@@ -405,13 +410,13 @@ def _report_not_replayed(request: _Request, response: _Response, reason: str) ->
     )
 
 
-def _has_token(request: _Request) -> bool:
+def _has_token(request: AuthRequest) -> bool:
     # The copy that httpx creates for a redirect has the extension, too.
     header = request.headers.get("Authorization")
     return header is not None and header == request.extensions.get(_MARK)
 
 
-def _remove_token(request: _Request) -> None:
+def remove_token(request: AuthRequest) -> None:
     if _has_token(request):
         del request.headers["Authorization"]
     request.extensions.pop(_MARK, None)

@@ -6,6 +6,8 @@ httpx2 does not accept an ``httpx.Auth``. This class does the same for httpx2::
 
     async with httpx2.AsyncClient(auth=SessionAuth(session)) as client:
         ...
+
+For a synchronous client, `SessionThreadAuth` does the same with a `SessionThread`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ._flow import TokenFlow
 from ._secrets import Unpicklable
+from .threads._flow import ThreadFlow
 
 try:
     import httpx2
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
 
     from ._flow import Session
+    from .threads._flow import BlockingSession
 
-__all__ = ["SessionAuth"]
+__all__ = ["SessionAuth", "SessionThreadAuth"]
 
 
 class SessionAuth(httpx2.Auth, Unpicklable):
@@ -69,3 +73,44 @@ class SessionAuth(httpx2.Auth, Unpicklable):
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Send the request with the token, and once more with a new one if the API rejects it."""
         return self._flow.run(request)
+
+
+class SessionThreadAuth(httpx2.Auth, Unpicklable):
+    """An ``httpx2.Auth`` that sends the token of a session with requests of an ``httpx2.Client``.
+
+    It behaves like :class:`trio_anon_session.threads.SessionThreadAuth`, with errors of httpx2.
+
+    Args:
+        session: an open :class:`~trio_anon_session.threads.SessionThread`.
+        origins: as for :class:`SessionAuth`.
+        timeout: the longest wait for a token in seconds, or None for no limit.
+
+    Raises:
+        ConfigError: as for :class:`SessionAuth`, or ``timeout`` is negative.
+        TypeError: ``timeout`` is not a number.
+    """
+
+    def __init__(
+        self,
+        session: BlockingSession,
+        *,
+        origins: Iterable[str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._flow = ThreadFlow(httpx2, session, origins, timeout)
+
+    def __repr__(self) -> str:
+        return repr(self._flow)
+
+    def sync_auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Send the request with the token, and once more with a new one if the API rejects it."""
+        return self._flow.drive(request)
+
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Raise an error, because waiting for a token would block the event loop."""
+        self._flow.refuse_async()
+        yield request

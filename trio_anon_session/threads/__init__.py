@@ -8,6 +8,9 @@
         ...
 
 ====================  =======================================================
+``_body``             a response body whose first bytes were read already
+``_flow``             the auth flow, for httpx and httpx2
+``_auth``             `SessionThreadAuth`, the ``httpx.Auth``
 ``_run``              a Trio run in its own thread, and calls into it
 ``_session_thread``   `SessionThread`: what other threads use
 ====================  =======================================================

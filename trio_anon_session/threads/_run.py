@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
-from .._errors import SessionClosedError
+from .._errors import ConfigError, SessionClosedError
 from .._session import AnonymousSession
 
 if TYPE_CHECKING:
@@ -166,3 +167,16 @@ class SessionRun:
             if not self._calls:
                 self._no_calls.set()
         raise TimeoutError
+
+
+def limit_of(timeout: float | None) -> float:
+    """Return a timeout as a number of seconds, or raise a TypeError or ConfigError."""
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(
+            f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
+        )
+    if not timeout >= 0:
+        raise ConfigError("timeout", f"must be a number of seconds ≥ 0, or None, got {timeout!r}")
+    return timeout

@@ -9,17 +9,16 @@ How it works
 from __future__ import annotations
 
 import atexit
-import math
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, final
 
-from .._errors import ConfigError, SessionClosedError
+from .._errors import SessionClosedError
 from .._misuse import check_parts, is_on_trio
 from .._nursery import raise_at_exit
 from .._reporter import checked_observers
 from .._secrets import Unpicklable, without_locals
-from ._run import SessionRun
+from ._run import SessionRun, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
     from .._manager import TokenSource
     from .._session import AnonymousSession
     from .._token import TokenState
+    from ._auth import SessionThreadAuth
+
+_EXIT_LIMIT = 5.0
+"""Seconds; how long the exit of the program may take in addition to ``shutdown_timeout``."""
 
 
 @final
@@ -150,7 +153,7 @@ class SessionThread(Unpicklable):
             TypeError: ``timeout`` is not a number.
             ConfigError: ``timeout`` is negative.
         """
-        limit = _limit_of(timeout)
+        limit = limit_of(timeout)
         run, session = self._opened()
         token = session._fresh_token()
         if token is not None:
@@ -187,7 +190,7 @@ class SessionThread(Unpicklable):
             SessionClosedError, RuntimeError, TypeError, ConfigError: as for
                 :meth:`get_access_token`.
         """
-        limit = _limit_of(timeout)
+        limit = limit_of(timeout)
         run, session = self._opened()
         try:
             run.call(limit, session.revoke_tokens)
@@ -202,6 +205,20 @@ class SessionThread(Unpicklable):
     def statistics(self) -> SessionStatistics:
         """Return the session's counters and state as they are now."""
         return self._opened()[1].statistics()
+
+    def auth(
+        self, origins: Iterable[str] | None = None, *, timeout: float | None = None
+    ) -> SessionThreadAuth:
+        """Return an ``httpx.Auth`` for an ``httpx.Client``.
+
+        Args:
+            origins: as for :class:`SessionThreadAuth`.
+            timeout: as for :class:`SessionThreadAuth`.
+        """
+        # Imported late, because a program with another HTTP client does not need it.
+        from ._auth import SessionThreadAuth
+
+        return SessionThreadAuth(self, origins=origins, timeout=timeout)
 
     def _opened(self) -> tuple[SessionRun, AnonymousSession]:
         """Return the run and its session, or raise RuntimeError if this thread cannot use them."""
@@ -223,19 +240,3 @@ class SessionThread(Unpicklable):
                 "the SessionThread with trio.to_thread.run_sync"
             )
         return run, run.session
-
-
-_EXIT_LIMIT = 5.0
-"""Seconds; how long the exit of the program may take in addition to ``shutdown_timeout``."""
-
-
-def _limit_of(timeout: float | None) -> float:
-    if timeout is None:
-        return math.inf
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(
-            f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
-        )
-    if not timeout >= 0:
-        raise ConfigError("timeout", f"must be a number of seconds ≥ 0, or None, got {timeout!r}")
-    return timeout
