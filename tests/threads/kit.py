@@ -1,40 +1,31 @@
-"""A token server in another thread, for tests without Trio."""
+"""Session threads on a token manager that does as the test says, without sockets."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
-import trio
+from trio_anon_session.threads import SessionThread
 
-from trio_anon_session.testing import TokenServer, open_loopback
+from ..helpers import FakeTokenManager, make_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from trio_anon_session import Config
+    from collections.abc import Callable
 
 
-@contextmanager
-def serve(server: TokenServer) -> Iterator[Config]:
-    """Serve on loopback, and yield the config of a client."""
-    ready, stop = threading.Event(), trio.Event()
-    found: list[tuple[Config, trio.lowlevel.TrioToken]] = []
+def fake_manager(*, latency: float = 0.0, **settings: Any) -> FakeTokenManager:
+    """Return a manager for a session that may request tokens in quick succession."""
+    settings = {"min_refresh_interval": 1e-6, "max_retries": 0} | settings
+    return FakeTokenManager(make_config(**settings), latency=latency)
 
-    async def run() -> None:
-        async with open_loopback(server) as url:
-            found.append((server.config(url), trio.lowlevel.current_trio_token()))
-            ready.set()
-            await stop.wait()
 
-    with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(trio.run, run)
-        assert ready.wait(60)
-        config, token = found[0]
-        try:
-            yield config
-        finally:
-            token.run_sync_soon(stop.set)
-            future.result()
+def thread_on(manager: FakeTokenManager, **settings: Any) -> SessionThread:
+    """Return a session thread that gets its tokens from the manager."""
+    return SessionThread(manager.config, lambda config: nullcontext(manager), **settings)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Let other threads run until a condition is true that no event reports."""
+    while not condition():
+        time.sleep(0)

@@ -29,6 +29,7 @@ EXTRAS = {
     "trio_anon_session.httpx2",
     "trio_anon_session.otel",
     "trio_anon_session.testing",
+    "trio_anon_session.threads",
 }
 
 
@@ -52,6 +53,7 @@ def run_fresh(code: str) -> str:
         "trio_anon_session.otel",
         "trio_anon_session.stores",
         "trio_anon_session.testing",
+        "trio_anon_session.threads",
     ],
 )
 def test_exports_are_sorted_and_there(module: str) -> None:
@@ -92,6 +94,11 @@ def test_exports_are_sorted_and_there(module: str) -> None:
         (
             "trio_anon_session.testing",
             ["_clients", "_faults", "_open", "_records", "_server"],
+            set(),
+        ),
+        (
+            "trio_anon_session.threads",
+            ["_auth", "_session_thread"],
             set(),
         ),
     ],

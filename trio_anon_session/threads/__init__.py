@@ -16,8 +16,7 @@
 ====================  =======================================================
 """
 
+from ._auth import SessionThreadAuth
 from ._session_thread import SessionThread
 
-__all__ = ["SessionThread"]
-
-SessionThread.__module__ = __name__
+__all__ = ["SessionThread", "SessionThreadAuth"]

@@ -13,11 +13,14 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, final
 
+import trio
+
 from .._errors import SessionClosedError
 from .._misuse import check_parts, is_on_trio
 from .._nursery import raise_at_exit
 from .._reporter import checked_observers
 from .._secrets import Unpicklable, without_locals
+from ._auth import SessionThreadAuth
 from ._run import SessionRun, limit_of
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from .._manager import TokenSource
     from .._session import AnonymousSession
     from .._token import TokenState
-    from ._auth import SessionThreadAuth
 
 _EXIT_LIMIT = 5.0
 """Seconds; how long the exit of the program may take in addition to ``shutdown_timeout``."""
@@ -87,6 +89,7 @@ class SessionThread(Unpicklable):
         return f"<SessionThread for {self._config.client_id!r}>"
 
     def __enter__(self) -> Self:
+        self._check_process()
         if is_on_trio():
             raise RuntimeError(
                 "a SessionThread would block this Trio run: use an AnonymousSession in it"
@@ -141,8 +144,8 @@ class SessionThread(Unpicklable):
         token request that all waiting callers share.
 
         Args:
-            timeout: the longest wait in seconds, or None for no limit. A token request in progress
-                continues after the timeout.
+            timeout: the longest wait for a token in seconds, or None for no limit. A token request
+                in progress continues after the timeout.
 
         Raises:
             TimeoutError: there was no token within ``timeout``.
@@ -159,7 +162,7 @@ class SessionThread(Unpicklable):
         if token is not None:
             return token
         try:
-            return run.call(limit, session.get_access_token)
+            return run.call(limit, _get_access_token, session)
         except TimeoutError:
             raise TimeoutError(f"no token within {timeout} s") from None
 
@@ -215,24 +218,16 @@ class SessionThread(Unpicklable):
             origins: as for :class:`SessionThreadAuth`.
             timeout: as for :class:`SessionThreadAuth`.
         """
-        # Imported late, because a program with another HTTP client does not need it.
-        from ._auth import SessionThreadAuth
-
         return SessionThreadAuth(self, origins=origins, timeout=timeout)
 
     def _opened(self) -> tuple[SessionRun, AnonymousSession]:
         """Return the run and its session, or raise RuntimeError if this thread cannot use them."""
+        self._check_process()
         run = self._run
         if run is None or run.session is None:
             raise RuntimeError(
                 "the session is not open: write 'with SessionThread(config) as session:', "
                 "and use it inside that block"
-            )
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                f"this SessionThread was opened in process {self._process}, before a fork, and "
-                "its thread does not exist in this process: open a SessionThread in each worker "
-                "after the fork, for example in Gunicorn's post_worker_init hook"
             )
         if is_on_trio():
             raise RuntimeError(
@@ -240,3 +235,18 @@ class SessionThread(Unpicklable):
                 "the SessionThread with trio.to_thread.run_sync"
             )
         return run, run.session
+
+    def _check_process(self) -> None:
+        if self._run is not None and os.getpid() != self._process:
+            raise RuntimeError(
+                f"this SessionThread was opened in process {self._process}, before a fork, and "
+                "its thread does not exist in this process: open a SessionThread in each worker "
+                "after the fork, for example in Gunicorn's post_worker_init hook"
+            )
+
+
+async def _get_access_token(session: AnonymousSession) -> str:
+    # Without a checkpoint, so that a timeout of 0 s returns a STALE token, too.
+    with suppress(trio.WouldBlock):
+        return session.get_access_token_nowait()
+    return await session.get_access_token()
