@@ -18,7 +18,9 @@ from trio.testing import MockClock
 import trio_anon_session as tas
 from trio_anon_session import testing
 from trio_anon_session.httpx2 import SessionAuth
+from trio_anon_session.httpx2 import SessionThreadAuth as SessionThreadAuth2
 from trio_anon_session.otel import OpenTelemetryObserver
+from trio_anon_session.threads import SessionThread, SessionThreadAuth
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -187,6 +189,28 @@ async def use_telemetry(meters: MeterProvider, tracers: TracerProvider) -> None:
     OpenTelemetryObserver(tracers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     async with tas.AnonymousSession(make_config(), observers=[observer, observe]) as session:
         observer.watch(session)
+
+
+def open_manager(config: tas.Config) -> tas.TokenManager:
+    return tas.TokenManager(config)
+
+
+def use_threads() -> None:
+    observers: Iterable[tas.Observer] = [observe]
+    thread = SessionThread(make_config(), open_manager, observers=observers, name="session")
+    with thread as session, httpx.Client(auth=session.auth(["https://a.example"], timeout=1.0)):
+        assert_type(session, SessionThread)
+        assert_type(session.get_access_token(timeout=1.0), str)
+        session.invalidate("token")
+        session.revoke_tokens(timeout=None)
+        assert_type(session.state, tas.TokenState)
+        assert_type(session.statistics(), tas.SessionStatistics)
+        assert_type(session.config, tas.Config)
+        assert_type(session.auth(), SessionThreadAuth)
+        httpx2.Client(auth=SessionThreadAuth2(session, origins=None, timeout=None))
+        httpx.Client(auth=SessionThreadAuth(session))
+    SessionThread(make_config(), tas.TokenManager(make_config()))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SessionThreadAuth(tas.AnonymousSession(make_config()))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def use_manager(client: httpx.AsyncClient) -> bool:
