@@ -47,7 +47,10 @@ nitpick_ignore_regex = [
     # Type variables.
     (r"py:class", "P|T"),
     # Private names. The pages describe them where they are used, or signatures spell them out.
-    (r"py:class", "AnswerKind|Entry|HTTPClient|Key|Leaving|NetworkFailure|Session|Story"),
+    (
+        r"py:class",
+        "AnswerKind|BlockingSession|Entry|HTTPClient|Key|Leaving|NetworkFailure|Session|Story",
+    ),
     (r"py:class", r".*\.(ClientAuthentication|KeyOptions)"),
 ]
 myst_heading_anchors = 3

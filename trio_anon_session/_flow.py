@@ -139,7 +139,7 @@ class TokenFlow:
         stream_class: the name of the library's base class for bodies.
     """
 
-    body_class: type[Any] = StartedBody
+    body_class: Any = StartedBody
     stream_class = "AsyncByteStream"
 
     def __init__(self, http: ModuleType, session: Session, origins: Iterable[str] | None) -> None:

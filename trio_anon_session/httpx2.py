@@ -7,7 +7,7 @@ httpx2 does not accept an ``httpx.Auth``. This class does the same for httpx2::
     async with httpx2.AsyncClient(auth=SessionAuth(session)) as client:
         ...
 
-For a synchronous client, `SessionThreadAuth` does the same with a `SessionThread`.
+For a synchronous client, :class:`SessionThreadAuth` does the same.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class TokenAuth(AuthBase):
     def _send_again(self, response: Response, **kwargs: Any) -> Response:
         request = response.request
         # requests removes the header if a redirect leads to another server.
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, token = str(request.headers.get("Authorization", "")).partition(" ")
         challenge = response.headers.get("WWW-Authenticate", "")
         if response.status_code != 401 or 'error="invalid_token"' not in challenge:
             return response

@@ -98,7 +98,7 @@ session = thread_on(
 )
 session.__enter__()
 threading.Thread(target=keep_asking, daemon=True).start()
-until(lambda: not session.statistics().getters_held_total)
+until(lambda: session.statistics().getters_held_total)
 """,
         [],
     ),

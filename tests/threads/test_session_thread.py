@@ -39,6 +39,7 @@ def session_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "SessionThread"]
 
 
+@pytest.mark.slow
 def test_on_a_real_server() -> None:
     """Without a token manager of its own, it gets and revokes tokens over HTTP."""
     server = TokenServer()
@@ -202,6 +203,19 @@ def test_leaving_while_threads_wait() -> None:
     """Every thread that waits for a token gets a SessionClosedError."""
     ends = ends_of_threads(SessionThread.get_access_token, latency=math.inf)
     assert ends == {CLOSED}
+
+
+def test_leaving_while_threads_revoke() -> None:
+    """Every thread that waits for a revocation gets a SessionClosedError."""
+    manager = fake_manager()
+    manager.revoke_latency = math.inf
+    with ThreadPoolExecutor(THREADS) as pool:
+        with thread_on(manager) as session:
+            session.get_access_token()
+            futures = [pool.submit(session.revoke_tokens) for _ in range(THREADS)]
+            until(lambda: manager.revoked)
+        errors = [future.exception() for future in futures]
+    assert {(type(error), str(error)) for error in errors} == {CLOSED}
 
 
 def test_leaving_while_threads_are_busy() -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
+_ENDED = (SessionClosedError, trio.RunFinishedError, trio.Cancelled)
+"""What a call raises if the session has closed. When a run ends, Trio cancels the calls from other
+threads, and only then: a cancellation of the run's own tasks does not reach them."""
+
 
 class SessionRun:
     """A thread that enters a session in a Trio run, and leaves it after `stop`.
@@ -59,8 +63,6 @@ class SessionRun:
         self._trio_token: trio.lowlevel.TrioToken | None = None
         self._must_stop = False
         self._stop = trio.Event()
-        self._calls = 0
-        self._no_calls = trio.Event()
 
     # Called in other threads
 
@@ -95,9 +97,9 @@ class SessionRun:
             TimeoutError: the call took longer than the limit, and was cancelled.
             SessionClosedError: the session is closed.
         """
-        with suppress(trio.RunFinishedError, SessionClosedError):
+        with suppress(*_ENDED):
             return trio.from_thread.run(
-                self._answer, limit, function, *args, trio_token=self._trio_token
+                _call_within, limit, function, *args, trio_token=self._trio_token
             )
         raise self._closed_error()
 
@@ -107,7 +109,7 @@ class SessionRun:
         Raises:
             SessionClosedError: the session is closed.
         """
-        with suppress(trio.RunFinishedError, SessionClosedError):
+        with suppress(*_ENDED):
             return trio.from_thread.run_sync(function, *args, trio_token=self._trio_token)
         raise self._closed_error()
 
@@ -136,37 +138,15 @@ class SessionRun:
 
     async def _keep_open(self) -> None:
         self._trio_token = trio.lowlevel.current_trio_token()
-        try:
-            async with AsyncExitStack() as stack:
-                manager = None
-                if self._token_manager is not None:
-                    manager = await stack.enter_async_context(self._token_manager(self._config))
-                session = AnonymousSession(self._config, manager, observers=self._observers)
-                self.session = await stack.enter_async_context(session)
-                self._is_ready.set()
-                if not self._must_stop:
-                    await self._stop.wait()
-        finally:
-            # The session has woken all waiting callers. When a run ends, Trio cancels calls from
-            # other threads, so the run must last until each of them has its own error.
-            with trio.CancelScope(shield=True):
-                while self._calls:
-                    self._no_calls = trio.Event()
-                    await self._no_calls.wait()
-
-    async def _answer(self, limit: float, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        # Checked before any checkpoint, where a run that ends would cancel this call.
-        if self.session is None or self.session.is_closed:
-            raise SessionClosedError
-        self._calls += 1
-        try:
-            with trio.move_on_after(limit):
-                return await function(*args)
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._no_calls.set()
-        raise TimeoutError
+        async with AsyncExitStack() as stack:
+            manager = None
+            if self._token_manager is not None:
+                manager = await stack.enter_async_context(self._token_manager(self._config))
+            session = AnonymousSession(self._config, manager, observers=self._observers)
+            self.session = await stack.enter_async_context(session)
+            self._is_ready.set()
+            if not self._must_stop:
+                await self._stop.wait()
 
 
 def limit_of(timeout: float | None) -> float:
@@ -180,3 +160,9 @@ def limit_of(timeout: float | None) -> float:
     if not timeout >= 0:
         raise ConfigError("timeout", f"must be a number of seconds ≥ 0, or None, got {timeout!r}")
     return timeout
+
+
+async def _call_within(limit: float, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    with trio.move_on_after(limit):
+        return await function(*args)
+    raise TimeoutError
