@@ -76,9 +76,7 @@ class StartedSyncBody:
 
     def _read(self) -> int:
         """Read one piece and return its size."""
-        if self._rest is None:
-            self.is_whole = True
-            return 0
+        assert self._rest is not None
         try:
             piece = next(self._rest)
         except StopIteration:
