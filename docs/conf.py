@@ -41,9 +41,10 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # Names of Python and of other projects, which have their own pages.
-    (r"py:.*", r"(_pytest|collections|httpx2?|hypothesis|os|ssl|trio)\..*"),
+    (r"py:.*", r"(_pytest|box_sdk_gen|collections|httpx2?|hypothesis|os|ssl|trio)\..*"),
     # Such names in signatures that omit the module.
     (r"py:class", "AbstractAsyncContextManager|AttributeValue|MeterProvider|Path|TracerProvider"),
+    (r"py:(class|exc)", "AccessToken|BoxSDKError|NetworkSession"),
     # Type variables.
     (r"py:class", "P|T"),
     # Private names. The pages describe them where they are used, or signatures spell them out.

@@ -45,6 +45,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``threads``          `SessionThread`: a session for programs of threads
 ``httpx2``           `SessionAuth` for clients of httpx2
 ``stores``           one token for a fleet, with a map of its own
+``boxsdk``           `SessionAuthentication` for Box's official SDK
 ``otel``             `OpenTelemetryObserver`: events as metrics and spans
 ``testing``          the test kit, with an embedded token server
 ``_cli``             the command, with a map of its own

@@ -58,7 +58,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _seconds(*, zero: bool, optional: bool = False) -> _Check:
+def seconds(*, zero: bool, optional: bool = False) -> _Check:
     wants = f"must be a finite number of seconds {'≥' if zero else '>'} 0"
     wants += ", or None" if optional else ""
 
@@ -275,11 +275,11 @@ CHECKS: dict[str, _Check] = {
     "box_subject_id": _check_optional_text,
     "extra_params": _check_params,
     "refresh": _one_of(get_args(RefreshMode)),
-    "idle_timeout": _seconds(zero=False, optional=True),
+    "idle_timeout": seconds(zero=False, optional=True),
     "max_retries": _check_count,
     "retry_strategy": _check_strategy,
     "revoke_on_exit": _check_flag,
-    **dict.fromkeys(_ZERO_OR_MORE, _seconds(zero=True)),
-    **dict.fromkeys(_MORE_THAN_ZERO, _seconds(zero=False)),
+    **dict.fromkeys(_ZERO_OR_MORE, seconds(zero=True)),
+    **dict.fromkeys(_MORE_THAN_ZERO, seconds(zero=False)),
 }
 """The check of each setting."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, assert_type
 import httpx
 import httpx2
 import trio
+from box_sdk_gen import AccessToken, BoxClient, NetworkSession
 from trio.testing import MockClock
 
 import trio_anon_session as tas
 from trio_anon_session import testing
+from trio_anon_session.boxsdk import SessionAuthentication
 from trio_anon_session.httpx2 import SessionAuth
 from trio_anon_session.httpx2 import SessionThreadAuth as SessionThreadAuth2
 from trio_anon_session.otel import OpenTelemetryObserver
@@ -182,6 +184,16 @@ async def use_httpx2(session: tas.AnonymousSession) -> None:
         assert_type(await client.get("https://files.example/a"), httpx2.Response)
         await client.get("https://x", auth=session.auth())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await client.get("https://x", auth=SessionAuth(session))
+
+
+def use_box_sdk() -> None:
+    with SessionThread(make_config()) as session:
+        auth = SessionAuthentication(session, replacement_interval=10)
+        SessionAuthentication(session, 10.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        assert_type(auth.retrieve_authorization_header(), str)
+        assert_type(auth.retrieve_token(), AccessToken)
+        assert_type(auth.refresh_token(network_session=NetworkSession()), AccessToken)
+        BoxClient(auth)
 
 
 async def use_telemetry(meters: MeterProvider, tracers: TracerProvider) -> None:

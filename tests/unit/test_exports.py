@@ -15,6 +15,7 @@ import trio_anon_session as tas
 from trio_anon_session.__main__ import main
 
 EXTRAS = {
+    "box_sdk_gen",
     "click",
     "cryptography",
     "httpx2",
@@ -26,6 +27,7 @@ EXTRAS = {
     "redis",
     "rich",
     "trio.testing",
+    "trio_anon_session.boxsdk",
     "trio_anon_session.httpx2",
     "trio_anon_session.otel",
     "trio_anon_session.testing",
@@ -49,6 +51,7 @@ def run_fresh(code: str) -> str:
     "module",
     [
         "trio_anon_session",
+        "trio_anon_session.boxsdk",
         "trio_anon_session.httpx2",
         "trio_anon_session.otel",
         "trio_anon_session.stores",
