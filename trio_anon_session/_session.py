@@ -411,15 +411,16 @@ class AnonymousSession(Unpicklable):
     def statistics(self) -> SessionStatistics:
         """Return the session's counters and state as they are now."""
         lifecycle = self._lifecycle
-        expires_in = next_refresh_in = None
+        state, expires_in, next_refresh_in = TokenState.EMPTY, None, None
         if self._entered and not lifecycle.is_closed:
             at = self._moment()
-            expires_in, next_refresh_in = lifecycle.expires_in(at), lifecycle.request_in(at)
+            state, expires_in = lifecycle.state(at), lifecycle.expires_in(at)
+            next_refresh_in = lifecycle.request_in(at)
         return self._reporter.statistics(
             consecutive_failures=lifecycle.rounds.consecutive_failures,
             callers_waiting=lifecycle.callers_waiting,
             callers_total=lifecycle.callers_total,
-            state=self.state,
+            state=state,
             expires_in=expires_in,
             next_refresh_in=next_refresh_in,
         )
