@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def fake_manager(*, latency: float = 0.0, **settings: Any) -> FakeTokenManager:
     """Return a manager for a session that may request tokens in quick succession."""
-    settings = {"min_refresh_interval": 1e-6, "max_retries": 0} | settings
+    settings = {"min_refresh_interval": 1e-6, "retry_interval": 1e-3, "max_retries": 0} | settings
     return FakeTokenManager(make_config(**settings), latency=latency)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import httpx
 import httpx2
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import trio_anon_session.httpx2
@@ -250,9 +251,32 @@ async def run_async(http: ModuleType, plan: Plan) -> object:
 
 
 @given(http=libraries, plan=plans)
+@example(httpx, Plan(answers=(Answer(401),)))
+@example(httpx, Plan(answers=(Answer(401, pieces=(b"", b"no")),)))
+@example(httpx, Plan(answers=(Answer(401, DEAD, (b"x" * 1000,) * 100),)))
 def test_both_kinds_of_clients_follow_the_same_rules(http: ModuleType, plan: Plan) -> None:
     """Requests, tokens, responses, errors and reads are those of an asynchronous client."""
     assert run_sync(http, plan) == run_virtually(run_async, http, plan)
+
+
+def test_a_request_that_fails() -> None:
+    """Nothing is left for the event loop of a thread that has one."""
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no")
+
+    left: list[object] = []
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=left.append)
+    try:
+        transport = httpx.MockTransport(fail)
+        auth = sync_auth_of(httpx, BlockingTokens(Plan()))
+        with httpx.Client(auth=auth, transport=transport) as client:
+            with pytest.raises(httpx.ConnectError):
+                client.get(f"{ROOT}/2.0/files/1")
+    finally:
+        sys.set_asyncgen_hooks(*before)
+    assert left == []
 
 
 @pytest.mark.slow
