@@ -253,6 +253,7 @@ async def run_async(http: ModuleType, plan: Plan) -> object:
 @given(http=libraries, plan=plans)
 @example(httpx, Plan(answers=(Answer(401),)))
 @example(httpx, Plan(answers=(Answer(401, pieces=(b"", b"no")),)))
+@example(httpx, Plan(answers=(Answer(401, DEAD, (b"no",)),)))
 @example(httpx, Plan(answers=(Answer(401, DEAD, (b"x" * 1000,) * 100),)))
 def test_both_kinds_of_clients_follow_the_same_rules(http: ModuleType, plan: Plan) -> None:
     """Requests, tokens, responses, errors and reads are those of an asynchronous client."""

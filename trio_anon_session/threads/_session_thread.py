@@ -118,8 +118,8 @@ class SessionThread(Unpicklable):
         traceback: TracebackType | None,
     ) -> None:
         run = self._run
-        # After a fork, the thread exists only in the other process, and a lock of its run may be
-        # taken forever.
+        # After a fork, the thread exists only in the other process, and a lock of its run may stay
+        # locked.
         if run is None or os.getpid() != self._process:
             return
         run.stop()
