@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .._config import Config
     from .._flow import AuthRequest, AuthResponse, Sent
+
 RequestT = TypeVar("RequestT", bound="AuthRequest")
 
 
