@@ -83,19 +83,13 @@ class ClientAuthentication(UnpicklableValue):
 
     Attributes:
         method: the name of the way in the metadata of a server (RFC 8414).
-        names: all names under which a server's metadata may list the way. Default: ``(method,)``.
         advice: what to check if the server rejects the client, as the object of a sentence.
     """
 
     __slots__ = ("_used",)
 
     method: ClassVar[str]
-    names: ClassVar[tuple[str, ...]]
     advice: ClassVar[str] = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
-
-    def __init_subclass__(cls) -> None:
-        if "method" in vars(cls) and "names" not in vars(cls):
-            cls.names = (cls.method,)
 
     def __init__(self) -> None:
         self._used: dict[str, Secrets] = {}

@@ -72,7 +72,6 @@ class MutualTLS(ClientAuthentication):
     __slots__ = ("_certfile", "_context", "_keyfile", "_password", "_trouble", "_version")
 
     method = "tls_client_auth"
-    names = ("tls_client_auth", "self_signed_tls_client_auth")
     advice = (
         "client_id, that its certificate is registered and has not expired, "
         "and that token_url (BOX_TOKEN_URL) is the server's mTLS endpoint"

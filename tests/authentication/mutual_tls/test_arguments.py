@@ -182,9 +182,3 @@ def test_value(old: Pair, tmp_path: Path) -> None:
         pickle.dumps(other)
     with pytest.raises(ConfigError, match="a client with MutualTLS has no secret"):
         config(one, client_secret="secret")
-
-
-def test_names_in_metadata(old: Pair, tmp_path: Path) -> None:
-    """A server's metadata may list it under either name of RFC 8705."""
-    names = MutualTLS(*old.write(tmp_path)).names
-    assert names == ("tls_client_auth", "self_signed_tls_client_auth")
