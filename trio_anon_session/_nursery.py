@@ -48,7 +48,7 @@ class Background:
         """Whether tasks can be started."""
         return self._nursery is not None
 
-    async def open(self, at_crash: Callable[[], Awaitable[object]]) -> None:
+    async def open(self, at_crash: Callable[[], Awaitable[object]] | None = None) -> None:
         """Open the nursery. Not a checkpoint: an interrupt here would leave the nursery open.
 
         Args:

@@ -149,8 +149,7 @@ class KnownTokens:
             drop = Drop(at.now, token.sent_at, token.sent_at + token.lifetime)
             self._dropped.add(mark, drop)
             return token
-        if self._dropped.get(mark) is None:
-            self._dropped.add(mark, Drop(at.now, -math.inf, at.now + self._longest))
+        self._dropped.add(mark, Drop(at.now, -math.inf, at.now + self._longest))
         return None
 
     def is_dropped(self, mark: str, sent_at: float) -> bool:

@@ -140,7 +140,7 @@ class SharedTokenManager(Unpicklable):
             with trio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await self.aclose()
             raise
-        await self._background.open(trio.lowlevel.cancel_shielded_checkpoint)
+        await self._background.open()
         self._start_watch_if_needed()
         return self
 
@@ -328,7 +328,6 @@ class SharedTokenManager(Unpicklable):
         finally:
             if self._claimant.known.untold:
                 self._watch.look_soon()
-        await trio.lowlevel.checkpoint()
 
 
 def _check_parts(manager: ConfiguredTokenSource, store: TokenStore) -> Config:
