@@ -19,6 +19,7 @@ from trio_anon_session import (
     TokenInfo,
     TokenManager,
     TokenRequestError,
+    TokenRequestOptions,
     TokenState,
 )
 from trio_anon_session.stores import MemoryStore, SharedTokenManager, SQLiteStore
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio.testing import MockClock
+
+    from trio_anon_session.stores import StoredToken
 
 
 LOOP: list[object] = []
@@ -199,7 +202,77 @@ def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.Monk
     trio.run(main, clock=clock)
 
 
+class _Ages(FaultyStore):
+    """A store that records the age of each token that is put into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ages: list[float] = []
+
+    async def put(self, name: str, fence: int, token: StoredToken) -> bool:
+        self.ages.append(token.age)
+        return await super().put(name, fence, token)
+
+
+@pytest.mark.parametrize(("suspended", "age"), [(0.0, 2.0), (100.0, 102.0), (-100.0, 2.0)])
+def test_a_suspend_during_the_request_is_part_of_the_token_s_age(
+    monkeypatch: pytest.MonkeyPatch, suspended: float, age: float
+) -> None:
+    """The store gets the age by the clock that shows more time since the request was sent."""
+    clock = TwoClocks(monkeypatch)
+
+    async def main() -> None:
+        store = _Ages()
+        async with (
+            SharedTokenManager(make_source(latency=2.0), store) as manager,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(manager.get_tokens_client_credentials_grant)
+            await clock.advance(1.0)
+            clock.suspend(suspended)
+            await clock.advance(1.0)
+        assert store.ages == [pytest.approx(age)]
+
+    trio.run(main, clock=clock)
+
+
 # Methods of the manager
+
+
+@pytest.mark.parametrize("fails", [(), EVERYTHING], ids=["the store works", "the store fails"])
+async def test_options_reach_the_token_request(
+    autojump_clock: MockClock, fails: frozenset[str]
+) -> None:
+    """The inner manager gets the options of the call that starts the token request."""
+    source, store = make_source(), FaultyStore()
+    options = TokenRequestOptions(ip="192.0.2.1")
+    async with SharedTokenManager(source, store) as manager:
+        store.fails = fails
+        await manager.get_tokens_client_credentials_grant(options)
+    assert source.options == [options]
+
+
+async def test_the_counters_of_a_manager(autojump_clock: MockClock) -> None:
+    """Each token counts by its source, and a token from the store costs one look."""
+    source, memory = make_source(), MemoryStore()
+    requesting, taking = FaultyStore(memory), FaultyStore(memory)
+    async with (
+        SharedTokenManager(source, requesting) as first,
+        SharedTokenManager(source, taking) as second,
+    ):
+        for _ in range(2):
+            token = await first.get_tokens_client_credentials_grant()
+            taken = await second.get_tokens_client_credentials_grant()
+            assert taken.access_token == token.access_token
+            first.drop(token)
+            await trio.sleep(2.0)
+        assert len(taking.times("look")) == 2
+        assert second.statistics().taken_over == 2
+        requesting.fails = EVERYTHING
+        for _ in range(2):
+            await first.get_tokens_client_credentials_grant()
+        counters = first.statistics()
+        assert (counters.requested, counters.requested_directly) == (2, 2)
 
 
 async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
@@ -267,8 +340,13 @@ async def test_one_that_was_not_opened_says_so(autojump_clock: MockClock) -> Non
     """Who forgets the block is told to write one, and who has left it."""
     manager = SharedTokenManager(make_source(), MemoryStore())
     for _ in range(2):
-        with pytest.warns(RuntimeWarning, match=r"use it inside 'async with SharedTokenManager\("):
+        with pytest.warns(
+            RuntimeWarning, match=r"use it inside 'async with SharedTokenManager\("
+        ) as warned:
             await manager.get_tokens_client_credentials_grant()
+        assert [warning.filename for warning in warned] == [__file__]
+        # The token comes as fast as in a block.
+        assert trio.current_time() == 0.0
         async with manager:
             await manager.get_tokens_client_credentials_grant()
 
@@ -413,6 +491,49 @@ async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock)
         async with SharedTokenManager(make_source(), store):
             raise own
     assert caught.value is own
+
+
+class _OwnError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("own", [None, KeyboardInterrupt])
+def test_a_crash_of_the_store_leaves_the_block_unless_an_interrupt_does(
+    own: type[BaseException] | None,
+) -> None:
+    """A crash in the background cancels the block, and is raised if the block raises nothing."""
+    store = FaultyStore()
+    store.fails, store.error = {"listen"}, _OwnError()
+
+    async def main() -> None:
+        async with SharedTokenManager(make_source(), store) as manager:
+            manager.on_drop(lambda _: None)
+            try:
+                await trio.sleep_forever()
+            finally:
+                if own is not None:
+                    raise own
+
+    # Inside of the run, the scope of the test would catch a cancellation that is raised instead.
+    with pytest.raises(own or _OwnError):
+        run_virtually(main)
+
+
+async def test_an_interrupt_while_the_store_opens_is_not_lost(autojump_clock: MockClock) -> None:
+    """It is raised although the block is cancelled, after store and manager were closed."""
+    scope = trio.CancelScope()
+
+    class Interrupted(FaultyStore):
+        async def open(self) -> None:
+            scope.cancel()
+            raise KeyboardInterrupt
+
+    source, store = _Closing(), Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        with scope:
+            async with SharedTokenManager(source, store):
+                pass
+    assert source.closed_at == store.times("aclose") == [0.0]
 
 
 # Custom managers
