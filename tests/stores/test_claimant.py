@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.helpers import make_config
@@ -59,6 +61,10 @@ def test_a_lease_that_no_process_gets_is_a_reason_to_ask_directly() -> None:
     """A second claim fails although the store shows the same version."""
     claimant = make_claimant()
     question = ask_and_wait(claimant)
+    for now in (1.0, 2.0):
+        assert claimant.decide(question, Look(7), now, at(now)) == Claim(7)
+        assert claimant.claim_failed(question, at(now)) == Wait(0.0)
+    question = ask_and_wait(claimant)
     for expected in (Wait, AskDirectly):
         assert claimant.decide(question, Look(7), PATIENCE, at(PATIENCE)) == Claim(7)
         assert isinstance(claimant.claim_failed(question, at(PATIENCE)), expected)
@@ -84,6 +90,18 @@ def test_a_store_is_waited_for_while_the_last_token_is_stale() -> None:
     assert waits == [False, True, False]
     claimant.known.drop_here(mark_of("a"), at(token.stale_at))
     assert not claimant.can_wait_for_store(token.stale_at, 0.0, at(token.stale_at))
+
+
+@pytest.mark.parametrize(("took", "expected"), [(3.4, True), (3.6, False)])
+def test_half_of_the_remaining_time_is_left_for_the_token_request(
+    took: float, expected: bool
+) -> None:
+    """A process waits for the store if the next try ends in the first half of that time."""
+    claimant = make_claimant()
+    token = make_token("a", 0.0)
+    claimant.hand_out(token, at(0.0))
+    now = token.expires_at - 8.0
+    assert claimant.can_wait_for_store(now, took, at(now)) is expected
 
 
 def look_at_token(age: float) -> Look:
@@ -134,12 +152,42 @@ def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None
     assert caught.value.retry_after == CONFIG.max_retry_interval
 
 
+def test_the_failure_of_an_attempt_that_had_begun_is_an_answer() -> None:
+    """A question waits for the attempt that holds the lease, also if the lease ends soon."""
+    claimant = make_claimant()
+    question = claimant.ask(at(0.0))
+    assert claimant.decide(question, Look(7, leased_for=0.5), 0.0, at(0.0)) == Wait(0.5)
+    error = TokenUnavailableError("no route to the endpoint")
+    failure = StoredFailure(failure_record(error, 1, CONFIG), 7, 0.0)
+    with pytest.raises(TokenUnavailableError, match="no route"):
+        claimant.decide(question, Look(7, failure=failure), 0.5, at(0.5))
+
+
+def test_a_failure_that_cannot_be_read_delays_no_token_request() -> None:
+    """An invalid record of a failure has no pause and no number of attempts."""
+    claimant = make_claimant()
+    failure = StoredFailure("not a record", 9, 3.0)
+    decision = claimant.decide(claimant.ask(at(0.0)), Look(7, failure=failure), 0.0, at(0.0))
+    assert decision == Claim(7)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_the_pause_of_a_fleet_is_shorter_than_that_of_a_session(failures: int) -> None:
+    """Without ``Retry-After``, the fleet's pause ends before the session tries again."""
+    claimant = make_claimant()
+    busy = TokenUnavailableError("busy", status_code=503)
+    left = [claimant.failure_to_leave(failures, busy, at(0.0)) for _ in range(100)]
+    interval = CONFIG.retry_interval * 2.0**failures
+    assert all(interval / 6 <= pause <= interval / 2 for _, pause in left)
+
+
 def test_how_long_a_drop_counts() -> None:
     """The store must know a drop until the token would end; a usual life if that is not known."""
     known = make_claimant().known
-    known.hand_out(make_token("a", 0.0), at(0.0))
-    for mark in (mark_of("a"), mark_of("a stranger's")):
-        known.drop_here(mark, at(100.0))
+    token = make_token("a", 0.0)
+    known.hand_out(token, at(0.0))
+    assert known.drop_here(mark_of("a"), at(100.0)) == [token]
+    assert known.drop_here(mark_of("a stranger's"), at(100.0)) == []
     assert known.untold == [mark_of("a"), mark_of("a stranger's")]
     assert known.left_of(mark_of("a"), at(100.0)) == 3500.0
     assert known.left_of(mark_of("a stranger's"), at(100.0)) == CONFIG.default_lifetime
@@ -170,8 +218,29 @@ def test_a_look_from_before_a_drop_does_not_hide_that_the_store_has_lost_it() ->
     assert known.missing == {mark_of("a")}
     claimant.see(Look(7), -1.0, early, at(3.1))
     assert known.missing == {mark_of("a")}
+    # The process looks again immediately.
+    assert known.look_at <= 3.1
     claimant.see(Look(7), 3.2, asked, at(3.2))
     assert known.untold == [mark_of("a")]
+    assert known.missing == frozenset()
+    # If the store cannot be told, later looks change nothing.
+    claimant.see(Look(7), 3.4, asked, at(3.4))
+    assert known.untold == [mark_of("a")]
+
+
+def test_a_drop_that_the_store_has_shown_is_missed_later() -> None:
+    """A store that has confirmed a drop can still lose it."""
+    claimant = make_claimant()
+    known = claimant.known
+    drop_and_tell(claimant, "a")
+    # A look so soon after the report confirms nothing.
+    claimant.see(Look(7), 1.0, known.to_ask_about(at(1.0)), at(1.0))
+    assert known.look_at == 2.0
+    claimant.see(Look(7, dead=frozenset({mark_of("a")})), 3.0, known.to_ask_about(at(3.0)), at(3.0))
+    assert known.missing == frozenset()
+    assert known.look_at == math.inf
+    claimant.see(Look(7), 100.0, known.to_ask_about(at(100.0)), at(100.0))
+    assert known.missing == {mark_of("a")}
 
 
 def test_a_drop_ends_when_the_token_is_granted_again_to_another_process() -> None:
@@ -179,7 +248,9 @@ def test_a_drop_ends_when_the_token_is_granted_again_to_another_process() -> Non
     claimant = make_claimant()
     known = claimant.known
     drop_and_tell(claimant, "a")
-    asked = known.to_ask_about(at(5.0))
+    asked = known.to_ask_about(at(4.0))
+    claimant.see(Look(7), 4.0, asked, at(4.0))
+    assert known.missing == {mark_of("a")}
     claimant.see(look_at_token(1.0), 5.0, asked, at(5.0))
     assert known.left_of(mark_of("a"), at(5.0)) == 0.0
     assert known.untold == []
@@ -210,3 +281,80 @@ def test_a_drop_that_ends_soon_needs_no_confirmation() -> None:
     assert asked == {}
     claimant.see(Look(7), 2.0, asked, at(2.1))
     assert known.look_at > 1000.0
+
+
+def test_a_drop_needs_no_report_and_no_confirmation_after_its_token_has_expired() -> None:
+    """No process can use the token any longer."""
+    claimant = make_claimant()
+    known = claimant.known
+    drop_and_tell(claimant, "a")
+    known.drop_here(mark_of("b"), at(0.0))
+    known.forget_the_old(at(3499.0))
+    assert known.look_at == 2.0
+    assert known.untold == [mark_of("b")]
+    known.forget_the_old(at(3600.0))
+    assert known.look_at == math.inf
+    assert known.untold == []
+
+
+def test_a_token_that_arrives_after_its_drop_can_be_dropped_again() -> None:
+    """The server has issued the same token in answer to a request from before the drop."""
+    known = make_claimant().known
+    known.hand_out(make_token("a", 0.0), at(0.0))
+    known.drop_here(mark_of("a"), at(101.0))
+    known.record_report(mark_of("a"), at(101.0))
+    token = make_token("a", 100.0)
+    known.hand_out(token, at(102.0))
+    assert known.drop_here(mark_of("a"), at(103.0)) == [token]
+    assert known.untold == [mark_of("a")]
+
+
+def test_a_look_asks_about_the_ten_tokens_that_were_used_last() -> None:
+    """A token that is used again counts from its last use."""
+    known = make_claimant().known
+    for name in [*"abcdefghij", "a", "k"]:
+        known.hand_out(make_token(name, 0.0), at(0.0))
+    assert known.to_ask_about(at(0.0)).keys() == {mark_of(name) for name in "acdefghijk"}
+
+
+# Suspends
+
+WALL = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("now", "suspended", "left"),
+    [
+        (2999.0, 0.0, 0.0),
+        (3000.0, 0.0, 570.0),
+        (3569.0, 0.0, 1.0),
+        (3570.0, 0.0, 0.0),
+        (2000.0, 1000.0, 570.0),
+        (3000.0, 100.0, 470.0),
+        (3000.0, 1000.0, 0.0),
+        (3000.0, -100.0, 570.0),
+    ],
+)
+def test_how_long_the_last_token_is_stale(now: float, suspended: float, left: float) -> None:
+    """Time during a suspend counts, and a wall clock that is set back does not."""
+    known = make_claimant().known
+    assert known.stale_for(Moment(now, WALL + now)) == 0.0
+    known.hand_out(make_token("a", 0.0), Moment(0.0, WALL))
+    assert known.stale_for(Moment(now, WALL + now + suspended)) == left
+
+
+@pytest.mark.parametrize(
+    ("stored_at", "suspended", "older_by"),
+    [(0.0, 0.0, 0.0), (-100.0, 0.0, 0.0), (0.0, 100.0, 0.0), (-100.0, 60.0, 60.0)],
+)
+def test_a_token_is_older_after_a_suspend(
+    stored_at: float, suspended: float, older_by: float
+) -> None:
+    """A token in use is the same object, unless both the suspend and the store make it older."""
+    known = make_claimant().known
+    token = make_token("a", 0.0)
+    known.hand_out(token, Moment(0.0, WALL))
+    found = known.get(mark_of("a"), stored_at, Moment(10.0, WALL + 10.0 + suspended))
+    assert found is not None
+    assert found.sent_at == -older_by
+    assert (found is token) is (older_by == 0.0)

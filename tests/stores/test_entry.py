@@ -120,6 +120,28 @@ def test_an_entry_with_a_wrong_part(path: tuple[str | int, ...]) -> None:
         _use(entry)
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("version",), -1),
+        (("version",), 0.5),
+        (("version",), 2**53),
+        (("failure", "fence"), 0.5),
+        (("lease", "life", 1), 2**53),
+        (("lease", "life", 1), -(2**53)),
+    ],
+)
+def test_an_entry_with_a_wrong_number(path: tuple[str | int, ...], wrong: float) -> None:
+    """A version is a whole number, and all numbers have limits."""
+    whole = json.loads(FULL.to_json())
+    inner = whole
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = wrong
+    with pytest.raises(ValueError, match="invalid entry"):
+        Entry.from_json(json.dumps(whole))
+
+
 def test_the_full_entry_can_be_used() -> None:
     """The entry of which the parts are made wrong is one itself."""
     _use(Entry.from_json(FULL.to_json()))
@@ -203,6 +225,24 @@ def test_time_passes_by_the_clock_that_says_more(
     span = Span(NOW, 100.0)
     assert span.passed(now) == passed
     assert span.left(now) == max(0.0, 100.0 - passed)
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(Moment(NOW.wall + 10.0, 3.0), id="the machine is restarted"),
+        pytest.param(Moment(NOW.wall - 3600.0, NOW.since_boot + 10.0), id="set back"),
+    ],
+)
+def test_a_token_keeps_its_age_on_both_clocks(now: Moment) -> None:
+    """The age that a token had when it was put counts on each of the clocks."""
+    entry = Entry(1)
+    fence = entry.claim(NOW, "owner", 1, 5.0)
+    assert fence is not None
+    assert entry.put(NOW, fence, StoredToken("record", "mark", 3600.0, 100.0))
+    token = entry.look(now, ()).token
+    assert token is not None
+    assert token.age == 110.0
 
 
 def test_a_moment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
