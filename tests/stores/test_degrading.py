@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from trio_anon_session import TokenState
 from trio_anon_session.stores import (
     Look,
     MemoryStore,
+    SharedTokenManager,
     StoreError,
 )
 from trio_anon_session.stores._access import STORE_TIMEOUT
@@ -348,6 +350,48 @@ async def test_a_store_that_does_not_come_back_is_waited_for_once(
         asked_at = trio.current_time()
         await session.get_access_token()
         assert trio.current_time() <= asked_at + 1.0
+
+
+async def test_a_failed_store_is_tried_twice_a_second(autojump_clock: MockClock) -> None:
+    """While a process gives the store time to recover, it asks at random times."""
+    source, store = make_source(), FaultyStore()
+    async with SharedTokenManager(source, store) as manager:
+        await manager.get_tokens_client_credentials_grant()
+        await trio.sleep(3000.0)
+        store.asked.clear()
+        strike([store], "down")
+        await manager.get_tokens_client_credentials_grant()
+    looks = store.times("look")
+    pauses = [b - a for a, b in itertools.pairwise(looks)]
+    assert len(pauses) >= 9
+    assert POLL_INTERVAL / 2 <= min(pauses) < max(pauses) <= POLL_INTERVAL
+
+
+async def test_promise_07_the_gap_is_kept_without_the_store(autojump_clock: MockClock) -> None:
+    """A second token request of this process is sent after ``min_refresh_interval``."""
+    source, store = make_source(min_refresh_interval=3.0), FaultyStore()
+    strike([store], "down")
+    async with SharedTokenManager(source, store) as manager:
+        for _ in range(2):
+            await manager.get_tokens_client_credentials_grant()
+    assert source.sent == [0.0, 3.0]
+
+
+async def test_a_token_that_is_taken_over_ends_a_trouble(autojump_clock: MockClock) -> None:
+    """A store with a token can be written to by some process."""
+    source, memory = make_source(), MemoryStore()
+    store = FaultyStore(memory)
+    strike([store], "full")
+    async with (
+        SharedTokenManager(source, store) as first,
+        SharedTokenManager(source, memory) as second,
+    ):
+        await first.get_tokens_client_credentials_grant()
+        assert first.trouble is not None
+        granted = await second.get_tokens_client_credentials_grant()
+        taken = await first.get_tokens_client_credentials_grant()
+        assert taken.access_token == granted.access_token
+        assert first.trouble is None
 
 
 @pytest.mark.parametrize("asleep_at", [1000.0, 3010.0])

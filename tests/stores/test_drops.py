@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from trio_anon_session.stores import Look
+    from trio_anon_session.stores import Look, StoredToken
 
 
 async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Look:
@@ -181,6 +181,49 @@ async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
                 await second.states.wait_value(TokenState.EMPTY)
         else:
             assert getter.token == second.get_access_token_nowait() == "token-2"
+            assert second.statistics().failures == 0
+
+
+async def test_promise_17_a_drop_that_is_heard_of_before_the_store_confirms_the_token(
+    autojump_clock: MockClock,
+) -> None:
+    """Another process may use and drop a token before the one that requested it can use it."""
+
+    class SlowToConfirm(FaultyStore):
+        async def put(self, name: str, fence: int, token: StoredToken) -> bool:
+            is_kept = await super().put(name, fence, token)
+            await trio.sleep(0.6)
+            return is_kept
+
+    source, memory = make_source(latency=1.0), MemoryStore()
+    stores = [SlowToConfirm(memory), FaultyStore(memory)]
+    async with open_fleet(2, source, stores) as (first, second), trio.open_nursery() as nursery:
+        (getter,) = start_getters(nursery, first, 1)
+        await trio.sleep(0.5)
+        dead = await second.get_access_token()
+        await trio.sleep(0.1)
+        second.invalidate(dead)
+        await trio.sleep(5.0)
+        assert getter.token == first.get_access_token_nowait() == "token-2"
+
+
+async def test_listeners_from_before_the_block_hear_of_drops(autojump_clock: MockClock) -> None:
+    """One task listens for all of them, and begins when the block is entered."""
+    source, store = make_source(), MemoryStore()
+    one, other = (SharedTokenManager(source, store) for _ in range(2))
+    heard: list[str] = []
+    for _ in range(2):
+        other.on_drop(lambda token: heard.append(token.access_token))
+    async with one, other:
+        await wait_all_tasks_blocked()
+        tasks = living_tasks()
+        other.on_drop(lambda token: heard.append(token.access_token))
+        assert living_tasks() == tasks
+        token = await one.get_tokens_client_credentials_grant()
+        await other.get_tokens_client_credentials_grant()
+        one.drop(token)
+        await trio.sleep(0.1)
+        assert heard == ["token-1"] * 3
 
 
 async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import TYPE_CHECKING, Any
@@ -52,9 +53,10 @@ async def test_a_lease_lasts_as_long_as_its_grant(autojump_clock: MockClock) -> 
 
 async def test_one_that_waits_is_no_longer_than_its_news(autojump_clock: MockClock) -> None:
     """Also with no session to listen for it, as in a command, it looks twice a second at least."""
-    source, store = make_source(latency=3.2), MemoryStore()
+    source, memory = make_source(latency=3.2), MemoryStore()
+    store = FaultyStore(memory)
     async with (
-        SharedTokenManager(source, store) as first,
+        SharedTokenManager(source, memory) as first,
         SharedTokenManager(source, store) as second,
         trio.open_nursery() as nursery,
     ):
@@ -63,6 +65,18 @@ async def test_one_that_waits_is_no_longer_than_its_news(autojump_clock: MockClo
         token = await second.get_tokens_client_credentials_grant()
         assert token.access_token == "token-1"
         assert 3.2 <= trio.current_time() <= 3.2 + 0.5
+    looks = store.times("look")
+    assert max(b - a for a, b in itertools.pairwise(looks)) <= 0.5
+
+
+async def test_a_call_that_waits_for_a_lease_counts_once(autojump_clock: MockClock) -> None:
+    """``lease_waits`` counts calls and not looks, however soon the lease ends."""
+    source, store = make_source(), MemoryStore()
+    name = name_of(source.config)
+    await store.claim(name, "other", (await store.look(name)).version, 0.9)
+    async with SharedTokenManager(source, store) as manager:
+        await manager.get_tokens_client_credentials_grant()
+        assert manager.statistics().lease_waits == 1
 
 
 # Processes that are killed
@@ -198,6 +212,21 @@ def test_a_claim_that_is_cancelled_gives_its_lease_back(
         assert (await look(memory, source)).leased_for == 0
 
     run_virtually(main)
+
+
+async def test_a_cancelled_claim_that_gets_no_lease_releases_none(
+    autojump_clock: MockClock,
+) -> None:
+    """If another process was faster, the store is not asked to release anything."""
+    source, store = make_source(), FaultyStore()
+    store.lies = {"claim": None}
+    async with SharedTokenManager(source, store) as manager:
+        store.slow_answers = 0.5
+        with trio.move_on_after(0.7):
+            await manager.get_tokens_client_credentials_grant()
+        await trio.sleep(2.0)
+        assert store.times("claim") == [0.5]
+        assert store.times("release") == []
 
 
 # A store that lies about leases

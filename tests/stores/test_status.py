@@ -178,6 +178,23 @@ async def test_a_store_that_does_not_what_it_should_is_tried_out(
         assert await manager.check_store() is None
 
 
+async def test_a_store_is_tried_out_under_the_name_of_the_manager(
+    autojump_clock: MockClock,
+) -> None:
+    """The lease of the test has the owner that leases of this process have."""
+    owners = []
+
+    class Watched(FaultyStore):
+        async def claim(self, name: str, owner: str, seen: int, seconds: float) -> int | None:
+            owners.append(owner)
+            return await super().claim(name, owner, seen, seconds)
+
+    async with SharedTokenManager(make_source(), Watched()) as manager:
+        await manager.check_store()
+        await manager.get_tokens_client_credentials_grant()
+        assert owners == [manager.owner] * 2
+
+
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
