@@ -112,6 +112,16 @@ async def test_a_file_without_permission_is_a_retryable_error(
     assert said.endswith("cannot be read: Permission denied")
 
 
+async def test_a_path_that_cannot_be_encoded_is_a_retryable_error(
+    autojump_clock: MockClock,
+) -> None:
+    """The message has the type of an error that does not come from the operating system."""
+    config = Config(client_id="id", client_secret=SecretFile("/run/\ud800"))
+    with pytest.raises(TokenUnavailableError) as caught:
+        await grant(Judge(), config)
+    assert str(caught.value).endswith("cannot be read: UnicodeEncodeError")
+
+
 class _LyingText(str):
     """A str whose methods lie."""
 
@@ -234,6 +244,7 @@ async def test_a_group_with_a_cancellation_shows_no_error_of_the_callable(
         assert [type(each) for each in caught.value.exceptions] == [_CrashError]
     else:
         assert error is ValueError
+        assert str(caught.value).endswith("the callable raised BaseExceptionGroup")
         assert CANARY not in "".join(traceback_with_locals(caught.value))
         assert caught.value.__cause__ is caught.value.__context__ is None
 

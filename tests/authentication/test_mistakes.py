@@ -48,6 +48,7 @@ def test_the_content_of_a_file_is_no_path(name: str, content: str) -> None:
     """A PEM text or a JWT in place of a path is refused, and the error does not show it."""
     with pytest.raises(ConfigError, match="must be a path, got the content of a file") as caught:
         TAKES_PATH[name](content)
+    assert caught.value.field in ("path", "certfile", "keyfile")
     shown = everything(caught.value)
     assert not [part for part in (BODY[:40], JWT[:40]) if part in shown]
 

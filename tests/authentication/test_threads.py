@@ -11,8 +11,15 @@ import pytest
 import trio
 
 from tests.authentication.kit import KINDS, Judge, Source
+from tests.authentication.signing import pem_of
 from tests.http.endpoint import ask, grant, open_manager
-from trio_anon_session import Assertion, Config, TokenUnavailableError
+from trio_anon_session import (
+    Assertion,
+    Config,
+    PrivateKeyJWT,
+    SecretFile,
+    TokenUnavailableError,
+)
 from trio_anon_session._config import secrets_of
 
 if TYPE_CHECKING:
@@ -185,6 +192,59 @@ async def test_a_pipe_with_a_writer_is_read(tmp_path: Path, kind: str) -> None:
             nursery.start_soon(trio.Path(source.path).write_text, "of-the-pipe\n")
             await grant(judge, source.config())
     assert judge.shown == ["of-the-pipe"]
+
+
+async def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
+    """A session reads 64 KiB of a file and one byte, and does not wait for its end."""
+    source = Source("secret file", tmp_path)
+    source.path.unlink()
+    os.mkfifo(source.path)
+    has_read = threading.Event()
+
+    def write() -> None:
+        with source.path.open("wb", buffering=0) as pipe:
+            pipe.write(b"x" * 65_537)
+            assert has_read.wait(TIME_LIMIT)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, write)
+        with pytest.raises(TokenUnavailableError, match="has more than 65536 bytes"):
+            await grant(Judge(), source.config(request_timeout=TIME_LIMIT / 2))
+        has_read.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["secret file", "key file"])
+async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
+    tmp_path: Path, kind: str
+) -> None:
+    """Each file has threads of its own, four at most."""
+    path = tmp_path / "hanging"
+    path.write_bytes(pem_of())
+    settings: dict[str, Any] = (
+        {"client_secret": SecretFile(path)}
+        if kind == "secret file"
+        else {"auth_method": PrivateKeyJWT.from_file(path, algorithm="ES256")}
+    )
+    hanging = Config(client_id="id", request_timeout=0.1, **settings)
+    path.unlink()
+    os.mkfifo(path)
+
+    async def attempt() -> None:
+        with pytest.raises(TokenUnavailableError):
+            await grant(Judge(), hanging)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(attempt)
+    # Trio names a thread after its function.
+    hanging_threads = [one for one in threading.enumerate() if one.name.startswith("work from ")]
+    assert 1 <= len(hanging_threads) <= 4
+    judge = Judge("first-secret")
+    await grant(judge, Source("secret file", tmp_path).config(request_timeout=TIME_LIMIT / 2))
+    assert judge.granted == 1
+    # The threads end.
+    path.open("wb").close()
 
 
 @pytest.mark.slow
