@@ -498,14 +498,13 @@ class _OwnError(BaseException):
 
 
 @pytest.mark.parametrize("own", [None, KeyboardInterrupt])
-def test_a_crash_of_the_store_leaves_the_block_unless_an_interrupt_does(
-    own: type[BaseException] | None,
+async def test_a_crash_of_the_store_leaves_the_block_unless_an_interrupt_does(
+    autojump_clock: MockClock, own: type[BaseException] | None
 ) -> None:
     """A crash in the background cancels the block, and is raised if the block raises nothing."""
     store = FaultyStore()
     store.fails, store.error = {"listen"}, _OwnError()
-
-    async def main() -> None:
+    with pytest.raises(own or _OwnError):
         async with SharedTokenManager(make_source(), store) as manager:
             manager.on_drop(lambda _: None)
             try:
@@ -513,10 +512,6 @@ def test_a_crash_of_the_store_leaves_the_block_unless_an_interrupt_does(
             finally:
                 if own is not None:
                     raise own
-
-    # Inside of the run, the scope of the test would catch a cancellation that is raised instead.
-    with pytest.raises(own or _OwnError):
-        run_virtually(main)
 
 
 async def test_an_interrupt_while_the_store_opens_is_not_lost(autojump_clock: MockClock) -> None:
