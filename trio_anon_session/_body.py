@@ -113,8 +113,7 @@ class StartedBody:
 
     async def finish(self) -> None:
         """Free the connection. Keep a short body; drop one that is long, slow or broken."""
-        if self._rest is None:
-            return
+        assert self._rest is not None
         # If `has_bytes` was called, the body is empty here, and its end was read.
         if self._look is None:
             with trio.move_on_after(LEFTOVER_TIME), contextlib.suppress(self._http.RequestError):

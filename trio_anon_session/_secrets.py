@@ -265,10 +265,7 @@ def _decodings(text: str, depth: int = 2) -> Iterator[str]:
         part = encoded[start:]
         # A single character at the end of base64 is no byte.
         part = part[: len(part) - (len(part) % 4 == 1)]
-        try:
-            decoded = base64.b64decode(part + "=" * (-len(part) % 4)).decode("latin-1")
-        except ValueError:
-            continue
+        decoded = base64.b64decode(part + "=" * (-len(part) % 4)).decode("latin-1")
         yield from _decodings(decoded, depth - 1)
 
 
