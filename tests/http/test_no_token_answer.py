@@ -8,6 +8,7 @@ import gzip
 import itertools
 import logging
 import ssl
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -102,7 +103,7 @@ async def test_pieces_that_are_there_already() -> None:
                 yield piece
 
     bomb = gzip.compress(b" " * (2**20 + 1))
-    stream = AtOnce(iter([bomb, b"\xff" * 100, b"\xff" * 100]))
+    stream = AtOnce(iter([bomb, *[b"\xff" * 100] * 100]))
 
     error = await error_of(streams(stream, **{"Content-Encoding": "gzip"}))
 
@@ -227,12 +228,22 @@ async def test_an_error_says_what_went_wrong(
     assert after.startswith(advice) if advice else not after
 
 
-async def test_what_is_no_exception_goes_through() -> None:
-    """What is no `Exception` goes through as itself."""
+async def test_what_is_no_exception_goes_through(http: ModuleType) -> None:
+    """What is no `Exception` goes through as itself, without the frames that contain the form."""
     problem = Stop()
+
+    async def quote_form(request: httpx.Request) -> httpx.Response:
+        try:
+            raise OddError(request.content)
+        except OddError:
+            raise problem  # noqa: B904  # so that it has a context
+
     with pytest.raises(Stop) as caught:
-        await grant(Endpoint(fails(problem)))
+        await grant(Endpoint(quote_form), http=http)
     assert caught.value is problem
+    assert problem.__context__ is None
+    modules = [frame.f_globals["__name__"] for frame, _ in walk_tb(problem.__traceback__)]
+    assert not [name for name in modules if name.startswith("httpx")]
 
 
 async def test_closed_client() -> None:
@@ -320,6 +331,6 @@ async def test_a_proxy_variable_that_cannot_be_read(
         with pytest.raises(TokenUnavailableError) as caught:
             await manager.get_tokens_client_credentials_grant()
     assert problem in str(caught.value)
-    assert ("look at the proxy variables" in str(caught.value)) is ("made" in problem)
+    assert ("; check the proxy variables" in str(caught.value)) is ("created" in problem)
     shown = "".join([*traceback_with_locals(caught.value), repr(vars(caught.value)), caplog.text])
     assert "hunter2" not in shown

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints
 
-from tests.http.endpoint import CLIENT_ID, TOKEN, Endpoint, config, says
+from tests.http.endpoint import CALLS, CLIENT_ID, TOKEN, Endpoint, ask, config, hangs, says
 from trio_anon_session import Config, RevocationError, TokenInfo, TokenManager, TokenRequestError
 from trio_anon_session.testing import TokenServer
 
@@ -143,7 +143,7 @@ async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
     client = httpx.AsyncClient() if given else None
     async with TokenManager(config(), http_client=client) as manager:
         await manager.get_tokens_client_credentials_grant()
-    closed = r"manager is closed: use it .* inside its"
+    closed = "manager is closed: use it and its sessions inside its 'async with' block"
     with pytest.raises(TokenRequestError, match=closed) as granting:
         await manager.get_tokens_client_credentials_grant()
     with pytest.raises(RevocationError, match=closed) as revoking:
@@ -155,6 +155,27 @@ async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
     assert len(own.made) == 1
     if client is not None:
         await client.aclose()
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_request_of_a_manager_that_is_closed_before_the_answer(
+    call: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A retry is useless if the manager is closed before a request fails."""
+    async with (
+        httpx.AsyncClient(transport=Endpoint(hangs)) as client,
+        trio.open_nursery() as nursery,
+    ):
+        manager = TokenManager(config(), http_client=client)
+
+        @nursery.start_soon
+        async def close() -> None:
+            await trio.sleep(1.0)
+            await manager.aclose()
+
+        with pytest.raises(TokenRequestError, match="did not answer") as caught:
+            await ask(manager, call)
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("given", [None, "config", {}])

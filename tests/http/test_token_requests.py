@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from contextlib import nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
@@ -258,9 +259,17 @@ class CrashError(BaseException):
     """An error that is not an `Exception`."""
 
 
+@pytest.mark.parametrize(
+    ("host", "domain"),
+    [
+        ("api.box.com", "api.box.com"),
+        # The jar adds ".local" to a host without a dot.
+        ("intranet", "intranet.local"),
+    ],
+)
 @pytest.mark.parametrize("how", ["raises", "crashes", "hangs", "library refuses"])
 async def test_cookies_of_a_failed_attempt_are_not_kept(
-    http: ModuleType, how: str, autojump_clock: MockClock
+    http: ModuleType, how: str, host: str, domain: str, autojump_clock: MockClock
 ) -> None:
     """Cookies are dropped as well where a hook of the client, or its library, ends the attempt."""
 
@@ -278,14 +287,66 @@ async def test_cookies_of_a_failed_attempt_are_not_kept(
         headers.append(("Location", "https://x:no-port/"))
     endpoint = Endpoint(says(302, None, headers))
     async with http.AsyncClient(transport=endpoint, event_hooks={"response": [hook]}) as client:
-        client.cookies.set("bv", "of-the-user", domain="api.box.com")
-        client.cookies.set("one", "of-the-user", domain="api.box.com", path="/")
+        client.cookies.set("bv", "of-the-user", domain=domain)
+        client.cookies.set("one", "of-the-user", domain=domain, path="/")
         client.cookies.set("sid", "of-the-user", domain="example.com")
-        manager = TokenManager(config(), http_client=client)
+        manager = TokenManager(config(api_root_url=f"https://{host}"), http_client=client)
         with pytest.raises((TokenRequestError, CrashError)):
             await manager.get_tokens_client_credentials_grant()
         kept = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
     assert kept == [("bv", "of-the-user"), ("one", "of-the-user"), ("sid", "of-the-user")]
+
+
+@pytest.mark.parametrize("is_failure", [False, True])
+async def test_other_cookies_that_change_during_an_attempt(
+    http: ModuleType, *, is_failure: bool
+) -> None:
+    """Cookies that the program sets, replaces and deletes during an attempt stay like that."""
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        client.cookies.set("new", "1", domain="example.com")
+        client.cookies.set("replaced", "2", domain="example.com")
+        client.cookies.delete("deleted", domain="example.com")
+        if is_failure:
+            raise OSError
+        return await says(headers={"Set-Cookie": "bv=theirs"})(request)
+
+    async with http.AsyncClient(transport=Endpoint(respond)) as client:
+        client.cookies.set("replaced", "1", domain="example.com")
+        client.cookies.set("deleted", "1", domain="example.com")
+        manager = TokenManager(config(), http_client=client)
+        with pytest.raises(TokenRequestError) if is_failure else nullcontext():
+            await ask(manager)
+        kept = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
+    assert kept == [("new", "1"), ("replaced", "2")]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_the_log_of_a_given_client(
+    http: ModuleType, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The records of a token request show no text of the server; other requests log as usual."""
+    caplog.set_level(logging.INFO)
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            logging.getLogger(http.__name__).info("%d", "a record that cannot be formatted")
+        response: httpx.Response = http.Response(
+            200,
+            json={"access_token": TOKEN},
+            extensions={"reason_phrase": f"Take {TOKEN}".encode()},
+        )
+        return response
+
+    async with http.AsyncClient(transport=Endpoint(respond)) as client:
+        await ask(TokenManager(config(), http_client=client), call)
+        await client.get("https://api.box.com/2.0/files/1")
+    path = "token" if call == "grant" else "revoke"
+    assert [record.getMessage() for record in caplog.records if record.name == http.__name__] == [
+        "***",
+        f'HTTP Request: POST https://api.box.com/oauth2/{path} "HTTP/1.1 200 ***',
+        f'HTTP Request: GET https://api.box.com/2.0/files/1 "HTTP/1.1 200 Take {TOKEN}"',
+    ]
 
 
 async def test_a_client_that_takes_no_cookies(http: ModuleType) -> None:
