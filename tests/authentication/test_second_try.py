@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.authentication.kit import KINDS, Judge, Source, rejects, shown_by
 from tests.helpers import make_config, run_virtually
-from tests.http.endpoint import CALLS, Endpoint, ask, open_manager, says
+from tests.http.endpoint import CALLS, Endpoint, ask, fails, open_manager, says
 from trio_anon_session import (
     CredentialsRejectedError,
     RevocationError,
@@ -124,13 +124,14 @@ async def test_a_fixed_secret_is_sent_once(
 
 
 OTHER_ANSWERS = {
-    "success": (200, {"access_token": "token"}),
-    "wrong scope": (400, {"error": "invalid_scope"}),
-    "wrong request": (400, {"error": "invalid_request"}),
-    "overloaded": (503, {"error": "invalid_client"}),
-    "too many": (429, {"error": "invalid_client"}),
-    "temporary": (401, {"error": "temporarily_unavailable"}),
-    "no token endpoint": (404, b"invalid_client"),
+    "success": says(200, {"access_token": "token"}),
+    "wrong scope": says(400, {"error": "invalid_scope"}),
+    "wrong request": says(400, {"error": "invalid_request"}),
+    "overloaded": says(503, {"error": "invalid_client"}),
+    "too many": says(429, {"error": "invalid_client"}),
+    "temporary": says(401, {"error": "temporarily_unavailable"}),
+    "no token endpoint": says(404, b"invalid_client"),
+    "no answer": fails(httpx.ConnectError("no route")),
 }
 
 
@@ -139,15 +140,14 @@ OTHER_ANSWERS = {
 async def test_only_a_rejection_of_the_client_leads_to_a_second_request(
     autojump_clock: MockClock, tmp_path: Path, answer: str, call: str
 ) -> None:
-    """After another refusal or a success, a replaced secret waits for the next attempt."""
+    """After another failure or a success, a replaced secret waits for the next attempt."""
     source = Source("async callable", tmp_path)
     asked: list[str] = []
-    respond = says(*OTHER_ANSWERS[answer])
 
     async def judge(request: httpx.Request) -> httpx.Response:
         asked.append(shown_by(request))
         source.put("second-secret")
-        return await respond(request)
+        return await OTHER_ANSWERS[answer](request)
 
     async with open_manager(Endpoint(judge), source.config()) as manager:
         outcome = await outcome_of(manager, call)

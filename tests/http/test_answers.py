@@ -368,16 +368,17 @@ async def test_a_hook_may_have_read_it(
     is_dead: bool,
     autojump_clock: MockClock,
 ) -> None:
-    """An answer that an event hook has read is judged by the bytes that came, not unpacked."""
+    """An answer that an event hook has read is not read again: the bytes that came count."""
 
     async def read(response: Any) -> None:
         await response.aread()
 
-    answer = answer_with(http, Body(packed), **headers)
-    async with open_answered(http, answer) as (_, client):
+    body = Body(packed)
+    async with open_answered(http, answer_with(http, body, **headers)) as (_, client):
         client.event_hooks = {"response": [read]}
         answer = await client.get("/2.0/files/1")
     assert (answer.status_code, answer.content) == (200 if is_dead else 401, content)
+    assert (body.read, body.closes) == (1, 1)
 
 
 async def test_a_hook_may_have_kept_nothing(http: ModuleType, autojump_clock: MockClock) -> None:

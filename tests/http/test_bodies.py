@@ -68,6 +68,19 @@ class HalfAFile:
         return data
 
 
+class Unknown(HalfAFile):
+    """A file that can be rewound, but cannot be asked whether it is closed."""
+
+    def seekable(self) -> bool:
+        return True
+
+
+class Open(HalfAFile):
+    """A file that cannot be asked whether it can be rewound."""
+
+    closed = False
+
+
 def moved_file() -> io.BytesIO:
     """Return a file of which some has been read."""
     file = io.BytesIO(b"from the beginning")
@@ -134,6 +147,8 @@ GONE: dict[str, Callable[[], dict[str, Any]]] = {
     "file that cannot be rewound": lambda: {"files": {"file": ("a", Pipe())}},
     "one such file of two": lambda: {"files": {"a": b"a", "b": ("b", Pipe())}},
     "file that can but be read": lambda: {"files": {"file": ("a", HalfAFile())}},
+    "file that may be closed": lambda: {"files": {"file": ("a", Unknown())}},
+    "file that is open": lambda: {"files": {"file": ("a", Open())}},
     "file that is closed": lambda: {"files": {"file": ("a", closed_file())}},
 }
 

@@ -146,6 +146,8 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
         ("Basic YWJj==, Bearer error=invalid_token", True),
         ("Negotiate, Bearer error=invalid_token", True),
         ("Bearer , error=invalid_token", True),
+        ('Bearer "x" error=invalid_token', True),
+        ("Bearer a=b = error=invalid_token", True),
         ('Bearer error="inv\\alid_\\token"', True),
         ('Bearer error="invalid_request", Bearer error="invalid_token"', True),
         ('Bearer error="invalid_token", Bearer error="invalid_request"', True),

@@ -128,6 +128,13 @@ async def test_both_shapes_of_an_error(body: dict[str, str], code: str, descript
     assert str(error).isprintable()
 
 
+@pytest.mark.parametrize("status", [200, 404])
+async def test_an_answer_without_a_content_type(status: int) -> None:
+    """The message says if the server sends neither a code nor a content type."""
+    error = await error_of(says(status, b"", sort=""))
+    assert f"status {status}, no content type, 0 bytes" in str(error)
+
+
 PAGE = b"<html><h1>Oops</h1></html>"
 
 

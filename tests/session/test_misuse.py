@@ -426,15 +426,13 @@ async def test_no_twin(autojump_clock: MockClock) -> None:
         async with AnonymousSession(config):
             pass
 
+    # A session that is still referenced, but closed.
+    closed = AnonymousSession(config)
     async with trio.open_nursery() as nursery:
-        async with AnonymousSession(config):
+        async with closed:
             nursery.start_soon(outlive)
             await wait_all_tasks_blocked()
         may_open.set()
-    # A session that is still referenced, but closed.
-    closed = AnonymousSession(config)
-    async with closed:
-        pass
     async with AnonymousSession(config):
         async with AnonymousSession(make_config(scope="root_readonly")):
             pass
@@ -509,7 +507,15 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
     assert set(manager.options) == {None}
 
 
-@pytest.mark.parametrize("make", [AnonymousSession, TokenManager])
+@pytest.mark.parametrize(
+    "make",
+    [
+        AnonymousSession,
+        TokenManager,
+        lambda config: AnonymousSession(config, FakeTokenManager(make_config())),
+    ],
+    ids=["session", "manager", "session with a manager"],
+)
 @pytest.mark.parametrize("config", ["secret", None, make_config])
 def test_config_of_a_wrong_type(make: Any, config: Any) -> None:
     """The error names the type of what is no ``Config``, and does not show its value."""

@@ -544,6 +544,29 @@ async def test_an_error_whose_words_cannot_be_read(autojump_clock: MockClock) ->
     assert (failed.kind, failed.retryable, failed.status_code) == ("UnreadableError", True, None)
 
 
+class FrozenError(Exception):
+    """A foreign error that does not accept other attributes, like those of frozen classes."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+
+async def test_a_frozen_error_is_the_cause(autojump_clock: MockClock) -> None:
+    """The callers' errors have a foreign error as their cause, although it is immutable."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    error = FrozenError("x")
+    manager.outcomes = [error]
+    manager.revoke_outcomes = [error]
+    async with AnonymousSession(manager.config, manager) as session:
+        with pytest.raises(TokenUnavailableError) as refused:
+            await session.get_access_token()
+        await trio.sleep(100.0)
+        await session.get_access_token()
+        with pytest.raises(RevocationError) as kept:
+            await session.revoke_tokens()
+    assert refused.value.__cause__ is kept.value.__cause__ is error
+
+
 async def test_long_words_are_cut(autojump_clock: MockClock) -> None:
     """A foreign error that says a page leaves a line in the log."""
     manager = FakeTokenManager(make_config())

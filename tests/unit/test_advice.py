@@ -165,6 +165,12 @@ def caused(cause: BaseException) -> httpx.ConnectError:
             ),
             "refused",
         ),
+        (
+            ExceptionGroup(
+                "", [ConnectionRefusedError(errno.ECONNREFUSED, ""), OSError(errno.ENETUNREACH, "")]
+            ),
+            "refused",
+        ),
         (OSError(errno.EIO, "broken"), None),
     ],
 )

@@ -64,7 +64,7 @@ WRONG_TEXTS: dict[str, list[object]] = {
     "non-empty str, got an empty str$": [""],
     "non-empty str, got (int|bool|bytes|list)$": [1, True, MISPLACED.encode(), [MISPLACED]],
     "UTF-8": ["\ud800"],
-    "must not end with a line end": ["id\n", "id\r\n", "\n"],
+    "must not end with a line end": ["id\n", "id\r", "id\r\n", "\n"],
 }
 WRONG_URLS: dict[str, list[object]] = {
     "URL as a str, got (int|bytes)$": [1, b"https://api.box.com"],
@@ -442,7 +442,10 @@ class TestReplace:
     @pytest.mark.parametrize(
         ("field", "reason"),
         [
-            *((name, "Config has no such setting") for name in ("stale_bufer", "_token_url", "")),
+            *(
+                (name, "Config has no such setting")
+                for name in ("stale_bufer", "_token_url", "authentication", "")
+            ),
             ("stale_buffer", "must be a finite number"),
         ],
     )
