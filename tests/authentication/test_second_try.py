@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.authentication.kit import KINDS, Judge, Source, rejects, shown_by
@@ -256,6 +256,7 @@ durations = st.one_of(st.just(0.0), st.floats(0.0, 12.0))
     call=st.sampled_from(CALLS),
     kind=st.sampled_from(["async callable", "async provider"]),
 )
+@example(reading=0.0, answering=8.0, call="grant", kind="async callable")
 def test_an_attempt_ends_within_request_timeout(
     tmp_path_factory: pytest.TempPathFactory,
     reading: float,
