@@ -209,6 +209,18 @@ async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_noth
     assert manager.revoked == (["token-1"] if revoke_on_exit else [])
 
 
+async def test_promise_19_a_token_that_comes_again_as_the_session_ends_is_revoked_once(
+    autojump_clock: MockClock,
+) -> None:
+    """The session already revokes the token that a late answer brings again."""
+    manager = _Shielded(make_config(revoke_on_exit=True))
+    async with AnonymousSession(manager.config, manager) as session:
+        token = await session.exchange_token("x")
+        manager.latency, manager.outcomes = 1.0, [token]
+        await trio.sleep_until(token.stale_at + 0.5)
+    assert manager.revoked == ["token-1"]
+
+
 async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
     """A session closes what it made, and leaves what it was given open."""
     server = TokenServer()

@@ -414,6 +414,27 @@ async def test_a_token_that_is_granted_after_its_revocation_is_revoked_again(
         assert manager.revoked == ["token-1", "token-1"]
 
 
+async def test_a_token_that_is_granted_during_its_revocation_is_revoked_once(
+    autojump_clock: MockClock,
+) -> None:
+    """The session remembers each of the tokens that it revokes at the same time."""
+    manager, session = make_session(refresh="on_request")
+    manager.revoke_latency = 10.0
+    async with session, trio.open_nursery() as nursery:
+        await session.get_access_token()
+        nursery.start_soon(session.revoke_tokens)
+        await trio.sleep(1.0)
+        manager.lifetime = 12.0
+        second = await session.exchange_token("x")
+        await trio.sleep_until(second.stale_at)
+        # This call starts a refresh, which ends after the first revocation and before the second.
+        manager.latency, manager.outcomes = 6.0, [second]
+        await session.get_access_token()
+        await trio.sleep(1.0)
+        await session.revoke_tokens()
+        assert manager.revoked == ["token-1", "token-2"]
+
+
 # Token managers
 
 
