@@ -34,7 +34,7 @@ STORES = tuple(
 # The other folders test the command, the test kit and the pages.
 TESTS = [
     *("tests/promises", "tests/unit", "tests/session", "tests/http", "tests/stores"),
-    *("tests/authentication", "tests/cancellation", "tests/tools/faults"),
+    *("tests/authentication", "tests/cancellation", "tests/threads", "tests/tools/faults"),
     *("tests/tools/leaks/test_leaks.py", "tests/tools/lifecycle", "tests/tools/claimant"),
 ]
 OPTIONS = [
