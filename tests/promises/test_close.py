@@ -204,6 +204,7 @@ async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_noth
             await trio.sleep(0.5)
     assert isinstance(getter.error, SessionClosedError)
     assert session.state is TokenState.EMPTY
+    assert session.statistics().grants == 0
     with pytest.raises(SessionClosedError):
         await session.get_access_token()
     assert manager.revoked == (["token-1"] if revoke_on_exit else [])

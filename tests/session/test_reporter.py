@@ -321,13 +321,30 @@ async def test_an_error_of_a_foreign_manager_shows_no_earlier_token(
     """The session remembers the tokens that it got, and hides them in foreign messages."""
     manager = FakeTokenManager(make_config(max_retries=0))
     token = attrs.evolve(manager.new_token(0.0), access_token="sesame")
-    manager.outcomes = [token, TokenUnavailableError("the password sesame is wrong")]
+    unknown = "4Q2x9Zp7Lm0Tk8Vw1b"
+    manager.outcomes = [token, TokenUnavailableError(f"the password sesame is not {unknown}")]
     heard: list[Event] = []
     async with AnonymousSession(manager.config, manager, observers=[heard.append]) as session:
         await session.get_access_token()
         await trio.sleep(3100.0)
     (failed,) = (event for event in heard if isinstance(event, RefreshFailed))
-    assert failed.error.endswith("the password *** is wrong")
+    assert failed.error.endswith("the password *** is not ***")
+
+
+async def test_a_failed_revocation_is_logged_at_the_default_level(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that shows only warnings sees why a token was not revoked."""
+    manager = FakeTokenManager(make_config())
+    manager.revoke_outcomes = [RevocationError("no", retryable=False)]
+    with caplog.at_level(logging.WARNING, logger="trio_anon_session"):
+        async with AnonymousSession(manager.config, manager) as session:
+            await session.get_access_token()
+            with pytest.raises(RevocationError):
+                await session.revoke_tokens()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith("no")
 
 
 # Their order
