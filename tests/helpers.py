@@ -45,7 +45,7 @@ class FakeTokenManager:
         sent: the times at which grants were sent.
         revoked: the tokens that it was asked to revoke, in order.
         revoke_outcomes: exceptions of the next revocations; None for a good one.
-        options: the options of each grant.
+        options: the options of each grant and revocation.
         in_flight: grants under way.
         most_in_flight: the most there ever were.
     """
@@ -90,6 +90,7 @@ class FakeTokenManager:
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
         """Revoke as the test has decided."""
         self.revoked.append(token)
+        self.options.append(options)
         await trio.sleep(self.revoke_latency)
         outcome = self.revoke_outcomes.pop(0) if self.revoke_outcomes else None
         if outcome is not None:

@@ -243,13 +243,14 @@ def test_a_suspend_during_the_request_is_part_of_the_token_s_age(
 async def test_options_reach_the_token_request(
     autojump_clock: MockClock, fails: frozenset[str]
 ) -> None:
-    """The inner manager gets the options of the call that starts the token request."""
+    """The inner manager gets the options of the call that starts a request or a revocation."""
     source, store = make_source(), FaultyStore()
     options = TokenRequestOptions(ip="192.0.2.1")
     async with SharedTokenManager(source, store) as manager:
         store.fails = fails
-        await manager.get_tokens_client_credentials_grant(options)
-    assert source.options == [options]
+        token = await manager.get_tokens_client_credentials_grant(options)
+        await manager.revoke_tokens(token.access_token, options)
+    assert source.options == [options, options]
 
 
 async def test_the_counters_of_a_manager(autojump_clock: MockClock) -> None:
