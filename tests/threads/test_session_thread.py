@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,15 @@ def test_a_token_of_no_use_is_not_returned() -> None:
         session.revoke_tokens()
         assert manager.revoked == [second]
         assert len({first, second, session.get_access_token()}) == 3
+
+
+def test_a_token_from_before_a_suspend_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a suspend, only the wall clock shows that the token has expired."""
+    true_time = time.time
+    with thread_on(fake_manager(refresh="on_request")) as session:
+        first = session.get_access_token()
+        monkeypatch.setattr(time, "time", lambda: true_time() + 86400.0)
+        assert session.get_access_token() != first
 
 
 def test_a_fresh_token_counts_as_use() -> None:
