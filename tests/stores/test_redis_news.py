@@ -35,13 +35,10 @@ TEST_AFTER, RENEW_AFTER = 0.5, 1.0
 
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less for news, and longer for answers."""
+    """Wait less."""
     monkeypatch.setattr(_redis, "TEST_AFTER", TEST_AFTER)
     monkeypatch.setattr(_coredis, "RENEW_AFTER", RENEW_AFTER)
     monkeypatch.setattr(_coredis, "LISTEN_TIMEOUT", 0.5)
-    # On a busy machine, an answer of the store may take longer than usual.
-    for module in (_access, _link):
-        monkeypatch.setattr(module, "STORE_TIMEOUT", 20.0)
 
 
 @asynccontextmanager
@@ -79,11 +76,13 @@ async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
             relay.forget()
         else:
             relay.target = other_server.port
-        # After this time, each connection was tested or replaced.
+        # After this time, each connection was tested or replaced, unless the machine is busy.
         await trio.sleep(RENEW_AFTER + 2 * TEST_AFTER + 2.0)
         # Without these tests, the processes would only look from time to time, and get no
         # notifications.
-        assert len([number for number in relay.subscribers if number >= made_before]) >= 2
+        with trio.fail_after(60.0):
+            while len([each for each in relay.subscribers if each >= made_before]) < 2:  # noqa: ASYNC110  # the relay has no event for it
+                await trio.sleep(0.01)
         dead = await dropping.get_access_token()
         assert await other.get_access_token() == dead
         assert await drop_is_heard(dropping, other, dead) < 1.0
@@ -105,9 +104,12 @@ async def test_a_connection_from_before_proves_nothing(
 
 
 async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
-    server: Valkey, caplog: pytest.LogCaptureFixture
+    server: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processes look for themselves, and say so."""
+    # On a busy machine, an answer of the store may take longer than usual.
+    for module in (_access, _link):
+        monkeypatch.setattr(module, "STORE_TIMEOUT", 20.0)
     server.do("ACL", "SETUSER", "default", "-publish")
     async with open_relay(server.port) as relay, open_pair(relay) as (dropping, other):
         (dead,) = set(await get_all([dropping, other]))
