@@ -71,7 +71,7 @@ class Files:
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return who the caller is and what it may do, or None for an invalid token."""
-        # Box does not say for which server a token is, so this one asks who has it.
+        # A token of Box does not name a server, so this server asks Box whose token it is.
         headers = {"Authorization": f"Bearer {token}"}
         response = await self._api.get("/2.0/users/me", headers=headers)
         if response.status_code == 401:
