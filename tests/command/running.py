@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,7 +22,6 @@ from trio_anon_session.testing import Client, TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from trio_anon_session._cli._view import View
 
@@ -176,6 +176,13 @@ def drawn(view: View, width: int) -> str:
     return " ".join(capture.get().replace("│", " ").split())
 
 
+def _is_asleep(pid: int) -> bool:
+    """Return whether the main thread of a process waits in a system call (proc_pid_stat(5))."""
+    stat = Path(f"/proc/{pid}/stat")
+    # Other systems than Linux do not show it.
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
+
+
 @attrs.frozen
 class OnTerminal:
     """The end of a process on a terminal: its exit code, all that it wrote, its echo."""
@@ -197,7 +204,9 @@ def run_on_terminal(
         *args: the command line.
         environ: variables.
         when: returns whether the text that was written so far is what the test waits for.
-        type_: what is typed then.
+        type_: what is typed then, as soon as the process waits for something. Python notices a
+            signal that comes just before a read only when the read ends, and `getpass` discards
+            what was typed before its prompt.
     """
     # Systems without pseudo-terminals do not have these modules.
     import fcntl
@@ -227,7 +236,7 @@ def run_on_terminal(
                 is_readable = bool(select.select([ours], [], [], 0.1)[0])
                 chunk = os.read(ours, 65536) if is_readable else b""
                 written += chunk
-                if type_ and when(written.decode(errors="replace")):
+                if type_ and when(written.decode(errors="replace")) and _is_asleep(process.pid):
                     os.write(ours, type_)
                     type_ = b""
             echoes = bool(termios.tcgetattr(theirs)[3] & termios.ECHO)

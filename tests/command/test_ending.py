@@ -227,7 +227,10 @@ def test_an_interrupt_while_the_endpoint_hangs(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "words"),
-    [(["demo"], "FRESH"), (["token", "--client-id", "id", "--client-secret-file", "-"], "secret:")],
+    [
+        (["demo"], "FRESH"),
+        (["token", "--client-id", "id", "--client-secret-file", "-"], "secret: "),
+    ],
 )
 def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) -> None:
     """Ctrl-C ends the demonstration and a prompt, and the terminal is as it was before."""
