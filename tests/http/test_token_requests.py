@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
+import re
 from contextlib import nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import httpx2
@@ -347,6 +350,39 @@ async def test_the_log_of_a_given_client(
         f'HTTP Request: POST https://api.box.com/oauth2/{path} "HTTP/1.1 200 ***',
         f'HTTP Request: GET https://api.box.com/2.0/files/1 "HTTP/1.1 200 Take {TOKEN}"',
     ]
+
+
+def loggers_in(package: str) -> set[str]:
+    """Return the names of the loggers that the source of a package creates."""
+    (folder,) = cast("list[str]", importlib.import_module(package).__path__)
+    names = set()
+    for file in Path(folder).rglob("*.py"):
+        module = ".".join(file.relative_to(Path(folder).parent).with_suffix("").parts)
+        for name in re.findall(r"getLogger\((.+?)\)", file.read_text()):
+            names.add(module if name == "__name__" else name.strip("\"'"))
+    return names
+
+
+async def test_each_logger_of_the_http_libraries(
+    http: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    """During a token request, no logger that an HTTP library has shows a secret or token."""
+    caplog.set_level(logging.DEBUG)
+    packages = ("httpx", "httpcore", "httpx2", "httpcore2", "hpack")
+    names = sorted(name for package in packages for name in loggers_in(package))
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        for name in names:
+            logging.getLogger(name).debug("sent %s, return_value=%s", SECRET, TOKEN)
+        return await says()(request)
+
+    async with http.AsyncClient(transport=Endpoint(respond)) as client:
+        await ask(TokenManager(config(), http_client=client))
+    shown = {record.name: record.getMessage() for record in caplog.records}
+    assert shown.keys() >= {*names, "httpcore.socks", "httpcore2.http11"}
+    for text in shown.values():
+        assert SECRET not in text
+        assert TOKEN not in text
 
 
 async def test_a_client_that_takes_no_cookies(http: ModuleType) -> None:

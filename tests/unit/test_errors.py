@@ -85,7 +85,14 @@ def test_tree(base: type[Exception], heirs: set[type[Exception]]) -> None:
     assert {error for error in ALL if issubclass(error, base)} == heirs
 
 
-@pytest.mark.parametrize("kind", OF_REQUESTS)
+class WithoutConstructorError(TokenRequestError):
+    """An error of another token manager, which does not call the constructor of this package."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+
+
+@pytest.mark.parametrize("kind", [*OF_REQUESTS, WithoutConstructorError])
 def test_defaults(kind: type[TokenRequestError]) -> None:
     """Without facts an error knows nothing, and only rejected credentials are final."""
     error = kind("what happened")
@@ -98,6 +105,8 @@ def test_defaults(kind: type[TokenRequestError]) -> None:
     assert error.retry_after is None
     assert error.attempts == 1
     assert error.request_id is None
+    assert error.next_step is None
+    assert error.network_failure is None
     assert error.__cause__ is None
 
 

@@ -9,8 +9,9 @@ import pickle
 import re
 import string
 import sys
+import traceback
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -21,9 +22,11 @@ from trio_anon_session._secrets import (
     Secrets,
     Unpicklable,
     UnpicklableValue,
+    async_without_locals,
     basic_credentials,
     client_secrets,
     fingerprint,
+    without_locals,
 )
 
 if TYPE_CHECKING:
@@ -196,11 +199,47 @@ def test_short_secrets_are_hidden_whole(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Kx7cánàrÿQ9", unicodedata.normalize("NFD", "Kx7cánàrÿQ9"), "Kx7ca\ufe0fna\u20ddryQ9"]
+    "said",
+    [
+        "Kx7cánàrÿQ9",
+        unicodedata.normalize("NFD", "Kx7cánàrÿQ9"),
+        "Kx7ca\ufe0fna\u20ddryQ9",
+        *(f"Kx7ca{filler}naryQ9" for filler in "\u115f\u1160\u3164\uffa0"),
+    ],
 )
 def test_accents_and_marks_do_not_show_a_secret(said: str) -> None:
     """A secret is hidden although its letters have accents or invisible marks."""
     assert Secrets(CORE).hide(f"said {said}") == "said ***"
+
+
+def _fail(secret: str) -> None:
+    """Fail as a parser does."""
+    try:
+        raise KeyError(secret)
+    except KeyError:
+        raise ValueError("the parser's words")  # noqa: B904  # parsers do not chain
+
+
+async def _fail_async(secret: str) -> None:
+    """Fail as a parser does."""
+    _fail(secret)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_function_that_gets_secrets(*, is_async: bool) -> None:
+    """Its errors have no frames and no context of it; it keeps its name and its docstring."""
+    decorated = async_without_locals(_fail_async) if is_async else without_locals(_fail)
+    with pytest.raises(ValueError, match="the parser's words") as caught:
+        await cast("Any", decorated(CORE))
+    assert {frame.name for frame in traceback.extract_tb(caught.tb)} == {
+        "call",
+        caught.traceback[0].name,
+    }
+    assert caught.value.__context__ is None
+    assert (decorated.__name__, decorated.__doc__) == (
+        "_fail_async" if is_async else "_fail",
+        "Fail as a parser does.",
+    )
 
 
 def test_several_secrets() -> None:

@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -63,6 +64,9 @@ def side_by_side(jobs: int, work: Callable[[int], int]) -> None:
             status = 1
             try:
                 status = work(number)
+            except BaseException:
+                # Nothing else would print it.
+                traceback.print_exc()
             finally:
                 os._exit(status)
         children.append(child)

@@ -30,6 +30,8 @@ _STATUS = {
     0: SURVIVED,
     1: KILLED,
     2: KILLED,
+    # The mutant keeps a conftest.py from being imported.
+    pytest.ExitCode.USAGE_ERROR: KILLED,
     98: STILLBORN,
     -signal.SIGALRM: TIMED_OUT,
     -signal.SIGVTALRM: TIMED_OUT,
