@@ -226,6 +226,22 @@ async def test_listeners_from_before_the_block_hear_of_drops(autojump_clock: Moc
         assert heard == ["token-1"] * 3
 
 
+async def test_a_listener_that_stops_does_not_stop_the_others(autojump_clock: MockClock) -> None:
+    """The manager calls the other listeners when another process drops the token."""
+    source, store = make_source(), MemoryStore()
+    one, other = (SharedTokenManager(source, store) for _ in range(2))
+    heard: list[str] = []
+    async with one, other:
+        stop = other.on_drop(print)
+        other.on_drop(lambda token: heard.append(token.access_token))
+        stop()
+        token = await one.get_tokens_client_credentials_grant()
+        await other.get_tokens_client_credentials_grant()
+        one.drop(token)
+        await trio.sleep(0.1)
+    assert heard == ["token-1"]
+
+
 async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: MockClock) -> None:
     """No task goes on listening for it."""
     store = FaultyStore()
