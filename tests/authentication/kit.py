@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -99,6 +100,28 @@ class Source:
     async def _provide_async(self, request: AssertionRequest) -> Any:
         self.requests.append(request)
         return await self._give_async()
+
+
+class JumpingClock(trio.abc.Clock):
+    """Real time, which a test can move forward. Under a ``MockClock`` there are no threads."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def start_clock(self) -> None:
+        """Do nothing: the clock always runs."""
+
+    def current_time(self) -> float:
+        """Return Trio's time."""
+        return time.perf_counter() + self._ahead
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Return the real seconds until a deadline."""
+        return deadline - self.current_time()
+
+    def jump(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self._ahead += seconds
 
 
 def shown_by(request: httpx.Request) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
-from tests.authentication.kit import KINDS, Judge, Source
+from tests.authentication.kit import KINDS, Judge, JumpingClock, Source
 from tests.authentication.signing import pem_of
 from tests.http.endpoint import ask, grant, open_manager
 from trio_anon_session import (
@@ -28,7 +30,39 @@ if TYPE_CHECKING:
 
     from trio_anon_session import AssertionRequest
 
-TIME_LIMIT = 10.0
+TIME_LIMIT = 60.0
+"""Seconds; no test takes as long, on however slow a machine."""
+
+
+@pytest.fixture
+def clock() -> JumpingClock:
+    """Run a test in real time, and let it end time limits once a thread works."""
+    return JumpingClock()
+
+
+def working_threads() -> list[threading.Thread]:
+    """Return the threads that read a file or call a callable."""
+    # Trio names a thread after its function.
+    return [one for one in threading.enumerate() if one.name.startswith("work from ")]
+
+
+async def wait_working(count: int) -> None:
+    """Wait until at least so many threads work."""
+    with trio.fail_after(TIME_LIMIT):
+        while len(working_threads()) < count:  # noqa: ASYNC110  # a thread sends no event
+            await trio.sleep(0.001)
+
+
+async def wait_idle(pipe: Path | None = None) -> None:
+    """Wait until no thread works; threads that open a named pipe read nothing, and end."""
+    with trio.fail_after(TIME_LIMIT):
+        while working_threads():
+            if pipe is not None:
+                # A writer wakes only the readers that wait at that moment. If there are none, it
+                # gets an error.
+                with suppress(OSError):
+                    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            await trio.sleep(0.001)
 
 
 class Blocking:
@@ -132,12 +166,11 @@ async def test_a_callable_that_fails_in_a_thread_is_a_retryable_error(
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["timeout", "cancelled"])
 @pytest.mark.parametrize("returns_coroutine", [False, True])
 async def test_a_callable_that_returns_late_is_ignored(
-    is_cancelled: bool, returns_coroutine: bool
+    clock: JumpingClock, is_cancelled: bool, returns_coroutine: bool
 ) -> None:
     """The caller does not wait for the thread, and a late coroutine is closed and not awaited."""
     give = Blocking(returns_coroutine=returns_coroutine)
-    limit = TIME_LIMIT if is_cancelled else 0.05
-    config = Config(client_id="id", client_secret=give, request_timeout=limit)
+    config = Config(client_id="id", client_secret=give, request_timeout=TIME_LIMIT)
     judge = Judge("first-secret")
 
     async def attempt(scope: trio.CancelScope) -> None:
@@ -151,6 +184,8 @@ async def test_a_callable_that_returns_late_is_ignored(
         await give.wait_started()
         if is_cancelled:
             scope.cancel()
+        else:
+            clock.jump(TIME_LIMIT)
     assert scope.cancelled_caught is is_cancelled
     await give.release()
     if returns_coroutine:
@@ -162,21 +197,29 @@ async def test_a_callable_that_returns_late_is_ignored(
     # Nothing is remembered of a secret that was never used.
     assert judge.shown == []
     assert repr(secrets_of(config)) == "<0 secrets>"
+    await wait_idle()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["secret file", "assertion file"])
-async def test_a_pipe_without_a_writer_is_a_timeout(tmp_path: Path, kind: str) -> None:
+async def test_a_pipe_without_a_writer_is_a_timeout(
+    clock: JumpingClock, tmp_path: Path, kind: str
+) -> None:
     """A named pipe without a writer makes the attempt fail within request_timeout."""
     source = Source(kind, tmp_path)
     source.path.unlink()
     os.mkfifo(source.path)
-    with trio.fail_after(TIME_LIMIT):
+
+    async def attempt() -> None:
         with pytest.raises(TokenUnavailableError) as caught:
-            await grant(Judge(), source.config(request_timeout=0.1))
-    assert str(caught.value) == f"no token: {source.setting}: no credentials within 0.1 s"
-    # The thread ends.
-    source.path.open("wb").close()
+            await grant(Judge(), source.config(request_timeout=TIME_LIMIT))
+        assert str(caught.value) == f"no token: {source.setting}: no credentials within 60 s"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attempt)
+        await wait_working(1)
+        clock.jump(TIME_LIMIT)
+    await wait_idle(source.path)
 
 
 @pytest.mark.slow
@@ -216,7 +259,7 @@ async def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["secret file", "key file"])
 async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
-    tmp_path: Path, kind: str
+    clock: JumpingClock, tmp_path: Path, kind: str
 ) -> None:
     """Each file has threads of its own, four at most."""
     path = tmp_path / "hanging"
@@ -226,7 +269,7 @@ async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
         if kind == "secret file"
         else {"auth_method": PrivateKeyJWT.from_file(path, algorithm="ES256")}
     )
-    hanging = Config(client_id="id", request_timeout=0.1, **settings)
+    hanging = Config(client_id="id", request_timeout=TIME_LIMIT, **settings)
     path.unlink()
     os.mkfifo(path)
 
@@ -237,21 +280,23 @@ async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
     async with trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(attempt)
-    # Trio names a thread after its function.
-    hanging_threads = [one for one in threading.enumerate() if one.name.startswith("work from ")]
-    assert 1 <= len(hanging_threads) <= 4
+        await wait_all_tasks_blocked()
+        await wait_working(4)
+        clock.jump(TIME_LIMIT)
+    assert len(working_threads()) == 4
     judge = Judge("first-secret")
     await grant(judge, Source("secret file", tmp_path).config(request_timeout=TIME_LIMIT / 2))
     assert judge.granted == 1
-    # The threads end.
-    path.open("wb").close()
+    await wait_idle(path)
 
 
 @pytest.mark.slow
-async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(tmp_path: Path) -> None:
+async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(
+    clock: JumpingClock, tmp_path: Path
+) -> None:
     """Many attempts with a source that hangs leave threads for other sources and the program."""
     give = Blocking()
-    hanging = Config(client_id="id", client_secret=give, request_timeout=0.1)
+    hanging = Config(client_id="id", client_secret=give, request_timeout=TIME_LIMIT)
     limiter = trio.to_thread.current_default_thread_limiter()
 
     async def attempt() -> None:
@@ -261,6 +306,9 @@ async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(tmp_pa
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(attempt)
+        await wait_all_tasks_blocked()
+        await give.wait_started()
+        clock.jump(TIME_LIMIT)
     assert limiter.borrowed_tokens == 0
     assert 1 <= len(give.threads) < 10
     for kind in ("secret file", "plain callable"):
@@ -270,5 +318,6 @@ async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(tmp_pa
     # When it no longer hangs, it is used again.
     await give.release()
     judge = Judge("first-secret")
-    await grant(judge, hanging.replace(request_timeout=TIME_LIMIT))
+    await grant(judge, hanging)
     assert judge.granted == 1
+    await wait_idle()
