@@ -20,7 +20,7 @@ import pytest
 import trio
 
 from tests.children import Child, run_child
-from tests.stores.working import open_store
+from tests.stores.working import PATIENT, open_store
 from trio_anon_session.stores._records import mark_of, name_of
 from trio_anon_session.testing import TokenServer, open_loopback
 
@@ -165,6 +165,12 @@ async def get(child: Child) -> str:
     return await answer_of(child)
 
 
+async def wait_for_store(child: Child, seconds: float) -> None:
+    """Have a process wait so long for an answer of the store."""
+    await child.say(do="wait", seconds=seconds)
+    assert await child.hear("waits") == seconds
+
+
 def failures_of(child: Child) -> int:
     """Return how many failures of the store a process has logged."""
     return sum("the token store fails" in said for said in child.told["logged"])
@@ -280,7 +286,7 @@ async def test_a_restart_during_a_grant(valkey: Valkey) -> None:
 async def test_a_store_that_hangs(where: dict[str, str], request: pytest.FixtureRequest) -> None:
     """Each process gets a token of its own, says so once, and shares again when it is over."""
     async with open_scene(where) as scene, AsyncExitStack() as stack:
-        children = await scene.start(2, store_timeout=2.0, config={"min_refresh_interval": 0.01})
+        children = await scene.start(2, config={"min_refresh_interval": 0.01})
         old = await get(children[0])
         assert await get(children[1]) == old
         if "path" in where:
@@ -292,6 +298,7 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
             valkey: Valkey = request.getfixturevalue("valkey")
             valkey.pause()
         for child in children:
+            await wait_for_store(child, 2.0)
             await child.say(do="invalidate", token=old)
         own = [await get(child) for child in children]
         assert len({old, *own}) == 3
@@ -301,6 +308,7 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
         else:
             valkey.resume()
         for child, token in zip(children, own, strict=True):
+            await wait_for_store(child, PATIENT)
             await child.say(do="invalidate", token=token)
         await ask(*children)
         shared = {await answer_of(child) for child in children}

@@ -3,8 +3,8 @@
     python tests/stores/working.py SETTINGS
 
 SETTINGS is JSON: ``store`` (`open_store`), ``url`` of the token server, ``config``; ``wall``, the
-seconds by which its wall clock is set apart; ``lease`` and ``store_timeout`` in seconds. It tells
-``ready``, does what each line on stdin says, and ends with stdin.
+seconds by which its wall clock is set apart; ``lease`` in seconds. It tells ``ready``, does what
+each line on stdin says, and ends with stdin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sqlite3
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -34,12 +34,18 @@ from trio_anon_session.stores import (
     _access,
     _claimant,
     _link,
+    _sqlite,
     _watch,
 )
 from trio_anon_session.testing import TokenServer
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
 PATIENT = 20.0
 """Seconds for a store to answer, where a test is not about that: the machine may be busy."""
+USUAL: dict[tuple[ModuleType, str], float] = {}
+"""The limits that programs have, each in a variable of a module."""
 
 
 def tell(**what: object) -> None:
@@ -68,8 +74,9 @@ async def get(session: AnonymousSession) -> None:
     at = time.monotonic()
     info = session.token_info
     assert info is not None
+    # Read after `at`, so that a pause of the process between the two makes `ends_at` earlier.
     ends_in = info.sent_at + info.lifetime - trio.current_time()
-    tell(got={"token": token, "at": at, "ends_at": time.monotonic() + ends_in})
+    tell(got={"token": token, "at": at, "ends_at": at + ends_in})
 
 
 async def main(settings: dict[str, Any]) -> None:
@@ -93,6 +100,9 @@ async def main(settings: dict[str, Any]) -> None:
                         nursery.start_soon(get, session)
                     case {"do": "invalidate", "token": token}:
                         session.invalidate(token)
+                    case {"do": "wait", "seconds": seconds}:
+                        wait_for_store(settings["store"], seconds)
+                        tell(waits=seconds)
         nursery.cancel_scope.cancel()
 
 
@@ -110,11 +120,18 @@ def set_wall_clock(by: float) -> None:
     time.time = lambda: true_time() + by
 
 
-def set_limits(settings: dict[str, Any]) -> None:
-    """Have the package wait for as long as the test likes."""
-    for module in (_access, _link, _watch):
-        vars(module)["STORE_TIMEOUT"] = settings.get("store_timeout", PATIENT)
-    vars(_claimant)["LEASE"] = settings.get("lease", _claimant.LEASE)
+def wait_for_store(where: dict[str, str], seconds: float) -> None:
+    """Have the package wait so long for the store, and change its other limits in proportion."""
+    limits = [(module, "STORE_TIMEOUT") for module in (_access, _link, _watch)]
+    limits.append((_sqlite, "BUSY_TIMEOUT"))
+    if "url" in where:
+        # Processes with a file start sooner without it.
+        from trio_anon_session.stores import _coredis
+
+        limits += [(_coredis, "CONNECT_TIMEOUT"), (_coredis, "LISTEN_TIMEOUT")]
+    for module, name in limits:
+        usual = USUAL.setdefault((module, name), vars(module)[name])
+        vars(module)[name] = usual * seconds / USUAL[_access, "STORE_TIMEOUT"]
 
 
 def hold_the_lock(path: str) -> None:
@@ -133,5 +150,6 @@ if __name__ == "__main__":
         logging.basicConfig(level=logging.INFO, handlers=[TellingHandler()])
         logging.getLogger("httpx").setLevel(logging.WARNING)
         set_wall_clock(settings.get("wall", 0.0))
-        set_limits(settings)
+        wait_for_store(settings["store"], PATIENT)
+        vars(_claimant)["LEASE"] = settings.get("lease", _claimant.LEASE)
         trio.run(main, settings)
