@@ -9,7 +9,7 @@ import trio
 
 from tests.ports import server_port
 
-from .valkey import Valkey, run_valkey
+from .valkey import PATIENCE, Valkey, run_valkey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ def run_cluster(folder: Path, *options: str, count: int = 2) -> Iterator[tuple[V
 async def is_whole(*servers: Valkey) -> None:
     """Wait until the servers of a cluster know of each other."""
     for server in servers:
-        with server.connect() as connection:
+        with server.connect() as connection, trio.fail_after(PATIENCE):
             while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # no server tells of it
                 await trio.sleep(0.01)
 
