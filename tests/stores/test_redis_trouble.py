@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import signal
 import socket
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import coredis
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.helpers import FakeTokenManager, make_config
 from tests.ports import closed_port
@@ -292,14 +291,15 @@ def test_a_real_interrupt(tmp_path: Path, does: str) -> None:
             "listen": lambda: listening(store),
         }
 
+        async def interrupt() -> None:
+            await wait_all_tasks_blocked()
+            # Trio protects its system tasks, so it raises KeyboardInterrupt in the main task.
+            signal.raise_signal(signal.SIGINT)
+
         async def main() -> None:
-            # The signal comes while all tasks wait, so Trio raises KeyboardInterrupt in the main
-            # task.
-            interrupter.start()
+            trio.lowlevel.spawn_system_task(interrupt)
             await questions[does]()
 
-        interrupter = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
         server.pause()
         with pytest.raises(KeyboardInterrupt):
             trio.run(main)
-        interrupter.join()

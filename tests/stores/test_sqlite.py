@@ -386,26 +386,32 @@ async def test_a_file_system_that_hangs(
     path: Path, monkeypatch: pytest.MonkeyPatch, impatient_sqlite: None
 ) -> None:
     """A file system that hangs keeps one thread, and no cancelled task or other file."""
-    hanging = threading.Event()
+    hangs, goes_on = threading.Event(), threading.Event()
     original = _files.prepare
 
     def hang(given: str) -> tuple[str, bool]:
-        hanging.wait(PATIENCE)
+        hangs.set()
+        goes_on.wait(PATIENCE)
         return original(given)
 
-    store, threads = SQLiteStore(path), threading.active_count()
+    store = SQLiteStore(path)
     with monkeypatch.context() as patch:
         patch.setattr(_files, "prepare", hang)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.look, "name")
+            assert await trio.to_thread.run_sync(hangs.wait, PATIENCE)
+            nursery.cancel_scope.cancel()
+        threads = threading.active_count()
         for _ in range(5):
             with trio.move_on_after(0.02) as scope:
                 await store.look("name")
             assert scope.cancelled_caught
-        assert threading.active_count() <= threads + 1
+        assert threading.active_count() <= threads
         assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
         # Another Trio run, in another thread, has its own worker thread.
         said = await trio.to_thread.run_sync(trio.run, failing_look, path)
         assert said == f"{path}: another thread has blocked SQLite for {_sqlite.BUSY_TIMEOUT:g} s"
-        hanging.set()
+        goes_on.set()
     with trio.fail_after(PATIENCE):
         await kept(store)
 
