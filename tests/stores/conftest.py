@@ -24,9 +24,7 @@ def _file(request: pytest.FixtureRequest, *, is_virtual: bool) -> FilePlace:
 
 
 def _server(request: pytest.FixtureRequest, *, encryption_key: bytes | None) -> ServerPlace:
-    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    # On a busy machine, a connection may take longer than the limit for production.
-    patch.setattr("trio_anon_session.stores._coredis.CONNECT_TIMEOUT", 30.0)
+    request.getfixturevalue("patient_connections")
     return ServerPlace(request.getfixturevalue("one_server"), encryption_key=encryption_key)
 
 
@@ -77,7 +75,21 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Valkey]:
+def patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for connections than in production: a busy machine may stop for a second."""
+    monkeypatch.setattr("trio_anon_session.stores._coredis.CONNECT_TIMEOUT", 30.0)
+
+
+@pytest.fixture
+def patient_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for answers and notifications of stores than in production."""
+    for module in ("_access", "_link", "_trial", "_watch"):
+        monkeypatch.setattr(f"trio_anon_session.stores.{module}.STORE_TIMEOUT", 30.0)
+    monkeypatch.setattr("trio_anon_session.stores._coredis.LISTEN_TIMEOUT", 30.0)
+
+
+@pytest.fixture
+def server(tmp_path: Path, patient_connections: None) -> Iterator[Valkey]:
     """Run a server for this test only."""
     with run_valkey(tmp_path) as server:
         yield server

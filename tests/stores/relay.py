@@ -18,7 +18,6 @@ class Relay:
     Attributes:
         port: where it listens on 127.0.0.1.
         target: the port to which new connections lead.
-        subscribers: the numbers of the connections on which a client has subscribed.
         count: how many connections were made.
         round_trip: seconds that a question and its answer are on their way together.
     """
@@ -30,7 +29,6 @@ class Relay:
         # The relay forgets connections with a lower number than this.
         self._oldest_kept = 0
         self.count = 0
-        self.subscribers: set[int] = set()
 
     def forget(self) -> None:
         """Pass on nothing more on the connections that there are, and leave them open."""
@@ -70,8 +68,6 @@ class Relay:
                 nursery.start_soon(deliver)
                 with send:
                     async for data in source:
-                        if b"SUBSCRIBE" in data:
-                            self.subscribers.add(number)
                         if number >= self._oldest_kept:
                             send.send_nowait((trio.current_time(), data))
         except* trio.BrokenResourceError:

@@ -285,6 +285,7 @@ print([name for name in ("coredis", "cryptography") if name in sys.modules])
 # Trying a server out
 
 
+@pytest.mark.usefixtures("patient_stores")
 @pytest.mark.parametrize(
     ("rights", "deafness"),
     [
@@ -304,6 +305,7 @@ async def test_a_server_is_tried_out(server: Valkey, rights: str, deafness: str 
     assert deafness is None or deafness in str(said)
 
 
+@pytest.mark.usefixtures("patient_stores")
 async def test_a_server_without_a_right_is_tried_out(server: Valkey) -> None:
     """What it does not do is an error in words that may be shown."""
     store = user_with(server, "")

@@ -200,6 +200,7 @@ async def test_keys_are_changed_one_after_the_other(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("patient_stores")
 async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +272,7 @@ def canaries_in(text: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("patient_stores")
 @pytest.mark.parametrize("keys", [None, KEY, [KEY, FIRST]])
 async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | None) -> None:
     """With a key, the server has no token, in none of its keys; without, it is there to read."""
