@@ -130,7 +130,7 @@ def test_no_question_on_the_terminal(password: str | None, old: Pair, tmp_path: 
             capture_output=True,
             text=True,
             start_new_session=True,
-            timeout=20,
+            timeout=120,
             check=False,
         )
     finally:
