@@ -72,13 +72,14 @@ async def test_a_token_with_more_life_left_than_it_had(store: RedisStore, server
     await claimed(store)
 
 
-@pytest.mark.parametrize("step", [2, 10**9])
+@pytest.mark.parametrize("step", [10, 10**9])
 async def test_a_clock_that_is_set_back(store: RedisStore, server: Valkey, step: int) -> None:
     """The ages of the token and the lease are unknown then, so both go, once."""
     await kept(store)
     fence = await claimed(store)
-    # Pretend that the server has seen a later time.
-    server.do("HINCRBY", STATE, "latest", step * 1000)
+    # Pretend that the server has seen a later time. The script may have kept an earlier one.
+    now, _ = server.do("TIME")
+    server.do("HSET", STATE, "latest", (int(now) + step) * 1000)
     seen = await store.look(NAME)
     assert seen.token is None
     assert seen.leased_for == 0
