@@ -24,7 +24,7 @@ from trio_anon_session import (
     TokenInfo,
     TokenState,
 )
-from trio_anon_session._cli._scene import Scene, cause_trouble, work
+from trio_anon_session._cli._scene import Scene, cause_trouble, open_scene, run_demo, work
 from trio_anon_session._cli._view import BAR_WIDTH, View, age_bar
 from trio_anon_session._cli._wording import describe
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from trio_anon_session import Event
 
+LIFETIME = 4.0
 DEMO = ("demo", "--seconds", "3", "--workers", "4", "--lifetime", "1")
 
 
@@ -72,7 +73,10 @@ def test_piped() -> None:
         "failed",
     }
     assert int(rows["requests served"]) > 0
-    assert int(rows["failed attempts"]) > 0
+    # Whether a token request meets the outage depends on the machine. The picture of the demo,
+    # which is drawn in virtual time, shows the failed attempts.
+    for words in ("is down", "works again"):
+        assert f"~ the token endpoint {words}\n" in ended.stdout
     assert (rows["refused"], rows["failed"]) == ("0", "0")
     assert ended.stdout.endswith("every promise was kept\n")
 
@@ -80,7 +84,7 @@ def test_piped() -> None:
 @pytest.mark.slow
 def test_piped_where_only_ascii_can_be_printed() -> None:
     """With an output that cannot encode the bars, the demonstration runs without them."""
-    args = ("demo", "--seconds", "1", "--workers", "2")
+    args = ("demo", "--seconds", "3", "--workers", "2")
     environ = {"PYTHONIOENCODING": "ascii"}
     ended = run_python("-m", "trio_anon_session", *args, environ=environ)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -89,7 +93,8 @@ def test_piped_where_only_ascii_can_be_printed() -> None:
 @pytest.mark.slow
 def test_on_a_terminal() -> None:
     """On a terminal the demonstration draws its panel, and shows the cursor again at the end."""
-    ended = run_on_terminal(*DEMO)
+    # A longer life, so that the panel shows the state FRESH however slow the machine is.
+    ended = run_on_terminal(*DEMO[:-1], "60")
     assert ended.code == 0, ended.text
     assert "every promise was kept" in ended.text
     for words in ("╭", "╯", "token's age", "requests", "FRESH", "of 3 s", "\x1b["):
@@ -110,6 +115,12 @@ def test_the_exit_code_is_what_came_out(monkeypatch: pytest.MonkeyPatch, code: i
     result = invoke("demo", "--seconds", 3, "--workers", 5, "--lifetime", 1.5)
     assert result.exit_code == code
     assert asked == [(3.0, 5, 1.5)]
+
+
+@pytest.mark.slow
+def test_a_broken_promise_is_a_failure() -> None:
+    """If a promise was broken, for example because no request was served, the outcome is 1."""
+    assert trio.run(run_demo, 0.0, 1, 1.0) == 1
 
 
 async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
@@ -278,6 +289,59 @@ async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
     assert "! a request failed: RemoteProtocolError: Server disconnected" in line
 
 
+class SlowToServer(httpx.ASGITransport):
+    """A way to a server on which the requests of one worker take longer than a token lives."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        if request.url.path == "/2.0/files/0":
+            await trio.sleep(2 * LIFETIME)
+        return await super().handle_async_request(request)
+
+
+class TooLong(TokenServer):
+    """A server that states a longer lifetime than its tokens have."""
+
+    async def __call__(self, *args: Any) -> None:
+        """Serve one ASGI connection."""
+        self.faults = FaultPlan(token_then=Fault(fields={"expires_in": "100"}))
+        await super().__call__(*args)
+
+
+@pytest.mark.parametrize(
+    ("server", "transport", "refused", "ending"),
+    [
+        (
+            TokenServer,
+            SlowToServer,
+            "0",
+            "this machine was too slow: 2 requests took longer than the expired buffer (0.5 s) to "
+            "reach the server\nevery promise was kept\n",
+        ),
+        (TooLong, httpx.ASGITransport, "{expired}", "\na promise was broken\n"),
+    ],
+    ids=["slow", "broken"],
+)
+async def test_expired_tokens(
+    autojump_clock: MockClock,
+    capsys: pytest.CaptureFixture[str],
+    server: type[TokenServer],
+    transport: type[httpx.ASGITransport],
+    refused: str,
+    ending: str,
+) -> None:
+    """A token that expires on the way is a slow machine; any other expired one breaks a promise."""
+    token_server = server(lifetime=LIFETIME)
+    way = transport(token_server)
+    async with open_scene(token_server, "http://localhost", 100.0, 2, LIFETIME, way) as scene:
+        await trio.sleep(4.5 * LIFETIME)
+        assert scene.sum_up() is (refused == "0")
+    out = capsys.readouterr().out
+    assert token_server.verdicts["expired"] > 0
+    assert figures(out)["refused"] == refused.format(expired=token_server.verdicts["expired"])
+    assert out.endswith(ending)
+
+
 def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
     """If requests were served, and none was refused or failed, every promise was kept."""
     scene = make_scene()
@@ -295,8 +359,9 @@ def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
         ({"failed": 1}, [], "failed", "1"),
         ({"refused": 2}, [], "refused", "2"),
         ({"served": 0}, [], "requests served", "0"),
+        ({"expired": 1}, [], "refused", "1"),
         # The server refused a token that it had not revoked.
-        ({}, ["expired", "unknown", "missing", "malformed"], "refused", "4"),
+        ({}, ["unknown", "missing", "malformed"], "refused", "3"),
     ],
 )
 def test_summary_of_a_bad_run(

@@ -15,7 +15,7 @@ from ._ending import EXIT_CODES, Seconds, Subcommand
 
     Starts the embedded token server on a loopback socket, and workers that call its
     protected resource. During the run the token endpoint becomes slow, then fails, then
-    revokes the token. The exit code is 0 if every request was served in the end.
+    revokes the token. The exit code is 0 if the session kept every promise.
 
     \b
     Example:

@@ -17,25 +17,76 @@ from .._session import AnonymousSession
 from ..testing import Fault, FaultPlan, TokenServer, open_loopback
 from ._ending import FAILED, INTERRUPTED
 from ._view import View, make_console
+from ._wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from ..testing import IssuedToken
+
+_TIME_LEFT = "trio_anon_session.demo.time_left"
+
 
 @attrs.define
 class Scene:
-    """The state of the demo: the view of the session, the server, and the workers' results."""
+    """The state of the demo: the view of the session, the server, and the workers' results.
+
+    Attributes:
+        view: the view of the session.
+        server: the server.
+        served: number of requests that were served.
+        failed: number of requests that got no answer.
+        refused: number of requests that were refused in the end.
+        expired: number of refused tokens that the session should not have returned any more.
+        late: number of refused tokens that expired on the way, because the request took longer
+            than the expired buffer to reach the server.
+    """
 
     view: View
     server: TokenServer
     served: int = 0
     failed: int = 0
     refused: int = 0
+    expired: int = 0
+    late: int = 0
 
     @property
     def refused_in_time(self) -> int:
-        """Number of requests refused for another reason than the revocation."""
-        return sum(self.server.verdicts[v] for v in ("expired", "unknown", "missing", "malformed"))
+        """Number of refusals that neither the revocation nor a slow machine explains."""
+        verdicts = self.server.verdicts
+        return self.expired + sum(verdicts[v] for v in ("unknown", "missing", "malformed"))
+
+    async def note_time_left(self, request: httpx.Request) -> None:
+        """Note how long the server still accepts a token that the session has just returned.
+
+        httpx calls this hook for each request, after the auth has added the token.
+        """
+        token = self._token_of(request)
+        request.extensions[_TIME_LEFT] = token.left_at(trio.current_time()) if token else 0.0
+
+    async def judge(self, response: httpx.Response) -> None:
+        """Count a refused token that had expired. httpx calls this hook for each response."""
+        if self.is_late(response):
+            self.late += 1
+        elif self._has_expired(response):
+            self.expired += 1
+
+    def is_late(self, response: httpx.Response) -> bool:
+        """Return whether a token was refused only because the request took too long.
+
+        When the session returns a token, the server accepts it for the expired buffer at least.
+        """
+        return self._has_expired(response) and (
+            response.request.extensions[_TIME_LEFT] >= self.view.session.config.expired_buffer
+        )
+
+    def _has_expired(self, response: httpx.Response) -> bool:
+        token = self._token_of(response.request)
+        return response.status_code == 401 and token is not None and token.revoked_at is None
+
+    def _token_of(self, request: httpx.Request) -> IssuedToken | None:
+        header = request.headers.get("Authorization", "")
+        return self.server.tokens.get(header.removeprefix("Bearer "))
 
     def requests(self) -> dict[str, int]:
         """Return the numbers of the workers' requests by result."""
@@ -58,6 +109,12 @@ class Scene:
         click.echo()
         for name, figure in rows.items():
             click.echo(f"{name:<20}{figure}")
+        if self.late:
+            buffer = self.view.session.config.expired_buffer
+            click.echo(
+                f"this machine was too slow: {counted({'requests': self.late})} took longer than "
+                f"the expired buffer ({buffer:g} s) to reach the server"
+            )
         is_good = self.served > 0 and refused == 0 and self.failed == 0
         click.echo("every promise was kept" if is_good else "a promise was broken")
         sys.stdout.flush()
@@ -128,7 +185,14 @@ async def open_scene(
         TokenManager(config, http_client=token_client) as manager,
         AnonymousSession(config, manager, observers=[view.observe]) as session,
         httpx.AsyncClient(
-            base_url=url, auth=session.auth(), limits=limits, transport=transport, trust_env=False
+            base_url=url,
+            auth=session.auth(),
+            event_hooks={"request": [scene.note_time_left], "response": [scene.judge]},
+            limits=limits,
+            # However slow the machine is, no request fails before the demo ends.
+            timeout=seconds,
+            transport=transport,
+            trust_env=False,
         ) as client,
         trio.open_nursery() as nursery,
     ):
@@ -152,7 +216,7 @@ async def work(scene: Scene, client: httpx.AsyncClient, number: int) -> None:
         else:
             if response.status_code == 200:
                 scene.served += 1
-            else:
+            elif not scene.is_late(response):
                 scene.refused += 1
         await trio.sleep(random.uniform(0.05, 0.15))
 
