@@ -8,6 +8,7 @@ language      what is done with a block of it
 ``text``      compared with what the last block of Python has printed
 ``console``   each line behind ``$`` is run by bash, and what it prints is
               compared with the lines below it, in which ``...`` is anything;
+              a line ``^C`` is Ctrl-C after as many lines as are above it;
               a folder behind ``console`` is the one where bash starts
 ``sh``        run by bash, and has to succeed; of a line that begins with
               ``pip install``, the extras have to exist
@@ -52,6 +53,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 60.0
 """Seconds; what no block of commands may outlive."""
 _MARK = "\N{SYMBOL FOR END OF TEXT}"
+_CTRL_C = "\n^C\n"
 
 
 def run_python(example: Example) -> None:
@@ -77,7 +79,10 @@ def compare_with_printed(example: Example) -> None:
 def run_console(example: Example, folder: str = ".") -> None:
     """Run the lines behind ``$`` in one shell, and compare what each of them prints."""
     commands, expected = _read_console(example.parsed)
-    script = "\n".join(f"{command}\nprintf '{_MARK}'" for command in commands)
+    script = "\n".join(
+        f"{_interrupted(command, wanted)}\nprintf '{_MARK}'"
+        for command, wanted in zip(commands, expected, strict=True)
+    )
     printed = _run_shell(f"cd {folder}\n{script}", example).split(_MARK)
     for command, wanted, got in zip(commands, expected, printed, strict=False):
         assert _matches(wanted, got), f"$ {command}\n{got}\nis not\n{wanted}"
@@ -138,6 +143,24 @@ def _read_console(text: str) -> tuple[list[str], list[str]]:
         else:
             printed[-1] += line + "\n"
     return commands, printed
+
+
+def _interrupted(command: str, wanted: str) -> str:
+    """Return a command, with Ctrl-C where a page shows it. The command must handle SIGINT itself.
+
+    bash lets such a process ignore SIGINT, as it does for background jobs.
+    """
+    before, key, _ = wanted.partition(_CTRL_C)
+    if not key:
+        return command
+    return f"""
+exec 3< <(exec {command} 2>&1)
+for ((line = 0; line < {before.count(chr(10)) + 1}; line++)); do
+    IFS= read -r printed <&3 && echo "$printed"
+done
+echo ^C
+kill -INT $!
+cat <&3"""
 
 
 def _matches(wanted: str, got: str) -> bool:

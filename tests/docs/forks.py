@@ -32,12 +32,16 @@ _CLIENT = """
 import marshal, os, signal, socket, sys
 
 with socket.socket(socket.AF_UNIX) as connection:
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    # A signal that comes early must not be lost, and must not be sent before the call.
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     connection.connect(sys.argv[1])
     call = marshal.dumps((sys.argv[2:], os.getcwd(), dict(os.environ)))
     socket.send_fds(connection, [len(call).to_bytes(4)], [0, 1, 2])
     connection.sendall(call)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         signal.signal(number, lambda number, _: connection.sendall(bytes([number])))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     answer = connection.recv(1)
 sys.exit(answer[0] if answer else "the fork has ended without an exit code")
 """
@@ -93,8 +97,8 @@ def serve(folder: Path) -> None:
 def run_call(connection: socket.socket) -> None:
     """Run the command in a fork, pass signals on to it, and send its exit code."""
     size, files, _, _ = socket.recv_fds(connection, 4, 3)
-    with connection.makefile("rb") as stream:
-        arguments, directory, variables = marshal.loads(stream.read(int.from_bytes(size)))
+    call = connection.recv(int.from_bytes(size), socket.MSG_WAITALL)
+    arguments, directory, variables = marshal.loads(call)
     # The fork's end of the pipe closes when the fork has ended.
     ended, held = os.pipe()
     fork = os.fork()
