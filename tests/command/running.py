@@ -197,6 +197,7 @@ def run_on_terminal(
     environ: Mapping[str, str] = {},
     when: Callable[[str], bool] = lambda text: False,
     type_: bytes = b"",
+    at_prompt: bool = False,
 ) -> OnTerminal:
     """Run the command on a pseudo-terminal of 100 by 40.
 
@@ -204,9 +205,11 @@ def run_on_terminal(
         *args: the command line.
         environ: variables.
         when: returns whether the text that was written so far is what the test waits for.
-        type_: what is typed then, as soon as the process waits for something. Python notices a
-            signal that comes just before a read only when the read ends, and `getpass` discards
-            what was typed before its prompt.
+        type_: what is typed then.
+        at_prompt: whether the text is a prompt, so that typing begins when the process waits.
+            Python notices a signal that comes just before a read only when the read ends, and
+            `getpass` discards what was typed before its prompt. Without a prompt, a process with
+            much to do would never be seen waiting on a busy machine.
     """
     # Systems without pseudo-terminals do not have these modules.
     import fcntl
@@ -236,7 +239,8 @@ def run_on_terminal(
                 is_readable = bool(select.select([ours], [], [], 0.1)[0])
                 chunk = os.read(ours, 65536) if is_readable else b""
                 written += chunk
-                if type_ and when(written.decode(errors="replace")) and _is_asleep(process.pid):
+                is_time = type_ and when(written.decode(errors="replace"))
+                if is_time and (not at_prompt or _is_asleep(process.pid)):
                     os.write(ours, type_)
                     type_ = b""
             echoes = bool(termios.tcgetattr(theirs)[3] & termios.ECHO)

@@ -234,7 +234,9 @@ def test_an_interrupt_while_the_endpoint_hangs(
 )
 def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) -> None:
     """Ctrl-C ends the demonstration and a prompt, and the terminal is as it was before."""
-    ended = run_on_terminal(*args, when=lambda text: words in text, type_=INTERRUPT)
+    ended = run_on_terminal(
+        *args, when=lambda text: words in text, type_=INTERRUPT, at_prompt=words == "secret: "
+    )
     assert "Traceback" not in ended.text
     assert (ended.code, ended.echoes) == (130, True)
     assert ended.text.rfind("\x1b[?25h") >= ended.text.rfind("\x1b[?25l")

@@ -108,6 +108,7 @@ def test_a_secret_that_is_typed(served: Served) -> None:
         environ={"BOX_API_ROOT_URL": served.url},
         when=lambda text: text.endswith("secret: "),
         type_=f"{SECRET}\n".encode(),
+        at_prompt=True,
     )
     assert (ended.code, SECRET in ended.text, ended.echoes) == (0, False, True)
     assert ended.text.split()[-1] in served.server.tokens
