@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SECRET = "hush-hush+secret/0123456789"
 COMPLETE = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
 """The variables that the command needs."""
-LIMIT = 60.0
+LIMIT = 240.0
 """Seconds; what no subprocess of a test may outlive."""
 COMMAND = (sys.executable, "-m", "trio_anon_session")
 _DRAWING = {"FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"}

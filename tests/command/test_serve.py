@@ -61,7 +61,7 @@ def test_serve_says_what_to_do_while_it_runs() -> None:
         assert process.poll() is None
         url = re.search(r"is ready and listens on (http://127\.0\.0\.1:\d+)\.", first)
         assert url is not None, first
-        assert httpx.get(f"{url[1]}/2.0/files/1").status_code == 401
+        assert httpx.get(f"{url[1]}/2.0/files/1", timeout=LIMIT).status_code == 401
     assert "Ctrl-C" in first
     assert second == "To use it, run in another terminal:"
     assert len(exports) == 3

@@ -82,11 +82,11 @@ def test_a_second_call(served: Served, place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("buffer", "is_new"), [(10, False), (25, True)])
+@pytest.mark.parametrize(("buffer", "is_new"), [(100, False), (250, True)])
 def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: bool) -> None:
     """Where the end is nearer than ``--expired-buffer``, there is a new token, for all."""
     # If the token is still usable, no request begins, although the token is STALE.
-    kept = fill(place, served, age=80.0)
+    kept = fill(place, served, age=800.0, lifetime=1000.0)
     args = ["--store", place, "--expired-buffer", buffer, "--json"]
     first, second = (
         json.loads(invoke("token", *args, environ=served.environ).stdout) for _ in range(2)
@@ -94,7 +94,7 @@ def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: b
     assert first["access_token"] == second["access_token"]
     assert (first["access_token"] != kept) == is_new
     # `expires_in` of a token from another process is its remaining lifetime.
-    assert is_new or 5 <= first["expires_in"] <= 20
+    assert is_new or 100 <= first["expires_in"] <= 200
     assert len(served.server.token_requests()) == is_new
 
 
@@ -206,13 +206,13 @@ def test_dropped_where_it_cannot_be_revoked(served: Served, place: Path) -> None
 @pytest.mark.slow
 def test_doctor_with_a_store(served: Served, place: Path) -> None:
     """The check tries the store out, shows the shared token, and leaves it there."""
-    token = fill(place, served, age=60.0)
+    token = fill(place, served, age=600.0, lifetime=1000.0)
     result = invoke("doctor", "--store", place, environ=served.environ)
     assert result.exit_code == 0
     assert verdicts(result.stdout) == dict.fromkeys(STEPS_WITH_STORE, "ok")
     assert re.search(
         rf"sqlite:{re.escape(str(place))} answered in \d\.\d\d s; "
-        rf"it contains token {fingerprint(token)}, 6\d s old",
+        rf"it contains token {fingerprint(token)}, 6\d\d s old",
         result.stdout,
     )
     assert invoke("token", "--store", place, environ=served.environ).stdout.strip() == token

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from sybil import Document, Example
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 60.0
+LIMIT = 240.0
 """Seconds; what no block of commands may outlive."""
 _MARK = "\N{SYMBOL FOR END OF TEXT}"
 _CTRL_C = "\n^C\n"

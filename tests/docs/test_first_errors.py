@@ -209,7 +209,7 @@ async def lines_of(case: Case, folder: Path) -> list[str]:
     file = folder / "program.py"
     file.write_text(case.program)
     async with case.around(folder) as environment:
-        with trio.fail_after(60.0):
+        with trio.fail_after(240.0):
             done = await trio.run_process(
                 [sys.executable, file],
                 # The machine's SSL_CERT_FILE must not affect the program. Coverage needs other

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LIMIT = 60.0
+LIMIT = 240.0
 """Seconds; what no program of a test may outlive."""
 
 

@@ -103,7 +103,8 @@ def running(*args: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 def test_a_signal_ends_it(number: signal.Signals) -> None:
     """The service answers probes, and ends with 0 and a last line on a signal."""
     with running("11", "22", "--every", "0.1") as (process, port):
-        with httpx.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}") as client:
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(trust_env=False, base_url=url, timeout=LIMIT) as client:
             for path in ("/live", "/ready"):
                 answer = client.get(path)
                 assert answer.status_code == 200
