@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +14,7 @@ from tests.ports import closed_port, served_in_thread
 from trio_anon_session._cli._checks._issuer import check_issuer
 from trio_anon_session.testing import Client, TokenServer
 
-from .running import SECRET, assert_failed, invoke, source
+from .running import LIMIT, SECRET, assert_failed, invoke, read_until, running, source
 from .test_doctor import verdicts
 from .ways import public_pem_of, write_certificate, write_key
 
@@ -192,8 +193,11 @@ def test_commands_find_the_endpoints(issuer: tuple[WithMetadata, str], tmp_path:
     assert token.stdout.strip() in server.tokens
     revoked = invoke("revoke", environ=environ, stdin=token.stdout)
     assert (revoked.exit_code, server.revocations) == (0, 1)
-    watched = invoke("watch", "--seconds", 0.2, environ=environ)
-    assert watched.exit_code == 0
+    with running("watch", environ=environ) as process:
+        read_until("+ token", process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
     result = invoke("doctor", environ=environ)
     assert result.exit_code == 0
     assert list(verdicts(result.stdout))[:4] == ["configuration", "credentials", "issuer", "name"]
