@@ -356,6 +356,12 @@ def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.endswith("every promise was kept\n")
 
 
+def test_summary_of_a_machine_that_is_too_slow(capsys: pytest.CaptureFixture[str]) -> None:
+    """If every request was late, the machine is reported, and not a broken promise."""
+    assert attrs.evolve(make_scene(), served=0, late=3).sum_up() is True
+    assert "this machine was too slow: 3 requests took longer" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "verdicts", "row", "figure"),
     [
