@@ -177,7 +177,7 @@ def chain(*errors: Exception, by: str = "__cause__") -> Exception:
     return errors[0]
 
 
-CERTIFICATE = ssl.SSLCertVerificationError(1, "self-signed certificate")
+CERTIFICATE = ssl.SSLCertVerificationError(1, "verify failed: self-signed certificate")
 
 
 def loop(http: ModuleType) -> Exception:
@@ -205,12 +205,12 @@ def loop(http: ModuleType) -> Exception:
         # The errors of httpcore on Trio have no message, so the message comes from the cause.
         (
             lambda http: chain(http.ConnectError(""), trio.BrokenResourceError(), CERTIFICATE),
-            "ConnectError: self-signed certificate",
+            "ConnectError: verify failed: self-signed certificate",
             ". Check the host name and the server's certificate",
         ),
         (
             lambda http: chain(http.ConnectError(""), OSError(), CERTIFICATE, by="__context__"),
-            "ConnectError: self-signed certificate",
+            "ConnectError: verify failed: self-signed certificate",
             ". Check the host name and the server's certificate",
         ),
         (lambda http: chain(http.ConnectError(""), OSError(), OSError()), "ConnectError", ""),

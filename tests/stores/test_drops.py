@@ -480,6 +480,19 @@ async def test_a_drop_that_cannot_be_told_keeps_nobody_from_looking(
         assert len(source.sent) == 2
 
 
+async def test_a_drop_is_reported_without_a_look(autojump_clock: MockClock) -> None:
+    """A process reports a drop once, and looks at the store only when the store notifies it."""
+    source, store = make_source(), FaultyStore()
+    store.hangs = {"wait"}
+    async with open_fleet(1, source, store) as (session,):
+        await session.get_access_token()
+        await trio.sleep(10.0)
+        before = len(store.asked)
+        session.invalidate("token-1")
+        await trio.sleep(1.0)
+        assert [method for method, _ in store.asked[before:]] == ["drop"]
+
+
 # Revoking
 
 

@@ -77,6 +77,7 @@ def refused(
         (OTHER, refused(None, 302), "redirects of token requests are never followed"),
         (OTHER, refused("temporarily_unavailable", 429), "share one session"),
         (OTHER, refused(None, 408), "may be temporary"),
+        (OTHER, refused(None, 425), "may be temporary"),
         (OTHER, refused("invalid_client", 500), "may be temporary"),
         # Malformed answers, also from Box, and failed revocations have their own advice.
         (OTHER, refused(None, 200, MalformedTokenResponseError), "token_url (BOX_TOKEN_URL)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import TYPE_CHECKING
 
 import httpx
@@ -10,7 +11,12 @@ import pytest
 
 from tests.authentication.mutual_tls.certificates import Pair, config
 from tests.http.endpoint import CALLS, Endpoint, ask, error_of, fails, open_manager, says
-from trio_anon_session import CredentialsRejectedError, MutualTLS, TokenUnavailableError
+from trio_anon_session import (
+    CredentialsRejectedError,
+    MutualTLS,
+    TokenRequestError,
+    TokenUnavailableError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +67,19 @@ async def test_a_server_quotes_the_secrets(
         assert "got *** here" in str(error)
 
 
+def caused_by(cause: Exception) -> httpx.ConnectError:
+    """Return httpx's error of a connection that failed for this reason."""
+    error = httpx.ConnectError("")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("error", [httpx.ReadError(""), httpx.ConnectError("")])
+@pytest.mark.parametrize(
+    "error",
+    [httpx.ReadError(""), httpx.ConnectError(""), caused_by(ssl.SSLError(1, "handshake failure"))],
+    ids=["read", "connect", "handshake"],
+)
 async def test_a_broken_connection(
     call: str, error: Exception, old: Pair, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -73,6 +90,20 @@ async def test_a_broken_connection(
     endpoint = "token_url (BOX_TOKEN_URL)" if call == "grant" else "revoke_url (BOX_REVOKE_URL)"
     assert f"certificate is registered and has not expired, and that {endpoint}" in str(caught)
     assert "verify=auth_method.ssl_context()" in str(caught)
+
+
+async def test_a_failure_that_no_certificate_causes(
+    old: Pair, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A refused connection has its usual advice, and a closed manager has no advice."""
+    settings = config(MutualTLS(*old.write(tmp_path)))
+    refused = await error_of(fails(caused_by(ConnectionRefusedError())), settings=settings)
+    assert str(refused.next_step).startswith("No server listens there")
+    async with open_manager(Endpoint(says()), settings) as manager:
+        await manager.aclose()
+        with pytest.raises(TokenRequestError) as caught:
+            await ask(manager)
+    assert caught.value.next_step is None
 
 
 async def test_a_web_page_of_nginx(old: Pair, tmp_path: Path, autojump_clock: MockClock) -> None:
