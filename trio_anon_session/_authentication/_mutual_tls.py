@@ -143,10 +143,10 @@ class MutualTLS(ClientAuthentication):
 
     @async_without_locals
     async def _renew(self) -> None:
-        pair = await in_thread(self._read)
+        pair = await in_thread(self, self._read)
         if pair.version != self._version:
             self._remember_key(pair)
-            self._context.replace(await in_thread(self._load, pair))
+            self._context.replace(await in_thread(self, self._load, pair))
             self._version = pair.version
 
     @without_locals

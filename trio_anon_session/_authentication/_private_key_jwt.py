@@ -158,7 +158,7 @@ class PrivateKeyJWT(ClientAuthentication):
         key: PrivateKey | Signer
         version = None
         if isinstance(self._key, KeyFile):
-            version, key = await in_thread(self._key.read)
+            version, key = await in_thread(self._key, self._key.read)
         else:
             key = self._key
         signing_input = self._settings.signing_input(request)

@@ -132,7 +132,7 @@ async def read_text(setting: str, path: Path) -> str:
     Raises:
         CredentialsUnavailableError: the file is missing, empty, too large or not text.
     """
-    return text_in(setting, path, await in_thread(read_file, setting, path, source=path))
+    return text_in(setting, path, await in_thread(path, read_file, setting, path))
 
 
 def text_in(setting: str, path: Path, content: bytes) -> str:
@@ -211,7 +211,7 @@ async def call(setting: str, function: Callable[..., Any], *args: object) -> Any
         if lazy_kind(function) is not None:
             result = function(*args)
         else:
-            result = await in_thread(function, *args, source=function)
+            result = await in_thread(function, function, *args)
         return await result if inspect.isawaitable(result) else result
     except Exception as error:
         problem = type(error).__name__
@@ -231,14 +231,13 @@ async def call(setting: str, function: Callable[..., Any], *args: object) -> Any
     raise CredentialsUnavailableError(f"{setting}: the callable raised {problem}")
 
 
-async def in_thread(function: Callable[..., T], *args: object, source: object = None) -> T:
+async def in_thread(source: object, function: Callable[..., T], *args: object) -> T:
     """Call a function that may block, in a worker thread.
 
     Args:
+        source: the object whose threads are limited, such as a path.
         function: the function.
         *args: its arguments.
-        source: the object whose threads are limited, such as a path. Default: the function, or
-            the object of a method.
 
     Cancellation: the thread is left to itself, and its result is dropped.
     """
@@ -254,7 +253,7 @@ async def in_thread(function: Callable[..., T], *args: object, source: object = 
         if is_abandoned:
             _drop(results)
 
-    limiter = _limiter_of(getattr(function, "__self__", function) if source is None else source)
+    limiter = _limiter_of(source)
     try:
         await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         return results.pop()
