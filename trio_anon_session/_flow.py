@@ -135,10 +135,12 @@ class TokenFlow:
         TypeError: a client called ``session.auth`` with a request.
 
     Attributes:
+        auth_class: the name of the auth that the user has.
         body_class: the class for the body of a 401.
         stream_class: the name of the library's base class for bodies.
     """
 
+    auth_class = "SessionAuth"
     body_class: Any = StartedBody
     stream_class = "AsyncByteStream"
 
@@ -174,7 +176,7 @@ class TokenFlow:
         }
 
     def __repr__(self) -> str:
-        return f"<SessionAuth of {self._session!r}>"
+        return f"<{self.auth_class} of {self._session!r}>"
 
     def refuse_sync(self) -> None:
         """Raise RuntimeError for a synchronous client, because a session works only on Trio."""
@@ -226,7 +228,7 @@ class TokenFlow:
         origin = origin_of(request.url)
         shown = shown_origin(origin)
         if may_have_token(origin):
-            rule = f"SessionAuth sends the token only to {listed_origins(self._origins)}"
+            rule = f"{self.auth_class} sends the token only to {listed_origins(self._origins)}"
             advice = (
                 f"To send the token to {shown}, set api_root_url (BOX_API_ROOT_URL) to it, or "
                 "list it in session.auth(origins=[...])."
@@ -234,7 +236,10 @@ class TokenFlow:
                 else f"To send the token to {shown}, list it in session.auth(origins=[...])."
             )
         else:
-            rule = "SessionAuth sends the token only over https, or over http to a loopback host"
+            rule = (
+                f"{self.auth_class} sends the token only over https, or over http to a loopback "
+                "host"
+            )
             advice = "Use an https URL."
         # A request with its own credentials needs no warning.
         is_new = shown not in self._warned and len(self._warned) < _WARNED_ORIGINS

@@ -205,12 +205,17 @@ def content_of(plan: Plan, chunks: object) -> dict[str, Any]:
     return contents[plan.body]
 
 
-def told(peer: Peer, session: Tokens, ended: Any) -> object:
-    """Return everything that a program and a server can see of a request."""
+def told(peer: Peer, session: Tokens, auth: Any, ended: Any) -> object:
+    """Return everything that a program and a server can see of a request.
+
+    The name of its class is replaced, because only that differs.
+    """
+    name = type(auth).__name__
+    assert repr(auth) == f"<{name} of {session!r}>"
     if isinstance(ended, Exception):
         end: object = (type(ended).__name__, str(ended), str(ended.request.url))  # type: ignore[attr-defined]  # of httpx
     else:
-        ours = {key: ended.extensions.get(key) for key in KEYS}
+        ours = [ended.extensions.get(key, "").replace(name, "the auth") for key in KEYS]
         history = [(each.status_code, each.content) for each in ended.history]
         end = (ended.status_code, ended.content, ours, history)
     bodies = [(body.read, body.closes > 0, body.opened) for body in peer.bodies]
@@ -230,7 +235,7 @@ def run_sync(http: ModuleType, plan: Plan) -> object:
             ended = client.request(plan.method, plan.url, **content)
         except http.RequestError as error:
             ended = error
-    return told(peer, session, ended)
+    return told(peer, session, auth, ended)
 
 
 async def run_async(http: ModuleType, plan: Plan) -> object:
@@ -247,10 +252,12 @@ async def run_async(http: ModuleType, plan: Plan) -> object:
             ended = await client.request(plan.method, plan.url, **content_of(plan, chunks()))
         except http.RequestError as error:
             ended = error
-    return told(peer, session, ended)
+    return told(peer, session, auth, ended)
 
 
 @given(http=libraries, plan=plans)
+@example(httpx, Plan(url="https://a.example/"))
+@example(httpx, Plan(url="http://a.example/"))
 @example(httpx, Plan(answers=(Answer(401),)))
 @example(httpx, Plan(answers=(Answer(401, pieces=(b"", b"no")),)))
 @example(httpx, Plan(answers=(Answer(401, DEAD, (b"no",)),)))

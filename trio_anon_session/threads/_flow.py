@@ -60,6 +60,7 @@ class ThreadFlow(TokenFlow):
         ConfigError, TypeError: as for `TokenFlow`, and if ``timeout`` is not a number of seconds.
     """
 
+    auth_class = "SessionThreadAuth"
     body_class = StartedSyncBody
     stream_class = "SyncByteStream"
 
@@ -74,9 +75,6 @@ class ThreadFlow(TokenFlow):
         if isinstance(session, AnonymousSession):
             raise TypeError("session must be a SessionThread, not AnonymousSession")
         super().__init__(http, _Waiter(session, timeout), origins)
-
-    def __repr__(self) -> str:
-        return f"<SessionThreadAuth of {self._session!r}>"
 
     def drive(self, request: RequestT) -> Generator[RequestT, AuthResponse, None]:
         """Send the request with the token, and once more if the token is invalid."""
