@@ -18,7 +18,10 @@ from tests.helpers import (
 from trio_anon_session import (
     AnonymousSession,
     CredentialsRejectedError,
+    Event,
+    RefreshFailed,
     SessionClosedError,
+    TokenState,
     TokenUnavailableError,
 )
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
@@ -164,3 +167,37 @@ def test_promise_10_callers_that_come_while_others_are_woken(
         assert all(getter.ended for getter in getters)
 
     run_virtually(main)
+
+
+async def take_turns(count: int) -> None:
+    """Let all tasks that can run take this number of turns."""
+    for _ in range(count):
+        await trio.lowlevel.checkpoint()
+
+
+async def test_promise_10_a_token_arrives_before_the_turn_of_a_caller(
+    autojump_clock: MockClock,
+) -> None:
+    """A caller that has to queue at the gate gets a token that arrives before its turn."""
+    manager = FakeTokenManager(make_config(max_retries=0))
+    manager.outcomes = [TokenUnavailableError("down", retry_after=1.0)]
+    has_failed = trio.Event()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, RefreshFailed):
+            has_failed.set()
+
+    async with AnonymousSession(manager.config, manager, observers=[observe]) as session:
+        start = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            # They leave the gate eight at a time, so it is busy for 60 turns.
+            start_getters(nursery, session, 480)
+            await has_failed.wait()
+            await take_turns(20)
+            # The pause ends, and the next request returns a token within a few turns.
+            autojump_clock.jump(1.0)
+            late = start_getters(nursery, session, 8)
+            await take_turns(20)
+            assert session.state is TokenState.FRESH
+            assert not any(getter.ended for getter in late)
+    assert {(getter.token, getter.ended_at - start) for getter in late} == {("token-1", 1.0)}
