@@ -49,7 +49,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from ._events import Granted, Invalidated, RefreshFailed, Revoked
 from ._token import TokenState
@@ -77,6 +77,9 @@ if TYPE_CHECKING:
     from ._events import Event, SessionStatistics
     from ._session import AnonymousSession
     from .stores import SharedTokenManager, StoreStatistics
+
+    T = TypeVar("T")
+    _Watched = weakref.WeakKeyDictionary[T, dict[str, AttributeValue]]
 
 __all__ = ["OpenTelemetryObserver"]
 
@@ -204,13 +207,16 @@ class _Looks:
 
     All observers of a provider share one set. If two instruments have the same name, the provider
     reads only the first one.
+
+    Sessions may run in several threads, and metrics are collected in another one. No lock is
+    needed: setting an item of a dictionary, copying its keys and `setdefault` are atomic.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        # Replace this tuple and do not change it, because another thread may be reading it.
-        self._watched: tuple[
-            tuple[weakref.ref[AnonymousSession], dict[str, AttributeValue]], ...
-        ] = ()
+    def __init__(self) -> None:
+        self._watched: _Watched[AnonymousSession] = weakref.WeakKeyDictionary()
+        self._watched_stores: _Watched[SharedTokenManager] = weakref.WeakKeyDictionary()
+
+    def create_instruments(self, meter: Meter) -> None:
         meter.create_observable_gauge(
             f"{_SCOPE}.token.expires_in",
             [self._look_at(lambda seen: seen.expires_in)],
@@ -247,10 +253,6 @@ class _Looks:
             "{session}",
             "1 for the current state of the session, 0 for the others.",
         )
-
-        self._watched_stores: tuple[
-            tuple[weakref.ref[SharedTokenManager], dict[str, AttributeValue]], ...
-        ] = ()
         for name, unit, what in _STORE_UP_DOWNS:
             meter.create_observable_up_down_counter(
                 f"{_SCOPE}.store.{name}", [self._look_at_stores(name)], unit, what
@@ -261,36 +263,24 @@ class _Looks:
             )
 
     def add_store(self, manager: SharedTokenManager, attributes: dict[str, AttributeValue]) -> None:
-        kept = [
-            (there, its)
-            for there, its in self._watched_stores
-            if (other := there()) is not None and other is not manager
-        ]
-        self._watched_stores = (*kept, (weakref.ref(manager), attributes))
+        self._watched_stores[manager] = attributes
 
     def _look_at_stores(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         figure = _STORE_FIGURES[name]
 
         def look(_: CallbackOptions) -> Iterator[Observation]:
-            for there, attributes in self._watched_stores:
-                manager = there()
-                if manager is not None and manager.is_open:
+            for manager, attributes in _items_of(self._watched_stores):
+                if manager.is_open:
                     yield Observation(figure(manager.statistics()), attributes)
 
         return look
 
     def add(self, session: AnonymousSession, attributes: dict[str, AttributeValue]) -> None:
-        kept = [
-            (there, its)
-            for there, its in self._watched
-            if (other := there()) is not None and other is not session and not other.is_closed
-        ]
-        self._watched = (*kept, (weakref.ref(session), attributes))
+        self._watched[session] = attributes
 
     def _look(self) -> Iterator[tuple[SessionStatistics, dict[str, AttributeValue]]]:
-        for there, attributes in self._watched:
-            session = there()
-            if session is not None and not session.is_closed:
+        for session, attributes in _items_of(self._watched):
+            if not session.is_closed:
                 yield session.statistics(), attributes
 
     def _look_at(
@@ -337,10 +327,22 @@ _STORE_FIGURES: dict[str, Callable[[StoreStatistics], float]] = {
     "lease_waits": lambda seen: seen.lease_waits,
 }
 
+
+def _items_of(watched: _Watched[T]) -> Iterator[tuple[T, dict[str, AttributeValue]]]:
+    # Iterating over the dictionary itself fails if another thread adds a session to it.
+    for there in watched.keyrefs():
+        one = there()
+        if one is not None:
+            yield one, watched[one]
+
+
 _looks: weakref.WeakKeyDictionary[MeterProvider, _Looks] = weakref.WeakKeyDictionary()
 
 
 def _looks_of(provider: MeterProvider, meter: Meter) -> _Looks:
-    if provider not in _looks:
-        _looks[provider] = _Looks(meter)
-    return _looks[provider]
+    new = _Looks()
+    looks = _looks.setdefault(provider, new)
+    # Only the thread that has stored its set creates the instruments.
+    if looks is new:
+        looks.create_instruments(meter)
+    return looks

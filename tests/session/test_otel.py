@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from trio_anon_session.otel import OpenTelemetryObserver
 from trio_anon_session.stores import MemoryStore, SharedTokenManager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 OURS = "trio_anon_session."
 
@@ -42,9 +43,9 @@ OURS = "trio_anon_session."
 class Telemetry:
     """The SDK with exporters in memory, and an observer that tells them."""
 
-    def __init__(self) -> None:
+    def __init__(self, provider: type[MeterProvider] = MeterProvider) -> None:
         self.reader = InMemoryMetricReader()
-        self.meters = MeterProvider([self.reader])
+        self.meters = provider([self.reader])
         self.exporter = InMemorySpanExporter()
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
@@ -297,6 +298,73 @@ def test_a_session_is_not_kept_alive(told: Telemetry) -> None:
     gc.collect()
     assert there() is None
     assert told.values("consecutive_failures") == {}
+
+
+# Threads
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    """Call a function in another thread, and wait for its end."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_a_thread_may_watch_at_any_moment(told: Telemetry) -> None:
+    """A session is shown, even if another thread watches or collects at the same time."""
+    others: list[AnonymousSession] = []
+
+    def watch_another() -> None:
+        others.append(AnonymousSession(make_config()))
+        told.observer(part=f"other-{len(others)}").watch(others[-1])
+
+    class Busy(AnonymousSession):  # type: ignore[misc]  # a session that is checked slowly
+        """A session during whose check another thread watches its own session."""
+
+        @property
+        def is_closed(self) -> bool:
+            if threading.current_thread() is threading.main_thread():
+                in_thread(watch_another)
+            return False
+
+    busy, late = Busy(make_config()), AnonymousSession(make_config())
+    told.observer(part="busy").watch(busy)
+    told.observer(part="late").watch(late)
+    shown = told.values("consecutive_failures").keys()
+    assert {("busy",), ("late",), ("other-1",)} <= shown
+
+
+def test_observers_of_two_threads_share_instruments() -> None:
+    """The sessions of two observers are shown, even if a thread creates each at the same time."""
+    observers: list[OpenTelemetryObserver] = []
+
+    class Racing(MeterProvider):
+        """A provider that creates another observer before the first gauge of the first one."""
+
+        has_raced = False
+
+        def get_meter(self, *args: Any, **settings: Any) -> Any:
+            meter: Any = super().get_meter(*args, **settings)
+
+            class RacingMeter:
+                def create_observable_gauge(self, *args: Any) -> Any:
+                    if not Racing.has_raced:
+                        Racing.has_raced = True
+                        in_thread(lambda: observers.append(seen.observer(part="inner")))
+                    return meter.create_observable_gauge(*args)
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(meter, name)
+
+            return RacingMeter()
+
+    seen = Telemetry(Racing)
+    observers.append(seen.observer(part="outer"))
+    sessions = [AnonymousSession(make_config()) for _ in observers]
+    for observer, session in zip(observers, sessions, strict=True):
+        observer.watch(session)
+    assert seen.values("consecutive_failures") == {("inner",): 0, ("outer",): 0}
+    seen.meters.shutdown()
 
 
 # Spans
