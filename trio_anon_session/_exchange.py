@@ -275,8 +275,8 @@ def _made_with(http: ModuleType, request: Request) -> Any:
             "Accept": "application/json",
             # Compression saves nothing for 200 bytes, and a response could be a zip bomb.
             "Accept-Encoding": "identity",
-            # A user's client may reuse connections. Bytes that a server sends after a response
-            # would then become the next response.
+            # The client must not reuse the connection: bytes that a server sends after a response
+            # would become the next response.
             "Connection": "close",
             "User-Agent": f"trio_anon_session/{__version__}",
             **request.headers,
@@ -301,8 +301,6 @@ def make_client(ssl_context: ssl.SSLContext | None = None) -> httpx.AsyncClient:
         # The manager's own time limit applies to the whole request.
         "timeout": None,
         "cookies": _NoCookies(),
-        # Bytes that a server sends after a response must not become the next response.
-        "limits": httpx.Limits(max_keepalive_connections=0),
     }
     if ssl_context is not None:
         settings["verify"] = ssl_context
