@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import pickle
 import sys
 import threading
@@ -33,6 +34,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import FakeTokenManager, make_config
 from tests.ports import served_in_thread
+from tests.threads.kit import until
 from trio_anon_session import (
     AnonymousSession,
     ConfigError,
@@ -247,6 +249,44 @@ def test_which_tokens_are_replaced(interval: float, steps: list[tuple[int, str]]
             method = auth.retrieve_token if step == "retrieve" else auth.refresh_token
             token = pools[nth].submit(method).result()
             assert token.access_token == f"token-{current}"
+
+
+def line_of(thread: threading.Thread) -> str:
+    """Return the line of code in which a thread is now."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return "" if frame is None else linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+
+
+def test_a_thread_waits_while_another_replaces_its_token() -> None:
+    """If two threads report a token, the second one does not get it again before it is dropped."""
+    entered, may_drop = threading.Event(), threading.Event()
+    tokens: list[str | None] = []
+
+    class Slow(SessionThread):  # type: ignore[misc]  # a fake of a session that drops tokens late
+        def invalidate(self, access_token: str) -> None:
+            entered.set()
+            assert may_drop.wait(30)
+            super().invalidate(access_token)
+
+    def report() -> None:
+        auth.retrieve_token()
+        barrier.wait(30)
+        tokens.append(auth.refresh_token().access_token)
+
+    config = make_config(min_refresh_interval=1e-9)
+    barrier = threading.Barrier(2)
+    with Slow(config, lambda _: nullcontext(FakeTokenManager(config))) as session:
+        auth = SessionAuthentication(session)
+        threads = [threading.Thread(target=report) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        assert entered.wait(30)
+        # The other thread waits for the lock, or it has a token already.
+        until(lambda: tokens or any("with self._lock" in line_of(thread) for thread in threads))
+        may_drop.set()
+        for thread in threads:
+            thread.join()
+    assert tokens == ["token-2", "token-2"]
 
 
 # Errors
