@@ -18,5 +18,5 @@ def post_worker_init(worker: object) -> None:
 
 
 def worker_exit(server: object, worker: object) -> None:
-    """Close the session of a worker that ends."""
+    """Close the session of a worker that ends, so that no thread waits for a token."""
     opened.close()

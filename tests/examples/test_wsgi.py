@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,31 @@ def test_each_worker_has_a_token(app: str, args: list[str]) -> None:
     assert process.returncode == 0
     assert "Traceback" not in said
     assert (server.grants, server.revocations) == (WORKERS, WORKERS)
+
+
+def test_a_worker_does_not_wait_for_a_token_when_it_ends() -> None:
+    """On SIGQUIT, which Ctrl-C also causes, a request that waits for a token gets an error."""
+    is_asked = threading.Event()
+
+    class SilentServer(TokenServer):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope.get("path") == "/oauth2/token":
+                is_asked.set()
+                await trio.sleep_forever()
+            await super().__call__(scope, receive, send)
+
+    server = SilentServer()
+    with (
+        served_in_thread(server) as url,
+        gunicorn("flask_app:app", environ=environ_of(server, url)) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pool.submit(httpx.get, wait_for_url(process) + "/files/1", trust_env=False, timeout=LIMIT)
+        assert is_asked.wait(LIMIT)
+        process.send_signal(signal.SIGQUIT)
+        _, said = process.communicate(timeout=LIMIT)
+    assert "SessionClosedError: the session is closed" in said
+    assert "TimeoutError: no token within" not in said
 
 
 def test_a_session_opened_before_the_fork(tmp_path: Path) -> None:
