@@ -20,6 +20,7 @@ from trio_anon_session import (
     RevocationError,
     SessionClosedError,
     TokenInfo,
+    TokenRequestOptions,
     TokenState,
 )
 from trio_anon_session.testing import TokenServer
@@ -271,6 +272,49 @@ def test_a_session_that_crashes() -> None:
                 session.get_access_token()
             raise later.value
     assert later.value.__cause__ is caught.value
+
+
+class CrashesAfterRevocations(FakeTokenManager):
+    """A manager whose revocations all end a few turns before a token request crashes."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(fake_manager().config)
+        self._count = count
+        self._ends = trio.Event()
+
+    async def get_tokens_client_credentials_grant(
+        self, options: TokenRequestOptions | None = None
+    ) -> TokenInfo:
+        """Grant a token, or crash if all revocations are in progress."""
+        if len(self.revoked) == self._count:
+            self._ends.set()
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            raise Crash
+        return await super().get_tokens_client_credentials_grant(options)
+
+    async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
+        """Revoke a token as soon as the session is about to crash."""
+        self.revoked.append(token)
+        await self._ends.wait()
+
+
+def test_a_call_that_trio_cancels_at_the_end_of_its_run() -> None:
+    """A thread that is still on its way through many revocations gets a SessionClosedError."""
+    count = 100
+    manager = CrashesAfterRevocations(count)
+    with pytest.raises(Crash), ThreadPoolExecutor(1) as pool:
+        with thread_on(manager) as session:
+            for _ in range(count - 1):
+                session.get_access_token()
+                with pytest.raises(TimeoutError):
+                    session.revoke_tokens(timeout=0)
+            session.get_access_token()
+            waiting = pool.submit(session.revoke_tokens)
+            until(lambda: len(manager.revoked) == count)
+            with pytest.raises(SessionClosedError):
+                session.get_access_token()
+    assert type(waiting.exception()) is SessionClosedError
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), Crash("no")])
