@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import re
@@ -119,12 +120,12 @@ class Suite:
         return self._that_run(module, mutant.lines)
 
     def _users_of(self, module: str, mutant: Mutant) -> set[str]:
-        """Return the tests that run a line with the first name of a changed line."""
-        source = mutant.code.splitlines()
-        name = re.match(r"\w+", source[min(mutant.lines) - 1].lstrip())
+        """Return the tests that run a line with the name that a changed line defines."""
+        name = _name_at(min(mutant.lines), ast.parse(mutant.code).body)
         if name is None:
             return set()
-        word = re.compile(rf"\b{name[0]}\b")
+        word = re.compile(rf"\b{name}\b")
+        source = mutant.code.splitlines()
         lines = {number for number, line in enumerate(source, start=1) if word.search(line)}
         return self._that_run(module, lines - mutant.lines) - {AT_IMPORT}
 
@@ -147,7 +148,8 @@ class Suite:
         killer = name_of(self.killers.get(mutant.key(module), ""))
 
         # Every test can fail on code that runs at import, but few do.
-        near = set() if found else self._users_of(module, mutant)
+        own = {test for test in self.seconds if _is_in_file_of(module, test)}
+        near = set() if found else own | self._users_of(module, mutant)
 
         def rank(test: str) -> tuple[bool, bool, float, bool, float]:
             seconds = self.seconds[test]
@@ -171,8 +173,33 @@ class Suite:
 
 def is_own(module: str, test: str) -> bool:
     """Return whether a test is in the file of a module, or in tests/promises."""
-    name = module.rpartition(".")[2]
-    return f"/test_{name}.py" in test or test.startswith("tests/promises/")
+    return _is_in_file_of(module, test) or test.startswith("tests/promises/")
+
+
+def _is_in_file_of(module: str, test: str) -> bool:
+    return f"/test_{module.rpartition('.')[2]}.py" in test
+
+
+def _name_at(line: int, body: list[ast.stmt]) -> str | None:
+    """Return the name of the variable, function or class that a line belongs to."""
+    for node in body:
+        first = min(
+            (one.lineno for one in getattr(node, "decorator_list", [])), default=node.lineno
+        )
+        if first <= line <= (node.end_lineno or first):
+            match node:
+                case ast.ClassDef(name=name):
+                    return _name_at(line, node.body) or name
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    return name
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    return name
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name))
+                    | ast.AugAssign(target=ast.Name(id=name))
+                ):
+                    return name
+    return None
 
 
 def name_of(test: str) -> str:
