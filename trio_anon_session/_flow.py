@@ -236,10 +236,7 @@ class TokenFlow:
                 else f"To send the token to {shown}, list it in session.auth(origins=[...])."
             )
         else:
-            rule = (
-                f"{self.auth_class} sends the token only over https, or over http to a loopback "
-                "host"
-            )
+            rule = f"{self.auth_class} sends the token only over https, or over http to loopback"
             advice = "Use an https URL."
         # A request with its own credentials needs no warning.
         is_new = shown not in self._warned and len(self._warned) < _WARNED_ORIGINS
