@@ -1,4 +1,4 @@
-"""A server that greets as Redis 6 does, and answers all else with the bytes that a test likes."""
+"""A server that answers HELLO like Redis 6, and anything else with bytes that a test sets."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ async def open_answering(*answers: bytes | Callable[[bytes], bytes] | None) -> A
     """Serve on a port of 127.0.0.1 while the block lasts; the value is the port.
 
     Args:
-        answers: what each thing that a client sends is answered with, in order, on every
-            connection; a function makes it of what was sent. None hangs up, and after the
-            end of them nothing more comes.
+        answers: the answers to what a client sends, in order, on every connection. A function
+            gets the bytes that were sent, and returns the answer. None closes the connection.
+            After the last answer, the server stays silent.
     """
 
     async def serve(stream: trio.SocketStream) -> None:

@@ -1,4 +1,4 @@
-"""A cluster of real servers, whose slots are given out by hand."""
+"""A cluster of real servers, to which the test assigns the slots."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLOTS = 16384
-"""Of a cluster."""
+"""The number of slots of a cluster."""
 
 
 @contextmanager
 def run_cluster(folder: Path, *options: str, count: int = 2) -> Iterator[tuple[Valkey, ...]]:
-    """Run so many servers that share the slots evenly."""
+    """Run `count` servers, each with an equal share of the slots."""
     with ExitStack() as stack:
         servers, buses = [], []
         for nth in range(count):
@@ -41,11 +41,11 @@ def run_cluster(folder: Path, *options: str, count: int = 2) -> Iterator[tuple[V
         yield tuple(servers)
 
 
-async def is_whole(*servers: Valkey) -> None:
-    """Wait until the servers of a cluster know of each other."""
+async def wait_for_cluster(*servers: Valkey) -> None:
+    """Wait until the servers of a cluster know each other."""
     for server in servers:
         with server.connect() as connection, trio.fail_after(PATIENCE):
-            while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # no server tells of it
+            while b"cluster_state:ok" not in connection.do("CLUSTER", "INFO"):  # noqa: ASYNC110  # servers send no event for it
                 await trio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""The stores that have to keep the contract."""
+"""Fixtures for tests of stores: each kind of store, files and servers."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def name() -> str:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a file may be made."""
+    """Return the path of a file that does not exist yet."""
     return tmp_path / "tokens.db"
 
 
 @pytest.fixture
 def impatient_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no question wait long for others that write."""
+    """Limit the time for which SQLite waits for other writers to 0.05 s."""
     monkeypatch.setattr(_sqlite, "BUSY_TIMEOUT", 0.05)
 
 
 @pytest.fixture(scope="session")
 def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """Run a server for all tests that leave it as it was, but for names of their own."""
+    """Run one server for all tests that only add data under names of their own."""
     with run_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 

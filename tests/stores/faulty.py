@@ -1,4 +1,4 @@
-"""A store that goes wrong as a test decides, and fleets that use it."""
+"""A store that fails in ways that a test selects, and fleets that use it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ EVERYTHING = READS | WRITES | {"aclose"}
 
 
 class FaultyStore:
-    """One way to a store that may be shared, and what goes wrong on it.
+    """Passes calls on to a store that may be shared, with faults that a test sets.
 
     Attributes:
-        store: what is asked in the end.
+        store: the store that gets the calls.
         fails: the methods that raise ``error``.
-        error: what they raise.
-        hangs: the methods that never come back.
-        slow: seconds that each question takes to arrive.
+        error: the exception that they raise.
+        hangs: the methods that never return.
+        slow: seconds that each call takes to arrive.
         slow_answers: seconds that each answer takes to arrive.
-        lies: what methods answer, asking nobody.
-        asked: the methods that were called, and when.
+        lies: the answers of methods that do not call the store.
+        asked: the methods that were called, each with the time.
     """
 
     def __init__(self, store: TokenStore | None = None) -> None:
@@ -53,17 +53,17 @@ class FaultyStore:
         return "<FaultyStore>"
 
     def flush(self) -> None:
-        """Lose all that was kept."""
+        """Lose all data and connections."""
         self.store = MemoryStore()
         self.cut()
 
     def cut(self) -> None:
-        """Lose the connections on which news were waited for."""
+        """Lose the connections on which listeners wait for notifications."""
         for scope in self._waiting:
             scope.cancel()
 
     def times(self, method: str) -> list[float]:
-        """Return when a method was called."""
+        """Return the times at which a method was called."""
         return [at for asked, at in self.asked if asked == method]
 
     async def _ask(self, method: str, ask: Callable[[], Awaitable[Any]]) -> Any:
@@ -140,9 +140,9 @@ async def open_fleet(
     """Open sessions that share a token, each with a manager of its own.
 
     Args:
-        count: how many.
-        source: the endpoint that all of them ask.
-        store: the store that all of them use, or one for each.
+        count: the number of sessions, if they use the same store.
+        source: the token manager from which all of them get tokens.
+        store: the store that all of them use, or a list with one store for each session.
     """
     stores = store if isinstance(store, list) else [store] * count
     async with AsyncExitStack() as stack:
@@ -156,7 +156,7 @@ async def open_fleet(
 
 
 async def get_all(sessions: list[AnonymousSession]) -> list[str]:
-    """Get a token from each, all at once."""
+    """Get a token from each session, all at the same time."""
     tokens = [""] * len(sessions)
 
     async def get(number: int) -> None:
@@ -177,10 +177,10 @@ async def use(sessions: list[AnonymousSession], seconds: int) -> None:
 
 
 def make_source(*, lifetime: float = 3600.0, latency: float = 0.0, **settings: Any) -> Any:
-    """Return the endpoint of a fleet."""
+    """Return a token manager that stands for the token endpoint of a fleet."""
     return FakeTokenManager(make_config(**settings), lifetime=lifetime, latency=latency)
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was logged, by its levels."""
+    """Return the levels of the log records, in order."""
     return [record.levelname for record in caplog.records]

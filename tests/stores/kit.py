@@ -1,4 +1,4 @@
-"""What tests do with a store: get a token, do all that a fleet does, see what is there."""
+"""Helpers for tests of stores: take a lease, put a token, and compare what a store returns."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 NAME = "name"
 MARK = "mark"
 LONG = 1000.0
-"""Seconds; no test takes as long."""
+"""Seconds; longer than any test."""
 TOKEN = StoredToken("the-secret-record", MARK, LONG, 0.0)
 
 
 async def claimed(store: TokenStore, name: str = NAME, seconds: float = LONG) -> int:
-    """Take the lease, which no process has, and return its fence."""
+    """Take the lease, which must be free, and return its fence."""
     seen = await store.look(name)
     fence = await store.claim(name, "owner", seen.version, seconds)
     assert fence is not None
@@ -31,14 +31,14 @@ async def claimed(store: TokenStore, name: str = NAME, seconds: float = LONG) ->
 
 
 async def kept(store: TokenStore, name: str = NAME, token: StoredToken = TOKEN) -> int:
-    """Put a token, and return the fence of the lease under which it was got."""
+    """Take the lease, put a token, and return the fence of the lease."""
     fence = await claimed(store, name)
     assert await store.put(name, fence, token)
     return fence
 
 
 def standing(seen: Look) -> tuple[object, ...]:
-    """Return what a look has seen, without what passes with time."""
+    """Return the contents of a look, without values that change with time."""
     token, failure = seen.token, seen.failure
     return (
         seen.version,
@@ -51,12 +51,12 @@ def standing(seen: Look) -> tuple[object, ...]:
 
 
 async def stands(store: TokenStore, name: str) -> tuple[object, ...]:
-    """Return what is there, without what passes with time."""
+    """Look into the store, and return the contents without values that change with time."""
     return standing(await store.look(name, ("mark", "other mark")))
 
 
 async def round_trip(store: TokenStore, name: str = NAME) -> None:
-    """Do all that a fleet does, and hear of it."""
+    """Call each method that a fleet uses, and wait for a notification."""
     async with store.listen(name) as wait_for_news:
         fence = await claimed(store, name)
         assert await store.renew(name, fence, LONG)
@@ -70,13 +70,13 @@ async def round_trip(store: TokenStore, name: str = NAME) -> None:
 
 
 async def listening(store: TokenStore, name: str = NAME) -> None:
-    """Begin to listen, and go."""
+    """Begin to listen, and stop again."""
     async with store.listen(name):
         pass
 
 
 async def refusal(asked: Awaitable[object]) -> str:
-    """Return in which words a store says that it fails."""
+    """Return the message of the StoreError that a call raises, without its prefix."""
     with pytest.raises(StoreError) as caught:
         await asked
     assert caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""Prints what became of each test of the contract with each store.
+"""Prints the outcome of each contract test with each store.
 
 ``python -m tests.stores.listing``
 """
@@ -12,7 +12,7 @@ import pytest
 
 
 class Listing:
-    """A plugin that notes the outcome of each test with each store."""
+    """A pytest plugin that records the outcome of each test with each store."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, dict[str, str]] = {}

@@ -1,4 +1,4 @@
-"""A naive model of what is kept under a name, and steps to take with it and a store at once."""
+"""A simple model of a store with one name, and steps to take with the model and a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = ("a", "b", "c")
 
 @attrs.frozen
 class Claim:
-    """Claims, having seen the version that was there so many versions ago."""
+    """Claims with the version of `ago` versions before the current one."""
 
     ago: int
     seconds: float
@@ -23,7 +23,7 @@ class Claim:
 
 @attrs.frozen
 class Renew:
-    """Renews the lease of so many leases ago."""
+    """Renews the lease of `ago` leases before the last one."""
 
     ago: int
     seconds: float
@@ -31,7 +31,7 @@ class Renew:
 
 @attrs.frozen
 class Put:
-    """Puts a token under the lease of so many leases ago."""
+    """Puts a token with the lease of `ago` leases before the last one."""
 
     ago: int
     mark: str
@@ -40,7 +40,7 @@ class Put:
 
 @attrs.frozen
 class Release:
-    """Releases the lease of so many leases ago."""
+    """Releases the lease of `ago` leases before the last one."""
 
     ago: int
     failure: str | None
@@ -91,9 +91,9 @@ class Model:
     """The contents of a store, in one process with one clock.
 
     Attributes:
-        now: seconds since the beginning.
-        version: counts from 0.
-        leases: the fences of all leases, from 0 on: the first version is none.
+        now: seconds since the start.
+        version: the current version, from 0.
+        leases: 0, which is the fence of no lease, and the fences of all leases.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Model:
         self.dead: dict[str, float] = {}
 
     def fence(self, ago: int) -> int:
-        """Return the fence of the lease of so many leases ago."""
+        """Return the fence of the lease of `ago` leases before the last one."""
         return self.leases[max(0, len(self.leases) - 1 - ago)]
 
     def claim(self, owner: str, seen: int, seconds: float) -> int | None:
@@ -144,7 +144,7 @@ class Model:
                 self.failure = failure, fence, self.now + pause
 
     def drop(self, mark: str, seconds: float) -> None:
-        """Note that a token is dead."""
+        """Record that a token was dropped."""
         self.dead[mark] = self.now + seconds
         token = self.living_token()
         if token is not None and token[0] == mark:
@@ -153,7 +153,7 @@ class Model:
             self._end_lease()
 
     def living_token(self) -> tuple[str, float, float] | None:
-        """Return mark, lifetime and age of the token."""
+        """Return mark, lifetime and age of the token, if it has not expired."""
         if self.token is None:
             return None
         mark, lifetime, sent_at = self.token
@@ -161,7 +161,7 @@ class Model:
         return (mark, lifetime, age) if age < lifetime else None
 
     def look(self) -> Look:
-        """Return what is there. A record is its mark in capitals."""
+        """Return the contents. The record of a token is its mark in capitals."""
         token = self.living_token()
         is_leased = self.now < self.leased_until
         failure = None

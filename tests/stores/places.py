@@ -1,4 +1,4 @@
-"""Where stores keep their data in tests, each kind of store with a class of its own."""
+"""Places where stores keep their data in tests: one class for each kind of store."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from trio_anon_session.stores import TokenStore
 
 PATIENCE = 60.0
-"""Seconds after which a test is taken for hung; none takes as long, on however slow a machine."""
+"""Seconds after which a test counts as hung, also on a slow machine."""
 STEP = 1 / 64
-"""Seconds between two looks of who waits that something is so."""
+"""Seconds between two looks of `wait_until`."""
 
 
 class Place(Protocol):
-    """The data of one kind of store, which several stores use as processes would.
+    """The data of one kind of store, which several store objects share like processes.
 
     Attributes:
-        is_virtual: whether its stores work in virtual time. What takes time is short then and
-            else, and tests wait until it is over; that something lasts, they see in what is long.
+        is_virtual: whether its stores work in virtual time. In both cases, what must end during a
+            test has a short time, and what must last has a long time.
     """
 
     is_virtual: bool
 
     def store(self) -> TokenStore:
-        """Return a store as one more process would have it."""
+        """Return the store object of one more process."""
         ...
 
     def empty(self) -> None:
@@ -50,7 +50,7 @@ class Place(Protocol):
 
 
 class MemoryPlace:
-    """A store in memory, which no other process can have."""
+    """A store in memory, which other processes cannot use."""
 
     is_virtual = True
 
@@ -69,7 +69,7 @@ class MemoryPlace:
 
 
 class FilePlace:
-    """A file of SQLite."""
+    """A file of a SQLite store."""
 
     def __init__(self, path: Path, *, is_virtual: bool) -> None:
         self._path = path
@@ -120,7 +120,7 @@ class ServerPlace:
 
 
 def in_its_time(async_test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test in the time of its place, in virtual time where that is possible."""
+    """Run an async test in virtual time if its place supports that, or else in real time."""
 
     @functools.wraps(async_test)
     def run(*, place: Place, **kwargs: object) -> None:
@@ -139,7 +139,7 @@ def in_its_time(async_test: Callable[..., Awaitable[None]]) -> Callable[..., Non
 async def wait_until(
     is_so: Callable[[Look], bool], store: TokenStore, name: str, marks: Collection[str] = ()
 ) -> Look:
-    """Look until something is so, and return what was seen then."""
+    """Look until `is_so` returns true for a look, and return that look."""
     with trio.fail_after(PATIENCE):
         while True:
             seen = await store.look(name, marks)

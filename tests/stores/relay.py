@@ -1,4 +1,4 @@
-"""A relay between clients and a server, which forgets connections, leads elsewhere or is slow."""
+"""A relay between clients and a server that can lose connections, change servers or be slow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Relay:
-    """Passes on what clients and a server say.
+    """Passes bytes on between clients and a server.
 
     Attributes:
-        port: where it listens on 127.0.0.1.
-        target: the port to which new connections lead.
-        count: how many connections were made.
-        round_trip: seconds that a question and its answer are on their way together.
+        port: the port of 127.0.0.1 on which it listens.
+        target: the port of the server for new connections.
+        count: the number of connections so far.
+        round_trip: seconds that a request and its answer take together.
     """
 
     def __init__(self, target: int, round_trip: float = 0.0) -> None:
@@ -31,7 +31,7 @@ class Relay:
         self.count = 0
 
     def forget(self) -> None:
-        """Pass on nothing more on the connections that there are, and leave them open."""
+        """Stop passing bytes on over the current connections, and leave them open."""
         self._oldest_kept = self.count
 
     async def serve(self, client: trio.SocketStream) -> None:

@@ -1,4 +1,4 @@
-"""What tests of `SQLiteStore` share: its methods, connections of their own, and modes of files."""
+"""Helpers for tests of `SQLiteStore`: its methods, direct connections, and modes of files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHODS: dict[str, Callable[[SQLiteStore], Awaitable[object]]] = {
 
 
 def opened(path: Path) -> closing[sqlite3.Connection]:
-    """Return a connection of the test's own, which waits for no other one."""
+    """Return a direct connection to the file, which does not wait for locks."""
     return closing(sqlite3.connect(path, timeout=0, isolation_level=None))
 
 
@@ -41,7 +41,7 @@ def mode_of(path: Path) -> int:
 
 
 async def assert_fails(store: SQLiteStore, said: str) -> None:
-    """See that each method fails with these words, and shows nothing of what is kept."""
+    """Assert that each method raises a StoreError that matches and shows no stored data."""
     await store.open()
     for method in METHODS.values():
         with pytest.raises(StoreError, match=said) as caught, trio.fail_after(PATIENCE):
@@ -55,7 +55,7 @@ async def assert_fails(store: SQLiteStore, said: str) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return everything below a folder: what it is, whose, of when, and its content."""
+    """Return the mode, owner, time and content of a folder and of everything below it."""
     found = dict[str, tuple[object, ...]]()
     for file in (folder, *folder.rglob("*")):
         status = file.lstat()

@@ -1,4 +1,4 @@
-"""Addresses of servers: what a URL says, and that a wrong one is shown to nobody."""
+"""Tests of server addresses: parsing a URL, and errors that do not show an invalid one."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ GOOD = {
 
 @pytest.mark.parametrize("url", GOOD)
 def test_an_address_is_what_its_url_says(url: str) -> None:
-    """Host, port, path, database, user and password are taken from the URL."""
+    """The URL sets host, port, path, database, user, password and client name."""
     assert Address.from_url(url) == (GOOD[url],)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-def test_valkey_is_as_good_a_name(scheme: str) -> None:
-    """A scheme with the name of Valkey is the one with the name of Redis."""
+def test_valkey_schemes_equal_redis_schemes(scheme: str) -> None:
+    """The schemes valkey:// and valkeys:// mean the same as redis:// and rediss://."""
     other = scheme.replace("redis", "valkey")
     for rest in ("cache", "me:word@cache:7000/2?client_name=x", "a:1,b"):
         (wanted, *_), (found, *_) = (
@@ -62,7 +62,7 @@ SEVERAL = {
 
 @pytest.mark.parametrize("url", SEVERAL)
 def test_several_servers_differ_in_host_and_port(url: str) -> None:
-    """The servers of a cluster are separated by commas, and all else is said once for all."""
+    """Commas separate the servers of a URL, and its other parts apply to all of them."""
     addresses = Address.from_url(url)
     assert [(address.host, address.port) for address in addresses] == SEVERAL[url]
     assert {attrs.evolve(address, host="", port=0) for address in addresses} == {
@@ -82,7 +82,7 @@ def test_several_servers_differ_in_host_and_port(url: str) -> None:
 def test_tls_checks_certificate_and_name(
     options: str, verify_mode: ssl.VerifyMode, check_hostname: bool
 ) -> None:
-    """With ``rediss`` both are checked, unless the URL says explicitly that they are not."""
+    """With ``rediss``, both are checked, unless an option in the URL turns the check off."""
     (address,) = Address.from_url(f"rediss://cache{options}")
     assert address.tls is not None
     assert (address.tls.verify_mode, address.tls.check_hostname) == (verify_mode, check_hostname)
@@ -149,8 +149,8 @@ BAD: dict[object, str] = {
 
 
 @pytest.mark.parametrize("url", BAD)
-def test_a_wrong_url_is_told_what_it_wants(url: object) -> None:
-    """Each slip is told what would be right, and shows nothing of the URL, nor of its frames."""
+def test_the_error_for_an_invalid_url_says_what_is_valid(url: object) -> None:
+    """The error for each invalid URL says what is valid, and does not show the password."""
     with pytest.raises(ConfigError) as caught:
         RedisStore(url)  # type: ignore[arg-type]  # some are no text
     assert caught.value.field == "url"
@@ -163,8 +163,11 @@ PASSWORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map("
 
 
 @given(PASSWORDS)
-def test_any_password_is_taken_as_it_is_and_shown_nowhere(password: str) -> None:
-    """Percent-encoded, any text is a password; as it is, it is one or is refused, unseen."""
+def test_any_password_is_used_unchanged_and_never_shown(password: str) -> None:
+    """Any text is a valid password if percent-encoded, and an error or repr never shows it.
+
+    Without percent-encoding, the text is used or rejected.
+    """
     (address,) = Address.from_url(f"redis://me:{quote(password, safe='')}@cache")
     assert address == Address("cache", 6379, username="me", password=password)
     assert "Q7q" not in f"{address!r} {address}"

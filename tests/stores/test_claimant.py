@@ -1,4 +1,4 @@
-"""The claimant by itself: decisions at moments that no test over a store meets by plan."""
+"""Tests of the claimant alone: its decisions at moments that are hard to reach with a store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def ask_and_wait(claimant: Claimant) -> Question:
 
 
 def test_a_claim_that_comes_too_late_is_no_reason_to_ask_directly() -> None:
-    """Another process has the lease then: all that wait would ask the endpoint otherwise."""
+    """If another process gets the lease first, the process waits for it, also after its patience.
+
+    Otherwise, all waiting processes would send token requests.
+    """
     claimant = make_claimant()
     question = ask_and_wait(claimant)
     # The lease ends at the last moment at which this question still waits.
@@ -58,7 +61,7 @@ def test_a_claim_that_comes_too_late_is_no_reason_to_ask_directly() -> None:
 
 
 def test_a_lease_that_no_process_gets_is_a_reason_to_ask_directly() -> None:
-    """A second claim fails although the store shows the same version."""
+    """A process asks the endpoint directly if a second claim fails with the same version."""
     claimant = make_claimant()
     question = ask_and_wait(claimant)
     for now in (1.0, 2.0):
@@ -71,7 +74,7 @@ def test_a_lease_that_no_process_gets_is_a_reason_to_ask_directly() -> None:
 
 
 def test_the_longest_wait_ends_although_each_claim_comes_too_late() -> None:
-    """Not even a new version makes a question wait longer than for three attempts."""
+    """A question waits for three attempts at most, even if the version has changed."""
     claimant = make_claimant()
     question = ask_and_wait(claimant)
     end = 3 * PATIENCE
@@ -80,7 +83,7 @@ def test_the_longest_wait_ends_although_each_claim_comes_too_late() -> None:
 
 
 def test_a_store_is_waited_for_while_the_last_token_is_stale() -> None:
-    """A caller without a FRESH token may wait, unless that has expired or was dropped."""
+    """A process can wait for the store only while its last token is STALE and not dropped."""
     claimant = make_claimant()
     assert not claimant.can_wait_for_store(0.0, 0.0, at(0.0))
     token = make_token("a", 0.0)
@@ -96,7 +99,7 @@ def test_a_store_is_waited_for_while_the_last_token_is_stale() -> None:
 def test_half_of_the_remaining_time_is_left_for_the_token_request(
     took: float, expected: bool
 ) -> None:
-    """A process waits for the store if the next try ends in the first half of that time."""
+    """A process waits for the store only if the next try leaves enough time for the request."""
     claimant = make_claimant()
     token = make_token("a", 0.0)
     claimant.hand_out(token, at(0.0))
@@ -105,7 +108,7 @@ def test_half_of_the_remaining_time_is_left_for_the_token_request(
 
 
 def look_at_token(age: float) -> Look:
-    """Return a look that shows a token of this age."""
+    """Return a look that contains a token of this age."""
     record = token_record(make_token("a", 0.0), CONFIG, "x")
     return Look(7, token=StoredToken(record, mark_of("a"), 3600.0, age))
 
@@ -124,7 +127,7 @@ def look_at_token(age: float) -> Look:
 def test_which_token_of_the_store_is_used(
     age: float, again: bool, expected: type[Use | Claim]
 ) -> None:
-    """A question ends with a token that is usable, unless that is STALE and known here."""
+    """A process uses a usable token of the store, unless it is STALE and already known."""
     claimant = make_claimant()
     for _ in range(1 + again):
         question = claimant.ask(at(5000.0))
@@ -133,15 +136,15 @@ def test_which_token_of_the_store_is_used(
 
 
 def test_a_token_from_the_future_is_no_younger_than_new() -> None:
-    """A negative age, as rounding may make it, gives a token no longer life."""
+    """A token with a negative age, which rounding can cause, counts as new."""
     claimant = make_claimant()
     decision = claimant.decide(claimant.ask(at(5.0)), look_at_token(-0.5), 5.0, at(5.0))
     assert isinstance(decision, Use)
     assert decision.token.sent_at == 5.0
 
 
-def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None:
-    """A question that looks again after two attempts have failed ends with the second error."""
+def test_a_failure_after_the_awaited_one_ends_the_question() -> None:
+    """If a look shows the failure of a later attempt than the awaited one, it is raised."""
     claimant = make_claimant()
     question = ask_and_wait(claimant)
     error = TokenUnavailableError("no route to the endpoint")
@@ -152,8 +155,8 @@ def test_a_later_failure_than_the_one_that_was_waited_for_is_an_answer() -> None
     assert caught.value.retry_after == CONFIG.max_retry_interval
 
 
-def test_the_failure_of_an_attempt_that_had_begun_is_an_answer() -> None:
-    """A question waits for the attempt that holds the lease, also if the lease ends soon."""
+def test_the_failure_of_the_awaited_attempt_ends_the_question() -> None:
+    """A question raises the error of the attempt that held the lease when it began."""
     claimant = make_claimant()
     question = claimant.ask(at(0.0))
     assert claimant.decide(question, Look(7, leased_for=0.5), 0.0, at(0.0)) == Wait(0.5)
@@ -164,7 +167,7 @@ def test_the_failure_of_an_attempt_that_had_begun_is_an_answer() -> None:
 
 
 def test_a_failure_that_cannot_be_read_delays_no_token_request() -> None:
-    """An invalid record of a failure has no pause and no number of attempts."""
+    """A process ignores the pause of a failure with an invalid record, and claims."""
     claimant = make_claimant()
     failure = StoredFailure("not a record", 9, 3.0)
     decision = claimant.decide(claimant.ask(at(0.0)), Look(7, failure=failure), 0.0, at(0.0))
@@ -182,7 +185,7 @@ def test_the_pause_of_a_fleet_is_shorter_than_that_of_a_session(failures: int) -
 
 
 def test_how_long_a_drop_counts() -> None:
-    """The store must know a drop until the token would end; a usual life if that is not known."""
+    """A drop is kept until the token expires, or for the default lifetime if that is unknown."""
     known = make_claimant().known
     token = make_token("a", 0.0)
     known.hand_out(token, at(0.0))
@@ -197,8 +200,8 @@ def test_how_long_a_drop_counts() -> None:
     assert known.untold == [mark_of("a stranger's")]
 
 
-def drop_and_tell(claimant: Claimant, *names: str) -> None:
-    """Drop tokens at second 0, and tell the store."""
+def drop_and_report(claimant: Claimant, *names: str) -> None:
+    """Drop tokens at second 0, and record that they were reported to the store."""
     for name in names:
         claimant.hand_out(make_token(name, -100.0), at(-100.0))
         claimant.known.drop_here(mark_of(name), at(0.0))
@@ -207,12 +210,12 @@ def drop_and_tell(claimant: Claimant, *names: str) -> None:
 
 
 def test_a_look_from_before_a_drop_does_not_hide_that_the_store_has_lost_it() -> None:
-    """Its answer says nothing about that drop, whenever it arrives."""
+    """The answer of a look that was sent before a drop does not count as its confirmation."""
     claimant = make_claimant()
     known = claimant.known
     claimant.hand_out(make_token("a", -100.0), at(-100.0))
     early = known.to_ask_about(at(-1.0))
-    drop_and_tell(claimant, "a")
+    drop_and_report(claimant, "a")
     asked = known.to_ask_about(at(3.0))
     claimant.see(Look(7), 3.0, asked, at(3.0))
     assert known.missing == {mark_of("a")}
@@ -223,16 +226,16 @@ def test_a_look_from_before_a_drop_does_not_hide_that_the_store_has_lost_it() ->
     claimant.see(Look(7), 3.2, asked, at(3.2))
     assert known.untold == [mark_of("a")]
     assert known.missing == frozenset()
-    # If the store cannot be told, later looks change nothing.
+    # Before the drop is reported again, later looks change nothing.
     claimant.see(Look(7), 3.4, asked, at(3.4))
     assert known.untold == [mark_of("a")]
 
 
 def test_a_drop_that_the_store_has_shown_is_missed_later() -> None:
-    """A store that has confirmed a drop can still lose it."""
+    """If a store no longer shows a drop that it has shown, the drop counts as missing."""
     claimant = make_claimant()
     known = claimant.known
-    drop_and_tell(claimant, "a")
+    drop_and_report(claimant, "a")
     # A look so soon after the report confirms nothing.
     claimant.see(Look(7), 1.0, known.to_ask_about(at(1.0)), at(1.0))
     assert known.look_at == 2.0
@@ -244,10 +247,10 @@ def test_a_drop_that_the_store_has_shown_is_missed_later() -> None:
 
 
 def test_a_drop_ends_when_the_token_is_granted_again_to_another_process() -> None:
-    """A token in the store that was requested after the drop is not dropped any more."""
+    """A drop no longer counts if the store has the same token from a later request."""
     claimant = make_claimant()
     known = claimant.known
-    drop_and_tell(claimant, "a")
+    drop_and_report(claimant, "a")
     asked = known.to_ask_about(at(4.0))
     claimant.see(Look(7), 4.0, asked, at(4.0))
     assert known.missing == {mark_of("a")}
@@ -257,12 +260,12 @@ def test_a_drop_ends_when_the_token_is_granted_again_to_another_process() -> Non
     assert known.missing == frozenset()
 
 
-def test_no_confirmation_is_waited_for_without_end() -> None:
-    """A look asks about the last ten drops; the others need no further look."""
+def test_only_ten_drops_wait_for_a_confirmation() -> None:
+    """A look asks about ten drops at most, and the other drops cause no further look."""
     claimant = make_claimant()
     known = claimant.known
     names = [f"token-{number}" for number in range(15)]
-    drop_and_tell(claimant, *names)
+    drop_and_report(claimant, *names)
     assert known.look_at == 2.0
     asked = known.to_ask_about(at(2.0))
     assert len(asked) == 10
@@ -271,7 +274,7 @@ def test_no_confirmation_is_waited_for_without_end() -> None:
 
 
 def test_a_drop_that_ends_soon_needs_no_confirmation() -> None:
-    """The store may forget it first, so no look asks about it."""
+    """No look asks about a drop that the store may forget before it can confirm it."""
     claimant = make_claimant()
     known = claimant.known
     claimant.hand_out(TokenInfo.from_answer("a", 6.0, 0.0, CONFIG), at(0.0))
@@ -284,10 +287,10 @@ def test_a_drop_that_ends_soon_needs_no_confirmation() -> None:
 
 
 def test_a_drop_needs_no_report_and_no_confirmation_after_its_token_has_expired() -> None:
-    """No process can use the token any longer."""
+    """Drops are forgotten when their tokens have expired."""
     claimant = make_claimant()
     known = claimant.known
-    drop_and_tell(claimant, "a")
+    drop_and_report(claimant, "a")
     known.drop_here(mark_of("b"), at(0.0))
     known.forget_the_old(at(3499.0))
     assert known.look_at == 2.0
@@ -298,7 +301,7 @@ def test_a_drop_needs_no_report_and_no_confirmation_after_its_token_has_expired(
 
 
 def test_a_token_that_arrives_after_its_drop_can_be_dropped_again() -> None:
-    """The server has issued the same token in answer to a request from before the drop."""
+    """A token that a request from before its drop brings again can be dropped again."""
     known = make_claimant().known
     known.hand_out(make_token("a", 0.0), at(0.0))
     known.drop_here(mark_of("a"), at(101.0))
@@ -310,7 +313,7 @@ def test_a_token_that_arrives_after_its_drop_can_be_dropped_again() -> None:
 
 
 def test_a_look_asks_about_the_ten_tokens_that_were_used_last() -> None:
-    """A token that is used again counts from its last use."""
+    """A look asks about the ten last used tokens; using a token again moves it to the end."""
     known = make_claimant().known
     for name in [*"abcdefghij", "a", "k"]:
         known.hand_out(make_token(name, 0.0), at(0.0))
@@ -336,7 +339,7 @@ WALL = 1_700_000_000.0
     ],
 )
 def test_how_long_the_last_token_is_stale(now: float, suspended: float, left: float) -> None:
-    """Time during a suspend counts, and a wall clock that is set back does not."""
+    """The time of a suspend counts as age, and a wall clock that is set back changes nothing."""
     known = make_claimant().known
     assert known.stale_for(Moment(now, WALL + now)) == 0.0
     known.hand_out(make_token("a", 0.0), Moment(0.0, WALL))
@@ -350,7 +353,7 @@ def test_how_long_the_last_token_is_stale(now: float, suspended: float, left: fl
 def test_a_token_is_older_after_a_suspend(
     stored_at: float, suspended: float, older_by: float
 ) -> None:
-    """A token in use is the same object, unless both the suspend and the store make it older."""
+    """A known token stays the same object, unless both a suspend and the store make it older."""
     known = make_claimant().known
     token = make_token("a", 0.0)
     known.hand_out(token, Moment(0.0, WALL))

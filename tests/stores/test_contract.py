@@ -1,7 +1,7 @@
-"""What every store promises: the sentences of `TokenStore`, one after the other.
+"""Contract tests: what the docstrings of `TokenStore` promise for every store.
 
-Each test runs with each store. Some of them have a clock that cannot be moved: what has to last
-is LONG here, and what has to end is SHORT, and the test waits for its end.
+Each test runs with each store. Some stores work in real time only, so times that must not end
+during a test are LONG, and times that must end are SHORT, and the test waits for their end.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from trio_anon_session.stores import Look, StoredFailure, StoredToken, TokenStor
 
 SHORT = 0.2
 ROUNDING = 0.01
-"""Seconds: some clocks count in thousandths."""
+"""Seconds; some clocks count in milliseconds."""
 
 SEEN = (TOKEN.record, TOKEN.mark, TOKEN.lifetime)
 OTHER = StoredToken("other record", "other mark", LONG, 0.0)
 
 
 async def lapsed(store: TokenStore, name: str) -> int:
-    """Take the lease, wait until it has ended by itself, and return its fence."""
+    """Take the lease, wait until it expires, and return its fence."""
     fence = await claimed(store, name, SHORT)
     await wait_until(lambda seen: not seen.leased_for, store, name)
     return fence
 
 
 async def assert_is_over(store: TokenStore, name: str, fence: int) -> None:
-    """See that nothing can be done with the fence of a lease that has ended."""
+    """Assert that no method changes anything with the fence of a lease that has ended."""
     before = await stands(store, name)
     assert not await store.put(name, fence, OTHER)
     assert not await store.renew(name, fence, 10 * LONG)
@@ -43,15 +43,15 @@ async def assert_is_over(store: TokenStore, name: str, fence: int) -> None:
 
 @in_its_time
 async def test_a_new_name_has_nothing(place: Place, name: str) -> None:
-    """A new name has a version, which stays, and nothing else."""
+    """A name without data has only a version, which a second look does not change."""
     seen = await place.store().look(name, ("mark",))
     assert seen == Look(seen.version)
     assert await place.store().look(name) == seen
 
 
 @in_its_time
-async def test_names_are_apart(place: Place, name: str) -> None:
-    """What happens under one name changes nothing under another one."""
+async def test_names_are_independent(place: Place, name: str) -> None:
+    """Calls with one name do not change the data of another name."""
     store = place.store()
     fence = await kept(store, name)
     await claimed(store, name)
@@ -66,8 +66,8 @@ async def test_names_are_apart(place: Place, name: str) -> None:
 
 
 @in_its_time
-async def test_a_look_tells_of_the_marks_asked_about(place: Place, name: str) -> None:
-    """Of dropped tokens, those are named that were asked about, and no others."""
+async def test_a_look_reports_only_the_marks_asked_about(place: Place, name: str) -> None:
+    """A look reports only those dropped tokens whose marks the caller asked about."""
     store = place.store()
     for mark in ("a", "b", "c"):
         await store.drop(name, mark, LONG)
@@ -81,7 +81,7 @@ async def test_a_look_tells_of_the_marks_asked_about(place: Place, name: str) ->
 
 @in_its_time
 async def test_a_claim_is_a_new_version(place: Place, name: str) -> None:
-    """The fence of a lease is the version, which is larger than the one before."""
+    """A claim makes a larger version, which is the fence of the lease."""
     store = place.store()
     before = await store.look(name)
     fence = await store.claim(name, "owner", before.version, LONG)
@@ -95,7 +95,7 @@ async def test_a_claim_is_a_new_version(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_claim_that_gets_nothing(place: Place, name: str) -> None:
-    """A claim gets nothing while another has the lease, or after another version was seen."""
+    """A claim fails while another process has the lease, or if it names another version."""
     store = place.store()
     before = await store.look(name)
     fence = await claimed(place.store(), name)
@@ -107,8 +107,8 @@ async def test_a_claim_that_gets_nothing(place: Place, name: str) -> None:
 
 
 @in_its_time
-async def test_one_of_many_claims(place: Place, name: str) -> None:
-    """Of many claims at the same time, one gets the lease, and all others get nothing."""
+async def test_one_of_many_claims_succeeds(place: Place, name: str) -> None:
+    """Of ten claims at the same time, exactly one gets the lease."""
     seen = await place.store().look(name)
     got: list[tuple[str, int | None]] = []
 
@@ -126,7 +126,7 @@ async def test_one_of_many_claims(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_versions_grow(place: Place, name: str) -> None:
-    """Each lease, whatever becomes of it, and each dropped token is a larger version."""
+    """Each lease makes a larger version, however it ends, and so does the drop of a token."""
     store = place.store()
     versions = [(await store.look(name)).version]
     for what in ("lapses", "is released", "fails", "brings a token", "is dropped"):
@@ -150,7 +150,7 @@ async def test_versions_grow(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_lease_ends(place: Place, name: str) -> None:
-    """A lease that no process renews ends by itself, and another process can claim."""
+    """A lease that is not renewed expires, and another process can claim."""
     fence = await claimed(place.store(), name, SHORT)
     store = place.store()
     seen = await wait_until(lambda seen: not seen.leased_for, store, name)
@@ -165,7 +165,7 @@ async def test_a_lease_ends(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_renewed_lease_lasts_longer(place: Place, name: str) -> None:
-    """A renewed lease lasts for so many seconds from now on, be they more or less."""
+    """A renewed lease lasts for the new time, which may be longer or shorter than the old one."""
     store = place.store()
     fence = await claimed(store, name, LONG)
     assert await store.renew(name, fence, 10 * LONG)
@@ -178,7 +178,7 @@ async def test_a_renewed_lease_lasts_longer(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_lease_that_has_lapsed(place: Place, name: str) -> None:
-    """As long as no other process has taken it, a lease is still its holder's."""
+    """A holder can still renew an expired lease, or put a token, if no other process took it."""
     store = place.store()
     fence = await lapsed(store, name)
     assert await store.renew(name, fence, LONG)
@@ -196,7 +196,7 @@ async def test_a_lease_that_has_lapsed(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_token_is_kept(place: Place, name: str) -> None:
-    """A token is there for all, the lease has ended, and the next claim gets one."""
+    """A token that was put is visible to all processes, and its lease ends."""
     fence = await claimed(place.store(), name)
     assert await place.store().put(name, fence, TOKEN)
     seen = await place.store().look(name, ("mark",))
@@ -207,7 +207,7 @@ async def test_a_token_is_kept(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_token_grows_older(place: Place, name: str) -> None:
-    """A token's age is the one that it was put with, and the time since then."""
+    """The age of a token is the age with which it was put, plus the time since then."""
     store = place.store()
     fence = await claimed(store, name)
     before = trio.current_time()
@@ -224,7 +224,7 @@ async def test_a_token_grows_older(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_token_is_no_younger_than_its_lease(place: Place, name: str) -> None:
-    """However long a token was on its way to the store, it is not taken for younger than it is."""
+    """The age of a token is at least the time since its lease was claimed."""
     store = place.store()
     fence = await claimed(store, name)
     claimed_by = trio.current_time()
@@ -245,7 +245,7 @@ async def test_a_token_is_no_younger_than_its_lease(place: Place, name: str) -> 
 
 @in_its_time
 async def test_a_token_at_the_end_of_its_life(place: Place, name: str) -> None:
-    """A token is there until its life is over, and not longer."""
+    """A look returns no token after its lifetime, also if it had expired when it was put."""
     store = place.store()
     fence = await claimed(store, name)
     assert await store.put(name, fence, StoredToken("record", "mark", LONG, LONG - SHORT))
@@ -258,7 +258,7 @@ async def test_a_token_at_the_end_of_its_life(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_holder_that_has_lost_its_lease(place: Place, name: str) -> None:
-    """A holder that comes back after another process has taken the lease over changes nothing."""
+    """A holder changes nothing after another process has taken the lease over."""
     late = place.store()
     lost = await lapsed(late, name)
     fence = await claimed(place.store(), name)
@@ -270,7 +270,7 @@ async def test_a_holder_that_has_lost_its_lease(place: Place, name: str) -> None
 
 @in_its_time
 async def test_a_lease_brings_one_token(place: Place, name: str) -> None:
-    """A lease that has ended, by a put or a release, brings no other token."""
+    """After a put or a release, the fence of the lease no longer changes anything."""
     store = place.store()
     await assert_is_over(store, name, await kept(store, name))
     fence = await claimed(store, name)
@@ -281,8 +281,8 @@ async def test_a_lease_brings_one_token(place: Place, name: str) -> None:
 
 
 @in_its_time
-async def test_a_token_clears_what_went_before(place: Place, name: str) -> None:
-    """With a token the failure is over, and if its mark was dropped, it lives again."""
+async def test_a_token_deletes_failure_and_drop(place: Place, name: str) -> None:
+    """Putting a token deletes the failure, and the drop of a token with the same mark."""
     store = place.store()
     await store.release(name, await claimed(store, name), "failure", LONG)
     await store.drop(name, "mark", LONG)
@@ -298,7 +298,7 @@ async def test_a_token_clears_what_went_before(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_failure_is_left_for_the_others(place: Place, name: str) -> None:
-    """A failure is there for all, with its pause, until a token or another failure comes."""
+    """A failure is visible to all, with its pause, also after the next claim and release."""
     store = place.store()
     fence = await claimed(store, name)
     await store.release(name, fence, "failure", LONG)
@@ -314,7 +314,7 @@ async def test_a_failure_is_left_for_the_others(place: Place, name: str) -> None
 
 @in_its_time
 async def test_a_failure_is_known_after_its_pause(place: Place, name: str) -> None:
-    """A pause ends, and what the failure was is there for longer."""
+    """A failure stays visible after its pause has ended, until the next failure replaces it."""
     store = place.store()
     fence = await claimed(store, name)
     await store.release(name, fence, "failure", SHORT)
@@ -332,7 +332,7 @@ async def test_a_failure_is_known_after_its_pause(place: Place, name: str) -> No
 
 @in_its_time
 async def test_the_token_is_dropped(place: Place, name: str) -> None:
-    """A dropped token is gone for all, and its mark is known; a second drop ends nothing more."""
+    """A dropped token is deleted for all, and its mark is kept; a second drop ends no lease."""
     fence = await kept(place.store(), name)
     await place.store().drop(name, "mark", LONG)
     seen = await place.store().look(name, ("mark", "other mark"))
@@ -347,7 +347,7 @@ async def test_the_token_is_dropped(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_drop_ends_what_was_begun_before(place: Place, name: str) -> None:
-    """With the token the lease is gone, and the version after the drop is the fence of no lease."""
+    """A drop of the token ends the lease, and its new version is not the fence of a lease."""
     store = place.store()
     await kept(store, name)
     lost = await claimed(place.store(), name)
@@ -359,7 +359,7 @@ async def test_a_drop_ends_what_was_begun_before(place: Place, name: str) -> Non
 
 @in_its_time
 async def test_a_drop_is_forgotten(place: Place, name: str) -> None:
-    """A mark is known for so many seconds, from the last drop on."""
+    """The store forgets a drop after the time that the last call for this mark has set."""
     store = place.store()
     await store.drop(name, "mark", LONG)
     await store.drop(name, "mark", SHORT)
@@ -375,7 +375,7 @@ async def test_a_drop_is_forgotten(place: Place, name: str) -> None:
 
 @in_its_time
 async def test_a_store_is_opened_more_than_once(place: Place, name: str) -> None:
-    """A store that several managers use works until each has closed it, and can be opened anew."""
+    """A store that was opened twice works until its second close, and can be opened again."""
     store = place.store()
     await store.open()
     await store.open()
@@ -392,7 +392,7 @@ async def test_a_store_is_opened_more_than_once(place: Place, name: str) -> None
 
 @in_its_time
 async def test_a_store_that_has_lost_everything(place: Place, name: str) -> None:
-    """No version comes again after all is lost, and what was begun before is not kept."""
+    """After the loss of all data, versions do not repeat, and older leases change nothing."""
     store = place.store()
     for _ in range(3):
         await kept(store, name)
@@ -412,7 +412,7 @@ async def test_a_store_that_has_lost_everything(place: Place, name: str) -> None
 
 @in_its_time
 async def test_a_store_that_is_replaced_by_an_old_copy(place: Place, name: str) -> None:
-    """No fence comes again, so what was begun before is not kept in place of a later token."""
+    """After an old copy is restored, fences do not repeat, and a lost lease puts no token."""
     store = place.store()
     await kept(store, name)
     put_back = place.copy()
@@ -443,7 +443,7 @@ TEXTS = {
 @pytest.mark.parametrize("kind", TEXTS)
 @in_its_time
 async def test_texts_come_back_as_they_were(place: Place, name: str, kind: str) -> None:
-    """Records, marks and owners may be any text."""
+    """Records, marks and owners can be any text, and a look returns them unchanged."""
     text = TEXTS[kind]
     store = place.store()
     seen = await store.look(name)

@@ -1,4 +1,4 @@
-"""What every store promises of its calls: news, checkpoints, and what a cancellation leaves."""
+"""Contract tests of every store's calls: notifications, checkpoints and cancellation."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ NEWS = ["put", "release", "fail", "drop"]
 
 @pytest.mark.parametrize("news", NEWS)
 @in_its_time
-async def test_listeners_hear_the_news(place: Place, name: str, news: str) -> None:
-    """What another process does wakes a listener, which sees it then."""
+async def test_listeners_are_notified(place: Place, name: str, news: str) -> None:
+    """A put, a release or a drop of another process wakes a listener, whose look shows it."""
     fence = await claimed(place.store(), name)
     before = await stands(place.store(), name)
     store = place.store()
@@ -55,8 +55,10 @@ async def test_listeners_hear_the_news(place: Place, name: str, news: str) -> No
 
 @pytest.mark.parametrize("news", NEWS)
 @in_its_time
-async def test_listeners_hear_of_what_happened_between(place: Place, name: str, news: str) -> None:
-    """News before the first wait, and between two waits, are not missed."""
+async def test_listeners_miss_no_notification_between_waits(
+    place: Place, name: str, news: str
+) -> None:
+    """A listener misses no notification from before its first wait or between two waits."""
     store = place.store()
     async with store.listen(name) as wait_for_news:
         for _ in range(3):
@@ -66,8 +68,8 @@ async def test_listeners_hear_of_what_happened_between(place: Place, name: str, 
 
 
 @in_its_time
-async def test_several_listen(place: Place, name: str) -> None:
-    """All listeners of all stores hear the same news, also beside those of another name."""
+async def test_all_listeners_are_notified(place: Place, name: str) -> None:
+    """All listeners of a name are notified, also if the store listens for another name, too."""
     shared, other_name = place.store(), f"{name[:-1]}g"
     async with (
         shared.listen(other_name),
@@ -87,7 +89,7 @@ async def test_several_listen(place: Place, name: str) -> None:
 @pytest.mark.parametrize("intent", INTENTS)
 @in_its_time
 async def test_each_method_is_a_checkpoint(place: Place, name: str, intent: str) -> None:
-    """Each method lets others run, also where it changes nothing."""
+    """Each method executes a checkpoint, also if it changes nothing."""
     store = place.store()
     fence = await claimed(store, name)
     if intent == "claim":
@@ -103,8 +105,8 @@ async def test_each_method_is_a_checkpoint(place: Place, name: str, intent: str)
 
 @pytest.mark.parametrize("intent", [*INTENTS, "wait"])
 @in_its_time
-async def test_what_is_cancelled_is_done_or_not_done(place: Place, name: str, intent: str) -> None:
-    """Wherever a method is cancelled, it is done as a whole or not at all, and the store works."""
+async def test_a_cancelled_method_is_atomic(place: Place, name: str, intent: str) -> None:
+    """A method cancelled at any step has its whole effect or no effect, and the store works."""
 
     async def prepare(name: str, store: TokenStore) -> int:
         await kept(store, name)

@@ -1,4 +1,4 @@
-"""Every store beside a naive model: whatever is done in whatever order, both answer the same."""
+"""Tests that compare every store with a simple model, in random sequences of steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pair:
     """A store and its model, which take the same steps.
 
     Attributes:
-        extra: seconds by which all lasts longer in a place whose clock is not moved.
+        extra: seconds that are added to all times if the store works in real time.
     """
 
     def __init__(self, place: Place) -> None:
@@ -44,7 +44,7 @@ class Pair:
         self.versions: list[int] = []
 
     async def compare(self) -> None:
-        """Look at both."""
+        """Assert that a look returns the same from both."""
         seen = await next(self.stores).look(self.name, MARKS)
         if self.model.version == len(self.versions):
             assert seen.version > max(self.versions, default=-1)
@@ -63,13 +63,13 @@ class Pair:
 
     @staticmethod
     def times(seen: Look) -> tuple[float | None, ...]:
-        """Return what passes with time."""
+        """Return the values that change with time."""
         age = None if seen.token is None else seen.token.age
         pause = None if seen.failure is None else seen.failure.pause
         return seen.leased_for, age, pause
 
     async def take(self, step: Step) -> None:
-        """Take a step on both sides."""
+        """Take a step with both, and assert that they answer the same."""
         model, store, extra = self.model, next(self.stores), self.extra
         match step:
             case Claim(ago, seconds):
@@ -105,8 +105,8 @@ class Pair:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 @in_its_time
-async def test_a_store_does_as_its_model(place: Place, steps: list[Step]) -> None:
-    """Whatever is done in whatever order, each store answers as a naive model does."""
+async def test_a_store_answers_like_its_model(place: Place, steps: list[Step]) -> None:
+    """In any sequence of steps, each store answers like the simple model."""
     pair = Pair(place)
     await pair.compare()
     for step in steps:

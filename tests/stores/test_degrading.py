@@ -1,4 +1,4 @@
-"""A store that is down, slow, full, read-only, flushed, restarted, or holds garbage."""
+"""Tests of sessions whose store is down, slow, full, read-only, flushed or restarted."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 TROUBLES: dict[str, dict[str, Any]] = {
     "down": {"fails": EVERYTHING},
-    "not to be read": {"fails": READS},
+    "not readable": {"fails": READS},
     "read-only": {"fails": WRITES},
     "full": {"fails": {"put"}},
     "full, almost": {"fails": {"put", "claim"}},
     "hung": {"hangs": EVERYTHING},
-    "hung where it is written to": {"hangs": WRITES},
+    "hung on writes": {"hangs": WRITES},
     "too slow": {"slow": 2.1},
     "too slow to answer": {"slow_answers": 2.1},
     "answering nonsense": {"lies": {"look": None, "claim": "x", "put": None}},
@@ -72,7 +72,7 @@ HEALTHY: dict[str, Any] = {"fails": (), "hangs": (), "slow": 0.0, "slow_answers"
 
 
 def strike(stores: Collection[FaultyStore], trouble: str | None) -> None:
-    """Have stores in this trouble, or in none."""
+    """Give stores this trouble, or end their trouble."""
     for store in stores:
         for name, value in (HEALTHY | (TROUBLES[trouble] if trouble else {})).items():
             setattr(store, name, value)
@@ -80,10 +80,10 @@ def strike(stores: Collection[FaultyStore], trouble: str | None) -> None:
             store.cut()
 
 
-async def test_nobody_waits_for_the_lease_of_who_has_a_token_that_is_not_kept(
+async def test_a_full_store_does_not_delay_processes_by_leases(
     autojump_clock: MockClock,
 ) -> None:
-    """Beside a store that is full, each asks for itself, and as soon as it can."""
+    """With a full store, each process gets its own token without waiting for whole leases."""
     source, memory = make_source(latency=0.5), MemoryStore()
     stores = [FaultyStore(memory) for _ in range(6)]
     strike(stores, "full")
@@ -95,10 +95,10 @@ async def test_nobody_waits_for_the_lease_of_who_has_a_token_that_is_not_kept(
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("begins", ["before", "during the first grant", "in the middle"])
-async def test_no_trouble_of_the_store_reaches_a_getter(
+async def test_no_trouble_of_the_store_reaches_a_caller(
     autojump_clock: MockClock, trouble: str, begins: str
 ) -> None:
-    """All go on with tokens of their own, and with one for all when it is over."""
+    """While the store fails, callers get their process's own token, and a shared one afterwards."""
     source = make_source(lifetime=300.0, latency=1.0, stale_buffer=130.0, request_timeout=10.0)
     memory = MemoryStore()
     stores = [FaultyStore(memory) for _ in range(3)]
@@ -134,10 +134,13 @@ async def test_no_trouble_of_the_store_reaches_a_getter(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_each_outage_is_said_once(
+async def test_each_outage_is_logged_once(
     autojump_clock: MockClock, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning when it begins, one word when it is over, and the same the next time."""
+    """Each outage logs one warning when it begins, and one INFO record when the store recovers.
+
+    The end of the trouble of a store that grants no lease is not logged.
+    """
     source, store = make_source(lifetime=300.0, request_timeout=10.0), FaultyStore()
     said = []
     async with open_fleet(1, source, store) as (session,):
@@ -171,7 +174,7 @@ async def test_each_outage_is_said_once(
     ],
     ids=["OSError", "StoreError", "group", "hangs"],
 )
-async def test_what_is_said_of_a_store(
+async def test_the_log_of_a_failing_store(
     autojump_clock: MockClock,
     trouble: dict[str, Any],
     words: str,
@@ -188,10 +191,10 @@ async def test_what_is_said_of_a_store(
     assert "s3cret" not in caplog.text
 
 
-async def test_a_store_that_hangs_costs_two_questions_after_a_drop(
+async def test_a_store_that_hangs_costs_two_calls_after_a_drop(
     autojump_clock: MockClock,
 ) -> None:
-    """It may be read all the same, when it does not take the word of a dropped token."""
+    """After a drop, a caller waits for two calls to a store that hangs: the report and a look."""
     source, store = make_source(), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         await session.get_access_token()
@@ -207,12 +210,12 @@ async def test_a_store_that_hangs_costs_two_questions_after_a_drop(
     [({"fails": EVERYTHING}, 2 * 20 / 0.25), ({"lies": {"wait": None}}, 20 / 0.05 + 1)],
     ids=["down", "always has news"],
 )
-async def test_a_store_is_not_stormed(
+async def test_calls_to_a_store_are_rate_limited(
     autojump_clock: MockClock, trouble: dict[str, Any], most: float
 ) -> None:
-    """A store that is down is listened to and looked at every quarter of a second at most.
+    """A process looks at a store that is down, and tries to listen, four times a second at most.
 
-    One that always has news is looked at twenty times a second.
+    It looks at most twenty times a second at a store that always sends notifications.
     """
     source, store = make_source(), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
@@ -228,10 +231,10 @@ async def test_a_store_is_not_stormed(
 # No notifications
 
 
-async def test_a_store_without_news_is_said_once(
+async def test_a_store_without_notifications_is_logged_once(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where it answers, but cannot be listened to, that is another trouble, and no outage."""
+    """If the store answers but sends no notifications, one warning about that is logged."""
     source, store = make_source(), FaultyStore()
     store.fails = {"listen"}
     async with open_fleet(1, source, store) as (session,):
@@ -253,7 +256,7 @@ async def test_a_store_without_news_is_said_once(
 async def test_a_store_whose_listening_hangs(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is looked at meanwhile, and listened to when that works again."""
+    """A process polls a store whose listening hangs, and listens again when that works."""
     source, store = make_source(), FaultyStore()
     other = FaultyStore(store.store)
     store.hangs = {"listen"}
@@ -273,7 +276,7 @@ async def test_a_store_whose_listening_hangs(
 
 
 async def test_a_listener_that_hangs_when_it_is_left(autojump_clock: MockClock) -> None:
-    """A connection that cannot even be given up holds nobody for more than two seconds."""
+    """A subscription that hangs when it is closed delays neither looks nor the end."""
 
     class Clinging(FaultyStore):
         @asynccontextmanager
@@ -282,7 +285,7 @@ async def test_a_listener_that_hangs_when_it_is_left(autojump_clock: MockClock) 
                 try:
                     yield wait_for_news
                 finally:
-                    await trio.sleep_forever()  # noqa: ASYNC102  # what is wrong with it
+                    await trio.sleep_forever()  # noqa: ASYNC102  # the fault under test
 
     source, store = make_source(), Clinging()
     async with open_fleet(1, source, store) as (session,):
@@ -311,7 +314,7 @@ async def test_a_listener_that_hangs_when_it_is_left(autojump_clock: MockClock) 
 def test_a_restart_costs_one_grant_where_a_token_is_usable(
     count: int, latency: float, begins: float, seconds: float, how: str, is_flushed: bool
 ) -> None:
-    """Whatever the moment of the grant, those who wait for it wait for the store, too."""
+    """A short outage of the store during a refresh costs one token request more at most."""
 
     async def main() -> None:
         source, memory = make_source(latency=latency), MemoryStore()
@@ -335,7 +338,7 @@ def test_a_restart_costs_one_grant_where_a_token_is_usable(
 async def test_a_store_that_does_not_come_back_is_waited_for_once(
     autojump_clock: MockClock,
 ) -> None:
-    """When it has failed for long, a process whose token is STALE asks immediately."""
+    """A process with a STALE token gives a failing store time to recover once, and not again."""
     source, store = make_source(lifetime=200.0, stale_buffer=100.0), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         await session.get_access_token()
@@ -353,7 +356,7 @@ async def test_a_store_that_does_not_come_back_is_waited_for_once(
 
 
 async def test_a_failed_store_is_tried_twice_a_second(autojump_clock: MockClock) -> None:
-    """While a process gives the store time to recover, it asks at random times."""
+    """While a process gives the store time to recover, it looks at random intervals."""
     source, store = make_source(), FaultyStore()
     async with SharedTokenManager(source, store) as manager:
         await manager.get_tokens_client_credentials_grant()
@@ -378,7 +381,7 @@ async def test_promise_07_the_gap_is_kept_without_the_store(autojump_clock: Mock
 
 
 async def test_a_token_that_is_taken_over_ends_a_trouble(autojump_clock: MockClock) -> None:
-    """A store with a token can be written to by some process."""
+    """A token that another process put there ends the trouble of a store that was full."""
     source, memory = make_source(), MemoryStore()
     store = FaultyStore(memory)
     strike([store], "full")
@@ -395,10 +398,10 @@ async def test_a_token_that_is_taken_over_ends_a_trouble(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("asleep_at", [1000.0, 3010.0])
-def test_nobody_waits_for_a_store_after_a_suspend(
+def test_no_caller_waits_for_a_store_after_a_suspend(
     monkeypatch: pytest.MonkeyPatch, asleep_at: float
 ) -> None:
-    """The token that Trio's clock takes for a good one has expired."""
+    """After a suspend that outlasted the token, a caller does not wait for the store."""
     clock = TwoClocks(monkeypatch)
 
     async def main() -> None:
@@ -422,14 +425,14 @@ def test_nobody_waits_for_a_store_after_a_suspend(
     [
         *(("down", lifetime) for lifetime in (4.0, 8.0, 16.0, 60.0)),
         *(("hung", lifetime) for lifetime in (16.0, 20.0, 24.0, 40.0, 60.0)),
-        ("hung where it is written to", 16.0),
+        ("hung on writes", 16.0),
         ("too slow", 24.0),
     ],
 )
-async def test_a_store_is_not_waited_for_until_the_token_is_expired(
+async def test_a_failing_store_does_not_let_the_token_expire(
     autojump_clock: MockClock, trouble: str, lifetime: float
 ) -> None:
-    """Half of what is left of a short life is for the endpoint, however long the store takes."""
+    """Callers always have a usable token, also with a short lifetime and a failing store."""
     # The stale window is a quarter of the lifetime.
     source, store = make_source(lifetime=lifetime, latency=lifetime / 10), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
@@ -441,10 +444,10 @@ async def test_a_store_is_not_waited_for_until_the_token_is_expired(
     assert len(source.sent) <= 6
 
 
-async def test_a_store_that_comes_and_goes_is_waited_for_no_longer(
+async def test_an_unstable_store_gets_no_second_recovery_time(
     autojump_clock: MockClock,
 ) -> None:
-    """One that is read-only, and of which every other look fails, has not just begun to."""
+    """A read-only store whose looks fail every other time gets no second recovery time."""
 
     class Flapping(FaultyStore):
         looks: float = math.nan

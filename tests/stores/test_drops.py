@@ -1,4 +1,4 @@
-"""Tokens that are dropped: forgotten, revoked, and heard of by the other processes."""
+"""Tests of dropped tokens: invalidated, revoked, and reported to the other processes."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 
 async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Look:
-    """Return what a store has of a source's first token."""
+    """Look into a store, and ask about the source's first token."""
     return await store.look(name_of(source.config), [mark_of("token-1")])
 
 
 # Drops in other processes
 
 
-async def test_a_drop_reaches_all_at_once(autojump_clock: MockClock) -> None:
-    """Where the store brings news, no process hands a dead token out any longer."""
+async def test_a_drop_reaches_all_processes_immediately(autojump_clock: MockClock) -> None:
+    """With notifications, all processes drop a token immediately, and share the next one."""
     source, store = make_source(), MemoryStore()
     async with open_fleet(20, source, store) as sessions:
         (dead,) = set(await get_all(sessions))
@@ -60,10 +60,10 @@ async def test_a_drop_reaches_all_at_once(autojump_clock: MockClock) -> None:
         assert [session.statistics().invalidations for session in sessions] == [1] * 20
 
 
-async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
+async def test_promise_17_without_notifications_a_drop_takes_a_second(
     autojump_clock: MockClock,
 ) -> None:
-    """Where the store cannot be listened to, it is looked at often instead."""
+    """Without notifications, all processes drop a token within a second."""
     source, store = make_source(), FaultyStore()
     store.fails = {"listen"}
     async with open_fleet(5, source, store) as sessions:
@@ -78,7 +78,7 @@ async def test_promise_17_a_drop_reaches_all_within_a_second_without_news(
 
 
 class FarStore(FaultyStore):
-    """A store that is 300 ms away: to begin to listen takes ten round trips."""
+    """A store with a round trip of 300 ms, which needs ten of them to begin to listen."""
 
     @asynccontextmanager
     async def listen(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -87,10 +87,10 @@ class FarStore(FaultyStore):
             yield wait_for_news
 
 
-async def test_promise_17_news_come_from_a_store_that_is_far_away(
+async def test_promise_17_a_distant_store_sends_notifications(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process that needs three seconds to begin to listen hears of a drop, and logs nothing."""
+    """A process that needs 3 s to begin to listen is notified of a drop, and logs nothing."""
     source, store = make_source(), FarStore()
     async with open_fleet(2, source, store) as (one, other):
         dead, _ = await get_all([one, other])
@@ -104,7 +104,7 @@ async def test_promise_17_news_come_from_a_store_that_is_far_away(
 async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(
     autojump_clock: MockClock,
 ) -> None:
-    """The store knows a drop although its process leaves the block, or is cancelled, right then."""
+    """A drop reaches the store although the block ends or is cancelled immediately after it."""
     source, store = make_source(), FaultyStore()
     store.slow = 0.1
     async with SharedTokenManager(source, store) as manager:
@@ -122,10 +122,10 @@ async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(
                 assert other.state is TokenState.EMPTY
 
 
-async def test_promise_17_a_drop_that_failed_just_before_the_end_is_told_once_more(
+async def test_promise_17_a_failed_report_is_sent_again_at_the_end(
     autojump_clock: MockClock,
 ) -> None:
-    """A store that was away for a moment hears of it when it is closed."""
+    """A report of a drop that has failed is sent again when the manager closes."""
     source, store = make_source(), FaultyStore()
     async with SharedTokenManager(source, store.store) as manager:
         async with AnonymousSession(source.config, manager) as other:
@@ -140,10 +140,10 @@ async def test_promise_17_a_drop_that_failed_just_before_the_end_is_told_once_mo
             assert other.state is TokenState.EMPTY
 
 
-async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
+async def test_a_store_that_hangs_delays_the_end_by_its_timeouts(
     autojump_clock: MockClock,
 ) -> None:
-    """Who drops a token and leaves the block waits for no store for long."""
+    """A block that ends after a drop waits for a store that hangs only until its timeouts."""
     source, store = make_source(), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         session.invalidate(await session.get_access_token())
@@ -154,12 +154,12 @@ async def test_a_store_that_hangs_delays_the_end_by_no_more_than_its_limit(
 
 
 @pytest.mark.parametrize("fails_then", [False, True])
-async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
+async def test_promise_17_a_drop_that_arrives_before_its_token(
     autojump_clock: MockClock, fails_then: bool
 ) -> None:
-    """A token that was dropped while it was on its way is not kept until it is STALE.
+    """A process does not keep a token that was dropped while the look was on its way.
 
-    The process looks once more. If the store fails then, it uses the token until the store answers.
+    The process looks again. If that look fails, it uses the token until the store answers.
     """
     source, memory = make_source(), MemoryStore()
     stores = [FaultyStore(memory) for _ in range(2)]
@@ -184,7 +184,7 @@ async def test_promise_17_a_drop_that_is_heard_of_before_its_token_is_here(
             assert second.statistics().failures == 0
 
 
-async def test_promise_17_a_drop_that_is_heard_of_before_the_store_confirms_the_token(
+async def test_promise_17_a_drop_before_the_store_confirms_the_token(
     autojump_clock: MockClock,
 ) -> None:
     """Another process may use and drop a token before the one that requested it can use it."""
@@ -207,8 +207,8 @@ async def test_promise_17_a_drop_that_is_heard_of_before_the_store_confirms_the_
         assert getter.token == first.get_access_token_nowait() == "token-2"
 
 
-async def test_listeners_from_before_the_block_hear_of_drops(autojump_clock: MockClock) -> None:
-    """One task listens for all of them, and begins when the block is entered."""
+async def test_listeners_added_before_the_block_are_called(autojump_clock: MockClock) -> None:
+    """Listeners added before the block are called, and one task serves all listeners."""
     source, store = make_source(), MemoryStore()
     one, other = (SharedTokenManager(source, store) for _ in range(2))
     heard: list[str] = []
@@ -227,7 +227,7 @@ async def test_listeners_from_before_the_block_hear_of_drops(autojump_clock: Moc
 
 
 async def test_a_listener_that_stops_does_not_stop_the_others(autojump_clock: MockClock) -> None:
-    """The manager calls the other listeners when another process drops the token."""
+    """After one listener is removed, the manager still calls the other one."""
     source, store = make_source(), MemoryStore()
     one, other = (SharedTokenManager(source, store) for _ in range(2))
     heard: list[str] = []
@@ -243,7 +243,7 @@ async def test_a_listener_that_stops_does_not_stop_the_others(autojump_clock: Mo
 
 
 async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: MockClock) -> None:
-    """No task goes on listening for it."""
+    """A listener that is removed immediately leaves no task and no wait for the store."""
     store = FaultyStore()
     async with SharedTokenManager(make_source(), store) as manager:
         tasks = living_tasks()
@@ -253,10 +253,10 @@ async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: M
         assert store.times("wait") == []
 
 
-async def test_a_connection_that_brings_no_news_any_more_is_made_anew(
+async def test_a_lost_subscription_is_opened_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A listener that was lost hears again within a second, and nobody is told."""
+    """A lost subscription is opened again within a second, without a log record."""
     source, store = make_source(), FaultyStore()
     async with open_fleet(2, source, store) as (first, second):
         await get_all([first, second])
@@ -269,14 +269,14 @@ async def test_a_connection_that_brings_no_news_any_more_is_made_anew(
     assert not caplog.records
 
 
-async def test_a_connection_that_is_gone_unseen_is_made_anew(autojump_clock: MockClock) -> None:
-    """A listener that hears nothing for minutes begins again, and looks."""
+async def test_a_subscription_lost_unnoticed_is_opened_again(autojump_clock: MockClock) -> None:
+    """A subscription without notifications for minutes is opened again, followed by a look."""
     source, store = make_source(), MemoryStore()
     deaf = FaultyStore(store)
     async with open_fleet(2, source, [FaultyStore(store), deaf]) as (first, second):
         await get_all([first, second])
         await trio.sleep(10.0)
-        store._listeners.pop()  # what a router does that forgets a connection
+        store._listeners.pop()  # as if a router had lost the connection
         store._listeners.append(type(store._listeners[0])("another name"))
         first.invalidate("token-1")
         await trio.sleep(RESUBSCRIBE_AFTER + 1.0)
@@ -289,11 +289,11 @@ async def test_a_connection_that_is_gone_unseen_is_made_anew(autojump_clock: Moc
 # Sessions on the same manager
 
 
-@pytest.mark.parametrize("how", ["invalidate", "revoke", "invalidate beside a store that is down"])
-async def test_sessions_on_one_manager_hear_of_each_other(
+@pytest.mark.parametrize("how", ["invalidate", "revoke", "invalidate while the store is down"])
+async def test_sessions_on_one_manager_share_tokens_and_drops(
     autojump_clock: MockClock, how: str
 ) -> None:
-    """They share a token as sessions of two managers do, and drops also without the store."""
+    """Two sessions on one manager share a token, and drop it together, also without the store."""
     source, store = make_source(), FaultyStore()
     async with (
         SharedTokenManager(source, store) as manager,
@@ -317,10 +317,13 @@ async def test_sessions_on_one_manager_hear_of_each_other(
 # A server that gives the same token again
 
 
-async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves_both_sessions(
+async def test_promise_17_a_token_granted_again_serves_both_sessions(
     autojump_clock: MockClock,
 ) -> None:
-    """Where the store has not heard of the drop: the copy that it has is from before."""
+    """A token that the server grants again after its drop is usable in both sessions.
+
+    The store still has the copy from before, because it did not get the report of the drop.
+    """
     source, store = make_source(), FaultyStore()
     async with (
         SharedTokenManager(source, store) as manager,
@@ -353,7 +356,7 @@ async def test_promise_17_a_token_that_is_given_again_beside_its_old_copy_serves
 async def test_a_drop_is_delivered_when_the_store_is_back(
     autojump_clock: MockClock, is_cut: bool
 ) -> None:
-    """What was forgotten is told then, and the others hear of it, if news came all the time too."""
+    """A drop during an outage is reported afterwards, whether or not the subscription was lost."""
     source, store = make_source(), MemoryStore()
     cut_off = FaultyStore(store)
     async with open_fleet(2, source, [cut_off, FaultyStore(store)]) as (first, second):
@@ -370,7 +373,7 @@ async def test_a_drop_is_delivered_when_the_store_is_back(
         await trio.sleep(1.0)
         assert second.state is TokenState.EMPTY
         assert (await look(store, source)).dead == {mark_of("token-1")}
-        # This counts the failed reports, too. After the success, only the next drop is reported.
+        # This also counts failed reports. After the success, only the next drop is reported.
         told = len(cut_off.times("drop"))
         assert 60 <= told <= 250
         await trio.sleep(100.0)
@@ -379,8 +382,8 @@ async def test_a_drop_is_delivered_when_the_store_is_back(
         assert len(cut_off.times("drop")) == told + 1
 
 
-async def test_a_drop_is_told_of_while_its_token_lives(autojump_clock: MockClock) -> None:
-    """What nobody can use any more is not told, and nothing piles up beside a dead store."""
+async def test_a_drop_is_reported_only_until_its_token_expires(autojump_clock: MockClock) -> None:
+    """Drops are reported after an outage, but not once their tokens have expired."""
     source, store = make_source(lifetime=20.0), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         store.fails = EVERYTHING
@@ -394,10 +397,10 @@ async def test_a_drop_is_told_of_while_its_token_lives(autojump_clock: MockClock
         assert store.times("drop") == []
 
 
-async def test_a_getter_does_not_wait_until_a_slow_store_has_been_told_of_all(
+async def test_a_caller_does_not_wait_for_all_reports_to_a_slow_store(
     autojump_clock: MockClock,
 ) -> None:
-    """After an outage in which many tokens died, it is told of them one by one meanwhile."""
+    """After an outage with many drops, a caller gets a token before all of them are reported."""
     source, store = make_source(), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         store.fails = EVERYTHING
@@ -414,10 +417,10 @@ async def test_a_getter_does_not_wait_until_a_slow_store_has_been_told_of_all(
         assert len(store.times("drop")) == told
 
 
-async def test_a_token_that_was_given_again_before_it_was_dropped_is_told_of(
+async def test_a_drop_of_a_token_that_was_granted_twice_is_reported(
     autojump_clock: MockClock,
 ) -> None:
-    """What the server said in answer to an older question says nothing about the drop."""
+    """A drop is reported although the server had granted the same token twice before it."""
     source, store = make_source(latency=5.0, refresh="on_request"), MemoryStore()
     cut_off = FaultyStore(store)
     async with open_fleet(2, source, [cut_off, FaultyStore(store)]) as (first, second):
@@ -438,8 +441,8 @@ async def test_a_token_that_was_given_again_before_it_was_dropped_is_told_of(
         assert second.state is TokenState.EMPTY
 
 
-async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: MockClock) -> None:
-    """One of several drops that are being delivered is no drop any more: the rest goes on."""
+async def test_a_token_granted_again_while_drops_are_reported(autojump_clock: MockClock) -> None:
+    """Drops of tokens that were granted again are removed while other drops are reported."""
     source, store = make_source(), FaultyStore()
     async with SharedTokenManager(source, store) as manager:
 
@@ -459,10 +462,10 @@ async def test_a_token_that_comes_back_while_others_are_told_of(autojump_clock: 
         assert manager.statistics().untold_drops == 0
 
 
-async def test_a_drop_that_cannot_be_told_keeps_nobody_from_looking(
+async def test_a_process_that_cannot_report_a_drop_still_looks(
     autojump_clock: MockClock,
 ) -> None:
-    """Beside a store that is read-only, a process takes over what others have got, and hears."""
+    """With a read-only store, a process still takes tokens over and is notified of drops."""
     source, store = make_source(), MemoryStore()
     reading = FaultyStore(store)
     async with open_fleet(2, source, [reading, FaultyStore(store)]) as (first, second):
@@ -497,7 +500,7 @@ async def test_a_drop_is_reported_without_a_look(autojump_clock: MockClock) -> N
 
 
 async def test_promise_18_a_revoke_reaches_all_and_is_sent_once(autojump_clock: MockClock) -> None:
-    """No process hands the token out, before the server has been asked to end it."""
+    """All processes drop a revoked token while the only revocation request still runs."""
     source, store = make_source(), MemoryStore()
     source.revoke_latency = 30.0
     async with open_fleet(5, source, store) as sessions, trio.open_nursery() as nursery:
@@ -511,10 +514,10 @@ async def test_promise_18_a_revoke_reaches_all_and_is_sent_once(autojump_clock: 
 
 
 @pytest.mark.parametrize("trouble", ["fails", "hangs"])
-async def test_promise_18_a_revoke_beside_a_store_that_is_down(
+async def test_promise_18_a_revocation_while_the_store_is_down(
     autojump_clock: MockClock, trouble: str
 ) -> None:
-    """The server is asked all the same; two seconds later at most, and the token is forgotten."""
+    """The revocation is sent without the store, within 2 s, and the token is not used again."""
     source, store = make_source(), FaultyStore()
     async with open_fleet(1, source, store) as (session,):
         token = await session.get_access_token()
@@ -529,8 +532,8 @@ async def test_promise_18_a_revoke_beside_a_store_that_is_down(
 # Cancellation
 
 
-def test_a_revocation_that_is_cancelled_is_told_later() -> None:
-    """Wherever it is cancelled, the token is forgotten here, and the store hears of it."""
+def test_a_cancelled_revocation_is_reported_later() -> None:
+    """A revocation cancelled at any step drops the token, here and in the store."""
 
     async def play(strike: Strike) -> Seen:
         source, store = make_source(), FaultyStore()
@@ -577,7 +580,7 @@ def test_a_revocation_that_is_cancelled_is_told_later() -> None:
 def test_promise_17_no_dead_token_is_handed_out_a_second_later(
     drops: list[tuple[int, str, float]], latency: float, slow: float, has_news: bool
 ) -> None:
-    """Whoever drops which token when: a second later, no process hands it out."""
+    """One second after any drop, no process hands the token out."""
 
     async def main() -> None:
         source = make_source(latency=latency)

@@ -1,4 +1,4 @@
-"""An entry as text, what it is worth, and the clocks of a machine."""
+"""Tests of a store's entry: as text, over time, and with the clocks of a machine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ GARBAGE = ["", "text", "null", "[]", "{}", "7", '"{}"', "[" * 100_000, "\0", "Na
 
 
 def _paths(value: Any, before: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Return where the parts of JSON are, the whole left out."""
+    """Return the paths of all parts inside a JSON value."""
     parts: list[tuple[Any, Any]] = []
     if isinstance(value, dict):
         parts = list(value.items())
@@ -70,7 +70,7 @@ WRONG_NUMBERS: list[Any] = [0, -1, 10**400, 0.5, math.inf, -math.inf, math.nan]
 
 
 def _use(entry: Entry) -> None:
-    """Do with an entry all that can be done with one."""
+    """Call each method of an entry."""
     for now in (NOW, Moment(NOW.wall + 1e9, NOW.since_boot)):
         seen = entry.look(now, ("dead", "mark"))
         assert seen.token is None or isinstance(seen.token.record + seen.token.mark, str)
@@ -86,15 +86,15 @@ def _use(entry: Entry) -> None:
 
 @given(entry=ENTRIES)
 def test_an_entry_comes_back_from_its_text(entry: Entry) -> None:
-    """What was made text is the same entry when it is read."""
+    """An entry that is written as text and read again is equal."""
     text = entry.to_json()
     assert text.isascii()
     assert Entry.from_json(text) == entry
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=[repr(text)[:20] for text in GARBAGE])
-def test_what_is_no_entry(garbage: str) -> None:
-    """Whatever is no entry is refused, with an error that holds nothing of it."""
+def test_an_invalid_entry_is_rejected(garbage: str) -> None:
+    """Reading invalid text raises a ValueError whose message and context do not show it."""
     with pytest.raises(ValueError, match="invalid entry") as caught:
         Entry.from_json(garbage)
     assert caught.value.__context__ is None
@@ -103,7 +103,7 @@ def test_what_is_no_entry(garbage: str) -> None:
 
 @pytest.mark.parametrize("path", PARTS, ids=[".".join(map(str, path)) for path in PARTS])
 def test_an_entry_with_a_wrong_part(path: tuple[str | int, ...]) -> None:
-    """An entry that has anything in the place of a part is none, or one that can be used."""
+    """An entry with a wrong or missing part is rejected, or all its methods work."""
     for wrong in [*WRONG_TYPES, *WRONG_NUMBERS, ...]:
         whole = json.loads(FULL.to_json())
         inner = whole
@@ -132,7 +132,7 @@ def test_an_entry_with_a_wrong_part(path: tuple[str | int, ...]) -> None:
     ],
 )
 def test_an_entry_with_a_wrong_number(path: tuple[str | int, ...], wrong: float) -> None:
-    """A version is a whole number, and all numbers have limits."""
+    """An entry is rejected if a number in it is too large or small, or a version is no integer."""
     whole = json.loads(FULL.to_json())
     inner = whole
     for key in path[:-1]:
@@ -143,12 +143,12 @@ def test_an_entry_with_a_wrong_number(path: tuple[str | int, ...], wrong: float)
 
 
 def test_the_full_entry_can_be_used() -> None:
-    """The entry of which the parts are made wrong is one itself."""
+    """The entry from which the other tests make invalid ones is valid."""
     _use(Entry.from_json(FULL.to_json()))
 
 
 def test_the_token_is_in_no_repr() -> None:
-    """Neither an entry nor its error shows what was put or left."""
+    """Neither the repr of an entry nor an error about one shows its records."""
     entry = attrs.evolve(
         FULL,
         token=Token("secret", "mark", Span(NOW, 1.0)),
@@ -161,8 +161,8 @@ def test_the_token_is_in_no_repr() -> None:
     assert "secret" not in "".join(shown)
 
 
-def test_a_new_entry_is_past_all_that_was_lost() -> None:
-    """A new entry's version is the time in microseconds, so that it grows by itself."""
+def test_a_new_entry_has_a_later_version_than_lost_ones() -> None:
+    """The version of a new entry is the time in microseconds, so it exceeds all lost ones."""
     assert Entry.new(NOW) == Entry(1_700_000_000_000_000)
 
 
@@ -179,21 +179,21 @@ def test_a_new_entry_is_past_all_that_was_lost() -> None:
     ],
 )
 def test_how_long_an_entry_is_of_use(entry: Entry, seconds: float) -> None:
-    """An entry is of use as long as the part that lasts longest."""
+    """An entry is useful until its last part expires."""
     assert entry.useful_for(NOW) == seconds
     assert entry.useful_for(Moment(NOW.wall + 1.0, NOW.since_boot)) == max(0.0, seconds - 1.0)
 
 
 def test_dead_marks_are_forgotten() -> None:
-    """Marks that are over go with the next one that is noted."""
+    """A drop removes the marks that have expired."""
     entry = Entry(1)
     for second in range(100):
         entry.drop(Moment(NOW.wall + second, NOW.since_boot + second), f"mark-{second}", 3.0)
     assert list(entry.dead) == ["mark-97", "mark-98", "mark-99"]
 
 
-def test_a_lease_of_which_nobody_knows_the_age() -> None:
-    """A holder that outlasts the machine's clocks, as one that is moved, leaves an entry."""
+def test_a_lease_of_unknown_age() -> None:
+    """If the clocks are set back, a holder can still renew or put, and the entry stays valid."""
     before = Moment(NOW.wall - 60.0, 20.0)
     entry = Entry.from_json(FULL.to_json())
     assert entry.renew(before, 7, 5.0)
@@ -220,7 +220,7 @@ def test_a_lease_of_which_nobody_knows_the_age() -> None:
 def test_time_passes_by_the_clock_that_says_more(
     wall: float, since_boot: float, passed: float
 ) -> None:
-    """A span is as long as the larger of two clocks says, and over where none can tell."""
+    """The clock that shows more time counts; a span is over if both clocks have gone back."""
     now = Moment(NOW.wall + wall, NOW.since_boot + since_boot)
     span = Span(NOW, 100.0)
     assert span.passed(now) == passed
@@ -235,7 +235,7 @@ def test_time_passes_by_the_clock_that_says_more(
     ],
 )
 def test_a_token_keeps_its_age_on_both_clocks(now: Moment) -> None:
-    """The age that a token had when it was put counts on each of the clocks."""
+    """The age with which a token was put counts, whichever clock is used later."""
     entry = Entry(1)
     fence = entry.claim(NOW, "owner", 1, 5.0)
     assert fence is not None
@@ -246,7 +246,7 @@ def test_a_token_keeps_its_age_on_both_clocks(now: Moment) -> None:
 
 
 def test_a_moment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outside of virtual time, a moment is the wall clock's, and that of all processes."""
+    """In real time, a moment has the times of the wall clock and of the clock since boot."""
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
     moment = Moment.now()
@@ -259,7 +259,7 @@ def test_a_moment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_marks_are_bounded() -> None:
-    """An entry knows the last marks that were dropped, however many there were."""
+    """An entry keeps only the last dropped marks, up to a limit."""
     marks = [str(number) for number in range(MARKS_LIMIT + 5)]
     entry = Entry(1, dead={mark: Span(NOW, 1e6) for mark in marks[:MARKS_LIMIT]})
     for mark in [*marks[MARKS_LIMIT:], marks[10]]:

@@ -1,4 +1,4 @@
-"""Stores that hold or answer garbage: what is read of it, and that a getter gets a token."""
+"""Tests of stores that hold or return garbage: it is ignored, and callers get tokens."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ JSON = st.recursive(
 
 @st.composite
 def records(draw: st.DrawFn) -> str:
-    """Draw any text, any JSON, and good records of which some fields are spoilt."""
+    """Draw any text, any JSON, and valid records with some invalid or missing fields."""
     kind = draw(st.sampled_from(["text", "JSON", "spoilt", "cut"]))
     if kind == "text":
         return draw(st.text(st.characters()))
@@ -81,8 +81,8 @@ def records(draw: st.DrawFn) -> str:
 @example('{"purpose": NaN}')
 @example(json.dumps(GOOD | {"scope": 7, "token_type": 7}))
 @example(json.dumps(GOOD | {"access_token": ""}))
-def test_any_garbage_is_no_token_or_one_that_can_be_used(record: str) -> None:
-    """Any text can be read: it is a token, no token, or one that this process must not use."""
+def test_any_text_is_read_as_no_token_or_a_usable_one(record: str) -> None:
+    """Reading any text returns a usable token or None, or reports a foreign or newer record."""
     try:
         token = read_token_record(record, 0.0, CONFIG)
     except (ForeignRecordError, LaterFormatError):
@@ -94,8 +94,8 @@ def test_any_garbage_is_no_token_or_one_that_can_be_used(record: str) -> None:
 
 
 @pytest.mark.parametrize("lifetime", [0.0, -1.0, math.inf, math.nan, 1e300, True, "3600", None, 7])
-def test_a_record_with_a_lifetime_that_is_none(lifetime: object) -> None:
-    """A record of this library's has a number of seconds, and a fraction, as a token can have."""
+def test_a_record_with_an_invalid_lifetime(lifetime: object) -> None:
+    """A record whose lifetime is not a valid float is not read as a token."""
     assert read_token_record(json.dumps(GOOD | {"lifetime": lifetime}), 0.0, CONFIG) is None
 
 
@@ -104,10 +104,10 @@ def test_a_record_with_a_lifetime_that_is_none(lifetime: object) -> None:
     ["", "[" * 100_000, '{"access_token": "a-token"}', json.dumps(GOOD)],
     ids=["nothing", "nested", "without purpose", "under another mark"],
 )
-async def test_garbage_is_said_once_and_overwritten(
+async def test_garbage_is_logged_and_overwritten(
     autojump_clock: MockClock, record: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A token for all takes the place of what is no token, or lies under another one's mark."""
+    """An invalid record, or one under a wrong mark, is logged, and a shared token replaces it."""
 
     class Spoilt(MemoryStore):
         async def look(self, name: str, marks: Collection[str] = ()) -> Look:
@@ -135,7 +135,7 @@ _WORDS = st.text(max_size=20) | st.just("s3cret") | st.just("of s3cret!")
 
 
 class _OddError(TokenRequestError):
-    """An error of somebody else's, with anything in it."""
+    """An error of a custom token manager, with any attributes."""
 
 
 @given(
@@ -152,8 +152,8 @@ class _OddError(TokenRequestError):
     words=_WORDS,
     count=st.integers(0, 2000),
 )
-def test_any_error_can_be_told(facts: dict[str, Any], words: str, count: int) -> None:
-    """What a foreign manager's error holds is told if it is text, and without our secret."""
+def test_any_error_can_be_stored(facts: dict[str, Any], words: str, count: int) -> None:
+    """Any error of a custom manager can be stored and read, without the client's secret."""
     config = make_config(client_secret="s3cret")
     error = _OddError(words)
     vars(error).update(facts)
@@ -185,7 +185,7 @@ def test_any_error_can_be_told(facts: dict[str, Any], words: str, count: int) ->
 )
 @example('{"count": 1, "message": 7}')
 def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None:
-    """A failure record of any text is ignored, or becomes an error that can be logged."""
+    """A failure record with any text is ignored, or read as an error that is safe to log."""
     told, count = read_failure_record(record, 1.0, CONFIG)
     assert 0 <= count <= 1000
     if told is not None:
@@ -197,8 +197,8 @@ def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None
         assert told.retryable
 
 
-async def test_a_failure_that_is_garbage_is_none(autojump_clock: MockClock) -> None:
-    """A caller gets its token, and the count starts again at 0."""
+async def test_an_invalid_failure_record_is_ignored(autojump_clock: MockClock) -> None:
+    """A caller gets its token although the store has an invalid failure record."""
     for record in ("", "garbage", "{}", '{"count": true}', '{"count": -1}', '{"count": "3"}'):
         source, store = make_source(max_retries=0), FaultyStore()
         store.lies = {"look": Look(7, failure=StoredFailure(record, 7, 50.0)), "claim": 8}
@@ -207,8 +207,8 @@ async def test_a_failure_that_is_garbage_is_none(autojump_clock: MockClock) -> N
             assert await session.get_access_token() == "token-1"
 
 
-def test_a_failure_without_words() -> None:
-    """An error without a message is reported as one, to be retried at any time."""
+def test_a_failure_without_a_message() -> None:
+    """A failure without a message is read as an error that says so and has no pause."""
     error = TokenUnavailableError("", status_code=503)
     told, _ = read_failure_record(failure_record(error, 1, CONFIG), 0.0, CONFIG)
     assert told is not None
@@ -246,15 +246,15 @@ def _lies() -> Iterator[object]:
         yield Look(1, failure=attrs.evolve(failure, fence=nonsense))
 
 
-def test_what_is_no_look() -> None:
-    """An answer counts only if each of its parts has the type and the range of a Look's."""
+def test_an_invalid_look_is_rejected() -> None:
+    """An answer is no Look if any of its parts has a wrong type or is out of range."""
     assert [lie for lie in _lies() if is_look(lie)] == []
 
 
-async def test_an_answer_that_is_none_is_a_store_that_fails(
+async def test_an_invalid_answer_is_logged_as_a_failure(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nonsense is logged as an outage of the store, once, and so is its end."""
+    """An invalid answer is logged once as a failure of the store, and its end is logged, too."""
     caplog.set_level(logging.INFO, "trio_anon_session")
     source, store = make_source(max_retries=0), FaultyStore()
     store.lies = {"look": Look(1, leased_for=math.nan)}
@@ -269,7 +269,7 @@ async def test_an_answer_that_is_none_is_a_store_that_fails(
 
 
 async def test_a_pause_that_never_ends_is_not_kept(autojump_clock: MockClock) -> None:
-    """A store cannot keep a fleet from asking for longer than the longest pause there is."""
+    """A pause in the store delays a token request by `max_retry_interval` at most."""
     source, store = make_source(max_retry_interval=30.0, max_retries=20), FaultyStore()
     record = '{"count": 3, "status_code": 503, "message": "busy"}'
     for pause in (1e9, 30.0):
@@ -316,10 +316,10 @@ _NUMBERS = st.floats() | st.integers(-(10**400), 10**400) | st.none() | st.text(
     put=st.none() | st.booleans() | st.text(max_size=3),
     renew=st.none() | st.booleans(),
 )
-def test_whatever_a_store_answers_getters_get_tokens(
+def test_callers_get_tokens_whatever_a_store_answers(
     look: Look | None, claim: object, put: object, renew: object
 ) -> None:
-    """No lie makes a getter fail or hang, and none makes a hot loop."""
+    """With any answers of the store, callers get tokens, and no call runs in a hot loop."""
 
     async def main() -> None:
         source = make_source(
@@ -341,10 +341,10 @@ def test_whatever_a_store_answers_getters_get_tokens(
     run_virtually(main)
 
 
-async def test_a_store_that_is_not_async_is_one_that_fails(
+async def test_a_synchronous_store_is_logged_as_failing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store of synchronous methods is logged as failing, and callers still get tokens."""
+    """A store with synchronous methods is logged as failing, and callers still get tokens."""
 
     class Synchronous:
         def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Leases: who asks the endpoint, what becomes of one who dies or is late, and of one cancelled."""
+"""Tests of leases: which process sends the token request, if holders die, are late or cancelled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Look:
-    """Return what a store has of a source's token."""
+    """Look into a store, under the name of a source's token."""
     return await store.look(name_of(source.config))
 
 
@@ -43,7 +43,7 @@ async def look(store: FaultyStore | MemoryStore, source: FakeTokenManager) -> Lo
 
 
 async def test_a_lease_lasts_as_long_as_its_grant(autojump_clock: MockClock) -> None:
-    """An endpoint that takes six times as long as a lease is asked by one process all the same."""
+    """Only one process sends a request, although the endpoint takes six times the lease."""
     source = make_source(latency=29.0)
     async with open_fleet(5, source, MemoryStore()) as sessions:
         assert await get_all(sessions) == ["token-1"] * 5
@@ -51,8 +51,8 @@ async def test_a_lease_lasts_as_long_as_its_grant(autojump_clock: MockClock) -> 
         assert trio.current_time() == 29.0
 
 
-async def test_one_that_waits_is_no_longer_than_its_news(autojump_clock: MockClock) -> None:
-    """Also with no session to listen for it, as in a command, it looks twice a second at least."""
+async def test_a_waiting_process_looks_twice_a_second(autojump_clock: MockClock) -> None:
+    """A process that waits for another's lease without listening looks twice a second."""
     source, memory = make_source(latency=3.2), MemoryStore()
     store = FaultyStore(memory)
     async with (
@@ -86,7 +86,7 @@ async def test_a_call_that_waits_for_a_lease_counts_once(autojump_clock: MockClo
 async def test_a_holder_that_dies_delays_the_others_by_a_lease(
     autojump_clock: MockClock, renewed: int
 ) -> None:
-    """Killed in the middle of its grant, it is waited for until its lease runs out, no longer."""
+    """If a process dies during its token request, the others wait until its lease ends."""
     source, store = make_source(latency=20.0), MemoryStore()
     dying = FaultyStore(store)
     async with open_fleet(3, source, [dying, FaultyStore(store), FaultyStore(store)]) as sessions:
@@ -104,7 +104,7 @@ async def test_a_holder_that_dies_delays_the_others_by_a_lease(
 
 
 async def test_a_late_holder_overwrites_nothing(autojump_clock: MockClock) -> None:
-    """One that comes back with a token after its lease takes the newer one over from the store."""
+    """A process whose token arrives after its lease uses the newer token of the store."""
     source, store = make_source(latency=20.0), MemoryStore()
     stopped = FaultyStore(store)
     async with open_fleet(2, source, [stopped, FaultyStore(store)]) as (late, other):
@@ -126,7 +126,7 @@ async def test_a_late_holder_overwrites_nothing(autojump_clock: MockClock) -> No
 
 
 class _Overtaken(FaultyStore):
-    """Keeps nothing, as if each token came too late."""
+    """Rejects tokens, as if each one came too late."""
 
     def __init__(self, times: float = math.inf) -> None:
         super().__init__()
@@ -138,21 +138,26 @@ class _Overtaken(FaultyStore):
             await self._ask("put", trio.lowlevel.checkpoint)
             await self.release(name, fence)
             return False
-        return await super().put(name, fence, token)  # type: ignore[arg-type]  # as it came
+        return await super().put(name, fence, token)  # type: ignore[arg-type]  # passed on unchanged
 
 
-async def test_one_that_was_overtaken_asks_once_more(autojump_clock: MockClock) -> None:
-    """Where there is no newer token, it gets another one, no sooner than grants may follow."""
+async def test_a_process_whose_token_is_not_kept_gets_another_one(
+    autojump_clock: MockClock,
+) -> None:
+    """If its token is not kept and no newer one exists, a process requests another one.
+
+    It waits for ``min_refresh_interval`` before that.
+    """
     source, store = make_source(min_refresh_interval=7.0), _Overtaken(1)
     async with open_fleet(1, source, store) as (session,):
         assert await session.get_access_token() == "token-2"
         assert source.sent == pytest.approx([0.0, 7.0], abs=0.5)
 
 
-async def test_promise_07_a_store_that_keeps_nothing_brings_no_hot_loop(
+async def test_promise_07_a_store_that_keeps_nothing_causes_no_hot_loop(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second token counts, whatever the store says of it; and that is said once."""
+    """A process uses its second token although the store does not keep it, and logs that once."""
     caplog.set_level(logging.INFO)
     source, store = make_source(lifetime=60.0), _Overtaken()
     async with open_fleet(1, source, store) as (session,):
@@ -168,8 +173,8 @@ async def test_promise_07_a_store_that_keeps_nothing_brings_no_hot_loop(
         assert levels(caplog) == ["WARNING", "INFO"]
 
 
-async def test_promise_07_the_gap_is_kept_between_what_is_sent(autojump_clock: MockClock) -> None:
-    """Who has waited for another's lease, and then asked, does not ask again at once."""
+async def test_promise_07_the_gap_counts_from_the_last_request(autojump_clock: MockClock) -> None:
+    """The gap counts from the last request, not from the call that waited for a lease."""
     source, store = make_source(latency=20.0, refresh="on_request"), MemoryStore()
     dying = FaultyStore(store)
     async with open_fleet(2, source, [dying, FaultyStore(store)]) as (first, second):
@@ -190,10 +195,8 @@ async def test_promise_07_the_gap_is_kept_between_what_is_sent(autojump_clock: M
 # At this moment, the claim is on its way, and the manager closes before the answer arrives.
 @example(at=0.7, fails=False, stays=False)
 @given(at=st.floats(0.0, 2.5), fails=st.booleans(), stays=st.booleans())
-def test_a_claim_that_is_cancelled_gives_its_lease_back(
-    at: float, fails: bool, stays: bool
-) -> None:
-    """A lease that the store grants to a cancelled question is released, and no task is left."""
+def test_a_cancelled_claim_releases_its_lease(at: float, fails: bool, stays: bool) -> None:
+    """A lease that the store grants to a cancelled call is released, and no task is left."""
 
     async def main() -> None:
         memory = MemoryStore()
@@ -217,7 +220,7 @@ def test_a_claim_that_is_cancelled_gives_its_lease_back(
 async def test_a_cancelled_claim_that_gets_no_lease_releases_none(
     autojump_clock: MockClock,
 ) -> None:
-    """If another process was faster, the store is not asked to release anything."""
+    """A cancelled claim that gets no lease does not call `release`."""
     source, store = make_source(), FaultyStore()
     store.lies = {"claim": None}
     async with SharedTokenManager(source, store) as manager:
@@ -233,7 +236,9 @@ async def test_a_cancelled_claim_that_gets_no_lease_releases_none(
 
 
 @pytest.mark.parametrize(
-    "lies", [{"look": Look(7, leased_for=1e9)}, {"claim": None}], ids=["never ends", "nobody's"]
+    "lies",
+    [{"look": Look(7, leased_for=1e9)}, {"claim": None}],
+    ids=["no end", "no grant"],
 )
 async def test_a_lease_is_waited_for_no_longer_than_an_attempt(
     autojump_clock: MockClock, lies: dict[str, Any], caplog: pytest.LogCaptureFixture
@@ -264,8 +269,8 @@ async def test_a_lease_is_waited_for_no_longer_than_an_attempt(
 # Cancelled calls
 
 
-def test_a_holder_that_is_cancelled_gives_the_lease_back() -> None:
-    """Wherever it is cancelled, the next one need not wait for it, and no task is left."""
+def test_a_cancelled_holder_releases_its_lease() -> None:
+    """A holder cancelled at any step releases its lease and leaves no task."""
 
     async def play(strike: Strike) -> Seen:
         source, store = make_source(latency=2.0), MemoryStore()
@@ -305,8 +310,8 @@ def test_a_holder_that_is_cancelled_gives_the_lease_back() -> None:
     cancel_everywhere(play, check, at_least=4)
 
 
-def test_a_waiter_that_is_cancelled_takes_nothing_along() -> None:
-    """Wherever it is cancelled, it leaves at once, and the one for whom it waited goes on."""
+def test_a_cancelled_waiting_call_does_not_disturb_the_holder() -> None:
+    """A waiting call can be cancelled at any step, and the holder still gets its token."""
 
     async def play(strike: Strike) -> Seen:
         source, store = make_source(latency=2.0), MemoryStore()
@@ -340,10 +345,10 @@ def test_a_waiter_that_is_cancelled_takes_nothing_along() -> None:
 
 
 @pytest.mark.parametrize("holds", [True, False])
-async def test_promise_19_a_session_is_left_promptly_beside_a_store_that_hangs(
+async def test_promise_19_a_session_ends_soon_if_the_store_hangs(
     autojump_clock: MockClock, holds: bool
 ) -> None:
-    """No longer than it takes to try to give a lease back; no task survives."""
+    """If the store hangs, a session's exit waits for `release` at most, and leaves no task."""
     source, store = make_source(latency=math.inf), FaultyStore()
     before = living_tasks()
     async with SharedTokenManager(source, store) as manager:
@@ -371,10 +376,13 @@ class _OwnError(BaseException):
 
 
 @pytest.mark.parametrize("kind", [_OwnError, KeyboardInterrupt, SystemExit])
-async def test_promise_14_a_crash_of_the_inner_manager_comes_out_as_itself(
+async def test_promise_14_a_crash_of_the_inner_manager_is_unwrapped(
     autojump_clock: MockClock, kind: type[BaseException]
 ) -> None:
-    """Bare, from the manager and from the session, and the lease is free."""
+    """A crash of the inner manager propagates unwrapped from manager and session.
+
+    The lease is released.
+    """
     source, store = make_source(), MemoryStore()
     crash = kind()
     async with SharedTokenManager(source, store) as manager:
@@ -392,10 +400,10 @@ async def test_promise_14_a_crash_of_the_inner_manager_comes_out_as_itself(
 
 
 @pytest.mark.parametrize("method", ["look", "claim", "renew", "put", "release", "drop", "listen"])
-async def test_promise_20_a_crash_of_the_store_comes_out_as_itself(
+async def test_promise_20_a_crash_of_the_store_propagates_unwrapped(
     autojump_clock: MockClock, method: str
 ) -> None:
-    """Whatever is no ``Exception`` is none of this library's business, and ends the session."""
+    """A BaseException that a method of the store raises ends the session, unwrapped."""
     source, store = make_source(latency=2.0), FaultyStore()
     crash = store.error = _OwnError()
     if method == "release":
@@ -415,14 +423,14 @@ async def test_promise_20_a_crash_of_the_store_comes_out_as_itself(
     assert (await look(store, source)).leased_for == 0 or method == "release"
 
 
-async def test_promise_20_a_cancellation_comes_out_as_itself(autojump_clock: MockClock) -> None:
-    """Who catches it around a manager of its own sees one Cancelled, and no group."""
+async def test_promise_20_a_cancellation_propagates_unwrapped(autojump_clock: MockClock) -> None:
+    """A cancelled call raises one Cancelled, and no exception group."""
     source, store = make_source(latency=10.0), MemoryStore()
     async with SharedTokenManager(source, store) as manager:
         with trio.move_on_after(1.0) as scope:
             try:
                 await manager.get_tokens_client_credentials_grant()
             except BaseException as error:
-                assert type(error) is trio.Cancelled  # noqa: PT017  # it must go on, too
+                assert type(error) is trio.Cancelled  # noqa: PT017  # it is raised again
                 raise
         assert scope.cancelled_caught

@@ -1,4 +1,4 @@
-"""Dropped tokens that the store has forgotten, and that the processes tell it again."""
+"""Tests of drops that the store has lost, and that the processes report again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LOSSES = ("flushed", "replaced by an old copy", "without its last write")
 
 
 def entries_of(store: FaultyStore) -> Any:
-    """Return a copy of what a store keeps."""
+    """Return a copy of a store's entries."""
     assert isinstance(store.store, MemoryStore)
     return copy.deepcopy(store.store._entries)
 
 
 def lose(how: str, store: FaultyStore, before: Any) -> None:
-    """Let a store lose what it was told.
+    """Let a store lose a drop.
 
     Args:
         how: one of `LOSSES`.
@@ -48,10 +48,10 @@ def lose(how: str, store: FaultyStore, before: Any) -> None:
     leaves=st.booleans(),
     pause=st.floats(0.0, 100.0),
 )
-def test_promise_17_a_drop_that_the_store_loses_is_told_again(
+def test_promise_17_a_drop_that_the_store_loses_is_reported_again(
     how: str, who: int, leaves: bool, pause: float
 ) -> None:
-    """Anybody who knows of it tells it, so that no process that comes later gets the token."""
+    """A process that knows of a lost drop reports it again, so new processes get another token."""
 
     async def main() -> None:
         source, store = make_source(), FaultyStore()
@@ -77,10 +77,10 @@ def test_promise_17_a_drop_that_the_store_loses_is_told_again(
     run_virtually(main)
 
 
-async def test_a_store_that_forgets_each_drop_is_not_told_in_a_hot_loop(
+async def test_a_store_that_forgets_each_drop_causes_no_hot_loop(
     autojump_clock: object,
 ) -> None:
-    """It is told again with each look, and looked at at a pace."""
+    """With a store that forgets each drop, the rates of reports and looks are limited."""
     source, store = make_source(), FaultyStore()
     async with open_fleet(2, source, store) as sessions:
         (dead,) = set(await get_all(sessions))

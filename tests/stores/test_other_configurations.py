@@ -1,4 +1,4 @@
-"""Tokens of another configuration, or of a later version, in the same store."""
+"""Tests of tokens of another configuration, or of a later version, in the same store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def test_another_configurations_token_is_neither_taken_nor_overwritten(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the difference is one that no name may show, the second one has its own tokens."""
+    """If two configs share a name but not secret parameters, the second gets its own tokens."""
     one = make_source(lifetime=60.0, extra_params={"password": "a"})
     other = make_source(lifetime=60.0, extra_params={"password": "b"})
     assert name_of(one.config) == name_of(other.config)
@@ -52,7 +52,7 @@ class _Later(MemoryStore):
 async def test_a_later_version_s_token_is_left_alone(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who cannot read it gets its own, and says so once."""
+    """Processes that cannot read a newer version's token get their own, and log that once."""
     source, store = make_source(), _Later()
     async with open_fleet(3, source, store) as sessions:
         assert set(await get_all(sessions)) == {"token-1", "token-2", "token-3"}
@@ -74,8 +74,8 @@ async def test_a_later_version_s_token_is_left_alone(
         {"extra_params": {"password": "a"}},
     ],
 )
-def test_what_gets_other_tokens_has_another_name(settings: dict[str, Any]) -> None:
-    """Fleets that ask for different tokens use different names in a store."""
+def test_configs_for_other_tokens_have_other_names(settings: dict[str, Any]) -> None:
+    """Configs that request different tokens have different names in a store."""
     assert name_of(make_config()) != name_of(make_config(**settings))
 
 
@@ -89,8 +89,8 @@ def test_what_gets_other_tokens_has_another_name(settings: dict[str, Any]) -> No
         {"max_retries": 0, "request_timeout": 1.0},
     ],
 )
-def test_what_gets_the_same_tokens_shares_them(settings: dict[str, Any]) -> None:
-    """Neither a secret that is being rotated nor a matter of taste keeps processes apart."""
+def test_configs_for_the_same_tokens_share_them(settings: dict[str, Any]) -> None:
+    """Configs that differ only in the secret or in settings of the client share tokens."""
     one = make_config(scope="a b")
     other = make_config(**({"scope": "a b"} | settings))
     assert name_of(one) == name_of(other)
@@ -98,8 +98,8 @@ def test_what_gets_the_same_tokens_shares_them(settings: dict[str, Any]) -> None
     assert read_token_record(record, 0.0, other) is not None
 
 
-async def test_each_takes_a_token_over_with_its_own_buffers(autojump_clock: MockClock) -> None:
-    """Of the same life, each makes what its config says."""
+async def test_each_process_applies_its_own_buffers_to_a_token(autojump_clock: MockClock) -> None:
+    """Each process applies the buffers of its own config to a shared token."""
     one, other = make_source(), make_source(stale_buffer=100.0, expired_buffer=0.0)
     store = MemoryStore()
     async with open_fleet(1, one, store) as (first,), open_fleet(1, other, store) as (second,):

@@ -1,8 +1,8 @@
-"""Real processes that share a token: started at once, killed, stopped, cut off, and apart in time.
+"""Tests with real processes that share a token: concurrent, killed, stopped, with other clocks.
 
-The token server is in the test's own process, so that the test sees each request and decides when
-it is answered. What happens next waits for what has happened: for a request that has come in, or
-for a line that a process has written. A lease ends in real time.
+The token server runs in the process of the test, so the test sees each request and decides when
+the server answers. Each step waits for an event: a request that has arrived, or a line that a
+process has written. A lease ends in real time.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ pytestmark = pytest.mark.slow
 
 CODE = Path(__file__).with_name("working.py")
 LIMIT = 100.0
-"""Seconds; what no test may outlast, on however slow a machine."""
+"""Seconds; the limit for a test, also on a slow machine."""
 HOUR = 3600.0
 ROUNDING = 0.01
-"""Seconds; more than stores and clocks round by."""
+"""Seconds; more than the rounding errors of stores and clocks."""
 SOON = 1.0
-"""Seconds of a lease, where a test is not about how long it is."""
+"""Seconds of a lease in tests that do not depend on its length."""
 
 
 class SlowServer(TokenServer):
-    """A token server whose test sees each request come, and decides when answers go."""
+    """A token server whose test waits for requests, and decides when answers are sent."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -54,16 +54,16 @@ class SlowServer(TokenServer):
         self._arrived, self._arrivals = trio.open_memory_channel[None](1000)
 
     def hold_answers(self) -> trio.Event:
-        """Answer no token request that comes from now on, until the event is set."""
+        """Answer no later token request until the event is set."""
         self._gate = trio.Event()
         return self._gate
 
     def answer_at_once(self) -> None:
-        """Let the answers go to what comes from now on."""
+        """Answer later token requests immediately."""
         self.hold_answers().set()
 
     async def wait_for_request(self) -> None:
-        """Return when the next token request has come in and was judged."""
+        """Return when the next token request has arrived and its answer is ready."""
         await self._arrivals.receive()
 
     async def __call__(
@@ -107,7 +107,7 @@ class Scene:
         where: dict[str, str] | None = None,
         **settings: Any,
     ) -> list[Child]:
-        """Start so many processes, and return them when all are ready."""
+        """Start `count` processes, and return them when all are ready."""
         said = {"store": where or self.where, "url": self._url, "config": {}, **settings}
         children = [
             await self._stack.enter_async_context(run_child(CODE, json.dumps(said), prefix=prefix))
@@ -122,23 +122,23 @@ class Scene:
         return await open_store(self.where).look(self._name)
 
     async def has(self, token: str) -> bool:
-        """Whether this is the token that the store has."""
+        """Return whether the store has this token."""
         seen = await self.look()
         return seen.token is not None and seen.token.mark == mark_of(token)
 
     def ends_at(self, token: str) -> float:
-        """Return when the token server ends this token, on a clock that all processes share."""
+        """Return when this token expires, on a clock that all processes share."""
         left = self.server.tokens[token].left_at(trio.current_time())
         return time.monotonic() + left
 
-    def is_good(self, token: str) -> bool:
-        """Whether the token server would take this token now."""
+    def is_valid(self, token: str) -> bool:
+        """Return whether the token server accepts this token now."""
         return self.server.tokens[token].verdict_at(trio.current_time()) == "good"
 
 
 @asynccontextmanager
 async def open_scene(where: dict[str, str], **settings: Any) -> AsyncIterator[Scene]:
-    """Serve tokens while the block lasts, and end all processes after it."""
+    """Serve tokens while the block lasts, and end all processes afterwards."""
     with trio.fail_after(LIMIT):
         server = SlowServer(**({"lifetime": HOUR} | settings))
         async with open_loopback(server) as url, AsyncExitStack() as stack:
@@ -146,13 +146,13 @@ async def open_scene(where: dict[str, str], **settings: Any) -> AsyncIterator[Sc
 
 
 async def ask(*children: Child) -> None:
-    """Have each of them get the token."""
+    """Make each process get the token."""
     for child in children:
         await child.say(do="get")
 
 
 async def answer_of(child: Child) -> str:
-    """Return the token that a process has got; no getter fails."""
+    """Return the token that a process got, and assert that the call did not fail."""
     got = await child.hear("got")
     assert "error" not in got
     token: str = got["token"]
@@ -160,13 +160,13 @@ async def answer_of(child: Child) -> str:
 
 
 async def get(child: Child) -> str:
-    """Have a process get the token, and return it."""
+    """Make a process get the token, and return the token."""
     await ask(child)
     return await answer_of(child)
 
 
 async def wait_for_store(child: Child, seconds: float) -> None:
-    """Have a process wait so long for an answer of the store."""
+    """Set how many seconds a process waits for an answer of the store."""
     await child.say(do="wait", seconds=seconds)
     assert await child.hear("waits") == seconds
 
@@ -178,13 +178,13 @@ def failures_of(child: Child) -> int:
 
 @pytest.fixture
 def valkey(server: Valkey) -> Valkey:
-    """Call the store's server so: here, a server is the one that gives tokens."""
+    """Return the store's server; in this file, ``server`` is the token server."""
     return server
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """Return where the token is shared."""
+    """Return the location of the store."""
     if request.param == "sqlite":
         return {"path": str(tmp_path / "tokens.db")}
     valkey: Valkey = request.getfixturevalue("valkey")
@@ -192,7 +192,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 
 async def pause_outside_of_a_transaction(child: Child, where: dict[str, str]) -> None:
-    """Pause a process while it does not hold the lock of the file, which others need."""
+    """Pause a process while it does not hold the lock of the file."""
     if "path" not in where:
         await child.pause()
         return
@@ -203,8 +203,8 @@ async def pause_outside_of_a_transaction(child: Child, where: dict[str, str]) ->
 
 
 @pytest.mark.quick
-async def test_eight_that_start_at_once(where: dict[str, str]) -> None:
-    """Eight processes that meet an empty store at the same moment send one grant."""
+async def test_eight_processes_that_start_together(where: dict[str, str]) -> None:
+    """Eight processes that find an empty store at the same time send one token request."""
     async with open_scene(where) as scene:
         children = await scene.start(8)
         await ask(*children)
@@ -215,7 +215,7 @@ async def test_eight_that_start_at_once(where: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("answered", ["while it is stopped", "when it has woken"])
 async def test_a_holder_that_is_stopped(where: dict[str, str], answered: str) -> None:
-    """One that wakes after its lease does not overwrite the newer token, and takes it over."""
+    """A process that continues after its lease uses the newer token, and does not replace it."""
     async with open_scene(where) as scene:
         server = scene.server
         holder, other = await scene.start(2, lease=SOON)
@@ -236,7 +236,7 @@ async def test_a_holder_that_is_stopped(where: dict[str, str], answered: str) ->
 
 
 async def test_killed_at_any_moment(where: dict[str, str]) -> None:
-    """Processes that are killed wherever they are leave a store with which the others go on."""
+    """After a process is killed at any step, the others can still share tokens in the store."""
     async with open_scene(where) as scene:
         (survivor,) = await scene.start(lease=SOON, config={"min_refresh_interval": 0.01})
         for rounds in range(4):
@@ -253,11 +253,14 @@ async def test_killed_at_any_moment(where: dict[str, str]) -> None:
             await survivor.say(do="invalidate", token=token)
             token = await get(survivor)
             assert await scene.has(token)
-            assert scene.is_good(token)
+            assert scene.is_valid(token)
 
 
 async def test_a_restart_during_a_grant(valkey: Valkey) -> None:
-    """It costs no more than one grant for each process, no getter fails, and all is well again."""
+    """A restart of the store's server during a request costs one grant per process at most.
+
+    No caller gets an error, and a new process takes the shared token over.
+    """
     async with open_scene({"url": valkey.url}) as scene:
         server = scene.server
         holder, other = await scene.start(2)
@@ -272,8 +275,8 @@ async def test_a_restart_during_a_grant(valkey: Valkey) -> None:
         answers.set()
         kept = await answer_of(holder)
         alone = await answer_of(other)
-        assert scene.is_good(kept)
-        assert scene.is_good(alone)
+        assert scene.is_valid(kept)
+        assert scene.is_valid(alone)
         assert server.grants <= 3
         assert await scene.has(kept)
         before = server.grants
@@ -284,7 +287,10 @@ async def test_a_restart_during_a_grant(valkey: Valkey) -> None:
 
 
 async def test_a_store_that_hangs(where: dict[str, str], request: pytest.FixtureRequest) -> None:
-    """Each process gets a token of its own, says so once, and shares again when it is over."""
+    """While the store hangs, each process gets its own token and logs one failure.
+
+    Afterwards, they share a token again.
+    """
     async with open_scene(where) as scene, AsyncExitStack() as stack:
         children = await scene.start(2, config={"min_refresh_interval": 0.01})
         old = await get(children[0])
@@ -326,18 +332,21 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
 @pytest.mark.parametrize(
     ("where", "wall", "grants"),
     [
-        pytest.param("valkey", -HOUR, 1, id="a server beside a clock that is set back"),
-        pytest.param("valkey", HOUR, 1, id="a server beside a clock that is set forward"),
-        pytest.param("sqlite", -HOUR, 1, id="set back"),
-        pytest.param("sqlite", HOUR / 4, 1, id="set forward, within the token's life"),
-        pytest.param("sqlite", HOUR, 2, id="set forward, past the token's life"),
+        pytest.param("valkey", -HOUR, 1, id="server, set back"),
+        pytest.param("valkey", HOUR, 1, id="server, set forward"),
+        pytest.param("sqlite", -HOUR, 1, id="file, set back"),
+        pytest.param("sqlite", HOUR / 4, 1, id="file, set forward, within the lifetime"),
+        pytest.param("sqlite", HOUR, 2, id="file, set forward, past the lifetime"),
     ],
     indirect=["where"],
 )
 async def test_wall_clocks_that_are_set_apart(
     where: dict[str, str], wall: float, grants: int
 ) -> None:
-    """A token is taken over with no more than what is left of its life, or costs one more grant."""
+    """With different wall clocks, no process uses a token for longer than its lifetime.
+
+    If the token has expired by the second process's clock, it costs one more request.
+    """
     async with open_scene(where, lifetime=HOUR / 2) as scene:
         (first,) = await scene.start()
         (second,) = await scene.start(wall=wall)
@@ -354,8 +363,8 @@ async def test_wall_clocks_that_are_set_apart(
 
 
 @pytest.mark.parametrize("wall", [-HOUR, 0.0, HOUR])
-async def test_a_token_that_has_run_out(where: dict[str, str], wall: float) -> None:
-    """No process hands out a token that has run out, whatever its wall clock says."""
+async def test_a_token_that_has_expired(where: dict[str, str], wall: float) -> None:
+    """No process hands out an expired token, whatever its wall clock shows."""
     async with open_scene(where, lifetime=2.0) as scene:
         (first,) = await scene.start(wall=-wall)
         dead = await get(first)
@@ -363,7 +372,7 @@ async def test_a_token_that_has_run_out(where: dict[str, str], wall: float) -> N
         (second,) = await scene.start(wall=wall)
         issued = scene.server.tokens[dead]
         await trio.sleep_until(issued.issued_at + issued.lifetime)
-        assert not scene.is_good(dead)
+        assert not scene.is_valid(dead)
         await ask(second)
         got = await second.hear("got")
         assert got["token"] != dead
@@ -373,8 +382,8 @@ async def test_a_token_that_has_run_out(where: dict[str, str], wall: float) -> N
 # Read-only stores
 
 
-async def test_a_file_that_may_be_read_alone(tmp_path: Path) -> None:
-    """A process that cannot write works beside those that can, and writes again when it may."""
+async def test_a_read_only_file(tmp_path: Path) -> None:
+    """A process that cannot write the file gets its own token, and the shared one once it can."""
     folder = tmp_path / "shared"
     folder.mkdir()
     file = folder / "tokens.db"
@@ -387,7 +396,7 @@ async def test_a_file_that_may_be_read_alone(tmp_path: Path) -> None:
         (reader,) = await scene.start(prefix=without_privileges())
         token = await get(reader)
         assert token != shared
-        assert scene.is_good(token)
+        assert scene.is_valid(token)
         folder.chmod(0o700)
         file.chmod(0o600)
         assert await scene.has(shared)
@@ -398,7 +407,7 @@ async def test_a_file_that_may_be_read_alone(tmp_path: Path) -> None:
 
 
 def without_privileges() -> tuple[str, ...]:
-    """Return what starts a program that has to ask before it writes, as root need not."""
+    """Return the command that starts a program for which file modes count, even for root."""
     if os.geteuid() != 0:
         return ()
     setpriv = shutil.which("setpriv")
@@ -407,8 +416,8 @@ def without_privileges() -> tuple[str, ...]:
     return setpriv, "--bounding-set=-dac_override"
 
 
-async def test_a_user_of_the_server_who_may_read_alone(valkey: Valkey) -> None:
-    """A process without the right to write shares what is there, and writes again when it may."""
+async def test_a_server_user_with_read_only_rights(valkey: Valkey) -> None:
+    """A process with read-only rights takes shared tokens over, and writes once it can."""
     rights = "on >pass ~* &* +@read +@connection +eval +time +subscribe"
     valkey.do("ACL", "SETUSER", "reader", *rights.split())
     reading = {"url": valkey.url.replace("://", "://reader:pass@")}
@@ -421,7 +430,7 @@ async def test_a_user_of_the_server_who_may_read_alone(valkey: Valkey) -> None:
         assert await reader.hear("dropped") is not None
         # The reader finds no token, and cannot take a lease.
         own = await get(reader)
-        assert scene.is_good(own)
+        assert scene.is_valid(own)
         assert not await scene.has(own)
         newer = await get(writer)
         assert newer not in (shared, own)

@@ -1,4 +1,4 @@
-"""`RedisStore` with a real server: what it keeps, for how long, and what else may lie there."""
+"""Tests of `RedisStore` with a real server: its keys, their expiry, lost data and garbage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATE, TOKEN_KEY, LEASE = (f"tas:{{{NAME}}}:{part}" for part in ("state", "token
 
 @pytest.fixture
 def store(server: Valkey) -> RedisStore:
-    """Return a store at that server."""
+    """Return a store on this test's server."""
     return RedisStore(server.url)
 
 
@@ -38,7 +38,7 @@ def store(server: Valkey) -> RedisStore:
 
 @pytest.mark.quick
 async def test_every_key_ends_by_itself(store: RedisStore, server: Valkey) -> None:
-    """Every key expires, and the version outlives all others by a day."""
+    """Every key expires, and the key with the version does so a day after all others."""
     await store.release(NAME, await claimed(store), "a failure", 3.0)
     await store.drop(NAME, "mark-2", 60.0)
     await claimed(store)
@@ -54,7 +54,7 @@ async def test_every_key_ends_by_itself(store: RedisStore, server: Valkey) -> No
 
 
 async def test_a_token_lives_as_long_as_its_key(store: RedisStore, server: Valkey) -> None:
-    """A token's age is its life without what is left of its key's, by the server's clock."""
+    """The age of a token is its lifetime minus the remaining time of its key."""
     await kept(store, token=attrs.evolve(TOKEN, age=100.0))
     assert 1000 * (LONG - 200) < server.do("PTTL", TOKEN_KEY) <= 1000 * (LONG - 100)
     server.do("PEXPIRE", TOKEN_KEY, 600_000)
@@ -65,7 +65,7 @@ async def test_a_token_lives_as_long_as_its_key(store: RedisStore, server: Valke
 
 
 async def test_a_token_with_more_life_left_than_it_had(store: RedisStore, server: Valkey) -> None:
-    """A server whose clock was set back does not know a token's age, and the token makes way."""
+    """A look ignores a token whose key lasts longer than its lifetime, and a claim succeeds."""
     await kept(store)
     server.do("PEXPIRE", TOKEN_KEY, int(1000 * LONG) + 1000)
     assert (await store.look(NAME)).token is None
@@ -74,7 +74,7 @@ async def test_a_token_with_more_life_left_than_it_had(store: RedisStore, server
 
 @pytest.mark.parametrize("step", [10, 10**9])
 async def test_a_clock_that_is_set_back(store: RedisStore, server: Valkey, step: int) -> None:
-    """The ages of the token and the lease are unknown then, so both go, once."""
+    """If the server's clock was set back, a look shows neither token nor lease, once."""
     await kept(store)
     fence = await claimed(store)
     # Pretend that the server has seen a later time. The script may have kept an earlier one.
@@ -89,8 +89,10 @@ async def test_a_clock_that_is_set_back(store: RedisStore, server: Valkey, step:
 
 
 @pytest.mark.parametrize("latest", ["", "nan", "-5", "1e400", "0x10"])
-async def test_a_time_that_is_none(store: RedisStore, server: Valkey, latest: str) -> None:
-    """A latest time that is no number counts for nothing, and is replaced."""
+async def test_a_latest_time_that_is_invalid(
+    store: RedisStore, server: Valkey, latest: str
+) -> None:
+    """A latest time that is no valid number is ignored and replaced."""
     await kept(store)
     server.do("HSET", STATE, "latest", latest)
     assert (await store.look(NAME)).token is not None
@@ -98,7 +100,7 @@ async def test_a_time_that_is_none(store: RedisStore, server: Valkey, latest: st
 
 
 async def test_a_clock_that_is_corrected_a_little(store: RedisStore, server: Valkey) -> None:
-    """A step of less than a second is no reason to ask the endpoint."""
+    """A token stays usable if the server's clock goes back by less than a second."""
     await kept(store)
     server.do("HINCRBY", STATE, "latest", 500)
     assert (await store.look(NAME)).token is not None
@@ -110,7 +112,7 @@ async def test_a_clock_that_is_corrected_a_little(store: RedisStore, server: Val
 async def test_a_token_is_as_old_as_its_lease(
     store: RedisStore, server: Valkey, claimed_ago: int | None, age: float
 ) -> None:
-    """However long a put was on its way, the token has lived since its lease was claimed."""
+    """The age of a token is at least the time since its lease was claimed."""
     fence = await claimed(store)
     if claimed_ago is None:
         server.do("HSET", STATE, "claimed", "nan")
@@ -127,14 +129,14 @@ async def test_a_token_is_as_old_as_its_lease(
 
 @pytest.mark.parametrize("age", [LONG, math.inf])
 async def test_a_token_that_is_over_is_not_kept(store: RedisStore, age: float) -> None:
-    """A token that arrives after its life leaves nothing but the end of its lease."""
+    """A put of an expired token ends the lease, and keeps no token."""
     fence = await kept(store, token=attrs.evolve(TOKEN, age=age))
     assert await store.look(NAME) == Look(fence)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.0001, -1.0])
 async def test_no_time_at_all_is_no_error(store: RedisStore, seconds: float) -> None:
-    """Spans of no length are as short as the server can make them."""
+    """Times of zero or less raise no error, and count as the shortest possible time."""
     fence = await claimed(store, seconds=seconds)
     assert await store.renew(NAME, fence, seconds)
     await store.drop(NAME, MARK, seconds)
@@ -145,7 +147,7 @@ async def test_no_time_at_all_is_no_error(store: RedisStore, seconds: float) -> 
 
 
 async def test_a_token_may_live_for_longer_than_a_day(store: RedisStore, server: Valkey) -> None:
-    """The version outlives a token of 68 years too."""
+    """The key with the version lasts a day longer than a token of 68 years, too."""
     await kept(store, token=StoredToken("long", MARK, 2.0**31, 0.0))
     version, token = (server.do("PTTL", key) for key in (STATE, TOKEN_KEY))
     assert version > token + DAY - 60_000
@@ -158,8 +160,8 @@ async def test_a_token_may_live_for_longer_than_a_day(store: RedisStore, server:
 
 
 @pytest.mark.parametrize("lost", ["state", "token", "lease", "failure"])
-async def test_any_key_may_be_lost_alone(store: RedisStore, server: Valkey, lost: str) -> None:
-    """A server that throws out single keys is understood, and the next token is kept."""
+async def test_any_single_key_may_be_lost(store: RedisStore, server: Valkey, lost: str) -> None:
+    """After the loss of any single key, the version grows, and the next token is kept."""
     fence = await kept(store)
     await claimed(store)
     server.do("DEL", f"tas:{{{NAME}}}:{lost}")
@@ -174,7 +176,7 @@ async def test_any_key_may_be_lost_alone(store: RedisStore, server: Valkey, lost
 
 
 async def test_dropping_outlives_the_loss_of_the_version(store: RedisStore, server: Valkey) -> None:
-    """Where the version was thrown out, a drop of the current token still counts."""
+    """A drop of the current token works although the key with the version was lost."""
     fence = await kept(store)
     server.do("DEL", STATE)
     await store.drop(NAME, MARK, 60.0)
@@ -201,8 +203,10 @@ GARBAGE = {
 
 @pytest.mark.parametrize("key", ["state", "token", "lease", "failure", f"dead:{MARK}"])
 @pytest.mark.parametrize("lasts", [True, False])
-async def test_garbage_makes_way(store: RedisStore, server: Valkey, key: str, lasts: bool) -> None:
-    """Whatever lies at a key, no process waits for it, and the next token takes its place."""
+async def test_garbage_is_overwritten(
+    store: RedisStore, server: Valkey, key: str, lasts: bool
+) -> None:
+    """Garbage of any type at any key delays no process, and the next token overwrites it."""
     for kind, command in GARBAGE.items():
         where = f"tas:{{{kind}}}:{key}"
         words = command.encode("utf-8", "surrogateescape").split(b" ")
@@ -230,7 +234,7 @@ async def test_garbage_makes_way(store: RedisStore, server: Valkey, key: str, la
 
 
 def test_a_store_shows_where_it_is_and_no_more(tmp_path: Path) -> None:
-    """The repr has host and port, and neither user nor password."""
+    """The repr shows host and port or path, but no user and password."""
     key = b"0123456789abcdef0123456789abcdef"
     assert repr(RedisStore("redis://me:pass@cache")) == "<RedisStore at cache:6379>"
     assert repr(RedisStore("redis://[::1]:1/3")) == "<RedisStore at [::1]:1>"
@@ -240,14 +244,14 @@ def test_a_store_shows_where_it_is_and_no_more(tmp_path: Path) -> None:
 
 
 def test_a_store_is_not_pickled() -> None:
-    """A pickle would write the password down."""
+    """Pickling a store raises a TypeError, because the pickle would contain the password."""
     with pytest.raises(TypeError, match="cannot pickle a RedisStore"):
         pickle.dumps(RedisStore("redis://cache"))
 
 
 @pytest.mark.parametrize("missing", ["coredis", "cryptography"])
-def test_what_is_not_installed_is_told_with_the_way_there(missing: str) -> None:
-    """Without the extra, all else can be imported, and a store says how to get it."""
+def test_a_missing_dependency_raises_with_how_to_install_it(missing: str) -> None:
+    """If a dependency is missing, the import works, and a store's error says how to install it."""
     program = f"""
 import sys
 sys.modules[{missing!r}] = None
@@ -267,7 +271,7 @@ except ImportError as error:
 
 
 def test_no_store_imports_what_it_does_not_need() -> None:
-    """A program with a store in memory loads neither coredis nor cryptography."""
+    """A `MemoryStore` loads neither coredis nor cryptography, a plain `RedisStore` only coredis."""
     program = """
 import sys
 from trio_anon_session.stores import MemoryStore, RedisStore
@@ -288,7 +292,7 @@ print([name for name in ("coredis", "cryptography") if name in sys.modules])
 
 @pytest.mark.usefixtures("patient_stores")
 @pytest.mark.parametrize(
-    ("rights", "deafness"),
+    ("rights", "problem"),
     [
         ("allchannels +publish +subscribe", None),
         ("allchannels +subscribe", "answers NOPERM"),
@@ -296,19 +300,19 @@ print([name for name in ("coredis", "cryptography") if name in sys.modules])
         ("resetchannels +publish +subscribe", "answers NOPERM"),
     ],
 )
-async def test_a_server_is_tried_out(server: Valkey, rights: str, deafness: str | None) -> None:
-    """A claim, a put and a drop, and whether its news are heard."""
+async def test_check_store_with_a_server(server: Valkey, rights: str, problem: str | None) -> None:
+    """`check_store` returns which error prevents notifications, or None if they arrive."""
     commands = "+eval +type +del +hget +hset +hdel +set +exists +pttl +pexpire +time"
     store = user_with(server, f"{commands} {rights}")
     async with SharedTokenManager(FakeTokenManager(make_config()), store) as manager:
         said = await manager.check_store()
-    assert (said is None) is (deafness is None)
-    assert deafness is None or deafness in str(said)
+    assert (said is None) is (problem is None)
+    assert problem is None or problem in str(said)
 
 
 @pytest.mark.usefixtures("patient_stores")
-async def test_a_server_without_a_right_is_tried_out(server: Valkey) -> None:
-    """What it does not do is an error in words that may be shown."""
+async def test_check_store_without_a_needed_right(server: Valkey) -> None:
+    """`check_store` raises a StoreError with the server's code if a needed right is missing."""
     store = user_with(server, "")
     async with SharedTokenManager(FakeTokenManager(make_config()), store) as manager:
         with pytest.raises(StoreError, match="NOPERM"):
@@ -316,7 +320,7 @@ async def test_a_server_without_a_right_is_tried_out(server: Valkey) -> None:
 
 
 def user_with(server: Valkey, rights: str) -> RedisStore:
-    """Return the store of a user that has these rights."""
+    """Return a store that connects as a user with these rights."""
     words = f"reset on >secret ~tas:* +ping {rights}".split()
     server.do("ACL", "SETUSER", "tas", *words)
     return RedisStore(server.url.replace("//", "//tas:secret@"))

@@ -1,4 +1,4 @@
-"""`RedisStore` with a real server: how news arrive, and which connections are kept."""
+"""Tests of `RedisStore` with a real server: notifications, and which connections it keeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def store(server: Valkey) -> RedisStore:
-    """Return a store at that server."""
+    """Return a store on this test's server."""
     return RedisStore(server.url)
 
 
@@ -31,14 +31,14 @@ def store(server: Valkey) -> RedisStore:
 
 
 async def assert_no_news(wait_for_news: Callable[[], Awaitable[None]]) -> None:
-    """See that a listener waits."""
+    """Assert that a listener gets no notification."""
     with trio.move_on_after(0.2) as limit:
         await wait_for_news()
     assert limit.cancelled_caught
 
 
-async def test_nothing_is_no_news(store: RedisStore) -> None:
-    """Another token's news, a claim, and what is refused wake no listener."""
+async def test_other_events_wake_no_listener(store: RedisStore) -> None:
+    """Notifications of another name, a claim and rejected calls wake no listener."""
     fence = await kept(store)
     async with store.listen(NAME) as wait_for_news:
         await kept(store, "other")
@@ -53,7 +53,7 @@ async def test_nothing_is_no_news(store: RedisStore) -> None:
 
 
 async def test_news_between_two_waits_are_kept(store: RedisStore, server: Valkey) -> None:
-    """What happens between two waits ends the next one, once."""
+    """Several notifications between two waits end the next wait, and only that one."""
     async with store.listen(NAME) as wait_for_news:
         for _ in range(3):
             await store.drop(NAME, MARK, 60.0)
@@ -70,10 +70,10 @@ class _OurOwnError(Exception):
     pass
 
 
-async def test_what_a_listening_block_raises_comes_out_as_itself(
+async def test_an_error_in_a_listening_block_propagates_unwrapped(
     store: RedisStore, server: Valkey
 ) -> None:
-    """An error of the block is in no group, also where the connection is lost as well."""
+    """An error in the block is raised without a group, also if the connection is lost."""
     with pytest.raises(_OurOwnError) as caught:
         async with store.listen(NAME):
             raise _OurOwnError
@@ -87,7 +87,7 @@ async def test_what_a_listening_block_raises_comes_out_as_itself(
 
 
 async def test_a_listening_block_can_be_cancelled(store: RedisStore, server: Valkey) -> None:
-    """A cancellation ends it, also where the server hangs, and leaves no connection."""
+    """A cancelled block ends and closes its connection, also while the server hangs."""
     for hangs in (False, True):
         with trio.CancelScope() as scope:
             async with store.listen(NAME) as wait_for_news:
@@ -108,7 +108,7 @@ def kill_listeners(server: Valkey) -> None:
 async def test_a_lost_connection_ends_the_wait(
     store: RedisStore, server: Valkey, lose: Callable[[Valkey], None]
 ) -> None:
-    """Where the server goes, or ends the connection, each wait for news fails immediately."""
+    """If the server stops or closes the connection, each wait raises immediately."""
     async with store.listen(NAME) as wait_for_news:
         lose(server)
         for _ in range(2):
@@ -119,7 +119,7 @@ async def test_a_lost_connection_ends_the_wait(
 async def test_a_server_that_hangs_is_noticed_by_a_listener(
     store: RedisStore, server: Valkey
 ) -> None:
-    """A listener at a server that says nothing fails in the end."""
+    """A wait raises if the server hangs, and so does a new listener."""
     async with store.listen(NAME) as wait_for_news:
         server.pause()
         with (
@@ -132,10 +132,10 @@ async def test_a_server_that_hangs_is_noticed_by_a_listener(
                 pytest.fail("the server has not answered")
 
 
-async def test_a_listener_keeps_one_connection_and_a_question_none(
+async def test_a_closed_store_keeps_a_connection_only_to_listen(
     store: RedisStore, server: Valkey
 ) -> None:
-    """What listens has one connection while it does; a store that is not open keeps none."""
+    """A store that is not open keeps a connection only while it listens."""
     await server.has_clients(0)
     async with store.listen(NAME):
         await kept(store)
@@ -148,13 +148,13 @@ async def test_a_listener_keeps_one_connection_and_a_question_none(
 
 
 def greetings(server: Valkey) -> int:
-    """Return how many connections clients have made."""
+    """Return how many connections clients have opened."""
     found = re.search(rb"cmdstat_hello:calls=(\d+)", server.do("INFO", "commandstats"))
     return int(found[1]) if found else 0
 
 
 async def test_an_open_store_keeps_one_connection(store: RedisStore, server: Valkey) -> None:
-    """One connection stays until the end, also after many questions at the same time."""
+    """An open store keeps one connection until it closes, also after many concurrent calls."""
     await store.open()
     for number in range(3):
         await kept(store, f"name-{number}")
@@ -172,7 +172,7 @@ async def test_an_open_store_keeps_one_connection(store: RedisStore, server: Val
 
 
 async def test_a_store_that_several_have_open(store: RedisStore, server: Valkey) -> None:
-    """The connection is kept until the last user closes the store, also if that is cancelled."""
+    """The last close ends the connection, also if it is cancelled."""
     await store.open()
     await store.open()
     await store.look(NAME)
@@ -192,7 +192,7 @@ async def test_a_store_that_several_have_open(store: RedisStore, server: Valkey)
 async def test_a_kept_connection_ends_with_a_cancellation(
     store: RedisStore, server: Valkey
 ) -> None:
-    """A cancelled question leaves no answer to the next one, and does not disturb the others."""
+    """A cancelled call does not disturb concurrent calls, and the next call gets its own answer."""
     await store.open()
     fence = await kept(store)
     server.pause()
@@ -215,7 +215,7 @@ async def test_a_kept_connection_ends_with_a_cancellation(
 async def test_a_kept_connection_that_the_server_ends(
     store: RedisStore, server: Valkey, how: str
 ) -> None:
-    """A server that has hung up between two questions is asked by a new connection."""
+    """If the server closed the connection between two calls, the next call opens a new one."""
     await store.open()
     await kept(store)
     if how == "restart":
@@ -228,10 +228,10 @@ async def test_a_kept_connection_that_the_server_ends(
     await store.aclose()
 
 
-async def test_a_kept_connection_ends_when_nobody_asks(
+async def test_an_idle_connection_is_closed(
     store: RedisStore, server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a while without a question the connection is closed, and the next one makes one."""
+    """An idle connection is closed after a timeout, and the next call opens a new one."""
     monkeypatch.setattr(_coredis, "IDLE_TIMEOUT", 0.2)
     await store.open()
     await store.look(NAME)
@@ -242,7 +242,7 @@ async def test_a_kept_connection_ends_when_nobody_asks(
 
 
 async def test_a_program_that_leaves_its_store_open(store: RedisStore, server: Valkey) -> None:
-    """Without an end, the connection ends with the run of Trio; the next run has its own."""
+    """A connection that was not closed ends with its Trio run; the next run opens a new one."""
 
     async def leave_it_open() -> None:
         await store.open()
@@ -257,7 +257,7 @@ async def test_a_program_that_leaves_its_store_open(store: RedisStore, server: V
 async def test_runs_in_several_threads_share_no_connection(
     store: RedisStore, server: Valkey
 ) -> None:
-    """A store that is open in several runs of Trio has a connection in each of them."""
+    """A store that is open in several Trio runs has a connection of its own in each."""
     barrier = threading.Barrier(3)
 
     async def use() -> None:

@@ -1,4 +1,4 @@
-"""Subscriptions over real sockets that bring no news: the process notices, and subscribes again."""
+"""Tests of subscriptions over real sockets that get no notifications, and are opened again."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 TEST_AFTER, RENEW_AFTER = 0.5, 1.0
-"""Seconds, here; ten times less than usual."""
+"""Seconds; a tenth of the usual values."""
 
 
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less."""
+    """Shorten the timeouts of subscriptions."""
     monkeypatch.setattr(_redis, "TEST_AFTER", TEST_AFTER)
     monkeypatch.setattr(_coredis, "RENEW_AFTER", RENEW_AFTER)
     monkeypatch.setattr(_coredis, "LISTEN_TIMEOUT", 0.5)
@@ -42,7 +42,7 @@ def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def open_pair(relay: Relay) -> AsyncIterator[tuple[AnonymousSession, AnonymousSession]]:
-    """Two sessions that share a token through a relay, as two processes would."""
+    """Open two sessions that share a token through a relay, like two processes."""
     source = FakeTokenManager(make_config(refresh="on_request"))
     url = f"valkey://127.0.0.1:{relay.port}"
     async with (
@@ -55,13 +55,13 @@ async def open_pair(relay: Relay) -> AsyncIterator[tuple[AnonymousSession, Anony
 
 
 async def has_listeners(server: Valkey, count: int) -> None:
-    """Wait until so many connections to a server have subscribed."""
+    """Wait until `count` connections to a server have subscribed."""
     with trio.fail_after(PATIENCE):
-        while server.do("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") != count:  # noqa: ASYNC110  # no server tells of it
+        while server.do("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") != count:  # noqa: ASYNC110  # servers send no event for it
             await trio.sleep(0.01)
 
 
-async def drop_is_heard(dropping: AnonymousSession, other: AnonymousSession, dead: str) -> None:
+async def drop_arrives(dropping: AnonymousSession, other: AnonymousSession, dead: str) -> None:
     """Drop a token, and wait until the other session no longer has it."""
     dropping.invalidate(dead)
     with trio.fail_after(PATIENCE):
@@ -69,10 +69,10 @@ async def drop_is_heard(dropping: AnonymousSession, other: AnonymousSession, dea
 
 
 @pytest.mark.parametrize("what", ["forgets", "leads elsewhere"])
-async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
+async def test_promise_17_a_drop_arrives_after_an_unnoticed_loss(
     server: Valkey, other_server: Valkey, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A router that forgets connections, and a name that leads to another server."""
+    """A drop is notified after a router lost the connections, or a name moved to another server."""
     async with open_relay(server.port) as relay, open_pair(relay) as (dropping, other):
         await get_all([dropping, other])
         await has_listeners(server, 2)
@@ -94,13 +94,16 @@ async def test_promise_17_a_drop_is_heard_after_a_connection_was_lost_unnoticed(
         monkeypatch.setattr(_coredis, "LISTEN_TIMEOUT", 10 * PATIENCE)
         dead = await dropping.get_access_token()
         assert await other.get_access_token() == dead
-        await drop_is_heard(dropping, other, dead)
+        await drop_arrives(dropping, other, dead)
 
 
 async def test_a_connection_from_before_proves_nothing(
     server: Valkey, other_server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a name moves, the connection for questions is old too: both lead to the old server."""
+    """A test message over an old connection does not count as proof that a subscription works.
+
+    After a name has moved, both connections may lead to the old server.
+    """
     monkeypatch.setattr(_coredis, "RENEW_AFTER", 60.0)
     monkeypatch.setattr(_redis, "TEST_MAX_AGE", 0.1)
     async with open_relay(server.port) as relay, open_pair(relay) as pair:
@@ -111,14 +114,14 @@ async def test_a_connection_from_before_proves_nothing(
 
 
 @pytest.mark.usefixtures("patient_stores")
-async def test_promise_17_a_drop_is_heard_where_nobody_may_publish(
+async def test_promise_17_a_drop_arrives_without_the_right_to_publish(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The processes look for themselves, and say so."""
+    """Without the right to publish, the processes find a drop by polling, and log that."""
     server.do("ACL", "SETUSER", "default", "-publish")
     async with open_relay(server.port) as relay, open_pair(relay) as (dropping, other):
         (dead,) = set(await get_all([dropping, other]))
-        await drop_is_heard(dropping, other, dead)
+        await drop_arrives(dropping, other, dead)
         with trio.fail_after(PATIENCE):
             while "sends no notifications" not in caplog.text:  # noqa: ASYNC110  # a log has no event
                 await trio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Which server `RedisStore` asks: by socket and database, of several, and of a cluster."""
+"""Tests of which server `RedisStore` calls: a socket, a database, several servers, a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.ports import closed_port
 from trio_anon_session.stores import RedisStore
 
 from .answering import GREETING, open_answering
-from .cluster import SLOTS, is_whole, run_cluster, slot_of
+from .cluster import SLOTS, run_cluster, slot_of, wait_for_cluster
 from .kit import MARK, NAME, refusal, round_trip
 from .valkey import PATIENCE, Valkey
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_another_database_and_the_name_of_a_client(server: Valkey) -> None:
-    """The database of the URL is used, and its name for a client shown in the server's list."""
+    """The store uses the database of the URL, and sets the URL's client name."""
     for url in (f"{server.url}/3", f"{server.url}?db=4", f"unix://{server.socket_path}?db=5"):
         await round_trip(RedisStore(url))
     assert server.key_names() == []
@@ -40,7 +40,7 @@ async def test_another_database_and_the_name_of_a_client(server: Valkey) -> None
 
 
 async def test_the_first_of_several_servers_hangs(server: Valkey, other_server: Valkey) -> None:
-    """One that says nothing costs one question, and the others are asked before it from then on."""
+    """After one call to a server that hangs, the store calls the next server first."""
     store = RedisStore(f"{server.url},127.0.0.1:{other_server.port}")
     assert repr(store) == f"<RedisStore at 127.0.0.1:{server.port},127.0.0.1:{other_server.port}>"
     await store.look(NAME)
@@ -57,10 +57,8 @@ async def test_the_first_of_several_servers_hangs(server: Valkey, other_server: 
     await round_trip(store)
 
 
-async def test_questions_at_once_go_to_the_same_of_several_servers(
-    server: Valkey, other_server: Valkey
-) -> None:
-    """A server that has been asked, and has yet to answer, is no reason to ask another one."""
+async def test_concurrent_calls_go_to_the_same_server(server: Valkey, other_server: Valkey) -> None:
+    """While the first server has not answered yet, concurrent calls go to it, too."""
     store = RedisStore(f"{server.url},127.0.0.1:{other_server.port}")
     async with trio.open_nursery() as nursery:
         for name in (NAME, NAME, "a name", "another"):
@@ -71,7 +69,7 @@ async def test_questions_at_once_go_to_the_same_of_several_servers(
 async def test_the_first_of_several_servers_cannot_serve(
     server: Valkey, other_server: Valkey
 ) -> None:
-    """A server that has done nothing, and says so, is left for the next one."""
+    """If the first server refuses to write, the store calls the next one."""
     with closed_port() as port:
         server.do("REPLICAOF", "127.0.0.1", port)
         store = RedisStore(f"{server.url},127.0.0.1:{other_server.port}")
@@ -84,7 +82,7 @@ async def test_the_first_of_several_servers_cannot_serve(
 
 
 async def test_a_name_that_leads_to_another_server(server: Valkey) -> None:
-    """After a server refuses to write, its name is looked up again despite a connection."""
+    """After a server refuses to write, the store calls it again over a new connection."""
     sent: list[bytes] = []
 
     def serve(question: bytes) -> bytes:
@@ -110,7 +108,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[tuple[Valkey, ...]]:
     """Run a cluster of two servers."""
     # The servers do not end their service after one of them has stopped for 15 s.
     with run_cluster(tmp_path, "--cluster-node-timeout", "600000") as servers:
-        await is_whole(*servers)
+        await wait_for_cluster(*servers)
         yield servers
 
 
@@ -125,7 +123,10 @@ def names_of(cluster: tuple[Valkey, ...]) -> tuple[str, str]:
 
 
 async def test_servers_of_a_cluster(cluster: tuple[Valkey, ...]) -> None:
-    """Whichever of them the URL names, the one that has the keys is asked, also once they move."""
+    """The store calls the server with the keys, whichever server the URL names.
+
+    It finds the new server after a slot has moved.
+    """
     first, second = cluster
     near, far = names_of(cluster)
     store = RedisStore(first.url)
@@ -154,7 +155,7 @@ async def test_servers_of_a_cluster(cluster: tuple[Valkey, ...]) -> None:
 async def test_a_server_that_is_gone_is_asked_no_longer(
     server: Valkey, other_server: Valkey
 ) -> None:
-    """The server that has the keys is asked until it is gone; then the store finds the next one."""
+    """The store keeps calling the server with the keys, and finds the next one if it is gone."""
     heirs = [server, other_server]
     said: list[int] = []
 
@@ -173,8 +174,8 @@ async def test_a_server_that_is_gone_is_asked_no_longer(
         assert said == [server.port, other_server.port]
 
 
-async def test_servers_that_send_each_other_round(caplog: pytest.LogCaptureFixture) -> None:
-    """A store that is sent from server to server, or to the same one, gives up."""
+async def test_a_server_that_redirects_to_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """A store gives up if a server redirects it to itself again and again."""
     caplog.set_level(logging.DEBUG)
     async with open_answering(GREETING, lambda _: b"-MOVED 3999 :%d\r\n" % port) as port:
         store = RedisStore(f"redis://:secret@127.0.0.1:{port}")
@@ -183,7 +184,7 @@ async def test_servers_that_send_each_other_round(caplog: pytest.LogCaptureFixtu
 
 
 async def test_each_name_has_its_server(cluster: tuple[Valkey, ...]) -> None:
-    """Where the keys of several names are is known for each of them, and not asked again."""
+    """The store remembers the server of each name, and is not redirected again."""
     store = RedisStore(cluster[0].url)
 
     async def look_at_all() -> list[bytes]:
@@ -197,7 +198,7 @@ async def test_each_name_has_its_server(cluster: tuple[Valkey, ...]) -> None:
 
 
 async def test_a_dead_server_of_a_cluster_is_not_needed(cluster: tuple[Valkey, ...]) -> None:
-    """A store that knows where the keys are does not need the server that the URL names."""
+    """A store that knows the server with the keys does not need the server of the URL."""
     first, second = cluster
     _, far = names_of(cluster)
     store = RedisStore(first.url)
@@ -211,7 +212,7 @@ async def test_a_dead_server_of_a_cluster_is_not_needed(cluster: tuple[Valkey, .
 
 @pytest.mark.parametrize("answer", [b"-TRYAGAIN wait\r\n", b"-ASK 3999 127.0.0.1:1\r\n"])
 async def test_keys_that_are_moved_are_waited_for(server: Valkey, answer: bytes) -> None:
-    """While the keys go from server to server, the same one is asked until it sends there."""
+    """While the keys move, the store repeats the call until the server redirects it."""
     answers = [answer] * 3
 
     def direct(_: bytes) -> bytes:
@@ -224,7 +225,7 @@ async def test_keys_that_are_moved_are_waited_for(server: Valkey, answer: bytes)
 
 
 async def test_a_slot_that_is_moved(cluster: tuple[Valkey, ...]) -> None:
-    """A fleet goes on, a moment later, when its keys move to another server of the cluster."""
+    """Calls succeed while their keys move to another server of the cluster, and afterwards."""
     first, second = cluster
     near, _ = names_of(cluster)
     slot, store = slot_of(first, near), RedisStore(first.url)

@@ -1,4 +1,4 @@
-"""TLS between `RedisStore` and a server: whose certificate is accepted, and which is shown."""
+"""Tests of TLS between `RedisStore` and a server: certificates of the server and the client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Authority:
         self._authority.cert_pem.write_to_path(str(self.file))
 
     def files_for(self, identity: str) -> tuple[str, str]:
-        """Return the certificate and the key of a host, or of somebody else."""
+        """Write a certificate and a key for an identity, and return their paths."""
         certificate, key = self.folder / "certificate.pem", self.folder / "key.pem"
         issued = self._authority.issue_cert(identity)
         issued.cert_chain_pems[0].write_to_path(str(certificate))
@@ -38,7 +38,7 @@ class Authority:
         return str(certificate), str(key)
 
     def run_server(self, identity: str, *, clients: str = "no") -> AbstractContextManager[Valkey]:
-        """Run a server that has the certificate of this identity."""
+        """Run a server with a certificate for this identity."""
         certificate, key = self.files_for(identity)
         options = ["--tls-cert-file", certificate, "--tls-key-file", key]
         options += ["--tls-ca-cert-file", str(self.file), "--tls-auth-clients", clients]
@@ -47,12 +47,12 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Make an authority."""
+    """Return a new certificate authority."""
     return Authority(tmp_path)
 
 
-async def test_tls_with_an_authority_of_ones_own(authority: Authority) -> None:
-    """The authority of the URL is trusted; without it the server receives nothing."""
+async def test_tls_with_the_authority_of_the_url(authority: Authority) -> None:
+    """The authority of the URL is trusted; without it, calls fail, unless checks are off."""
     with authority.run_server("127.0.0.1") as server:
         await round_trip(RedisStore(f"{server.url}?ssl_ca_certs={authority.file}"))
         await round_trip(RedisStore(f"{server.url}?ssl_cert_reqs=none"))
@@ -66,14 +66,14 @@ async def test_tls_with_an_authority_of_ones_own(authority: Authority) -> None:
 async def test_tls_with_an_authority_of_the_environment(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the URL names no authority, the system's are trusted."""
+    """If the URL names no authority, those of the environment are trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     with authority.run_server("127.0.0.1") as server:
         await round_trip(RedisStore(server.url))
 
 
-async def test_tls_with_the_certificate_of_another(authority: Authority) -> None:
-    """A certificate has to be the host's, unless the URL says otherwise."""
+async def test_tls_with_the_certificate_of_another_host(authority: Authority) -> None:
+    """A certificate for another host is rejected, unless the URL turns the check off."""
     with authority.run_server("elsewhere.example") as server:
         url = f"{server.url}?ssl_ca_certs={authority.file}"
         problem = await refusal(RedisStore(url).look(NAME))
@@ -83,7 +83,7 @@ async def test_tls_with_the_certificate_of_another(authority: Authority) -> None
 
 
 async def test_tls_with_a_certificate_of_the_client(authority: Authority) -> None:
-    """A server that requires a certificate of its clients gets that of the URL."""
+    """A server that requires a client certificate gets the one that the URL names."""
     with authority.run_server("127.0.0.1", clients="yes") as server:
         url = f"{server.url}?ssl_ca_certs={authority.file}"
         assert await refusal(RedisStore(url).look(NAME))
@@ -92,8 +92,8 @@ async def test_tls_with_a_certificate_of_the_client(authority: Authority) -> Non
         await round_trip(RedisStore(url))
 
 
-def test_tls_files_that_cannot_be_read_are_told_at_once(authority: Authority) -> None:
-    """A file that is not there, or holds something else, is a matter of the settings."""
+def test_tls_files_that_cannot_be_read_raise_immediately(authority: Authority) -> None:
+    """A TLS file that is missing or invalid raises a ConfigError when the store is created."""
     certificate, _key = authority.files_for("me.example")
     other = authority.folder / "other.pem"
     other.write_text("no certificate")

@@ -1,4 +1,4 @@
-"""What servers refuse, break and hide, and what becomes of it: a `StoreError` in plain words."""
+"""Tests of `RedisStore` with servers that refuse calls, break or hang: errors and their texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENCODED = "p%40ss%2Fword%25%3F%23"
 
 
 def with_user(server: Valkey, user: str) -> str:
-    """Return a server's URL with user and password."""
+    """Return the URL of a server with user and password."""
     return server.url.replace("//", f"//{user}@")
 
 
@@ -41,7 +41,7 @@ def with_user(server: Valkey, user: str) -> str:
 
 
 @pytest.mark.parametrize("user", [f":{ENCODED}", f"default:{ENCODED}"])
-async def test_a_password_is_sent_as_it_is_meant(server: Valkey, user: str) -> None:
+async def test_a_password_is_sent_decoded(server: Valkey, user: str) -> None:
     """The server gets the password without the percent-encoding of the URL."""
     server.do("CONFIG", "SET", "requirepass", PASSWORD)
     await round_trip(RedisStore(with_user(server, user)))
@@ -54,14 +54,14 @@ async def test_a_password_is_sent_as_it_is_meant(server: Valkey, user: str) -> N
 
 
 def acl_commands() -> list[list[str]]:
-    """Return the commands that the docstring gives, which make a user."""
+    """Return the commands in the docstring of `RedisStore` that create a user."""
     docstring = inspect.getdoc(RedisStore) or ""
     commands = [line.split() for line in docstring.splitlines() if "ACL SETUSER" in line]
     return [[word.replace("PASSWORD", PASSWORD) for word in command] for command in commands]
 
 
 def as_user(server: Valkey, *changes: str) -> RedisStore:
-    """Return the store of the docstring's user, after these changes of its rights."""
+    """Return a store that connects as the docstring's user, after these changes of its rights."""
     for command in acl_commands():
         server.do(*command)
     server.do("ACL", "SETUSER", "tas", *changes)
@@ -82,12 +82,12 @@ async def test_the_user_of_the_docstring_suffices(server: Valkey) -> None:
 
 RIGHTS = [word for command in acl_commands() for word in command if word.startswith("+")]
 NEWS = ["+publish", "+subscribe"]
-"""Rights without which a store does all else: test_a_server_is_tried_out."""
+"""Rights that only notifications need: see test_check_store_with_a_server."""
 
 
 @pytest.mark.parametrize("right", [right for right in RIGHTS if right not in NEWS])
 async def test_each_right_of_the_docstring_is_needed(server: Valkey, right: str) -> None:
-    """Without any one of the rights that it lists, something is refused."""
+    """Without any one of the rights in the docstring, a call fails with NOPERM."""
     store = as_user(server, right.replace("+", "-"))
     # Some permissions are needed only for a keepalive, after some time without notifications.
     with pytest.raises(StoreError, match="answers NOPERM"), trio.fail_after(PATIENCE):
@@ -101,7 +101,7 @@ async def test_each_right_of_the_docstring_is_needed(server: Valkey, right: str)
 
 
 async def test_a_full_server(server: Valkey) -> None:
-    """A server without memory says so; what it has is still there, and can be dropped."""
+    """A server without memory rejects new data, but its token can still be read and dropped."""
     store = RedisStore(server.url)
     fence = await kept(store)
     server.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
@@ -116,7 +116,7 @@ async def test_a_full_server(server: Valkey) -> None:
 
 
 async def test_a_replica(server: Valkey, tmp_path: Path) -> None:
-    """A replica can be looked at, and says that it takes nothing."""
+    """A replica answers looks at known names, and rejects writes with READONLY."""
     store = RedisStore(server.url)
     seen = await store.look(NAME)
     with closed_port() as port:
@@ -164,8 +164,8 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-async def test_an_error_is_its_code(answer: str) -> None:
-    """An error has the code of a server's answer, and no other word: it may quote anything."""
+async def test_an_error_shows_only_its_code(answer: str) -> None:
+    """An error shows only the code of the server's answer, because its text may quote a record."""
     async with open_answering(GREETING, answer.encode() or None) as port:
         store = RedisStore(f"redis://127.0.0.1:{port}")
         assert await refusal(store.look(NAME)) == ANSWERS[answer]
@@ -182,10 +182,10 @@ async def test_an_error_is_its_code(answer: str) -> None:
         (b"+OK\r\n", "the request failed (AssertionError)"),
     ],
 )
-async def test_a_greeting_that_is_none(
+async def test_an_invalid_greeting(
     greeting: bytes | None, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A peer that is no server, or takes no more clients, is a short error, and not logged."""
+    """A peer that rejects clients or is no such server causes a short error, and no log record."""
     caplog.set_level(logging.DEBUG)
     async with open_answering(greeting) as port:
         store = RedisStore(f"redis://:{ENCODED}@127.0.0.1:{port}")
@@ -195,7 +195,7 @@ async def test_a_greeting_that_is_none(
 
 
 class Nameless(trio.abc.HostnameResolver):
-    """Knows no host."""
+    """A resolver that knows no host."""
 
     async def getaddrinfo(self, *args: object, **kwargs: object) -> NoReturn:
         await trio.lowlevel.checkpoint()
@@ -205,16 +205,16 @@ class Nameless(trio.abc.HostnameResolver):
         raise AssertionError
 
 
-async def test_a_name_that_nobody_knows() -> None:
-    """The error of an unknown host name says so, and names no C function."""
+async def test_an_unknown_host_name() -> None:
+    """The error for an unknown host name says that the lookup failed."""
     trio.socket.set_custom_hostname_resolver(Nameless())
     store = RedisStore("redis://valkey.example")
     assert await refusal(store.look(NAME)) == "the host's name cannot be looked up"
     assert await refusal(listening(store)) == "the host's name cannot be looked up"
 
 
-async def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
-    """Each question is one attempt, and coredis logs none of them."""
+async def test_a_missing_server(caplog: pytest.LogCaptureFixture) -> None:
+    """A call to a missing server raises an error with its cause, and logs nothing."""
     caplog.set_level(logging.DEBUG)
     with closed_port() as port:
         store = RedisStore(f"redis://127.0.0.1:{port}")
@@ -227,7 +227,7 @@ async def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_clients_of_others_are_logged_as_before(caplog: pytest.LogCaptureFixture) -> None:
-    """What coredis logs of the program's own clients is still logged, also at the same time."""
+    """The coredis log of the program's own clients is kept, also during a call of the store."""
     async with open_answering(b"+OK\r\n") as port:
         store = RedisStore(f"redis://127.0.0.1:{port}")
 
@@ -248,8 +248,8 @@ async def test_clients_of_others_are_logged_as_before(caplog: pytest.LogCaptureF
 # Servers that hang
 
 
-async def test_a_server_that_nobody_reaches() -> None:
-    """If no connection is made, the error comes before the session's timeout."""
+async def test_a_server_that_accepts_no_connection() -> None:
+    """A call to a server that accepts no connection raises a timeout error."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -264,8 +264,8 @@ async def test_a_server_that_nobody_reaches() -> None:
             assert await refusal(store.look(NAME)) == "the request failed (TimeoutError)"
 
 
-async def test_a_server_that_hangs_costs_a_getter_two_seconds(server: Valkey) -> None:
-    """A getter is served while the server hangs, and the token is shared once it goes on."""
+async def test_a_caller_gets_a_token_while_the_server_hangs(server: Valkey) -> None:
+    """A caller gets a token while the server hangs, and processes share one when it continues."""
     async with (
         SharedTokenManager(FakeTokenManager(make_config()), RedisStore(server.url)) as shared,
         SharedTokenManager(FakeTokenManager(make_config()), RedisStore(server.url)) as other,
@@ -283,7 +283,7 @@ async def test_a_server_that_hangs_costs_a_getter_two_seconds(server: Valkey) ->
 
 @pytest.mark.parametrize("does", ["look", "listen"])
 def test_a_real_interrupt(tmp_path: Path, does: str) -> None:
-    """Ctrl-C in the middle of a question comes out as what it is."""
+    """Ctrl-C during a call raises KeyboardInterrupt."""
     with run_valkey(tmp_path) as server:
         store = RedisStore(server.url)
         questions: dict[str, Callable[[], Awaitable[object]]] = {

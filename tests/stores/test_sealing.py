@@ -1,4 +1,4 @@
-"""Sealed records: who opens them, what lies in the server, and that nothing else shows a secret."""
+"""Tests of encrypted records: keys, the server's data, and secrets that must not leak."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ RECORDS = st.text(st.characters(exclude_categories=["Cs"]))
 
 @given(st.binary(min_size=32, max_size=32), RECORDS)
 def test_a_key_may_be_spelt_in_several_ways(key: bytes, record: str) -> None:
-    """Bytes, and base64 in either alphabet, with or without its padding, are the same key."""
+    """A key can be bytes, or base64 in either alphabet, with or without padding."""
     sealed = Sealing(key).seal(record, NAME, "token")
     for text in (base64.b64encode(key), base64.urlsafe_b64encode(key)):
         for spelling in (text, text.decode(), text.decode().rstrip("="), f"{text.decode()}\n"):
@@ -68,10 +68,10 @@ NO_KEYS: list[object] = [
 
 
 @pytest.mark.parametrize("keys", NO_KEYS, ids=range(len(NO_KEYS)))
-def test_what_is_no_key_is_told_and_not_shown(keys: object) -> None:
-    """Neither the error nor its frames show what was given."""
+def test_an_invalid_key_is_rejected_and_not_shown(keys: object) -> None:
+    """The error for an invalid key does not show it, also not in the frames of its traceback."""
     with pytest.raises(ConfigError) as caught:
-        RedisStore("redis://cache", encryption_key=keys)  # type: ignore[arg-type]  # some are none
+        RedisStore("redis://cache", encryption_key=keys)  # type: ignore[arg-type]  # wrong types, too
     assert caught.value.field == "encryption_key"
     shown = "".join(traceback_with_locals(caught.value))
     assert "k3y" not in shown
@@ -80,7 +80,7 @@ def test_what_is_no_key_is_told_and_not_shown(keys: object) -> None:
 
 
 def test_no_key_is_shown_or_written_down() -> None:
-    """The repr tells how many keys there are, and a pickle is refused."""
+    """The repr shows only the number of keys, and pickles and copies raise a TypeError."""
     sealing = Sealing([FIRST, SECOND])
     assert repr(sealing) == "<Sealing with 2 keys>"
     for write in (pickle.dumps, copy.copy, copy.deepcopy):
@@ -93,7 +93,7 @@ def test_no_key_is_shown_or_written_down() -> None:
 
 @given(RECORDS, st.lists(st.sampled_from([FIRST, SECOND, THIRD]), min_size=1, unique=True))
 def test_the_first_key_seals_and_all_open(record: str, keys: list[bytes]) -> None:
-    """A record opens with each list of keys in which the first one of its sealer is."""
+    """A record is encrypted with the first key, and any list with that key decrypts it."""
     sealed = Sealing(keys).seal(record, NAME, "token")
     assert is_sealed(sealed)
     for others in ([keys[0]], [THIRD, SECOND, FIRST], keys):
@@ -104,7 +104,7 @@ def test_the_first_key_seals_and_all_open(record: str, keys: list[bytes]) -> Non
 
 
 def test_no_two_sealed_records_are_the_same() -> None:
-    """From two sealed records nobody sees that the same was sealed twice."""
+    """Encrypting the same record again gives another text."""
     sealing = Sealing(FIRST)
     assert len({sealing.seal("the record", NAME, "token") for _ in range(100)}) == 100
 
@@ -114,7 +114,7 @@ WRONG = re.escape("the stored record cannot be decrypted with the encryption key
 
 @given(st.data())
 def test_a_record_that_was_changed_does_not_open(data: st.DataObject) -> None:
-    """Whatever character of a sealed record is another one, or is missing, it does not open."""
+    """An encrypted record with a changed or missing character cannot be decrypted."""
     sealing = Sealing([FIRST, SECOND])
     sealed = sealing.seal("the record", NAME, "token")
     place = data.draw(st.integers(0, len(sealed) - 1))
@@ -136,15 +136,15 @@ def test_a_record_that_was_changed_does_not_open(data: st.DataObject) -> None:
 
 @given(RECORDS)
 def test_what_was_never_sealed_does_not_open(record: str) -> None:
-    """Plain records are not taken where there is a key, nor is anything that begins alike."""
+    """With a key, plain records are rejected, also if they have the prefix of encrypted ones."""
     for text in (record, f"sealed1.{record}", f"sealed1.{record}.{record}"):
         with pytest.raises(StoreError, match=WRONG):
             Sealing(FIRST).open(text, NAME, "token")
 
 
 @pytest.mark.parametrize("place", [("other", "token"), (NAME, "failure"), ("", f"{NAME}token")])
-def test_a_record_opens_in_its_place_alone(place: tuple[str, str]) -> None:
-    """Moved to another name, or from a failure to a token, a record does not open."""
+def test_a_record_opens_only_in_its_place(place: tuple[str, str]) -> None:
+    """A record that was moved to another name or another kind cannot be decrypted."""
     sealing = Sealing(FIRST)
     sealed = sealing.seal("the record", NAME, "token")
     with pytest.raises(StoreError, match=WRONG):
@@ -155,13 +155,13 @@ def test_a_record_opens_in_its_place_alone(place: tuple[str, str]) -> None:
 
 
 async def fail(store: RedisStore) -> None:
-    """Leave a failure there."""
+    """Release a lease with a failure."""
     await store.release(NAME, await claimed(store), "the failure", 3.0)
 
 
 @pytest.mark.slow
 async def test_a_record_that_was_moved_does_not_open(server: Valkey) -> None:
-    """Who can write to the server cannot give one name the token of another."""
+    """A token or failure that was moved to another key of the server cannot be decrypted."""
     store = RedisStore(server.url, encryption_key=FIRST)
     await kept(store)
     await fail(store)
@@ -180,7 +180,7 @@ async def test_a_record_that_was_moved_does_not_open(server: Valkey) -> None:
 async def test_keys_are_changed_one_after_the_other(
     server: Valkey, leave: Callable[[RedisStore], Awaitable[object]]
 ) -> None:
-    """A store that has the new key behind the old one opens what is sealed with either."""
+    """A store with the old and the new key decrypts the records of either one."""
     old, both, new, new_alone = (
         RedisStore(server.url, encryption_key=keys)
         for keys in (FIRST, [FIRST, SECOND], [SECOND, FIRST], SECOND)
@@ -204,7 +204,7 @@ async def test_keys_are_changed_one_after_the_other(
 async def test_processes_with_and_without_a_key_do_not_disturb_each_other(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those who cannot read what is there say why, get their own tokens, and leave it there."""
+    """Processes that cannot read a record log why, get their own tokens, and do not replace it."""
 
     def shared(number: int, store: RedisStore) -> SharedTokenManager:
         manager = FakeTokenManager(make_config())
@@ -257,25 +257,28 @@ CANARIES = [
 
 
 class CanaryManager(FakeTokenManager):
-    """Grants tokens that are recognized."""
+    """A token manager whose tokens contain a canary."""
 
     def new_token(self, sent_at: float) -> TokenInfo:
-        """Return a token that nobody has seen yet."""
+        """Return a new token."""
         self.granted += 1
         text = f"{ACCESS_TOKEN}-{self.granted}"
         return TokenInfo.from_answer(text, self.lifetime, sent_at, self.config)
 
 
 def canaries_in(text: str) -> list[str]:
-    """Return what was found in a text that should not be there."""
+    """Return the canaries that a text contains."""
     return [canary for canary in CANARIES if canary in text]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("patient_stores")
 @pytest.mark.parametrize("keys", [None, KEY, [KEY, FIRST]])
-async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | None) -> None:
-    """With a key, the server has no token, in none of its keys; without, it is there to read."""
+async def test_the_data_in_the_server(server: Valkey, keys: Sequence[bytes] | None) -> None:
+    """With an encryption key, the server's data do not contain the token.
+
+    Without a key, they contain it until it is dropped.
+    """
     store = RedisStore(server.url, encryption_key=keys)
     async with SharedTokenManager(CanaryManager(make_config()), store) as shared:
         token = await shared.get_tokens_client_credentials_grant()
@@ -289,7 +292,7 @@ async def test_what_lies_in_the_server(server: Valkey, keys: Sequence[bytes] | N
 
 @pytest.mark.slow
 async def test_a_look_that_fails_shows_nothing_of_what_it_found(server: Valkey) -> None:
-    """An error about what is kept comes without the frames that have read it."""
+    """The traceback of a failed look contains no frame that shows the record."""
     await kept(RedisStore(server.url), token=StoredToken(ACCESS_TOKEN, MARK, 3600.0, 0.0))
     with pytest.raises(StoreError, match=WRONG) as caught:
         await RedisStore(server.url, encryption_key=KEY).look(NAME)
@@ -303,13 +306,13 @@ async def test_a_look_that_fails_shows_nothing_of_what_it_found(server: Valkey) 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less for a store that hangs."""
+    """Shorten the timeout of a store that hangs."""
     for module in (_access, _link, _watch):
         monkeypatch.setattr(module, "STORE_TIMEOUT", 0.5)
 
 
 class Hunt:
-    """Looks for secrets in all that a store shows while everything goes wrong."""
+    """Searches for secrets in the reprs, errors and log records of a store that fails."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
@@ -319,7 +322,7 @@ class Hunt:
         self.errors = 0
 
     async def use(self, store: TokenStore) -> None:
-        """Do everything with a store, and look at what it says to that."""
+        """Call each method of a store, and check its errors."""
         config = make_config(min_refresh_interval=0.01)
         shared = SharedTokenManager(CanaryManager(config), store)
         assert canaries_in(f"{store!r} {shared!r} {vars(store)!r}") == []
@@ -358,7 +361,7 @@ class Hunt:
                     assert canaries_in("".join(shown)) == []
 
     def check_log(self) -> int:
-        """Look at the log, and return the number of its records."""
+        """Check the log records, and return their number."""
         shown = logging.Formatter("%(name)s %(message)s %(args)s")
         for record in self._caplog.records:
             assert canaries_in(shown.format(record)) == []
@@ -367,14 +370,14 @@ class Hunt:
 
 
 @asynccontextmanager
-async def nobody() -> AsyncIterator[int]:
-    """Hold a port on which nobody listens."""
+async def closed() -> AsyncIterator[int]:
+    """Hold a port on which no server listens."""
     with closed_port() as port:
         yield port
 
 
 PEERS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
-    "nobody": nobody,
+    "no server": closed,
     "hangs up": lambda: open_answering(None),
     "hangs": open_answering,
     "hangs later": lambda: open_answering(GREETING),
@@ -391,7 +394,7 @@ PEERS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
 
 
 def echo(sent: bytes) -> bytes:
-    """Answer with an error that quotes what was sent, as servers do for an unknown command."""
+    """Answer with an error that quotes the request, as servers do for an unknown command."""
     return b"-ERR unknown command, with args beginning with: %s\r\n" % b" ".join(sent.split())
 
 
@@ -401,7 +404,7 @@ def echo(sent: bytes) -> bytes:
 async def test_no_peer_makes_a_store_show_a_secret(
     peer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever is at the other end, no error, log or frame shows password, token or key."""
+    """With any peer, no error, log record or frame shows the password, the token or the key."""
     hunt = Hunt(caplog)
     async with PEERS[peer]() as port:
         for keys in (None, KEY):
@@ -416,7 +419,7 @@ TROUBLES = {
     "refuses the password": ["CONFIG SET requirepass another"],
     "forbids all": [f"ACL SETUSER default >{PASSWORD} -@all"],
     "is full": [f"{PASSWORD_SET} maxmemory 1"],
-    "takes nothing": ["REPLICAOF 127.0.0.1 1", PASSWORD_SET],
+    "is read-only": ["REPLICAOF 127.0.0.1 1", PASSWORD_SET],
     "hangs": [],
     "works": [PASSWORD_SET],
 }
@@ -428,7 +431,7 @@ TROUBLES = {
 async def test_no_trouble_of_a_server_makes_a_store_show_a_secret(
     server: Valkey, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In whatever state a server is, no error, log or frame shows password, token or key."""
+    """In any state of a server, no error, log record or frame shows password, token or key."""
     hunt = Hunt(caplog)
     for command in TROUBLES[trouble]:
         server.do(*command.split())
@@ -441,8 +444,8 @@ async def test_no_trouble_of_a_server_makes_a_store_show_a_secret(
     assert hunt.check_log()
 
 
-async def test_who_is_cancelled_while_a_token_is_kept_shows_none(autojump_clock: MockClock) -> None:
-    """A cancellation in the middle of a put comes out without a frame that has the token."""
+async def test_a_cancelled_put_shows_no_token(autojump_clock: MockClock) -> None:
+    """The traceback of a cancelled put contains no frame that shows the token."""
 
     class HangingStore(MemoryStore):
         async def put(self, name: str, fence: int, token: StoredToken) -> bool:

@@ -1,4 +1,4 @@
-"""`SharedTokenManager`: taking a token over, its time, and the manager's own manners."""
+"""Tests of `SharedTokenManager`: shared tokens and their age, its methods and its closing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LOOP.append(LOOP)
 
 
 async def test_a_fleet_gets_one_token_for_each_life(autojump_clock: MockClock) -> None:
-    """For ten lives no getter is held, and there are as many token requests as lives."""
+    """In ten lifetimes, a fleet sends ten token requests, and no caller waits after the first."""
     source = make_source(lifetime=60.0, latency=0.5, stale_buffer=6.0, expired_buffer=1.0)
     async with open_fleet(8, source, MemoryStore()) as sessions:
         await get_all(sessions)
@@ -57,7 +57,7 @@ async def test_a_fleet_gets_one_token_for_each_life(autojump_clock: MockClock) -
 async def test_a_token_is_taken_over_with_what_remains_of_its_life(
     autojump_clock: MockClock,
 ) -> None:
-    """One that comes later gets the very token, sent as long ago as it was."""
+    """A process that comes later gets the same token, with the time of its request."""
     source = make_source(latency=2.0)
     store = MemoryStore()
     async with open_fleet(2, source, store) as (first, second):
@@ -82,10 +82,10 @@ async def test_a_token_is_taken_over_with_what_remains_of_its_life(
     ],
     ids=["JSON", "object", "loop", "key", "scope and type"],
 )
-async def test_what_a_token_is_taken_over_with(
+async def test_the_fields_of_a_token_that_is_taken_over(
     autojump_clock: MockClock, facts: dict[str, Any], taken: bool
 ) -> None:
-    """Its type, scope and extras are shared, except extras that are not JSON, and nonsense."""
+    """Type, scope and extras of a token are shared, except values that are invalid or not JSON."""
     source = make_source()
     facts = {"token_type": "Bearer", "scope": "a b"} | facts
     token = TokenInfo.from_answer("a-token", 100.0, 0.0, source.config, **facts)
@@ -101,8 +101,8 @@ async def test_what_a_token_is_taken_over_with(
     assert dict(token.extra) == (facts["extra"] if taken else {})
 
 
-async def test_those_who_took_a_token_over_refresh_later(autojump_clock: MockClock) -> None:
-    """Who got the token from the endpoint refreshes it first, and the others find the new one."""
+async def test_processes_that_took_a_token_over_refresh_later(autojump_clock: MockClock) -> None:
+    """The token becomes STALE first in the process that requested it, later in the others."""
     source = make_source()
     async with open_fleet(30, source, MemoryStore()) as sessions:
         await get_all(sessions)
@@ -116,7 +116,7 @@ async def test_those_who_took_a_token_over_refresh_later(autojump_clock: MockClo
 
 
 async def test_a_configured_jitter_is_the_only_one(autojump_clock: MockClock) -> None:
-    """With ``refresh_jitter``, each draws its own for a token, and nothing is added."""
+    """With ``refresh_jitter``, each process draws its own jitter, and no other delay is added."""
     source = make_source(refresh_jitter=0.001)
     async with open_fleet(10, source, MemoryStore()) as sessions:
         await get_all(sessions)
@@ -133,7 +133,7 @@ async def test_a_configured_jitter_is_the_only_one(autojump_clock: MockClock) ->
     slow_answers=st.tuples(*[st.floats(0.0, 1.9)] * 2),
     share=st.floats(0.0, 1.1),
 )
-def test_nobody_is_handed_an_expired_token(
+def test_a_token_that_is_taken_over_is_not_younger(
     lifetime: float,
     expired_buffer: float,
     latency: float,
@@ -141,7 +141,7 @@ def test_nobody_is_handed_an_expired_token(
     slow_answers: tuple[float, float],
     share: float,
 ) -> None:
-    """However slow endpoint and store are, a token lives no longer for who takes it over."""
+    """With any latency, a process that takes a token over does not count it as younger."""
 
     async def main() -> None:
         source = make_source(lifetime=lifetime, latency=latency, expired_buffer=expired_buffer)
@@ -168,7 +168,7 @@ def test_nobody_is_handed_an_expired_token(
 async def test_a_token_that_never_ends_is_shared(
     autojump_clock: MockClock, lifetime: float, tmp_path: Path
 ) -> None:
-    """A store keeps numbers for which there is room: of a longer life, the longest there is."""
+    """Tokens with a very long or infinite lifetime can be shared and dropped."""
     source, store = make_source(lifetime=lifetime), SQLiteStore(tmp_path / "tokens.db")
     async with open_fleet(3, source, store) as sessions:
         for number in (1, 2):
@@ -181,7 +181,7 @@ async def test_a_token_that_never_ends_is_shared(
 
 
 def test_a_suspend_ages_what_the_manager_has_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After hours in which Trio's clock stood still, the same token is no answer."""
+    """After a suspend, a session gets a new token as soon as the old one is STALE or EXPIRED."""
     clock = TwoClocks(monkeypatch)
 
     async def main() -> None:
@@ -218,7 +218,7 @@ class _Ages(FaultyStore):
 def test_a_suspend_during_the_request_is_part_of_the_token_s_age(
     monkeypatch: pytest.MonkeyPatch, suspended: float, age: float
 ) -> None:
-    """The store gets the age by the clock that shows more time since the request was sent."""
+    """The age that a token is put with follows the clock that shows more time."""
     clock = TwoClocks(monkeypatch)
 
     async def main() -> None:
@@ -254,7 +254,10 @@ async def test_options_reach_the_token_request(
 
 
 async def test_the_counters_of_a_manager(autojump_clock: MockClock) -> None:
-    """Each token counts by its source, and a token from the store costs one look."""
+    """The counters distinguish requested, directly requested and taken-over tokens.
+
+    Taking a token over costs one look.
+    """
     source, memory = make_source(), MemoryStore()
     requesting, taking = FaultyStore(memory), FaultyStore(memory)
     async with (
@@ -277,7 +280,7 @@ async def test_the_counters_of_a_manager(autojump_clock: MockClock) -> None:
 
 
 async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
-    """Each lets others run, also where it has nothing to do."""
+    """Each method executes a checkpoint, also if it has nothing to do."""
     source = make_source()
     manager = SharedTokenManager(source, MemoryStore())
     with assert_checkpoints():
@@ -318,14 +321,14 @@ async def test_its_methods_are_checkpoints(autojump_clock: MockClock) -> None:
         (make_source(), MemoryStore, r"store must be an object, .*: write MemoryStore\(\.\.\.\)$"),
     ],
 )
-def test_what_is_no_manager_or_store_is_refused(manager: Any, store: Any, words: str) -> None:
-    """A mix-up of the two, or a class instead of an object, is a TypeError that says so."""
+def test_an_invalid_manager_or_store_is_refused(manager: Any, store: Any, words: str) -> None:
+    """A manager or store of a wrong type raises a TypeError that says what was expected."""
     with pytest.raises(TypeError, match=words):
         SharedTokenManager(manager, store)
 
 
-async def test_options_that_are_none_are_refused(autojump_clock: MockClock) -> None:
-    """Also where a token is at hand, so that the slip is not found on the day of a refresh."""
+async def test_invalid_options_are_refused(autojump_clock: MockClock) -> None:
+    """Invalid options raise a TypeError, also if the store has a token and they are not needed."""
     source = make_source()
     nonsense: Any = {"ip": "192.0.2.1"}
     async with SharedTokenManager(source, MemoryStore()) as manager:
@@ -337,8 +340,8 @@ async def test_options_that_are_none_are_refused(autojump_clock: MockClock) -> N
         assert source.revoked == []
 
 
-async def test_one_that_was_not_opened_says_so(autojump_clock: MockClock) -> None:
-    """Who forgets the block is told to write one, and who has left it."""
+async def test_a_call_outside_of_the_block_warns(autojump_clock: MockClock) -> None:
+    """A call outside of the block warns, before it was entered and after it was left."""
     manager = SharedTokenManager(make_source(), MemoryStore())
     for _ in range(2):
         with pytest.warns(
@@ -352,8 +355,8 @@ async def test_one_that_was_not_opened_says_so(autojump_clock: MockClock) -> Non
             await manager.get_tokens_client_credentials_grant()
 
 
-async def test_it_is_entered_once_at_a_time(autojump_clock: MockClock) -> None:
-    """A second block in the first would close the store for both."""
+async def test_an_open_manager_cannot_be_entered(autojump_clock: MockClock) -> None:
+    """Entering a manager that is already open raises a RuntimeError, and changes nothing."""
     store = FaultyStore()
     async with SharedTokenManager(make_source(), store) as manager:
         with pytest.raises(RuntimeError, match="already open"):
@@ -361,8 +364,8 @@ async def test_it_is_entered_once_at_a_time(autojump_clock: MockClock) -> None:
     assert [method for method, _ in store.asked] == ["open", "aclose"]
 
 
-def test_it_shows_what_it_is_made_of_and_no_more(autojump_clock: MockClock) -> None:
-    """The repr has those of manager and store."""
+def test_the_repr_shows_manager_and_store(autojump_clock: MockClock) -> None:
+    """The repr shows the reprs of the manager and the store."""
     manager = SharedTokenManager(TokenManager(make_config()), MemoryStore())
     assert repr(manager) == (
         "<SharedTokenManager of <TokenManager for 'id' at https://api.box.com/oauth2/token> "
@@ -372,8 +375,8 @@ def test_it_shows_what_it_is_made_of_and_no_more(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("copier", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_it_is_neither_pickled_nor_copied(copier: Any) -> None:
-    """It holds tokens, and a store that is open in one process."""
+def test_a_shared_manager_is_neither_pickled_nor_copied(copier: Any) -> None:
+    """Pickling or copying a manager raises a TypeError."""
     with pytest.raises(TypeError, match="cannot pickle a SharedTokenManager"):
         copier(SharedTokenManager(make_source(), MemoryStore()))
 
@@ -382,7 +385,7 @@ def test_it_is_neither_pickled_nor_copied(copier: Any) -> None:
 
 
 class _Closing(FakeTokenManager):
-    """A token manager that notes when it is closed."""
+    """A token manager that records when it is closed."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         super().__init__(make_config())
@@ -390,7 +393,7 @@ class _Closing(FakeTokenManager):
         self.error = error
 
     async def aclose(self) -> None:
-        """Note it, though cancelled."""
+        """Record the time, also if the task is cancelled."""
         self.closed_at.append(trio.current_time())
         if self.error is not None:
             raise self.error
@@ -398,7 +401,7 @@ class _Closing(FakeTokenManager):
 
 
 async def test_leaving_closes_store_and_manager(autojump_clock: MockClock) -> None:
-    """The manager closes both, the store first, each once; closing it again does nothing."""
+    """Leaving the block closes store and inner manager once; another close does nothing."""
     source, store = _Closing(), FaultyStore()
     async with SharedTokenManager(source, store) as manager:
         assert source.closed_at == []
@@ -407,10 +410,10 @@ async def test_leaving_closes_store_and_manager(autojump_clock: MockClock) -> No
     assert store.times("aclose") == [0.0]
 
 
-async def test_one_that_was_never_opened_closes_its_manager_alone(
+async def test_a_manager_that_was_never_opened_does_not_close_its_store(
     autojump_clock: MockClock,
 ) -> None:
-    """A store that was not opened is not closed."""
+    """A manager that was never opened closes its inner manager, and not the store."""
     source, store = _Closing(), FaultyStore()
     await SharedTokenManager(source, store).aclose()
     assert source.closed_at == [0.0]
@@ -428,7 +431,7 @@ async def test_promise_19_a_store_that_cannot_be_closed_is_left(
     at: float,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The manager logs it, after the time that any question has, and closes the inner manager."""
+    """If the store cannot be closed in time, that is logged, and the inner manager is closed."""
     source, store = _Closing(), FaultyStore()
     setattr(store, trouble, {"aclose"})
     async with SharedTokenManager(source, store):
@@ -440,10 +443,13 @@ async def test_promise_19_a_store_that_cannot_be_closed_is_left(
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
-async def test_promise_20_what_closing_raises_comes_out_as_itself(
+async def test_promise_20_an_error_of_closing_propagates_unwrapped(
     autojump_clock: MockClock, kind: type[BaseException]
 ) -> None:
-    """Whatever the inner manager raises when it is closed, after the store was closed."""
+    """An error from closing the inner manager is raised after the store was closed.
+
+    An interrupt from closing the store is raised after the inner manager was closed.
+    """
     source, store = _Closing(kind()), FaultyStore()
     with pytest.raises(kind):
         async with SharedTokenManager(source, store):
@@ -473,8 +479,8 @@ async def test_a_cancelled_block_closes_both(
     assert trio.current_time() == 1.0
 
 
-async def test_what_comes_after_the_block_changes_nothing(autojump_clock: MockClock) -> None:
-    """A drop after the block, and a listener that is removed twice, are no errors."""
+async def test_calls_after_the_block_change_nothing(autojump_clock: MockClock) -> None:
+    """After the block, a drop or removing a listener twice raises nothing."""
     async with SharedTokenManager(make_source(), MemoryStore()) as manager:
         stop = manager.on_drop(lambda _: None)
         token = await manager.get_tokens_client_credentials_grant()
@@ -483,8 +489,8 @@ async def test_what_comes_after_the_block_changes_nothing(autojump_clock: MockCl
     stop()
 
 
-async def test_a_block_that_fails_comes_out_as_itself(autojump_clock: MockClock) -> None:
-    """Whatever is wrong with the store."""
+async def test_an_error_in_the_block_propagates_unwrapped(autojump_clock: MockClock) -> None:
+    """An error in the block is raised unwrapped, although the store fails."""
     store = FaultyStore()
     store.fails = EVERYTHING
     own = KeyError("own")
@@ -499,7 +505,7 @@ class _OwnError(BaseException):
 
 
 @pytest.mark.parametrize("own", [None, KeyboardInterrupt])
-async def test_a_crash_of_the_store_leaves_the_block_unless_an_interrupt_does(
+async def test_a_crash_of_the_store_in_the_background_ends_the_block(
     autojump_clock: MockClock, own: type[BaseException] | None
 ) -> None:
     """A crash in the background cancels the block, and is raised if the block raises nothing."""
@@ -516,7 +522,10 @@ async def test_a_crash_of_the_store_leaves_the_block_unless_an_interrupt_does(
 
 
 async def test_an_interrupt_while_the_store_opens_is_not_lost(autojump_clock: MockClock) -> None:
-    """It is raised although the block is cancelled, after store and manager were closed."""
+    """An interrupt while the store opens is raised, although the block is cancelled.
+
+    The store and the inner manager are closed before.
+    """
     scope = trio.CancelScope()
 
     class Interrupted(FaultyStore):
@@ -536,10 +545,13 @@ async def test_an_interrupt_while_the_store_opens_is_not_lost(autojump_clock: Mo
 
 
 @pytest.mark.parametrize("nonsense", [None, "a-token"])
-async def test_a_foreign_manager_that_answers_nonsense(
+async def test_an_inner_manager_that_returns_no_token(
     autojump_clock: MockClock, nonsense: object
 ) -> None:
-    """A session makes of it the error that it would have made, after one attempt."""
+    """If the inner manager returns no token, the session raises after one attempt.
+
+    The store keeps nothing, and the lease is released.
+    """
     source = make_source(max_retries=0)
     source.outcomes = [nonsense]
     store = FaultyStore()
@@ -556,7 +568,7 @@ async def test_a_foreign_manager_that_answers_nonsense(
 
 @pytest.mark.parametrize("begins_at", [(1e6, 0.0), (0.0, 1e6)])
 def test_a_manager_that_is_used_in_a_second_trio_run(begins_at: tuple[float, float]) -> None:
-    """Its clock began elsewhere: no time of the first run keeps a caller waiting."""
+    """In a second Trio run, whose clock started elsewhere, no time of the first delays a caller."""
     source, store = make_source(min_refresh_interval=60.0), MemoryStore()
     manager = SharedTokenManager(source, store)
 
@@ -573,8 +585,8 @@ def test_a_manager_that_is_used_in_a_second_trio_run(begins_at: tuple[float, flo
     assert len(source.sent) == 2
 
 
-async def test_a_caching_manager_s_token_is_as_old_as_it_is(autojump_clock: MockClock) -> None:
-    """An inner manager that answers from a cache says so by ``sent_at``, and the store keeps it."""
+async def test_a_cached_token_of_the_inner_manager_keeps_its_age(autojump_clock: MockClock) -> None:
+    """If an inner manager returns a token with an earlier ``sent_at``, the store keeps its age."""
     source = make_source()
     await trio.sleep(500.0)
     source.outcomes = [TokenInfo.from_answer("old", 3600.0, 100.0, source.config)]
@@ -584,8 +596,8 @@ async def test_a_caching_manager_s_token_is_as_old_as_it_is(autojump_clock: Mock
         assert (await second.exchange_token("x")).sent_at == pytest.approx(100.0)
 
 
-async def test_a_store_is_given_no_secret_beside_the_token(autojump_clock: MockClock) -> None:
-    """The client's secret is in nothing that a store is given, and neither are other parameters."""
+async def test_a_store_gets_no_secret_except_the_token(autojump_clock: MockClock) -> None:
+    """The record in the store contains neither the client secret nor extra parameters."""
     source = make_source(client_secret="s3cret", extra_params={"password": "pa55", "audience": "a"})
     store = MemoryStore()
     async with open_fleet(1, source, store) as (session,):

@@ -1,4 +1,4 @@
-"""Attempts that fail: who hears of them, who waits, and who tries again."""
+"""Tests of failed attempts in a fleet: which processes raise, pause or try again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def busy(retry_after: float | None = None) -> TokenUnavailableError:
-    """Return what an endpoint says that is busy."""
+    """Return the error of an endpoint that is busy."""
     return TokenUnavailableError(
         "the endpoint answered 503",
         status_code=503,
@@ -49,14 +49,14 @@ def busy(retry_after: float | None = None) -> TokenUnavailableError:
 
 
 async def get_error(session: AnonymousSession) -> TokenRequestError:
-    """Get a token, which there is not, and return the error."""
+    """Ask for a token, assert that this fails, and return the error."""
     with pytest.raises(TokenRequestError) as caught:
         await session.get_access_token()
     return caught.value
 
 
 async def errors_of(sessions: list[AnonymousSession]) -> list[TokenRequestError]:
-    """Get a token from each at once, which there is not, and return their errors."""
+    """Ask each session for a token at the same time, and return their errors."""
     errors: list[TokenRequestError] = []
 
     async def get(session: AnonymousSession) -> None:
@@ -71,8 +71,8 @@ async def errors_of(sessions: list[AnonymousSession]) -> list[TokenRequestError]
 # Shared failures
 
 
-async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: MockClock) -> None:
-    """Each waiting process raises its own error with the endpoint's facts, without a request."""
+async def test_waiting_processes_raise_the_error_of_the_attempt(autojump_clock: MockClock) -> None:
+    """Each waiting process raises its own error with the facts of the failed attempt."""
     source = make_source(latency=1.0, max_retries=0)
     answer = busy()
     answer.next_step = "Wait."
@@ -94,10 +94,13 @@ async def test_who_waits_for_an_attempt_is_told_how_it_failed(autojump_clock: Mo
         assert error.retry_after is not None
 
 
-async def test_what_a_process_could_not_reach_is_told_to_those_who_waited_alone(
+async def test_only_waiting_processes_raise_a_connection_error(
     autojump_clock: MockClock,
 ) -> None:
-    """Without an answer it may be the process's own network, and the next one tries at once."""
+    """After an attempt without an answer, waiting processes raise, and a later one tries again.
+
+    The network of the first process may be the cause.
+    """
     source = make_source(latency=1.0, max_retries=0)
     source.outcomes = [TokenUnavailableError("no route to the endpoint")]
     async with open_fleet(3, source, MemoryStore()) as (first, second, late):
@@ -116,10 +119,10 @@ async def test_what_a_process_could_not_reach_is_told_to_those_who_waited_alone(
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_would_not_pass_is_told_to_nobody(
+async def test_a_permanent_error_is_not_shared(
     autojump_clock: MockClock, refusal: Exception
 ) -> None:
-    """A refusal, which may be this process's own, and an error that is not ours leave no trace."""
+    """A rejection, or an error of another library, leaves no failure and no lease in the store."""
     source, store = make_source(max_retries=0), MemoryStore()
     source.outcomes = [refusal]
     async with open_fleet(1, source, store) as (session,):
@@ -134,10 +137,10 @@ async def test_what_would_not_pass_is_told_to_nobody(
 
 
 @pytest.mark.parametrize("retry_after", [3.0, 1000.0])
-async def test_what_the_endpoint_asks_for_is_kept_by_all(
+async def test_a_fleet_keeps_the_retry_after_of_the_endpoint(
     autojump_clock: MockClock, retry_after: float
 ) -> None:
-    """A ``Retry-After``, within the longest pause there is: nobody tries before, and one after."""
+    """No process tries again before ``Retry-After``, up to a limit, and one process does then."""
     source = make_source(latency=0.1, max_retry_interval=60.0, max_retries=3)
     source.outcomes = [busy(retry_after)]
     pause = min(retry_after, 60.0)
@@ -153,8 +156,8 @@ async def test_what_the_endpoint_asks_for_is_kept_by_all(
         assert all(session.statistics().failures == 1 for session in sessions)
 
 
-async def test_one_that_comes_in_a_pause_is_told_at_once(autojump_clock: MockClock) -> None:
-    """Without asking anybody, and with the seconds that are left."""
+async def test_a_call_during_a_pause_raises_immediately(autojump_clock: MockClock) -> None:
+    """A call during a pause raises immediately with the remaining seconds, without a request."""
     source = make_source(max_retries=0)
     source.outcomes = [busy(20.0)]
     async with open_fleet(2, source, MemoryStore()) as (first, second):
@@ -171,7 +174,7 @@ async def test_one_that_comes_in_a_pause_is_told_at_once(autojump_clock: MockClo
 async def test_promise_12_a_failing_fleet_sends_one_attempt_a_pause(
     autojump_clock: MockClock,
 ) -> None:
-    """However many processes and getters ask, and for however long the endpoint fails."""
+    """While the endpoint fails, a fleet sends one request at a time, with growing pauses."""
     source = make_source(latency=0.2, retry_interval=2.0, max_retry_interval=60.0, max_retries=3)
     source.outcomes = [busy() for _ in range(10_000)]
 
@@ -198,8 +201,8 @@ async def test_promise_12_a_failing_fleet_sends_one_attempt_a_pause(
         assert len({session.get_access_token_nowait() for session in sessions}) == 1
 
 
-async def test_an_endpoint_that_asks_for_no_pause_is_given_one(autojump_clock: MockClock) -> None:
-    """``Retry-After: 0`` means the shortest distance of grants, for all the fleet together."""
+async def test_a_fleet_pauses_although_retry_after_is_zero(autojump_clock: MockClock) -> None:
+    """With ``Retry-After: 0``, the whole fleet keeps ``min_refresh_interval`` between requests."""
     source = make_source(latency=0.01, max_retries=5, min_refresh_interval=1.0)
     source.outcomes = [busy(0.0) for _ in range(16)]
     async with open_fleet(8, source, MemoryStore()) as sessions:
@@ -212,8 +215,8 @@ async def test_an_endpoint_that_asks_for_no_pause_is_given_one(autojump_clock: M
     assert min(gaps) >= 1.0 - 1e-9
 
 
-async def test_a_session_meets_its_own_pause_at_most_once(autojump_clock: MockClock) -> None:
-    """What a process has left for the others costs it no attempts of a round."""
+async def test_the_pause_of_a_session_costs_it_no_attempt(autojump_clock: MockClock) -> None:
+    """The pause that a process has stored costs it no attempt of its own round."""
     source = make_source(latency=0.2, max_retries=5, max_retry_interval=20.0)
     source.outcomes = [busy() for _ in range(5)]
     async with open_fleet(1, source, MemoryStore()) as (session,):
@@ -221,10 +224,10 @@ async def test_a_session_meets_its_own_pause_at_most_once(autojump_clock: MockCl
         assert len(source.sent) == 6
 
 
-async def test_promise_11_a_pause_is_no_matter_while_a_token_is_usable(
+async def test_promise_11_a_usable_token_hides_failures_of_the_fleet(
     autojump_clock: MockClock,
 ) -> None:
-    """No getter sees an error of the fleet's while there is a token."""
+    """While the token is usable, callers get it although all attempts of the fleet fail."""
     source = make_source(lifetime=600.0, stale_buffer=300.0, latency=0.1)
     async with open_fleet(3, source, MemoryStore()) as sessions:
         await get_all(sessions)
@@ -246,10 +249,10 @@ async def test_promise_11_a_pause_is_no_matter_while_a_token_is_usable(
     latency=st.floats(0.0, 3.0),
     comes=st.lists(st.floats(0.0, 60.0), min_size=1, max_size=10),
 )
-def test_whatever_fails_the_fleet_recovers(
+def test_a_fleet_recovers_from_any_failures(
     outcomes: list[str], latency: float, comes: list[float]
 ) -> None:
-    """After any failures, all have the same token soon, with one attempt at a time."""
+    """After any failures, all processes share a token, with one attempt at a time."""
     kinds: dict[str, Any] = {
         "good": None,
         "busy": busy(),
@@ -293,7 +296,7 @@ class _OwnError(BaseException):
 
 
 class _Failing(FakeTokenManager):
-    """Fails as told, and keeps nothing of it."""
+    """A token manager that raises new errors, and keeps no reference to them."""
 
     make: Callable[[], BaseException] = _OwnError
 
@@ -304,8 +307,8 @@ class _Failing(FakeTokenManager):
         raise self.make()
 
 
-async def test_an_error_is_gone_with_the_last_who_holds_it(autojump_clock: MockClock) -> None:
-    """Neither a crash nor an own error nor one of the fleet is left to the garbage collector."""
+async def test_errors_are_freed_without_the_garbage_collector(autojump_clock: MockClock) -> None:
+    """Errors are freed without the garbage collector: crashes, own errors and the fleet's."""
     source = _Failing(make_config())
     gone: list[weakref.ref[BaseException]] = []
 
@@ -331,6 +334,3 @@ async def test_an_error_is_gone_with_the_last_who_holds_it(autojump_clock: MockC
             assert [ref() for ref in gone] == [None] * 3
         finally:
             gc.enable()
-
-
-# Trying a store out

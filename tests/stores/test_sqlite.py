@@ -1,4 +1,4 @@
-"""What is SQLiteStore's own: its file, what it keeps there, its clocks, and its threads."""
+"""Tests of `SQLiteStore`: its path, file modes, kept data, clocks and threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def readable_by_default() -> Iterator[None]:
-    """Let whatever does not ask for another mode make files that all may read and write."""
+    """Set a umask with which new files are readable and writable for all users by default."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -51,8 +51,8 @@ class _BytesPath:
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"tokens.db", _BytesPath(), ["tokens.db"]])
-def test_what_is_no_path(wrong: Any) -> None:
-    """What is no path is refused when the store is made, by its type."""
+def test_a_store_path_of_a_wrong_type(wrong: Any) -> None:
+    """A path of a wrong type raises a TypeError when the store is created."""
     with pytest.raises(TypeError, match=r"path must be a str or an os.PathLike of str, not \w+$"):
         SQLiteStore(wrong)
 
@@ -72,7 +72,7 @@ def test_what_is_no_path(wrong: Any) -> None:
     ],
 )
 def test_a_path_that_no_file_can_have(wrong: str, said: str) -> None:
-    """A path that other processes cannot open is refused when the store is made."""
+    """A path that other processes cannot open raises a ValueError when the store is created."""
     with pytest.raises(ValueError, match=said) as caught:
         SQLiteStore(wrong)
     assert "hush" not in str(caught.value)
@@ -82,7 +82,7 @@ def test_a_path_that_no_file_can_have(wrong: str, said: str) -> None:
     "name", ["a b", "100%", "what?mode=ro", "a#b", "file:x", "ключ🔑", "\udcff", "%2e", "'\"", ":"]
 )
 async def test_names_of_files(tmp_path: Path, name: str, autojump_clock: object) -> None:
-    """A file may have any name, also one that means something in a URI, or is no UTF-8."""
+    """A file can have any name, also with special characters of a URI or invalid UTF-8."""
     await kept(SQLiteStore(tmp_path / name))
     assert os.listdir(tmp_path) == [name]
     assert (await SQLiteStore(str(tmp_path / name)).look("name")).token is not None
@@ -91,7 +91,7 @@ async def test_names_of_files(tmp_path: Path, name: str, autojump_clock: object)
 async def test_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
-    """A relative path is meant from where the process was when the store was made."""
+    """A relative path is relative to the working directory at the creation of the store."""
     monkeypatch.chdir(tmp_path)
     store = SQLiteStore("tokens.db")
     (tmp_path / "elsewhere").mkdir()
@@ -101,7 +101,7 @@ async def test_a_relative_path(
 
 
 async def test_a_store_is_a_path(path: Path, autojump_clock: object) -> None:
-    """A store shows its path and nothing else, and can be handed to another process."""
+    """The repr of a store shows its path, and a store can be pickled."""
     store = SQLiteStore(path)
     await kept(store)
     assert repr(store) == f"<SQLiteStore at {path}>"
@@ -111,7 +111,7 @@ async def test_a_store_is_a_path(path: Path, autojump_clock: object) -> None:
 # Modes
 
 
-async def test_the_files_are_their_owners_alone(
+async def test_only_the_owner_can_read_the_files(
     path: Path, readable_by_default: None, autojump_clock: object
 ) -> None:
     """Only their owner can read the file and those next to it."""
@@ -126,15 +126,15 @@ async def test_the_files_are_their_owners_alone(
 
 
 def test_the_file_is_made_for_its_owner(path: Path, readable_by_default: None) -> None:
-    """There is no moment in which others could open the file, before SQLite has it either."""
+    """The file is private from its creation, before SQLite opens it."""
     assert _files.prepare(str(path)) == (os.path.realpath(path), False)
     assert mode_of(path) == 0o600
 
 
-async def test_a_file_that_goes_before_it_is_opened(
+async def test_a_file_deleted_before_it_is_opened(
     path: Path, readable_by_default: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
-    """SQLite makes no file, which others could read."""
+    """If the file is deleted before SQLite opens it, the call fails, and no file is created."""
     original = _files.prepare
 
     def prepare_and_lose(given: str) -> tuple[str, bool]:
@@ -149,13 +149,13 @@ async def test_a_file_that_goes_before_it_is_opened(
 
 
 async def test_an_empty_file_that_others_may_read(path: Path, autojump_clock: object) -> None:
-    """An empty file, as ``touch`` makes one, becomes the store's."""
+    """The store uses an empty file, such as one from ``touch``, and makes it private."""
     os.close(os.open(path, os.O_CREAT, 0o644))
     await kept(SQLiteStore(path))
     assert mode_of(path) == 0o600
 
 
-async def test_a_file_that_cannot_be_taken_from_others(
+async def test_a_file_whose_mode_cannot_be_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     """A file is not used if other users can read it and its mode cannot be changed."""
@@ -179,8 +179,8 @@ async def test_a_file_that_cannot_be_taken_from_others(
 # Kept data
 
 
-async def test_entries_past_all_use(path: Path, autojump_clock: object) -> None:
-    """What is of no use for a day is deleted, and nothing before."""
+async def test_expired_entries_are_deleted(path: Path, autojump_clock: object) -> None:
+    """An entry is deleted a day after its last part has expired, and not earlier."""
     store = SQLiteStore(path)
     await store.look("looked at")
     fence = await kept(store, "token", StoredToken("record", "mark", 1000.0, 0.0))
@@ -206,7 +206,7 @@ async def test_entries_past_all_use(path: Path, autojump_clock: object) -> None:
 
 
 async def test_a_file_that_is_deleted(path: Path, autojump_clock: object) -> None:
-    """All go on with a new file when theirs is deleted, also where it is open elsewhere."""
+    """If the file is deleted, stores continue with a new one, also if the old one is still open."""
     one, another = SQLiteStore(path), SQLiteStore(path)
     fence = await kept(one)
     with opened(path) as connection:
@@ -226,7 +226,7 @@ async def test_a_file_that_is_deleted(path: Path, autojump_clock: object) -> Non
 
 
 async def test_a_file_without_a_log(path: Path, autojump_clock: object) -> None:
-    """A file whose journal was set to another mode serves as well."""
+    """The store works with a file in another journal mode."""
     await kept(SQLiteStore(path))
     with opened(path) as connection:
         assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
@@ -238,7 +238,7 @@ async def test_a_file_without_a_log(path: Path, autojump_clock: object) -> None:
 
 
 async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object) -> None:
-    """In virtual time the clock does not jump while a file is worked on."""
+    """In virtual time, the clock does not jump during calls, and no thread is started."""
     store = SQLiteStore(path)
     threads = set(threading.enumerate())
     async with trio.open_nursery() as nursery:
@@ -252,8 +252,8 @@ async def test_in_virtual_time_no_time_passes(path: Path, autojump_clock: object
     assert set(threading.enumerate()) <= threads
 
 
-async def test_it_is_time_to_look(path: Path, autojump_clock: object) -> None:
-    """A listener looks at least twice a second, at random times, and also without news."""
+async def test_a_listener_polls_at_random_intervals(path: Path, autojump_clock: object) -> None:
+    """A listener's wait ends at least twice a second, at random intervals."""
     pauses = []
     os.mkdir(path)
     async with SQLiteStore(path).listen("name") as wait_for_news:
@@ -268,7 +268,10 @@ async def test_it_is_time_to_look(path: Path, autojump_clock: object) -> None:
 async def test_a_session_without_its_file(
     path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: object
 ) -> None:
-    """A session whose file does not serve gets tokens of its own, and says why once."""
+    """A session whose file is unusable gets its own tokens, and logs the reason once.
+
+    It also logs when the store answers again.
+    """
     os.mkdir(path)
     manager = FakeTokenManager(make_config(), lifetime=120.0)
     with caplog.at_level(logging.INFO, "trio_anon_session"):
@@ -286,7 +289,7 @@ async def test_a_session_without_its_file(
 
 
 class Machine:
-    """The machine's time, which a test sets."""
+    """The clocks of a machine, which a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall = 1_700_000_000.0
@@ -306,7 +309,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 async def test_ages_by_the_clocks_of_a_machine(path: Path, machine: Machine) -> None:
-    """All is as old as the clock that shows more says; after a restart, as the wall clock says."""
+    """Ages follow the clock that shows more time; after a restart, they follow the wall clock."""
     store = SQLiteStore(path)
     await kept(store)
     await store.release("name", await claimed(store), "failure", 100.0)
@@ -337,7 +340,7 @@ async def test_ages_by_the_clocks_of_a_machine(path: Path, machine: Machine) -> 
 
 
 async def until_a_thread_waits() -> None:
-    """Wait until a task is with a thread, and the thread has had time to begin."""
+    """Wait until a task has a thread, and the thread has taken the lock of the process."""
     limiter = _sqlite._limiter_of_this_run()
     with trio.fail_after(PATIENCE):
         # Threads send no event for this.
@@ -346,7 +349,7 @@ async def until_a_thread_waits() -> None:
 
 
 async def test_a_lease_begins_when_it_is_taken(path: Path, machine: Machine) -> None:
-    """A lease lasts from when it is taken, however long others were in the way."""
+    """A lease lasts from the moment at which it is granted, also after a wait for other writers."""
     store = SQLiteStore(path)
     seen = await store.look("name")
     with opened(path) as connection:
@@ -361,7 +364,7 @@ async def test_a_lease_begins_when_it_is_taken(path: Path, machine: Machine) -> 
 
 @pytest.mark.parametrize("method", ["claim", "put"])
 async def test_a_question_that_is_cancelled_while_others_write(path: Path, method: str) -> None:
-    """A cancelled claim takes no lease, and a cancelled put is not lost."""
+    """While another process writes, a cancelled claim takes no lease, and a put still happens."""
     store = SQLiteStore(path)
     seen = await store.look("name")
     fence = await store.claim("name", "owner", seen.version, 1000.0)
@@ -385,7 +388,10 @@ async def test_a_question_that_is_cancelled_while_others_write(path: Path, metho
 async def test_a_file_system_that_hangs(
     path: Path, monkeypatch: pytest.MonkeyPatch, impatient_sqlite: None
 ) -> None:
-    """A file system that hangs keeps one thread, and no cancelled task or other file."""
+    """A file system that hangs blocks one thread only, and no cancelled task.
+
+    A call in another Trio run fails with a message about the blocked thread.
+    """
     hangs, goes_on = threading.Event(), threading.Event()
     original = _files.prepare
 

@@ -1,4 +1,4 @@
-"""SQLiteStore refuses files that another user can read, change or replace, and writes nothing."""
+"""Tests of the files that `SQLiteStore` rejects because other users can change or replace them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a file may be made: in a directory of its own."""
+    """Return the path of a file that does not exist yet, in a directory of its own."""
     folder = tmp_path / "above" / "folder"
     folder.mkdir(0o700, parents=True)
     return folder / "tokens.db"
@@ -42,14 +42,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["fresh", "in use"])
 async def place(path: Path, request: pytest.FixtureRequest) -> Path:
-    """Return a path at which there is no file yet, or one that has a token."""
+    """Return the path of a file that does not exist yet, or of one that has a token."""
     if request.param == "in use":
         await kept(SQLiteStore(path))
     return path
 
 
 async def assert_refused(path: Path, said: str, *, below: Path | None = None) -> None:
-    """See that each method fails with these words, soon, and leaves everything as it was."""
+    """Assert that each method raises a StoreError with this text, and changes no file."""
     before = snapshot(below or path.parent.parent)
     for method in METHODS.values():
         with pytest.raises(StoreError) as caught, trio.fail_after(PATIENCE):
@@ -113,7 +113,7 @@ async def test_a_file_of_the_wrong_kind(
 
 @pytest.fixture(params=["real", "as reported"])
 def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return what makes a file another user's: really, or in what the system reports of it.
+    """Return a function that gives a file to another user, or makes the system report that.
 
     Only root can do the former.
     """
@@ -156,7 +156,7 @@ async def test_a_file_of_another_user(place: Path, part: str, give: Callable[...
 async def test_a_directory_of_another_user(
     place: Path, above: int, give: Callable[..., None]
 ) -> None:
-    """The directory, and each one above it, must be this user's or root's."""
+    """The directory of the file and the one above it must belong to this user or to root."""
     folder = place.parents[above]
     give(folder)
     owners = f"user {os.geteuid()} or root" if os.geteuid() else "root"
@@ -167,7 +167,7 @@ async def test_a_directory_of_another_user(
 async def test_a_link_of_another_user(
     place: Path, tmp_path: Path, give: Callable[..., None]
 ) -> None:
-    """Another user's link is refused, though it leads to a file of this user's."""
+    """A link of another user is refused, although it leads to a file of this user."""
     link = tmp_path / "link"
     link.symlink_to(place)
     give(link)
@@ -196,7 +196,7 @@ def refusal_of(check: Callable[[], object]) -> str | None:
 @example(status=os.stat_result((stat.S_IFREG | 0o600, *[0] * 9)), user=OTHER)
 @given(status=statuses, user=users)
 def test_every_file(status: os.stat_result, user: int) -> None:
-    """A file is used if it is regular and this user's; it is exposed if others have any right."""
+    """A regular file of this user is used; it counts as exposed if others have any right."""
     said = refusal_of(lambda: _files.check_file("/a/file", status, user))
     is_regular = stat.filemode(status.st_mode)[0] == "-"
     assert (said is None) == (is_regular and status.st_uid == user)
@@ -214,7 +214,7 @@ def test_every_file(status: os.stat_result, user: int) -> None:
 
 @given(status=statuses, user=users, has_files=st.booleans())
 def test_every_directory(status: os.stat_result, user: int, has_files: bool) -> None:
-    """A directory is used if only this user and root can replace what matters in it."""
+    """A directory is used if only this user and root can replace the files or links in it."""
     said = refusal_of(
         lambda: _files.check_directory("/a/folder", status, user, has_files=has_files)
     )
@@ -230,7 +230,7 @@ def test_every_directory(status: os.stat_result, user: int, has_files: bool) -> 
 
 
 def give_to_a_group(folder: Path) -> None:
-    """Give a folder to a group in which there may be other users."""
+    """Give a folder to a group that may have other users."""
     if os.geteuid() == 0:
         os.chown(folder, -1, OTHER)
     elif folder.stat().st_gid == os.geteuid():
@@ -239,7 +239,7 @@ def give_to_a_group(folder: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o2775, 0o1777])
 async def test_a_directory_in_which_others_write(place: Path, mode: int) -> None:
-    """A directory in which others write is refused, sticky or not, before a file is made."""
+    """A directory that others can write is refused, sticky or not, before a file is created."""
     give_to_a_group(place.parent)
     os.chmod(place.parent, mode)
     advice = f"run: chmod go-w {place.parent}" if mode < 0o1000 or mode == 0o2775 else "keep the"
@@ -249,7 +249,7 @@ async def test_a_directory_in_which_others_write(place: Path, mode: int) -> None
 
 @pytest.mark.parametrize("mode", [0o720, 0o702])
 async def test_a_directory_above_in_which_others_write(place: Path, mode: int) -> None:
-    """A directory in which others can replace the file's directory is refused."""
+    """A directory above the file's directory is refused if others can write it."""
     above = place.parent.parent
     give_to_a_group(above)
     os.chmod(above, mode)
@@ -273,15 +273,18 @@ async def test_a_directory_above_in_which_others_write(place: Path, mode: int) -
         ),
     ],
 )
-async def test_directories_that_serve(place: Path, above: int, mode: int) -> None:
-    """Directories serve in which others can at most read, or write where that does no harm."""
+async def test_directories_that_are_used(place: Path, above: int, mode: int) -> None:
+    """Directories are used if others can only read them, or if writing is safe.
+
+    Writing is safe in a sticky parent directory, and for the user's private group.
+    """
     os.chmod(place.parent.parent, above)
     os.chmod(place.parent, mode)
     await kept(SQLiteStore(place))
 
 
 def test_advice_that_can_be_pasted() -> None:
-    """The command in the advice is quoted for a shell."""
+    """The path in the command of the advice is quoted for a shell."""
     status = os.stat_result((stat.S_IFDIR | 0o777, 0, 0, 1, 0, 0, 0, 0, 0, 0))
     with pytest.raises(_files.UnfitError, match=r"run: chmod go-w '/a b'$"):
         _files.check_directory("/a b", status, 0, has_files=True)
@@ -289,7 +292,7 @@ def test_advice_that_can_be_pasted() -> None:
 
 @contextmanager
 def as_user(user: int) -> Iterator[None]:
-    """Be another user, in no group of root's."""
+    """Run the block as another user, without root's groups."""
     groups, group = os.getgroups(), os.getegid()
     os.setgroups([])
     os.setegid(user)
@@ -304,7 +307,7 @@ def as_user(user: int) -> Iterator[None]:
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """Return a directory of root's that every user can search, as those of pytest are not."""
+    """Return a directory of root that every user can search, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -318,7 +321,7 @@ def reachable() -> Iterator[Path]:
 async def test_what_another_user_can_do(
     reachable: Path, mode: int, above: int, sticky: int
 ) -> None:
-    """Where the store works, another user can neither add, rename nor delete a file."""
+    """If the store works, another user can neither add, rename nor delete a file."""
     path = reachable / "above" / "folder" / "tokens.db"
     os.makedirs(path.parent)
     os.chmod(path.parent, mode | sticky)
@@ -354,7 +357,7 @@ def succeeds(attempt: Callable[[], object]) -> bool:
 
 
 async def test_links_are_followed(place: Path, tmp_path: Path) -> None:
-    """The checks are about the real file, and so is what SQLite puts next to it."""
+    """Through links, the store uses and checks the real file, its directory and its log."""
     links = tmp_path / "links"
     links.mkdir(0o700)
     (links / "folder").symlink_to(".././links/../above//folder", target_is_directory=True)
@@ -413,7 +416,7 @@ entries = st.dictionaries(
 @example(tree={"": {"a": "file"}}, path="a/b")
 @example(tree={"": {"a": None, "b": ("a/../c",), "c": "file"}}, path="b")
 def test_every_path(tree: dict[str, dict[str, Any]], path: str) -> None:
-    """A path is resolved as the system does it, in all ways in which links go."""
+    """The store resolves any path with links like the operating system."""
     with tempfile.TemporaryDirectory() as folder:
         root = os.path.realpath(folder)
         for parent, children in tree.items():
@@ -443,7 +446,7 @@ def test_every_path(tree: dict[str, dict[str, Any]], path: str) -> None:
 
 
 def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
-    """A missing directory, also on the way of a link, is an error; a missing file is new."""
+    """A missing directory, also in the target of a link, is an error; a missing file is not."""
     (tmp_path / "file").touch()
     (tmp_path / "through").symlink_to("missing/../file")
     for name in ("missing/tokens.db", "through"):
@@ -459,7 +462,7 @@ def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 @pytest.mark.parametrize("part", PARTS[:3])
 async def test_a_part_that_others_can_read(path: Path, part: str, mode: int) -> None:
-    """A file of this user's is made private, also if it is only one of those next to it."""
+    """The database, its log and its index are made private if others can read one of them."""
     await kept(SQLiteStore(path))
     file = Path(f"{path}{part}")
     with opened(path) as connection:
@@ -470,7 +473,7 @@ async def test_a_part_that_others_can_read(path: Path, part: str, mode: int) -> 
 
 
 async def test_a_journal_that_others_can_read(path: Path) -> None:
-    """The same goes for the journal of a file that has no write-ahead log."""
+    """A journal that others can read is made private."""
     await kept(SQLiteStore(path))
     journal = Path(f"{path}-journal")
     with opened(path) as connection:
@@ -483,7 +486,7 @@ async def test_a_journal_that_others_can_read(path: Path) -> None:
 
 
 async def test_modes_mean_nothing_on_windows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Owners and modes are looked at on POSIX only; the type is looked at everywhere."""
+    """Without POSIX, owners and modes are not checked, but the file type is."""
     monkeypatch.setattr(_files, "_IS_POSIX", False)
     monkeypatch.setattr(os, "geteuid", None)
     os.chmod(place.parent, 0o777)

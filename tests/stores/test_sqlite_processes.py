@@ -1,4 +1,4 @@
-"""Processes that share a file of `SQLiteStore`: at the same time, and forked."""
+"""Tests of processes that share a file of `SQLiteStore`: concurrent and forked ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CLAIMER = """
 
 @contextmanager
 def processes(count: int) -> Iterator[Callable[[Path, object], list[str]]]:
-    """Start processes, and yield a function that asks all of them the same question."""
+    """Start processes, and yield a function that makes all of them do the same call."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(CLAIMER), f"owner-{number}"],
@@ -74,8 +74,8 @@ def processes(count: int) -> Iterator[Callable[[Path, object], list[str]]]:
 
 
 @pytest.mark.slow
-def test_processes_that_come_to_a_file_at_once(tmp_path: Path) -> None:
-    """Processes that make a file at the same time find the same one, and one gets the lease."""
+def test_processes_that_create_a_file_together(tmp_path: Path) -> None:
+    """Processes that create a file at the same time share it, and one of them gets the lease."""
     with processes(4) as ask:
         for number in range(20):
             path = tmp_path / f"{number}.db"
@@ -90,13 +90,13 @@ def test_processes_that_come_to_a_file_at_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_processes_that_are_forked_while_a_thread_works(path: Path) -> None:
-    """A process that is forked at any moment can use the store, and so can the other one."""
+    """After a fork while a thread writes, both processes can use the store."""
     program = """
         import os, sys, threading, trio, warnings
         from trio_anon_session.stores import SQLiteStore, _sqlite
 
         _sqlite.BUSY_TIMEOUT = 30.0
-        # Python warns of a fork beside threads, which is what this is about.
+        # Python warns about a fork in a process with threads, which this program does on purpose.
         warnings.simplefilter("ignore", DeprecationWarning)
         store = SQLiteStore(sys.argv[1])
         begun = threading.Event()
@@ -135,7 +135,7 @@ def test_processes_that_are_forked_while_a_thread_works(path: Path) -> None:
 async def test_a_fork_while_a_thread_hangs(
     path: Path, monkeypatch: pytest.MonkeyPatch, impatient_sqlite: None, autojump_clock: object
 ) -> None:
-    """A process forked while a thread hangs in SQLite does without the store; the other goes on."""
+    """In a process forked while SQLite is busy, calls fail; in its parent, the store works."""
     store = SQLiteStore(path)
     await kept(store)
     turns = _sqlite._ProcessLock()

@@ -1,4 +1,4 @@
-"""Files that do not serve `SQLiteStore`: each is a `StoreError` in words, until it serves again."""
+"""Tests of files that `SQLiteStore` cannot use: it raises a `StoreError` until they are usable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOBODY = 65534
 
 @pytest.fixture(params=["virtual", "threads"])
 def clock(request: pytest.FixtureRequest) -> Any:
-    """Run a test in virtual time, and in threads."""
+    """Run a test in virtual time, and in real time with threads."""
     return trio.testing.MockClock(autojump_threshold=0) if request.param == "virtual" else None
 
 
@@ -67,18 +67,18 @@ TROUBLES: dict[Callable[[Path], Path], str] = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
-async def test_a_file_that_does_not_serve(
+async def test_another_file_at_the_path(
     path: Path, trouble: Callable[[Path], Path], autojump_clock: object
 ) -> None:
-    """Whatever is in the file's place is a StoreError in words, and is left as it is."""
+    """Any other file at the path raises a StoreError that says why, and is not changed."""
     there = trouble(path)
     before = snapshot(path.parent)
     await assert_fails(SQLiteStore(there), TROUBLES[trouble])
     assert snapshot(path.parent) == before
 
 
-async def test_a_file_that_serves_again(path: Path, autojump_clock: object) -> None:
-    """Once what was wrong is gone, the same store works."""
+async def test_a_file_that_is_usable_again(path: Path, autojump_clock: object) -> None:
+    """After the other file at its path is deleted, the same store works."""
     text(path)
     store = SQLiteStore(path)
     await assert_fails(store, "file is not a database")
@@ -103,7 +103,7 @@ def large_file(path: Path) -> None:
 
 
 def spoil(path: Path, how: str) -> bytes:
-    """Damage a file as the test says, and return its content."""
+    """Damage a file in one of the ways of the test, and return its content."""
     with path.open("r+b") as file:
         if how == "cut":
             file.truncate(path.stat().st_size // 3)
@@ -120,8 +120,11 @@ def spoil(path: Path, how: str) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["cut", "scribbled on", "without a header", "with an old log"])
-def test_a_spoilt_file_is_set_aside(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """One question fails, one warning says where the file is now, and a new one takes its place."""
+def test_a_damaged_file_is_renamed(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged file is renamed: one call fails, one warning names the new path.
+
+    The next call uses a new file.
+    """
 
     async def use_it() -> None:
         store = SQLiteStore(path)
@@ -145,7 +148,7 @@ def test_a_spoilt_file_is_set_aside(path: Path, how: str, caplog: pytest.LogCapt
 
 @contextmanager
 def as_nobody() -> Iterator[Path]:
-    """Be a user without rights, in a folder of its own."""
+    """Run the block as a user without rights, with a folder of its own."""
     folder = Path(tempfile.mkdtemp())
     is_root = os.geteuid() == 0
     if is_root:
@@ -174,7 +177,7 @@ def as_nobody() -> Iterator[Path]:
 async def test_a_file_without_rights(
     mode: int | None, folder_mode: int, said: str, autojump_clock: object
 ) -> None:
-    """A file or folder that may not be read or written is a StoreError until it may."""
+    """A file or folder without the needed permissions raises a StoreError until it has them."""
     with as_nobody() as folder:
         store = SQLiteStore(folder / "tokens.db")
         if mode is not None:
@@ -194,7 +197,7 @@ async def test_a_file_without_rights(
 async def test_a_full_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
-    """On a full disk nothing is changed, what is there can be read, and it works again later."""
+    """On a full disk, a put fails and changes nothing, looks work, and a later put succeeds."""
     store = SQLiteStore(path)
     fence = await kept(store)
     connect = sqlite3.connect
@@ -221,7 +224,7 @@ async def test_a_full_disk(
 async def test_a_table_that_is_locked(
     path: Path, impatient_sqlite: None, autojump_clock: object
 ) -> None:
-    """While another process writes, a change is a StoreError, and a look works."""
+    """While another process writes, calls that write raise a StoreError, and a look works."""
     store = SQLiteStore(path)
     await kept(store)
     with opened(path) as connection:
@@ -238,7 +241,7 @@ async def test_a_table_that_is_locked(
 async def test_a_file_that_is_locked(
     path: Path, impatient_sqlite: None, autojump_clock: object
 ) -> None:
-    """While another process has locked the whole file, each question is a StoreError."""
+    """While another process has locked the whole file, each call raises a StoreError."""
     store = SQLiteStore(path)
     await kept(store)
     with opened(path) as connection:
@@ -250,8 +253,8 @@ async def test_a_file_that_is_locked(
     await kept(store)
 
 
-def test_it_says_what_keeps_it_waiting() -> None:
-    """The wait for others ends before a store counts as one that does not answer."""
+def test_the_busy_timeout_ends_before_the_store_timeout() -> None:
+    """The timeout for other writers is shorter than the timeout of the store."""
     assert _sqlite.BUSY_TIMEOUT < STORE_TIMEOUT
 
 
@@ -267,7 +270,7 @@ def test_it_says_what_keeps_it_waiting() -> None:
 async def test_an_entry_that_is_garbage(
     path: Path, garbage: object, as_what: str, autojump_clock: object
 ) -> None:
-    """Garbage under a name counts as nothing, and makes way."""
+    """A look ignores garbage in an entry, and a put overwrites it."""
     store = SQLiteStore(path)
     await kept(store, "another name")
     with opened(path) as connection:
@@ -282,7 +285,7 @@ async def test_an_entry_that_is_garbage(
 
 
 async def test_an_entry_of_a_later_version(path: Path, autojump_clock: object) -> None:
-    """The store does not change it, and each question fails."""
+    """Calls for an entry of a later version fail, and do not change the entry."""
     store = SQLiteStore(path)
     await kept(store)
     entry = '{"format": 2, "version": "what it wants"}'

@@ -1,4 +1,4 @@
-"""What a shared token manager shows of its store, without a token, and how it tries one out."""
+"""Tests of what a shared token manager reports about its store, and of `check_store`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def claim(store: MemoryStore, owner: str) -> int:
     return fence
 
 
-async def test_a_token_and_who_got_it(autojump_clock: MockClock) -> None:
+async def test_a_token_and_its_owner(autojump_clock: MockClock) -> None:
     """A status shows the owner and the age of a token, but only a fingerprint of it."""
     source, store = make_source(), MemoryStore()
     async with SharedTokenManager(source, store) as one:
@@ -59,7 +59,7 @@ async def test_a_token_and_who_got_it(autojump_clock: MockClock) -> None:
 
 
 async def test_a_lease_and_a_pause(autojump_clock: MockClock) -> None:
-    """A status shows which process asks the endpoint, and afterwards how that failed."""
+    """A status shows which process has the lease, and after a failure its text and pause."""
     source, store = make_source(latency=1.0), MemoryStore()
     source.outcomes = [TokenUnavailableError("too many", status_code=429, retry_after=30.0)]
 
@@ -84,16 +84,16 @@ async def test_a_lease_and_a_pause(autojump_clock: MockClock) -> None:
     ],
     ids=["garbage", "foreign", "under another mark"],
 )
-async def test_what_is_no_token(autojump_clock: MockClock, record: str) -> None:
-    """A status shows no token where the store holds garbage, or one for another purpose or mark."""
+async def test_the_status_of_an_invalid_record(autojump_clock: MockClock, record: str) -> None:
+    """A status shows no token if the record is garbage, or for another purpose or mark."""
     store = MemoryStore()
     token = StoredToken(record, mark_of("another"), 100.0, 0.0)
     assert await store.put(name_of(CONFIG), await claim(store, "x"), token)
     assert await SharedTokenManager(make_source(), store).look_at_store() == StoreStatus()
 
 
-async def test_an_owner_that_is_no_name(autojump_clock: MockClock) -> None:
-    """A status masks an owner that a terminal could obey."""
+async def test_an_owner_with_control_characters(autojump_clock: MockClock) -> None:
+    """A status masks the name of an owner that contains terminal control characters."""
     store = MemoryStore()
     await claim(store, "\x1b[31m" + "x" * 1000)
     manager = SharedTokenManager(make_source(), store)
@@ -101,7 +101,7 @@ async def test_an_owner_that_is_no_name(autojump_clock: MockClock) -> None:
 
 
 async def test_trouble(autojump_clock: MockClock) -> None:
-    """The manager shows what is wrong with a store in the words of the log, the worst first."""
+    """`trouble` has the text of the log; a store that fails hides missing notifications."""
     store = FaultyStore()
     manager = SharedTokenManager(make_source(), store)
     assert manager.trouble is None
@@ -124,7 +124,7 @@ async def test_trouble(autojump_clock: MockClock) -> None:
 
 
 async def test_a_store_that_was_full_and_is_down(autojump_clock: MockClock) -> None:
-    """A look that fails raises the reason for that, not what was wrong before."""
+    """A look that fails raises its own reason, and not an earlier trouble of the store."""
     source, store = make_source(), FaultyStore()
     store.fails, store.error = WRITES, StoreError("is full")
     async with SharedTokenManager(source, store) as manager:
@@ -142,14 +142,14 @@ async def test_a_store_that_was_full_and_is_down(autojump_clock: MockClock) -> N
     [(1, "int"), (an_async_function, "an async function")],
     ids=["int", "async"],
 )
-def test_what_no_drop_can_be_reported_to(listener: Any, kind: str) -> None:
-    """A listener that a plain call does not run is refused."""
+def test_an_invalid_drop_listener_is_refused(listener: Any, kind: str) -> None:
+    """`on_drop` raises a TypeError for a listener that is no callable, or is async."""
     manager = SharedTokenManager(make_source(), MemoryStore())
     with pytest.raises(TypeError, match=f"^listener must be a plain callable, not {kind}$"):
         manager.on_drop(listener)
 
 
-# Trying a store out
+# Checks of a store
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_what_no_drop_can_be_reported_to(listener: Any, kind: str) -> None:
         ({"hangs": {"listen"}}, "no answer within 10 s"),
     ],
 )
-async def test_a_store_that_does_not_what_it_should_is_tried_out(
+async def test_check_store_reports_what_does_not_work(
     autojump_clock: MockClock, trouble: dict[str, Any], said: str
 ) -> None:
-    """`check_store` raises an error that says what the store does not do, or that it is silent."""
+    """`check_store` raises an error that says what does not work, and None once all works."""
     store = FaultyStore()
     async with SharedTokenManager(make_source(), store) as manager:
         vars(store).update(trouble)
@@ -178,10 +178,10 @@ async def test_a_store_that_does_not_what_it_should_is_tried_out(
         assert await manager.check_store() is None
 
 
-async def test_a_store_is_tried_out_under_the_name_of_the_manager(
+async def test_check_store_uses_the_owner_of_the_manager(
     autojump_clock: MockClock,
 ) -> None:
-    """The lease of the test has the owner that leases of this process have."""
+    """The lease of a check has the same owner as all leases of this process."""
     owners = []
 
     class Watched(FaultyStore):
@@ -205,10 +205,10 @@ async def test_a_store_is_tried_out_under_the_name_of_the_manager(
     ],
     ids=["StoreError", "OSError", "silence"],
 )
-async def test_a_store_without_news_is_tried_out(
+async def test_check_store_reports_missing_notifications(
     autojump_clock: MockClock, trouble: dict[str, Any], words: str
 ) -> None:
-    """`check_store` returns why a store that works otherwise brings no news."""
+    """`check_store` returns why an otherwise working store sends no notifications."""
     store = FaultyStore()
     async with SharedTokenManager(make_source(), store) as manager:
         vars(store).update(trouble)

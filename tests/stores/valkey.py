@@ -1,4 +1,4 @@
-"""A real Valkey or Redis server on loopback, which a test may stop, restart, pause and spoil."""
+"""A real Valkey or Redis server on loopback, which a test can stop, restart and pause."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = ("valkey-server", "redis-server")
-"""Programs that are such a server; the first that is there is taken."""
+"""Names of server programs; the first one that is installed is used."""
 PATIENCE = 30.0
-"""Seconds for the server to do what it is told; only a broken one takes so long."""
+"""Seconds within which a working server does anything."""
 
 
 def find_program() -> str:
-    """Return the server's program.
+    """Return the path of the server program.
 
-    Without one the test is skipped, but where ``CI`` is set it fails.
+    If none is installed, the test is skipped, or fails if ``CI`` is set.
     """
     # VALKEY_SERVER selects another version.
     chosen = os.environ.get("VALKEY_SERVER")
@@ -47,7 +47,7 @@ class ServerError(Exception):
 
 
 class Connection:
-    """Speaks to a server as plainly as can be, and knows nothing of what is tested."""
+    """A minimal client, independent of the code under test."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -86,11 +86,11 @@ class Connection:
 
 
 class Valkey:
-    """A server of the test's own, in a process of its own.
+    """A server for a test, in its own process.
 
     Attributes:
-        port: where it listens on 127.0.0.1, also after a restart.
-        folder: where it works; nothing is saved there by itself.
+        port: the port of 127.0.0.1 on which it listens, also after a restart.
+        folder: its working directory; it saves no data there on its own.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Valkey:
 
     @property
     def socket_path(self) -> Path:
-        """Where it listens too."""
+        """The path of the Unix socket on which it also listens."""
         return self.folder / "socket"
 
     def start(self) -> None:
-        """Start it, and wait until it answers, be it with an error."""
+        """Start it, and wait until it answers, also with an error."""
         ports = ["0", "--tls-port", str(self.port)] if self._tls else [str(self.port)]
         command = [*self._prefix, find_program(), "--port", *ports, "--bind", "127.0.0.1"]
         command += ["--dir", str(self.folder), "--unixsocket", str(self.socket_path)]
@@ -149,44 +149,44 @@ class Valkey:
         return True
 
     def stop(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, as in a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """Let it hang: it is there, and does nothing."""
+        """Let it hang: it keeps running, but does nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """End a pause."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def connect(self) -> Connection:
-        """Return a connection; not for a server with TLS."""
+        """Return a new connection; this does not work for a server with TLS."""
         return Connection(self.port)
 
     def do(self, *words: str | bytes | int) -> Any:
-        """Do one command."""
+        """Run one command, and return its answer."""
         with self.connect() as connection:
             return connection.do(*words)
 
     async def has_clients(self, count: int) -> None:
-        """Wait until it has so many connections, and no others."""
+        """Wait until it has exactly `count` connections of clients."""
         with self.connect() as connection, trio.fail_after(PATIENCE):
             # One of the lines is about this connection itself.
-            while connection.do("CLIENT", "LIST").count(b"\n") != count + 1:  # noqa: ASYNC110  # no server tells of it
+            while connection.do("CLIENT", "LIST").count(b"\n") != count + 1:  # noqa: ASYNC110  # servers send no event for it
                 await trio.sleep(0.01)
 
     def key_names(self) -> list[bytes]:
-        """Return all keys that there are, in order."""
+        """Return the names of all keys, sorted."""
         return sorted(self.do("KEYS", "*"))
 
     def all_that_it_holds(self) -> bytes:
-        """Return all keys, and what lies there as the server would write it to a disk."""
+        """Return all keys with their values, as the server would write them to a disk."""
         with self.connect() as connection:
             # Compression would hide the texts that tests search for.
             connection.do("CONFIG", "SET", "rdbcompression", "no")

@@ -1,10 +1,10 @@
-"""A process of a fleet, which does what it is told and tells what comes of it.
+"""A process of a fleet that runs commands from stdin, and writes what happens to stdout.
 
     python tests/stores/working.py SETTINGS
 
 SETTINGS is JSON: ``store`` (`open_store`), ``url`` of the token server, ``config``; ``wall``, the
-seconds by which its wall clock is set apart; ``lease`` in seconds. It tells ``ready``, does what
-each line on stdin says, and ends with stdin.
+seconds to add to its wall clock; ``lease`` in seconds. The process writes ``ready``, runs the
+command in each line of stdin, and ends at the end of stdin.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PATIENT = 20.0
-"""Seconds for a store to answer, where a test is not about that: the machine may be busy."""
+"""Seconds for a store to answer, in tests that do not depend on it: the machine may be busy."""
 USUAL: dict[tuple[ModuleType, str], float] = {}
-"""The limits that programs have, each in a variable of a module."""
+"""The normal timeouts, each in a variable of a module."""
 
 
-def tell(**what: object) -> None:
-    """Write a line."""
+def report(**what: object) -> None:
+    """Write a line of JSON to stdout."""
     print(json.dumps(what), flush=True)
 
 
@@ -59,28 +59,28 @@ def open_store(where: dict[str, str]) -> TokenStore:
 
 
 def observe(event: Event) -> None:
-    """Tell of a token that was dropped, here or elsewhere."""
+    """Write a line for a token that was dropped, here or in another process."""
     if isinstance(event, Invalidated):
-        tell(dropped=event.fingerprint)
+        report(dropped=event.fingerprint)
 
 
 async def get(session: AnonymousSession) -> None:
-    """Get the token, and tell of it; times are those of a clock that all processes share."""
+    """Get the token, and write it with times of a clock that all processes share."""
     try:
         token = await session.get_access_token()
     except AnonymousSessionError as error:
-        tell(got={"error": str(error)})
+        report(got={"error": str(error)})
         return
     at = time.monotonic()
     info = session.token_info
     assert info is not None
     # Read after `at`, so that a pause of the process between the two makes `ends_at` earlier.
     ends_in = info.sent_at + info.lifetime - trio.current_time()
-    tell(got={"token": token, "at": at, "ends_at": at + ends_in})
+    report(got={"token": token, "at": at, "ends_at": at + ends_in})
 
 
 async def main(settings: dict[str, Any]) -> None:
-    """Do what stdin says until its end."""
+    """Run the commands from stdin until its end."""
     config = TokenServer().config(settings["url"], **settings["config"])
     store = open_store(settings["store"])
     said = b""
@@ -91,7 +91,7 @@ async def main(settings: dict[str, Any]) -> None:
         # Do not use sys.stdin, because a thread would have to wait for it.
         trio.lowlevel.FdStream(os.dup(0)) as stdin,
     ):
-        tell(ready=os.getpid())
+        report(ready=os.getpid())
         while chunk := await stdin.receive_some():
             *lines, said = (said + chunk).split(b"\n")
             for line in lines:
@@ -102,26 +102,26 @@ async def main(settings: dict[str, Any]) -> None:
                         session.invalidate(token)
                     case {"do": "wait", "seconds": seconds}:
                         wait_for_store(settings["store"], seconds)
-                        tell(waits=seconds)
+                        report(waits=seconds)
         nursery.cancel_scope.cancel()
 
 
-class TellingHandler(logging.Handler):
-    """Tells what is logged."""
+class PrintingHandler(logging.Handler):
+    """Writes log records to stdout."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell of one record."""
-        tell(logged=record.getMessage())
+        """Write a line for one record."""
+        report(logged=record.getMessage())
 
 
 def set_wall_clock(by: float) -> None:
-    """Have all of this process see another time of day."""
+    """Change the wall clock for this process by some seconds."""
     true_time = time.time
     time.time = lambda: true_time() + by
 
 
 def wait_for_store(where: dict[str, str], seconds: float) -> None:
-    """Have the package wait so long for the store, and change its other limits in proportion."""
+    """Set the timeout of the store, and change the other timeouts in proportion."""
     limits = [(module, "STORE_TIMEOUT") for module in (_access, _link, _watch)]
     limits.append((_sqlite, "BUSY_TIMEOUT"))
     if "url" in where:
@@ -135,10 +135,10 @@ def wait_for_store(where: dict[str, str], seconds: float) -> None:
 
 
 def hold_the_lock(path: str) -> None:
-    """Begin to write into a file of SQLite, and come to no end."""
+    """Begin a write transaction in a SQLite file, and keep it until stdin ends."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    tell(locked=True)
+    report(locked=True)
     sys.stdin.read()
 
 
@@ -147,7 +147,7 @@ if __name__ == "__main__":
     if "lock" in settings:
         hold_the_lock(settings["lock"])
     else:
-        logging.basicConfig(level=logging.INFO, handlers=[TellingHandler()])
+        logging.basicConfig(level=logging.INFO, handlers=[PrintingHandler()])
         logging.getLogger("httpx").setLevel(logging.WARNING)
         set_wall_clock(settings.get("wall", 0.0))
         wait_for_store(settings["store"], PATIENT)

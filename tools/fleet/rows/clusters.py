@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.stores.cluster import is_whole, owner_of, run_cluster, slot_of
+from tests.stores.cluster import owner_of, run_cluster, slot_of, wait_for_cluster
 
 from .scene import LIFE, SHORT, Lab, Line, warned
 
@@ -29,7 +29,7 @@ async def dies(lab: Lab) -> list[Line]:
     """Kill the server that the URL names, and pause the one that has the keys."""
     options = "--cluster-require-full-coverage", "no"
     with run_cluster(lab.folder, *options, count=3) as servers:
-        await is_whole(*servers)
+        await wait_for_cluster(*servers)
         async with lab.scene("", lifetime=LIFE) as scene:
             keys = owner_of(slot_of(servers[0], scene.name), servers)
             named, other = (server for server in servers if server is not keys)
@@ -68,7 +68,7 @@ async def _start_another(scene: Scene, workers: Sequence[Worker], url: str) -> L
 async def moves(lab: Lab) -> list[Line]:
     """Move the keys between two servers all the time, and leave them half-way at the end."""
     with run_cluster(lab.folder) as servers:
-        await is_whole(*servers)
+        await wait_for_cluster(*servers)
         async with lab.scene("", lifetime=LIFE) as scene:
             slot = slot_of(servers[0], scene.name)
             source = owner_of(slot, servers)
