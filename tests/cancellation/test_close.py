@@ -1,4 +1,4 @@
-"""Cancelling the block, and the way out of it, anywhere: promises 10, 19 and 20.
+"""Tests that cancel the block at any point, also during its exit: promises 10, 19 and 20.
 
 A user can cancel the background refresh in one way only: by cancelling the block.
 """
@@ -41,7 +41,7 @@ ENDPOINTS = {
 
 
 class OwnClients:
-    """Makes in-process clients in place of httpx's own, and keeps them."""
+    """Replaces httpx's clients with clients of an in-process server, and keeps them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = TokenServer()
@@ -62,7 +62,10 @@ class OwnClients:
 def test_a_block_can_be_cancelled_anywhere_in_a_refresh(
     monkeypatch: pytest.MonkeyPatch, revoke_on_exit: bool, state: TokenState, endpoint: str
 ) -> None:
-    """What the block still does may use the session; then everything ends immediately."""
+    """A cancelled block can still use a usable token, and then all tasks and clients end.
+
+    The exit is immediate, unless a revocation takes up to its timeout.
+    """
     clients = OwnClients(monkeypatch)
 
     async def play(strike: Strike) -> Seen:
@@ -117,11 +120,11 @@ def test_a_block_can_be_cancelled_anywhere_in_a_refresh(
 
         assert server.most_in_flight == 1
         for getter in getters:
-            # Each getter got the token, or an error at the end.
+            # Each caller got the token, or an error at the end.
             if state is TokenState.STALE:
                 assert getter.ended_at == strike.began_at
-                # A getter that has not run before the block was left is too late.
-                assert getter.token is not None or strike.fell_at == strike.began_at
+                # A caller that has not run before the end of the block is too late.
+                assert getter.token is not None or strike.cancelled_at == strike.began_at
             assert (getter.token is None) == isinstance(getter.error, SessionClosedError)
             assert getter.ended_at <= block_ended_at
         if held is not None and endpoint in ("prompt", "late"):

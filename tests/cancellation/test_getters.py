@@ -1,4 +1,4 @@
-"""Cancelling a get or an exchange, anywhere: promises 8, 9 and 10."""
+"""Tests that cancel a get or an exchange at any point: promises 8, 9 and 10."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HELD_FOR = {"at once": 0.0, "late": 2.0, "failing, then good": 4.0, "failing": 3
 
 
 async def _bring_to(session: AnonymousSession, state: TokenState) -> None:
-    """Let a session that refreshes on request come into a state."""
+    """Bring a session that refreshes on request into a state."""
     if state is TokenState.EMPTY:
         # Sleep as in the other states, so that the gap after the last grant is over.
         await trio.sleep(10.0)
@@ -64,10 +64,10 @@ async def _bring_to(session: AnonymousSession, state: TokenState) -> None:
         (TokenState.EXPIRED, 3),
     ],
 )
-def test_a_getter_takes_nothing_along(
+def test_a_cancelled_caller_changes_no_other_result(
     ask: str, state: TokenState, checkpoints: int, answer: str, who: str
 ) -> None:
-    """One that is cancelled leaves at once, and the others get what they would have got."""
+    """A caller that is cancelled at any point leaves immediately, and changes no other result."""
 
     async def play(strike: Strike) -> Seen:
         server = TokenServer(lifetime=LIFETIME)
@@ -92,8 +92,8 @@ def test_a_getter_takes_nothing_along(
             async def be_cancelled() -> None:
                 await operation.run(get)
                 await settle()
-                # Each other getter has its token or waits. Nothing of the cancelled operation is
-                # left.
+                # Each other caller has its token or waits. The session no longer counts the
+                # cancelled one.
                 waiting = [other for other in others if not other.ended]
                 assert session.statistics().getters_held == len(waiting)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at any line of the session: promise 20."""
+"""Tests of Ctrl-C at any line of the session: promise 20."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ MODULES = {
 
 
 class Lines:
-    """Counts how often each line of the session is run, and presses Ctrl-C at one.
+    """Counts how often each line of the session runs, and raises SIGINT at one of them.
 
     Args:
-        at: the line, and the how manieth time.
+        at: the line, and the number of its execution.
 
     Attributes:
-        counts: how often each line was run.
-        pressed: whether Ctrl-C was pressed.
+        counts: how often each line ran.
+        pressed: whether SIGINT was raised.
     """
 
     def __init__(self, at: tuple[object, int] | None = None) -> None:
@@ -79,7 +79,7 @@ async def _get(session: AnonymousSession, ended: list[str]) -> None:
 
 
 async def _life(manager: FakeTokenManager) -> None:
-    """Use all that a session has, with getters in tasks outside of its block."""
+    """Use all methods of a session, with callers in tasks outside of its block."""
     ended: list[str] = []
     failures = manager.outcomes
     async with trio.open_nursery() as crowd:
@@ -102,7 +102,7 @@ async def _life(manager: FakeTokenManager) -> None:
 
 
 def _live(lines: Lines, survivors: list[int]) -> None:
-    """Live a life, and note how many tasks are left of it."""
+    """Run `_life`, and record the number of tasks that are left."""
 
     async def main() -> None:
         manager = FakeTokenManager(make_config(revoke_on_exit=True), latency=1.0)
@@ -121,7 +121,7 @@ def _live(lines: Lines, survivors: list[int]) -> None:
 
 @pytest.mark.slow
 def test_an_interrupt_at_any_line_ends_the_program() -> None:
-    """Wherever Ctrl-C comes in, it leaves the program; nothing hangs, and no waiter is left."""
+    """After Ctrl-C at any line, the program raises KeyboardInterrupt, and no task is left."""
     lines = Lines()
     survivors: list[int] = []
     _live(lines, survivors)
@@ -147,13 +147,16 @@ def test_an_interrupt_at_any_line_ends_the_program() -> None:
 
 
 def names(at: tuple[Any, int]) -> set[str]:
-    """Return the name of the function in which a line is."""
+    """Return the name of the function that contains a line."""
     return {at[0][0].rpartition(".")[2]}
 
 
 @pytest.mark.parametrize("call", ["invalidate", "revoke_tokens"])
-def test_a_program_that_goes_on_after_an_interrupt(call: str) -> None:
-    """A token is dropped whole or not at all: no grant begun before it brings another one."""
+def test_a_program_that_continues_after_an_interrupt(call: str) -> None:
+    """An interrupt at any line of a drop leaves the token current or fully dropped.
+
+    If it is dropped, the token of a request from before the drop is not used.
+    """
 
     async def life(lines: Lines) -> None:
         manager = FakeTokenManager(make_config(), latency=1.0)
@@ -189,7 +192,7 @@ def test_a_program_that_goes_on_after_an_interrupt(call: str) -> None:
 
 
 async def test_a_crash_wins_over_an_error_of_another_task() -> None:
-    """Of what the tasks of a nursery raise at its end, a crash counts before an Exception."""
+    """If tasks raise errors at the end of a nursery, a crash is returned before any Exception."""
     crash = SystemExit()
 
     async def fail(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Cancelling the entry of the block, anywhere: promise 19."""
+"""A test that cancels the entry of the block at any point: promise 19."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.helpers import FakeTokenManager, make_config
 from trio_anon_session import AnonymousSession
 
 
-def test_an_entry_is_made_or_not_made() -> None:
-    """A session whose entry was cancelled has no task, and can be entered after all."""
+def test_a_cancelled_entry_can_be_repeated() -> None:
+    """A session whose entry was cancelled leaves no task, and can be entered again."""
 
     async def play(strike: Strike) -> Seen:
         manager = FakeTokenManager(make_config())
@@ -33,7 +33,7 @@ def test_an_entry_is_made_or_not_made() -> None:
                 with trio.CancelScope(shield=True):
                     assert await session.get_access_token() == "token-1"
                 await trio.lowlevel.checkpoint()
-                assert not strike.fell
+                assert not strike.has_cancelled
 
         await operation.run(enter)
         await settle()

@@ -1,4 +1,4 @@
-"""Cancelling a revoke, anywhere: promises 17 and 18."""
+"""A test that cancels a revocation at any point: promises 17 and 18."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ ANSWERS = {
 @pytest.mark.parametrize("also", ["before it", "after it", None])
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("granting", [False, True])
-def test_a_revoke_is_done_all_the_same(granting: bool, answer: str, also: str | None) -> None:
-    """One that is cancelled leaves at once; the token is forgotten, and gone at the server."""
+def test_a_cancelled_revocation_is_still_done(
+    granting: bool, answer: str, also: str | None
+) -> None:
+    """A cancelled revocation leaves immediately, and the token is still dropped and revoked."""
 
     async def play(strike: Strike) -> Seen:
         server = TokenServer(lifetime=LIFETIME)
@@ -60,8 +62,7 @@ def test_a_revoke_is_done_all_the_same(granting: bool, answer: str, also: str | 
             async def be_cancelled() -> None:
                 await operation.run(revoke)
                 assert session.token_info is not old
-                # A getter that asks now gets a new token, even if the revocation has not reached
-                # the server.
+                # A caller gets a new token now, even if the revocation has not reached the server.
                 (getter,) = start_getters(nursery, session, 1)
                 await trio.sleep(20.0)
                 assert getter.token in server.tokens
@@ -94,7 +95,7 @@ def test_a_revoke_is_done_all_the_same(granting: bool, answer: str, also: str | 
             }
             if answer != "failing":
                 assert revoked == list(server.tokens)[: 2 if granting else 1]
-            # The session serves on.
+            # The session still works.
             token = await session.get_access_token()
             assert server.tokens[token].verdict_at(trio.current_time()) == "good"
             assert server.most_in_flight == 1

@@ -149,6 +149,6 @@ async def test_a_cancelled_method_is_atomic(place: Place, name: str, intent: str
         await wait_until(lambda seen: not seen.leased_for, store, own_name)
         await kept(store, own_name, OTHER)
         assert (await stands(place.store(), own_name))[1] == ("other record", "other mark", LONG)
-        if not strike.fell:
+        if not strike.has_cancelled:
             break
     assert nth > 0
