@@ -1,4 +1,4 @@
-"""Fixtures of the promises."""
+"""Fixtures for tests of the promises."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.helpers import TwoClocks
 
 @pytest.fixture
 def two_clocks(monkeypatch: pytest.MonkeyPatch) -> TwoClocks:
-    """Run a test by a clock that moves apart from the wall clock, both by hand."""
+    """Return a Trio clock and a wall clock that the test moves separately."""
     return TwoClocks(monkeypatch)

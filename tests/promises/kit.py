@@ -1,4 +1,4 @@
-"""What the tests of the promises share."""
+"""Helpers for tests of the promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promise 19: what is left of a session whose block was left."""
+"""Promise 19: the end of the block, and the session after it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("how", ["return", "exception", "cancellation"])
 @pytest.mark.parametrize("while_", ["granting", "refreshing", "retrying", "revoking", "idle"])
-async def test_promise_19_leaving_is_prompt_whatever_hangs(
+async def test_promise_19_leaving_is_immediate_whatever_hangs(
     autojump_clock: MockClock, how: str, while_: str
 ) -> None:
-    """Leaving takes no time, and ends every wait: those under way, and those that come later."""
+    """Leaving the block is immediate, and all current and later waits raise SessionClosedError."""
     server = TokenServer()
     getters = []
     tasks_before = _tasks()
@@ -102,7 +102,7 @@ def _tasks() -> int:
 async def test_promise_19_a_revocation_that_has_just_begun_delays_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """A revocation whose task may not have run yet is cancelled like all others."""
+    """Leaving the block is immediate, also if a revocation began at the same moment."""
     manager = FakeTokenManager(make_config())
     manager.revoke_latency = 100.0
 
@@ -155,7 +155,7 @@ async def test_promise_19_revoke_on_exit_has_its_own_limit(
 async def test_promise_19_revoke_on_exit_revokes(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The token, and one whose revocation was still under way, are revoked after the block."""
+    """The exit revokes the token, and finishes a revocation that was still in progress."""
     server = TokenServer(FaultPlan(revoke=[Fault.server_error(503)]))
     async with open_test_session(server, revoke_on_exit=True) as session:
         await session.get_access_token()
@@ -170,7 +170,7 @@ async def test_promise_19_revoke_on_exit_revokes(
 async def test_promise_19_without_revoke_on_exit_nothing_is_sent(
     autojump_clock: MockClock,
 ) -> None:
-    """By default the token lives on, and so it does with nothing held."""
+    """By default, the exit sends no revocation, and neither does a session without a token."""
     server = TokenServer()
     async with open_test_session(server) as session:
         await session.get_access_token()
@@ -181,22 +181,22 @@ async def test_promise_19_without_revoke_on_exit_nothing_is_sent(
 
 
 class _Shielded(FakeTokenManager):
-    """A fake whose grants cannot be cancelled."""
+    """A fake token manager whose token requests cannot be cancelled."""
 
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Grant, whatever happens."""
+        """Return a token, also if the call is cancelled."""
         with trio.CancelScope(shield=True):
             return await super().get_tokens_client_credentials_grant(options)
         raise AssertionError
 
 
 @pytest.mark.parametrize("revoke_on_exit", [True, False])
-async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_nothing(
+async def test_promise_19_a_token_that_arrives_at_the_exit_is_not_used(
     autojump_clock: MockClock, revoke_on_exit: bool
 ) -> None:
-    """A token that arrives while the session ends is not returned, and is revoked if asked."""
+    """A token that arrives during the exit is not returned, and ``revoke_on_exit`` revokes it."""
     manager = _Shielded(make_config(revoke_on_exit=revoke_on_exit), latency=1.0)
     async with trio.open_nursery() as nursery:
         async with AnonymousSession(manager.config, manager) as session:
@@ -210,10 +210,10 @@ async def test_promise_19_a_grant_that_lands_while_the_session_ends_revives_noth
     assert manager.revoked == (["token-1"] if revoke_on_exit else [])
 
 
-async def test_promise_19_a_token_that_comes_again_as_the_session_ends_is_revoked_once(
+async def test_promise_19_a_token_that_comes_twice_is_revoked_once(
     autojump_clock: MockClock,
 ) -> None:
-    """The session already revokes the token that a late answer brings again."""
+    """If a late answer has the token that the exit revokes, only one revocation is sent."""
     manager = _Shielded(make_config(revoke_on_exit=True))
     async with AnonymousSession(manager.config, manager) as session:
         token = await session.exchange_token("x")
@@ -223,7 +223,7 @@ async def test_promise_19_a_token_that_comes_again_as_the_session_ends_is_revoke
 
 
 async def test_promise_19_a_given_manager_is_left_open(autojump_clock: MockClock) -> None:
-    """A session closes what it made, and leaves what it was given open."""
+    """After the block, a manager that the program passed to the session is still open."""
     server = TokenServer()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
         async with TokenManager(server.config(), http_client=client) as manager:

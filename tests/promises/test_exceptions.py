@@ -1,4 +1,4 @@
-"""Promise 20: which exception leaves the block, and that it leaves it bare."""
+"""Promise 20: which exception the block raises, unwrapped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _OwnError(BaseException):
-    """A crash that is not an `Exception`, as SystemExit is."""
+    """A crash that is not an `Exception`, like SystemExit."""
 
 
 PLACES = ("revoking", "an observer", "a grant that is cancelled")
@@ -31,7 +31,7 @@ PLACES = ("revoking", "an observer", "a grant that is cancelled")
 def test_which_exception_leaves_the_block(
     own: type[BaseException] | None, crash: type[BaseException] | None, place: str
 ) -> None:
-    """A crash that is no Exception wins over the block's Exception, and only over that."""
+    """A crash that is no Exception replaces an Exception of the block, and no other exception."""
 
     def fail() -> None:
         if crash is KeyboardInterrupt:
@@ -98,13 +98,16 @@ def test_which_exception_leaves_the_block(
     ],
     ids=["exception", "group", "interrupt", "crash", "generator exit"],
 )
-async def test_promise_20_the_bodys_exception_comes_out_as_itself(
+async def test_promise_20_the_block_raises_its_exception_unwrapped(
     autojump_clock: MockClock,
     own: BaseException,
     crash: type[BaseException] | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Bare, with its traceback and context, also if a background task crashes: that is logged."""
+    """An exception of the block is raised unwrapped, with its traceback and context.
+
+    If a background task crashes, too, that is logged.
+    """
     manager = FakeTokenManager(make_config())
     context = LookupError()
     caught: BaseException | None = None
@@ -119,23 +122,26 @@ async def test_promise_20_the_bodys_exception_comes_out_as_itself(
             try:
                 raise context
             except LookupError:
-                raise own  # noqa: B904  # its context is what is looked at
+                raise own  # noqa: B904  # the test checks its context
     except BaseException as error:
         caught = error
     assert caught is own
     assert caught.__context__ is context
     frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(caught.__traceback__)]
-    assert frames == ["test_promise_20_the_bodys_exception_comes_out_as_itself"]
+    assert frames == ["test_promise_20_the_block_raises_its_exception_unwrapped"]
     logged = "" if crash is None else f"a background task raised {crash.__name__} too"
     assert logged in caplog.text
     assert "hush" not in caplog.text
 
 
 @pytest.mark.parametrize("stops", [False, True])
-async def test_promise_20_a_crash_comes_out_of_a_cancelled_body_as_itself(
+async def test_promise_20_a_crash_is_raised_from_a_cancelled_block(
     autojump_clock: MockClock, stops: bool
 ) -> None:
-    """A body with nurseries of its own leaves no Cancelled behind, and loses no crash."""
+    """A crash cancels a block with its own nursery, and is raised without any Cancelled.
+
+    If the block raises SystemExit in its nursery, that group is raised.
+    """
     manager = FakeTokenManager(make_config())
     manager.outcomes = [_OwnError()]
 
@@ -156,10 +162,10 @@ async def test_promise_20_a_crash_comes_out_of_a_cancelled_body_as_itself(
 
 
 @pytest.mark.parametrize("owned", [True, False])
-async def test_promise_20_an_own_exception_in_a_cancelled_scope_comes_out_as_itself(
+async def test_promise_20_a_crash_in_a_cancelled_scope_is_raised(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, owned: bool
 ) -> None:
-    """No cancellation takes its place, and the log blames no background task for one."""
+    """A crash in a block that was cancelled is raised, and no background task is logged."""
     manager = None if owned else FakeTokenManager(make_config())
     with pytest.raises(_OwnError):
         with trio.CancelScope() as scope:
@@ -170,10 +176,10 @@ async def test_promise_20_an_own_exception_in_a_cancelled_scope_comes_out_as_its
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.5, 1.0, 2.0])
-async def test_promise_20_cancellation_comes_out_as_itself(
+async def test_promise_20_a_cancelled_block_raises_one_cancelled(
     autojump_clock: MockClock, moment: float
 ) -> None:
-    """An outer scope that is cancelled catches its own cancellation, bare."""
+    """A cancelled block raises one Cancelled, which the outer scope catches, and no group."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     with trio.move_on_after(moment) as scope:
         try:
@@ -181,15 +187,15 @@ async def test_promise_20_cancellation_comes_out_as_itself(
                 await session.get_access_token()
                 await trio.sleep_forever()
         except BaseException as error:
-            assert type(error) is trio.Cancelled  # noqa: PT017  # it must go on, too
+            assert type(error) is trio.Cancelled  # noqa: PT017  # it is raised again
             raise
     assert scope.cancelled_caught
 
 
-async def test_promise_20_the_session_lives_until_its_block_is_left(
+async def test_promise_20_the_session_works_until_its_block_ends(
     autojump_clock: MockClock,
 ) -> None:
-    """A cancelled body's own shielded cleanup still has a token, and a new one if need be."""
+    """A shielded cleanup in a cancelled block still gets the token, and a new one after a drop."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     with trio.move_on_after(5.0) as scope:
         async with AnonymousSession(manager.config, manager) as session:
@@ -207,7 +213,7 @@ async def test_promise_20_the_session_lives_until_its_block_is_left(
 async def test_promise_20_a_manager_that_fails_at_cleanup_is_logged(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a token manager raises because it was cancelled does not come out of the block."""
+    """An exception that a cancelled token manager raises is logged, and not raised by the block."""
 
     class Hasty(FakeTokenManager):
         async def get_tokens_client_credentials_grant(
@@ -226,10 +232,10 @@ async def test_promise_20_a_manager_that_fails_at_cleanup_is_logged(
     assert "raised ExceptionGroup while the session closed" in caplog.text
 
 
-async def test_promise_20_what_breaks_the_session_comes_out_though_it_is_an_exception(
+async def test_promise_20_the_rest_of_a_group_with_cancelled_is_raised(
     autojump_clock: MockClock,
 ) -> None:
-    """A group that is broken by half, and leaves but a ValueError, is not lost in the log."""
+    """If the manager raises a group of Cancelled and ValueError, the block raises the rest."""
 
     class Leaky(FakeTokenManager):
         async def get_tokens_client_credentials_grant(
@@ -251,10 +257,10 @@ async def test_promise_20_what_breaks_the_session_comes_out_though_it_is_an_exce
     assert [type(error) for error in caught.value.exceptions] == [ValueError]
 
 
-async def test_promise_20_an_interrupt_waits_until_the_block_is_left(
+async def test_promise_20_enter_and_exit_are_protected_from_ctrl_c(
     autojump_clock: MockClock,
 ) -> None:
-    """Ctrl-C between two steps of entering or leaving leaves no task or socket behind."""
+    """The session enters and leaves its block protected from KeyboardInterrupt, unlike the body."""
     protected: list[bool] = []
 
     class Look(trio.abc.Instrument):
@@ -276,7 +282,7 @@ async def test_promise_20_an_interrupt_waits_until_the_block_is_left(
 
 
 def test_promise_20_loose_exception_groups_change_nothing() -> None:
-    """A run without strict exception groups sees the same exceptions, bare."""
+    """Without strict exception groups, the block raises the same exceptions, unwrapped."""
 
     async def main() -> None:
         manager = FakeTokenManager(make_config())

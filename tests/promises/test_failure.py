@@ -1,4 +1,4 @@
-"""Promises 11 to 15: what happens when the endpoint fails."""
+"""Promises 11 to 15: failures of the endpoint, the token manager and the retry strategy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_promise_11_no_getter_sees_an_error_while_the_token_is_usable(
     refresh: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Background failures of any kind are logged, counted and retried, and no getter sees them."""
+    """Failures in the background are logged, counted and retried, and callers get the token."""
     server = TokenServer(FaultPlan(token=[None], token_then=fault), lifetime=3600.0)
     async with open_test_session(server, refresh=refresh) as session:
         token = await session.exchange_token("x")
@@ -71,7 +71,7 @@ async def test_promise_11_no_getter_sees_an_error_while_the_token_is_usable(
 
 
 async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: MockClock) -> None:
-    """A round has 1 + max_retries attempts, and each waiting getter gets an error of its own."""
+    """A round has 1 + max_retries attempts, and each waiting caller gets its own error."""
     config = make_config(max_retries=3, retry_strategy=lambda attempt, error: 10.0)
     manager = FakeTokenManager(config)
     manager.outcomes = [
@@ -83,7 +83,7 @@ async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: Mock
         async with trio.open_nursery() as nursery:
             getters = start_getters(nursery, session, 5)
             await trio.sleep(25.0)
-            # This getter comes between two attempts, and joins the round.
+            # This call comes between two attempts, and joins the round.
             getters += start_getters(nursery, session, 1)
         assert [at - start for at in manager.sent] == [0.0, 10.0, 20.0, 30.0]
     assert len({id(getter.error) for getter in getters}) == 6
@@ -94,10 +94,13 @@ async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: Mock
         assert getter.ended_at == start + 30.0
 
 
-async def test_promise_12_in_the_pause_after_a_failed_round_getters_are_told_at_once(
+async def test_promise_12_calls_in_the_pause_after_a_round_raise_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """They get the same facts, with the time until the session tries again; then a new round."""
+    """In the pause after a failed round, calls raise immediately, with the remaining time.
+
+    The first call after the pause starts a new round.
+    """
     config = make_config(max_retries=1, retry_interval=4.0, max_retry_interval=8.0)
     manager = FakeTokenManager(config)
     down = TokenUnavailableError("down", status_code=503, request_id="r-1")
@@ -126,10 +129,10 @@ async def test_promise_12_in_the_pause_after_a_failed_round_getters_are_told_at_
         assert len(manager.sent) == 4
 
 
-async def test_promise_12_retry_after_knows_of_the_gap_between_grants(
+async def test_promise_12_retry_after_includes_the_gap_between_grants(
     autojump_clock: MockClock,
 ) -> None:
-    """The ``retry_after`` of an error is when the session really tries again."""
+    """The ``retry_after`` of an error includes the gap that the session keeps between requests."""
     config = make_config(max_retries=0, min_refresh_interval=30.0)
     manager = FakeTokenManager(config)
     manager.outcomes = [TokenUnavailableError("down", retry_after=0.0)]
@@ -144,10 +147,10 @@ async def test_promise_12_retry_after_knows_of_the_gap_between_grants(
         assert manager.sent[1] - manager.sent[0] == 30.0
 
 
-async def test_promise_12_retry_after_as_a_date_is_measured_by_the_answers_own_clock(
+async def test_promise_12_a_retry_after_date_counts_from_the_answers_date(
     autojump_clock: MockClock,
 ) -> None:
-    """A date is taken against the answer's ``Date``, however wrong that server's clock is."""
+    """A date in ``Retry-After`` counts from the ``Date`` of the answer, not from the own clock."""
     fault = Fault(
         status=503,
         headers={
@@ -167,10 +170,10 @@ async def test_promise_12_retry_after_as_a_date_is_measured_by_the_answers_own_c
     seed=st.integers(0, 100),
     max_retries=st.integers(0, 3),
 )
-def test_promise_12_one_attempt_per_pause_however_many_ask(
+def test_promise_12_one_attempt_per_pause_for_any_calls(
     arrivals: list[float], seed: int, max_retries: int
 ) -> None:
-    """Getters at any moment of an outage never make the endpoint see more than the schedule."""
+    """In an outage, calls at any moments cause no attempt before the announced pause has ended."""
 
     async def main() -> None:
         random.seed(seed)
@@ -202,10 +205,10 @@ def test_promise_12_one_attempt_per_pause_however_many_ask(
     run_virtually(main)
 
 
-async def test_promise_12_a_round_that_all_have_left_is_not_joined(
+async def test_promise_12_no_call_joins_a_round_that_all_have_left(
     autojump_clock: MockClock,
 ) -> None:
-    """A getter that finds no other waiting has a whole round before it."""
+    """If all callers have left a round, the next call starts a whole new round."""
     config = make_config(max_retries=2, retry_strategy=lambda attempt, error: 10.0)
     manager = FakeTokenManager(config)
     manager.outcomes = [TokenUnavailableError("down") for _ in range(4)]
@@ -221,7 +224,7 @@ async def test_promise_12_a_round_that_all_have_left_is_not_joined(
 async def test_promise_12_impatient_getters_do_not_shorten_the_pauses(
     autojump_clock: MockClock,
 ) -> None:
-    """Getters with short deadlines, one after the other, cause no more attempts than one."""
+    """Calls with short deadlines cause at most 1.5 times the attempts of one patient caller."""
 
     async def attempts_in_an_outage(deadline: float) -> int:
         config = make_config(retry_strategy=lambda attempt, error: 2.0**attempt)
@@ -245,7 +248,7 @@ async def test_promise_12_impatient_getters_do_not_shorten_the_pauses(
 async def test_promise_13_rejected_credentials_end_a_round_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """One attempt, no waiting; and one attempt after the pause."""
+    """With rejected credentials, a round ends after one attempt, also after the pause."""
     server = TokenServer(FaultPlan(token_then=FAULTS["rejected"]))
     async with open_test_session(server) as session:
         for attempts in (1, 2):
@@ -267,7 +270,7 @@ async def test_promise_13_rejected_credentials_end_a_round_at_once(
         RecursionError(),
         "a token",
         None,
-        TokenRequestError("odd", retry_after="soon"),  # type: ignore[arg-type]  # nonsense is the point
+        TokenRequestError("odd", retry_after="soon"),  # type: ignore[arg-type]  # the test needs an invalid value
         TokenRequestError("odd", retry_after=math.nan),
         TokenRequestError("odd", retry_after=-5.0),
     ],
@@ -279,7 +282,7 @@ async def test_promise_13_rejected_credentials_end_a_round_at_once(
 async def test_promise_14_nothing_poisons_the_session(
     autojump_clock: MockClock, outcome: object
 ) -> None:
-    """What a token manager raises or returns in place of a token passes with the next one."""
+    """After any exception or invalid result of a token manager, the next round gets a token."""
     manager = FakeTokenManager(make_config(max_retries=0))
     manager.outcomes = [outcome]
     async with AnonymousSession(manager.config, manager) as session:
@@ -298,10 +301,13 @@ class _BrokenError(BaseException):
 
 
 @pytest.mark.parametrize("kind", [_BrokenError, KeyboardInterrupt, SystemExit])
-async def test_promise_14_a_base_exception_ends_the_session_as_itself(
+async def test_promise_14_a_base_exception_ends_the_session_unwrapped(
     autojump_clock: MockClock, kind: type[BaseException]
 ) -> None:
-    """It leaves the block bare, with its context, and held getters get SessionClosedError."""
+    """The block raises a BaseException of the manager unwrapped, with its context.
+
+    Waiting callers get SessionClosedError.
+    """
     manager = FakeTokenManager(make_config(), latency=1.0)
     broken, context = kind(), LookupError()
     broken.__context__ = context
@@ -329,13 +335,13 @@ async def test_promise_14_a_base_exception_ends_the_session_as_itself(
     ],
     ids=["raises", "str", "coroutine", "signature", "none"],
 )
-async def test_promise_15_a_bad_strategy_ends_the_round_and_harms_nobody(
+async def test_promise_15_an_invalid_strategy_only_ends_the_round(
     autojump_clock: MockClock,
     strategy: Callable[..., Any],
     is_logged: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The round ends at its first attempt, and the normal schedule says when the next is."""
+    """An invalid strategy ends the round after one attempt, and the normal pause follows."""
     config = make_config(retry_strategy=strategy)
     manager = FakeTokenManager(config)
     manager.outcomes = [TokenUnavailableError("down", retry_after=7.0)]
@@ -351,7 +357,7 @@ async def test_promise_15_a_bad_strategy_ends_the_round_and_harms_nobody(
 async def test_promise_15_a_strategy_overrides_the_schedule_within_the_limits(
     autojump_clock: MockClock,
 ) -> None:
-    """It sees attempts from 1 and each error; its pauses are capped, its rounds limited."""
+    """The strategy gets each attempt, from 1, and its error; its pauses are limited."""
     seen: list[tuple[int, str]] = []
 
     def strategy(attempt: int, error: TokenRequestError) -> float:

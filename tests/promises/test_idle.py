@@ -1,4 +1,4 @@
-"""Promise 4: when eager refreshing parks, and what keeps it going."""
+"""Promise 4: when an eager session parks, and which calls prevent that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
     autojump_clock: MockClock, ask: str
 ) -> None:
-    """Eager refreshing parks after exactly ``idle_timeout``; any kind of get keeps it going."""
+    """An eager session parks after ``idle_timeout`` without a call, and any kind of call counts."""
     config = make_config(idle_timeout=6000.0)
     manager = FakeTokenManager(config, lifetime=3600.0)
     async with AnonymousSession(config, manager) as session:
@@ -51,7 +51,7 @@ async def test_promise_04_an_idle_session_parks_and_any_get_wakes_it(
 async def test_promise_04_an_eager_session_keeps_trying_through_an_outage(
     autojump_clock: MockClock,
 ) -> None:
-    """Without a getter, attempts go on past expiry, no more than one each pause."""
+    """In an outage, an eager session tries again after each pause, also past expiry."""
     server = TokenServer(
         FaultPlan(token=[None], token_then=Fault.server_error(503)), lifetime=3600.0
     )
@@ -71,7 +71,7 @@ async def test_promise_04_an_eager_session_keeps_trying_through_an_outage(
 async def test_promise_04_a_program_that_asks_by_nowait_only_survives_an_outage(
     autojump_clock: MockClock,
 ) -> None:
-    """Nowait on an expired token counts as use: it keeps the session from parking."""
+    """A nowait call with an expired token keeps the session from parking."""
     config = make_config(idle_timeout=100.0)
     manager = FakeTokenManager(config, lifetime=3600.0)
     async with AnonymousSession(config, manager) as session:
@@ -87,7 +87,7 @@ async def test_promise_04_a_program_that_asks_by_nowait_only_survives_an_outage(
 async def test_promise_04_a_get_that_fails_wakes_a_parked_session(
     autojump_clock: MockClock,
 ) -> None:
-    """A held getter counts as use, token or not: the session keeps trying after its error."""
+    """A call that fails wakes a parked session, which then tries again by itself."""
     config = make_config(idle_timeout=100.0, max_retries=0)
     manager = FakeTokenManager(config, lifetime=3600.0)
     async with AnonymousSession(config, manager) as session:

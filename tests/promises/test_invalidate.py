@@ -1,4 +1,4 @@
-"""Promises 16 and 17: a token that is dropped is not returned again."""
+"""Promises 16 and 17: a dropped token is not returned again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trio_anon_session import (
 async def test_promise_16_a_hundred_reports_of_one_token_cause_one_grant(
     autojump_clock: MockClock,
 ) -> None:
-    """However many tasks report 401 for A, together or late, one grant follows."""
+    """A hundred reports of the same token, together or late, cause one token request."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         rejected = await session.get_access_token()
@@ -41,7 +41,7 @@ async def test_promise_16_a_hundred_reports_of_one_token_cause_one_grant(
 async def test_a_report_of_an_expired_token_changes_nothing(
     autojump_clock: MockClock, late: float
 ) -> None:
-    """From the moment at which a token expires, a report of it is no invalidation."""
+    """A report of a token that has expired changes nothing."""
     manager = FakeTokenManager(make_config(refresh="on_request"))
     async with AnonymousSession(manager.config, manager) as session:
         token = await session.exchange_token("x")
@@ -52,10 +52,10 @@ async def test_a_report_of_an_expired_token_changes_nothing(
 
 
 @pytest.mark.parametrize("how", ["invalidate", "revoke"])
-async def test_promise_17_a_grant_begun_before_brings_nothing(
+async def test_promise_17_a_request_from_before_a_drop_is_discarded(
     autojump_clock: MockClock, how: str
 ) -> None:
-    """A token whose grant was in flight when the current one was dropped is discarded."""
+    """A token whose request was in progress when the current token was dropped is discarded."""
     manager = FakeTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         dropped = await session.exchange_token("x")
@@ -79,7 +79,10 @@ async def test_promise_17_a_grant_begun_before_brings_nothing(
 async def test_promise_17_a_revoke_before_the_first_token_discards_it(
     autojump_clock: MockClock,
 ) -> None:
-    """With nothing held but a grant in flight, revoke discards its token, and revokes it."""
+    """A revocation before the first token discards the token of the current request.
+
+    That token is revoked when it arrives.
+    """
     manager = FakeTokenManager(make_config(), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         async with trio.open_nursery() as nursery:
@@ -98,7 +101,7 @@ async def test_promise_17_a_revoke_before_the_first_token_discards_it(
 async def test_promise_17_an_older_copy_of_any_dropped_token_is_refused(
     autojump_clock: MockClock, how: str
 ) -> None:
-    """Of several tokens that were dropped or revoked, each stays refused while it may live."""
+    """An older copy of any dropped or revoked token is refused."""
     manager = FakeTokenManager(make_config(max_retries=0))
     async with AnonymousSession(manager.config, manager) as session:
         first = await session.exchange_token("x")

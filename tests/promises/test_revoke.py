@@ -1,4 +1,4 @@
-"""Promise 18: a token that is revoked."""
+"""Promise 18: revoked tokens."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trio_anon_session import (
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
 
-async def test_promise_18_revoke_forgets_first(autojump_clock: MockClock) -> None:
-    """While the request is on its way, and after it has failed, the token is not returned."""
+async def test_promise_18_revoke_drops_the_token_first(autojump_clock: MockClock) -> None:
+    """During a revocation, and after it has failed, the session does not return the token."""
     server = TokenServer(FaultPlan(revoke_then=Fault.server_error(503)))
     async with open_test_session(server, max_retries=2) as session:
         old = await session.get_access_token()
@@ -42,8 +42,10 @@ async def test_promise_18_revoke_forgets_first(autojump_clock: MockClock) -> Non
         assert session.statistics().revocations == 0
 
 
-async def test_promise_18_two_at_once_send_one_request(autojump_clock: MockClock) -> None:
-    """Both wait for the one request, and both hear how it ended."""
+async def test_promise_18_two_concurrent_revocations_send_one_request(
+    autojump_clock: MockClock,
+) -> None:
+    """Two concurrent revocations send one request; both return, or each raises its own error."""
     server = TokenServer(FaultPlan(revoke=[Fault(delay=3.0), Fault.refusal("invalid_request")]))
     async with open_test_session(server) as session:
         await session.get_access_token()
@@ -83,7 +85,10 @@ async def test_promise_18_two_at_once_send_one_request(autojump_clock: MockClock
 async def test_promise_18_why_a_revocation_failed_is_raised(
     autojump_clock: MockClock, cause: Exception, message: str
 ) -> None:
-    """Whatever the manager raised, it is a RevocationError with the facts and the attempts."""
+    """Any exception of the manager is raised as a RevocationError with its facts.
+
+    The error also has the number of attempts.
+    """
     manager = FakeTokenManager(make_config(max_retries=1))
     manager.revoke_outcomes = [cause, cause]
     async with AnonymousSession(manager.config, manager) as session:
@@ -101,7 +106,10 @@ async def test_promise_18_why_a_revocation_failed_is_raised(
 async def test_promise_18_a_revoked_token_never_comes_back(
     autojump_clock: MockClock, status: int
 ) -> None:
-    """Not even from a server that answers the next grant with it, revoked or not."""
+    """If the server grants a revoked token again, the session refuses it.
+
+    This also holds if the revocation has failed.
+    """
     config = make_config(max_retries=0)
     manager = FakeTokenManager(config, lifetime=3600.0)
     async with AnonymousSession(config, manager) as session:
@@ -124,7 +132,7 @@ async def test_promise_18_a_revoked_token_never_comes_back(
 async def test_promise_18_a_token_that_the_server_does_not_know_is_gone(
     autojump_clock: MockClock, status: Literal[200, 400]
 ) -> None:
-    """200 and ``invalid_token`` both mean that the token is gone."""
+    """A status of 200 and the error ``invalid_token`` both count as a success."""
     server = TokenServer(revoke_unknown=status)
     async with open_test_session(server) as session:
         server.revoke(await session.get_access_token())
@@ -134,7 +142,7 @@ async def test_promise_18_a_token_that_the_server_does_not_know_is_gone(
 
 
 async def test_promise_18_a_503_is_retried(autojump_clock: MockClock) -> None:
-    """A passing fault means that the token still lives: the request is repeated."""
+    """A revocation that is answered with 503 or 429 is repeated until it succeeds."""
     server = TokenServer(FaultPlan(revoke=[Fault.server_error(503), Fault.rate_limited("7")]))
     async with open_test_session(server) as session:
         token = await session.get_access_token()
@@ -146,10 +154,10 @@ async def test_promise_18_a_503_is_retried(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("cancelled_after", [0.0, 0.5], ids=["at its checkpoint", "later"])
-async def test_promise_18_a_cancelled_revoke_goes_on(
+async def test_promise_18_a_cancelled_revoke_continues(
     autojump_clock: MockClock, cancelled_after: float
 ) -> None:
-    """Revoke has forgotten the token before it yields, and the session goes on revoking it."""
+    """A cancelled `revoke_tokens` has dropped the token, and the session continues to revoke it."""
     server = TokenServer(FaultPlan(revoke=[Fault.server_error(503)]))
     async with open_test_session(server) as session:
         await session.get_access_token()

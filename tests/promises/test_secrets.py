@@ -1,7 +1,7 @@
-"""Promises 21 and 22: what is not shown, and where a token is not sent.
+"""Promises 21 and 22: secrets are not shown, and tokens are not sent to other origins.
 
-`tests/tools/leaks/test_leaks.py` hunts for secrets in all that is shown.
-`tests/http/test_origins.py` draws URLs and redirects.
+`tests/tools/leaks/test_leaks.py` searches for secrets in all output.
+`tests/http/test_origins.py` tests random URLs and redirects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def test_promise_21_sessions_and_managers_refuse_to_pickle(
     autojump_clock: trio.testing.MockClock, dump: Callable[[object], object]
 ) -> None:
-    """Sessions and managers refuse with a message; values refuse pickles, and copy as they are."""
+    """Pickling raises a TypeError; copying does so for sessions, and returns values unchanged."""
     server = TokenServer()
     manager = TokenManager(server.config())
     async with open_test_session(server) as session:
@@ -47,7 +47,7 @@ async def test_promise_21_sessions_and_managers_refuse_to_pickle(
 async def test_promise_21_a_body_is_read_with_a_limit(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """More than 1 MiB is not an answer."""
+    """An answer of more than 1 MiB raises an error."""
     server = TokenServer(FaultPlan(token=[Fault(body=b" " * (2**20 + 1))]))
     async with open_test_session(server, max_retries=0) as session:
         with pytest.raises(TokenRequestError, match="more than 1048576 bytes"):
@@ -84,7 +84,7 @@ async def test_promise_22_no_token_for_other_origins(
     allowed: list[str],
     others: list[str],
 ) -> None:
-    """The token goes only to the origin of the API root, or to the origins that are named."""
+    """The token is sent only to the origin of the API root, or to the origins that are passed."""
     transport = Recorder(http)
     async with (
         open_test_session() as session,
@@ -108,8 +108,8 @@ async def test_promise_22_no_token_for_other_origins(
         7,
     ],
 )
-def test_promise_22_an_origin_that_is_none_is_refused(http: ModuleType, origin: str) -> None:
-    """Plain http is for loopback, and an origin has no path."""
+def test_promise_22_an_invalid_origin_is_refused(http: ModuleType, origin: str) -> None:
+    """An invalid origin raises a ConfigError, such as one with a path or with plain http."""
     session = AnonymousSession(TokenServer().config())
     with pytest.raises(ConfigError, match="origins"):
         auth_of(http, session, [origin])

@@ -1,4 +1,4 @@
-"""Promise 17, with a token manager that shares its tokens: what is dropped, and what is new."""
+"""Promise 17 with a token manager that shares tokens: which tokens are dropped or new."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _SharedTokenManager(FakeTokenManager):
-    """A fake of a shared manager, which can return tokens of another process."""
+    """A fake shared manager, which can return tokens of another process."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -53,7 +53,7 @@ def _in_a_thread(call: Callable[..., object], *args: object) -> None:
 async def test_promise_17_a_shared_token_is_new_if_it_is_a_different_one(
     autojump_clock: MockClock,
 ) -> None:
-    """Another process's older token is taken after a drop; the dropped one itself is not."""
+    """After a drop, an older token of another process is used, but not the dropped token."""
     config = make_config(max_retries=1, retry_interval=1.0, refresh="on_request")
     manager = _SharedTokenManager(config)
     async with AnonymousSession(config, manager) as session:
@@ -69,10 +69,10 @@ async def test_promise_17_a_shared_token_is_new_if_it_is_a_different_one(
         assert await session.get_access_token() == "shared-2"
 
 
-async def test_promise_17_a_token_that_the_server_gives_again_counts_as_new(
+async def test_promise_17_a_token_granted_again_counts_as_new(
     autojump_clock: MockClock,
 ) -> None:
-    """Once the server has said that a dropped token lives, a copy of that age counts too."""
+    """A dropped token that the server grants again is used, and so is a second copy of it."""
     config = make_config(min_refresh_interval=1.0)
     manager = FakeTokenManager(config, lifetime=100.0)
     async with AnonymousSession(config, manager) as session:
@@ -89,10 +89,10 @@ async def test_promise_17_a_token_that_the_server_gives_again_counts_as_new(
 @pytest.mark.parametrize(
     ("sent_at", "is_new"), [(0.0, False), (499.0, False), (500.0, True), (600.0, True)]
 )
-async def test_promise_17_a_token_that_the_server_gave_again_to_another_process_is_new(
+async def test_promise_17_a_token_granted_again_elsewhere_counts_as_new(
     autojump_clock: MockClock, sent_at: float, is_new: bool
 ) -> None:
-    """What counts is that it was granted again after the drop, not when the session asks."""
+    """A dropped token is used again if it was requested at or after the time of the drop."""
     config = make_config(max_retries=0, refresh="on_request")
     manager = _SharedTokenManager(config)
     async with AnonymousSession(config, manager) as session:
@@ -111,10 +111,13 @@ async def test_promise_17_a_token_that_the_server_gave_again_to_another_process_
                 await session.get_access_token()
 
 
-async def test_promise_17_a_shared_manager_hears_of_each_dropped_token(
+async def test_promise_17_a_shared_manager_gets_each_dropped_token(
     autojump_clock: MockClock,
 ) -> None:
-    """It knows before ``invalidate`` returns, and before a revocation is sent."""
+    """The shared manager gets a dropped token before ``invalidate`` returns.
+
+    It also gets one whose revocation is cancelled.
+    """
     manager = _SharedTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         session.invalidate(await session.get_access_token())
@@ -130,7 +133,10 @@ async def test_promise_17_a_shared_manager_hears_of_each_dropped_token(
 async def test_promise_17_a_token_that_another_session_dropped_is_dropped_here(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A session listens to its shared manager while it is open, and reports nothing back."""
+    """A session drops its token if the shared manager reports that, and does not report it back.
+
+    It removes its listener when it closes.
+    """
     manager = _SharedTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         first = await session.exchange_token("x")

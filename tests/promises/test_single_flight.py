@@ -1,4 +1,4 @@
-"""Promises 8 to 10: one grant for all getters, and no getter is stuck."""
+"""Promises 8 to 10: one token request for all callers, and no caller waits indefinitely."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_s
 async def test_promise_08_ten_thousand_getters_make_one_request(
     autojump_clock: MockClock,
 ) -> None:
-    """All getters of an empty session are served by one grant."""
+    """One token request serves 10,000 callers of a session without a token."""
     server = TokenServer(FaultPlan(token=[Fault(delay=1.0)]))
     async with open_test_session(server) as session:
         async with trio.open_nursery() as nursery:
@@ -43,10 +43,10 @@ async def test_promise_08_ten_thousand_getters_make_one_request(
 
 @pytest.mark.parametrize("leaves_at", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("who", [0, 1, 9])
-async def test_promise_09_a_getter_that_leaves_changes_nothing(
+async def test_promise_09_a_caller_that_leaves_changes_nothing(
     autojump_clock: MockClock, leaves_at: float, who: int
 ) -> None:
-    """Any getter can leave on time, the first too, and one grant serves the others."""
+    """Any caller can be cancelled without delay, and one token request serves the others."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         async with trio.open_nursery() as nursery:
@@ -62,7 +62,7 @@ async def test_promise_09_a_getter_that_leaves_changes_nothing(
 
 
 async def test_promise_09_the_grant_outlives_all_its_getters(autojump_clock: MockClock) -> None:
-    """When every getter has left, the session still gets the token."""
+    """The token request continues after its only caller is cancelled."""
     manager = FakeTokenManager(make_config(), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         with trio.move_on_after(0.5):
@@ -87,10 +87,10 @@ class _BrokenError(BaseException):
         (_BrokenError(), SessionClosedError),
     ],
 )
-async def test_promise_10_every_end_of_a_refresh_wakes_everybody(
+async def test_promise_10_every_end_of_a_request_wakes_all_callers(
     autojump_clock: MockClock, outcome: object, error: type[Exception] | None
 ) -> None:
-    """Success, rejection, failure, nonsense, breakdown: no held getter stays held."""
+    """When a token request ends in any way, all waiting callers get a token or an error."""
     config = make_config(max_retries=0)
     manager = FakeTokenManager(config, latency=1.0)
     if outcome is not None:
@@ -108,10 +108,10 @@ async def test_promise_10_every_end_of_a_refresh_wakes_everybody(
 
 
 @pytest.mark.parametrize("next_fails", [False, True])
-async def test_promise_10_a_woken_getter_looks_again(
+async def test_promise_10_a_woken_caller_checks_its_token_again(
     autojump_clock: MockClock, next_fails: bool
 ) -> None:
-    """A getter whose token is dropped before its turn at the gate waits through the next round."""
+    """A caller whose token is dropped before it runs again waits for the next round."""
     manager = FakeTokenManager(make_config(max_retries=0), latency=1.0)
     async with AnonymousSession(manager.config, manager) as session:
         if next_fails:
@@ -129,7 +129,7 @@ async def test_promise_10_a_woken_getter_looks_again(
         async with trio.open_nursery() as nursery:
             for getter in getters:
                 nursery.start_soon(get_and_invalidate, getter)
-        # The first getter that runs drops the token before the others run.
+        # The first caller that runs drops the token before the others run.
         tokens = Counter(getter.token for getter in getters)
         assert tokens == {"token-1": 1, None if next_fails else "token-2": 49}
         errors = {type(getter.error) for getter in getters if getter.token is None}
@@ -144,7 +144,7 @@ async def test_promise_10_a_woken_getter_looks_again(
 def test_promise_10_callers_that_come_while_others_are_woken(
     turns: int, max_retries: int, is_good: bool, is_left: bool
 ) -> None:
-    """They may find a lock of the gate taken, and get a token or an error of their own."""
+    """Callers that come while others are woken up get a token or an error, and none hangs."""
 
     async def main() -> None:
         manager = FakeTokenManager(make_config(max_retries=max_retries), latency=1.0)

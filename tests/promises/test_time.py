@@ -1,4 +1,4 @@
-"""Promises 1 to 3, 6 and 7: what time makes of a token."""
+"""Promises 1 to 3, 6 and 7: expiry, refreshes and the gap between token requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ BUFFERS = st.one_of(st.sampled_from([0.0, 30.0, 600.0]), st.floats(0.0, 1e5))
 )
 @example(1.0, 0.0, 0.0, 0.0, [], "eager", [0.0, 1.0, 1.0, 1.0], [])
 @example(4.0, 600.0, 30.0, 0.0, [3.0], "on_request", [0.5, 0.25, 0.25], [])
-def test_promise_01_no_token_that_the_server_refuses(
+def test_promise_01_the_server_accepts_each_returned_token(
     lifetime: float,
     stale_buffer: float,
     expired_buffer: float,
@@ -60,7 +60,7 @@ def test_promise_01_no_token_that_the_server_refuses(
     pauses: list[float],
     faults: list[int],
 ) -> None:
-    """A getter never receives a token that has expired at the server, whatever is drawn."""
+    """With any lifetimes, buffers and faults, the server accepts each token that a caller gets."""
 
     async def main() -> None:
         plan = [Fault(delay=delay) for delay in latencies]
@@ -86,14 +86,14 @@ def test_promise_01_no_token_that_the_server_refuses(
 
 
 class _AfterFirstStep(trio.abc.Instrument):
-    """Does something when a task has come to its first checkpoint."""
+    """Calls a function when a task has reached its first checkpoint."""
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self.name = name
         self.action: Callable[[], object] | None = action
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Act after the task's first step."""
+        """Call the function after the task's first step."""
         if task.name == self.name and self.action is not None:
             action, self.action = self.action, None
             action()
@@ -103,7 +103,7 @@ class _AfterFirstStep(trio.abc.Instrument):
 async def test_promise_01_a_getter_decides_after_its_checkpoint(
     autojump_clock: MockClock, ask: str
 ) -> None:
-    """A token that is dropped while a get or an exchange yields is not what it returns."""
+    """A get or an exchange does not return a token that was dropped during its checkpoint."""
     manager = FakeTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         old = await session.get_access_token()
@@ -114,7 +114,7 @@ async def test_promise_01_a_getter_decides_after_its_checkpoint(
 
         instrument = _AfterFirstStep("the getter", lambda: session.invalidate(old))
         trio.lowlevel.add_instrument(instrument)
-        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # a task whose steps are its own
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # the call needs its own task
             nursery.start_soon(get, name="the getter")
         trio.lowlevel.remove_instrument(instrument)
         assert instrument.action is None
@@ -122,7 +122,7 @@ async def test_promise_01_a_getter_decides_after_its_checkpoint(
 
 
 async def test_promise_01_every_getter_is_a_checkpoint(autojump_clock: MockClock) -> None:
-    """The async getters are checkpoints, with a token or without; nowait is not."""
+    """Each async method executes a checkpoint, with a token or without; nowait does not."""
     manager = FakeTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         for _ in range(2):
@@ -138,10 +138,10 @@ async def test_promise_01_every_getter_is_a_checkpoint(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize("refresh", ["eager", "on_request"])
-async def test_promise_02_usable_tokens_come_at_once_while_the_endpoint_hangs(
+async def test_promise_02_usable_tokens_need_no_wait_for_the_endpoint(
     autojump_clock: MockClock, refresh: str
 ) -> None:
-    """FRESH and STALE getters do not let the clock move, whatever the endpoint does."""
+    """With a FRESH or STALE token, calls take no time although the endpoint hangs."""
     server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=3600.0)
     async with open_test_session(server, refresh=refresh) as session:
         token = await session.get_access_token()
@@ -157,7 +157,7 @@ async def test_promise_02_usable_tokens_come_at_once_while_the_endpoint_hangs(
 async def test_promise_03_eager_refreshes_at_the_stale_boundary_without_traffic(
     autojump_clock: MockClock,
 ) -> None:
-    """The refresh task grants at each stale boundary to the tick, without any getter."""
+    """An eager session refreshes exactly at each stale boundary, without any call."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
     async with AnonymousSession(manager.config, manager) as session:
         start = trio.current_time()
@@ -171,7 +171,10 @@ async def test_promise_03_eager_refreshes_at_the_stale_boundary_without_traffic(
 async def test_promise_03_a_getter_that_meets_a_stale_token_starts_the_refresh(
     autojump_clock: MockClock, refresh: str, ask: str
 ) -> None:
-    """Without traffic, a session on request sends nothing, and neither does a parked one."""
+    """A call with a STALE token starts the refresh in an on-request or parked session.
+
+    Without calls, such a session sends nothing.
+    """
     config = make_config(refresh=refresh, idle_timeout=100.0)
     manager = FakeTokenManager(config, lifetime=3600.0)
     async with AnonymousSession(config, manager) as session:
@@ -197,7 +200,7 @@ async def test_promise_03_a_getter_that_meets_a_stale_token_starts_the_refresh(
 def test_promise_03_no_getter_is_held_after_the_first_token(
     lifetime: float, stale_buffer: float, jitter: float, speed: float, workers: int
 ) -> None:
-    """With answers inside the stale window, no getter is ever held again, under any load."""
+    """If each refresh ends within the stale window, no caller waits after the first token."""
 
     async def main() -> None:
         config = make_config(stale_buffer=stale_buffer, refresh_jitter=jitter)
@@ -231,7 +234,7 @@ def test_promise_03_no_getter_is_held_after_the_first_token(
 def test_promise_03_jitter_moves_the_stored_boundary_later(
     jitter: float, lifetime: float, refresh: str
 ) -> None:
-    """The timer and the getters go by the boundary with the jitter, which is in the token."""
+    """The refresh starts at the token's ``stale_at``, which includes the jitter."""
 
     async def main() -> None:
         config = make_config(refresh_jitter=jitter, refresh=refresh)
@@ -255,7 +258,7 @@ def test_promise_03_jitter_moves_the_stored_boundary_later(
 async def test_promise_06_an_answer_that_comes_too_late_is_a_failed_grant(
     autojump_clock: MockClock, latency: float
 ) -> None:
-    """A token that would be EXPIRED on arrival is a failure, and the round goes on."""
+    """A token that is EXPIRED on arrival counts as a failure, and the round continues."""
     manager = FakeTokenManager(make_config(), lifetime=10.0, latency=latency)
     async with AnonymousSession(manager.config, manager) as session:
         async with trio.open_nursery() as nursery:
@@ -276,7 +279,7 @@ async def test_promise_06_an_answer_that_comes_too_late_is_a_failed_grant(
     strategy=st.sampled_from([None, lambda attempt, error: 0.0]),
     workers=st.integers(1, 3),
 )
-def test_promise_07_grants_keep_their_distance(
+def test_promise_07_token_requests_keep_their_gap(
     lifetime: float,
     gap: float,
     reuses: bool,
@@ -285,7 +288,7 @@ def test_promise_07_grants_keep_their_distance(
     strategy: object,
     workers: int,
 ) -> None:
-    """No two token requests are closer than the gap: lifetimes, faults and 401s drawn."""
+    """With any lifetimes, faults and 401s, token requests are at least the gap apart."""
 
     async def main() -> None:
         faults = [
@@ -323,7 +326,7 @@ def test_promise_07_grants_keep_their_distance(
 async def test_promise_07_the_same_token_again_is_counted_and_paced(
     autojump_clock: MockClock,
 ) -> None:
-    """A server that re-issues one token with what is left of it is not asked in a loop."""
+    """If a server returns the same token until it expires, the session counts and limits that."""
     server = TokenServer(lifetime=600.0, reuses_tokens=True)
     async with open_test_session(server, stale_buffer=600.0) as session:
         first = await session.get_access_token()
@@ -349,7 +352,10 @@ async def test_promise_07_the_same_token_again_is_counted_and_paced(
 async def test_promise_07_every_lifetime_has_a_defined_result(
     autojump_clock: MockClock, text: str | None, lifetime: float | None
 ) -> None:
-    """No positive finite number is malformed, digits are read, nothing means the default."""
+    """Positive numbers and strings of digits are valid as ``expires_in``, up to a limit.
+
+    A missing value means the default, and any other value raises an error.
+    """
     server = TokenServer(FaultPlan(token_then=Fault(fields={"expires_in": text})))
     async with open_test_session(server, default_lifetime=1234.0, max_retries=0) as session:
         if lifetime is None:

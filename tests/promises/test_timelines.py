@@ -1,4 +1,4 @@
-"""Promises 1 to 20, on whatever timeline is drawn."""
+"""Promises 1 to 20 on random timelines."""
 
 from __future__ import annotations
 
@@ -192,5 +192,5 @@ from trio_anon_session.testing.strategies import (
     )
 )
 def test_promises_01_to_20_hold_on_every_timeline(timeline: Timeline) -> None:
-    """Whatever is drawn, the referee finds no broken promise."""
+    """On random timelines, the referee finds no broken promise."""
     run_timeline(timeline)

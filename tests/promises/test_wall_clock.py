@@ -1,4 +1,4 @@
-"""Promise 5: suspended machines, and wall clocks that are set."""
+"""Promise 5: suspended machines, and changes of the wall clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def test_promise_05_a_suspend_of_hours_is_noticed(two_clocks: TwoClocks) -> None:
-    """After a suspend the expired token is not returned, though Trio's clock stood still."""
+    """After a suspend, the session does not return a token that expired during it."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
     async with AnonymousSession(manager.config, manager) as session:
         assert await session.get_access_token() == "token-1"
@@ -43,7 +43,10 @@ async def test_promise_05_a_suspend_of_hours_is_noticed(two_clocks: TwoClocks) -
 async def test_promise_05_an_eager_session_refreshes_after_a_suspend(
     two_clocks: TwoClocks, ran: float, suspended: float, not_by: float, by: float
 ) -> None:
-    """Without traffic too: at the boundary, or within a minute where that has passed."""
+    """After a suspend, an eager session refreshes at the stale boundary without any call.
+
+    If the boundary has passed, the session refreshes within a minute.
+    """
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
@@ -57,7 +60,7 @@ async def test_promise_05_an_eager_session_refreshes_after_a_suspend(
 
 
 async def test_promise_05_a_suspend_during_the_grant_counts(two_clocks: TwoClocks) -> None:
-    """Both clocks are read before sending: a token that expired on its way is not taken."""
+    """A token that expired because of a suspend during its request is not used."""
     config = make_config(max_retries=0)
     manager = FakeTokenManager(config, lifetime=3600.0, latency=10.0)
     async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
@@ -69,8 +72,8 @@ async def test_promise_05_a_suspend_during_the_grant_counts(two_clocks: TwoClock
         assert "expired when it arrived" in str(getter.error)
 
 
-async def test_promise_05_a_wall_clock_set_back_extends_no_life(two_clocks: TwoClocks) -> None:
-    """Trio's clock ends a life when the wall clock has been set back."""
+async def test_promise_05_a_wall_clock_set_back_extends_no_lifetime(two_clocks: TwoClocks) -> None:
+    """If the wall clock is set back, the token expires by Trio's clock."""
     config = make_config(refresh="on_request")
     manager = FakeTokenManager(config, lifetime=3600.0)
     async with AnonymousSession(config, manager) as session:
@@ -103,7 +106,7 @@ async def test_promise_05_waiting_callers_get_the_token_when_the_wall_clock_is_s
 
 
 async def test_promise_05_a_wall_clock_set_forward_costs_one_grant(two_clocks: TwoClocks) -> None:
-    """A jump forward costs one grant at most, and the pace is the old one afterwards."""
+    """A wall clock that is set forward costs one token request, and no more afterwards."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
@@ -116,10 +119,10 @@ async def test_promise_05_a_wall_clock_set_forward_costs_one_grant(two_clocks: T
         assert len(manager.sent) == 3
 
 
-async def test_promise_05_under_mock_clock_the_wall_clock_says_nothing(
+async def test_promise_05_with_mock_clock_the_wall_clock_is_ignored(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test under ``MockClock`` does not flicker because the real clock moves."""
+    """With ``MockClock``, a change of the wall clock does not expire the token."""
     manager = FakeTokenManager(make_config(), lifetime=3600.0)
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
