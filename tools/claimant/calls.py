@@ -117,7 +117,7 @@ def receive(world: World, process: Process, lane: Lane) -> Call:
 
 
 def fails(world: World, process: Process, doing: str) -> None:
-    """Record that the store failed, as `StoreAccess.record_failure`."""
+    """Record that the store failed, like `StoreAccess.record_failure`."""
     is_news = not process.trouble
     if process.trouble != "read":
         process.trouble = doing
@@ -126,7 +126,7 @@ def fails(world: World, process: Process, doing: str) -> None:
 
 
 def works(process: Process, doing: str) -> None:
-    """Record that the store works, as `StoreAccess.record_success`."""
+    """Record that the store works, like `StoreAccess.record_success`."""
     if process.trouble == doing:
         process.trouble = ""
         process.trouble_at = float("-inf")

@@ -1,4 +1,4 @@
-"""Keys of states. Two states with the same key behave alike from now on, so one is explored.
+"""Keys of states. States with the same key behave in the same way, so only one is explored.
 
 A key omits what makes no difference, so that the number of keys is finite:
 

@@ -211,7 +211,7 @@ def look_again(world: World, process: Process) -> None:
 
 
 def wake(world: World, process: Process) -> None:
-    """Wake the question, if it waits for news."""
+    """Wake the question, if it waits for a notification."""
     process.watching.rest()
     if process.asking.step == "wait":
         process.wait_until = world.now

@@ -105,7 +105,7 @@ class Process:
         fence: fence of the lease.
         renews: whether the lease is renewed.
         outcome: the token or the error from the token endpoint.
-        wait_until: when the question looks again without news.
+        wait_until: when the question looks again without a notification.
         failed_at: when the question first met a failed store.
         reporter: name of the task that reports drops now.
         queue: names of the tasks that wait to report drops.

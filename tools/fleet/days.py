@@ -60,7 +60,7 @@ class Figures:
 
 
 def day(sessions: int, kind: Kind) -> Fleet:
-    """Return a day without trouble, in which all sessions begin within a second."""
+    """Return a day without faults, in which all sessions begin within a second."""
     rng = random.Random(sessions)
     joins = tuple(rng.random() for _ in range(sessions))
     gets = [

@@ -24,7 +24,7 @@ class Stop(Moment):
     """A process is stopped (SIGSTOP), and continues later.
 
     Attributes:
-        seconds: how long none of its tasks takes a step.
+        seconds: how long its tasks do not run.
     """
 
     seconds: float = 10.0

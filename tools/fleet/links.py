@@ -36,7 +36,7 @@ class Link:
 
     Attributes:
         questions: number of calls by this process, without listening.
-        lease: the fence of the lease that this process has; None for none.
+        lease: the fence of the lease that this process has, or None.
         is_dead: whether the process has been killed, so that no call gets through.
     """
 

@@ -92,8 +92,8 @@ class Came:
 
     Attributes:
         fence: as when it was sent.
-        token: the token; None for none.
-        error: the error in its place.
+        token: the token, or None.
+        error: the error, if the request failed.
     """
 
     fence: int | None
@@ -107,11 +107,11 @@ class Claimed:
 
     Attributes:
         fence: the fence of the lease.
-        beside: the mark of the token that the store has at that time.
+        stored: the mark of the token that the store has at that time.
     """
 
     fence: int
-    beside: str | None
+    stored: str | None
 
 
 @attrs.frozen

@@ -52,12 +52,12 @@ Claim = Literal[
     "direct grants",
     "the newest token stays",
     "no expired token",
-    "no getter fails",
-    "no getter is held",
+    "no caller fails",
+    "no caller waits",
     "one token for all",
-    "a dropped token is nowhere",
+    "no process uses a dropped token",
     "failures are shared",
-    "grants keep their distance",
+    "requests keep their gap",
     "a run ends",
 ]
 
@@ -475,20 +475,20 @@ class _Referee:
             )
             for who, process in enumerate(self.processes):
                 limit = self._settled_at((by, who), at)
-                if self._took_along(by, at, limit):
+                if self._may_have_ended_first(by, at, limit):
                     limit = math.inf if told_at == math.inf else self._settled_at((who,), told_at)
                 if any(at <= lost_at <= limit for lost_at in self.flushes):
                     continue
                 for hands in process.hands:
                     if hands.token == token and hands.until > limit + NEARLY:
                         self.broken(
-                            "a dropped token is nowhere",
+                            "no process uses a dropped token",
                             limit,
                             f"process {who} uses token {self.name(token)}, which "
                             f"process {by} dropped at {at:g} s",
                         )
 
-    def _took_along(self, who: int, reported_at: float, until: float) -> bool:
+    def _may_have_ended_first(self, who: int, reported_at: float, until: float) -> bool:
         """Return whether a process may have ended before it reported a drop to the store."""
         process = self.processes[who]
         if process.gone_at > until:
@@ -577,7 +577,7 @@ class _Referee:
             at = request.sent_at
             if at < last.get(request.who, -math.inf) + MIN_REFRESH_INTERVAL - NEARLY:
                 self.broken(
-                    "grants keep their distance",
+                    "requests keep their gap",
                     at,
                     f"process {request.who} sends a request {at - last[request.who]:g} s after its "
                     "last one",
@@ -601,20 +601,20 @@ class _Referee:
             is_down = self._endpoint_trouble(get.asked_at - self.grace - stopped, ended_at)
             if isinstance(get.outcome, Failed) and not is_down:
                 self.broken(
-                    "no getter fails",
+                    "no caller fails",
                     ended_at,
                     f"caller {number} of process {who} gets {get.outcome.error!r}",
                 )
             for hands in process.hands:
                 # A caller may be late for a token that arrives or expires at the same moment. A
                 # token also looks older, and expires sooner, by the latency of the store.
-                beside = min(hands.until, ended_at) - max(hands.since, get.asked_at)
-                beside -= process.stopped_within(max(hands.since, get.asked_at), ended_at)
-                if beside > self.ageing:
+                wait = min(hands.until, ended_at) - max(hands.since, get.asked_at)
+                wait -= process.stopped_within(max(hands.since, get.asked_at), ended_at)
+                if wait > self.ageing:
                     self.broken(
-                        "no getter is held",
+                        "no caller waits",
                         ended_at,
-                        f"caller {number} of process {who} waits for {beside:g} s although the "
+                        f"caller {number} of process {who} waits for {wait:g} s although the "
                         f"process has token {self.name(hands.token)}",
                     )
             limit = self.fleet.latency + MIN_REFRESH_INTERVAL + PACE + self._on_the_way
@@ -623,7 +623,7 @@ class _Referee:
                 limit += self._delay(get.asked_at, ended_at)
                 if waited > limit:
                     self.broken(
-                        "no getter is held",
+                        "no caller waits",
                         ended_at,
                         f"caller {number} of process {who} waits for {waited:g} s",
                     )

@@ -1,8 +1,8 @@
 """Processes that can be stopped between any two steps of their tasks, as by SIGSTOP.
 
 In one Trio run, a process is the set of tasks that have it in their context. While it is stopped,
-none of them takes a step, and time continues: deadlines pass and answers arrive, and the tasks
-find them when the process continues. A killed process never continues.
+these tasks do not run, and time continues: deadlines pass, and answers arrive. The tasks notice
+that when the process continues. A killed process never continues.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ async def later_version(lab: Lab) -> list[Line]:
 async def spoilt_file(lab: Lab) -> list[Line]:
     """Overwrite the beginning of the file, and the whole file, with nonsense."""
     lines = []
-    for what, size in (("the beginning of the file is spoilt", 100), ("all of it", 100_000)):
+    for what, size in (("the beginning of the file is damaged", 100), ("all of it", 100_000)):
         path = lab.subfolder(f"sqlite-{size}") / "tokens.db"
         async with lab.scene(f"sqlite:{path}", lifetime=LIFE) as scene:
             workers = await scene.start(**SHORT)
@@ -102,7 +102,7 @@ async def _drop_and_kill(
     others: list[Worker],
     kill: Callable[[Worker, str], Awaitable[None]],
 ) -> bool:
-    """Start a process that drops the token and is killed. Return whether others hear of it."""
+    """Start a process that drops the token and is killed. Return whether the store has the drop."""
     (worker,) = await scene.start(1)
     token = worker.tokens[-1]
     await kill(worker, token)
