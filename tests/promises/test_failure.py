@@ -94,7 +94,7 @@ async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: Mock
         assert getter.ended_at == start + 30.0
 
 
-async def test_promise_12_calls_in_the_pause_after_a_round_raise_at_once(
+async def test_promise_12_calls_in_the_pause_after_a_round_do_not_wait(
     autojump_clock: MockClock,
 ) -> None:
     """In the pause after a failed round, calls raise immediately, with the remaining time.

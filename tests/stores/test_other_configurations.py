@@ -49,7 +49,7 @@ class _Later(MemoryStore):
         return await super().put(name, fence, attrs.evolve(token, record=record))
 
 
-async def test_a_later_version_s_token_is_left_alone(
+async def test_a_token_of_a_later_version_is_not_replaced(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Processes that cannot read a newer version's token get their own, and log that once."""

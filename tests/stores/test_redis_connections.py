@@ -52,7 +52,7 @@ async def test_other_events_wake_no_listener(store: RedisStore) -> None:
         await assert_no_news(wait_for_news)
 
 
-async def test_news_between_two_waits_are_kept(store: RedisStore, server: Valkey) -> None:
+async def test_notifications_between_two_waits_are_kept(store: RedisStore, server: Valkey) -> None:
     """Several notifications between two waits end the next wait, and only that one."""
     async with store.listen(NAME) as wait_for_news:
         for _ in range(3):

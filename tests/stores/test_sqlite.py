@@ -114,7 +114,7 @@ async def test_a_store_is_a_path(path: Path, autojump_clock: object) -> None:
 async def test_only_the_owner_can_read_the_files(
     path: Path, readable_by_default: None, autojump_clock: object
 ) -> None:
-    """Only their owner can read the file and those next to it."""
+    """Only the owner can read the file of the store and the files next to it."""
     await kept(SQLiteStore(path))
     assert mode_of(path) == 0o600
     with opened(path) as connection:
