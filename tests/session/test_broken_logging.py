@@ -1,6 +1,6 @@
-"""Logging of the user's that raises: a session goes on as without it.
+"""Tests of a session whose log filter, handler or record factory raises.
 
-One helper writes all records, as the last test shows, so this holds for a store too.
+The last test shows that one function writes all records, so the stores behave in the same way.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ DOWN = TokenUnavailableError("down", retry_after=10.0)
 
 
 class BrokenLoggingError(Exception):
-    """What the user's logging raises."""
+    """The exception that the broken logging raises."""
 
 
 class Broken(logging.Handler):
-    """A filter, and a handler, that raises on every record."""
+    """A filter and handler that raises on every record."""
 
     def __init__(self, error: type[BaseException]) -> None:
         super().__init__()
@@ -51,24 +51,24 @@ class Broken(logging.Handler):
         self.records = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """As a logger's filter."""
+        """Raise, as a filter of a logger."""
         self.records += 1
         raise self.error
 
-    emit = filter  # type: ignore[assignment]  # it raises in any case
+    emit = filter  # type: ignore[assignment]  # `filter` always raises
 
 
 class BrokenEmit(Broken):
-    """A handler that takes every record, and raises when it writes one."""
+    """A handler that accepts every record, and raises when it writes one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """As a handler's filter."""
+        """Accept the record."""
         return True
 
 
 @contextlib.contextmanager
 def broken_logging(way: str, error: type[BaseException] = BrokenLoggingError) -> Iterator[Broken]:
-    """Break the user's logging while the block lasts, at every level."""
+    """Break logging at every level while the block lasts."""
     logger, level = logging.getLogger(NAME), logging.getLogger(NAME).level
     factory = logging.getLogRecordFactory()
     broken = BrokenEmit(error) if "handler" in way else Broken(error)
@@ -96,7 +96,7 @@ def broken_logging(way: str, error: type[BaseException] = BrokenLoggingError) ->
 
 
 async def live() -> list[object]:
-    """Return what a session's life looks like whose grants and observers fail in turn."""
+    """Return everything that a session with failing requests and observers shows."""
     seen: list[object] = []
 
     def note(event: Event) -> None:
@@ -133,8 +133,8 @@ async def live() -> list[object]:
 
 
 @pytest.mark.parametrize("way", ["filter", "handler", "root handler", "record factory"])
-def test_a_life_beside_broken_logging(way: str) -> None:
-    """However logging raises, a session does what it does without."""
+def test_a_session_with_broken_logging(way: str) -> None:
+    """A session gives the same tokens, errors and events whether logging works or raises."""
     with seeded_schedule(0):
         healthy = run_virtually(live)
     with broken_logging(way) as broken, seeded_schedule(0):
@@ -149,26 +149,26 @@ def test_a_life_beside_broken_logging(way: str) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("way", ["filter", "handler"])
-def test_what_is_no_exception_propagates(way: str, error: type[BaseException]) -> None:
-    """An interrupt in the middle of a record reaches the program."""
+def test_an_interrupt_propagates(way: str, error: type[BaseException]) -> None:
+    """A `KeyboardInterrupt` or `SystemExit` of a filter or handler reaches the program."""
     with broken_logging(way, error), pytest.raises(error):
         log(logging.WARNING, "a record")
 
 
-def test_a_record_names_the_line_that_writes_it(caplog: pytest.LogCaptureFixture) -> None:
-    """A record has the caller's function, level and arguments."""
+def test_a_record_has_the_function_that_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """A record has the function, level and arguments of the call that logs."""
     log(logging.WARNING, "%s and %d", "one", 2)
     (record,) = caplog.records
     assert (record.name, record.levelno) == (NAME, logging.WARNING)
     assert record.getMessage() == "one and 2"
     assert (record.funcName, record.pathname) == (
-        "test_a_record_names_the_line_that_writes_it",
+        "test_a_record_has_the_function_that_logs",
         __file__,
     )
 
 
-def test_a_level_that_is_off_costs_no_record(caplog: pytest.LogCaptureFixture) -> None:
-    """What is not logged reaches neither filter nor handler."""
+def test_a_disabled_level_creates_no_record(caplog: pytest.LogCaptureFixture) -> None:
+    """A record below the level of the logger does not reach a handler."""
     logging.getLogger(NAME).setLevel(logging.ERROR)
     try:
         log(logging.WARNING, "a record")
@@ -180,8 +180,8 @@ def test_a_level_that_is_off_costs_no_record(caplog: pytest.LogCaptureFixture) -
 PACKAGE = Path(trio_anon_session.__file__).parent
 
 
-def test_all_records_are_written_by_the_helper() -> None:
-    """No other module calls a method of the logger that writes."""
+def test_only_one_module_calls_the_logger() -> None:
+    """Only `_logging.py` calls the methods of the logger that write records."""
     writing = {"debug", "info", "warning", "error", "exception", "critical", "log"}
     found = set()
     for file in PACKAGE.rglob("*.py"):

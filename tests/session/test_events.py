@@ -1,4 +1,4 @@
-"""What observers receive: each event, its fields, and the time at which it comes."""
+"""Tests of the events that observers receive: their kinds, fields and times."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SECRET = "hush-hush+secret/0123456789"
 
 
 class Notes:
-    """An observer that notes every event, and the time at which it came."""
+    """An observer that records every event and its time."""
 
     def __init__(self) -> None:
         self.all: list[tuple[float, Event]] = []
 
     def __call__(self, event: Event) -> None:
-        """Note an event."""
+        """Record an event."""
         self.all.append((trio.current_time(), event))
 
     def of(self, kind: type[T]) -> list[T]:
@@ -52,8 +52,8 @@ class Notes:
 # Each event
 
 
-async def test_granted_tells_of_the_token(autojump_clock: MockClock) -> None:
-    """A grant's event says when it was there, how long it took and how long it is good for."""
+async def test_granted_has_lifetime_and_latency(autojump_clock: MockClock) -> None:
+    """The event of a grant comes with the token, and has its lifetime, usable time and latency."""
     notes = Notes()
     manager = FakeTokenManager(make_config(), lifetime=3600.0, latency=2.0)
     async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
@@ -70,8 +70,8 @@ async def test_granted_tells_of_the_token(autojump_clock: MockClock) -> None:
     assert granted[0][1].fingerprint != granted[1][1].fingerprint
 
 
-async def test_refresh_failed_tells_of_the_attempt(autojump_clock: MockClock) -> None:
-    """Each failed attempt says what was said, which it was, and when the next may be sent."""
+async def test_refresh_failed_describes_the_attempt(autojump_clock: MockClock) -> None:
+    """The event of a failed attempt has its error and number, and the pause before the next one."""
     notes = Notes()
     config = make_config(max_retries=1, retry_strategy=lambda attempt, error: 5.0 * attempt)
     manager = FakeTokenManager(config, latency=1.0)
@@ -124,7 +124,7 @@ async def test_refresh_failed_tells_of_the_attempt(autojump_clock: MockClock) ->
 
 
 async def test_invalidated_names_the_token_that_was_dropped(autojump_clock: MockClock) -> None:
-    """A report of the current token is told once; a late one, or of another, is not."""
+    """Only the first report of the current token causes an event, and the call delivers it."""
     notes = Notes()
     manager = FakeTokenManager(make_config())
     async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
@@ -140,8 +140,8 @@ async def test_invalidated_names_the_token_that_was_dropped(autojump_clock: Mock
     assert len(notes.of(Invalidated)) == 1
 
 
-async def test_revoked_tells_how_a_revocation_ended(autojump_clock: MockClock) -> None:
-    """A revocation is told when it has ended: good, or with what was said."""
+async def test_revoked_has_the_result(autojump_clock: MockClock) -> None:
+    """The event of a revocation comes at its end, and has the error of a failed one."""
     notes = Notes()
     manager = FakeTokenManager(make_config())
     manager.revoke_latency = 3.0
@@ -160,8 +160,8 @@ async def test_revoked_tells_how_a_revocation_ended(autojump_clock: MockClock) -
     ]
 
 
-async def test_state_changes_are_told_while_a_grant_hangs(autojump_clock: MockClock) -> None:
-    """Observers receive each change of state at its boundary, also if no answer comes."""
+async def test_state_changes_are_reported_while_a_grant_hangs(autojump_clock: MockClock) -> None:
+    """Observers receive each change of state at its boundary, even if the endpoint hangs."""
     notes = Notes()
     server = TokenServer(FaultPlan(token=[None], token_then=Fault.hang()), lifetime=3600.0)
     async with open_test_session(server, observers=[notes], request_timeout=9999.0) as session:
@@ -175,8 +175,8 @@ async def test_state_changes_are_told_while_a_grant_hangs(autojump_clock: MockCl
 
 
 @pytest.mark.parametrize("how", ["raised", "broken down"])
-async def test_closed_is_told_once(autojump_clock: MockClock, how: str) -> None:
-    """However a session ends, its observers hear of it once, and nothing after it."""
+async def test_closed_comes_once(autojump_clock: MockClock, how: str) -> None:
+    """Closed comes once, as the last event, whether the block raises or the session crashes."""
     notes = Notes()
     manager = FakeTokenManager(make_config())
     manager.outcomes = [SystemExit()] if how == "broken down" else []
@@ -191,8 +191,10 @@ async def test_closed_is_told_once(autojump_clock: MockClock, how: str) -> None:
     assert notes.all[-1][1] == Closed()
 
 
-async def test_a_refresh_that_a_report_overtook_is_not_told(autojump_clock: MockClock) -> None:
-    """A token that was asked for before the one before it was reported is counted alone."""
+async def test_a_refresh_that_began_before_a_report_causes_no_event(
+    autojump_clock: MockClock,
+) -> None:
+    """A refresh that began before its token was reported counts, but causes no Granted event."""
     notes = Notes()
     manager = FakeTokenManager(make_config(), latency=2.0)
     async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
@@ -205,8 +207,10 @@ async def test_a_refresh_that_a_report_overtook_is_not_told(autojump_clock: Mock
     assert len(notes.of(Granted)) == 2
 
 
-async def test_a_discarded_grant_is_not_told(autojump_clock: MockClock) -> None:
-    """A token that nobody ever gets, since a revoke overtook it, is not told as granted."""
+async def test_a_token_revoked_on_arrival_causes_no_event(
+    autojump_clock: MockClock,
+) -> None:
+    """A token that was requested before a revocation is revoked, and causes no Granted event."""
     notes = Notes()
     manager = FakeTokenManager(make_config(), latency=2.0)
     async with AnonymousSession(manager.config, manager, observers=[notes]) as session:
@@ -224,7 +228,7 @@ async def test_a_discarded_grant_is_not_told(autojump_clock: MockClock) -> None:
 
 
 async def test_an_observer_may_use_the_session(autojump_clock: MockClock) -> None:
-    """What an event tells of is there already: an observer sees it, and may act on it."""
+    """When an observer receives an event, it sees the change in the session, and may call it."""
     seen: list[tuple[str, object]] = []
     states: list[tuple[TokenState, TokenState]] = []
     manager = FakeTokenManager(make_config())
@@ -255,7 +259,7 @@ async def test_an_observer_may_use_the_session(autojump_clock: MockClock) -> Non
 
 
 async def test_observers_may_come_from_any_iterable(autojump_clock: MockClock) -> None:
-    """Observers are taken once, in their order, and all are told."""
+    """The session iterates once over `observers`, and calls all of them in that order."""
     order: list[int] = []
     manager = FakeTokenManager(make_config())
     observers = (lambda event, number=number: order.append(number) for number in range(3))
@@ -268,8 +272,8 @@ async def test_observers_may_come_from_any_iterable(autojump_clock: MockClock) -
 
 
 @pytest.mark.parametrize("kind", [*get_args(Event), SessionStatistics])
-def test_facts_are_frozen(kind: Any) -> None:
-    """An event, and a snapshot of the statistics, is a value that cannot be changed."""
+def test_events_and_statistics_are_immutable(kind: Any) -> None:
+    """No attribute of an event or of the statistics can be set."""
     names = [field.name for field in attrs.fields(kind)]
     event = kind(**dict.fromkeys(names))
     for name in names or ["anything"]:

@@ -1,4 +1,4 @@
-"""The observer that is there without being asked for: records of ``trio_anon_session``."""
+"""Tests of the log records of a session, which it writes without any setup."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ BUILT = {
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The log from DEBUG on."""
+    """Return the log, with all records from level DEBUG."""
     caplog.set_level(logging.DEBUG, NAME)
     return caplog
 
 
 def said(log: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
-    """Return level and text of each record of the session's."""
+    """Return level and text of each record of the package."""
     return [(record.levelno, record.getMessage()) for record in log.records if record.name == NAME]
 
 
-async def live_a_whole_life() -> None:
-    """Let each kind of event happen, both ways where there are two."""
+async def cause_each_event() -> None:
+    """Run a session until each kind of event has happened, failures included."""
     manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 7.0), latency=2.0)
     manager.outcomes = [TokenUnavailableError("no grant")]
     manager.revoke_outcomes = [RevocationError("no end", retryable=False)]
@@ -69,11 +69,11 @@ async def live_a_whole_life() -> None:
 # Records
 
 
-async def test_everything_is_told_at_debug(
+async def test_debug_has_a_record_for_each_event(
     autojump_clock: MockClock, log: pytest.LogCaptureFixture
 ) -> None:
-    """At DEBUG there is a line for each event, which names tokens by their fingerprints."""
-    await live_a_whole_life()
+    """At DEBUG, the log has a record for each event, with fingerprints instead of tokens."""
+    await cause_each_event()
     one, two, three = (fingerprint(f"token-{number}") for number in (1, 2, 3))
     came = "after 2.00 s, usable for 3568.0 s"
     client = "client 'id': "
@@ -99,10 +99,10 @@ async def test_everything_is_told_at_debug(
     ]
 
 
-async def test_a_day_without_trouble_is_quiet_at_info(
+async def test_a_day_without_failures_writes_nothing_at_info(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A session that works writes nothing at INFO, whatever it is asked to do."""
+    """A session writes nothing at INFO on a day with refreshes, a dropped and a revoked token."""
     caplog.set_level(logging.INFO, NAME)
     server = TokenServer(lifetime=3600.0)
     async with open_test_session(server) as session:
@@ -124,13 +124,13 @@ async def test_a_day_without_trouble_is_quiet_at_info(
         (TokenUnavailableError("down"), logging.WARNING),
     ],
 )
-async def test_what_no_retry_mends_is_an_error(
+async def test_rejected_credentials_are_an_error(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     level: int,
 ) -> None:
-    """Rejected credentials are logged as an error, also while nobody is harmed as yet."""
+    """Rejected credentials are logged as an error even while the token is still usable."""
     manager = FakeTokenManager(make_config())
     async with AnonymousSession(manager.config, manager) as session:
         await session.get_access_token()
@@ -146,7 +146,7 @@ async def test_what_no_retry_mends_is_an_error(
 
 
 def count_built(run: Callable[[], object]) -> Counter[str]:
-    """Return how many events were built, and fingerprints taken, while something ran."""
+    """Return how many events and fingerprints are created while `run` runs."""
     built: Counter[str] = Counter()
 
     def see(frame: FrameType, what: str, _: object) -> None:
@@ -184,16 +184,16 @@ def count_built(run: Callable[[], object]) -> Counter[str]:
         (logging.ERROR, {}),
     ],
 )
-def test_nothing_is_built_for_nobody(
+def test_events_are_created_only_if_they_are_logged(
     caplog: pytest.LogCaptureFixture, level: int, built: dict[str, int]
 ) -> None:
-    """Without an observer, events are built for the log alone, and for its level."""
+    """Without an observer, a session creates only the events that the log level lets through."""
     caplog.set_level(level, NAME)
-    assert count_built(virtual_time(live_a_whole_life)) == built
+    assert count_built(virtual_time(cause_each_event)) == built
 
 
-def test_everything_is_built_for_an_observer(caplog: pytest.LogCaptureFixture) -> None:
-    """An observer hears of everything, whatever the log's level; each event is built once."""
+def test_an_observer_receives_all_events(caplog: pytest.LogCaptureFixture) -> None:
+    """An observer receives all events at any log level, and each event is created once."""
     caplog.set_level(logging.CRITICAL, NAME)
     heard: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Misuse: each slip is an error or a warning of its own, which says what to do."""
+"""Tests of misuse: each mistake causes its own error or warning, which says what to do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 async def ask_nowait(session: AnonymousSession) -> object:
-    """Ask without waiting."""
+    """Call `get_access_token_nowait`."""
     return session.get_access_token_nowait()
 
 
@@ -70,7 +70,7 @@ USES: dict[str, Use] = {
 
 
 async def outcome_of(use: Use, session: AnonymousSession) -> BaseException | None:
-    """Return what a use raises."""
+    """Return the exception that a use raises, or None."""
     try:
         await use(session)
     except Exception as error:
@@ -79,17 +79,17 @@ async def outcome_of(use: Use, session: AnonymousSession) -> BaseException | Non
 
 
 def open_fake(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
-    """Return a session and the fake that it asks."""
+    """Return a fake token manager, and a session that uses it."""
     manager = FakeTokenManager(make_config(**settings))
     return manager, AnonymousSession(manager.config, manager)
 
 
-# The wrong time
+# Wrong time
 
 
 @pytest.mark.parametrize("use", USES)
 async def test_use_before_enter_says_what_to_do(autojump_clock: MockClock, use: str) -> None:
-    """Every method of a session that was not entered is a ``RuntimeError`` with advice."""
+    """Before the block, every method raises a ``RuntimeError`` that says what to write."""
     manager, session = open_fake()
     with pytest.raises(RuntimeError, match="the session is not open: write 'async with"):
         await USES[use](session)
@@ -101,7 +101,7 @@ async def test_use_before_enter_says_what_to_do(autojump_clock: MockClock, use: 
 
 @pytest.mark.parametrize("use", sorted(USES.keys() - {"invalidate"}))
 def test_use_after_the_block_is_an_error(use: str) -> None:
-    """Every method of a session whose block was left says so, in its own run and in a later one."""
+    """After the block, methods raise ``SessionClosedError``, in this Trio run or a later one."""
     manager, session = open_fake(max_retries=0)
     # A closed session does not repeat how its last round failed.
     manager.outcomes = [TokenUnavailableError("down")]
@@ -121,7 +121,7 @@ def test_use_after_the_block_is_an_error(use: str) -> None:
 
 
 async def test_a_session_is_entered_once(autojump_clock: MockClock) -> None:
-    """Entering twice, or again after the end, says to make a new one, and harms nothing."""
+    """Entering a session twice raises an error that says to create a new one."""
     _, session = open_fake()
     async with session:
         with pytest.raises(RuntimeError, match="create a new AnonymousSession"):
@@ -133,7 +133,7 @@ async def test_a_session_is_entered_once(autojump_clock: MockClock) -> None:
 
 
 async def test_both_ends_of_the_block_are_checkpoints(autojump_clock: MockClock) -> None:
-    """Entering the block lets other tasks run, and so does leaving it."""
+    """Entering and leaving the block are checkpoints."""
     _, session = open_fake()
     with assert_checkpoints():
         await session.__aenter__()
@@ -141,13 +141,13 @@ async def test_both_ends_of_the_block_are_checkpoints(autojump_clock: MockClock)
         await session.__aexit__(None, None, None)
 
 
-# The wrong place
+# Wrong place
 
 
 @pytest.mark.parametrize("state", ["EMPTY", "FRESH", "STALE"])
 @pytest.mark.parametrize("use", USES)
 async def test_use_from_another_trio_run(use: str, state: str) -> None:
-    """A session that is open in another run refuses in every state, and is not touched."""
+    """In another Trio run, every method raises an error and changes nothing, in each state."""
     # The session refreshes only on request, so that a STALE token stays STALE.
     manager, session = open_fake(refresh="on_request")
     async with session:
@@ -172,7 +172,7 @@ async def test_use_from_another_trio_run(use: str, state: str) -> None:
 
 @pytest.mark.parametrize("use", ["get_access_token_nowait", "invalidate"])
 async def test_use_from_a_thread(use: str) -> None:
-    """A thread is told of ``trio.from_thread``, and what goes through that works."""
+    """The error in a thread names ``trio.from_thread``, and calls through that succeed."""
     manager, session = open_fake()
     calls: dict[str, Callable[[], object]] = {
         "get_access_token_nowait": session.get_access_token_nowait,
@@ -195,7 +195,7 @@ async def test_use_from_a_thread(use: str) -> None:
 
 @pytest.mark.parametrize("use", USES)
 async def test_use_under_asyncio(use: str) -> None:
-    """On asyncio a session says that it works on Trio alone, and what to start instead."""
+    """On asyncio, every method raises an error that says to start the program with ``trio.run``."""
     _, session = open_fake()
     async with session:
         await session.get_access_token()
@@ -210,7 +210,7 @@ async def test_use_under_asyncio(use: str) -> None:
 
 
 def test_enter_under_asyncio() -> None:
-    """Opening a session on asyncio fails as clearly, and the session can still be opened."""
+    """On asyncio, entering a session raises an error; the session can still be opened on Trio."""
     _, session = open_fake()
     with pytest.raises(RuntimeError, match="works only on Trio"):
         asyncio.run(session.__aenter__())
@@ -224,8 +224,8 @@ def test_enter_under_asyncio() -> None:
     assert trio.run(main) == "token-1"
 
 
-async def test_looks_from_a_thread() -> None:
-    """What only looks works anywhere: a metrics exporter may run in a thread."""
+async def test_reading_from_a_thread() -> None:
+    """State, statistics, token and repr can be read in a thread, as a metrics exporter does."""
     _, session = open_fake()
 
     def look() -> tuple[TokenState, float | None, str]:
@@ -242,8 +242,8 @@ async def test_looks_from_a_thread() -> None:
         assert shown == "<AnonymousSession for 'id', open>"
 
 
-async def test_a_look_while_the_token_is_dropped(autojump_clock: MockClock) -> None:
-    """Between any two lines of a look from a thread, the session may lose its token."""
+async def test_reading_while_the_token_is_dropped(autojump_clock: MockClock) -> None:
+    """``statistics`` succeeds in a thread even if the session drops its token between two lines."""
     _, session = open_fake()
     steps, at_step = 0, 1
 
@@ -271,8 +271,8 @@ async def test_a_look_while_the_token_is_dropped(autojump_clock: MockClock) -> N
     assert at_step > 20
 
 
-async def test_a_look_from_a_thread_while_the_session_is_entered_and_left() -> None:
-    """Before any line of entering and of leaving, another thread may look."""
+async def test_reading_while_the_session_is_entered_and_left() -> None:
+    """Another thread can read the statistics before any line of entering and leaving the block."""
     _, session = open_fake(revoke_on_exit=True)
     seen: list[SessionStatistics] = []
 
@@ -299,20 +299,20 @@ async def test_a_look_from_a_thread_while_the_session_is_entered_and_left() -> N
     assert {look.state for look in seen} == {TokenState.EMPTY, TokenState.FRESH}
 
 
-# Twice
+# Two sessions, or one opened twice
 
 
-async def test_two_tasks_enter_at_once(autojump_clock: MockClock) -> None:
-    """One of two tasks opens the session, and the other is told to make a new one."""
+async def test_two_tasks_enter_at_the_same_time(autojump_clock: MockClock) -> None:
+    """If two tasks enter a session, one opens it, and the other gets an error."""
     _, session = open_fake()
-    told: list[str] = []
+    errors: list[str] = []
     sequence = Sequencer()
 
     async def enter() -> None:
         try:
             await session.__aenter__()
         except RuntimeError as error:
-            told.append(str(error))
+            errors.append(str(error))
         else:
             async with sequence(0):
                 assert await session.get_access_token() == "token-1"
@@ -323,13 +323,13 @@ async def test_two_tasks_enter_at_once(autojump_clock: MockClock) -> None:
         nursery.start_soon(enter)
         nursery.start_soon(enter)
         await wait_all_tasks_blocked()
-    assert told == [
+    assert errors == [
         "a session can be opened only once, and this one was: create a new AnonymousSession"
     ]
 
 
-async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
-    """A session opened inside one with an equal config is warned of, at the caller's line."""
+async def test_a_nested_session_with_an_equal_config(autojump_clock: MockClock) -> None:
+    """A session inside one with an equal config causes a warning at the line that opens it."""
     config = make_config()
     async with AnonymousSession(config):
         with pytest.warns(RuntimeWarning, match="pass on the outer session") as caught:
@@ -348,8 +348,8 @@ async def test_a_twin_in_the_body(autojump_clock: MockClock) -> None:
         assert len(caught) == 2
 
 
-async def test_a_twin_further_out(autojump_clock: MockClock) -> None:
-    """Sessions with other configs in between, open or not, hide no twin."""
+async def test_a_nested_session_with_others_in_between(autojump_clock: MockClock) -> None:
+    """A nested session with an equal config causes a warning, even with others in between."""
     config = make_config()
     between = AnonymousSession(make_config(scope="other"))
     async with AnonymousSession(config), trio.open_nursery() as nursery:
@@ -376,7 +376,7 @@ async def test_a_twin_further_out(autojump_clock: MockClock) -> None:
 async def test_a_task_of_the_block_does_not_keep_the_session(
     autojump_clock: MockClock, owns_manager: bool
 ) -> None:
-    """A task that was started in the block, and outlives it, keeps nothing of it alive."""
+    """A task that was started in the block, and outlives it, does not keep the session alive."""
 
     async def use_for_a_moment() -> weakref.ref[AnonymousSession]:
         config = make_config()
@@ -394,8 +394,8 @@ async def test_a_task_of_the_block_does_not_keep_the_session(
         nursery.cancel_scope.cancel()
 
 
-async def test_sessions_in_each_other_that_need_no_warning(autojump_clock: MockClock) -> None:
-    """With token managers given to them, they add nothing to what each task has a copy of."""
+async def test_nested_sessions_with_given_managers(autojump_clock: MockClock) -> None:
+    """Sessions with token managers of the caller's add nothing to the context of its tasks."""
     config = make_config()
     manager = FakeTokenManager(config)
     outside = dict(copy_context().items())
@@ -403,8 +403,8 @@ async def test_sessions_in_each_other_that_need_no_warning(autojump_clock: MockC
         assert dict(copy_context().items()) == outside
 
 
-async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) -> None:
-    """Where warnings are errors, the inner session is not opened, and the outer one serves on."""
+async def test_a_nested_session_if_warnings_are_errors(autojump_clock: MockClock) -> None:
+    """If warnings are errors, the nested session is not opened, and the outer one stays open."""
     server = TokenServer()
     inner = AnonymousSession(server.config())
     async with AnonymousSession(server.config()) as outer:
@@ -415,8 +415,8 @@ async def test_a_twin_that_is_an_error_opens_nothing(autojump_clock: MockClock) 
         assert outer.state is TokenState.EMPTY
 
 
-async def test_no_twin(autojump_clock: MockClock) -> None:
-    """Other configs, shared token managers, and sessions one after another need no warning."""
+async def test_sessions_that_cause_no_warning(autojump_clock: MockClock) -> None:
+    """Other configs, given token managers, and sessions one after another cause no warning."""
     config = make_config()
     manager = FakeTokenManager(config)
     may_open = trio.Event()
@@ -447,12 +447,12 @@ async def test_no_twin(autojump_clock: MockClock) -> None:
     assert closed.state is TokenState.EMPTY
 
 
-# Forgotten
+# A forgotten `aclose`
 
 
 @pytest.mark.slow
 async def test_a_forgotten_aclose() -> None:
-    """A token manager that is dropped with its own client open warns, and says what to do."""
+    """A token manager that is deleted with its own client open warns, and says what to do."""
     # Nothing listens on this port, so no connection is left behind.
     with closed_port() as port:
         manager = TokenManager(TokenServer().config(f"http://127.0.0.1:{port}"))
@@ -468,8 +468,8 @@ async def test_a_forgotten_aclose() -> None:
     assert "test-secret" not in "".join(said)
 
 
-async def test_nothing_forgotten(autojump_clock: MockClock) -> None:
-    """A manager that was closed, sent nothing, or was given its client drops without a word."""
+async def test_managers_that_need_no_aclose(autojump_clock: MockClock) -> None:
+    """A manager that was closed, sent nothing, or was given its client causes no warning."""
     server = TokenServer()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(server)) as client:
         with warnings.catch_warnings(record=True) as caught:
@@ -484,12 +484,12 @@ async def test_nothing_forgotten(autojump_clock: MockClock) -> None:
     assert not [warning for warning in caught if "TokenManager" in str(warning.message)]
 
 
-# The wrong argument
+# Wrong arguments
 
 
 @pytest.mark.parametrize("options", ["192.0.2.1", 0])
-async def test_options_that_are_none(autojump_clock: MockClock, options: Any) -> None:
-    """An address in place of options is refused immediately, and reaches no request."""
+async def test_options_of_a_wrong_type(autojump_clock: MockClock, options: Any) -> None:
+    """Options of a wrong type raise a ``TypeError`` in each method, and reach no request."""
     manager, session = open_fake()
     async with session:
         wants = f"options must be a TokenRequestOptions or None, not {type(options).__name__}$"
@@ -518,7 +518,7 @@ async def test_options_that_are_none(autojump_clock: MockClock, options: Any) ->
 )
 @pytest.mark.parametrize("config", ["secret", None, make_config])
 def test_config_of_a_wrong_type(make: Any, config: Any) -> None:
-    """The error names the type of what is no ``Config``, and does not show its value."""
+    """The error names the type of the wrong ``config``, and does not show its value."""
     with pytest.raises(
         TypeError, match=f"config must be a Config, not {type(config).__name__}$"
     ) as caught:
@@ -537,7 +537,7 @@ def test_config_of_a_wrong_type(make: Any, config: Any) -> None:
     ],
 )
 def test_token_manager_without_a_method(missing: str, present: str) -> None:
-    """A token manager that lacks one of the two methods is refused by the method's name."""
+    """The error names the method that a token manager lacks."""
 
     class Half:
         pass
@@ -549,7 +549,7 @@ def test_token_manager_without_a_method(missing: str, present: str) -> None:
 
 
 async def test_an_answer_of_a_wrong_type_is_named(autojump_clock: MockClock) -> None:
-    """The error names only the type of what a token manager returned in place of a token."""
+    """If a token manager returns no token, the error names the type and does not show the value."""
     manager, session = open_fake(max_retries=0)
     manager.outcomes = [{"access_token": "hush"}]
     async with session:
@@ -569,11 +569,11 @@ async def test_an_answer_of_a_wrong_type_is_named(autojump_clock: MockClock) -> 
     ],
 )
 def test_a_manager_for_other_tokens(field: str, value: object) -> None:
-    """A session hands out nobody else's tokens; its own settings may be other than a manager's."""
+    """A session refuses a manager for other tokens; a secret and a refresh mode may differ."""
     config = make_config()
     manager = TokenManager(config.replace(**{field: value}))
-    told = "token_url" if field == "api_root_url" else field
-    with pytest.raises(ConfigError, match=rf"^{told} must be .* same Config to both$") as caught:
+    name = "token_url" if field == "api_root_url" else field
+    with pytest.raises(ConfigError, match=rf"^{name} must be .* same Config to both$") as caught:
         AnonymousSession(config, manager)
     assert "another" not in str(caught.value)
     own = config.replace(client_secret="new", refresh="on_request")
@@ -581,7 +581,7 @@ def test_a_manager_for_other_tokens(field: str, value: object) -> None:
 
 
 async def test_a_manager_whose_block_was_left(autojump_clock: MockClock) -> None:
-    """A session that outlives its manager says so at once, and tries nothing again."""
+    """A session with a closed token manager raises an error immediately, and does not retry."""
     config = make_config()
     async with TokenManager(config) as manager:
         pass

@@ -1,4 +1,4 @@
-"""What docs/how-to/observing.md says: its tables, and its alerts, each run as it stands there."""
+"""Tests of docs/how-to/observing.md: its tables are complete, and its alerts work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DOWN = TokenUnavailableError("down")
 
 
 def rows_of_table(first: str) -> list[list[str]]:
-    """Return the cells of the table whose heading begins with this word."""
+    """Return the cells of the table whose first heading is this word."""
     _, found, rest = PAGE.partition(f"\n| {first} |")
     assert found
     table = rest.partition("\n\n")[0].splitlines()[2:]
@@ -55,7 +55,7 @@ def rows_of_table(first: str) -> list[list[str]]:
 
 @attrs.frozen
 class Alert:
-    """A row of the page's table."""
+    """A row of the page's table of alerts."""
 
     name: str
     condition: str
@@ -74,7 +74,7 @@ ALERTS = {
 
 
 class Growth:
-    """How much each figure has grown in the window."""
+    """The increase of each statistic within the window."""
 
     def __init__(self, before: object, now: object) -> None:
         self._before, self._now = before, now
@@ -85,7 +85,7 @@ class Growth:
 
 
 class OnCall:
-    """Looks at a session at regular times, and notes when each alert is first raised."""
+    """Checks a session at regular times, and records when each alert is first raised."""
 
     def __init__(self) -> None:
         self.raised: dict[str, float] = {}
@@ -94,12 +94,12 @@ class OnCall:
         self._seen: deque[tuple[float, object]] = deque()
 
     def observe(self, event: Event) -> None:
-        """Note how long a grant took."""
+        """Record the latency of a token request."""
         if isinstance(event, Granted | RefreshFailed):
             self._latencies.append((trio.current_time(), event.latency))
 
     async def watch(self, session: AnonymousSession) -> None:
-        """Look, for ever."""
+        """Check the session until the task is cancelled."""
         began_at = trio.current_time()
         while True:
             self._look(session, trio.current_time() - began_at)
@@ -123,7 +123,7 @@ class OnCall:
 
 
 class Endpoint(FakeTokenManager):
-    """A token manager for a day: outcomes by the time at which a grant is sent."""
+    """A token manager whose outcomes depend on the time of the request."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, latency=0.5)
@@ -133,13 +133,13 @@ class Endpoint(FakeTokenManager):
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Grant as the day has it."""
+        """Return a token, or raise what `fails` returns for this time."""
         problem = self.fails(trio.current_time())
         self.outcomes = [] if problem is None else [problem]
         return await super().get_tokens_client_credentials_grant(options)
 
     def new_token(self, sent_at: float) -> TokenInfo:
-        """Return a token, or the one that was there already, with what is left of its life."""
+        """Return a new token, or `reused` with the rest of its lifetime."""
         if self.reused is None:
             return super().new_token(sent_at)
         left = self.reused.sent_at + self.reused.lifetime - sent_at
@@ -147,7 +147,7 @@ class Endpoint(FakeTokenManager):
 
 
 async def use(session: AnonymousSession, every: float = 20.0) -> None:
-    """Ask for the token now and then, for ever."""
+    """Ask for the token at regular times until the task is cancelled."""
     while True:
         with contextlib.suppress(AnonymousSessionError):
             await session.get_access_token()
@@ -157,7 +157,7 @@ async def use(session: AnonymousSession, every: float = 20.0) -> None:
 async def live(
     hours: float, trouble: Callable[[AnonymousSession, Endpoint], Awaitable[None]], **settings: Any
 ) -> dict[str, float]:
-    """Return the alerts that are raised in these hours, and when."""
+    """Return the alerts that are raised in these hours, and their times."""
     config = make_config(**settings)
     endpoint, on_call = Endpoint(config), OnCall()
     async with (
@@ -176,7 +176,7 @@ async def live(
 
 @pytest.mark.slow
 async def test_an_ordinary_day_raises_no_alert(autojump_clock: MockClock) -> None:
-    """Refreshes, a blip now and then, one dead token, one revocation: nobody is called."""
+    """Short failures, an invalidated token and a revocation raise no alert in a day."""
 
     async def trouble(session: AnonymousSession, endpoint: Endpoint) -> None:
         # Every fifth grant fails three times before it succeeds.
@@ -198,7 +198,7 @@ async def test_an_ordinary_day_raises_no_alert(autojump_clock: MockClock) -> Non
 async def test_a_quiet_night_raises_no_alert(
     autojump_clock: MockClock, settings: dict[str, Any]
 ) -> None:
-    """A session that nobody asks may let its token expire."""
+    """A session whose token expires because no caller asks for it raises no alert."""
 
     async def trouble(session: AnonymousSession, endpoint: Endpoint) -> None:
         await session.get_access_token()
@@ -276,7 +276,7 @@ SITUATIONS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALERTS)
 async def test_each_alert_is_raised_in_its_situation(autojump_clock: MockClock, name: str) -> None:
-    """What an alert is for raises it, at the time at which it is of use."""
+    """Each alert is raised in its situation, and early enough to be useful."""
     trouble, (earliest, latest) = SITUATIONS[name]
     raised = await live(1.1, trouble)
     assert earliest <= raised[name] <= latest
@@ -286,12 +286,12 @@ async def test_each_alert_is_raised_in_its_situation(autojump_clock: MockClock, 
 
 
 def names_in(cell: str) -> set[str]:
-    """Return what is set in code in a cell."""
+    """Return the names in code style in a cell."""
     return set(re.findall(r"`([^`]+)`", cell))
 
 
 def test_the_page_has_all_events_and_their_fields() -> None:
-    """Each event, and each field of it, is in the table, and no other."""
+    """The table of events lists all events with all their fields."""
     table = {event.strip("`"): names_in(fields) for event, _, fields in rows_of_table("event")}
     assert table == {
         kind.__name__: {field.name for field in attrs.fields(kind)} for kind in get_args(Event)
@@ -299,7 +299,7 @@ def test_the_page_has_all_events_and_their_fields() -> None:
 
 
 async def test_the_page_has_all_metrics(autojump_clock: MockClock) -> None:
-    """Each metric that is exported is in the table, and in the module's, and no other."""
+    """The tables of metrics and the module's docstring list exactly the exported metrics."""
     rows = [*rows_of_table("metric"), *rows_of_table("metric of a store")]
     table = {name.strip("`") for name, _, _ in rows}
     reader = InMemoryMetricReader()
@@ -334,7 +334,7 @@ async def test_the_page_has_all_metrics(autojump_clock: MockClock) -> None:
     assert {*described} == table
 
 
-def test_the_page_names_alerts_that_are_shown() -> None:
-    """Every alert has a situation that raises it, and an urgency."""
+def test_each_alert_has_a_situation_and_an_urgency() -> None:
+    """Every alert has a situation that raises it, and is a page or a ticket."""
     assert SITUATIONS.keys() == ALERTS.keys()
     assert {alert.urgency for alert in ALERTS.values()} == {"page", "ticket"}

@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told, read from its SDK's exporters in memory."""
+"""Tests of the metrics and spans of `OpenTelemetryObserver`, read from exporters in memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OURS = "trio_anon_session."
 
 
 class Telemetry:
-    """The SDK with exporters in memory, and an observer that tells them."""
+    """The SDK with exporters in memory."""
 
     def __init__(self, provider: type[MeterProvider] = MeterProvider) -> None:
         self.reader = InMemoryMetricReader()
@@ -51,7 +51,7 @@ class Telemetry:
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def observer(self, **attributes: str) -> OpenTelemetryObserver:
-        """Return an observer."""
+        """Return an observer that reports to these exporters."""
         return OpenTelemetryObserver(self.meters, self.tracers, attributes)
 
     def points(self) -> dict[str, list[Any]]:
@@ -72,7 +72,7 @@ class Telemetry:
         }
 
     def value(self, name: str) -> Any:
-        """Return the value of a metric that has one."""
+        """Return the only value of a metric."""
         (value,) = self.values(name).values()
         return value
 
@@ -82,19 +82,19 @@ class Telemetry:
 
 
 @pytest.fixture
-def told() -> Iterator[Telemetry]:
-    """Metrics and spans of this test."""
-    telemetry = Telemetry()
-    yield telemetry
-    telemetry.meters.shutdown()
-    telemetry.tracers.shutdown()
+def sdk() -> Iterator[Telemetry]:
+    """Return the metrics and spans of this test."""
+    sdk = Telemetry()
+    yield sdk
+    sdk.meters.shutdown()
+    sdk.tracers.shutdown()
 
 
 # Metrics of events
 
 
-async def test_events_are_counted(told: Telemetry, autojump_clock: MockClock) -> None:
-    """Grants, failures by their kind, invalidations and revocations have a counter each."""
+async def test_events_are_counted(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """Grants, failures by their kind, invalidations and revocations each have a counter."""
     manager = FakeTokenManager(make_config(retry_strategy=lambda attempt, error: 5.0), latency=2.0)
     manager.outcomes = [
         TokenUnavailableError("down", status_code=503),
@@ -102,7 +102,7 @@ async def test_events_are_counted(told: Telemetry, autojump_clock: MockClock) ->
         KeyError("a bug"),
     ]
     manager.revoke_outcomes = [None, RevocationError("no", retryable=False)]
-    observer = told.observer(part="uploads")
+    observer = sdk.observer(part="uploads")
     async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
         session.invalidate(await session.get_access_token())
         await session.get_access_token()
@@ -110,21 +110,21 @@ async def test_events_are_counted(told: Telemetry, autojump_clock: MockClock) ->
         await session.get_access_token()
         with pytest.raises(RevocationError):
             await session.revoke_tokens()
-    assert told.values("grants") == {("uploads",): 3}
-    assert told.values("failures") == {
+    assert sdk.values("grants") == {("uploads",): 3}
+    assert sdk.values("failures") == {
         ("TokenUnavailableError", 503, "uploads"): 2,
         ("TokenUnavailableError", "uploads"): 1,
     }
-    assert told.values("invalidations") == {("uploads",): 1}
-    assert told.values("revocations") == {("uploads",): 1}
-    assert told.values("revocation_failures") == {("uploads",): 1}
+    assert sdk.values("invalidations") == {("uploads",): 1}
+    assert sdk.values("revocations") == {("uploads",): 1}
+    assert sdk.values("revocation_failures") == {("uploads",): 1}
 
 
-async def test_durations_are_a_histogram(told: Telemetry, autojump_clock: MockClock) -> None:
-    """How long grants took is told in seconds, apart for those that failed."""
+async def test_durations_are_a_histogram(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """The duration of token requests is a histogram in seconds, with failures by their kind."""
     manager = FakeTokenManager(make_config(), latency=2.0)
     manager.outcomes = [CredentialsRejectedError("no", retry_after=10.0)]
-    observer = told.observer()
+    observer = sdk.observer()
     async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
         with pytest.raises(CredentialsRejectedError):
             await session.get_access_token()
@@ -134,20 +134,20 @@ async def test_durations_are_a_histogram(told: Telemetry, autojump_clock: MockCl
         await session.get_access_token()
     by_kind = {
         point.attributes.get("error.type"): (point.count, point.min, point.max, point.sum)
-        for point in told.points()["grant.duration"]
+        for point in sdk.points()["grant.duration"]
     }
     assert by_kind == {"CredentialsRejectedError": (1, 2.0, 2.0, 2.0), None: (2, 7.0, 7.0, 14.0)}
     # The buckets distinguish milliseconds, and show that the limit of 30 s was reached.
-    (point, _) = told.points()["grant.duration"]
+    (point, _) = sdk.points()["grant.duration"]
     assert point.explicit_bounds[0] < 0.01
     assert point.explicit_bounds[-1] == 30.0
 
 
-# Metrics of a shared token manager that is watched
+# Metrics of a watched shared token manager
 
 
-async def test_a_store_is_watched(told: Telemetry, autojump_clock: MockClock) -> None:
-    """What each process has done with its store, and whether that works."""
+async def test_a_store_is_watched(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """The metrics of a watched token manager count its requests, and show if its store works."""
     source, store = make_source(latency=1.0), FaultyStore()
     async with (
         SharedTokenManager(source, store) as one,
@@ -155,11 +155,11 @@ async def test_a_store_is_watched(told: Telemetry, autojump_clock: MockClock) ->
         AnonymousSession(source.config, one) as first,
         AnonymousSession(source.config, other) as second,
     ):
-        told.observer(process="one").watch_store(one)
-        told.observer(process="other").watch_store(other)
+        sdk.observer(process="one").watch_store(one)
+        sdk.observer(process="other").watch_store(other)
 
         def values(name: str) -> tuple[float, float]:
-            found = told.values(f"store.{name}")
+            found = sdk.values(f"store.{name}")
             return found["one",], found["other",]
 
         await get_all([first, second])
@@ -181,48 +181,48 @@ async def test_a_store_is_watched(told: Telemetry, autojump_clock: MockClock) ->
         assert values("question.time")[1] - took == pytest.approx(0.25, abs=0.01)
 
 
-async def test_a_manager_is_shown_while_its_block_lasts(told: Telemetry) -> None:
-    """One that is watched twice is shown once, and to be watched keeps no manager alive."""
+async def test_a_manager_is_shown_while_its_block_lasts(sdk: Telemetry) -> None:
+    """A watched manager is exported once while it is open, and is not kept alive."""
     manager = SharedTokenManager(make_source(), MemoryStore())
     for _ in range(2):
-        told.observer(process="one").watch_store(manager)
-    assert not told.points().get("store.questions")
+        sdk.observer(process="one").watch_store(manager)
+    assert not sdk.points().get("store.questions")
     async with manager:
-        assert [point.value for point in told.points()["store.questions"]] == [1]
-    assert not told.points().get("store.questions")
+        assert [point.value for point in sdk.points()["store.questions"]] == [1]
+    assert not sdk.points().get("store.questions")
     gone = weakref.ref(manager)
     del manager
     gc.collect()
     assert gone() is None
 
 
-# Metrics of a session that is watched
+# Metrics of a watched session
 
 
-async def test_a_session_is_watched(told: Telemetry, autojump_clock: MockClock) -> None:
-    """Its figures are those of the moment in which they are collected."""
+async def test_a_session_is_watched(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """The metrics of a watched session have its values at the time of the collection."""
     manager = FakeTokenManager(make_config(refresh="on_request"), lifetime=3600.0)
-    observer = told.observer()
+    observer = sdk.observer()
     async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
         observer.watch(session)
-        assert told.values("token.expires_in") == {}
-        assert told.value("consecutive_failures") == 0
+        assert sdk.values("token.expires_in") == {}
+        assert sdk.value("consecutive_failures") == 0
         await session.get_access_token()
-        assert told.value("token.expires_in") == 3570.0
+        assert sdk.value("token.expires_in") == 3570.0
         await trio.sleep(3500.0)
-        assert told.value("token.expires_in") == 70.0
+        assert sdk.value("token.expires_in") == 70.0
         await trio.sleep(100.0)
-        assert told.value("token.expires_in") == 0.0
+        assert sdk.value("token.expires_in") == 0.0
         manager.outcomes = [TokenUnavailableError("down"), TokenUnavailableError("down")]
         async with trio.open_nursery() as nursery:
             start_getters(nursery, session, 3)
             await trio.testing.wait_all_tasks_blocked()
-            assert told.value("getters.held") == 3
-            assert told.value("consecutive_failures") == 1
-        assert told.value("getters.held") == 0
-        assert told.value("getters.holds") == 4
-        assert told.value("consecutive_failures") == 0
-        assert told.value("same_token_answers") == 0
+            assert sdk.value("getters.held") == 3
+            assert sdk.value("consecutive_failures") == 1
+        assert sdk.value("getters.held") == 0
+        assert sdk.value("getters.holds") == 4
+        assert sdk.value("consecutive_failures") == 0
+        assert sdk.value("same_token_answers") == 0
         token = session.token_info
         assert token is not None
         await trio.sleep(3001.0)
@@ -230,34 +230,34 @@ async def test_a_session_is_watched(told: Telemetry, autojump_clock: MockClock) 
         manager.outcomes = [attrs.evolve(token, sent_at=now, stale_at=now + 9, expires_at=now + 10)]
         await session.get_access_token()
         await trio.sleep(1.0)
-        assert told.value("same_token_answers") == 1
-        assert told.value("token.expires_in") == 9.0
+        assert sdk.value("same_token_answers") == 1
+        assert sdk.value("token.expires_in") == 9.0
 
 
-async def test_the_state_is_told(told: Telemetry, autojump_clock: MockClock) -> None:
-    """Of the four states one has a 1, so that states can be summed over many processes."""
+async def test_the_state_is_exported(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """The metric of the current state is 1, and those of the other states are 0."""
     manager = FakeTokenManager(make_config(refresh="on_request"), lifetime=3600.0)
-    observer = told.observer()
+    observer = sdk.observer()
     async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
         observer.watch(session)
         for state in TokenState:
             if state is TokenState.FRESH:
                 await session.get_access_token()
             await session.states.wait_value(state)
-            assert told.values("state") == {(one.value,): int(one is state) for one in TokenState}
+            assert sdk.values("state") == {(one.value,): int(one is state) for one in TokenState}
 
 
-async def test_sessions_are_told_apart_by_their_attributes(
-    told: Telemetry, autojump_clock: MockClock
+async def test_sessions_are_distinguished_by_their_attributes(
+    sdk: Telemetry, autojump_clock: MockClock
 ) -> None:
-    """Observers of one provider share its instruments, and each session is shown."""
+    """Observers with one provider share its instruments, and the metrics show each session."""
     parts = ["uploads", "downloads"]
     managers = {part: FakeTokenManager(make_config(client_id=part)) for part in parts}
     managers["uploads"].lifetime = 1000.0
     async with trio.open_nursery() as nursery:
 
         async def live(part: str) -> None:
-            observer, manager = told.observer(part=part), managers[part]
+            observer, manager = sdk.observer(part=part), managers[part]
             async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
                 observer.watch(session)
                 # A second call changes nothing.
@@ -268,36 +268,36 @@ async def test_sessions_are_told_apart_by_their_attributes(
         for part in parts:
             nursery.start_soon(live, part)
         await trio.testing.wait_all_tasks_blocked()
-        assert told.values("token.expires_in") == {("uploads",): 970.0, ("downloads",): 3570.0}
-        assert told.values("grants") == {("uploads",): 1, ("downloads",): 1}
+        assert sdk.values("token.expires_in") == {("uploads",): 970.0, ("downloads",): 3570.0}
+        assert sdk.values("grants") == {("uploads",): 1, ("downloads",): 1}
         nursery.cancel_scope.cancel()
 
 
 async def test_a_closed_session_is_no_longer_shown(
-    told: Telemetry, autojump_clock: MockClock
+    sdk: Telemetry, autojump_clock: MockClock
 ) -> None:
-    """The end of a session is the end of its gauges, and another one takes their place."""
+    """A closed session has no gauges any more, and the next watched session has its own."""
     manager = FakeTokenManager(make_config())
-    observer = told.observer()
+    observer = sdk.observer()
     for _ in range(2):
         async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
             observer.watch(session)
             await session.get_access_token()
-            assert told.value("token.expires_in") == 3570.0
-        assert not {"token.expires_in", "state", "getters.held"} & told.points().keys()
-    assert told.value("grants") == 2
+            assert sdk.value("token.expires_in") == 3570.0
+        assert not {"token.expires_in", "state", "getters.held"} & sdk.points().keys()
+    assert sdk.value("grants") == 2
 
 
-def test_a_session_is_not_kept_alive(told: Telemetry) -> None:
-    """A session that nobody holds any more is gone, though it was watched."""
+def test_a_session_is_not_kept_alive(sdk: Telemetry) -> None:
+    """The observer does not keep a watched session alive."""
     session = AnonymousSession(make_config())
-    told.observer().watch(session)
+    sdk.observer().watch(session)
     there = weakref.ref(session)
-    assert told.value("consecutive_failures") == 0
+    assert sdk.value("consecutive_failures") == 0
     del session
     gc.collect()
     assert there() is None
-    assert told.values("consecutive_failures") == {}
+    assert sdk.values("consecutive_failures") == {}
 
 
 # Threads
@@ -310,13 +310,13 @@ def in_thread(function: Callable[[], object]) -> None:
     thread.join()
 
 
-def test_a_thread_may_watch_at_any_moment(told: Telemetry) -> None:
+def test_a_thread_may_watch_at_any_moment(sdk: Telemetry) -> None:
     """A session is shown, even if another thread watches or collects at the same time."""
     others: list[AnonymousSession] = []
 
     def watch_another() -> None:
         others.append(AnonymousSession(make_config()))
-        told.observer(part=f"other-{len(others)}").watch(others[-1])
+        sdk.observer(part=f"other-{len(others)}").watch(others[-1])
 
     class Busy(AnonymousSession):  # type: ignore[misc]  # a session that is checked slowly
         """A session during whose check another thread watches its own session."""
@@ -328,9 +328,9 @@ def test_a_thread_may_watch_at_any_moment(told: Telemetry) -> None:
             return False
 
     busy, late = Busy(make_config()), AnonymousSession(make_config())
-    told.observer(part="busy").watch(busy)
-    told.observer(part="late").watch(late)
-    shown = told.values("consecutive_failures").keys()
+    sdk.observer(part="busy").watch(busy)
+    sdk.observer(part="late").watch(late)
+    shown = sdk.values("consecutive_failures").keys()
     assert {("busy",), ("late",), ("other-1",)} <= shown
 
 
@@ -370,15 +370,15 @@ def test_observers_of_two_threads_share_instruments() -> None:
 # Spans
 
 
-async def test_each_attempt_is_a_span(told: Telemetry, autojump_clock: MockClock) -> None:
-    """Its span lasts as long as the attempt, and says how it ended."""
+async def test_each_attempt_is_a_span(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """Each attempt has a span with its duration and result."""
     manager = FakeTokenManager(make_config(), latency=2.5)
     manager.outcomes = [TokenUnavailableError("down for lunch", status_code=503)]
     before = time.time_ns()
-    observer = told.observer(part="uploads")
+    observer = sdk.observer(part="uploads")
     async with AnonymousSession(manager.config, manager, observers=[observer]) as session:
         await session.get_access_token()
-    failed, good = told.spans()
+    failed, good = sdk.spans()
     for span in (failed, good):
         assert span.name == "trio_anon_session.grant"
         assert span.kind is trace.SpanKind.CLIENT
@@ -402,24 +402,22 @@ async def test_each_attempt_is_a_span(told: Telemetry, autojump_clock: MockClock
     }
 
 
-async def test_a_grant_is_part_of_no_trace(told: Telemetry, autojump_clock: MockClock) -> None:
-    """A span that was open when the session was is not the parent of its grants for ever."""
+async def test_a_grant_is_part_of_no_trace(sdk: Telemetry, autojump_clock: MockClock) -> None:
+    """A span that is open when the session opens is not the parent of its token requests."""
     manager = FakeTokenManager(make_config())
-    tracer = told.tracers.get_tracer("test")
+    tracer = sdk.tracers.get_tracer("test")
     with tracer.start_as_current_span("start-up"):
-        async with AnonymousSession(
-            manager.config, manager, observers=[told.observer()]
-        ) as session:
+        async with AnonymousSession(manager.config, manager, observers=[sdk.observer()]) as session:
             await session.get_access_token()
-            (span,) = told.spans()
+            (span,) = sdk.spans()
     assert span.parent is None
 
 
-# Defaults, the extra
+# Global providers, and the extra
 
 
 def test_the_global_providers_are_the_default() -> None:
-    """Without providers the global ones are told; while there are none, nothing happens."""
+    """Without providers, an observer works although the program has set no global ones."""
     observer = OpenTelemetryObserver()
     manager = FakeTokenManager(make_config())
 
@@ -435,7 +433,7 @@ def test_the_global_providers_are_the_default() -> None:
 def test_without_the_extra_the_import_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where OpenTelemetry is not installed, the error is the command that installs it."""
+    """If OpenTelemetry is not installed, the error has the command that installs it."""
     monkeypatch.delitem(sys.modules, "trio_anon_session.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     for name in ("opentelemetry.context", "opentelemetry.metrics", "opentelemetry.trace"):

@@ -1,4 +1,4 @@
-"""How observers are called: in order, without harm to the session, and without a secret."""
+"""Tests of how a session calls observers: their order, their exceptions and hidden secrets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SECRET = "hush-hush+secret/0123456789"
 
 
 class OwnError(Exception):
-    """An exception whose words cannot be read."""
+    """An exception whose `str()` raises."""
 
     def __str__(self) -> str:
         raise ZeroDivisionError(SECRET)
@@ -71,7 +71,7 @@ class TakesTurns(FakeTokenManager):
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Grant as the test has decided."""
+        """Grant a token, or raise or return the next outcome."""
         outcome, left = self.outcomes[:1], self.outcomes[1:]
         self.outcomes = [] if outcome == [None] else outcome
         try:
@@ -95,7 +95,7 @@ class TakesTurns(FakeTokenManager):
 async def test_an_observer_that_raises_changes_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """The log names only types; the session and the next observer go on, at every event."""
+    """If an observer raises, session and other observers go on, and the log has only the type."""
     manager = FakeTokenManager(make_config(refresh="on_request"))
     manager.outcomes = [TokenUnavailableError("down")]
     manager.revoke_outcomes = [RevocationError("no", retryable=False)]
@@ -132,10 +132,10 @@ async def test_an_observer_that_raises_changes_nothing(
     assert not any(record.exc_info for record in said)
 
 
-async def test_an_interrupt_of_an_observer_comes_out_of_the_call(
+async def test_an_interrupt_of_an_observer_propagates_from_the_call(
     autojump_clock: MockClock,
 ) -> None:
-    """In a call of the user's it goes to the user; the call is done, and the session goes on."""
+    """An observer's interrupt propagates from ``invalidate``, which still drops the token."""
     manager = FakeTokenManager(make_config())
     heard: list[Event] = []
 
@@ -154,8 +154,8 @@ async def test_an_interrupt_of_an_observer_comes_out_of_the_call(
     assert kinds == [StateChanged, Granted, StateChanged, StateChanged, Granted, Closed]
 
 
-async def test_what_an_interrupt_overtakes_is_told_to_nobody(autojump_clock: MockClock) -> None:
-    """Events that waited for the one on which an observer was interrupted are not told later."""
+async def test_an_interrupt_discards_the_events_that_wait(autojump_clock: MockClock) -> None:
+    """If an observer raises an interrupt, observers never get the events that waited behind it."""
     manager = FakeTokenManager(make_config())
     heard: list[Event] = []
 
@@ -174,7 +174,7 @@ async def test_what_an_interrupt_overtakes_is_told_to_nobody(autojump_clock: Moc
 
 
 class Interrupting:
-    """Raises what is no ``Exception`` at all events of these kinds."""
+    """Raises SystemExit at all events of these kinds."""
 
     def __init__(self, *kinds: type[Event]) -> None:
         self.kinds = kinds
@@ -182,7 +182,7 @@ class Interrupting:
         self.raised: list[SystemExit] = []
 
     def __call__(self, event: Event) -> None:
-        """Note the event, and raise or not."""
+        """Record the event, and raise if it is of these kinds."""
         self.heard.append(event)
         if isinstance(event, self.kinds):
             self.raised.append(SystemExit(type(event).__name__))
@@ -192,7 +192,7 @@ class Interrupting:
 async def end_by_interrupts(
     kinds: set[type[Event]], outcomes: list[object], leave_at: float, revokes: bool
 ) -> None:
-    """Leave a session whose observer interrupts it, and look at what is left."""
+    """Leave a session whose observer interrupts it, and check callers, tokens and exceptions."""
     config = make_config(revoke_on_exit=revokes, max_retries=0)
     manager = TakesTurns(config, latency=1.0)
     manager.outcomes = outcomes
@@ -243,10 +243,10 @@ async def end_by_interrupts(
 @example({RefreshFailed}, [TokenUnavailableError("down")], 5.0, False)
 @example({StateChanged}, [], 5.0, False)
 @example({Closed}, [], 0.5123, True)
-def test_promise_19_no_interrupts_of_an_observer_leave_anybody_behind(
+def test_promise_19_interrupts_of_an_observer_strand_no_caller(
     kinds: set[type[Event]], outcomes: list[object], leave_at: float, revokes: bool
 ) -> None:
-    """Whatever an observer interrupts: getters end, the token is revoked, the first comes out."""
+    """Whatever an observer interrupts, waiting callers end, and the first interrupt propagates."""
     run_virtually(end_by_interrupts, kinds, list(outcomes), leave_at, revokes)
 
 
@@ -275,7 +275,7 @@ async def end_with_two_tokens(
 
 
 @pytest.mark.parametrize("kinds", [(Revoked, Closed), (Revoked,)])
-async def test_an_interrupt_keeps_no_other_token_from_being_revoked(
+async def test_all_tokens_are_revoked_although_an_observer_interrupts(
     autojump_clock: MockClock, kinds: tuple[type[Event], ...]
 ) -> None:
     """Both tokens are revoked at the end, although an observer interrupts each revocation."""
@@ -298,7 +298,7 @@ async def test_an_interrupted_revocation_at_the_end_is_logged(
 
 
 async def test_an_error_of_this_package_is_shown_whole(autojump_clock: MockClock) -> None:
-    """In messages of this package, only secrets are hidden, and no odd client id."""
+    """An error of this package is shown whole: an odd client id in it is not taken for a secret."""
     heard: list[Event] = []
     server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client")))
     config = server.config(client_id="app+1%2F", max_retries=0)
@@ -318,7 +318,7 @@ async def test_an_error_of_this_package_is_shown_whole(autojump_clock: MockClock
 async def test_an_error_of_a_foreign_manager_shows_no_earlier_token(
     autojump_clock: MockClock,
 ) -> None:
-    """The session remembers the tokens that it got, and hides them in foreign messages."""
+    """The session hides tokens that it received, and possible secrets, in foreign messages."""
     manager = FakeTokenManager(make_config(max_retries=0))
     token = attrs.evolve(manager.new_token(0.0), access_token="sesame")
     unknown = "4Q2x9Zp7Lm0Tk8Vw1b"
@@ -347,24 +347,24 @@ async def test_a_failed_revocation_is_logged_at_the_default_level(
     assert record.getMessage().endswith("no")
 
 
-# Their order
+# The order of events
 
 
 class Acting:
-    """Acts on the events whose numbers it is given, as they say."""
+    """Acts on the session at the events with the given numbers."""
 
     def __init__(self, acts: dict[int, str]) -> None:
         self.acts = acts
-        self.told: list[Event] = []
+        self.events: list[Event] = []
         # The test sets these later.
         self.session: AnonymousSession
         self.nursery: trio.Nursery
 
     def __call__(self, event: Event) -> None:
-        """Note the event, and act or not."""
-        self.told.append(event)
+        """Record the event, and act if its number has an action."""
+        self.events.append(event)
         token = self.session.token_info
-        match self.acts.get(len(self.told)):
+        match self.acts.get(len(self.events)):
             case "invalidate" if token is not None:
                 self.session.invalidate(token.access_token)
             case "nowait":
@@ -373,7 +373,7 @@ class Acting:
                 self.nursery.start_soon(self.revoke)
 
     async def revoke(self) -> None:
-        """Revoke the token, if the end does not come first."""
+        """Revoke the token, unless the session is closed first."""
         with contextlib.suppress(SessionClosedError, RevocationError):
             await self.session.revoke_tokens()
 
@@ -381,7 +381,7 @@ class Acting:
 async def act_on_events(
     acts: dict[int, str], outcomes: list[object], by_predicate: bool
 ) -> list[Event]:
-    """Return what is told of a session while an observer acts on it."""
+    """Return the events of a session while an observer acts on it."""
     manager = TakesTurns(make_config(max_retries=1), latency=0.25)
     manager.outcomes = outcomes
     observer, behind = Acting(acts), list[Event]()
@@ -410,7 +410,7 @@ async def act_on_events(
                 with contextlib.suppress(TokenRequestError):
                     await session.get_access_token()
                 await trio.sleep(1200.5)
-    assert behind == observer.told
+    assert behind == observer.events
     return behind
 
 
@@ -421,13 +421,13 @@ async def act_on_events(
 )
 @example(dict.fromkeys(range(24), "invalidate"), [], False)
 @example({1: "invalidate"}, [], True)
-def test_the_order_is_that_in_which_it_happened(
+def test_events_come_in_the_order_of_the_changes(
     acts: dict[int, str], outcomes: list[object], by_predicate: bool
 ) -> None:
-    """Whatever an observer does at whichever events: each fits what was told before it."""
-    told = run_virtually(act_on_events, acts, list(outcomes), by_predicate)
+    """Each event fits the events before it, whatever an observer does at any event."""
+    events = run_virtually(act_on_events, acts, list(outcomes), by_predicate)
     state, current = TokenState.EMPTY, None
-    for event in told:
+    for event in events:
         match event:
             case StateChanged():
                 assert event.old is state
@@ -438,7 +438,7 @@ def test_the_order_is_that_in_which_it_happened(
             case Invalidated():
                 assert (state, current) == (TokenState.EMPTY, event.fingerprint)
                 current = None
-    assert told[-1] == Closed() or isinstance(told[-1], Revoked)
+    assert events[-1] == Closed() or isinstance(events[-1], Revoked)
 
 
 # Arguments that are not observers
@@ -455,8 +455,8 @@ def test_the_order_is_that_in_which_it_happened(
         (None, "an iterable of callables, not NoneType$"),
     ],
 )
-def test_what_is_no_observer_is_refused(observers: Any, words: str) -> None:
-    """Observers that could never receive an event are refused when the session is made."""
+def test_a_wrong_observer_is_a_type_error(observers: Any, words: str) -> None:
+    """The constructor refuses observers that could never receive an event."""
     with pytest.raises(TypeError, match=f"^observers must be {words}"):
         AnonymousSession(make_config(), observers=observers)
 
@@ -464,7 +464,7 @@ def test_what_is_no_observer_is_refused(observers: Any, words: str) -> None:
 async def test_an_observer_that_returns_a_coroutine(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The coroutine is closed and logged, the other observers hear of the event, and it lives."""
+    """The session closes and logs a coroutine of an observer, and calls the next observer."""
     manager = FakeTokenManager(make_config())
     heard: list[str] = []
     coroutines: list[Any] = []
@@ -491,20 +491,20 @@ async def test_an_observer_that_returns_a_coroutine(
 
 
 class Echoing(FakeTokenManager):
-    """A foreign token manager whose errors echo what it was given."""
+    """A foreign token manager whose errors contain `echo`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.echo = ""
 
     async def get_tokens_client_credentials_grant(self, options: Any = None) -> Any:
-        """Grant once."""
+        """Grant a token once, then raise an error."""
         if self.granted:
             raise TokenUnavailableError(f"no grant: {self.echo}")
         return await super().get_tokens_client_credentials_grant(options)
 
     async def revoke_tokens(self, token: str, options: Any = None) -> None:
-        """Refuse."""
+        """Raise an error."""
         raise TokenRequestError(f"no end of {token}: {self.echo}", retryable=False)
 
 
@@ -514,15 +514,15 @@ class Echoing(FakeTokenManager):
     ids=["plain", "quoted", "basic", "token"],
 )
 @pytest.mark.parametrize("ending", ["refresh", "invalidate", "revoke"])
-async def test_promise_21_no_words_of_a_foreign_manager_show_a_secret(
+async def test_promise_21_no_error_of_a_foreign_manager_shows_a_secret(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, echo: str, ending: str
 ) -> None:
-    """An error of a foreign token manager is told without secret and token, in force or not."""
+    """Secrets and tokens in errors of a foreign token manager are hidden in log and events."""
     caplog.set_level(logging.DEBUG)
-    told: list[Event] = []
+    events: list[Event] = []
     manager = Echoing(make_config(client_secret=SECRET))
     manager.echo = f"<{echo}>\x1b[31m\nforged line"
-    async with AnonymousSession(manager.config, manager, observers=[told.append]) as session:
+    async with AnonymousSession(manager.config, manager, observers=[events.append]) as session:
         token = await session.get_access_token()
         if ending == "revoke":
             with pytest.raises(RevocationError):
@@ -534,30 +534,30 @@ async def test_promise_21_no_words_of_a_foreign_manager_show_a_secret(
         else:
             with pytest.raises(TokenUnavailableError):
                 await session.get_access_token()
-        shown = repr(told) + repr(session.statistics()) + caplog.text
+        shown = repr(events) + repr(session.statistics()) + caplog.text
     assert "*** [31m forged line" in shown
-    assert any(isinstance(event, Revoked | RefreshFailed) for event in told)
+    assert any(isinstance(event, Revoked | RefreshFailed) for event in events)
     for secret in (echo, SECRET, "token-1"):
         assert secret not in shown
 
 
 class UnreadableError(TokenRequestError):
-    """An error of ours in a foreign manager's hands."""
+    """An error of this package's type, raised by a foreign manager, whose `str()` raises."""
 
     def __str__(self) -> str:
         raise ZeroDivisionError(SECRET)
 
 
-async def test_an_error_whose_words_cannot_be_read(autojump_clock: MockClock) -> None:
-    """A foreign error that cannot be shown, or says nonsense of itself, is a failure like any."""
-    told: list[Event] = []
+async def test_an_error_whose_str_raises(autojump_clock: MockClock) -> None:
+    """An error with a failing `str()` and wrong attributes counts as a failure with defaults."""
+    events: list[Event] = []
     manager = FakeTokenManager(make_config())
-    error = UnreadableError("x", status_code="teapot", retryable="yes")  # type: ignore[arg-type]  # as foreign ones may
+    error = UnreadableError("x", status_code="teapot", retryable="yes")  # type: ignore[arg-type]  # other libraries may do this
     manager.outcomes = [error]
-    async with AnonymousSession(manager.config, manager, observers=[told.append]) as session:
+    async with AnonymousSession(manager.config, manager, observers=[events.append]) as session:
         assert await session.get_access_token() == "token-1"
         assert session.statistics().last_error == "UnreadableError: (its str() raises an error)"
-    (failed,) = (event for event in told if isinstance(event, RefreshFailed))
+    (failed,) = (event for event in events if isinstance(event, RefreshFailed))
     assert (failed.kind, failed.retryable, failed.status_code) == ("UnreadableError", True, None)
 
 
@@ -584,8 +584,8 @@ async def test_a_frozen_error_is_the_cause(autojump_clock: MockClock) -> None:
     assert refused.value.__cause__ is kept.value.__cause__ is error
 
 
-async def test_long_words_are_cut(autojump_clock: MockClock) -> None:
-    """A foreign error that says a page leaves a line in the log."""
+async def test_a_long_message_is_cut(autojump_clock: MockClock) -> None:
+    """The message of a foreign error is cut to 1,000 characters."""
     manager = FakeTokenManager(make_config())
     manager.outcomes = [TokenUnavailableError("page " * 10_000)]
     async with AnonymousSession(manager.config, manager) as session:

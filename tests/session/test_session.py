@@ -1,4 +1,4 @@
-"""`AnonymousSession` in addition to its promises: looks, figures, options, several sessions."""
+"""Tests of `AnonymousSession` outside of its promises: properties, statistics, options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EMPTY, FRESH, STALE, EXPIRED = TokenState
 
 
 def make_session(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
-    """Return a session and the fake that it asks."""
+    """Return a fake token manager, and a session that uses it."""
     manager = FakeTokenManager(make_config(**settings))
     return manager, AnonymousSession(manager.config, manager)
 
@@ -35,8 +35,8 @@ def make_session(**settings: Any) -> tuple[FakeTokenManager, AnonymousSession]:
 # Properties
 
 
-def test_looks_outside_of_a_run() -> None:
-    """A session that was not entered, and one that has ended, can be looked at anywhere."""
+def test_properties_outside_of_a_run() -> None:
+    """The properties can be read outside of Trio, before the session opens and after it closes."""
     _, session = make_session()
 
     async def main() -> None:
@@ -58,7 +58,7 @@ def test_looks_outside_of_a_run() -> None:
 
 
 async def test_token_info_is_the_token_in_every_state(autojump_clock: MockClock) -> None:
-    """``token_info`` is what the session holds, EXPIRED included, and None once dropped."""
+    """``token_info`` is the token of the session, even if EXPIRED, and None after a revocation."""
     manager, session = make_session(refresh="on_request")
     async with session:
         assert session.token_info is None
@@ -75,13 +75,13 @@ async def test_token_info_is_the_token_in_every_state(autojump_clock: MockClock)
 
 
 def test_config_is_the_one_given() -> None:
-    """``session.config`` is the very config, with what it says."""
+    """``session.config`` is the object that was passed."""
     config = make_config(stale_buffer=7.0)
     assert AnonymousSession(config).config is config
 
 
 async def test_auth_is_of_this_session(autojump_clock: MockClock) -> None:
-    """``session.auth()`` sends this session's token, to the origins that it is given."""
+    """``session.auth()`` sends this session's token to the allowed origins."""
     server = TokenServer()
     transport = httpx.ASGITransport(server)
     async with (
@@ -100,8 +100,8 @@ async def test_auth_is_of_this_session(autojump_clock: MockClock) -> None:
 # exchange_token
 
 
-async def test_exchange_returns_the_very_token(autojump_clock: MockClock) -> None:
-    """Whatever the scopes, an exchange gives the ``TokenInfo`` that the get would have used."""
+async def test_exchange_returns_the_cached_token(autojump_clock: MockClock) -> None:
+    """``exchange_token`` returns the cached ``TokenInfo``, whatever the scopes."""
     manager, session = make_session()
     async with session:
         held = manager.new_token(trio.current_time())
@@ -125,10 +125,10 @@ async def test_exchange_returns_the_very_token(autojump_clock: MockClock) -> Non
     ],
     ids=["eager", "on_request", "parked"],
 )
-async def test_plans_in_each_state(
+async def test_next_refresh_in_each_state(
     autojump_clock: MockClock, settings: dict[str, Any], plans: list[float | None]
 ) -> None:
-    """``next_refresh_in`` and ``expires_in`` say what is planned, in each state and mode."""
+    """``next_refresh_in`` and ``expires_in`` are right in each state and refresh mode."""
     manager, session = make_session(**settings)
     async with session:
         seen = [session.statistics()]
@@ -146,8 +146,8 @@ async def test_plans_in_each_state(
     assert (after.state, after.expires_in, after.next_refresh_in) == (EMPTY, None, None)
 
 
-async def test_plans_while_a_getter_is_held(autojump_clock: MockClock) -> None:
-    """With a getter held, the next grant is under way, or due when the pause is over."""
+async def test_next_refresh_while_a_caller_waits(autojump_clock: MockClock) -> None:
+    """While callers wait, ``next_refresh_in`` is 0 or the rest of the pause."""
     manager, session = make_session(retry_strategy=lambda attempt, error: 10.0)
     manager.latency = 2.0
     manager.outcomes = [TokenUnavailableError("down")]
@@ -165,8 +165,8 @@ async def test_plans_while_a_getter_is_held(autojump_clock: MockClock) -> None:
         assert session.statistics().getters_held_total == 3
 
 
-async def test_plans_after_a_background_failure(autojump_clock: MockClock) -> None:
-    """A STALE getter's refresh that failed is planned anew, also where nothing is eager."""
+async def test_next_refresh_after_a_background_failure(autojump_clock: MockClock) -> None:
+    """A failed refresh of a STALE token is retried after the pause, even with "on_request"."""
     manager, session = make_session(
         refresh="on_request", retry_strategy=lambda attempt, error: 30.0
     )
@@ -183,8 +183,8 @@ async def test_plans_after_a_background_failure(autojump_clock: MockClock) -> No
         assert manager.sent == [start, start + 3100.0, start + 3130.0]
 
 
-async def test_figures_through_a_life(autojump_clock: MockClock) -> None:
-    """Each figure counts what its name says, and a snapshot never changes."""
+async def test_statistics_through_a_life(autojump_clock: MockClock) -> None:
+    """Each statistic counts what its name says, and is final after the session closes."""
     manager, session = make_session(max_retries=1)
     manager.outcomes = [TokenUnavailableError("down"), TokenUnavailableError("still down")]
     manager.revoke_outcomes = [RevocationError("no way", retryable=False)]
@@ -218,7 +218,7 @@ async def test_figures_through_a_life(autojump_clock: MockClock) -> None:
 
 
 async def test_same_token_answers_are_counted(autojump_clock: MockClock) -> None:
-    """A refresh that brings the token that is there already counts as both."""
+    """A refresh that returns the current token counts as a grant and as a same-token answer."""
     manager, session = make_session(refresh="on_request")
     async with session:
         first = await session.exchange_token("x")
@@ -243,8 +243,8 @@ OURS = TokenRequestOptions(ip="192.0.2.1")
 OTHERS = TokenRequestOptions(ip="2001:db8::1")
 
 
-async def test_options_of_a_held_getter_reach_the_server(autojump_clock: MockClock) -> None:
-    """The address goes out as ``X-Forwarded-For`` with the grant and with the revocation."""
+async def test_options_of_a_waiting_caller_reach_the_server(autojump_clock: MockClock) -> None:
+    """The IP is sent as ``X-Forwarded-For`` with the token request and with the revocation."""
     server = TokenServer(lifetime=3600.0)
     async with open_test_session(server, refresh="on_request") as session:
         await session.get_access_token(OTHERS)
@@ -260,7 +260,7 @@ async def test_options_of_a_held_getter_reach_the_server(autojump_clock: MockClo
 async def test_options_of_an_unwanted_grant_reach_its_revocation(
     autojump_clock: MockClock,
 ) -> None:
-    """A token that was revoked before it came is revoked in the name of who asked for it."""
+    """A token that is revoked on arrival is revoked with the options of its token request."""
     server = TokenServer(FaultPlan(token=[Fault(delay=1.0)]))
     async with open_test_session(server) as session, trio.open_nursery() as nursery:
         nursery.start_soon(session.get_access_token, OURS)
@@ -271,10 +271,10 @@ async def test_options_of_an_unwanted_grant_reach_its_revocation(
 
 
 @pytest.mark.parametrize("use", ["get", "exchange"])
-async def test_options_of_a_stale_getter_reach_the_refresh(
+async def test_options_of_a_stale_caller_reach_the_refresh(
     autojump_clock: MockClock, use: str
 ) -> None:
-    """A getter that meets a STALE token, and starts the refresh, sends its address along."""
+    """A call that starts the refresh of a STALE token sends its options."""
     manager, session = make_session(refresh="on_request")
     async with session:
         await session.get_access_token()
@@ -288,7 +288,7 @@ async def test_options_of_a_stale_getter_reach_the_refresh(
     assert manager.options == [None, OURS]
 
 
-async def test_options_of_a_waiting_getter_reach_the_refresh_of_a_stale_token(
+async def test_options_reach_the_refresh_of_a_token_that_arrives_stale(
     autojump_clock: MockClock,
 ) -> None:
     """If the token arrives STALE, the refresh that follows has the waiting caller's options."""
@@ -300,10 +300,10 @@ async def test_options_of_a_waiting_getter_reach_the_refresh_of_a_stale_token(
         assert manager.options == [OURS, OURS]
 
 
-async def test_options_of_a_stale_getter_are_sent_with_one_token(
+async def test_options_of_a_stale_caller_are_sent_with_one_token(
     autojump_clock: MockClock,
 ) -> None:
-    """The refreshes after the one that a getter has started are nobody's again."""
+    """Only the refresh that a caller has started is sent with the caller's options."""
     manager, session = make_session()
     async with session:
         token = await session.exchange_token("x")
@@ -314,8 +314,8 @@ async def test_options_of_a_stale_getter_are_sent_with_one_token(
     assert manager.options == [None, None, OURS, None, None]
 
 
-async def test_options_of_a_later_getter_are_not_sent(autojump_clock: MockClock) -> None:
-    """Who joins another's grant, or has a FRESH token, has no say."""
+async def test_options_of_a_later_caller_are_not_sent(autojump_clock: MockClock) -> None:
+    """The options of a call that joins a token request, or gets a FRESH token, are ignored."""
     manager, session = make_session()
     manager.latency = 1.0
     async with session:
@@ -330,7 +330,7 @@ async def test_options_of_a_later_getter_are_not_sent(autojump_clock: MockClock)
 
 
 async def test_options_of_a_retry_are_those_of_the_round(autojump_clock: MockClock) -> None:
-    """The attempts of a round are for the getter that began it, and go on in its name."""
+    """All attempts of a round have the options of the caller that began it."""
     manager, session = make_session()
     manager.outcomes = [TokenUnavailableError("down")]
     async with session:
@@ -339,10 +339,10 @@ async def test_options_of_a_retry_are_those_of_the_round(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("others", [0, 1])
-async def test_options_of_a_getter_that_has_left_are_not_sent(
+async def test_options_of_a_cancelled_caller_are_not_sent(
     autojump_clock: MockClock, others: int
 ) -> None:
-    """A cancelled getter's address goes out with no later grant, whoever waits on for one."""
+    """Attempts after a caller was cancelled do not have its options, even if others wait."""
     manager, session = make_session(retry_strategy=lambda attempt, error: 10.0)
     manager.outcomes = [TokenUnavailableError("down")]
     async with session, trio.open_nursery() as nursery:
@@ -363,7 +363,7 @@ async def _start_later(nursery: trio.Nursery, session: AnonymousSession, count: 
 
 
 async def test_a_cancelled_call_starts_no_request(autojump_clock: MockClock) -> None:
-    """A call whose scope is cancelled already ends before it starts a token request."""
+    """A call in a scope that is already cancelled starts no token request."""
     manager, session = make_session(refresh="on_request")
     async with session:
         with trio.CancelScope() as scope:
@@ -398,7 +398,7 @@ def test_a_revocation_at_any_step_delays_no_caller(passes: int, seed: int) -> No
 async def test_a_token_that_is_granted_after_its_revocation_is_revoked_again(
     autojump_clock: MockClock,
 ) -> None:
-    """The server revokes a token, and then grants the same one to a request that was revoked."""
+    """If a request that was revoked brings a token that was revoked before, it is revoked again."""
     manager, session = make_session(refresh="on_request")
     first = manager.new_token(0.0)
     manager.outcomes = [first, first]
@@ -442,7 +442,7 @@ async def test_a_token_that_is_granted_during_its_revocation_is_revoked_once(
 async def test_an_owned_manager_is_closed_at_the_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """The manager that a session made for itself is closed once, however the block is left."""
+    """A session closes the manager that it created once, however the block is left."""
     closed: list[TokenManager] = []
     close = TokenManager.aclose
 
@@ -469,7 +469,7 @@ async def test_an_owned_manager_is_closed_at_the_end(
 
 
 async def test_a_session_inside_another_with_the_same_config(autojump_clock: MockClock) -> None:
-    """Two sessions of one config have a token each; the end of one is not the other's."""
+    """Two sessions with one config each have a token, and closing one does not affect the other."""
     server = TokenServer(FaultPlan(token=[None, None, Fault(delay=5.0)]))
     async with open_test_session(server) as outer:
         async with open_test_session(server) as inner:

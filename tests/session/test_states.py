@@ -1,4 +1,4 @@
-"""`StateView`: the states of a session, to wait for and to iterate over."""
+"""Tests of `StateView`: waiting for a state, and iterating over the changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EMPTY, FRESH, STALE, EXPIRED = TokenState
 
 
 class Follower:
-    """Iterates over transitions in a task of its own, and notes when each was seen."""
+    """Iterates over transitions in its own task, and records when each came."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Follower:
 async def catch(
     view: StateView, way: str, predicate: Callable[..., bool], caught: list[BaseException]
 ) -> None:
-    """Wait with a predicate that raises, and keep what comes of it."""
+    """Wait with a predicate that raises, and record the exception."""
     try:
         if way == "wait_value":
             await view.wait_value(predicate)
@@ -69,7 +69,7 @@ def make_manager() -> FakeTokenManager:
 
 
 def make_session() -> AnonymousSession:
-    """Return a session with such tokens."""
+    """Return a session with tokens of `make_manager`."""
     manager = make_manager()
     return AnonymousSession(manager.config, manager)
 
@@ -94,7 +94,7 @@ async def test_waiting_for_a_state_ends_when_it_begins(
     state: TokenState,
     moment: float,
 ) -> None:
-    """``wait_value`` returns a state exactly at its boundary, or immediately if it is there."""
+    """``wait_value`` returns exactly when the state begins, or immediately if it already has."""
     async with make_session() as session:
         start = trio.current_time()
         if state is not EMPTY:
@@ -104,7 +104,7 @@ async def test_waiting_for_a_state_ends_when_it_begins(
 
 
 async def test_waiting_for_a_state_of_no_duration(autojump_clock: MockClock) -> None:
-    """A waiter is told of a state that an observer ends in the moment in which it begins."""
+    """A waiting task gets a state even if an observer ends it immediately."""
     manager = make_manager()
 
     def reject_the_first(event: Event) -> None:
@@ -119,10 +119,10 @@ async def test_waiting_for_a_state_of_no_duration(autojump_clock: MockClock) -> 
         assert trio.current_time() == start
 
 
-def test_a_view_that_saw_more_than_the_session_is_set_right(
+def test_a_view_recovers_after_the_wall_clock_was_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A wall clock that runs ahead for a moment leaves no state behind that is none."""
+    """After the wall clock was ahead for a moment, the view has the session's state again."""
     clock = TwoClocks(monkeypatch)
 
     async def main() -> None:
@@ -144,7 +144,7 @@ def test_a_view_that_saw_more_than_the_session_is_set_right(
 async def test_an_exception_of_a_predicate_propagates_in_its_own_task(
     autojump_clock: MockClock, way: str, kind: type[BaseException]
 ) -> None:
-    """Whatever a predicate raises, only the waiting task gets it, and the session goes on."""
+    """An exception of a predicate propagates only in the waiting task, and the session goes on."""
     manager = make_manager()
     raised = kind("of the predicate")
     caught: list[BaseException] = []
@@ -175,8 +175,8 @@ async def test_an_exception_of_a_predicate_propagates_in_its_own_task(
             nursery.cancel_scope.cancel()
 
 
-async def test_a_predicate_that_raises_at_the_first_look(autojump_clock: MockClock) -> None:
-    """An interrupt of the first look propagates from ``wait_value``, which is a checkpoint."""
+async def test_a_predicate_that_raises_at_its_first_call(autojump_clock: MockClock) -> None:
+    """An interrupt of the predicate's first call propagates from ``wait_value``, a checkpoint."""
     manager = make_manager()
 
     def bad(state: TokenState) -> bool:
@@ -213,7 +213,7 @@ async def test_a_cancellation_hides_no_interrupt_of_a_predicate(
 
 
 async def test_the_first_exception_of_a_predicate_counts() -> None:
-    """A predicate that has raised is not called again before its task runs."""
+    """A predicate that has raised is not called again, and its task gets that exception."""
     view = StateView(EMPTY)
     raised: list[Exception] = []
 
@@ -247,10 +247,10 @@ async def test_the_first_exception_of_a_predicate_counts() -> None:
         (an_async_function, *2 * ("a plain callable, not an async function",)),
     ],
 )
-async def test_what_is_no_state_and_no_plain_predicate(
+async def test_a_wrong_value_or_predicate_is_a_type_error(
     wanted: Any, waits_for: str, follows: str
 ) -> None:
-    """A value that can never match is refused by the call, with words that say what to give."""
+    """A value that can never match raises a `TypeError` that says what to pass."""
     view = StateView(EMPTY)
     with pytest.raises(TypeError, match=f"^value_or_predicate must be .*{waits_for}$"):
         await view.wait_value(wanted)
@@ -259,7 +259,7 @@ async def test_what_is_no_state_and_no_plain_predicate(
 
 
 async def test_a_predicate_that_returns_a_coroutine(autojump_clock: MockClock) -> None:
-    """It raises TypeError in the waiting task, and Python does not warn of the coroutine."""
+    """It raises `TypeError` in the waiting task, and Python does not warn about the coroutine."""
     manager = make_manager()
     wrong: Any = lambda *states: an_async_function()  # noqa: E731
 
@@ -277,7 +277,7 @@ async def test_a_predicate_that_returns_a_coroutine(autojump_clock: MockClock) -
 
 
 async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
-    """Each step of a loop is a checkpoint, and so is a wait for the state that is there."""
+    """Each step of a loop is a checkpoint, and so is a wait that ends immediately."""
     async with make_session() as session:
         with assert_checkpoints():
             await session.states.wait_value(lambda state: True)
@@ -296,7 +296,7 @@ async def test_every_step_is_a_checkpoint(autojump_clock: MockClock) -> None:
 
 
 async def test_transitions_come_at_their_boundaries(autojump_clock: MockClock) -> None:
-    """Each change of state is seen at its very time, with the state before it."""
+    """The loop gets each change exactly when it happens, with the new and the old state."""
     async with make_session() as session:
         start = trio.current_time()
         follower = Follower(session.states)
@@ -341,7 +341,7 @@ async def test_transitions_can_be_filtered(
     wanted: TokenState | Callable[[TokenState, TokenState], bool],
     seen: list[tuple[TokenState, TokenState]],
 ) -> None:
-    """A state or a predicate of new and old picks the changes that the loop sees."""
+    """A state, or a predicate of new and old state, selects the changes that the loop gets."""
     async with make_session() as session:
         follower = Follower(session.states, wanted)
         async with trio.open_nursery() as nursery:
@@ -355,8 +355,8 @@ async def test_transitions_can_be_filtered(
     assert [(new, old) for _, new, old in follower.seen] == seen
 
 
-async def test_a_loop_that_is_broken_off_leaves_no_warning(autojump_clock: MockClock) -> None:
-    """A ``break`` needs no ``aclosing``: nothing is left for the garbage collector."""
+async def test_a_loop_that_ends_with_break_causes_no_warning(autojump_clock: MockClock) -> None:
+    """A loop that ends with ``break`` needs no ``aclosing``, and Python does not warn."""
     async with make_session() as session:
         await session.get_access_token()
         with warnings.catch_warnings(record=True) as caught:
@@ -373,7 +373,7 @@ async def test_a_loop_that_is_broken_off_leaves_no_warning(autojump_clock: MockC
 
 
 async def test_value_follows_the_state(autojump_clock: MockClock) -> None:
-    """``value`` is the state that was noticed last, without waiting."""
+    """``value`` has the current state at each boundary, and immediately after a drop."""
     async with make_session() as session:
         view = session.states
         values = [view.value]
@@ -391,10 +391,10 @@ async def test_value_follows_the_state(autojump_clock: MockClock) -> None:
         assert view.value is EMPTY
 
 
-async def test_a_view_that_is_asked_for_late_begins_with_the_state(
+async def test_a_view_that_is_obtained_late_has_the_state(
     autojump_clock: MockClock,
 ) -> None:
-    """A session's first view knows the state that was reached without it, and stays the one."""
+    """The first use of ``states`` has the current state, and later uses return the same object."""
     async with make_session() as session:
         await session.get_access_token()
         await trio.sleep(3200.0)
@@ -404,7 +404,7 @@ async def test_a_view_that_is_asked_for_late_begins_with_the_state(
 
 
 def test_a_suspend_is_seen_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A boundary that passed while the machine slept is seen a minute late at most."""
+    """A boundary that passed while the machine was suspended is seen within a minute."""
     clock = TwoClocks(monkeypatch)
 
     async def main() -> None:
@@ -424,11 +424,11 @@ def test_a_suspend_is_seen_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> N
     trio.run(main, clock=clock)
 
 
-# The session's ends
+# Before the session opens, and after it closes
 
 
-async def test_a_view_from_before_the_session_follows_it(autojump_clock: MockClock) -> None:
-    """A view may be obtained, and waited on, before the session is entered."""
+async def test_a_view_works_before_the_session_opens(autojump_clock: MockClock) -> None:
+    """A task can get a view and wait on it before the session opens."""
     manager = make_manager()
     session = AnonymousSession(manager.config, manager)
     view = session.states
@@ -446,7 +446,7 @@ async def test_a_view_from_before_the_session_follows_it(autojump_clock: MockClo
 
 @pytest.mark.parametrize("moment", ["during", "after"])
 async def test_a_view_of_a_closed_session(autojump_clock: MockClock, moment: str) -> None:
-    """After the end a view says EMPTY, and waiting on it is an error, whenever it was made."""
+    """After the session closes, the view is EMPTY, and waiting on it raises an error."""
     async with make_session() as session:
         await session.get_access_token()
         if moment == "during":
@@ -461,8 +461,8 @@ async def test_a_view_of_a_closed_session(autojump_clock: MockClock, moment: str
         await anext(view.transitions())
 
 
-async def test_a_breakdown_ends_all_waits(autojump_clock: MockClock) -> None:
-    """A session that breaks down closes its view before its block is left."""
+async def test_a_crash_ends_all_waits(autojump_clock: MockClock) -> None:
+    """A session that crashes closes its view before its block is left."""
     manager = make_manager()
     manager.outcomes = [SystemExit()]
     follower = Follower(AnonymousSession(manager.config, manager).states)
