@@ -1,4 +1,4 @@
-"""A fake token endpoint: a transport that keeps what a `TokenManager` sends, and its answers.
+"""A fake token endpoint: a transport that records the requests of a `TokenManager`.
 
 It serves clients of httpx and of httpx2, whose requests and answers have the same attributes.
 """
@@ -40,7 +40,7 @@ def config(**changes: Any) -> Config:
 
 
 class Endpoint(httpx.AsyncBaseTransport):
-    """A transport that keeps what was sent, and answers as the test decides.
+    """A transport that records the requests, and gives the answers of the test.
 
     Attributes:
         requests: all requests, in order.
@@ -53,7 +53,7 @@ class Endpoint(httpx.AsyncBaseTransport):
         self.closed = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer with the next answer; the last one serves for all that follow."""
+        """Return the next answer; the last one serves for all requests that follow."""
         assert isinstance(request.stream, http_of(request).AsyncByteStream)
         # A real transport sends the stream, not the content.
         assert b"".join([piece async for piece in request.stream]) == request.content
@@ -63,13 +63,13 @@ class Endpoint(httpx.AsyncBaseTransport):
         return await answer(request)
 
     async def aclose(self) -> None:
-        """Note that the client was closed."""
+        """Count that the client was closed."""
         self.closed += 1
         await trio.lowlevel.checkpoint()
 
 
 class Chunks(httpx.AsyncByteStream, httpx2.AsyncByteStream):
-    """A body that comes in pieces, each after a while."""
+    """A body in several pieces, with a pause before each."""
 
     def __init__(self, pieces: Iterator[bytes], pause: float = 0.0) -> None:
         self._pieces = pieces
@@ -156,7 +156,7 @@ async def open_manager(
 async def ask(
     manager: TokenManager, call: str = "grant", options: TokenRequestOptions | None = None
 ) -> TokenInfo | None:
-    """Get a token, or revoke one."""
+    """Request a token, or revoke one."""
     if call == "grant":
         return await manager.get_tokens_client_credentials_grant(options)
     await manager.revoke_tokens(TOKEN, options)
@@ -168,7 +168,7 @@ async def grant(
     settings: Config | None = None,
     http: ModuleType = httpx,
 ) -> TokenInfo:
-    """Get a token through this transport."""
+    """Request a token through this transport."""
     async with open_manager(endpoint, settings, http) as manager:
         return await manager.get_tokens_client_credentials_grant()
 
@@ -178,7 +178,7 @@ async def sent_by(
     call: str = "grant",
     options: TokenRequestOptions | None = None,
 ) -> httpx.Request:
-    """Return what goes out for a grant or a revocation."""
+    """Return the request that the manager sends for a grant or a revocation."""
     endpoint = Endpoint(says())
     async with open_manager(endpoint, settings) as manager:
         await ask(manager, call, options)
@@ -192,7 +192,7 @@ async def error_of(
     settings: Config | None = None,
     http: ModuleType = httpx,
 ) -> TokenRequestError:
-    """Return how a grant or a revocation fails with this answer."""
+    """Return the error of a grant or a revocation for this answer."""
     async with open_manager(Endpoint(answer), settings, http) as manager:
         with pytest.raises(TokenRequestError) as caught:
             await ask(manager, call)

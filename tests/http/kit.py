@@ -1,4 +1,4 @@
-"""What the tests of `SessionAuth` need: the auth of either library, and a peer to send to."""
+"""Helpers for tests of `SessionAuth`: the auth of either library, transports and bodies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = "http://localhost"
 TIME_LIMIT = 1e6
-DEAD: dict[str, Any] = {
+INVALID_TOKEN: dict[str, Any] = {
     "WWW-Authenticate": 'Bearer realm="Service", error="invalid_token", '
     'error_description="The access token provided is invalid."'
 }
@@ -41,7 +41,7 @@ def auth_of(
 
 @attrs.frozen
 class Sent:
-    """A request as it went out."""
+    """A request as the transport received it."""
 
     method: str
     url: str
@@ -50,7 +50,7 @@ class Sent:
 
 
 class Recorder(httpx.AsyncBaseTransport):
-    """Keeps the requests, and gives the answers in order, then 200. Serves either library."""
+    """Records the requests, and gives the answers in order, then 200. Serves either library."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class Recorder(httpx.AsyncBaseTransport):
         return [sent.headers.get("authorization") for sent in self.sent]
 
 
-def dead(http: ModuleType) -> Any:
-    """Return Box's answer to a dead token."""
-    return http.Response(401, headers=DEAD)
+def invalid_token(http: ModuleType) -> Any:
+    """Return Box's answer to a request with a revoked token."""
+    return http.Response(401, headers=INVALID_TOKEN)
 
 
 def client_of(http: ModuleType, auth: Any, transport: Any, **settings: Any) -> Any:
-    """Return a client to which the transport is all there is."""
+    """Return a client that sends everything through this transport."""
     return http.AsyncClient(auth=auth, transport=transport, base_url=ROOT, **settings)
 
 
@@ -111,14 +111,14 @@ async def open_answered(
 
 
 class Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
-    """A body whose pieces come one after the other, and what was done with it.
+    """A body that comes in pieces, and that counts how it is used.
 
     Attributes:
         pause: seconds before each piece.
         end: seconds between the last piece and the end.
-        read: how many pieces were given.
+        read: how many pieces were read.
         closes: how often it was closed.
-        opened: iterators that have begun and not ended.
+        opened: how many iterators have begun and not ended.
     """
 
     def __init__(self, *pieces: bytes, pause: float = 0.0, end: float = 0.0) -> None:
@@ -129,7 +129,7 @@ class Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
         self.closes = 0
         self.opened = 0
 
-    # Use two nested generators, as there are several between a client and the network.
+    # There are two nested generators, because a real client has several of them.
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the pieces, as a transport does that waits for the network."""
         self.opened += 1
@@ -147,7 +147,7 @@ class Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
         await trio.sleep(self.end)
 
     async def aclose(self) -> None:
-        """Count that it was closed."""
+        """Count that the body was closed."""
         self.closes += 1
 
 

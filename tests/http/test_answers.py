@@ -1,4 +1,4 @@
-"""What is read of a 401, how it arrives, and that its connection is free again."""
+"""Tests of how much of a 401's body `SessionAuth` reads, and what the caller gets of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import run_virtually
 from tests.http.kit import (
-    DEAD,
+    INVALID_TOKEN,
     UNAUTHORIZED,
     Body,
     Recorder,
@@ -38,10 +38,10 @@ MIB = 1024 * 1024
 # The amount that is read
 
 
-async def test_nothing_is_read_where_the_headers_tell(
+async def test_a_body_is_not_read_if_the_headers_are_enough(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """With an error in the challenge, or a length, the flow does not look at the body."""
+    """The body is not read if the status, the error in the challenge or a length is enough."""
     bodies = [Body(b"x", pause=1.0) for _ in range(3)]
     answers = (
         answer_with(http, bodies[0], WWW_Authenticate='Bearer error="insufficient_scope"'),
@@ -57,7 +57,7 @@ async def test_nothing_is_read_where_the_headers_tell(
 
 
 async def test_one_piece_is_enough(http: ModuleType, autojump_clock: MockClock) -> None:
-    """By its first piece a body is not empty; the caller reads all of it."""
+    """The auth reads only one piece to see that a body is not empty; the caller gets all of it."""
     body = Body(UNAUTHORIZED, b"x", b"y", pause=0.5)
     async with open_answered(http, answer_with(http, body)) as (session, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -77,7 +77,7 @@ async def test_a_body_without_a_length_can_be_empty(
     pieces: tuple[bytes, ...],
     autojump_clock: MockClock,
 ) -> None:
-    """A body of no length, as often in HTTP/2, is empty if it ends without a byte."""
+    """A body without a length, as often in HTTP/2, is empty if it ends without a byte."""
     body = Body(*pieces)
     async with open_answered(http, answer_with(http, body, **headers)) as (session, client):
         answer = await client.get("/2.0/files/1")
@@ -87,27 +87,27 @@ async def test_a_body_without_a_length_can_be_empty(
 
 
 @pytest.mark.parametrize(
-    ("length", "is_dead"), [("0", True), ("00", True), ("24", False), ("9" * 5000, False)]
+    ("length", "is_invalid"), [("0", True), ("00", True), ("24", False), ("9" * 5000, False)]
 )
 @pytest.mark.parametrize("headers", [{}, {"content_encoding": "gzip"}])
 async def test_a_length_is_believed(
     http: ModuleType,
     headers: dict[str, Any],
     length: str,
-    is_dead: bool,
+    is_invalid: bool,
     autojump_clock: MockClock,
 ) -> None:
-    """A length says whether the body is empty, however large it is."""
+    """Content-Length decides whether the body is empty, even if it is huge."""
     body = Body(end=100.0)
     answer = answer_with(http, body, content_length=length, **headers)
     async with open_answered(http, answer) as (session, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
-            assert answer.status_code == (200 if is_dead else 401)
-        assert session.statistics().invalidations == is_dead
+            assert answer.status_code == (200 if is_invalid else 401)
+        assert session.statistics().invalidations == is_invalid
 
 
-async def test_a_length_beside_pieces_is_not(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A length next to a transfer coding says nothing (RFC 9112 §6.3)."""
+async def test_a_length_with_chunks_is_ignored(http: ModuleType, autojump_clock: MockClock) -> None:
+    """A Content-Length next to Transfer-Encoding is ignored (RFC 9112 §6.3)."""
     body = Body(UNAUTHORIZED)
     answer = answer_with(http, body, content_length="0", transfer_encoding="chunked")
     async with open_answered(http, answer) as (session, client):
@@ -123,7 +123,7 @@ BOMB = gzip.compress(gzip.compress(bytes(32 * MIB), mtime=0), mtime=0)
 
 @asynccontextmanager
 async def no_memory_used() -> AsyncIterator[None]:
-    """Check that the block has never allocated more than a MiB."""
+    """Check that the block never allocates more than a MiB."""
     tracemalloc.start()
     try:
         yield
@@ -148,7 +148,7 @@ async def no_memory_used() -> AsyncIterator[None]:
 async def test_a_packed_body_is_not_unpacked(
     http: ModuleType, coding: str, packed: bytes, has_length: bool, autojump_clock: MockClock
 ) -> None:
-    """A compressed body with any byte is not empty; the caller gets it, and may unpack it."""
+    """A compressed body with any byte is not empty, and the caller gets it still compressed."""
     headers: Any = {"content_encoding": coding}
     if has_length:
         headers["content_length"] = str(len(packed))
@@ -163,9 +163,9 @@ async def test_a_packed_body_is_not_unpacked(
 async def test_a_packed_body_is_not_unpacked_for_the_history(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """If the request is sent again, the first answer loses a compressed body."""
+    """If the request is sent again, a compressed body of the first answer is discarded."""
     body = Body(BOMB)
-    answer = answer_with(http, body, content_encoding="gzip, gzip", **DEAD)
+    answer = answer_with(http, body, content_encoding="gzip, gzip", **INVALID_TOKEN)
     async with open_answered(http, answer) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
@@ -179,7 +179,9 @@ async def test_a_packed_body_that_is_the_last_answer_is_whole(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """If there is no other token to send, the caller gets the compressed body of the 401."""
-    recorder = Recorder(http, answer_with(http, Body(NOTHING), content_encoding="gzip", **DEAD))
+    recorder = Recorder(
+        http, answer_with(http, Body(NOTHING), content_encoding="gzip", **INVALID_TOKEN)
+    )
     async with open_pair(http, TokenServer(reuses_tokens=True), recorder) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             assert answer.status_code == 401
@@ -187,22 +189,22 @@ async def test_a_packed_body_that_is_the_last_answer_is_whole(
 
 
 @pytest.mark.parametrize(
-    ("headers", "is_dead"),
+    ("headers", "is_invalid"),
     [
         ({}, False),
         ({"transfer_encoding": "chunked"}, False),
         ({"content_length": "24"}, False),
         ({"content_length": "0"}, True),
-        (DEAD, True),
+        (INVALID_TOKEN, True),
     ],
 )
 async def test_the_answer_to_head_is_judged_by_headers(
-    http: ModuleType, headers: dict[str, Any], is_dead: bool, autojump_clock: MockClock
+    http: ModuleType, headers: dict[str, Any], is_invalid: bool, autojump_clock: MockClock
 ) -> None:
-    """To HEAD no body says nothing: an error in the challenge does, or a length of zero."""
+    """The auth judges a 401 to HEAD by the error of its challenge, or by a length of zero."""
     async with open_answered(http, answer_with(http, Body(), **headers)) as (_, client):
         answer = await client.head("/2.0/files/1")
-    assert answer.status_code == (200 if is_dead else 401)
+    assert answer.status_code == (200 if is_invalid else 401)
 
 
 @given(
@@ -212,19 +214,19 @@ async def test_the_answer_to_head_is_judged_by_headers(
     challenge=st.sampled_from([None, "Bearer", 'Bearer error="invalid_request"']),
     size=st.sampled_from([None, 1, 1000]),
 )
-def test_a_body_that_was_looked_at_is_whole(
+def test_a_body_that_the_auth_read_is_whole(
     http: ModuleType,
     pieces: list[bytes],
     is_streamed: bool,
     challenge: str | None,
     size: int | None,
 ) -> None:
-    """Whatever its pieces, the caller gets a 401 of a valid token as it was sent."""
+    """Whatever the pieces of a body, the caller gets all of a 401 of a valid token."""
     body = Body(*pieces)
     answer = answer_with(http, body)
     if challenge is not None:
         answer.headers["WWW-Authenticate"] = challenge
-    is_dead = not b"".join(pieces) and (challenge is None or "error" not in challenge)
+    is_invalid = not b"".join(pieces) and (challenge is None or "error" not in challenge)
 
     async def main() -> bytes:
         async with open_answered(http, answer) as (session, client):
@@ -233,11 +235,11 @@ def test_a_body_that_was_looked_at_is_whole(
                     content = b"".join([piece async for piece in got.aiter_bytes(size)])
                 else:
                     content = await got.aread()
-            assert is_dead or got.elapsed.total_seconds() >= 0
-            assert session.statistics().invalidations == is_dead
+            assert is_invalid or got.elapsed.total_seconds() >= 0
+            assert session.statistics().invalidations == is_invalid
         return content
 
-    assert run_virtually(main) == (b"" if is_dead else b"".join(pieces))
+    assert run_virtually(main) == (b"" if is_invalid else b"".join(pieces))
     assert (body.closes, body.opened) == (1, 0)
 
 
@@ -247,9 +249,9 @@ def test_a_body_that_was_looked_at_is_whole(
 async def test_a_stream_is_sent_again_and_arrives_unread(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """The first answer of a stream is read and closed, and the second is the caller's to read."""
+    """The first answer of a stream is read and closed; the second reaches the caller unread."""
     first, second = Body(b"dead"), Body(b"alive", b"and well", pause=3.0)
-    answers = answer_with(http, first, **DEAD), answer_with(http, second, status=200)
+    answers = answer_with(http, first, **INVALID_TOKEN), answer_with(http, second, status=200)
     async with open_answered(http, *answers) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
             assert (answer.status_code, answer.is_closed, second.read) == (200, False, 0)
@@ -274,16 +276,19 @@ async def test_a_stream_is_sent_again_and_arrives_unread(
     ],
     ids=["huge", "drips", "hangs", "large"],
 )
-async def test_the_rest_of_a_dead_answer_is_not_waited_for(
+async def test_a_slow_or_long_body_of_a_revoked_token_is_discarded(
     http: ModuleType,
     pieces: list[bytes],
     pause: float,
     seconds: float,
     autojump_clock: MockClock,
 ) -> None:
-    """The flow drops the body of a revoked token's 401 that is slow, or longer than 64 KiB."""
+    """The auth discards the body of a revoked token's 401 that is slow, or longer than 64 KiB."""
     endless = Body(*pieces, pause=pause)
-    async with open_answered(http, answer_with(http, endless, **DEAD)) as (session, client):
+    async with open_answered(http, answer_with(http, endless, **INVALID_TOKEN)) as (
+        session,
+        client,
+    ):
         await session.get_access_token()
         await trio.sleep(10.0)
         answer = await client.get("/2.0/files/1")
@@ -295,7 +300,7 @@ async def test_the_rest_of_a_dead_answer_is_not_waited_for(
     assert endless.read <= 66
 
 
-async def test_an_answer_that_breaks_is_as_good(
+async def test_a_body_that_breaks_is_enough_for_a_replay(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """If the connection breaks in the body of a revoked token's 401, the request is sent again."""
@@ -304,18 +309,18 @@ async def test_an_answer_that_breaks_is_as_good(
         yield b"half"
         raise http.RemoteProtocolError("the peer has gone")
 
-    answer = http.Response(401, headers=DEAD, content=breaks())
+    answer = http.Response(401, headers=INVALID_TOKEN, content=breaks())
     async with open_answered(http, answer) as (_, client):
         answer = await client.get("/2.0/files/1")
     assert (answer.status_code, answer.history[0].content) == (200, b"")
 
 
-async def test_the_connection_is_free_before_the_token_is_there(
+async def test_the_connection_is_free_before_the_token_comes(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """A request that waits for its second token holds no connection during this time."""
     body = Body(b"dead", pause=0.5)
-    recorder = Recorder(http, answer_with(http, body, **DEAD))
+    recorder = Recorder(http, answer_with(http, body, **INVALID_TOKEN))
     server = TokenServer(FaultPlan(token=[None, Fault(delay=20.0)]))
     async with open_pair(http, server, recorder) as (session, client):
         await session.get_access_token()
@@ -332,7 +337,7 @@ async def test_the_connection_is_free_before_the_token_is_there(
 async def test_a_stream_that_is_not_read_leaves_nothing(
     http: ModuleType, reads: str, pieces: int, autojump_clock: MockClock
 ) -> None:
-    """A 401 that the flow looked at may be left unread: no generator is left behind."""
+    """If the caller does not read a 401's body, it is closed, and no generator is left."""
     body = Body(*[UNAUTHORIZED] * pieces, pause=0.5)
     async with open_answered(http, answer_with(http, body)) as (_, client):
         with trio.CancelScope() as scope:
@@ -348,11 +353,11 @@ async def test_a_stream_that_is_not_read_leaves_nothing(
     assert (body.closes, body.opened) == (1, 0)
 
 
-# Bodies that others have read
+# Bodies that an event hook has read
 
 
 @pytest.mark.parametrize(
-    ("headers", "packed", "content", "is_dead"),
+    ("headers", "packed", "content", "is_invalid"),
     [
         ({}, b"", b"", True),
         ({}, UNAUTHORIZED, UNAUTHORIZED, False),
@@ -360,15 +365,15 @@ async def test_a_stream_that_is_not_read_leaves_nothing(
     ],
     ids=["empty", "full", "unpacked to nothing"],
 )
-async def test_a_hook_may_have_read_it(
+async def test_a_hook_may_have_read_the_body(
     http: ModuleType,
     headers: dict[str, Any],
     packed: bytes,
     content: bytes,
-    is_dead: bool,
+    is_invalid: bool,
     autojump_clock: MockClock,
 ) -> None:
-    """An answer that an event hook has read is not read again: the bytes that came count."""
+    """If an event hook has read an answer, the received bytes decide, and it is not read again."""
 
     async def read(response: Any) -> None:
         await response.aread()
@@ -377,18 +382,18 @@ async def test_a_hook_may_have_read_it(
     async with open_answered(http, answer_with(http, body, **headers)) as (_, client):
         client.event_hooks = {"response": [read]}
         answer = await client.get("/2.0/files/1")
-    assert (answer.status_code, answer.content) == (200 if is_dead else 401, content)
+    assert (answer.status_code, answer.content) == (200 if is_invalid else 401, content)
     assert (body.read, body.closes) == (1, 1)
 
 
-async def test_a_hook_may_have_kept_nothing(http: ModuleType, autojump_clock: MockClock) -> None:
+async def test_a_hook_may_have_closed_the_body(http: ModuleType, autojump_clock: MockClock) -> None:
     """An answer that an event hook has closed unread does not count as empty."""
 
     async def close(response: Any) -> None:
         if response.status_code == 401:
             await response.aclose()
 
-    answers = answer_with(http, Body()), answer_with(http, Body(), **DEAD)
+    answers = answer_with(http, Body()), answer_with(http, Body(), **INVALID_TOKEN)
     async with open_answered(http, *answers) as (session, client):
         client.event_hooks = {"response": [close]}
         async with client.stream("GET", "/2.0/files/1") as answer:

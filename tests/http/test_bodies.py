@@ -1,4 +1,4 @@
-"""Which requests are sent twice, to the byte, and which are not: then the caller learns why."""
+"""Tests of which requests are sent again, and how the caller learns why others are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.http.kit import (
     Recorder,
     auth_of,
     client_of,
-    dead,
+    invalid_token,
     open_answered,
     open_pair,
 )
@@ -36,7 +36,7 @@ async def chunks() -> AsyncIterator[bytes]:
 
 
 class Again:
-    """An async iterable that can be iterated over again, which nobody can know."""
+    """An async iterable that can be iterated twice, which the auth cannot know."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return chunks()
@@ -58,7 +58,7 @@ class Pipe(io.RawIOBase):
 
 
 class HalfAFile:
-    """A file that has just the one method that httpx asks for."""
+    """A file with only the `read` method, which httpx needs."""
 
     def __init__(self) -> None:
         self._left = b"half"
@@ -69,20 +69,20 @@ class HalfAFile:
 
 
 class Unknown(HalfAFile):
-    """A file that can be rewound, but cannot be asked whether it is closed."""
+    """A file that can seek, but has no `closed` attribute."""
 
     def seekable(self) -> bool:
         return True
 
 
 class Open(HalfAFile):
-    """A file that cannot be asked whether it can be rewound."""
+    """A file that is open, but has no `seekable` method."""
 
     closed = False
 
 
 def moved_file() -> io.BytesIO:
-    """Return a file of which some has been read."""
+    """Return a file that is not at its beginning."""
     file = io.BytesIO(b"from the beginning")
     file.seek(5)
     return file
@@ -101,16 +101,16 @@ BODIES: dict[str, tuple[Callable[[], dict[str, Any]], bytes]] = {
     "file that was read": (lambda: {"files": {"file": moved_file()}}, b"from the beginning"),
     "files": (lambda: {"files": [("f", "text"), ("f", ("b", io.BytesIO(b"b"), "a/b"))]}, b"text"),
 }
-"""What makes a body, as a file is read once, and what must be in it."""
+"""For each body, a function that creates it, because files are read once, and its content."""
 
 
 @pytest.mark.parametrize("body", BODIES)
-async def test_a_body_that_is_kept_is_sent_again(
+async def test_a_body_in_memory_or_file_is_sent_again(
     http: ModuleType, body: str, autojump_clock: MockClock
 ) -> None:
-    """What is sent twice is the same to the byte, and so are the headers except for the token."""
+    """Both requests have the same body, and the same headers except for the token."""
     make, content = BODIES[body]
-    recorder = Recorder(http, dead(http))
+    recorder = Recorder(http, invalid_token(http))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.post("/2.0/files/content?a=b", **make())
 
@@ -145,20 +145,20 @@ GONE: dict[str, Callable[[], dict[str, Any]]] = {
     "async generator": lambda: {"content": chunks()},
     "async iterable": lambda: {"content": Again()},
     "file that cannot be rewound": lambda: {"files": {"file": ("a", Pipe())}},
-    "one such file of two": lambda: {"files": {"a": b"a", "b": ("b", Pipe())}},
-    "file that can but be read": lambda: {"files": {"file": ("a", HalfAFile())}},
-    "file that may be closed": lambda: {"files": {"file": ("a", Unknown())}},
-    "file that is open": lambda: {"files": {"file": ("a", Open())}},
+    "one of two files cannot be rewound": lambda: {"files": {"a": b"a", "b": ("b", Pipe())}},
+    "file with only a read method": lambda: {"files": {"file": ("a", HalfAFile())}},
+    "file without a closed attribute": lambda: {"files": {"file": ("a", Unknown())}},
+    "file without a seekable method": lambda: {"files": {"file": ("a", Open())}},
     "file that is closed": lambda: {"files": {"file": ("a", closed_file())}},
 }
 
 
 @pytest.mark.parametrize("body", GONE)
-async def test_a_body_that_is_gone_is_not_sent_again(
+async def test_a_body_that_cannot_be_sent_twice(
     http: ModuleType, body: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The 401 is the answer, which says why; the next request has a new token."""
-    recorder = Recorder(http, dead(http))
+    """The caller gets the 401 and the reason, and the next request has a new token."""
+    recorder = Recorder(http, invalid_token(http))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.post("/2.0/files/content?a=b", **GONE[body]())
 
@@ -179,14 +179,14 @@ async def test_a_body_that_is_gone_is_not_sent_again(
     )
 
 
-async def test_the_log_shows_an_origin_alone(
+async def test_the_log_shows_only_the_origin(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No path, query, user or token is in the record, and an IPv6 host is in brackets."""
+    """The record shows no path, query, user or token, and an IPv6 host is in brackets."""
     async with open_test_session() as session:
         token = await session.get_access_token()
         auth = auth_of(http, session, ["https://[2001:DB8::1]:8443"])
-        async with client_of(http, auth, Recorder(http, dead(http))) as client:
+        async with client_of(http, auth, Recorder(http, invalid_token(http))) as client:
             await client.put(
                 "https://me:hunter2@[2001:db8:0::1]:8443/private?q=private#private",
                 content=chunks(),
@@ -201,8 +201,8 @@ async def test_the_log_shows_an_origin_alone(
 async def test_a_body_that_is_read_first_is_sent_again(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """Reading the request into memory makes a body from an iterator one that is kept."""
-    recorder = Recorder(http, dead(http))
+    """If the program reads an iterator's body into the request first, it can be sent again."""
+    recorder = Recorder(http, invalid_token(http))
     async with open_pair(http, TokenServer(), recorder) as (_, client):
         request = client.build_request("POST", "/2.0/files/content", content=chunks())
         await request.aread()
@@ -215,7 +215,7 @@ async def test_a_body_that_is_read_first_is_sent_again(
 async def test_a_stream_of_another_class_is_not_sent_again(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A stream of a class that is not the library's own counts as one that cannot be sent twice."""
+    """A stream of a class that is not the library's own cannot be sent again."""
 
     class Own(http.AsyncByteStream, http.SyncByteStream):  # type: ignore[misc,name-defined]  # a class of either library
         fields = ()
@@ -226,7 +226,7 @@ async def test_a_stream_of_another_class_is_not_sent_again(
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b"own"
 
-    async with open_answered(http, dead(http)) as (_, client):
+    async with open_answered(http, invalid_token(http)) as (_, client):
         answer = await client.send(http.Request("POST", f"{ROOT}/2.0/x", stream=Own()))
 
     assert answer.status_code == 401
@@ -236,9 +236,9 @@ async def test_a_stream_of_another_class_is_not_sent_again(
 async def test_a_token_that_comes_again_is_not_sent_again(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the new token is the old one, log and response say that this is why."""
+    """If the new token is the same as the old one, log and response have this reason."""
     server = TokenServer(reuses_tokens=True)
-    recorder = Recorder(http, then=dead)
+    recorder = Recorder(http, then=invalid_token)
     async with open_pair(http, server, recorder) as (session, client):
         answer = await client.get("/2.0/files/1")
         assert session.statistics().invalidations == 1
@@ -251,8 +251,8 @@ async def test_a_token_that_comes_again_is_not_sent_again(
 async def test_a_replay_is_not_replayed(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second 401 in a row is the caller's, without a reason in it, and without a warning."""
-    recorder = Recorder(http, then=dead)
+    """The caller gets a second 401 in a row without a reason, and without a warning."""
+    recorder = Recorder(http, then=invalid_token)
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.get("/2.0/files/1")
         assert session.statistics().grants == 2

@@ -1,4 +1,4 @@
-"""Cancelling a request with a session's token, at every checkpoint that it has."""
+"""Tests that cancel a request with a session's token, at every checkpoint that it has."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class Line(httpx.AsyncBaseTransport):
-    """A transport of either library to a token server, on which everything takes some time.
+    """A transport of either library to a token server, with a delay at each step.
 
     Attributes:
-        bodies: those of all answers; a 401 always has one.
+        bodies: the bodies of all answers; a 401 always has one.
     """
 
     def __init__(self, http: ModuleType, server: TokenServer) -> None:
@@ -37,7 +37,7 @@ class Line(httpx.AsyncBaseTransport):
         self.bodies: list[Body] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and answer before the body has come."""
+        """Send a request, and return the answer before its body."""
         await trio.sleep(0.5)
         answer = await self._below.handle_async_request(request)
         content = await answer.aread()
@@ -51,7 +51,7 @@ class Line(httpx.AsyncBaseTransport):
         return unread
 
     def assert_closed(self) -> None:
-        """Check that each body was closed once, and none is still read."""
+        """Check that each body was closed once, and is no longer being read."""
         assert {(body.closes, body.opened) for body in self.bodies} <= {(1, 0)}
 
 
@@ -70,7 +70,7 @@ PLANS = {
 def test_a_cancelled_request_disturbs_no_other(
     http: ModuleType, what: str, is_streamed: bool
 ) -> None:
-    """A cancelled request leaves immediately, closes what it opened, and others are served."""
+    """A cancelled request ends immediately and closes its bodies; other requests succeed."""
     plan, checkpoints = PLANS[what]
     path = "/2.0/forbidden" if what == "no permission" else "/2.0/files/1"
 
@@ -109,11 +109,11 @@ def test_a_cancelled_request_disturbs_no_other(
                 line.assert_closed()
                 assert session.statistics().getters_held == 0
                 assert session.state is TokenState.FRESH
-                dead = server.verdicts["revoked"]
+                revoked = server.verdicts["revoked"]
                 after = await ask(client)
         return Seen(
             operation,
-            {"others": others, "after": after, "grants": server.grants, "dead": dead > 0},
+            {"others": others, "after": after, "grants": server.grants, "dead": revoked > 0},
         )
 
     def check(seen: Seen, usual: Seen) -> None:
@@ -124,8 +124,8 @@ def test_a_cancelled_request_disturbs_no_other(
     cancel_everywhere(play, check, at_least=checkpoints)
 
 
-def test_a_cancelled_request_drops_a_dead_token(http: ModuleType) -> None:
-    """After a 401 of a revoked token the token is dropped, wherever the request is cancelled."""
+def test_a_cancelled_request_drops_an_invalid_token(http: ModuleType) -> None:
+    """Once the body of a 401 was read, its token is dropped, wherever the request is cancelled."""
 
     async def play(strike: Strike) -> Seen:
         server = TokenServer()
@@ -139,7 +139,7 @@ def test_a_cancelled_request_drops_a_dead_token(http: ModuleType) -> None:
                 await operation.run(lambda: client.get("/2.0/files/1"))
                 await settle()
                 line.assert_closed()
-                seen_dead = any(body.read for body in line.bodies)
+                seen_401 = any(body.read for body in line.bodies)
                 was_dropped = session.statistics().invalidations == 1
                 answer = await client.get("/2.0/files/1")
                 assert answer.status_code == 200
@@ -147,7 +147,7 @@ def test_a_cancelled_request_drops_a_dead_token(http: ModuleType) -> None:
                 # There are two 401s if the request is cancelled before its own: the next request
                 # gets another one.
                 assert server.verdicts["revoked"] <= 2
-        return Seen(operation, {"was_dropped": was_dropped or not seen_dead})
+        return Seen(operation, {"was_dropped": was_dropped or not seen_401})
 
     def check(seen: Seen, usual: Seen) -> None:
         assert seen.facts["was_dropped"]

@@ -1,4 +1,4 @@
-"""Challenges: the parser of ``WWW-Authenticate``, and what `SessionAuth` concludes from it."""
+"""Tests of the parser of ``WWW-Authenticate``, and of what `SessionAuth` concludes from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.http.kit import DEAD, Recorder, open_pair
+from tests.http.kit import INVALID_TOKEN, Recorder, open_pair
 from trio_anon_session import _challenges
 from trio_anon_session._challenges import (
     HEADER_LIMIT,
@@ -48,7 +48,7 @@ spaces = st.text(" \t", max_size=2)
 
 @st.composite
 def rendered(draw: st.DrawFn) -> tuple[list[Challenge], str]:
-    """Draw challenges, and one of the many ways to write them."""
+    """Draw challenges, and one of the many ways to write them as a header."""
     drawn = draw(st.lists(challenges, max_size=4))
     parts = [_render(draw, challenge) for challenge in drawn]
     text = "".join(part + draw(_commas()) for part in parts)
@@ -59,7 +59,7 @@ def rendered(draw: st.DrawFn) -> tuple[list[Challenge], str]:
 
 @st.composite
 def _commas(draw: st.DrawFn) -> str:
-    """Draw what separates two elements of a list: empty elements are allowed."""
+    """Draw a separator of two list elements; it may contain empty elements."""
     empty = "".join(draw(st.lists(st.just(",").flatmap(_padded), max_size=2)))
     return draw(spaces) + "," + empty + draw(spaces)
 
@@ -100,7 +100,7 @@ BASIC, BEARER = Challenge("Basic", None, [("a", "b")]), Challenge("Bearer", None
 @example(([Challenge("Negotiate", "YWJj", []), BEARER], "Negotiate YWJj, Bearer"))
 @example(([BEARER, BASIC, BEARER, BEARER], "Bearer, Basic a=b, Bearer, Bearer"))
 def test_challenges_survive_a_round_trip(case: tuple[list[Challenge], str]) -> None:
-    """The parser returns what was written, and only the errors of Bearer challenges count."""
+    """The parser returns the challenges as written, and only Bearer errors count."""
     drawn, text = case
     lowered = [
         Challenge(scheme.lower(), token68, [(name.lower(), value) for name, value in params])
@@ -123,7 +123,7 @@ def test_challenges_survive_a_round_trip(case: tuple[list[Challenge], str]) -> N
 @example("\xa0=\xa0", 80)
 @example("aΣb ΑΣ", 3)
 def test_any_text_can_be_parsed(text: str, limit: int) -> None:
-    """The parser never raises, and finds nothing that is not in the text."""
+    """The parser never raises, and every name that it returns is in the text."""
     found = parse_challenges(text, limit)
     words = [word[0] for word in _challenges._LEXEME.finditer(text[:limit])]
     lowered = {word.lower() for word in words}
@@ -135,7 +135,7 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "is_dead"),
+    ("header", "is_invalid"),
     [
         ("", None),
         ("Bearer", None),
@@ -167,9 +167,9 @@ def test_any_text_can_be_parsed(text: str, limit: int) -> None:
         ('Bearer error="invalid_token", error_description="' + "x" * 9000, True),
     ],
 )
-def test_what_a_challenge_means(header: str, is_dead: bool | None) -> None:
-    """These are challenges of servers, and what could be mistaken for one."""
-    assert means_invalid_token(header) == is_dead
+def test_what_a_challenge_means(header: str, is_invalid: bool | None) -> None:
+    """These challenges of servers, or texts like them, mean an invalid token or do not."""
+    assert means_invalid_token(header) == is_invalid
 
 
 def _count_lines(text: str) -> int:
@@ -198,7 +198,7 @@ MOTIFS = ["a", "a ", "a=", "a=b", "a=b,", "=", ",", '"', '"a', '\\"', 'a="', "a 
 @pytest.mark.parametrize("start", ["", "Bearer ", 'Bearer a="', "Bearer a"])
 @pytest.mark.parametrize("motif", MOTIFS)
 def test_the_work_grows_with_the_length(motif: str, start: str) -> None:
-    """Ten times the text takes ten times the steps at most, and each character is in one lexeme."""
+    """Text of ten times the length takes at most ten times the steps, and no character is lost."""
     short, long = start + motif * 200, start + motif * 2000
     for text in (short, long):
         assert "".join(found[0] for found in _challenges._LEXEME.finditer(text)) == text
@@ -206,17 +206,17 @@ def test_the_work_grows_with_the_length(motif: str, start: str) -> None:
 
 
 def test_the_parser_stops_at_the_limit() -> None:
-    """A header of a megabyte takes no more steps than one of 8 KiB."""
+    """Of a header of a megabyte, the parser reads at most the first 8 KiB."""
     assert len(parse_challenges("a " * 500_000)) <= HEADER_LIMIT / 2
 
 
 # Through SessionAuth
 
-BOX = DEAD["WWW-Authenticate"]
+BOX = INVALID_TOKEN["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize(
-    ("status", "lines", "body", "is_dead"),
+    ("status", "lines", "body", "is_invalid"),
     [
         (401, [BOX], b"", True),
         (401, ['Bearer error="invalid_token"'], b"{}", True),
@@ -243,20 +243,20 @@ async def test_what_an_answer_means(
     status: int,
     lines: list[str],
     body: bytes,
-    is_dead: bool,
+    is_invalid: bool,
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A 401 drops the token if a Bearer challenge says so, or if none has an error and no body."""
+    """A 401 drops the token if a Bearer error says so, or if it has no error and no body."""
     headers = [("WWW-Authenticate", line) for line in lines]
     recorder = Recorder(http, http.Response(status, headers=headers, content=body))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.get("/2.0/files/1")
         statistics = session.statistics()
 
-    assert (statistics.invalidations, statistics.grants) == ((1, 2) if is_dead else (0, 1))
+    assert (statistics.invalidations, statistics.grants) == ((1, 2) if is_invalid else (0, 1))
     assert len(recorder.sent) == len(set(recorder.tokens)) == statistics.grants
-    if is_dead:
+    if is_invalid:
         assert (answer.status_code, answer.history[0].content) == (200, body)
     else:
         assert (answer.status_code, answer.content) == (status, body)

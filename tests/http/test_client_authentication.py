@@ -1,4 +1,4 @@
-"""How the client authenticates: what goes over the wire for it, and what never does."""
+"""Tests of how the client sends its credentials, and that they appear nowhere else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trio_anon_session import TokenManager
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The texts contain characters that forms, percent-encoding and Basic treat differently.
+# These characters are treated differently by forms, percent-encoding and Basic.
 texts = st.text(
     st.sampled_from("ab41 +%/&=?#:;@'\"\\~*-._é密😀\n\x00")
     | st.characters(exclude_categories=["Cs"]),
@@ -30,7 +30,7 @@ texts = st.text(
 
 
 def no_trace(secret: str, request: httpx.Request) -> bool:
-    """Return whether a secret is neither in the URL nor in a header, but in Authorization."""
+    """Return whether the secret is missing in the URL and in all headers except Authorization."""
     places = [str(request.url)]
     places += [value for name, value in request.headers.items() if name != "authorization"]
     spellings = (secret, quote(secret, safe=""), quote_plus(secret))
@@ -42,7 +42,7 @@ def no_trace(secret: str, request: httpx.Request) -> bool:
 def test_the_form_carries_the_credentials_once(
     client_id: str, client_secret: str, call: str
 ) -> None:
-    """With client_secret_post id and secret are fields of the form, once, and nowhere else."""
+    """With client_secret_post, id and secret are in the form once, and nowhere else."""
     # The marked secret is too long to occur elsewhere by chance.
     marked = f"9z{client_secret}§7"
     request = run_virtually(sent_by, make_config(client_id=client_id, client_secret=marked), call)
@@ -60,12 +60,12 @@ def test_the_form_carries_the_credentials_once(
 @given(client_id=texts, client_secret=texts, call=st.sampled_from(CALLS))
 @example(client_id="a:b", client_secret="c:d", call="grant")
 @example(client_id="a b", client_secret="c+d%20", call="revoke")
-def test_the_basic_header_carries_the_credentials_in_place_of_the_form(
+def test_the_basic_header_has_the_credentials(
     client_id: str, client_secret: str, call: str
 ) -> None:
-    """With client_secret_basic each is percent-encoded before they are joined, and not in the form.
+    """With client_secret_basic, percent-encoded credentials are in the header, not in the form.
 
-    A server that decodes forms and one that decodes only percent-encoding read the same.
+    Servers that decode forms, and servers that decode only percent-encoding, read the same.
     """
     marked = f"9z{client_secret}§7"
     config = make_config(
@@ -102,7 +102,7 @@ def test_the_basic_header_carries_the_credentials_in_place_of_the_form(
 def test_no_credentials_change_the_url(
     client_id: str, client_secret: str, method: str, call: str, url: str
 ) -> None:
-    """Whatever the credentials, the request goes to the very URL of the config, by POST."""
+    """Whatever the credentials, the request is a POST to exactly the URL of the config."""
     config = make_config(
         client_id=client_id,
         client_secret=client_secret,
@@ -132,7 +132,7 @@ def _netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("is_given", [False, True], ids=["own", "given"])
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_netrc_file_adds_no_credentials(method: str, is_given: bool) -> None:
-    """A netrc file that knows the host adds nothing: one way of authentication, never two."""
+    """A netrc file with the host adds nothing, so there is only one way of authentication."""
     async with open_peer() as peer, httpx.AsyncClient() as client:
         config = make_config(api_root_url=f"http://{peer.netloc}", auth_method=method)
         async with TokenManager(config, http_client=client if is_given else None) as manager:

@@ -1,4 +1,4 @@
-"""`Config.discover`: the requests that it sends, and its errors."""
+"""Tests of `Config.discover`: its requests, and its errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SECRET = "Sec-ret/of the client+42"
 
 
 async def discover(*answers: Any, **settings: Any) -> tuple[Config, Endpoint]:
-    """Return the config, and the endpoint that has given these answers."""
+    """Return the config, and the endpoint that gave these answers."""
     endpoint = Endpoint(*answers)
     settings = {"client_id": "id", "client_secret": SECRET} | settings
     async with httpx.AsyncClient(transport=endpoint) as client:
@@ -51,7 +51,7 @@ async def discover(*answers: Any, **settings: Any) -> tuple[Config, Endpoint]:
 
 
 async def refusal(endpoint: Endpoint, kind: type[Exception], **settings: Any) -> Any:
-    """Return the error for the answers of an endpoint, which must not show the secret."""
+    """Return the error for the answers of an endpoint, after checking that the secret is hidden."""
     async with httpx.AsyncClient(transport=endpoint) as client:
         with pytest.raises(kind) as caught:
             await Config.discover(
@@ -161,7 +161,7 @@ async def test_wrong_method(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
 async def test_temporary_status(status: int, autojump_clock: MockClock) -> None:
-    """A temporary error ends it, because another request may not help."""
+    """A temporary error ends discovery, because a request to the second URL may not help."""
     endpoint = Endpoint(says(status, {"error": SECRET}, {"Retry-After": "7"}))
     error = await refusal(endpoint, TokenUnavailableError)
     assert (error.status_code, error.retry_after, error.retryable) == (status, 7.0, True)
@@ -180,7 +180,7 @@ async def test_temporary_status(status: int, autojump_clock: MockClock) -> None:
 async def test_no_answer(
     cause: Exception, failure: str, attempt: int, autojump_clock: MockClock
 ) -> None:
-    """Without a response, the error is like that of a token request, with the issuer to check."""
+    """Without an answer, the error is like that of a token request, but names issuer."""
     problem = httpx.ConnectError(f"failed with {SECRET}")
     problem.__cause__ = cause
     before = [says(404, b"")] * (attempt - 1)
@@ -208,7 +208,7 @@ async def test_time_limit(limit: float, autojump_clock: MockClock) -> None:
 
 
 async def test_size_limit(autojump_clock: MockClock) -> None:
-    """Of a document of 50 MB, little more than 1 MiB is read."""
+    """A document of 50 MB is read only to little more than 1 MiB."""
     read = itertools.count()
 
     def pieces() -> Iterator[bytes]:
@@ -265,7 +265,7 @@ def test_interrupt_shows_no_locals() -> None:
 async def test_wrong_settings(
     settings: dict[str, Any], kind: type[Exception], said: str, autojump_clock: MockClock
 ) -> None:
-    """A wrong setting is an error before anything is sent."""
+    """A wrong setting raises an error before any request."""
 
     async def refuse(request: httpx.Request) -> httpx.Response:
         raise AssertionError
@@ -283,7 +283,7 @@ async def test_issuer_with_a_path_at_box(autojump_clock: MockClock) -> None:
 
 
 async def test_own_revoke_url(autojump_clock: MockClock) -> None:
-    """A revoke_url of the user's has priority over the document's."""
+    """The caller's revoke_url has priority over the document's."""
     config, _ = await discover(says(body=DOCUMENT), revoke_url="https://own.example/r")
     assert config.revoke_url == "https://own.example/r"
 
@@ -314,7 +314,7 @@ async def test_secret_is_not_read(tmp_path: Path, autojump_clock: MockClock) -> 
 
 
 async def test_own_client() -> None:
-    """Without a client, discovery uses one of its own over a socket, and closes it."""
+    """Without a client, discovery requests both URLs through its own client over a socket."""
     document = b'{"issuer": "http://%b", "token_endpoint": "http://%b/t"}'
     async with open_peer(answer(404, b"")) as peer:
         netloc = peer.netloc.encode()

@@ -1,4 +1,4 @@
-"""The session's errors as those of a client: caught as either's, with all their facts."""
+"""Tests of the errors that a client raises for a session that has no token."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KINDS: list[type[TokenRequestError]] = [
 
 
 class StrangeError(TokenUnavailableError):
-    """A subclass in another package, with a constructor of its own."""
+    """A subclass of another package, with its own constructor."""
 
     def __init__(self, place: str, *, number: int) -> None:
         super().__init__(f"{place} has no tokens", status_code=number)
@@ -51,7 +51,7 @@ class StrangeError(TokenUnavailableError):
 
 
 async def error_of(http: ModuleType, error: BaseException) -> Any:
-    """Return what a client gets where the token manager raises this."""
+    """Return the error that a client raises if the token manager raises this."""
     manager = FakeTokenManager(make_config(api_root_url=ROOT, max_retries=0))
     manager.outcomes = [error]
     recorder = Recorder(http)
@@ -66,10 +66,10 @@ async def error_of(http: ModuleType, error: BaseException) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_either_class_catches(
+async def test_both_classes_catch_an_error(
     http: ModuleType, kind: type[TokenRequestError], autojump_clock: MockClock
 ) -> None:
-    """An error is the client's kind and ours, by its name, and of no leaf that retries go by."""
+    """The error is of our class and a request error, but no transport error, which tools retry."""
     error = await error_of(http, kind("no token", retryable=False))
     assert isinstance(error, kind)
     assert isinstance(error, AnonymousSessionError)
@@ -80,7 +80,7 @@ async def test_either_class_catches(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_all_facts_are_kept(
+async def test_an_error_keeps_its_attributes(
     http: ModuleType, kind: type[TokenRequestError], autojump_clock: MockClock
 ) -> None:
     """Message, attributes, notes, cause and traceback are those of the session's own error."""
@@ -109,16 +109,16 @@ async def test_all_facts_are_kept(
 
 
 @pytest.mark.parametrize("is_cause", [True, False])
-def test_what_an_error_came_from(http: ModuleType, is_cause: bool) -> None:
-    """Its cause, or what was being handled when it was raised, is shown with it as before."""
+def test_an_error_keeps_its_cause_and_context(http: ModuleType, is_cause: bool) -> None:
+    """The client's error keeps the cause and context of the session's error."""
     error, origin = TokenUnavailableError("none"), OSError("cable")
     error.__context__ = origin
     if is_cause:
         error.__cause__ = origin
-    told = as_request_error(error, http.RequestError)
-    assert told.__context__ is origin
-    assert told.__cause__ is (origin if is_cause else None)
-    assert told.__suppress_context__ is is_cause
+    converted = as_request_error(error, http.RequestError)
+    assert converted.__context__ is origin
+    assert converted.__cause__ is (origin if is_cause else None)
+    assert converted.__suppress_context__ is is_cause
 
 
 async def test_an_error_with_another_constructor(
@@ -130,8 +130,8 @@ async def test_an_error_with_another_constructor(
     assert (str(error), error.place, error.status_code) == ("here has no tokens", "here", 503)
 
 
-async def test_classes_are_made_once(http: ModuleType, autojump_clock: MockClock) -> None:
-    """Two errors of a kind are of one class; a pickle of them has our own, with all facts."""
+async def test_classes_are_created_once(http: ModuleType, autojump_clock: MockClock) -> None:
+    """Errors of one kind share a class, and unpickling one gives the package's own class."""
     first = await error_of(http, CredentialsRejectedError("no", status_code=401))
     second = await error_of(http, CredentialsRejectedError("no"))
     assert first is not second
@@ -142,7 +142,7 @@ async def test_classes_are_made_once(http: ModuleType, autojump_clock: MockClock
     assert (str(copied), copied.status_code) == (str(first), 401)
 
 
-async def test_no_dead_token_is_left_on_the_request(
+async def test_no_invalid_token_is_left_on_the_request(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
     """If there is no token for the replay, that error is raised, and shows no earlier token."""
@@ -167,7 +167,7 @@ async def test_no_dead_token_is_left_on_the_request(
 async def test_each_task_has_an_error_of_its_own(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """Requests that wait for one failing token request get an error each, with their own."""
+    """Requests that wait for one failing token request each get their own error."""
     server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client")))
     caught: list[Any] = []
 
@@ -186,7 +186,7 @@ async def test_each_task_has_an_error_of_its_own(
 
 
 async def test_a_closed_session(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A closed session is the client's kind of error too; other origins need no session."""
+    """A closed session causes a request error too; requests to other origins still succeed."""
     async with open_test_session() as session:
         auth = auth_of(http, session)
     async with client_of(http, auth, Recorder(http)) as client:
@@ -199,11 +199,11 @@ async def test_a_closed_session(http: ModuleType, autojump_clock: MockClock) -> 
     assert type(pickle.loads(pickle.dumps(caught.value))) is SessionClosedError
 
 
-# Places where a session cannot be used
+# Sessions that are not open, other event loops, and other clients
 
 
 async def test_a_session_that_was_not_entered(http: ModuleType, autojump_clock: MockClock) -> None:
-    """On Trio a request of a session that is not open raises an error that says how to open it."""
+    """If the session is not open, a request raises an error that says how to open it."""
     session = AnonymousSession(make_config(api_root_url=ROOT))
     async with client_of(http, auth_of(http, session), Recorder(http)) as client:
         with pytest.raises(RuntimeError, match="async with"):
@@ -211,7 +211,7 @@ async def test_a_session_that_was_not_entered(http: ModuleType, autojump_clock: 
 
 
 async def send(http: ModuleType, auth: Any, url: str, sent: list[Any]) -> BaseException | None:
-    """Send a request, and return the error that this raises."""
+    """Send a request, and return the error that it raises."""
 
     def answer(request: Any) -> Any:
         sent.append(request)
@@ -226,7 +226,7 @@ async def send(http: ModuleType, auth: Any, url: str, sent: list[Any]) -> BaseEx
 
 
 async def test_on_asyncio(http: ModuleType) -> None:
-    """On asyncio a request to an allowed origin raises an error that says how to use Trio."""
+    """On asyncio, a request to an allowed origin raises an error that says how to use Trio."""
     sent: list[Any] = []
     async with open_test_session() as session:
         auth = auth_of(http, session)
@@ -243,7 +243,7 @@ async def test_on_asyncio(http: ModuleType) -> None:
 
 
 def test_on_asyncio_with_a_session_that_is_not_open(http: ModuleType) -> None:
-    """On asyncio the error is about Trio, not about an ``async with`` that would fail there."""
+    """On asyncio, a session that is not open raises an error about Trio, not ``async with``."""
     session = AnonymousSession(make_config(api_root_url=ROOT))
     error = asyncio.run(send(http, auth_of(http, session), f"{ROOT}/2.0/files/1", []))
     assert isinstance(error, RuntimeError)
@@ -252,7 +252,7 @@ def test_on_asyncio_with_a_session_that_is_not_open(http: ModuleType) -> None:
 
 
 def test_a_sync_client(http: ModuleType) -> None:
-    """A sync client gets an error that names the client to take, before anything is sent."""
+    """A synchronous client gets an error that names the right client, before anything is sent."""
     sent: list[Any] = []
     auth = auth_of(http, AnonymousSession(make_config(api_root_url=ROOT)))
     with http.Client(auth=auth, transport=http.MockTransport(sent.append)) as client:
@@ -265,7 +265,7 @@ def test_a_sync_client(http: ModuleType) -> None:
 
 @pytest.mark.parametrize(("client", "auth"), [(httpx2, httpx), (httpx, httpx2)])
 def test_the_auth_of_the_other_library_is_refused(client: ModuleType, auth: ModuleType) -> None:
-    """A client takes only the auth of its own library: that is why there are two."""
+    """A client accepts only the auth of its own library."""
     session = AnonymousSession(make_config())
     with pytest.raises(TypeError, match="auth"):
         client.AsyncClient(auth=auth_of(auth, session))
@@ -274,7 +274,7 @@ def test_the_auth_of_the_other_library_is_refused(client: ModuleType, auth: Modu
 def test_without_the_extra_the_import_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where httpx2 is not installed, the error is the command that installs it."""
+    """If httpx2 is not installed, the error has the command that installs it."""
     monkeypatch.delitem(sys.modules, "trio_anon_session.httpx2")
     monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(ImportError, match=r"pip install 'trio_anon_session\[httpx2\]'") as caught:
@@ -284,7 +284,7 @@ def test_without_the_extra_the_import_says_what_to_install(
 
 
 async def test_both_libraries_share_a_session(autojump_clock: MockClock) -> None:
-    """Clients of both have one token, and a dead one is replaced once for both."""
+    """Clients of both libraries share one token, and a revoked one is replaced once."""
     server = TokenServer()
     clients = []
     async with open_test_session(server) as session:
@@ -303,9 +303,9 @@ async def test_both_libraries_share_a_session(autojump_clock: MockClock) -> None
     assert server.grants == 2
 
 
-async def test_where_one_library_stands_for_the_other(autojump_clock: MockClock) -> None:
-    """An error that is of the client's kind already, as under an alias, stays as it is."""
+async def test_an_error_of_the_right_class_is_not_converted(autojump_clock: MockClock) -> None:
+    """An error that is already of the client's class stays the same object."""
     error = CredentialsRejectedError("no")
     assert as_request_error(error, httpx.RequestError) is error
-    told = as_request_error(error, httpx2.RequestError)
-    assert as_request_error(told, httpx2.RequestError) is told
+    converted = as_request_error(error, httpx2.RequestError)
+    assert as_request_error(converted, httpx2.RequestError) is converted

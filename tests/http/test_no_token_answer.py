@@ -1,4 +1,4 @@
-"""`TokenManager`: attempts that end without an answer, by time, by size, or by an error."""
+"""Tests of token requests that end without an answer: time limits, size limits and errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 async def test_hang_before_headers(
     http: ModuleType, autojump_clock: MockClock, call: str, limit: float
 ) -> None:
-    """An endpoint that never answers is given up at the limit, to the moment."""
+    """A request to an endpoint that never answers ends exactly at the limit."""
     error = await error_of(hangs, call, config(request_timeout=limit), http)
 
     assert trio.current_time() == limit
@@ -66,7 +66,7 @@ async def test_hang_before_headers(
 
 
 async def test_cancelled_in_the_body(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A caller's own limit ends the attempt immediately, and closes the connection."""
+    """A caller's own limit ends the attempt immediately, and closes the body."""
     stream = Chunks(iter(lambda: b" ", b""), pause=1.0)
     with trio.move_on_after(3.5) as scope:
         await grant(Endpoint(streams(stream)), http=http)
@@ -78,7 +78,7 @@ async def test_cancelled_in_the_body(http: ModuleType, autojump_clock: MockClock
 async def test_cancelled_while_the_form_is_sent(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """Nothing of the request is left to the garbage collector, of which Trio would warn."""
+    """A request that is cancelled while it is sent leaves no generator, so Trio does not warn."""
 
     class Stuck(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -94,8 +94,8 @@ async def test_cancelled_while_the_form_is_sent(
     gc.collect()
 
 
-async def test_pieces_that_are_there_already() -> None:
-    """What comes together with the piece that was too much is not looked at, and closed."""
+async def test_pieces_after_the_limit() -> None:
+    """Pieces that arrive together with the one beyond the limit are not unpacked."""
 
     class AtOnce(Chunks):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -115,7 +115,7 @@ async def test_pieces_that_are_there_already() -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_corrupt_packing(encoding: str) -> None:
-    """A body that cannot be unpacked is a passing fault."""
+    """A body that cannot be unpacked is a retryable error."""
     # The gzip header is valid, but the type of the first block does not exist.
     stream = Chunks(iter([gzip.compress(b"")[:10] + b"\xff" * 20, b"more"]))
 
@@ -129,7 +129,7 @@ async def test_corrupt_packing(encoding: str) -> None:
 
 
 class OddError(Exception):
-    """An exception of a class that the manager does not know."""
+    """An exception of an unknown class."""
 
 
 class Stop(BaseException):
@@ -157,7 +157,7 @@ class Stop(BaseException):
 async def test_anything_that_a_transport_raises(
     http: ModuleType, call: str, problem: Exception
 ) -> None:
-    """Whatever the transport raises, there is no answer, and that may pass."""
+    """Any exception of a transport becomes a retryable error without status or cause."""
     error = await error_of(fails(problem), call, http=http)
 
     assert type(error) is (TokenUnavailableError if call == "grant" else RevocationError)
@@ -171,7 +171,7 @@ async def test_anything_that_a_transport_raises(
 
 
 def chain(*errors: Exception, by: str = "__cause__") -> Exception:
-    """Return the first error, after setting each one's cause, or context, to the next."""
+    """Return the first error, after linking each one to the next by its cause or context."""
     for error, cause in itertools.pairwise(errors):
         setattr(error, by, cause)
     return errors[0]
@@ -221,15 +221,15 @@ def loop(http: ModuleType) -> Exception:
 async def test_an_error_says_what_went_wrong(
     http: ModuleType, problem: Callable[[ModuleType], Exception], said: str, advice: str
 ) -> None:
-    """The message has the kind of the problem and its words, or those of its first cause."""
+    """The message has the class of the error, and its text or that of its first cause with one."""
     error = await error_of(fails(problem(http)), http=http)
     _, found, after = str(error).partition(f" the request to https://api.box.com failed: {said}")
     assert found
     assert after.startswith(advice) if advice else not after
 
 
-async def test_what_is_no_exception_goes_through(http: ModuleType) -> None:
-    """What is no `Exception` goes through as itself, without the frames that contain the form."""
+async def test_an_interrupt_of_a_transport_propagates(http: ModuleType) -> None:
+    """An interrupt propagates unwrapped, without the frames that contain the form."""
     problem = Stop()
 
     async def quote_form(request: httpx.Request) -> httpx.Response:
@@ -247,15 +247,15 @@ async def test_what_is_no_exception_goes_through(http: ModuleType) -> None:
 
 
 async def test_closed_client() -> None:
-    """A given client that its user has closed is a passing fault too."""
+    """A given client that its owner has closed causes the error of an unavailable endpoint."""
     client = httpx.AsyncClient(transport=Endpoint(says()))
     await client.aclose()
     with pytest.raises(TokenUnavailableError):
         await TokenManager(config(), http_client=client).get_tokens_client_credentials_grant()
 
 
-async def test_a_failed_attempt_leaves_nothing_behind() -> None:
-    """A call makes one attempt, and one that failed does not harm the next."""
+async def test_a_failed_attempt_does_not_affect_the_next() -> None:
+    """Each call makes one attempt, and the next succeeds after failures."""
     endpoint = Endpoint(
         fails(httpx.ReadError("reset")), says(503, b"", {"Retry-After": "0"}), says()
     )
@@ -268,7 +268,7 @@ async def test_a_failed_attempt_leaves_nothing_behind() -> None:
 
 
 def quoting(kind: str, form: Callable[[httpx.Request], str]) -> Answer:
-    """Return an answer that fails with an error that quotes the request."""
+    """Return an answer that raises an error with the text of the request."""
 
     async def answer(request: httpx.Request) -> httpx.Response:
         raise getattr(http_of(request), kind, OddError)(form(request))
@@ -287,14 +287,14 @@ def quoting(kind: str, form: Callable[[httpx.Request], str]) -> Answer:
 )
 @pytest.mark.parametrize("kind", ["ConnectError", "LocalProtocolError", "OddError"])
 @pytest.mark.parametrize("method", METHODS)
-async def test_what_a_transport_quotes_is_not_shown(
+async def test_an_error_that_quotes_the_request_shows_no_secret(
     http: ModuleType,
     method: str,
     kind: str,
     form: Callable[[httpx.Request], str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A transport's error that quotes all that was sent brings no secret into ours."""
+    """If a transport's error quotes the whole request, our error and log still show no secret."""
     caplog.set_level(logging.DEBUG)
     basic = base64.b64encode(f"{quote(CLIENT_ID)}:{quote(SECRET, safe='')}".encode()).decode()
     for call in CALLS:
@@ -324,7 +324,7 @@ async def test_a_proxy_variable_that_cannot_be_read(
     proxy: str,
     problem: str,
 ) -> None:
-    """Where no client can be made, the error has the kind of the problem, and no credentials."""
+    """If a proxy variable is invalid, the error has the kind of the problem, and no credentials."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv(variable, proxy)
     async with TokenManager(config()) as manager:

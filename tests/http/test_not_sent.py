@@ -1,4 +1,4 @@
-"""For a request without a token, the log and the response say why it has none."""
+"""Tests of requests without a token: log and response have the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.helpers import FakeTokenManager, make_config
-from tests.http.kit import Recorder, auth_of, client_of, dead
+from tests.http.kit import Recorder, auth_of, client_of, invalid_token
 from trio_anon_session import AnonymousSession
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ ELSEWHERE = "https://api.example"
 async def open_client(
     http: ModuleType, origins: Iterable[str] | None = None, *answers: Any, **settings: Any
 ) -> AsyncIterator[tuple[AnonymousSession, Any]]:
-    """Open a session with its default API root, and a client that reaches every host."""
+    """Open a session with its default API root, and a client that accepts every host."""
     config = make_config()
     async with (
         AnonymousSession(config, FakeTokenManager(config)) as session,
@@ -39,7 +39,7 @@ async def open_client(
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the texts of all warnings, which are all of this library's logger."""
+    """Return the texts of all warnings, after checking that they are of this library."""
     records = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert {record.name for record in records} <= {"trio_anon_session"}
     assert {record.levelname for record in records} <= {"WARNING"}
@@ -49,7 +49,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_a_request_without_a_token_is_logged(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning names the origin, the allowed ones, and the settings; the response the reason."""
+    """The warning has the origin, allowed origins and settings; the response has the reason."""
     async with open_client(http, None, http.Response(401)) as (session, client):
         answer = await client.get(f"{ELSEWHERE}/2.0/files/1")
         assert session.statistics().grants == 0
@@ -90,7 +90,7 @@ async def test_the_allowed_origins_are_listed(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """If origins were named, the warning names the first five, and this setting."""
+    """The warning lists the first five origins of ``origins``, and names this setting."""
     async with open_client(http, origins) as (_, client):
         await client.get(ELSEWHERE)
     [text] = warnings_in(caplog)
@@ -117,7 +117,7 @@ async def test_a_warning_comes_once_per_origin(
 async def test_a_hundred_origins_are_logged_at_most(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A program that calls hosts without end fills neither the log nor the memory."""
+    """An auth logs at most 100 origins, but each response has the reason."""
     async with open_client(http) as (_, client):
         for number in range(150):
             answer = await client.get(f"https://a{number}.example")
@@ -125,17 +125,17 @@ async def test_a_hundred_origins_are_logged_at_most(
     assert len(warnings_in(caplog)) == 100
 
 
-async def test_a_request_with_a_token_says_nothing(
+async def test_a_request_with_a_token_is_not_logged(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request to an allowed origin has no reason, and no warning."""
+    """A request to an allowed origin causes no warning, and its response has no reason."""
     async with open_client(http) as (_, client):
         answer = await client.get("https://api.box.com/2.0/files/1")
     assert TOKEN_NOT_SENT not in answer.extensions
     assert warnings_in(caplog) == []
 
 
-async def test_credentials_of_your_own_are_no_slip(
+async def test_a_request_with_its_own_credentials_is_not_logged(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A request with its own Authorization header is not logged; the response has the reason."""
@@ -173,7 +173,7 @@ async def test_strange_urls(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """No URL makes the auth raise, and no user, password, path or query is shown."""
+    """Strange URLs do not make the auth raise, and no user, password, path or query is shown."""
     recorder = Recorder(http)
     async with open_client(http) as (session, _):
         # This client has no base URL, because a base URL would make the URLs absolute.
@@ -195,7 +195,7 @@ async def test_strange_urls(
 async def test_a_broken_log_does_not_fail_the_request(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A filter that raises costs the warning, and not the request."""
+    """If a log filter raises, requests still succeed, and responses have the reason."""
     logger = logging.getLogger("trio_anon_session")
 
     def broken(record: logging.LogRecord) -> bool:
@@ -204,7 +204,7 @@ async def test_a_broken_log_does_not_fail_the_request(
     async def rows() -> AsyncIterator[bytes]:
         yield b"1,2,3"
 
-    async with open_client(http, None, http.Response(401), dead(http)) as (_, client):
+    async with open_client(http, None, http.Response(401), invalid_token(http)) as (_, client):
         logger.addFilter(broken)
         try:
             answer = await client.get(ELSEWHERE)
@@ -215,10 +215,10 @@ async def test_a_broken_log_does_not_fail_the_request(
     assert "trio_anon_session.not_replayed" in upload.extensions
 
 
-async def test_a_redirect_that_loses_the_token_says_so(
+async def test_a_redirect_that_loses_the_token(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The 401 after a redirect to another origin has the reason; a redirect is no slip to log."""
+    """A 401 after a redirect to another origin has the reason, and is not logged."""
     moved = http.Response(302, headers={"Location": f"{ELSEWHERE}/b"})
     async with open_client(http, None, moved, http.Response(401), follow_redirects=True) as (
         session,

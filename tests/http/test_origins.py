@@ -1,8 +1,8 @@
-"""Promise 22 with drawn URLs and redirects: the token goes only to the allowed origins.
+"""Tests of promise 22 with drawn URLs and redirects: only allowed origins get the token.
 
-Two oracles that know nothing of httpx or of this library decide where it may go: urllib reads
-the URL as it was given, and the table `ORIGINS`, written by hand, says which target each
-allowed origin means. A transport sees where httpx really goes.
+Two oracles that use neither httpx nor this library decide where the token may go. urllib parses
+the URL as it was given, and the table `ORIGINS` has the target of each allowed origin. The
+transport records the targets of the real requests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Target = tuple[str, str, int]
 PORTS = {"https": 443, "http": 80}
 
 # No http origin has port 80, because httpx keeps the token in a redirect to https. See
-# test_promise_22_from_http_to_https_on_loopback_the_token_is_kept.
+# test_promise_22_a_loopback_redirect_to_https_keeps_the_token.
 ORIGINS: dict[str, Target] = {
     "https://api.box.com": ("https", "api.box.com", 443),
     "HTTPS://Upload.Box.COM:443/": ("https", "upload.box.com", 443),
@@ -50,7 +50,7 @@ ORIGINS: dict[str, Target] = {
 
 
 def by_hand(scheme: str, host: str, port: int | None) -> Target:
-    """Return a target in one spelling."""
+    """Return a target in one normal form."""
     # urllib does not change the case after a percent sign, because the text may be a zone.
     host = host.lower()
     if ":" in host:
@@ -60,7 +60,7 @@ def by_hand(scheme: str, host: str, port: int | None) -> Target:
 
 
 def as_urllib_reads(url: str) -> Target | None:
-    """Return where a URL leads, by the standard library; None if that cannot read it."""
+    """Return the target of a URL according to urllib; None if urllib cannot parse it."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -78,7 +78,7 @@ class Web(httpx.AsyncBaseTransport):
         self.sent: list[tuple[Target, httpx.Request]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Note where a request goes, by what httpx' own transport goes by."""
+        """Record the target of a request, from the fields that httpx' own transport uses."""
         url = request.url
         target = by_hand(url.raw_scheme.decode(), url.raw_host.decode(), url.port)
         self.sent.append((target, request))
@@ -87,7 +87,7 @@ class Web(httpx.AsyncBaseTransport):
 
     @property
     def had_token(self) -> list[bool]:
-        """Whether each request had the token anywhere."""
+        """Whether each request had the token anywhere in its URL or headers."""
         return [TOKEN in f"{request.url} {request.headers.raw!r}" for _target, request in self.sent]
 
 
@@ -111,7 +111,7 @@ async def send(
         return await client.request(method, url)
 
 
-# URLs that lead to an allowed origin, or nearly
+# URLs of allowed origins, or similar ones
 
 HOSTS = [
     *(urlsplit(origin).netloc.rpartition("@")[2] for origin in ORIGINS),
@@ -164,7 +164,7 @@ TAILS = [
 
 @st.composite
 def urls(draw: st.DrawFn) -> str:
-    """Draw a URL that is near an allowed one, in any mix of cases."""
+    """Draw a URL that is similar to an allowed one, in any mix of cases."""
     host = draw(st.sampled_from(HOSTS))
     has_port = host.rpartition("]")[2].count(":") == 1
     port = "" if has_port else draw(st.sampled_from(["", ":443", ":0443", ":", ":80", ":8443"]))
@@ -186,7 +186,7 @@ origin_sets = st.sets(st.sampled_from(sorted(ORIGINS)))
 def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
     http: ModuleType, url: str, origins: set[str]
 ) -> None:
-    """A request carries the token exactly if it goes to an allowed origin, however it is spelt."""
+    """A request has the token exactly if its target is an allowed origin, however it is spelt."""
     web = Web(http)
     try:
         run_virtually(send, web, origins, url)
@@ -203,7 +203,7 @@ def test_promise_22_the_token_goes_to_allowed_origins_however_spelt(
 
 
 def near(origin: str) -> st.SearchStrategy[str]:
-    """Draw what leads to an origin, or nearly."""
+    """Draw an origin, or a URL that is similar to one."""
     return st.one_of(st.just(origin), urls())
 
 
@@ -239,8 +239,8 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
         run_virtually(follow, web, origins, chain[0])
     assume(web.sent)
     allowed = {ORIGINS[origin] for origin in origins}
-    for (target, _), told in zip(web.sent, web.had_token, strict=True):
-        assert target in allowed or not told
+    for (target, _), had_token in zip(web.sent, web.had_token, strict=True):
+        assert target in allowed or not had_token
     # A redirect within one allowed origin keeps the token.
     home = web.sent[0][0]
     targets = [target for target, _ in web.sent[: len(chain)]]
@@ -249,10 +249,10 @@ def test_promise_22_no_redirect_takes_the_token_elsewhere(
 
 
 @given(http=libraries, first=urls(), second=urls(), origins=origin_sets)
-def test_promise_22_no_redirect_by_hand_takes_it_either(
+def test_promise_22_a_redirect_that_the_program_follows(
     http: ModuleType, first: str, second: str, origins: set[str]
 ) -> None:
-    """A program that sends the next request of a redirect itself sends no token elsewhere."""
+    """If a program sends ``next_request`` itself, only allowed origins get the token."""
     web = Web(http, http.Response(307, headers=[(b"Location", second.encode())]))
 
     async def main() -> None:
@@ -274,7 +274,7 @@ def test_promise_22_no_redirect_by_hand_takes_it_either(
 async def test_promise_22_a_request_that_is_sent_again_elsewhere(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A request whose URL is changed, and that is sent again, has no token."""
+    """A request that is sent again with another origin's URL has no token."""
     sent: list[str | None] = []
 
     def answer(request: Any) -> Any:
@@ -336,7 +336,7 @@ BOX = "https://api.box.com"
 async def test_the_default_origins(
     http: ModuleType, autojump_clock: MockClock, root: str, url: str, goes: bool
 ) -> None:
-    """By default the token goes to the origin of the API root, and for Box to its upload host."""
+    """By default, the origin of the API root gets the token, and for Box also its upload host."""
     web = Web(http)
     await send(web, None, url, root=root)
     assert web.had_token == [goes]
@@ -386,12 +386,12 @@ async def test_the_token_of_another_server_never_goes_to_box_by_default(
         ("https://api.box.com/a", "http://api.box.com/b", False),
     ],
 )
-async def test_promise_22_from_http_to_https_on_loopback_the_token_is_kept(
+async def test_promise_22_a_loopback_redirect_to_https_keeps_the_token(
     http: ModuleType, autojump_clock: MockClock, first: str, second: str, keeps: bool
 ) -> None:
-    """From http to https of one loopback host, default ports both, httpx itself keeps the token.
+    """In a redirect from http to https on a loopback host, httpx keeps the token at default ports.
 
-    That is left to httpx: the token stays on this machine, in better keeping than before.
+    This is no problem: the token stays on this machine.
     """
     web = Web(http, http.Response(302, headers={"Location": second}))
     plain = ["http://localhost", "http://localhost:8080", "http://127.0.0.1", "http://[::1]"]
@@ -408,7 +408,7 @@ async def test_between_allowed_origins(http: ModuleType, autojump_clock: MockClo
     assert web.had_token == [True, False, False]
 
 
-# Names in other alphabets
+# Host names in other alphabets
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ async def test_between_allowed_origins(http: ModuleType, autojump_clock: MockClo
 async def test_alphabets(
     http: ModuleType, autojump_clock: MockClock, url: str, host: str | None
 ) -> None:
-    """A name is the one in ASCII to which the request goes; one that looks like it is another."""
+    """The ASCII form of a host name decides, so a name that only looks similar gets no token."""
     allowed = {"xn--mnchen-3ya.example", "api.box.com"}
     web = Web(http)
     if host is None:
@@ -448,7 +448,7 @@ async def test_alphabets(
     assert web.had_token == [seen in allowed]
 
 
-# The argument
+# The argument `origins`
 
 
 @pytest.mark.parametrize(
@@ -496,8 +496,8 @@ async def test_alphabets(
     ],
     ids=ascii,
 )
-def test_refused(http: ModuleType, origin: Any) -> None:
-    """A value that is not an https or loopback origin is refused, by number, and not quoted."""
+def test_refused_origins(http: ModuleType, origin: Any) -> None:
+    """A value that is not an https or loopback origin is refused; the error has only its number."""
     session = AnonymousSession(make_config())
     with pytest.raises(ConfigError, match=r"origins must .*; origins\[1\] (is|does) not") as caught:
         auth_of(http, session, ["https://api.box.com", origin])
@@ -521,21 +521,21 @@ def test_refused(http: ModuleType, origin: Any) -> None:
         "https://[fe80::1%25eth0]",
     ],
 )
-def test_accepted(http: ModuleType, origin: str) -> None:
-    """Every name of a host is allowed, and with plain http every loopback address."""
+def test_accepted_origins(http: ModuleType, origin: str) -> None:
+    """Every host name is allowed with https, and every loopback address also with http."""
     assert auth_of(http, AnonymousSession(make_config()), [origin])
 
 
 @pytest.mark.parametrize("origins", ["https://api.box.com", 7, True, object()])
-def test_no_list(http: ModuleType, origins: Any) -> None:
-    """One origin, or anything else that is not a list, is refused."""
+def test_origins_that_are_no_list(http: ModuleType, origins: Any) -> None:
+    """One origin, or another value that is not a list, is refused."""
     wants = f"origins must be a list of origins, not {type(origins).__name__}$"
     with pytest.raises(ConfigError, match=wants):
         auth_of(http, AnonymousSession(make_config()), origins)
 
 
 async def test_auth_without_parentheses(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A client that got the method itself, and not an auth, raises how to call it."""
+    """With ``auth=session.auth``, a request raises an error that says how to call it."""
     manager = FakeTokenManager(make_config())
     async with (
         AnonymousSession(manager.config, manager) as session,

@@ -1,4 +1,4 @@
-"""Our own client behind a proxy: where the secret goes, and what is shown of the proxy's."""
+"""Tests of the manager's own client behind a proxy: where secrets go, and what errors show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 SECRET = "cl13nt-s3cr3t"
 FORM = f"grant_type=client_credentials&client_id=id&client_secret={SECRET}".encode()
 HOST = "api.example"
-"""Only the proxy knows it."""
+"""Only the proxy can resolve this host."""
 CERTIFIED = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 AUTHORITY = trustme.CA(organization_name="tests", organization_unit_name="authority")
 AUTHORITY.issue_cert(HOST, "127.0.0.1").configure_cert(CERTIFIED)
@@ -36,13 +36,13 @@ AUTHORITY.issue_cert(HOST, "127.0.0.1").configure_cert(CERTIFIED)
 
 @attrs.define
 class Proxy:
-    """A forward proxy on loopback, to which every host is loopback.
+    """A forward proxy on loopback, which resolves every host to loopback.
 
     Attributes:
         port: its port.
-        refusal: what it answers to everything; None to forward.
-        requests: what it was asked.
-        tunnelled: all that came through tunnels from the client.
+        refusal: the answer to every request; None to forward requests.
+        requests: the received requests.
+        tunnelled: all bytes from the client through tunnels.
     """
 
     port: int
@@ -52,7 +52,7 @@ class Proxy:
 
     @property
     def netloc(self) -> str:
-        """Where it is."""
+        """Host and port."""
         return f"127.0.0.1:{self.port}"
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -114,14 +114,14 @@ def _trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def grant_from(root: str) -> str:
-    """Get a token through a manager's own client."""
+    """Request a token through a manager's own client."""
     config = Config(client_id="id", client_secret=SECRET, api_root_url=root)
     async with TokenManager(config) as manager:
         return (await manager.get_tokens_client_credentials_grant()).access_token
 
 
 async def failed_grant_from(root: str) -> TokenRequestError:
-    """Return how a grant fails."""
+    """Return the error of a token request."""
     with pytest.raises(TokenRequestError) as caught:
         await grant_from(root)
     return caught.value
@@ -132,7 +132,7 @@ async def failed_grant_from(root: str) -> TokenRequestError:
 async def test_promise_21_https_goes_through_a_tunnel(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """With https a proxy is asked for a tunnel, and sees no word of the form."""
+    """With https, the client opens a tunnel through the proxy, which sees nothing of the form."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         monkeypatch.setenv(variable, f"http://{proxy.netloc}")
         assert await grant_from(f"https://{HOST}:{peer.port}") == "token-1"
@@ -180,7 +180,7 @@ async def test_http_goes_through_a_proxy_on_loopback(
 async def test_promise_21_http_goes_through_no_proxy_elsewhere(
     monkeypatch: pytest.MonkeyPatch, variable: str, proxy_url: str
 ) -> None:
-    """Plain http goes straight to loopback where a proxy elsewhere would see the secret."""
+    """Plain http to loopback does not use a proxy on another host, which would see the secret."""
     monkeypatch.setenv(variable, proxy_url)
     async with open_peer() as peer:
         assert await grant_from(f"http://{peer.netloc}") == "token-1"
@@ -195,7 +195,7 @@ async def test_promise_21_http_goes_through_no_proxy_elsewhere(
 async def test_no_proxy(
     monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str, scheme: str
 ) -> None:
-    """A host for which no proxy is wanted is asked directly."""
+    """NO_PROXY makes the client connect directly to the hosts that it lists."""
     context = CERTIFIED if scheme == "https" else None
     async with open_peer(context=context) as peer, open_proxy() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.netloc}")
@@ -206,7 +206,7 @@ async def test_no_proxy(
 
 
 async def test_http_variable_is_not_for_https(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP_PROXY does not apply to https: the request goes only to the host itself."""
+    """HTTP_PROXY does not apply to https."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.netloc}")
         error = await failed_grant_from(f"https://{peer.netloc}")
@@ -224,7 +224,7 @@ async def test_http_variable_is_not_for_https(monkeypatch: pytest.MonkeyPatch) -
 async def test_credentials_arrive_decoded(
     monkeypatch: pytest.MonkeyPatch, user: str, password: str, is_tunnel: bool
 ) -> None:
-    """Percent-encoded credentials of the proxy's URL arrive decoded, and only at the proxy."""
+    """The proxy gets the credentials of its URL decoded, and not as Authorization."""
     async with open_peer() as peer, open_proxy() as proxy:
         proxy.refusal = answer(503) if is_tunnel else None
         credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
@@ -257,7 +257,7 @@ REFUSALS = {
 async def test_promise_21_credentials_of_a_proxy_are_shown_nowhere(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal: str, scheme: str
 ) -> None:
-    """A proxy that refuses, talks nonsense or is down: errors and logs show no credentials."""
+    """If a proxy refuses, answers nonsense or is down, errors and logs show no credentials."""
     caplog.set_level(logging.DEBUG)
     encoded = quote(PASSWORD, safe="")
     async with open_peer() as peer, open_proxy() as proxy:
@@ -286,7 +286,7 @@ async def test_promise_21_credentials_of_a_proxy_are_shown_nowhere(
 
 @pytest.mark.usefixtures("_trusted")
 async def test_an_authority_of_the_environment_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An authority that SSL_CERT_FILE names is trusted, for direct ways and for tunnels."""
+    """An authority of SSL_CERT_FILE is trusted, for direct connections and for tunnels."""
     async with open_peer(context=CERTIFIED) as peer, open_proxy() as proxy:
         assert await grant_from(f"https://{peer.netloc}") == "token-1"
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")
@@ -296,7 +296,7 @@ async def test_an_authority_of_the_environment_is_trusted(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("tunnel", [False, True], ids=["direct", "tunnel"])
-async def test_a_server_of_an_unknown_authority_is_told_nothing(
+async def test_a_server_of_an_unknown_authority_gets_no_request(
     monkeypatch: pytest.MonkeyPatch, tunnel: bool
 ) -> None:
     """A server whose certificate no known authority has signed receives nothing."""
@@ -310,7 +310,7 @@ async def test_a_server_of_an_unknown_authority_is_told_nothing(
 
 
 @pytest.mark.usefixtures("_trusted")
-async def test_a_server_with_the_certificate_of_another_is_told_nothing(
+async def test_a_server_with_the_certificate_of_another_gets_no_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server whose certificate is valid for another host receives nothing."""
@@ -321,8 +321,8 @@ async def test_a_server_with_the_certificate_of_another_is_told_nothing(
     assert "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
-async def test_authority_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An SSL_CERT_FILE that does not exist is no way round the check, and may come yet."""
+async def test_a_missing_authority_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the file of SSL_CERT_FILE does not exist, the request fails, and nothing is sent."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     async with open_peer(context=CERTIFIED) as peer:
         error = await failed_grant_from(f"https://{peer.netloc}")

@@ -1,4 +1,4 @@
-"""Reading an answer within limits."""
+"""Tests of reading an answer within limits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _cut(raw: bytes, size: int) -> list[bytes]:
 
 @given(st.binary(max_size=500), st.sampled_from(sorted(PACKINGS)), st.integers(1, 100), st.binary())
 def test_a_body_is_put_together(content: bytes, packing: str, size: int, more: bytes) -> None:
-    """A body is the same in whichever pieces it comes; nothing is unpacked after its end."""
+    """A body is the same in any pieces, and bytes after a compressed one are ignored."""
     body = Body(packing)
     for piece in _cut(PACKINGS[packing](content), size):
         body.add(piece)
@@ -64,7 +64,7 @@ def test_a_body_is_put_together(content: bytes, packing: str, size: int, more: b
     ids=["plain", "after the end", "zeros after the end", "one too many", "bomb"],
 )
 def test_bytes_are_limited_as_sent_and_unpacked(raw: bytes, size: int) -> None:
-    """One byte too many is refused, before or after the end of what is packed, and not kept."""
+    """One byte above the limit is refused, sent or unpacked, and the body is not kept."""
     body = Body("gzip" if raw.startswith(b"\x1f\x8b") else "")
     for piece in _cut(raw, size):
         body.add(piece)
@@ -72,8 +72,8 @@ def test_bytes_are_limited_as_sent_and_unpacked(raw: bytes, size: int) -> None:
     assert not body.content
 
 
-def test_what_follows_a_packed_body_is_not_kept() -> None:
-    """Bytes after the end of a packed body take no memory, as they come piece by piece."""
+def test_bytes_after_a_packed_body_are_not_kept() -> None:
+    """Bytes after the end of a compressed body take no memory."""
     body = Body("gzip")
     body.add(gzip.compress(b"{}"))
     tracemalloc.start()
@@ -88,7 +88,7 @@ def test_what_follows_a_packed_body_is_not_kept() -> None:
 
 
 def test_pieces_are_limited() -> None:
-    """So many pieces are taken, and one more is refused."""
+    """A body may have as many pieces as the limit, and one more is refused."""
     body = Body("")
     for _ in range(PIECE_LIMIT):
         body.add(b"x")
@@ -98,7 +98,7 @@ def test_pieces_are_limited() -> None:
 
 
 class Endless(httpx.AsyncByteStream):
-    """A body without an end, over a transport that makes no checkpoint."""
+    """A body without end, from a transport that has no checkpoint."""
 
     def __init__(self, piece: bytes) -> None:
         self._piece = piece
@@ -121,7 +121,7 @@ class Endless(httpx.AsyncByteStream):
     ("packing", "piece"), [("", b""), ("gzip", b"x" * 1000), ("", b"x" * 2**17), ("", b"x" * 2**24)]
 )
 async def test_a_body_without_end_or_checkpoint(packing: str, piece: bytes) -> None:
-    """A transport that never waits is left after a bounded number of bytes and pieces."""
+    """Reading from a transport that never waits ends after a limited number of bytes and pieces."""
     stream = Endless(piece)
     body = await read_body(httpx.Response(200, stream=stream), packing)
     assert body.refusal
@@ -129,8 +129,8 @@ async def test_a_body_without_end_or_checkpoint(packing: str, piece: bytes) -> N
     assert stream.pieces * len(piece) <= 2 * BODY_LIMIT + len(piece)
 
 
-async def test_other_tasks_have_their_turn() -> None:
-    """Between two checkpoints a bounded number of pieces is read, also after a refusal."""
+async def test_other_tasks_run_during_reading() -> None:
+    """Between two checkpoints, only a limited number of pieces is read, even after a refusal."""
     stream, seen = Endless(b"x"), [0]
 
     async def look() -> None:
@@ -149,7 +149,7 @@ async def test_other_tasks_have_their_turn() -> None:
 
 
 async def test_a_limit_ends_a_body_that_never_waits(autojump_clock: trio.testing.MockClock) -> None:
-    """A cancel scope around the reading counts, though the transport has no checkpoint."""
+    """A cancelled scope ends the reading, although the transport has no checkpoint."""
     stream = Endless(b"x")
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -159,7 +159,7 @@ async def test_a_limit_ends_a_body_that_never_waits(autojump_clock: trio.testing
 
 
 def test_headers() -> None:
-    """Those that are of use are returned, and of each not more than is of use."""
+    """Only the headers that the package uses are returned, each with at most 1,000 characters."""
     response = httpx.Response(
         503,
         headers=[

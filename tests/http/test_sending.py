@@ -1,4 +1,4 @@
-"""When a request is sent, and what retries, redirects and event hooks of the client do to it."""
+"""Tests of when a request is sent, and of retries, redirects and event hooks of the client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.helpers import FakeTokenManager, make_config
-from tests.http.kit import Recorder, auth_of, client_of, dead, open_pair
+from tests.http.kit import Recorder, auth_of, client_of, invalid_token, open_pair
 from trio_anon_session import AnonymousSession, TokenState
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 
-# The same request again
+# Requests that are sent again
 
 
 async def test_retries_of_a_transport_are_below_the_auth(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """What a transport sends again carries the same token, and only its last answer counts."""
+    """A transport's retries have the same token, and the auth sees only the last answer."""
 
     class Retrying(Recorder):
         async def handle_async_request(self, request: Any) -> Any:
@@ -34,7 +34,7 @@ async def test_retries_of_a_transport_are_below_the_auth(
                     return answer
 
     busy = http.Response(503)
-    transport = Retrying(http, busy, busy, dead(http), busy)
+    transport = Retrying(http, busy, busy, invalid_token(http), busy)
     async with open_pair(http, TokenServer(), transport) as (session, client):
         answer = await client.get("/2.0/files/1")
         assert session.statistics().invalidations == 1
@@ -46,7 +46,7 @@ async def test_retries_of_a_transport_are_below_the_auth(
 
 
 async def test_a_request_can_be_sent_again(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A request that has been sent goes out with the token that is valid by then."""
+    """A request object that is sent again has the token that is then valid."""
     server = TokenServer()
     async with open_pair(http, server) as (session, client):
         request = client.build_request("POST", "/2.0/files/1", json={"a": 1})
@@ -63,8 +63,8 @@ async def test_a_request_can_be_sent_again(http: ModuleType, autojump_clock: Moc
     assert server.grants == 3
 
 
-async def test_a_request_that_two_tasks_send(http: ModuleType, autojump_clock: MockClock) -> None:
-    """Many tasks can send one request object, and late 401s of its old token cost no grant."""
+async def test_a_request_that_many_tasks_send(http: ModuleType, autojump_clock: MockClock) -> None:
+    """Many tasks can send one request object; late 401s of its old token drop no newer one."""
     server = TokenServer(resource_latency=1.0)
     statuses = []
 
@@ -123,9 +123,9 @@ API, UPLOAD = "https://api.box.com/a", "https://upload.box.com/b"
 async def test_a_401_after_a_redirect(
     http: ModuleType, first: str, second: str, replays: bool, autojump_clock: MockClock
 ) -> None:
-    """A 401 after a redirect counts if that kept the token; then all is sent from the start."""
+    """After a redirect that kept the token, a 401 drops it, and the first request is sent again."""
     config = make_config()
-    recorder = Recorder(http, http.Response(307, headers={"Location": second}), dead(http))
+    recorder = Recorder(http, http.Response(307, headers={"Location": second}), invalid_token(http))
     async with (
         AnonymousSession(config, FakeTokenManager(config)) as session,
         client_of(
@@ -150,11 +150,13 @@ async def test_a_401_after_a_redirect(
 
 
 @pytest.mark.parametrize("status", [302, 303])
-async def test_what_was_done_is_not_done_again(
+async def test_a_post_that_was_redirected_is_not_sent_again(
     http: ModuleType, status: int, autojump_clock: MockClock
 ) -> None:
     """A POST that was redirected to its result is not sent again if that GET gets a 401."""
-    recorder = Recorder(http, http.Response(status, headers={"Location": "/2.0/b"}), dead(http))
+    recorder = Recorder(
+        http, http.Response(status, headers={"Location": "/2.0/b"}), invalid_token(http)
+    )
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         answer = await client.post("/2.0/a", content=b"once", follow_redirects=True)
         assert session.statistics().invalidations == 1
@@ -166,8 +168,10 @@ async def test_what_was_done_is_not_done_again(
 
 
 async def test_a_redirect_of_the_replay(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A replay may be redirected as any request, and each of the answers is in the history."""
-    recorder = Recorder(http, dead(http), http.Response(302, headers={"Location": "/2.0/b"}))
+    """A replay can be redirected like any request, and the history has each answer."""
+    recorder = Recorder(
+        http, invalid_token(http), http.Response(302, headers={"Location": "/2.0/b"})
+    )
     async with open_pair(http, TokenServer(), recorder) as (_, client):
         answer = await client.get("/2.0/a", follow_redirects=True)
 
@@ -179,7 +183,7 @@ async def test_a_redirect_of_the_replay(http: ModuleType, autojump_clock: MockCl
 
 
 async def test_hooks_see_each_request(http: ModuleType, autojump_clock: MockClock) -> None:
-    """The event hooks of a client see the first request and the replay, each with its token."""
+    """A client's event hooks see the first request and the replay, each with its token."""
     seen: list[str] = []
 
     async def note_request(request: Any) -> None:
@@ -188,7 +192,7 @@ async def test_hooks_see_each_request(http: ModuleType, autojump_clock: MockCloc
     async def note_response(response: Any) -> None:
         seen.append(str(response.status_code))
 
-    recorder = Recorder(http, dead(http))
+    recorder = Recorder(http, invalid_token(http))
     async with open_pair(http, TokenServer(), recorder) as (_, client):
         client.event_hooks = {"request": [note_request], "response": [note_response]}
         await client.get("/2.0/files/1")
@@ -196,17 +200,17 @@ async def test_hooks_see_each_request(http: ModuleType, autojump_clock: MockCloc
 
 
 @pytest.mark.parametrize("own", [None, "Bearer own"])
-async def test_a_hook_that_takes_the_token_off(
+async def test_a_hook_that_removes_the_token(
     http: ModuleType, own: str | None, autojump_clock: MockClock
 ) -> None:
-    """If a hook has replaced the token with its own header, a 401 says nothing about the token."""
+    """If a hook has removed or replaced the token, a 401 does not drop the token."""
 
     async def replace(request: Any) -> None:
         del request.headers["Authorization"]
         if own is not None:
             request.headers["Authorization"] = own
 
-    recorder = Recorder(http, dead(http))
+    recorder = Recorder(http, invalid_token(http))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         client.event_hooks = {"request": [replace]}
         answer = await client.get("/2.0/files/1")
@@ -215,13 +219,13 @@ async def test_a_hook_that_takes_the_token_off(
 
 
 async def test_a_hook_that_raises_for_status(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A hook that raises for each 401 prevents the replay: the auth gets no answer."""
+    """A hook that raises for each 401 prevents the replay, because the auth gets no answer."""
 
     async def check(response: Any) -> None:
         if response.is_error:
             response.raise_for_status()
 
-    recorder = Recorder(http, dead(http))
+    recorder = Recorder(http, invalid_token(http))
     async with open_pair(http, TokenServer(), recorder) as (session, client):
         client.event_hooks = {"response": [check]}
         with pytest.raises(http.HTTPStatusError):
@@ -233,10 +237,10 @@ async def test_a_hook_that_raises_for_status(http: ModuleType, autojump_clock: M
 
 
 @pytest.mark.parametrize("state", [TokenState.FRESH, TokenState.STALE])
-async def test_a_token_that_is_there_needs_no_wait(
+async def test_a_usable_token_needs_no_wait(
     http: ModuleType, state: TokenState, autojump_clock: MockClock
 ) -> None:
-    """A request with a token is sent before any other task runs, so the token is still valid."""
+    """A request with a usable token is sent before any other task runs."""
     turns = 0
 
     async def take_turns() -> None:
@@ -269,7 +273,7 @@ async def test_a_token_that_is_there_needs_no_wait(
 async def test_a_request_waits_for_the_first_token(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """Without a token a request waits, and is sent at the moment at which the token comes."""
+    """Without a token, a request waits, and is sent as soon as the token comes."""
     server = TokenServer(FaultPlan(token=[Fault(delay=5.0)]))
     async with open_pair(http, server) as (session, client), trio.open_nursery() as nursery:
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""`SessionAuth` on real sockets: HTTP/2, connections that are free again, bodies without end."""
+"""Tests of `SessionAuth` on real sockets: HTTP/2, connection limits and bodies without end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LIMIT = 30.0
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Certify servers on loopback."""
+    """Return a certificate authority for servers on loopback."""
     return trustme.CA()
 
 
@@ -44,7 +44,7 @@ def authority() -> trustme.CA:
 async def open_http2(
     http: ModuleType, server: TokenServer, authority: trustme.CA, folder: Path
 ) -> AsyncIterator[tuple[AnonymousSession, Any]]:
-    """Serve a token server over HTTP/2 with TLS; the target is a session and a client of it."""
+    """Serve a token server over HTTP/2 with TLS, and open a session and a client of it."""
     pem = folder / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
     config = HypercornConfig()
@@ -94,7 +94,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 async def test_many_requests_over_http2_share_one_grant(
     http: ModuleType, authority: trustme.CA, tmp_path: Path, slow_clock: MockClock
 ) -> None:
-    """Over one HTTP/2 connection many requests get a 401, and one token request serves all."""
+    """After many 401s over one HTTP/2 connection, one token request serves all requests."""
     server = TokenServer()
     answers: list[Any] = []
     with trio.fail_after(LIMIT):
@@ -141,7 +141,7 @@ async def test_streams_and_permission_over_http2(
 
 
 async def test_one_connection_is_enough(http: ModuleType) -> None:
-    """With one connection a client serves replays, streams and unread answers in turn."""
+    """With a limit of one connection, replays, streams, unread answers and cancellations work."""
     server = TokenServer()
     with trio.fail_after(LIMIT):
         async with (
@@ -173,7 +173,7 @@ async def test_one_connection_is_enough(http: ModuleType) -> None:
 async def open_raw(
     http: ModuleType, handle: Callable[[trio.SocketStream], Awaitable[None]]
 ) -> AsyncIterator[Any]:
-    """Open a client whose connections this handles; its session has a server of its own."""
+    """Open a client to a server with this handler; its session has another server."""
     with trio.fail_after(LIMIT):
         async with (
             listening(handle) as port,
@@ -224,7 +224,7 @@ async def test_a_401_without_end(http: ModuleType, challenge: str, drips: bool) 
 
 @pytest.mark.slow
 async def test_a_stall_on_a_socket(http: ModuleType) -> None:
-    """On a real socket the response comes after a second, and its body is whole."""
+    """On a real socket, a response whose body stalls comes after a second, with its whole body."""
     ready = trio.Event()
 
     async def handle(stream: trio.SocketStream) -> None:
@@ -253,7 +253,7 @@ async def test_a_stall_on_a_socket(http: ModuleType) -> None:
 
 @pytest.mark.slow
 async def test_buffered_pieces_leave_no_generator(http: ModuleType) -> None:
-    """Ten thousand chunks in one read from the socket are passed over when the body is closed."""
+    """If a 401's body has many chunks in its buffer, closing it leaves no generator."""
 
     async def handle(stream: trio.SocketStream) -> None:
         await read_request(stream)

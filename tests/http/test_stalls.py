@@ -1,4 +1,4 @@
-"""A 401 whose body stalls, or whose stream never lets other tasks run."""
+"""Tests of a 401 whose body stalls, or whose stream never lets other tasks run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import trio
 
-from tests.http.kit import DEAD, UNAUTHORIZED, Body, answer_with, open_answered
+from tests.http.kit import INVALID_TOKEN, UNAUTHORIZED, Body, answer_with, open_answered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 PLACE: ContextVar[str] = ContextVar("PLACE", default="elsewhere")
 
 
-# A stall
+# Bodies that stall
 
 
 @pytest.mark.parametrize("first", [(), (b"",), (b"", b"")])
 @pytest.mark.parametrize("pause", [3.0, 1e7])
-async def test_a_body_that_stalls_holds_nobody(
+async def test_a_body_that_stalls_blocks_no_caller(
     http: ModuleType, pause: float, first: tuple[bytes, ...], autojump_clock: MockClock
 ) -> None:
-    """After a second without a byte the caller has the response, and can leave it unread."""
+    """After a second without a byte, the caller gets the response, and can leave it unread."""
     body = Body(*first, UNAUTHORIZED, pause=pause)
     async with open_answered(http, answer_with(http, body)) as (session, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -41,10 +41,10 @@ async def test_a_body_that_stalls_holds_nobody(
 
 @pytest.mark.parametrize("pieces", [(UNAUTHORIZED,), (b"", b"a", b"b"), (b"a", b"", b"b"), ()])
 @pytest.mark.parametrize("is_streamed", [True, False])
-async def test_a_body_that_goes_on_is_whole(
+async def test_a_body_that_continues_is_whole(
     http: ModuleType, pieces: tuple[bytes, ...], is_streamed: bool, autojump_clock: MockClock
 ) -> None:
-    """When the body goes on after the stall, the caller reads all of it."""
+    """If the body continues after the stall, the caller reads all of it."""
     body = Body(*pieces, pause=30.0, end=30.0)
     async with open_answered(http, answer_with(http, body)) as (session, client):
         if is_streamed:
@@ -60,8 +60,8 @@ async def test_a_body_that_goes_on_is_whole(
     assert (body.closes, body.opened) == (1, 0)
 
 
-async def test_a_reader_may_come_late(http: ModuleType, autojump_clock: MockClock) -> None:
-    """The caller also gets all of a body that went on before the caller reads it."""
+async def test_a_caller_may_read_late(http: ModuleType, autojump_clock: MockClock) -> None:
+    """A caller that reads late gets the whole body, with the piece that came before."""
     body = Body(b"a", b"b", pause=3.0)
     async with open_answered(http, answer_with(http, body)) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -74,7 +74,7 @@ async def test_a_reader_may_come_late(http: ModuleType, autojump_clock: MockCloc
 async def test_a_body_that_ends_in_time_is_empty(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """An end within the second means an empty body."""
+    """A body that ends within a second without a byte is empty."""
     async with open_answered(http, answer_with(http, Body(end=0.9))) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
@@ -85,7 +85,7 @@ async def test_a_body_that_ends_in_time_is_empty(
 async def test_empty_pieces_do_not_prolong_the_wait(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """The second is for all pieces together, and no piece is read after it in advance."""
+    """The second is the limit for all pieces together, and the auth reads no piece after it."""
     body = Body(b"", b"", b"", b"", b"a", pause=0.4)
     async with open_answered(http, answer_with(http, body)) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -111,7 +111,7 @@ async def breaks(pause: float, error: BaseException) -> AsyncIterator[bytes]:
 async def test_a_body_that_breaks_after_a_stall(
     http: ModuleType, pause: float, is_library: bool, autojump_clock: MockClock
 ) -> None:
-    """What the stream raises reaches the reader of the body, without the token in our frames."""
+    """An exception of the stream reaches the caller, and our frames do not contain the token."""
     error: Any = http.ReadError("it broke") if is_library else OddError("it broke")
     broken = http.Response(401, content=breaks(pause, error))
     async with open_answered(http, broken) as (session, client):
@@ -132,10 +132,8 @@ async def test_a_body_that_breaks_after_a_stall(
     assert token not in repr([frame.locals for frame in ours])
 
 
-async def test_a_body_that_breaks_while_nobody_reads(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """If the caller does not read the body, its error is lost, unless it is not an Exception."""
+async def test_a_body_that_breaks_unread(http: ModuleType, autojump_clock: MockClock) -> None:
+    """If the caller does not read the body, its error is ignored, unless it is not an Exception."""
     errors = [http.ReadError("it broke"), OddError("it broke")]
     answers = [http.Response(401, content=breaks(3.0, error)) for error in errors]
     async with open_answered(http, *answers) as (_, client):
@@ -150,7 +148,7 @@ async def test_a_body_that_breaks_while_nobody_reads(
 async def test_a_reader_of_a_stall_can_be_cancelled(
     http: ModuleType, after: float, autojump_clock: MockClock
 ) -> None:
-    """A caller that gives up, while the flow or it reads, leaves at that moment."""
+    """A request that is cancelled during a stall ends at that moment, and closes the body."""
     body = Body(UNAUTHORIZED, pause=1e7)
     async with open_answered(http, answer_with(http, body)) as (_, client):
         with trio.move_on_after(after) as scope:
@@ -159,8 +157,10 @@ async def test_a_reader_of_a_stall_can_be_cancelled(
         assert (body.closes, body.opened, trio.current_time()) == (1, 0, after)
 
 
-async def test_another_task_may_close_a_stall(http: ModuleType, autojump_clock: MockClock) -> None:
-    """A reader whose response another task closes gets an error, and no short body."""
+async def test_another_task_closes_a_stalled_response(
+    http: ModuleType, autojump_clock: MockClock
+) -> None:
+    """If another task closes the response, the task that reads it gets an error, no short body."""
     body = Body(UNAUTHORIZED, pause=1e7)
     async with open_answered(http, answer_with(http, body)) as (_, client):
         answer = await client.send(client.build_request("GET", "/2.0/files/1"), stream=True)
@@ -176,8 +176,8 @@ async def test_another_task_may_close_a_stall(http: ModuleType, autojump_clock: 
     assert (body.closes, body.opened) == (1, 0)
 
 
-def test_a_response_that_nobody_closes_does_not_keep_a_run(http: ModuleType) -> None:
-    """A program can end while the body of a 401 stalls that it has never closed."""
+def test_an_unclosed_response_does_not_keep_the_run_alive(http: ModuleType) -> None:
+    """A program can end although it has not closed a 401 whose body stalls."""
     body = Body(UNAUTHORIZED, pause=1e7)
 
     async def main() -> None:
@@ -191,7 +191,7 @@ def test_a_response_that_nobody_closes_does_not_keep_a_run(http: ModuleType) -> 
 async def test_a_stream_is_read_in_the_context_of_the_request(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A stream sees the context variables of the task that sent the request."""
+    """A stream runs with the context variables of the task that sent the request."""
     seen: list[str] = []
 
     async def look_around() -> AsyncIterator[bytes]:
@@ -204,15 +204,15 @@ async def test_a_stream_is_read_in_the_context_of_the_request(
     assert seen == ["here"]
 
 
-# No checkpoints
+# Streams without checkpoints
 
 
 class Busy(httpx.AsyncByteStream, httpx2.AsyncByteStream):
-    """A stream that has the next piece ready each time, and never lets another task run.
+    """A stream whose next piece is always ready, without a checkpoint.
 
     Attributes:
-        before: is called before each piece.
-        read: how many pieces were given.
+        before: a callable that runs before each piece.
+        read: how many pieces were read.
         closes: how often it was closed.
     """
 
@@ -234,10 +234,10 @@ class Busy(httpx.AsyncByteStream, httpx2.AsyncByteStream):
         self.closes += 1
 
 
-async def test_a_busy_stream_of_nothing_ends_somewhere(
+async def test_a_busy_stream_of_empty_pieces_counts_as_not_empty(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """Of empty pieces that are always ready, 64 are read; then the body counts as not empty."""
+    """After 64 empty pieces that are always ready, the body counts as not empty."""
     busy = Busy(b"")
     async with open_answered(http, answer_with(http, busy)) as (_, client):
         async with client.stream("GET", "/2.0/files/1") as answer:
@@ -246,10 +246,10 @@ async def test_a_busy_stream_of_nothing_ends_somewhere(
 
 
 @pytest.mark.parametrize("piece", [b"", b"x", b"x" * 100, b"x" * 10_000], ids=len)
-async def test_a_busy_stream_is_dropped(
+async def test_a_busy_stream_is_limited(
     http: ModuleType, piece: bytes, autojump_clock: MockClock
 ) -> None:
-    """The rest of a revoked token's 401 has a limit in bytes and pieces, and other tasks run."""
+    """A revoked token's 401 is read only to a limit of bytes and pieces, and other tasks run."""
     longest = since = 0
 
     def count() -> None:
@@ -257,7 +257,7 @@ async def test_a_busy_stream_is_dropped(
         longest = max(longest, busy.read - since)
 
     busy = Busy(piece, count)
-    async with open_answered(http, answer_with(http, busy, **DEAD)) as (session, client):
+    async with open_answered(http, answer_with(http, busy, **INVALID_TOKEN)) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
         async with trio.open_nursery() as nursery:
@@ -278,10 +278,8 @@ async def test_a_busy_stream_is_dropped(
     assert longest <= 4 * 64
 
 
-async def test_a_busy_stream_that_takes_its_time_is_dropped(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """A second is the limit also for a stream that never meets a cancellation."""
+async def test_a_slow_busy_stream_is_limited(http: ModuleType, autojump_clock: MockClock) -> None:
+    """After a second, the auth stops reading even a stream that has no checkpoint."""
     times: list[float] = []
 
     def take_time() -> None:
@@ -291,7 +289,7 @@ async def test_a_busy_stream_that_takes_its_time_is_dropped(
             autojump_clock.jump(0.3)
 
     busy = Busy(b"x", take_time)
-    async with open_answered(http, answer_with(http, busy, **DEAD)) as (session, client):
+    async with open_answered(http, answer_with(http, busy, **INVALID_TOKEN)) as (session, client):
         await session.get_access_token()
         await trio.sleep(10.0)
         answer = await client.get("/2.0/files/1")
@@ -302,8 +300,8 @@ async def test_a_busy_stream_that_takes_its_time_is_dropped(
 async def test_a_short_body_in_many_pieces_is_kept(
     http: ModuleType, autojump_clock: MockClock
 ) -> None:
-    """A body of a thousand small pieces is short enough to be kept for the history."""
+    """The history has the body of the first 401, even if it came in a thousand small pieces."""
     body = Body(*[b"x"] * 1000)
-    async with open_answered(http, answer_with(http, body, **DEAD)) as (_, client):
+    async with open_answered(http, answer_with(http, body, **INVALID_TOKEN)) as (_, client):
         answer = await client.get("/2.0/files/1")
     assert answer.history[0].content == b"x" * 1000

@@ -1,4 +1,4 @@
-"""`TokenManager`: what it makes of each answer to a grant or a revocation."""
+"""Tests of how `TokenManager` interprets each answer to a grant or a revocation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tests.http.endpoint import Answer
 
 
-async def test_life_of_a_token_counts_from_before_the_request(autojump_clock: MockClock) -> None:
-    """The token's life counts from the moment before the request was sent."""
+async def test_a_lifetime_counts_from_before_the_request(autojump_clock: MockClock) -> None:
+    """A token's lifetime counts from the moment at which the request was sent."""
 
     async def slowly(request: httpx.Request) -> httpx.Response:
         await trio.sleep(20.0)
@@ -58,8 +58,8 @@ async def test_life_of_a_token_counts_from_before_the_request(autojump_clock: Mo
     ],
     ids=["201", "299", "html", "no type", "byte order mark", "packed unasked", "error field"],
 )
-async def test_a_token_is_taken_however_it_comes(answer: Answer) -> None:
-    """An answer is judged by its content, and an `error` next to a token is just a field."""
+async def test_a_token_is_accepted_in_any_format(answer: Answer) -> None:
+    """A successful answer with a token is accepted, whatever its content type and `error` field."""
     assert (await grant(Endpoint(answer))).access_token == TOKEN
 
 
@@ -88,7 +88,7 @@ async def test_a_token_is_taken_however_it_comes(answer: Answer) -> None:
     ],
 )
 async def test_error_code(status: int, code: str, kind: type[TokenRequestError]) -> None:
-    """Code and status decide what an OAuth error means; the text never does."""
+    """Code and status decide the class of an error; the description does not."""
     body = {"error": code, "error_description": "invalid_client, try again later"}
 
     error = await error_of(says(status, body))
@@ -102,7 +102,7 @@ async def test_error_code(status: int, code: str, kind: type[TokenRequestError])
 
 
 async def test_code_without_a_description() -> None:
-    """A code without a description ends what the message says of the answer."""
+    """Without a description, the message ends with the code and the advice."""
     error = await error_of(says(400, {"error": "invalid_scope"}))
     assert str(error).endswith(f"status 400, invalid_scope. {error.next_step}")
 
@@ -121,7 +121,10 @@ async def test_code_without_a_description() -> None:
     ids=["API", "both", "controls", "long", "token"],
 )
 async def test_both_shapes_of_an_error(body: dict[str, str], code: str, description: str) -> None:
-    """The shape of Box's API is read too, OAuth's own fields come first, and both are scrubbed."""
+    """Errors in the format of Box's API are read too; OAuth's fields have priority.
+
+    Both are scrubbed.
+    """
     error = await error_of(says(400, body))
     assert (error.error, error.error_description) == (code, description)
     assert isinstance(error, CredentialsRejectedError) is (code == "invalid_grant")
@@ -130,7 +133,7 @@ async def test_both_shapes_of_an_error(body: dict[str, str], code: str, descript
 
 @pytest.mark.parametrize("status", [200, 404])
 async def test_an_answer_without_a_content_type(status: int) -> None:
-    """The message says if the server sends neither a code nor a content type."""
+    """If the answer has neither a code nor a content type, the message says so."""
     error = await error_of(says(status, b"", sort=""))
     assert f"status {status}, no content type, 0 bytes" in str(error)
 
@@ -163,7 +166,7 @@ PAGE = b"<html><h1>Oops</h1></html>"
 async def test_status_without_a_code(
     status: int, body: bytes, kind: type[TokenRequestError]
 ) -> None:
-    """Where an answer has no code, the status decides, and the body is not quoted."""
+    """If an answer has no code, the status decides, and the body is not quoted."""
     error = await error_of(says(status, body, sort="text/html; charset=utf-8"))
 
     assert type(error) is kind
@@ -191,7 +194,7 @@ async def test_status_without_a_code(
     ],
 )
 async def test_malformed_answer(status: int, body: bytes, problem: str) -> None:
-    """A success without a usable token is malformed, may pass, and is not quoted."""
+    """A success without a usable token is a retryable error, and the body is not quoted."""
     headers = {"BOX-REQUEST-ID": "abc", "Retry-After": "7"}
 
     error = await error_of(says(status, body, headers))
@@ -206,7 +209,7 @@ async def test_malformed_answer(status: int, body: bytes, problem: str) -> None:
 
 
 async def test_retry_after_without_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a Date a date is measured against the wall clock, looked up at each use."""
+    """Without a Date header, Retry-After is measured against the wall clock."""
     answer = says(503, b"", {"Retry-After": formatdate(1_000_120.0, usegmt=True)})
     with monkeypatch.context() as patch:
         patch.setattr("time.time", lambda: 1_000_000.0)
@@ -226,13 +229,13 @@ async def test_retry_after_without_date(monkeypatch: pytest.MonkeyPatch) -> None
     ids=ascii,
 )
 async def test_request_id(headers: dict[str, str], body: object, request_id: str | None) -> None:
-    """The server's name of the request is kept, from the body or the header."""
+    """The error has the server's request id, from the body or the header."""
     error = await error_of(says(503, body, headers))
     assert error.request_id == request_id
 
 
 async def test_a_token_that_was_granted_is_not_quoted() -> None:
-    """A refusal that names tokens of earlier grants is quoted without them."""
+    """Tokens of earlier grants are hidden in the description of an error."""
     # These tokens are plain words, which are quoted unless they are known as tokens.
     refusal = {"error": "x", "error_description": "neither plumtree nor figleaves"}
     endpoint = Endpoint(
@@ -260,8 +263,8 @@ async def test_a_token_that_was_granted_is_not_quoted() -> None:
     ],
     ids=ascii,
 )
-async def test_a_token_is_gone(status: int, body: bytes) -> None:
-    """Any success and `invalid_token` mean that the token is gone."""
+async def test_a_token_is_revoked(status: int, body: bytes) -> None:
+    """A success, or the error `invalid_token`, means that the token is revoked."""
     async with open_manager(Endpoint(says(status, body))) as manager:
         await ask(manager, "revoke")
 
@@ -282,8 +285,10 @@ async def test_a_token_is_gone(status: int, body: bytes) -> None:
         (500, "invalid_token", True),
     ],
 )
-async def test_a_token_may_live_on(status: int, code: str | None, *, retryable: bool) -> None:
-    """Any other answer to a revocation means that the token may live on."""
+async def test_a_token_may_still_be_valid(
+    status: int, code: str | None, *, retryable: bool
+) -> None:
+    """Any other answer to a revocation is an error, because the token may still be valid."""
     body: Any = {"error": code, "error_description": "words"} if code else PAGE
     headers = {"Retry-After": "9", "BOX-REQUEST-ID": "abc"}
 

@@ -1,4 +1,4 @@
-"""`TokenManager` as an object: its life, its client, and what it says of a token."""
+"""Tests of `TokenManager` as an object: its block, its client, and the validity of a token."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 async def test_a_token_is_valid_until_its_raw_lifetime_ends(
     autojump_clock: trio.testing.MockClock, now: float, buffer: float, is_valid: bool
 ) -> None:
-    """A token is valid as long as it lives for more than the buffer, whatever the config says."""
+    """A token is valid while more than the buffer is left of its lifetime, even if EXPIRED."""
     one = TokenInfo(TOKEN, 100.0, 10.0, 20.0, 30.0)
     await trio.sleep(now)
     assert TokenManager(config()).is_access_token_valid(one, buffer) is is_valid
@@ -45,7 +45,7 @@ async def test_a_token_is_valid_until_its_raw_lifetime_ends(
 
 
 class OwnClients:
-    """The clients that managers make for themselves, and the fake endpoint of all of them."""
+    """The clients that managers create for themselves, and their common fake endpoint."""
 
     def __init__(self) -> None:
         self.endpoint = Endpoint(says())
@@ -54,7 +54,7 @@ class OwnClients:
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> OwnClients:
-    """Replace the class of the clients that managers make for themselves."""
+    """Replace the class of the clients that managers create for themselves."""
     own = OwnClients()
 
     class Client(httpx.AsyncClient):
@@ -67,7 +67,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> OwnClients:
 
 
 async def test_own_client_is_closed(own: OwnClients) -> None:
-    """A manager makes one client for all of its requests, and closes it."""
+    """A manager creates one client for all of its requests, and closes it."""
     async with TokenManager(config()) as manager:
         await manager.get_tokens_client_credentials_grant()
         await manager.revoke_tokens(TOKEN)
@@ -113,7 +113,7 @@ async def test_a_connection_serves_one_request(client: ModuleType | None) -> Non
 
 
 async def test_given_client_is_not_closed(http: ModuleType) -> None:
-    """A given client stays open: it is its user's."""
+    """A given client stays open."""
     endpoint = Endpoint(says())
     async with http.AsyncClient(transport=endpoint) as client:
         async with TokenManager(config(), http_client=client) as manager:
@@ -124,7 +124,7 @@ async def test_given_client_is_not_closed(http: ModuleType) -> None:
 
 
 async def test_block_of_a_manager() -> None:
-    """The block's target is the manager, and entering, leaving and closing checkpoint."""
+    """The block's target is the manager, and entering, leaving and closing are checkpoints."""
     manager = TokenManager(config())
     with assert_checkpoints():
         assert await manager.__aenter__() is manager
@@ -148,7 +148,7 @@ async def test_calls_are_checkpoints() -> None:
     "client", [httpx.Client, httpx2.Client, httpx.AsyncClient, "httpx"], ids=ascii
 )
 async def test_a_client_of_another_kind(client: Any) -> None:
-    """A synchronous client, a class or a name is refused immediately, with the argument's name."""
+    """A synchronous client, a class or a name raises a TypeError with the argument's name."""
     wrong = client() if client in (httpx.Client, httpx2.Client) else client
     said = (
         "^http_client must be an httpx.AsyncClient, an httpx2.AsyncClient or None, "
@@ -183,10 +183,10 @@ async def test_use_of_a_closed_manager(own: OwnClients, *, given: bool) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_request_of_a_manager_that_is_closed_before_the_answer(
+async def test_a_manager_that_is_closed_during_a_request(
     call: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A retry is useless if the manager is closed before a request fails."""
+    """If the manager is closed before a request fails, the error is not retryable."""
     async with (
         httpx.AsyncClient(transport=Endpoint(hangs)) as client,
         trio.open_nursery() as nursery,
@@ -205,7 +205,7 @@ async def test_a_request_of_a_manager_that_is_closed_before_the_answer(
 
 @pytest.mark.parametrize("given", [None, "config", {}])
 def test_a_config_of_the_wrong_type(given: Any) -> None:
-    """The error for an argument that is no config names the argument and its type."""
+    """The error names the argument, and the type of the wrong value."""
     with pytest.raises(TypeError, match=f"config must be a Config, not {type(given).__name__}"):
         TokenManager(given)
 
@@ -217,7 +217,7 @@ def test_repr_of_a_manager() -> None:
 
 
 async def test_grant_and_revoke(http: ModuleType, autojump_clock: trio.testing.MockClock) -> None:
-    """A token that was granted lives until it is revoked."""
+    """A token is valid at the server until it is revoked."""
     server = TokenServer(lifetime=1800.0)
     async with http.AsyncClient(transport=http.ASGITransport(server)) as client:
         async with TokenManager(server.config(), http_client=client) as manager:

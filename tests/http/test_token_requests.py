@@ -1,4 +1,4 @@
-"""`TokenManager`: which requests it sends, through its own client or a given one."""
+"""Tests of the requests that `TokenManager` sends, through its own client or a given one."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ IDENTITY = [("client_id", CLIENT_ID), ("client_secret", SECRET)]
     ids=lambda value: ascii(value)[:60],
 )
 async def test_form_of_a_grant(settings: dict[str, Any], fields: list[tuple[str, str]]) -> None:
-    """The form of a grant holds what is set, each field once."""
+    """The form of a grant has each field that is set once, and no empty ones."""
     request = await sent_by(config(**settings))
     expected = [("grant_type", "client_credentials"), *fields, *IDENTITY]
     assert form_of(request) == expected
@@ -99,7 +99,7 @@ async def test_form_of_a_grant(settings: dict[str, Any], fields: list[tuple[str,
 async def test_headers_of_a_token_request(
     call: str, options: TokenRequestOptions | None, more: dict[str, str]
 ) -> None:
-    """These headers are sent, and no others."""
+    """A token request has exactly these headers."""
     request = await sent_by(call=call, options=options)
     assert dict(request.headers) == {
         "host": "api.box.com",
@@ -114,7 +114,7 @@ async def test_headers_of_a_token_request(
 
 
 async def test_request_of_a_revocation() -> None:
-    """Only the token and the credentials go to the revocation endpoint, wherever it is."""
+    """A revocation sends only the token and the credentials to the revocation endpoint."""
     settings = config(
         scope="a",
         box_subject_type="user",
@@ -129,7 +129,7 @@ async def test_request_of_a_revocation() -> None:
 
 
 async def test_any_text_can_be_revoked() -> None:
-    """A text that UTF-8 cannot encode is sent as a token that no server knows."""
+    """A token that UTF-8 cannot encode is sent as "?", which no server knows."""
     endpoint = Endpoint(says(200))
     async with open_manager(endpoint) as manager:
         await manager.revoke_tokens("\ud800")
@@ -148,10 +148,10 @@ async def test_any_text_can_be_revoked() -> None:
         ("https://api.example", None, "https://api.example", True),
     ],
 )
-async def test_secret_goes_to_its_own_server_alone(
+async def test_the_secret_goes_only_to_its_own_server(
     root: str, token_url: str | None, issuer: str | None, goes_out: bool
 ) -> None:
-    """Where only the token endpoint is named, no other server is asked to revoke."""
+    """If only token_url is set, no other server gets a revocation."""
     settings = config(api_root_url=root, token_url=token_url, issuer=issuer)
     if goes_out:
         request = await sent_by(settings, "revoke")
@@ -176,7 +176,7 @@ async def test_secret_goes_to_its_own_server_alone(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_given_client_adds_nothing(http: ModuleType, call: str, method: str) -> None:
-    """A request through a given client is the same as through a bare one, without its timeouts."""
+    """Headers, cookies, parameters, auth, base URL and timeout of a given client are not used."""
     settings = config(auth_method=method)
     endpoint = Endpoint(says())
     async with http.AsyncClient(
@@ -212,7 +212,7 @@ async def test_a_given_client_adds_nothing(http: ModuleType, call: str, method: 
 async def test_promise_21_no_redirect_of_a_token_request_is_followed(
     http: ModuleType, call: str, status: int, location: str
 ) -> None:
-    """A client that follows redirects follows none of ours: the error names the setting."""
+    """Even a client that follows redirects does not follow ours; the error names the setting."""
     endpoint = Endpoint(says(status, b"", {"Location": location}), says())
     setting = "token_url" if call == "grant" else "revoke_url"
     async with http.AsyncClient(transport=endpoint, follow_redirects=True) as client:
@@ -240,7 +240,7 @@ async def test_promise_21_no_redirect_of_a_token_request_is_followed(
 async def test_promise_21_no_cookie_of_a_token_request_is_kept(
     http: ModuleType, call: str, cookie: str
 ) -> None:
-    """No cookie is sent or kept, and the user's own stay, also if the server would replace them."""
+    """Token requests neither send nor keep cookies, and the client's own cookies stay."""
     set_cookies = [("Set-Cookie", cookie), ("Set-Cookie", "bv=2")]
     endpoint = Endpoint(says(headers=set_cookies), says(headers=set_cookies), says())
     async with http.AsyncClient(transport=endpoint) as client:
@@ -274,7 +274,7 @@ class CrashError(BaseException):
 async def test_cookies_of_a_failed_attempt_are_not_kept(
     http: ModuleType, how: str, host: str, domain: str, autojump_clock: MockClock
 ) -> None:
-    """Cookies are dropped as well where a hook of the client, or its library, ends the attempt."""
+    """Cookies of an answer are dropped even if a hook, or the library, ends the attempt."""
 
     async def hook(response: httpx.Response) -> None:
         await trio.lowlevel.checkpoint()
@@ -304,7 +304,7 @@ async def test_cookies_of_a_failed_attempt_are_not_kept(
 async def test_other_cookies_that_change_during_an_attempt(
     http: ModuleType, *, is_failure: bool
 ) -> None:
-    """Cookies that the program sets, replaces and deletes during an attempt stay like that."""
+    """Cookies that the program sets, replaces and deletes during an attempt keep that change."""
 
     async def respond(request: httpx.Request) -> httpx.Response:
         client.cookies.set("new", "1", domain="example.com")
@@ -328,7 +328,7 @@ async def test_other_cookies_that_change_during_an_attempt(
 async def test_the_log_of_a_given_client(
     http: ModuleType, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The records of a token request show no text of the server; other requests log as usual."""
+    """Log records of a token request show no text of the server; other requests log as usual."""
     caplog.set_level(logging.INFO)
 
     async def respond(request: httpx.Request) -> httpx.Response:
@@ -366,7 +366,7 @@ def loggers_in(package: str) -> set[str]:
 async def test_each_logger_of_the_http_libraries(
     http: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """During a token request, no logger that an HTTP library has shows a secret or token."""
+    """During a token request, no logger of an HTTP library shows a secret or token."""
     caplog.set_level(logging.DEBUG)
     packages = ("httpx", "httpcore", "httpx2", "httpcore2", "hpack")
     names = sorted(name for package in packages for name in loggers_in(package))
@@ -385,8 +385,8 @@ async def test_each_logger_of_the_http_libraries(
         assert TOKEN not in text
 
 
-async def test_a_client_that_takes_no_cookies(http: ModuleType) -> None:
-    """An answer's cookies that the client has refused by itself are no problem."""
+async def test_a_client_that_refuses_cookies(http: ModuleType) -> None:
+    """A client whose cookie jar refuses the answer's cookies still gets a token."""
     refusing = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     endpoint = Endpoint(says(200, None, {"Set-Cookie": "bv=2; Max-Age=3600"}))
     async with http.AsyncClient(transport=endpoint, cookies=refusing) as client:
@@ -394,7 +394,7 @@ async def test_a_client_that_takes_no_cookies(http: ModuleType) -> None:
 
 
 async def test_hooks_of_a_given_client_are_called(http: ModuleType) -> None:
-    """A given client's hooks are called: they see the request, and so the secret."""
+    """The hooks of a given client are called, and see the request with the secret."""
     seen: list[object] = []
 
     async def on_request(request: httpx.Request) -> None:
@@ -411,7 +411,7 @@ async def test_hooks_of_a_given_client_are_called(http: ModuleType) -> None:
 
 
 async def test_a_hook_of_a_given_client_that_raises(http: ModuleType) -> None:
-    """A hook that raises takes the answer away, whatever it was: the attempt has failed."""
+    """If a hook raises, the attempt fails as without an answer, and is retryable."""
 
     async def on_response(response: httpx.Response) -> None:
         response.raise_for_status()
@@ -431,7 +431,7 @@ async def test_a_hook_of_a_given_client_that_raises(http: ModuleType) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [303, 307])
 async def test_promise_21_our_own_client_follows_no_redirect(status: int) -> None:
-    """Our own client follows no redirect either: the other origin is not even connected to."""
+    """The manager's own client does not follow a redirect or connect to the other origin."""
     async with open_peer() as other, open_peer() as peer:
         peer.answers.append(answer(status, b"", location=f"http://{other.netloc}/oauth2/token"))
         async with TokenManager(config(api_root_url=f"http://{peer.netloc}")) as manager:
@@ -444,7 +444,7 @@ async def test_promise_21_our_own_client_follows_no_redirect(status: int) -> Non
 
 @pytest.mark.slow
 async def test_promise_21_our_own_client_keeps_no_cookie() -> None:
-    """Our own client sends back no cookie that it was given."""
+    """The manager's own client does not send back cookies."""
     async with open_peer() as peer:
         peer.answers += [answer(set_cookie="sid=1; Path=/"), answer(set_cookie="sid=2; Path=/")]
         async with TokenManager(config(api_root_url=f"http://{peer.netloc}")) as manager:
@@ -460,10 +460,10 @@ async def test_promise_21_our_own_client_keeps_no_cookie() -> None:
     [nullcontext, httpx.AsyncClient, httpx2.AsyncClient],
     ids=["manager", "httpx", "httpx2"],
 )
-async def test_an_answer_that_was_not_asked_for(
+async def test_a_second_answer_in_the_same_packet(
     open_client: Callable[[], AbstractAsyncContextManager[Any]],
 ) -> None:
-    """What a server sends after an answer, in the same packet, is no answer to the next request."""
+    """A second answer in the same packet is not used for the next request."""
     granted = itertools.count(1)
 
     async def serve(stream: trio.SocketStream) -> None:

@@ -24,7 +24,7 @@ from trio_anon_session.testing import TokenServer
 from trio_anon_session.threads import SessionThread, SessionThreadAuth
 
 from ..helpers import make_config, run_virtually
-from ..http.kit import DEAD, ROOT, Body, auth_of, libraries
+from ..http.kit import INVALID_TOKEN, ROOT, Body, auth_of, libraries
 from ..ports import served_in_thread
 from .kit import fake_manager, thread_on
 
@@ -137,7 +137,7 @@ answers = st.builds(
     headers=st.sampled_from(
         [
             {},
-            DEAD,
+            INVALID_TOKEN,
             {"WWW-Authenticate": 'Bearer error="insufficient_scope"'},
             {"Content-Length": "0"},
             {"Content-Length": "2"},
@@ -260,8 +260,8 @@ async def run_async(http: ModuleType, plan: Plan) -> object:
 @example(httpx, Plan(url="http://a.example/"))
 @example(httpx, Plan(answers=(Answer(401),)))
 @example(httpx, Plan(answers=(Answer(401, pieces=(b"", b"no")),)))
-@example(httpx, Plan(answers=(Answer(401, DEAD, (b"no",)),)))
-@example(httpx, Plan(answers=(Answer(401, DEAD, (b"x" * 1000,) * 100),)))
+@example(httpx, Plan(answers=(Answer(401, INVALID_TOKEN, (b"no",)),)))
+@example(httpx, Plan(answers=(Answer(401, INVALID_TOKEN, (b"x" * 1000,) * 100),)))
 def test_both_kinds_of_clients_follow_the_same_rules(http: ModuleType, plan: Plan) -> None:
     """Requests, tokens, responses, errors and reads are those of an asynchronous client."""
     assert run_sync(http, plan) == run_virtually(run_async, http, plan)
