@@ -1,4 +1,4 @@
-"""Sources of a secret or an assertion that a test replaces, and an endpoint that judges them."""
+"""Helpers: sources of a secret or assertion that a test replaces, and a fake endpoint."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Source:
         value: the first text.
 
     Attributes:
-        path: the file of a file.
-        value: the text of a callable; it raises a value that is an exception.
+        path: the path, if the source is a file.
+        value: the text that a callable returns, or the exception that it raises.
         requests: the requests that a provider got.
         latency: seconds that an async callable takes.
     """
@@ -54,11 +54,11 @@ class Source:
 
     @property
     def setting(self) -> str:
-        """The setting that messages name."""
+        """The setting that error messages name."""
         return "auth_method" if self.is_assertion else "client_secret"
 
     def put(self, value: Any) -> None:
-        """Replace the text, as a whole."""
+        """Replace the text in one step."""
         self.value = value
         if self.kind in FILES:
             new = self.path.with_name("new")
@@ -131,7 +131,7 @@ def shown_by(request: httpx.Request) -> str:
 
 
 def rejects(error: str = "invalid_client", **more: str) -> httpx.Response:
-    """Return an answer to a client that is not accepted."""
+    """Return an answer that rejects the client."""
     return httpx.Response(400, json={"error": error, **more})
 
 

@@ -1,4 +1,4 @@
-"""Keys that sign assertions, and a judge of the assertions that arrive."""
+"""Keys that sign assertions, and functions that verify the received assertions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FITTING = {
     "Ed25519": ["EdDSA"],
     "Ed448": ["EdDSA"],
 }
-"""The algorithms that each usable key fits."""
+"""The algorithms that each usable key can sign with."""
 ALGORITHMS = [*dict.fromkeys(name for names in FITTING.values() for name in names)]
 
 
@@ -49,7 +49,7 @@ _keys: dict[tuple[str, int], Any] = {}
 
 
 def key_of(kind: str, number: int = 0) -> Any:
-    """Return a private key of this kind; another number is another key."""
+    """Return a private key of this kind; each number has another key."""
     if (kind, number) not in _keys:
         _keys[kind, number] = _MAKERS[kind]()
     return _keys[kind, number]
@@ -63,7 +63,7 @@ def pem_of(
     password: str | None = None,
     form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
 ) -> bytes:
-    """Return that key as PEM text."""
+    """Return such a key as PEM text."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:
         encryption = serialization.BestAvailableEncryption(password.encode())

@@ -1,4 +1,4 @@
-"""Files and callables that provide no secret: a retryable error, and the session goes on."""
+"""Tests of files and callables that provide no secret: the error, and the session after it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def failure_of(source: Source, call: str, break_it: Callable[[], object]) 
 async def test_a_bad_file_is_a_retryable_error_that_names_it(
     autojump_clock: MockClock, tmp_path: Path, kind: str, bad: str, call: str
 ) -> None:
-    """A file that has become bad makes the next attempt fail, and the message names the file."""
+    """If a file becomes unusable, the next attempt fails, and the message names the file."""
     source = Source(kind, tmp_path)
     spoil, problem = BAD_FILES[bad]
     said = await failure_of(source, call, lambda: spoil(source.path))
@@ -122,8 +122,8 @@ async def test_a_path_that_cannot_be_encoded_is_a_retryable_error(
     assert str(caught.value).endswith("cannot be read: UnicodeEncodeError")
 
 
-class _LyingText(str):
-    """A str whose methods lie."""
+class _OtherText(str):
+    """A str whose methods return another text."""
 
     __slots__ = ()
 
@@ -142,7 +142,7 @@ BAD_RESULTS: dict[str, tuple[Any, str]] = {
     "list": ([CANARY], f"{MUST_RETURN}, not list"),
     "empty": ("", f"{MUST_RETURN}, not an empty one"),
     "white space": (" \n", f"{MUST_RETURN}, not an empty one"),
-    "empty subclass": (_LyingText(), f"{MUST_RETURN}, not an empty one"),
+    "empty subclass": (_OtherText(), f"{MUST_RETURN}, not an empty one"),
     "lone surrogate": (f"{CANARY}\ud800", f"{MUST_RETURN} that UTF-8 can encode"),
     "huge": (CANARY * 4_000, f"{MUST_RETURN} of at most 65536 characters"),
     "ValueError": (ValueError(CANARY), "the callable raised ValueError"),
@@ -160,7 +160,7 @@ BAD_RESULTS: dict[str, tuple[Any, str]] = {
 async def test_a_bad_callable_is_a_retryable_error_that_shows_no_secret(
     autojump_clock: MockClock, tmp_path: Path, kind: str, bad: str, call: str
 ) -> None:
-    """A callable that raises or returns something else makes the attempt fail."""
+    """If a callable raises or returns no valid text, the attempt fails, and no secret is shown."""
     source = Source(kind, tmp_path)
     result, problem = BAD_RESULTS[bad]
     said = await failure_of(source, call, lambda: source.put(result))
@@ -172,12 +172,12 @@ async def test_a_subclass_of_str_is_sent_as_its_text(
 ) -> None:
     """The text of a str subclass is sent, whatever its methods return."""
     judge = Judge("text")
-    await grant(judge, Source("plain callable", tmp_path, _LyingText("text")).config())
+    await grant(judge, Source("plain callable", tmp_path, _OtherText("text")).config())
     assert judge.shown == ["text"]
 
 
 async def test_generator_functions_are_no_sources(autojump_clock: MockClock) -> None:
-    """A generator function never returns a str, and the message says what it returns."""
+    """A generator function is refused by the type of its result, which is not a str."""
 
     async def generate() -> Any:
         yield "secret"
@@ -199,7 +199,7 @@ class _CrashError(BaseException):
 async def test_a_crash_of_a_callable_ends_the_session(
     autojump_clock: MockClock, tmp_path: Path, kind: str, crash: type[BaseException]
 ) -> None:
-    """What is not an Exception leaves the block as itself, and waiting callers get an error."""
+    """A crash propagates unwrapped from the session's block, and waiting callers get an error."""
     source = Source(kind, tmp_path, crash())
     waiting: list[type[BaseException]] = []
 
@@ -349,14 +349,14 @@ BREAKS = st.sampled_from(
     lasts=st.floats(0.0, 3500.0),
     rotates=st.booleans(),
 )
-def test_a_source_that_is_broken_for_a_while_is_not_noticed(
+def test_a_source_that_is_broken_for_a_while(
     tmp_path_factory: pytest.TempPathFactory,
     broken: tuple[str, str],
     breaks_at: float,
     lasts: float,
     rotates: bool,
 ) -> None:
-    """Callers keep getting the token, and after the source is repaired the session refreshes."""
+    """Callers keep getting the token while the source is broken, and then the session refreshes."""
     kind, bad = broken
     # The session refreshes at 3000 s, retries at most 60 s apart, and callers get no token from
     # 3570 s on.
@@ -388,8 +388,8 @@ def test_a_source_that_is_broken_for_a_while_is_not_noticed(
     run_virtually(live)
 
 
-def test_a_secret_file_may_be_made_late(tmp_path: Path) -> None:
-    """A config can name a file that does not exist yet, and its callers wait for it."""
+def test_a_secret_file_may_be_created_late(tmp_path: Path) -> None:
+    """A config can name a file that does not exist yet, and callers wait until it exists."""
     path = tmp_path / "late"
     config = Config(client_id="id", client_secret=SecretFile(path))
     judge = Judge("late-secret")

@@ -1,4 +1,4 @@
-"""The credentials of many requests at the same time: those of each one are hidden in its answer."""
+"""Tests of many concurrent requests with different secrets, which all answers echo."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MANY = 13
 async def test_the_secrets_of_all_requests_in_flight_are_hidden(
     autojump_clock: MockClock, call: str, attempts: int
 ) -> None:
-    """No answer shows the secret of its request, although later requests had others."""
+    """Each answer's error hides the secret of its request, although later requests had others."""
     numbers = random.Random(0)
     sent: dict[str, int] = {}
     said: list[str] = []
 
     def give() -> str:
-        # A harmless word, if it were not known.
+        # This would be shown as a harmless word if it were not known as a secret.
         return "".join(numbers.choices(ascii_lowercase, k=16))
 
     async def echo(request: httpx.Request) -> httpx.Response:
@@ -61,7 +61,7 @@ async def test_the_secrets_of_all_requests_in_flight_are_hidden(
 
 
 def test_two_threads_remember_their_secrets() -> None:
-    """A secret is remembered although another thread remembers one at the same time."""
+    """A secret is remembered even if another thread remembers one at the same time."""
     client = ClientAuthentication()
 
     class Slow(str):

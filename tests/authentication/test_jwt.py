@@ -1,4 +1,4 @@
-"""Assertions that the client signs: what arrives at the server, and that it verifies."""
+"""Tests of assertions that the client signs: their claims, headers and signatures."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _sign(signing_input: bytes, *, kind: str, algorithm: str) -> bytes:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 async def test_a_callable_signs(algorithm: str, is_async: bool) -> None:
-    """A callable, plain or async, signs like a key service, without the key in this process."""
+    """A plain or async callable can sign, so that the key is not in this process."""
     kind = next(kind for kind, fitting in FITTING.items() if algorithm in fitting)
     sign = signer(kind, algorithm)
 
@@ -190,7 +190,7 @@ async def test_the_secret_signs_with_client_secret_jwt(issuer: str | None) -> No
 async def test_no_jti_is_used_twice(
     autojump_clock: trio.testing.MockClock, auth_method: Any
 ) -> None:
-    """Every attempt of a round has an assertion of its own, because servers refuse a used one."""
+    """Every attempt of a round has its own assertion, because servers refuse a used one."""
     endpoint = Endpoint(*[says(503)] * 5, says())
     async with open_manager(endpoint, make(auth_method, max_retries=5)) as manager:
         async with AnonymousSession(manager.config, manager) as session:

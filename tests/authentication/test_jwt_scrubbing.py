@@ -1,4 +1,4 @@
-"""Assertions and keys in what a server says: hidden in errors and logs."""
+"""Tests that errors and logs hide assertions and keys that a server quotes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def everything(error: TokenRequestError) -> str:
 async def error_that_quotes(
     method: str, call: str, place: str, status: int, begin: float, length: int
 ) -> tuple[TokenRequestError, str, str]:
-    """Return the error if the server quotes an excerpt of the assertion; excerpt and assertion."""
+    """Return the error for an answer that quotes a part of the assertion, and both texts."""
     quoted: list[str] = []
 
     async def echoes(request: httpx.Request) -> httpx.Response:
@@ -98,9 +98,9 @@ def test_no_error_quotes_an_assertion(
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_no_key_is_quoted(method: str) -> None:
-    """The base64 text of a key, its password and the client secret are hidden in any text."""
-    # Longer words of a server with digits are hidden, even if they are not known.
+async def test_a_key_that_the_server_quotes_is_hidden(method: str) -> None:
+    """Parts of a key, its password and the client secret are hidden in a server's text."""
+    # Longer words with digits are hidden in any case, even if they are not known as secrets.
     parts = re.findall("[A-Za-z0-9]{16}", pem_of(password=PASSWORD).decode())
     known = {"key": [*parts, PASSWORD.split("/")[0]], "callable": [], "secret": [SECRET]}
     for text in known[method]:
@@ -113,7 +113,7 @@ async def test_no_key_is_quoted(method: str) -> None:
 
 
 async def test_words_about_keys_are_shown() -> None:
-    """The lines around a key in PEM format are no secret: servers write such words in errors."""
+    """The words of the lines around a PEM key are no secret, so errors show them."""
     text = "the private key of this client has ended"
     answer = says(400, {"error": "invalid_request", "error_description": text})
     async with open_manager(Endpoint(answer), config_of("key")) as manager:
@@ -121,10 +121,10 @@ async def test_words_about_keys_are_shown() -> None:
             await ask(manager)
 
 
-async def test_an_interrupted_attempt_shows_no_assertion(
+async def test_a_failed_attempt_shows_no_assertion(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A session logs its failures at DEBUG without a part of the assertion."""
+    """If the connection is lost, error and log show no part of the assertion."""
     caplog.set_level(logging.DEBUG)
     endpoint = Endpoint(fails(OSError("connection lost")))
     async with open_manager(endpoint, config_of("key")) as manager:

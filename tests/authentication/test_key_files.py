@@ -1,4 +1,4 @@
-"""`PrivateKeyJWT.from_file`: keys that are replaced while a session is open."""
+"""Tests of `PrivateKeyJWT.from_file`: keys that are replaced while a session is open."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_an_unchanged_key_is_rejected_once(file: Path) -> None:
 async def test_a_file_without_a_usable_key_fails_the_attempt(
     file: Path, content: bytes | None, reason: str
 ) -> None:
-    """An attempt without a key sends nothing and names the file; the next one reads it again."""
+    """An attempt without a key sends nothing and names the file; a later attempt reads it again."""
     endpoint = Endpoint(accepts(key_of("P-256"), algorithm="ES256", audience=TOKEN_URL))
     async with open_manager(endpoint, config_with(file)) as manager:
         await manager.get_tokens_client_credentials_grant()
@@ -136,7 +136,7 @@ async def test_a_file_without_a_usable_key_fails_the_attempt(
     assert len(endpoint.requests) == 2
 
 
-async def test_the_session_goes_on_without_a_key(
+async def test_the_session_continues_without_a_key(
     autojump_clock: trio.testing.MockClock, file: Path
 ) -> None:
     """While the file has no key, callers get the current token, and the session retries."""
@@ -155,7 +155,7 @@ async def test_the_session_goes_on_without_a_key(
 
 
 async def test_an_encrypted_file(file: Path) -> None:
-    """A password opens the key of the file, and that of the next file."""
+    """The password decrypts the key of the file, and of the file that replaces it."""
     write(file, pem_of("P-256", password=PASSWORD))
     keys = (key_of("P-256", number) for number in (0, 1))
     endpoint = Endpoint(*(accepts(key, algorithm="ES256", audience=TOKEN_URL) for key in keys))
@@ -167,6 +167,6 @@ async def test_an_encrypted_file(file: Path) -> None:
 
 
 def test_a_path_of_a_wrong_type() -> None:
-    """The path must be a path."""
+    """A path of a wrong type raises a TypeError."""
     with pytest.raises(TypeError, match="path must be a path, not int"):
         PrivateKeyJWT.from_file(1)  # type: ignore[arg-type]  # the error is what is tested

@@ -1,4 +1,4 @@
-"""Secrets in the wrong place or layout: no error, traceback or attribute shows them."""
+"""Tests of secrets in the wrong place or layout, which no error or attribute shows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_content_of_a_file_is_no_path(name: str, content: str) -> None:
 
 @pytest.mark.parametrize("path", ["eyJ.pem", "a/eyJ.b.c", "-----BEGIN", "eyJé.b.c"])
 def test_odd_paths_are_paths(path: str) -> None:
-    """Only texts that are certainly no path are refused."""
+    """Paths that only resemble a JWT or a PEM text are accepted."""
     assert SecretFile(path).path.name
 
 
@@ -79,7 +79,7 @@ LAYOUTS: dict[str, Callable[[list[str]], str]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_key_in_any_layout_is_remembered(layout: str) -> None:
-    """A private key is hidden in texts, in whatever layout it was given."""
+    """Parts of a private key are hidden in texts, whatever the layout of the key."""
     try:
         key = PrivateKeyJWT(LAYOUTS[layout](PEM.strip().split("\n")), algorithm="ES256")
     except ConfigError:
@@ -92,7 +92,7 @@ def test_a_key_in_any_layout_is_remembered(layout: str) -> None:
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_headers_of_a_key_are_left_out(line_end: str) -> None:
-    """The text of an old encrypted key is its base64 text, without the lines around it."""
+    """The remembered text of an old encrypted key has no header lines."""
     block = pem_of("RSA-2048", password=PASSWORD, form=PrivateFormat.TraditionalOpenSSL).decode()
     assert "DEK-Info: " in block
     lines = [line for line in block.split("\n") if ":" not in line and "-----" not in line]
@@ -110,7 +110,7 @@ class _Unhashable:
 
 
 def test_a_signer_needs_no_hash() -> None:
-    """Clients with equal signers have the same hash, although the signers have none."""
+    """Configs with equal, unhashable signers have the same hash."""
     one, same, other = (
         Config(client_id="id", auth_method=PrivateKeyJWT(_Unhashable(), key_id=key_id))
         for key_id in ("a", "a", "b")
@@ -120,7 +120,7 @@ def test_a_signer_needs_no_hash() -> None:
 
 
 def test_attributes_show_no_secret() -> None:
-    """The attributes of the objects that authenticate, which debuggers show, have no secret."""
+    """The attributes of authentication objects, which debuggers show, contain no secret."""
     key = PrivateKeyJWT(pem_of(password=PASSWORD), algorithm="ES256", password=PASSWORD)
     config = Config(client_id="id", client_secret="s3cr3t-of-this-test")
     for client in (key, authentication_of(config)):

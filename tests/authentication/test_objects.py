@@ -1,4 +1,4 @@
-"""The objects of a config that stand for a secret or an assertion: values without secrets."""
+"""Tests of config objects that refer to a secret or an assertion: values without secrets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ OBJECTS: dict[str, tuple[Callable[[], Any], str]] = {
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_an_object_is_a_value(name: str) -> None:
-    """Objects with the same settings are equal, have the same hash, and copy as they are."""
+    """Objects with the same settings are equal, have the same hash and repr, and can be copied."""
     make, shown = OBJECTS[name]
     one, same = make(), make()
     assert one == same
@@ -89,7 +89,7 @@ def test_an_object_is_a_value(name: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_only_a_secret_file_is_pickled(name: str) -> None:
-    """A secret file is only a path; an object that authenticates may have secrets."""
+    """A secret file can be pickled; other objects, which may have secrets, cannot."""
     thing = OBJECTS[name][0]()
     if isinstance(thing, SecretFile):
         assert pickle.loads(pickle.dumps(thing)) == thing
@@ -100,7 +100,7 @@ def test_only_a_secret_file_is_pickled(name: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_an_object_cannot_be_changed(name: str) -> None:
-    """Its settings are read-only."""
+    """Setting an attribute of an object raises an AttributeError."""
     thing = OBJECTS[name][0]()
     for attribute in ("path", "provider", "other"):
         with pytest.raises(AttributeError):
@@ -128,7 +128,7 @@ class BytesPath:
 
 @pytest.mark.parametrize("kind", [SecretFile, AssertionFile])
 def test_a_path_that_no_file_can_have_is_refused(kind: Any) -> None:
-    """An empty path, or one with NUL, is a config error; a path of bytes is a type error."""
+    """An empty path, or one with NUL, is a ConfigError; a path of bytes is a TypeError."""
     for wrong in ("", "/run/\0"):
         with pytest.raises(ConfigError, match=r"^path must be a non-empty path without NUL"):
             kind(wrong)
@@ -139,7 +139,7 @@ def test_a_path_that_no_file_can_have_is_refused(kind: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [None, "token", b"", 7], ids=repr)
 def test_a_provider_that_cannot_be_called_is_a_type_error(wrong: Any) -> None:
-    """The message says what was given."""
+    """A provider that is not callable raises a TypeError with its type."""
     with pytest.raises(
         TypeError, match=rf"^provider must be callable, not {type(wrong).__name__}$"
     ):
@@ -148,7 +148,7 @@ def test_a_provider_that_cannot_be_called_is_a_type_error(wrong: Any) -> None:
 
 @pytest.mark.parametrize("auth_method", [Assertion(provide), AssertionFile("/run/token")])
 def test_a_client_with_an_assertion_has_no_secret(auth_method: Any) -> None:
-    """Both settings together are a config error."""
+    """A client_secret together with an assertion is a ConfigError."""
     with pytest.raises(ConfigError, match=r"^client_secret must not be set: a client with Assert"):
         make_config(auth_method=auth_method)
 
@@ -158,7 +158,7 @@ SECRETS = [CANARY, SecretFile("/run/secret"), provide, VAULT, VAULT.get, PARTIAL
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)
 def test_a_config_with_any_secret_is_a_value(secret: Any) -> None:
-    """Configs with the same secret are equal and hashable, and show nothing of it."""
+    """Configs with the same secret are equal and hashable, and their repr does not show it."""
     config = Config(client_id="id", client_secret=secret)
     same = Config(client_id="id", client_secret=secret)
     other = config.replace(client_secret="other")
@@ -196,7 +196,7 @@ ADVICE = {
 async def test_the_advice_names_what_to_check(
     autojump_clock: MockClock, tmp_path: Path, kind: str
 ) -> None:
-    """After invalid_client, the next step is about the way in which the client authenticates."""
+    """After invalid_client, the advice fits the way in which the client authenticates."""
     config = Source(kind, tmp_path).config(token_url="https://id.example/token")
     with pytest.raises(CredentialsRejectedError) as caught:
         await grant(Judge(), config)
@@ -211,7 +211,7 @@ async def test_the_advice_names_what_to_check(
 async def test_processes_with_different_sources_share_a_token(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """The key of a shared token depends on the token, and not on the client's credentials."""
+    """Configs with different credentials share one token in a store."""
     store = MemoryStore()
     judge = Judge("first-secret")
     configs = [

@@ -1,4 +1,4 @@
-"""`PrivateKeyJWT`: which keys and settings it refuses, and what its errors and its repr show."""
+"""Tests of `PrivateKeyJWT`: refused keys and settings, and what errors and repr show."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OPENSSL = serialization.PrivateFormat.TraditionalOpenSSL
 
 
 def parts_of(*secrets: str | bytes) -> set[str]:
-    """Return each run of 16 characters in a line of these texts, except in the names of blocks."""
+    """Return each run of 16 characters in a line of these texts, except PEM header lines."""
     runs = set()
     for secret in secrets:
         text = secret.decode("latin-1") if isinstance(secret, bytes) else secret
@@ -91,7 +91,7 @@ WRONG_KEYS: list[tuple[str, str, bytes, dict[str, Any]]] = [
 def test_a_key_that_cannot_be_used_is_refused(
     tmp_path: Path, field: str, reason: str, pem: bytes, settings: dict[str, Any], is_file: bool
 ) -> None:
-    """A ConfigError names the setting and what it must be, and shows no part of the key."""
+    """A ConfigError names the setting and the problem, and shows no part of the key."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem)
     with pytest.raises(ConfigError) as caught:
@@ -108,7 +108,7 @@ def test_a_key_that_cannot_be_used_is_refused(
 @pytest.mark.parametrize("kind", FITTING)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_algorithm_must_fit_the_key(kind: str, algorithm: str) -> None:
-    """An algorithm for another kind of key or another curve is refused, with those that fit."""
+    """An algorithm that does not fit the key is refused, and the error lists those that fit."""
     make = partial(PrivateKeyJWT, pem_of(kind), algorithm=algorithm)
     if algorithm in FITTING[kind]:
         make()
@@ -121,7 +121,7 @@ def test_the_algorithm_must_fit_the_key(kind: str, algorithm: str) -> None:
 
 
 def test_the_text_of_an_algorithm_error() -> None:
-    """The error says which algorithm to set for this key."""
+    """The error names the algorithm to set for this key."""
     with pytest.raises(ConfigError) as caught:
         PrivateKeyJWT(pem_of("P-256"))
     assert str(caught.value) == ("algorithm must be 'ES256' for this key (EC, P-256), got 'RS256'")
@@ -177,8 +177,8 @@ def test_a_wrong_type_is_refused(field: str, reason: str, values: list[Any]) -> 
         assert str(caught.value) == f"{field} must be {reason}{type(value).__name__}"
 
 
-def test_a_value_that_json_cannot_represent_in_depth() -> None:
-    """A cyclic claim is refused like any other that JSON does not have."""
+def test_a_cyclic_claim() -> None:
+    """A cyclic claim is refused like any other value that JSON does not have."""
     cyclic: list[object] = []
     cyclic.append(cyclic)
     with pytest.raises(ConfigError, match="that JSON has"):
@@ -187,13 +187,13 @@ def test_a_value_that_json_cannot_represent_in_depth() -> None:
 
 @pytest.mark.parametrize("key", [None, 1, [b"x"], Path("/key.pem")])
 def test_a_key_of_a_wrong_type_is_refused(key: Any) -> None:
-    """Neither a path nor any other object is a key."""
+    """A path, or another object that is no key, raises a TypeError."""
     with pytest.raises(TypeError, match=f"str, bytes or a callable, not {type(key).__name__}$"):
         PrivateKeyJWT(key)
 
 
 def test_a_callable_has_no_password() -> None:
-    """A password without an encrypted text is a mistake."""
+    """A password together with a callable is a ConfigError."""
     with pytest.raises(ConfigError, match="password must be None, because key is a callable"):
         PrivateKeyJWT(lambda signing_input: b"x", password=PASSWORD)
 
@@ -218,7 +218,7 @@ async def fails(signing_input: bytes) -> bytes:
 async def test_a_callable_that_does_not_sign(
     sign: Callable[[bytes], Any], algorithm: str, reason: str
 ) -> None:
-    """No request is sent without a signature: the attempt fails, and a retry may help."""
+    """If a callable returns no valid signature, nothing is sent, and the attempt fails."""
     endpoint = Endpoint(says())
     config = Config(client_id="id", auth_method=PrivateKeyJWT(sign, algorithm=algorithm))
     with pytest.raises(TokenUnavailableError, match=f"key: the callable {reason}") as caught:
@@ -228,7 +228,7 @@ async def test_a_callable_that_does_not_sign(
 
 
 def test_equal_settings_are_equal(tmp_path: Path) -> None:
-    """Two objects are equal, with the same hash, if all settings and the source of the key are."""
+    """Two objects are equal, with the same hash, if all settings and the key's source are equal."""
 
     def sign(signing_input: bytes) -> bytes:
         return signing_input
@@ -260,7 +260,7 @@ def test_equal_settings_are_equal(tmp_path: Path) -> None:
 
 
 def test_a_repr_shows_no_key(tmp_path: Path) -> None:
-    """The repr has algorithm, key id and file, as has that of the config, and no key."""
+    """The repr has algorithm, key id and file, and no key."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem_of())
     from_file = PrivateKeyJWT.from_file(file, algorithm="ES256")
@@ -271,7 +271,7 @@ def test_a_repr_shows_no_key(tmp_path: Path) -> None:
 
 
 def test_a_key_is_not_pickled() -> None:
-    """A pickle would contain the key. A copy is the same object."""
+    """An object with a key cannot be pickled, and a copy of it is the same object."""
     key = EC()
     with pytest.raises(TypeError, match="cannot pickle a PrivateKeyJWT"):
         pickle.dumps(key)
@@ -285,7 +285,7 @@ def test_a_key_is_not_pickled() -> None:
 def test_a_key_among_other_blocks(
     kind: str, form: serialization.PrivateFormat | None, password: str | None
 ) -> None:
-    """The text may also have other blocks, such as EC parameters or a certificate chain."""
+    """The PEM text of a key may also contain other text and blocks."""
     key = pem_of(kind, password=password, form=form or serialization.PrivateFormat.PKCS8)
     text = "Bag Attributes\n" + PUBLIC.decode().strip() + key.decode() + PUBLIC.decode()
     PrivateKeyJWT(text, algorithm=FITTING[kind][0], password=password)
@@ -293,7 +293,7 @@ def test_a_key_among_other_blocks(
 
 @pytest.mark.parametrize("secret", ["x" * 31, "é" * 15 + "x"])
 async def test_a_secret_that_is_too_short_to_sign(secret: str) -> None:
-    """A short secret is refused in a config, and one that is read later fails the attempt."""
+    """A short secret is a ConfigError; one that a callable returns makes the attempt fail."""
     reason = "client_secret must have at least 32 bytes for auth_method 'client_secret_jwt'"
     with pytest.raises(ConfigError, match=reason) as caught:
         make_config(client_secret=secret, auth_method="client_secret_jwt")
@@ -306,8 +306,8 @@ async def test_a_secret_that_is_too_short_to_sign(secret: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["x" * 32, "é" * 16, PUBLIC.decode().strip()])
-def test_every_other_secret_signs(secret: str) -> None:
-    """32 bytes are enough, and a secret may even look like a key."""
+def test_a_secret_of_32_bytes_signs(secret: str) -> None:
+    """A secret of 32 bytes signs, even if it looks like a key."""
     config = make_config(client_secret=secret, auth_method="client_secret_jwt")
     assert assertion_in(run_virtually(sent_by, config))
 

@@ -1,4 +1,4 @@
-"""Promise 21 for secrets that change: the last ones are scrubbed, the old and the new one."""
+"""Tests of promise 21 for secrets that change: the last ten secrets are hidden."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def word(number: int) -> str:
     """Return a secret that would be shown as a harmless word if it were not known."""
-    # Random, because a secret also hides texts that have eight of its characters in a row.
+    # It is random, because a secret also hides texts with eight of its characters in a row.
     return "".join(random.Random(number).choices(ascii_lowercase, k=16))
 
 
@@ -61,7 +61,7 @@ def everything_of(error: TokenRequestError) -> str:
 async def test_the_last_ten_secrets_are_scrubbed(
     autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
 ) -> None:
-    """Ten secrets that the server echoes are hidden, the old ones too."""
+    """Ten secrets that the server echoes are hidden, including the old ones."""
     source = Source(kind, tmp_path)
     echo = Echo()
     async with open_manager(echo, source.config()) as manager:
@@ -77,7 +77,7 @@ async def test_the_last_ten_secrets_are_scrubbed(
 async def test_the_secret_in_use_is_never_forgotten(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """A secret counts as one of the last ten from its last use, and not from its first."""
+    """The last use of a secret decides whether it is one of the last ten, not its first use."""
     source = Source("plain callable", tmp_path)
     echo = Echo()
     async with open_manager(echo, source.config()) as manager:
@@ -128,9 +128,9 @@ LONG = "".join(random.Random(0).choices(CONSONANTS, k=600))
 def test_a_long_secret_hides_its_parts_and_no_other_words(
     tmp_path_factory: pytest.TempPathFactory, secret: str, start: int, kind: str
 ) -> None:
-    """Twelve characters from anywhere in a long secret are hidden, and harmless words are not."""
+    """Any twelve characters of a long secret are hidden, and harmless words are shown."""
     piece = secret[start : start + 12]
-    # No part of a secret of several letters, because of the vowels.
+    # The vowels make sure that these words are no part of a secret with several letters.
     harmless = "eau z b"
 
     async def echo(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Secrets, assertions and keys that are replaced while callers use the session: no caller notices.
+"""Tests of secrets, assertions and keys that are replaced while callers use the session.
 
 To add a kind of credential, add a row to `KINDS`.
 """
@@ -100,14 +100,14 @@ LAGS = {
     "the server knows the new one first": (-60.0, 60.0),
     "the server forgets the old one first": (60.0, 0.0),
 }
-"""When the file is replaced, and when the server forgets the old one, after it knows the new one.
+"""Seconds until the file is replaced, and from then until the server forgets the old credential.
 
-Negative: the server knows the new one that long before, in seconds.
+The first number is negative if the server accepts the new credential before that.
 """
 
 
 class World(httpx.AsyncBaseTransport):
-    """A token endpoint and a file, whose credentials are replaced.
+    """A token endpoint and a file with a credential that a test replaces.
 
     Args:
         kind: the kind of credential.
@@ -118,7 +118,7 @@ class World(httpx.AsyncBaseTransport):
     Attributes:
         granted: the number of tokens.
         refused: the number of token requests that were refused.
-        noticed: the errors that callers got, and the invalid tokens.
+        noticed: the errors and the expired tokens that callers got.
         served: the number of valid tokens that callers got.
     """
 
@@ -158,7 +158,7 @@ class World(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"access_token": token, "expires_in": self._lifetime})
 
     async def wait_for_request(self) -> None:
-        """Wait until a token request is under way that has not begun yet."""
+        """Wait until the next token request begins."""
         await self._next_request.wait()
 
     async def rotate(self, lag: str, scale: float = 1.0) -> None:
@@ -181,7 +181,7 @@ class World(httpx.AsyncBaseTransport):
         self._accepted.discard(old)
 
     async def use(self, session: AnonymousSession, until: float, pause: float) -> None:
-        """Get tokens until a time, and note what does not work."""
+        """Get tokens until a time, and record errors and expired tokens."""
         while trio.current_time() < until:
             try:
                 token = await session.get_access_token()
@@ -212,7 +212,7 @@ def test_no_caller_notices_a_rotation(
     kind: str,
     refresh: str,
 ) -> None:
-    """Callers get valid tokens and no error, whenever and in whichever order things change."""
+    """Callers get only valid tokens, whenever and in whatever order file and server change."""
     world = World(KINDS[kind], tmp_path_factory.getbasetemp() / "file", 600.0, latency)
 
     async def live() -> None:
@@ -234,8 +234,8 @@ def test_no_caller_notices_a_rotation(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_callers_without_a_token_do_not_notice_either(tmp_path: Path, kind: str) -> None:
-    """If the credential is replaced while the first request is under way, all callers get a token.
+def test_callers_that_wait_for_the_first_token_get_it(tmp_path: Path, kind: str) -> None:
+    """If the credential is replaced during the first request, all callers get a token.
 
     The first request is refused, and the second one succeeds immediately.
     """
@@ -261,7 +261,7 @@ def test_callers_without_a_token_do_not_notice_either(tmp_path: Path, kind: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_thousand_callers_notice_no_rotation(tmp_path: Path, kind: str) -> None:
-    """Through several lifetimes and rotations of each kind, a thousand callers notice nothing."""
+    """A thousand callers get only valid tokens through several rotations of each kind."""
     world = World(KINDS[kind], tmp_path / "file", 600.0, 5.0)
 
     async def live() -> None:

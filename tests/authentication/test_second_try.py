@@ -1,4 +1,4 @@
-"""After a rejection, a request is sent once more if the credentials have changed."""
+"""Tests of the second request after a rejection, if the credentials have changed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def outcome_of(manager: TokenManager, call: str) -> TokenRequestError | No
 async def test_a_replaced_secret_is_used_immediately(
     autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
 ) -> None:
-    """If the secret was replaced while a request was under way, the caller sees no error."""
+    """If the secret is replaced during a request, a second request succeeds immediately."""
     source = Source(kind, tmp_path)
     judge = Replacing(source, "second-secret")
     judge.accepted = {"second-secret"}
@@ -88,7 +88,7 @@ async def test_a_replaced_secret_is_used_immediately(
 async def test_an_unchanged_secret_is_sent_once(
     autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
 ) -> None:
-    """The client counts as rejected after one request if the secret is still the same."""
+    """If the secret has not changed, the client is rejected after one request."""
     judge = Judge()
     error = await error_of(judge, Source(kind, tmp_path), call)
     assert judge.shown == ["first-secret"]
@@ -115,7 +115,7 @@ async def test_a_secret_that_changes_each_time_is_sent_twice(
 async def test_a_fixed_secret_is_sent_once(
     autojump_clock: MockClock, method: str, call: str
 ) -> None:
-    """A str cannot change, so that no rejection leads to a second request."""
+    """A secret that is a str is sent once, because it cannot change."""
     endpoint = Endpoint(says(401, {"error": "invalid_client"}))
     async with open_manager(endpoint, make_config(auth_method=method)) as manager:
         with pytest.raises(TokenRequestError):
@@ -140,7 +140,7 @@ OTHER_ANSWERS = {
 async def test_only_a_rejection_of_the_client_leads_to_a_second_request(
     autojump_clock: MockClock, tmp_path: Path, answer: str, call: str
 ) -> None:
-    """After another failure or a success, a replaced secret waits for the next attempt."""
+    """After a success or another failure, no second request is sent, even with a new secret."""
     source = Source("async callable", tmp_path)
     asked: list[str] = []
 
@@ -164,7 +164,7 @@ REJECTIONS = [(400, "invalid_client"), (401, ""), (401, "invalid_client"), (403,
 async def test_every_rejection_of_the_client_leads_to_a_second_request(
     autojump_clock: MockClock, tmp_path: Path, status: int, code: str, call: str
 ) -> None:
-    """An answer that counts as a rejection is enough, whatever form it has."""
+    """Each form of rejection leads to a second request with the new secret."""
     source = Source("async callable", tmp_path)
 
     async def judge(request: httpx.Request) -> httpx.Response:
@@ -183,7 +183,7 @@ async def test_every_rejection_of_the_client_leads_to_a_second_request(
 async def test_a_source_that_breaks_after_a_rejection_is_a_retryable_error(
     autojump_clock: MockClock, tmp_path: Path, call: str
 ) -> None:
-    """The secret may be about to be replaced: a retry can help, and the message says both."""
+    """If the source fails after a rejection, the error is retryable, and names both problems."""
     source = Source("plain callable", tmp_path)
     judge = Replacing(source, KeyError("gone"))
     error = await error_of(judge, source, call)
@@ -218,7 +218,7 @@ async def test_a_second_request_that_fails_is_a_retryable_error(
 
 
 async def test_the_second_answer_counts(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """The error of the second request is raised, and not the rejection before it."""
+    """If the second request fails, its error is raised, not the rejection."""
     source = Source("plain callable", tmp_path)
     answers = iter([rejects(), httpx.Response(503, json={"error": "server_error"})])
 
@@ -234,7 +234,7 @@ async def test_the_second_answer_counts(autojump_clock: MockClock, tmp_path: Pat
 async def test_the_lifetime_counts_from_the_second_request(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """A token is as old as the request that got it, and not as the one that was rejected."""
+    """A token's lifetime counts from the request that succeeded, not from the rejected one."""
     source = Source("async callable", tmp_path)
     source.latency = 2.0
     judge = Replacing(source, "second-secret")

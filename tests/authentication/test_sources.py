@@ -1,4 +1,4 @@
-"""Secrets and assertions from files and callables: what is sent."""
+"""Tests of what requests contain if secret or assertion come from a file or callable."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_each_request_has_the_text_of_that_moment(
+async def test_each_request_reads_the_source(
     autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
 ) -> None:
-    """The source is read for every attempt, and its text is the only credential in the form."""
+    """Each attempt reads the source, and its text is the only credential in the form."""
     source = Source(kind, tmp_path)
     judge = Judge("first-secret", "second-secret")
     async with open_manager(judge, source.config()) as manager:
@@ -53,7 +53,7 @@ async def test_each_request_has_the_text_of_that_moment(
 async def test_basic_credentials_follow_the_source(
     autojump_clock: MockClock, tmp_path: Path, kind: str
 ) -> None:
-    """With client_secret_basic, the header has the secret of that moment."""
+    """With client_secret_basic, the header has the secret of the source."""
     source = Source(kind, tmp_path, "s3cret")
     headers: list[str] = []
 
@@ -80,7 +80,7 @@ TEXTS = {
 async def test_a_line_end_is_not_sent(
     autojump_clock: MockClock, tmp_path: Path, end: str, kind: str
 ) -> None:
-    """One line end is dropped from a secret; white space around an assertion is dropped."""
+    """One line end is removed from a secret, and white space around an assertion is removed."""
     source = Source(kind, tmp_path, f"text{end}")
     expected = "text" if source.is_assertion else TEXTS[end]
     judge = Judge(expected)
@@ -104,7 +104,7 @@ async def test_a_provider_knows_the_request(autojump_clock: MockClock, tmp_path:
 async def test_a_text_may_have_64_kibibytes(
     autojump_clock: MockClock, tmp_path: Path, kind: str
 ) -> None:
-    """The largest text is sent."""
+    """A text of 64 KiB, the maximum, is sent."""
     text = "x" * 65_536
     judge = Judge(text)
     await grant(judge, Source(kind, tmp_path, text).config())

@@ -1,4 +1,4 @@
-"""Files and plain callables in real time: they run in worker threads, and the loop goes on."""
+"""Tests of files and plain callables in real time: they run in worker threads."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from trio_anon_session import AssertionRequest
 
 TIME_LIMIT = 60.0
-"""Seconds; no test takes as long, on however slow a machine."""
+"""Seconds; even on a slow machine, no test takes as long."""
 
 
 @pytest.fixture
 def clock() -> JumpingClock:
-    """Run a test in real time, and let it end time limits once a thread works."""
+    """Return a clock that runs in real time, and that a test can move past time limits."""
     return JumpingClock()
 
 
@@ -47,14 +47,14 @@ def working_threads() -> list[threading.Thread]:
 
 
 async def wait_working(count: int) -> None:
-    """Wait until at least so many threads work."""
+    """Wait until at least this many threads work."""
     with trio.fail_after(TIME_LIMIT):
         while len(working_threads()) < count:  # noqa: ASYNC110  # a thread sends no event
             await trio.sleep(0.001)
 
 
 async def wait_idle(pipe: Path | None = None) -> None:
-    """Wait until no thread works; threads that open a named pipe read nothing, and end."""
+    """Wait until no thread works; open the named pipe for threads that wait for a writer."""
     with trio.fail_after(TIME_LIMIT):
         while working_threads():
             if pipe is not None:
@@ -99,11 +99,11 @@ class Blocking:
             self._ended.set()
 
     async def wait_started(self) -> None:
-        """Wait until it blocks."""
+        """Wait until the callable blocks."""
         assert await trio.to_thread.run_sync(self._started.wait, TIME_LIMIT)
 
     async def release(self) -> None:
-        """Let it return, and wait for that."""
+        """Let the callable return, and wait until it has."""
         self._released.set()
         assert await trio.to_thread.run_sync(self._ended.wait, TIME_LIMIT)
 
@@ -119,7 +119,7 @@ def provide(give: Blocking) -> Any:
 
 @pytest.mark.parametrize("is_provider", [False, True])
 async def test_a_plain_callable_blocks_only_its_thread(is_provider: bool) -> None:
-    """The loop goes on while a plain callable blocks."""
+    """While a plain callable blocks, other tasks run, and no request is sent."""
     give = Blocking()
     settings = {"auth_method": provide(give)} if is_provider else {"client_secret": give}
     judge = Judge("first-secret")
@@ -168,7 +168,7 @@ async def test_a_callable_that_fails_in_a_thread_is_a_retryable_error(
 async def test_a_callable_that_returns_late_is_ignored(
     clock: JumpingClock, is_cancelled: bool, returns_coroutine: bool
 ) -> None:
-    """The caller does not wait for the thread, and a late coroutine is closed and not awaited."""
+    """The caller does not wait for the thread, and a late coroutine is closed, not awaited."""
     give = Blocking(returns_coroutine=returns_coroutine)
     config = Config(client_id="id", client_secret=give, request_timeout=TIME_LIMIT)
     judge = Judge("first-secret")
@@ -194,7 +194,7 @@ async def test_a_callable_that_returns_late_is_ignored(
             # The thread closes it after the callable has returned.
             while inspect.getcoroutinestate(give.coroutine) != inspect.CORO_CLOSED:  # noqa: ASYNC110  # a coroutine has no event
                 await trio.sleep(0.001)
-    # Nothing is remembered of a secret that was never used.
+    # A secret that was never used is not remembered.
     assert judge.shown == []
     assert repr(secrets_of(config)) == "<0 secrets>"
     await wait_idle()
@@ -225,7 +225,7 @@ async def test_a_pipe_without_a_writer_is_a_timeout(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["secret file", "assertion file"])
 async def test_a_pipe_with_a_writer_is_read(tmp_path: Path, kind: str) -> None:
-    """A program that writes to a named pipe can provide the text of each attempt."""
+    """A named pipe with a writer can provide the secret or assertion."""
     source = Source(kind, tmp_path)
     source.path.unlink()
     os.mkfifo(source.path)
@@ -238,7 +238,7 @@ async def test_a_pipe_with_a_writer_is_read(tmp_path: Path, kind: str) -> None:
 
 
 async def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
-    """A session reads 64 KiB of a file and one byte, and does not wait for its end."""
+    """A session reads at most 64 KiB and one byte of a file, and does not wait for its end."""
     source = Source("secret file", tmp_path)
     source.path.unlink()
     os.mkfifo(source.path)
@@ -261,7 +261,7 @@ async def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
 async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
     clock: JumpingClock, tmp_path: Path, kind: str
 ) -> None:
-    """Each file has threads of its own, four at most."""
+    """A file that hangs blocks at most four threads, and other files can still be read."""
     path = tmp_path / "hanging"
     path.write_bytes(pem_of())
     settings: dict[str, Any] = (
@@ -294,7 +294,7 @@ async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
 async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(
     clock: JumpingClock, tmp_path: Path
 ) -> None:
-    """Many attempts with a source that hangs leave threads for other sources and the program."""
+    """A callable that hangs blocks fewer than ten threads, and other sources still work."""
     give = Blocking()
     hanging = Config(client_id="id", client_secret=give, request_timeout=TIME_LIMIT)
     limiter = trio.to_thread.current_default_thread_limiter()

@@ -1,4 +1,4 @@
-"""Certificates of clients, their configs, and which certificate a TLS context presents."""
+"""Helpers: certificates of clients, configs, and TLS handshakes in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trio_anon_session import MutualTLS
 
 HOST = "127.0.0.1"
-"""The name of every server in its certificate."""
+"""The name in the certificate of every server."""
 
 
 class Pair:
@@ -58,7 +58,7 @@ class Pair:
 
 
 def config(method: MutualTLS, url: str = f"https://{HOST}", **changes: Any) -> Config:
-    """Return a config of a client that authenticates in this way."""
+    """Return a config of a client that authenticates with this method."""
     settings: dict[str, Any] = {"client_id": "my app", "auth_method": method, "api_root_url": url}
     return Config(**(settings | changes))
 

@@ -1,4 +1,4 @@
-"""Certificates of the tests of `MutualTLS`, and the trust in their authority."""
+"""Fixtures of the tests of `MutualTLS`: certificates, and trust in their authority."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Certify the server and its clients."""
+    """Return the authority of the server and its clients."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def old(authority: trustme.CA) -> Pair:
-    """Return the certificate that a client begins with."""
+    """Return the first certificate of a client."""
     return Pair(authority, "old.example")
 
 
 @pytest.fixture(scope="module")
 def new(authority: trustme.CA) -> Pair:
-    """Return the certificate that replaces it."""
+    """Return the certificate that replaces the first one."""
     return Pair(authority, "new.example")
 
 

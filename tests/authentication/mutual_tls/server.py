@@ -26,8 +26,8 @@ _certificate: ContextVar[bytes | None] = ContextVar("certificate", default=None)
 
 
 class _Connection(ssl.SSLObject):
-    # hypercorn puts no certificate into the scope of a request. It shakes hands in the task of the
-    # connection, and starts the task of each request from there: it has the same context.
+    # hypercorn puts no certificate into the scope of a request. The handshake runs in the task of
+    # the connection, which starts the task of each request, so both have the same context.
     def do_handshake(self) -> None:
         super().do_handshake()
         _certificate.set(self.getpeercert(binary_form=True))
@@ -94,7 +94,7 @@ async def refuse(receive: Any, send: Any, body: bytes, challenge: bytes = b"") -
 
 
 async def shake_hands(stream: trio.SocketStream, context: ssl.SSLContext) -> None:
-    """Shake hands as other servers do: hypercorn sends no alert if that fails."""
+    """Run a handshake that sends an alert if it fails; hypercorn sends none."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     end = context.wrap_bio(incoming, outgoing, server_side=True)
     while True:
@@ -107,7 +107,7 @@ async def shake_hands(stream: trio.SocketStream, context: ssl.SSLContext) -> Non
             break
     await stream.send_all(outgoing.read())
     await stream.send_eof()
-    # If the request were not read, the kernel could discard the alert.
+    # If this end did not read the request, the kernel could discard the alert.
     async for _ in stream:
         pass
 

@@ -1,4 +1,4 @@
-"""What `MutualTLS` accepts, and how it refuses anything else."""
+"""Tests of the arguments of `MutualTLS`, and of the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_wrong_values(
 @pytest.mark.slow
 @pytest.mark.parametrize("password", [None, "wr0ng"])
 def test_no_question_on_the_terminal(password: str | None, old: Pair, tmp_path: Path) -> None:
-    """A program with a terminal is not asked for the password of an encrypted key."""
+    """A wrong or missing password is an error; OpenSSL does not ask for it on the terminal."""
     certfile, keyfile = old.write(tmp_path)
     keyfile.write_bytes(old.encrypted_key(PASSWORD))
     code = (

@@ -1,4 +1,4 @@
-"""The errors of a client with `MutualTLS`: what they say, and what they hide."""
+"""Tests of the errors of a client with `MutualTLS`: their advice, and hidden secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REJECTED = says(401, {"error": "invalid_client"})
 async def test_rejected(
     is_replaced: bool, old: Pair, new: Pair, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """After a rejection, a certificate that has changed is used immediately."""
+    """After a rejection, a changed certificate is used immediately; an unchanged one fails."""
     method = MutualTLS(*old.write(tmp_path))
 
     async def rejects(request: httpx.Request) -> httpx.Response:
@@ -53,12 +53,12 @@ async def test_rejected(
 async def test_a_server_quotes_the_secrets(
     old: Pair, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """Password and key are hidden in the words of a server."""
+    """Password and key are hidden if a server quotes them."""
     certfile, keyfile = old.write(tmp_path)
     key = old.encrypted_key("correcthorse")
     keyfile.write_bytes(key)
     method = MutualTLS(certfile, keyfile, "correcthorse")
-    # A server's words of this form are shown.
+    # Words of this form are shown if they are not known as secrets.
     part = re.search(r"[A-Za-z0-9]{12}", key.decode())
     assert part is not None
     for secret in ("correcthorse", part[0]):
@@ -107,7 +107,7 @@ async def test_a_failure_that_no_certificate_causes(
 
 
 async def test_a_web_page_of_nginx(old: Pair, tmp_path: Path, autojump_clock: MockClock) -> None:
-    """A 400 leads to the same advice if it has no error code, such as that of nginx."""
+    """A 400 without an error code, such as that of nginx, has the advice about certificates."""
     settings = config(MutualTLS(*old.write(tmp_path)))
     page = says(400, b"<html>No required SSL certificate was sent</html>", sort="text/html")
     error = await error_of(page, settings=settings)

@@ -1,4 +1,4 @@
-"""`MutualTLS` on real sockets: a server that demands certificates, and replaces them."""
+"""Tests of `MutualTLS` on real sockets, with a server that demands certificates."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 @pytest.fixture(scope="module")
 def old_authority() -> trustme.CA:
-    """Certify the clients at first."""
+    """Return the first authority of the clients."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def new_authority() -> trustme.CA:
-    """Certify the clients later."""
+    """Return the next authority of the clients."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def old(old_authority: trustme.CA) -> Pair:
-    """Return the certificate that a client begins with."""
+    """Return the first certificate of a client."""
     return Pair(old_authority, "old.example")
 
 
 @pytest.fixture(scope="module")
 def new(new_authority: trustme.CA) -> Pair:
-    """Return the certificate that replaces it, with another type of key."""
+    """Return the certificate that replaces the first one, with another type of key."""
     return Pair(new_authority, "new.example", "RSA")
 
 
@@ -70,7 +70,7 @@ def token_server() -> TokenServer:
 async def test_grant_use_and_revoke(
     authority: trustme.CA, old_authority: trustme.CA, old: Pair, tmp_path: Path
 ) -> None:
-    """Without a client of yours, the certificate goes to the server with each token request."""
+    """Each token request, revocation and API request presents the certificate."""
     method = MutualTLS(*old.write(tmp_path))
     server = token_server()
     with trio.fail_after(LIMIT):
@@ -93,10 +93,10 @@ async def test_grant_use_and_revoke(
     ]
 
 
-async def test_a_client_of_yours(
+async def test_a_client_of_the_caller(
     http: ModuleType, authority: trustme.CA, old_authority: trustme.CA, old: Pair, tmp_path: Path
 ) -> None:
-    """A client with the context of the method presents the certificate for token requests."""
+    """A given client with the method's context presents the certificate in token requests."""
     method = MutualTLS(*old.write(tmp_path))
     with trio.fail_after(LIMIT):
         async with (
@@ -126,7 +126,7 @@ async def test_replaced_during_a_session(
 ) -> None:
     """While the files are replaced one by one, no request fails; then the new certificate is used.
 
-    This also applies if the server accepts a token only with the certificate it was granted to.
+    This also works if the server accepts a token only with the certificate of its token request.
     """
     certfile, keyfile = old.write(tmp_path)
     method = MutualTLS(certfile, keyfile)
@@ -218,7 +218,7 @@ CLIENTS = ["unknown certificate", "no certificate", "secret"]
 
 
 async def failure_at(url: str, client: str, old: Pair, folder: Path) -> TokenRequestError:
-    """Return the error of a client that does not have what the server demands."""
+    """Return the error of a client that lacks what the server demands."""
     settings = config(MutualTLS(*old.write(folder)), url)
     if client == "secret":
         settings = settings.replace(auth_method="client_secret_post", client_secret="s")

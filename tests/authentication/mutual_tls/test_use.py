@@ -1,4 +1,4 @@
-"""What a client with `MutualTLS` sends, and which certificate it presents."""
+"""Tests of what a client with `MutualTLS` sends, and which certificate it presents."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_another_type_of_key(
     tmp_path: Path,
     autojump_clock: MockClock,
 ) -> None:
-    """A context presents only the new certificate, also if its key has another type."""
+    """After a request, the context presents the new certificate, even with another type of key."""
     method = MutualTLS(*Pair(authority, "first.example", first).write(tmp_path))
     context = method.ssl_context()
     async with open_manager(Endpoint(says()), config(method)) as manager:
@@ -83,7 +83,7 @@ async def test_half_replaced(
     caplog: pytest.LogCaptureFixture,
     autojump_clock: MockClock,
 ) -> None:
-    """While the files do not fit, the old certificate stays in use, with one WARNING."""
+    """While certificate and key do not fit, the client keeps the old ones and logs one WARNING."""
     certfile, keyfile = old.write(tmp_path)
     method = MutualTLS(certfile, keyfile)
     async with open_manager(Endpoint(says()), config(method)) as manager:
@@ -110,7 +110,7 @@ async def test_half_replaced(
 
 
 def test_context_cannot_be_changed(old: Pair, server: ssl.SSLContext, tmp_path: Path) -> None:
-    """Changes of the context raise an error, because the next certificate would undo them."""
+    """Changing the context raises an error, because the next certificate would undo the change."""
     certfile, _ = old.write(tmp_path)
     context = MutualTLS(*old.write(tmp_path)).ssl_context()
     changes: list[Callable[[], object]] = [
@@ -131,7 +131,7 @@ def test_context_cannot_be_changed(old: Pair, server: ssl.SSLContext, tmp_path: 
 
 
 def test_an_unknown_server(old: Pair, tmp_path: Path) -> None:
-    """The context refuses a server whose certificate is of another authority."""
+    """The context refuses a server with a certificate of another authority."""
     context = MutualTLS(*old.write(tmp_path)).ssl_context()
     with pytest.raises(ssl.SSLCertVerificationError):
         connect(context, server_context(trustme.CA()))
