@@ -1,4 +1,4 @@
-"""Secrets for the tests of `Config`, and the search for them in its errors."""
+"""Helpers for tests of `Config`: secrets, and a search for them in its errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MISPLACED = "s3cr3t" * 3
 
 
 def assert_hides_secret(error: BaseException) -> None:
-    """Fail if an error, or one that it refers to, shows a secret."""
+    """Fail if an error, or an error in its context, shows a secret."""
     assert error.__cause__ is None
     seen: BaseException | None = error
     while seen is not None:

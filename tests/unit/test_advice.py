@@ -1,4 +1,4 @@
-"""What to do about an error of a token endpoint: one sentence, by code, status and config."""
+"""Tests of the advice in an error of a token endpoint, which depends on error and config."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LOOKALIKE = make_config(api_root_url="https://notbox.com")
 def refused(
     code: str | None, status: int = 400, kind: type[TokenRequestError] = TokenRequestError
 ) -> TokenRequestError:
-    """Return the error of an answer."""
+    """Return the error for a refusal by the server."""
     return kind("refused", status_code=status, error=code)
 
 
@@ -87,21 +87,21 @@ def refused(
     ],
 )
 def test_next_step(config: Config, error: TokenRequestError, says: str) -> None:
-    """The step depends on code and status, on whether the server is Box's, and on the settings."""
+    """The advice depends on error code and status, on the server and on the settings."""
     assert says in str(next_step(error, config))
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "invalid_grant"])
 @pytest.mark.parametrize("config", [SUBJECT, OTHER])
 def test_no_subject_where_it_does_not_help(code: str, config: Config) -> None:
-    """The step names no subject where one is set, or where the server has none."""
+    """The advice does not mention a subject if one is set, or if the server is not Box's."""
     step = next_step(refused(code), config)
     assert "which most apps need" not in str(step)
     assert not str(step).startswith("Set box_subject_type")
 
 
 def test_unknown() -> None:
-    """Where an error leaves open what to do, the message has no advice."""
+    """If the error does not show what to do, the message has no advice."""
     assert next_step(TokenUnavailableError("no token"), BOX) is None
     assert next_step(refused(None, 418), BOX) is None
     error = TokenUnavailableError("no token")
@@ -122,7 +122,7 @@ def test_unknown() -> None:
 def test_is_a_sentence(
     code: str | None, status: int | None, failure: NetworkFailure | None, config: Config
 ) -> None:
-    """Whatever the error, the step is one sentence of ours, without a word of the server's."""
+    """The advice is at most one sentence, without text of the server, whatever the error."""
     for kind in (TokenRequestError, RevocationError, MalformedTokenResponseError):
         error = kind(
             "what happened", status_code=status, error=code, error_description="its own words"
@@ -138,12 +138,12 @@ def test_is_a_sentence(
 
 
 def test_every_network_failure_has_advice() -> None:
-    """No kind of network failure is left without a sentence."""
+    """Every kind of network failure has advice."""
     assert set(BY_NETWORK_FAILURE) == set(get_args(NetworkFailure))
 
 
 def caused(cause: BaseException) -> httpx.ConnectError:
-    """Return httpx's error with its cause below one of Trio's."""
+    """Return an error of httpx that has this cause below an error of Trio."""
     mute = trio.BrokenResourceError()
     mute.__cause__ = cause
     error = httpx.ConnectError("")
@@ -176,12 +176,12 @@ def caused(cause: BaseException) -> httpx.ConnectError:
     ],
 )
 def test_kind_of(cause: BaseException, kind: str | None) -> None:
-    """The kind of a network failure is what is at the bottom of httpx's error."""
+    """The last error in the chain of httpx's error decides the kind of network failure."""
     assert kind_of(caused(cause)) == kind
 
 
 def test_kind_of_a_circle() -> None:
-    """A chain that bites its tail has an end."""
+    """A circular chain of causes has no kind, and the search ends."""
     error = httpx.ConnectError("")
     error.__cause__ = error
     assert kind_of(error) is None
@@ -190,7 +190,7 @@ def test_kind_of_a_circle() -> None:
 async def test_said_once_in_the_log(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of several failures in a row, the first line of the log says what to do."""
+    """After several failures in a row, only the first log record has the advice."""
     server = TokenServer(FaultPlan(token=[Fault.server_error(503)] * 3))
     async with open_test_session(server) as session:
         await session.get_access_token()
@@ -203,7 +203,7 @@ async def test_said_once_in_the_log(
 
 
 async def test_said_once_in_a_traceback(autojump_clock: MockClock) -> None:
-    """A getter's error says what to do, and its cause what happened."""
+    """The error of the caller has the advice, and its cause has only the message."""
     server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client", "Wrong secret")))
     async with open_test_session(server) as session:
         with pytest.raises(CredentialsRejectedError) as caught:
@@ -218,7 +218,7 @@ async def test_said_once_in_a_traceback(autojump_clock: MockClock) -> None:
 async def test_said_once_of_a_revocation(
     autojump_clock: MockClock, kind: type[TokenRequestError]
 ) -> None:
-    """A failed revocation says once what to do, and its cause says only what happened."""
+    """The error of a failed revocation has the advice once, and its cause has only the message."""
     manager = FakeTokenManager(make_config(max_retries=0))
     own = kind("the vault is sealed")
     own.next_step = "Unseal it."
@@ -228,15 +228,15 @@ async def test_said_once_of_a_revocation(
         await session.get_access_token()
         with pytest.raises(RevocationError) as caught:
             await session.revoke_tokens()
-    (told,) = [event.error for event in events if isinstance(event, Revoked)]
-    assert str(told).count("Unseal it.") == 1
+    (error,) = [event.error for event in events if isinstance(event, Revoked)]
+    assert str(error).count("Unseal it.") == 1
     assert str(caught.value).endswith("the vault is sealed. Unseal it.")
     assert str(caught.value).count("Unseal it.") == 1
     assert str(caught.value.__cause__) == "the vault is sealed"
 
 
-async def test_advice_of_others(autojump_clock: MockClock) -> None:
-    """What another token manager advises comes to the getter, and its own error stays as it is."""
+async def test_advice_of_another_manager(autojump_clock: MockClock) -> None:
+    """The caller's error has the advice of another token manager's error, which is not changed."""
     manager = FakeTokenManager(make_config(max_retries=0))
     own = TokenUnavailableError("the vault is sealed")
     own.next_step = "Unseal it."

@@ -1,4 +1,4 @@
-"""The pauses after failed attempts: what was asked for, what a strategy says, when a round ends."""
+"""Tests of the pauses after failed attempts: Retry-After, strategies and the end of a round."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestRetryAfter:
         ids=lambda value: str(value)[:20],
     )
     def test_seconds(self, value: str, seconds: float) -> None:
-        """A number is seconds, whatever the date."""
+        """A number means seconds, whatever the Date header."""
         assert parse_retry_after(value, None, NOW_UNIX) == seconds
         assert parse_retry_after(value, DATE, 0.0) == seconds
 
@@ -76,7 +76,7 @@ class TestRetryAfter:
     # A date without a zone is in UTC, in any local time zone.
     @pytest.mark.usefixtures("_elsewhere")
     def test_date(self, value: str, seconds: float) -> None:
-        """A date is the time until then, and 0 when it has passed."""
+        """A date means the time until then, or 0 if it has passed."""
         assert parse_retry_after(value, None, NOW_UNIX) == seconds
         assert parse_retry_after(value, DATE, 0.0) == seconds
 
@@ -93,7 +93,7 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize("date", [None, "", "yesterday", "0", "Sun, 99 Mar 2026 12:00:00 GMT"])
     def test_no_own_date(self, date: str | None) -> None:
-        """Without a Date that can be read, the wall clock serves."""
+        """Without a valid Date header, the wall clock is used."""
         value = "Sun, 01 Mar 2026 12:02:00 GMT"
         assert parse_retry_after(value, date, NOW_UNIX + 20.0) == 100.0
 
@@ -110,7 +110,7 @@ class TestRetryAfter:
         ids=lambda value: ascii(value)[:40],
     )
     def test_nonsense(self, value: str | None) -> None:
-        """No header, and nonsense, ask for nothing."""
+        """A missing or invalid header means None."""
         assert parse_retry_after(value, DATE, NOW_UNIX) is None
 
     @given(
@@ -119,7 +119,7 @@ class TestRetryAfter:
         st.integers(-23, 23),
     )
     def test_any_dates(self, until: datetime, date: datetime, zone: int) -> None:
-        """A date counts from the answer's own Date, in whatever zone, and no clock need agree."""
+        """A date is measured against the answer's own Date header, in any time zone."""
         until = until.replace(microsecond=0, tzinfo=UTC)
         date = date.replace(microsecond=0, tzinfo=UTC)
         said = format_datetime(until.astimezone(timezone(timedelta(hours=zone))))
@@ -136,20 +136,20 @@ class TestRetryAfter:
     @example("Sun, 01 Mar 0000 00:00:00 GMT", None, 0.0)
     @example("Mon, 01 Jan 0001 00:00:00 +2359", None, 0.0)
     def test_anything(self, value: str | None, date: str | None, now: float) -> None:
-        """Whatever the headers say, the outcome is None or seconds that are not negative."""
+        """For any header texts, the result is None or not negative."""
         seconds = parse_retry_after(value, date, now)
         assert seconds is None or seconds >= 0.0
 
 
 def failed(retry_after: Any = None, **facts: Any) -> TokenUnavailableError:
-    """Return a transient error."""
+    """Return a retryable error."""
     return TokenUnavailableError("not now", retry_after=retry_after, **facts)
 
 
 class TestNormalPause:
     @given(st.integers(1, 60), st.floats(1e-3, 1e4), st.floats(1e-3, 1e6))
     def test_bounds(self, attempt: int, interval: float, cap: float) -> None:
-        """The interval doubles, is jittered from half to one and a half, and is capped."""
+        """The interval doubles, has a jitter of ±50 %, and is limited."""
         limits = config(retry_interval=interval, max_retry_interval=cap)
         pause = RetrySchedule(limits).background_pause(attempt, failed())
         doubled = interval * 2 ** (attempt - 1)
@@ -157,7 +157,7 @@ class TestNormalPause:
 
     @pytest.mark.parametrize(("attempt", "least", "most"), [(1, 1, 3), (5, 16, 48)])
     def test_jitter(self, attempt: int, least: float, most: float) -> None:
-        """With the defaults, the pauses of Box's SDK, each jittered over its whole range."""
+        """With the defaults, pauses are those of Box's SDK, with jitter over the whole range."""
         schedule = RetrySchedule(config())
         pauses = [schedule.background_pause(attempt, failed()) for _ in range(500)]
         edge = (most - least) / 20
@@ -166,20 +166,20 @@ class TestNormalPause:
 
     @pytest.mark.parametrize("attempt", [7, 1025, 10**400])
     def test_huge_attempts(self, attempt: int) -> None:
-        """After any number of failures the pause is the longest one."""
+        """After any large number of failures, the pause is max_retry_interval."""
         assert RetrySchedule(config()).background_pause(attempt, failed()) == 60.0
 
     @given(st.floats(0, 1e300), st.floats(1e-3, 1e6), st.integers(1, 10**6))
     @example(math.inf, 60.0, 1)
     @example(10**400, 60.0, 1)
     def test_retry_after(self, asked: float, cap: float, attempt: int) -> None:
-        """What the server asked for is taken as it is, up to the cap."""
+        """The pause is exactly the server's Retry-After, up to max_retry_interval."""
         limits = config(max_retry_interval=cap)
         assert RetrySchedule(limits).background_pause(attempt, failed(asked)) == min(asked, cap)
 
     @pytest.mark.parametrize("asked", [None, math.nan, -1.0, "5", [5], object()])
     def test_nonsense_retry_after(self, asked: Any) -> None:
-        """What a strange token manager put there instead of seconds is passed over."""
+        """A ``retry_after`` that is no number of seconds is ignored."""
         assert 1.0 <= RetrySchedule(config()).background_pause(1, failed(asked)) <= 3.0
 
 
@@ -187,7 +187,7 @@ class TestRetryPause:
     @pytest.mark.parametrize("max_retries", [0, 1, 5])
     @pytest.mark.parametrize("strategy", [None, lambda attempt, error: 7.0], ids=["none", "one"])
     def test_max_retries(self, max_retries: int, strategy: Any) -> None:
-        """After the last retry the round is over, with a strategy too."""
+        """The round ends after max_retries retries, also with a strategy."""
         limits = config(max_retries=max_retries, retry_strategy=strategy)
         pauses = [
             RetrySchedule(limits).next_pause(attempt, failed(7.0))
@@ -201,7 +201,7 @@ class TestRetryPause:
         ids=["rejected", "refused"],
     )
     def test_final_error(self, error: TokenRequestError) -> None:
-        """An error that is not passing ends the round; no strategy is asked."""
+        """An error that is not retryable ends the round, without a call of the strategy."""
         asked: list[int] = []
         limits = config(retry_strategy=lambda attempt, error: asked.append(attempt))
         assert RetrySchedule(config()).next_pause(1, error) is None
@@ -225,7 +225,7 @@ class TestRetryPause:
     def test_strategy(
         self, chosen: float | None, pause: float | None, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A strategy's seconds hold up to the cap, and its None ends the round quietly."""
+        """A strategy's seconds are used up to the limit, and None ends the round."""
         limits = config(retry_strategy=lambda attempt, error: chosen)
         assert RetrySchedule(limits).next_pause(1, failed(7.0)) == pause
         assert caplog.records == []
@@ -257,7 +257,7 @@ class TestRetryPause:
         assert "hunter2" not in caplog.text
 
     def test_a_coroutine_is_closed(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A plain strategy that returns a coroutine ends the round, and Python does not warn."""
+        """A coroutine of a plain strategy is closed and logged, and the round ends."""
         coroutine = an_async_function()
         limits = config(retry_strategy=lambda attempt, error: coroutine)
         assert RetrySchedule(limits).next_pause(1, failed()) is None
@@ -276,7 +276,7 @@ class TestRetryPause:
 
 class TestRounds:
     def test_failures_and_a_success(self) -> None:
-        """A success ends the round, the pause and the count, as if no attempt had failed."""
+        """A success resets the round, the pause and the consecutive failures."""
 
         def facts() -> tuple[object, ...]:
             return rounds.attempts, rounds.consecutive_failures, rounds.is_over, rounds.retry_at
@@ -299,7 +299,7 @@ class TestRounds:
         ("now", "is_first", "attempts"), [(200.0, True, 0), (199.9, True, 1), (1e6, False, 1)]
     )
     def test_a_round_is_given_up(self, now: float, *, is_first: bool, attempts: int) -> None:
-        """Attempts are forgotten twice the longest pause later, if no caller waits."""
+        """Twice the longest pause later, a first caller begins a new round."""
         limits = config(max_retries=1, max_retry_interval=50.0)
         rounds = Rounds(limits, RetrySchedule(limits))
         rounds.fail(failed(4.0), 100.0, 101.0)
@@ -312,7 +312,7 @@ class TestRounds:
         assert rounds.fail(failed(4.0), now, now).round_over is (attempts == 1)
 
     def test_foreign_error(self) -> None:
-        """What a token manager should not raise counts as passing, and its words are not shown."""
+        """An unexpected exception becomes a retryable error that shows only its type."""
         limits = config(max_retries=0)
         rounds = Rounds(limits, RetrySchedule(limits))
         cause = RuntimeError("hunter2")

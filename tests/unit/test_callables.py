@@ -1,4 +1,4 @@
-"""Callables that users give: which ones are async by mistake, and what becomes of a coroutine."""
+"""Tests of user callables: which are async by mistake, and how a coroutine is closed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Plain:
 
 @pytest.mark.parametrize(("function", "kind"), LAZY)
 def test_lazy_callables(function: Any, kind: str) -> None:
-    """A callable whose body a plain call does not run is recognised, in partials too."""
+    """A callable whose body does not run in a plain call is recognised, also in partials."""
     assert lazy_kind(function) == kind
 
 
@@ -33,19 +33,19 @@ def test_lazy_callables(function: Any, kind: str) -> None:
     [plain, functools.partial(plain, 1), lambda *args: 1.0, print, Plain(), Plain, [].append],
 )
 def test_plain_callables(function: Any) -> None:
-    """A callable that does its work when it is called is plain."""
+    """A callable whose body runs in a plain call is plain."""
     assert lazy_kind(function) is None
 
 
 def test_a_coroutine_is_closed() -> None:
-    """A coroutine that did not start is closed, so that Python does not warn."""
+    """A coroutine that has not started is closed, so that Python does not warn."""
     coroutine = an_async_function()
     assert discard_coroutine(coroutine)
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
-async def test_a_coroutine_that_has_started_is_left_alone() -> None:
-    """Closing it would run its code at a moment that nobody expects."""
+async def test_a_started_coroutine_is_not_closed() -> None:
+    """A coroutine that has started is not closed, because that would run its code."""
 
     async def run() -> None:
         await trio.lowlevel.checkpoint()
@@ -59,5 +59,5 @@ async def test_a_coroutine_that_has_started_is_left_alone() -> None:
 
 @pytest.mark.parametrize("answer", [None, 1.0, "coroutine", an_async_function, iter([])])
 def test_anything_else_is_no_coroutine(answer: object) -> None:
-    """Only a coroutine is one."""
+    """Any other object is recognised as no coroutine."""
     assert not discard_coroutine(answer)

@@ -1,4 +1,4 @@
-"""`Config`: which settings it takes, which it refuses, and what it never shows."""
+"""Tests of `Config`: valid and wrong settings, and what it never shows."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ ENORMOUS = 10**5000
 
 
 def make(**changes: Any) -> Config:
-    """Return a config whose secret is the odd one."""
+    """Return a config with a secret of unusual characters."""
     return Config(**({"client_id": "id", "client_secret": SECRET} | changes))
 
 
 def attempt(**changes: Any) -> Config | ConfigError:
-    """Return the config of these settings, or the error that they bring."""
+    """Return the config of these settings, or their ConfigError."""
     try:
         return make(**changes)
     except ConfigError as error:
@@ -50,7 +50,7 @@ def attempt(**changes: Any) -> Config | ConfigError:
 
 
 def refused(**changes: Any) -> ConfigError:
-    """Return the error that these settings bring, after looking for secrets in it."""
+    """Return the error of these settings, after checking that it shows no secret."""
     with pytest.raises(ConfigError) as caught:
         make(**changes)
     assert_hides_secret(caught.value)
@@ -195,7 +195,7 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
 
 @pytest.mark.parametrize(("field", "reason", "values"), WRONG)
 def test_wrong_value(field: str, reason: str, values: Sequence[object]) -> None:
-    """A wrong value is a ConfigError that names the field, and says what it expects."""
+    """A wrong value is a ConfigError that names the field, and says what it must be."""
     other_half = {"box_subject_type": "user", "box_subject_id": "1"} if "subject" in field else {}
     for value in values:
         error = refused(**(other_half | {field: value}))
@@ -204,7 +204,7 @@ def test_wrong_value(field: str, reason: str, values: Sequence[object]) -> None:
 
 
 def test_every_field_has_wrong_values() -> None:
-    """The table of wrong values leaves no setting out."""
+    """The table of wrong values has every setting."""
     assert {field for field, _, _ in WRONG} == {a.alias for a in attrs.fields(Config) if a.init}
 
 
@@ -213,7 +213,7 @@ def test_every_field_has_wrong_values() -> None:
 @example("token_url", "https://h/\ud800")
 @example("api_root_url", "https://[")
 def test_any_text_as_url(field: str, value: str) -> None:
-    """Any text is taken as a URL or refused by name, and never in another way."""
+    """Any text is accepted as a URL, or refused with a ConfigError that names the field."""
     outcome = attempt(**{field: value})
     if isinstance(outcome, ConfigError):
         assert outcome.field == field
@@ -223,8 +223,8 @@ def test_any_text_as_url(field: str, value: str) -> None:
 
 
 @given(st.sampled_from(URLS), st.text(st.characters(codec="utf-8"), max_size=30))
-def test_plain_http_is_taken_for_loopback_alone(field: str, host: str) -> None:
-    """Plain http is taken only for a host that is this machine, whatever the host looks like."""
+def test_plain_http_is_accepted_only_for_loopback(field: str, host: str) -> None:
+    """Plain http is accepted only for localhost and loopback addresses."""
     outcome = attempt(**{field: f"http://{host}/"})
     if isinstance(outcome, ConfigError):
         assert outcome.field == field
@@ -238,7 +238,7 @@ def test_plain_http_is_taken_for_loopback_alone(field: str, host: str) -> None:
     [("[::ffff:127.0.0.1]", True), ("[::FFFF:7f00:2]", True), ("[::ffff:192.0.2.1]", False)],
 )
 def test_mapped_loopback(host: str, is_good: bool) -> None:
-    """Loopback by an IPv4-mapped address is loopback, on every Python."""
+    """An IPv4-mapped loopback address counts as loopback."""
     outcome = attempt(api_root_url=f"http://{host}:8080")
     assert isinstance(outcome, Config) is is_good
 
@@ -257,7 +257,7 @@ def test_mapped_loopback(host: str, is_good: bool) -> None:
 @example("request_timeout", 5e-324)
 @example("idle_timeout", 1)
 def test_good_duration(field: str, value: float) -> None:
-    """A duration is a number of seconds, 0 only where that has a meaning; it becomes a float."""
+    """A duration is a number of seconds, 0 only for some fields, and becomes a float."""
     kept = getattr(make(**{field: value}), field)
     assert type(kept) is float
     assert kept == value
@@ -282,7 +282,7 @@ def test_good_duration(field: str, value: float) -> None:
     ],
 )
 def test_good_value(field: str, values: list[object]) -> None:
-    """A good value is kept as it is."""
+    """A valid value is kept unchanged."""
     for value in values:
         assert getattr(make(**{field: value}), field) == value
 
@@ -306,12 +306,12 @@ def test_good_value(field: str, values: list[object]) -> None:
 )
 @pytest.mark.parametrize("field", URLS)
 def test_good_url(field: str, url: str) -> None:
-    """Https to anywhere is good, plain http to this machine alone."""
+    """Any https URL is valid, and an http URL of a loopback host."""
     assert getattr(make(**{field: url}), field) == url
 
 
 def test_defaults() -> None:
-    """The defaults are those that are documented."""
+    """The defaults are the documented ones."""
     config = make()
 
     assert config.api_root_url == "https://api.box.com"
@@ -336,14 +336,14 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize("root", ["https://api.example/BOX", "https://api.example/BOX/"])
 def test_derived_urls(root: str) -> None:
-    """Both endpoints lie below the API root, with or without a slash at its end."""
+    """Both endpoints are below the API root, with or without a slash at its end."""
     config = make(api_root_url=root)
     assert config.token_url == "https://api.example/BOX/oauth2/token"
     assert config.revoke_url == "https://api.example/BOX/oauth2/revoke"
 
 
 def test_endpoint_urls_are_kept() -> None:
-    """An endpoint of its own is taken as it is, with its query (RFC 6749 §3.2)."""
+    """A given endpoint is kept unchanged, with its query (RFC 6749 §3.2)."""
     token_url, revoke_url = "https://id.example/token?tenant=a%20b&x=", "https://id.example/end?y"
     assert make(token_url=token_url).token_url == token_url
     assert make(token_url=token_url).revoke_url == "https://api.box.com/oauth2/revoke"
@@ -363,7 +363,7 @@ def test_subject_settings_go_together() -> None:
 
 @pytest.mark.parametrize("given_as", [list, tuple])
 def test_extra_params_are_copied(given_as: Any) -> None:
-    """`resource` may be repeated (RFC 8707 §2); later changes do not reach the config."""
+    """Later changes of ``extra_params`` do not reach the config, which keeps a repeated field."""
     params = {"resource": given_as(["https://a.example", "https://b.example"]), "audience": "a"}
     config = make(extra_params=params)
 
@@ -378,7 +378,7 @@ def test_extra_params_are_copied(given_as: Any) -> None:
 
 
 def test_keywords_only() -> None:
-    """Settings are given by name."""
+    """Settings are accepted only as keyword arguments."""
     with pytest.raises(TypeError):
         Config("id", "secret")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
@@ -386,7 +386,7 @@ def test_keywords_only() -> None:
 
 
 def test_frozen() -> None:
-    """No setting can be changed or removed, and none added."""
+    """No setting can be changed, removed or added."""
     config = make()
     for attribute in attrs.fields(Config):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -398,7 +398,7 @@ def test_frozen() -> None:
 
 
 def test_equality() -> None:
-    """Two configs with the same settings are equal and hash alike."""
+    """Two configs with the same settings are equal and have the same hash."""
     assert make(extra_params={"a": "b"}) == make(extra_params={"a": "b"})
     assert hash(make(extra_params={"a": "b"})) == hash(make(extra_params={"a": "b"}))
     assert make() != make(client_id="other")
@@ -412,7 +412,7 @@ def test_equality() -> None:
 @example(SECRET)
 @example("secret")
 def test_secret_is_in_no_text(secret: str) -> None:
-    """The secret is in no text that a config turns into."""
+    """The repr of a config, and its text, do not depend on the secret."""
     config = make(client_secret=secret)
     plain = repr(make(client_secret="another"))
     assert str(config) == f"{config}" == plain
@@ -421,7 +421,7 @@ def test_secret_is_in_no_text(secret: str) -> None:
 
 
 def test_values_of_extra_params_are_not_shown() -> None:
-    """Of extra fields the names are shown, not the values: one may be a password."""
+    """The repr shows the names of ``extra_params``, and hides their values."""
     text = repr(make(extra_params={"password": "hunter2", "resource": ["hunter3"]}))
     assert "extra_params={'password': ..., 'resource': ...}," in text
     assert "hunter" not in text
@@ -429,7 +429,7 @@ def test_values_of_extra_params_are_not_shown() -> None:
 
 class TestReplace:
     def test_changes(self) -> None:
-        """A replaced config is a new, checked one; the old stays as it was."""
+        """``replace`` returns a new config, and the old one stays unchanged."""
         settings: dict[str, Any] = {"scope": "a", "token_url": "https://id.example/t"}
         config = make(**settings)
 
@@ -457,7 +457,7 @@ class TestReplace:
         assert_hides_secret(caught.value)
 
     def test_derived_urls_follow(self) -> None:
-        """A derived endpoint follows the API root, a given one stays, and None derives it again."""
+        """``replace`` derives an endpoint from the API root again, unless it was given."""
         config = make(token_url="https://id.example/t")
 
         changed = config.replace(api_root_url="https://other.example")

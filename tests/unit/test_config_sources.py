@@ -1,4 +1,4 @@
-"""`Config` from the environment, and from a settings file of Box's developer console."""
+"""Tests of `Config` from environment variables, and from a settings file of Box."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestFromEnv:
         assert Config.from_env(dict.fromkeys(ENVIRONMENT, "") | least) == expected
 
     def test_real_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without an argument the process's own environment is read, as it is then."""
+        """Without an argument, the current environment of the process is read."""
         monkeypatch.setenv("BOX_CLIENT_ID", "from-env")
         monkeypatch.setenv("BOX_CLIENT_SECRET", SECRET)
         assert "BOX_SCOPE" not in os.environ
@@ -99,7 +99,7 @@ class TestFromEnv:
     )
     @pytest.mark.parametrize("prefix", ["BOX_", "ACME_"])
     def test_wrong(self, field: str, variable: str, value: str, prefix: str) -> None:
-        """A wrong variable is refused like the setting that it stands for, by both names."""
+        """A wrong variable is refused like its setting, and the error has both names."""
         with pytest.raises(ConfigError) as caught:
             Config.from_env(with_prefix(prefix) | {prefix + variable: value}, prefix=prefix)
         assert caught.value.field == field
@@ -108,7 +108,7 @@ class TestFromEnv:
         assert_hides_secret(caught.value)
 
     def test_half_a_subject(self) -> None:
-        """An error about a variable that is missing names no other variable."""
+        """An error about a missing variable names no other variable."""
         with pytest.raises(ConfigError, match=r"go together$") as caught:
             Config.from_env(ENVIRONMENT | {"BOX_SUBJECT_ID": ""})
         assert caught.value.field == "box_subject_id"
@@ -122,7 +122,7 @@ class TestFromEnv:
         assert config.client_secret == SECRET
 
     def test_wrong_prefix(self) -> None:
-        """The error reads like Python's own."""
+        """A prefix of a wrong type raises a TypeError."""
         with pytest.raises(TypeError, match=r"^prefix must be a str, not NoneType$"):
             Config.from_env(ENVIRONMENT, prefix=None)  # type: ignore[arg-type]  # wrong on purpose
 
@@ -135,7 +135,7 @@ class TestFromEnv:
         ],
     )
     def test_missing_with_a_prefix(self, missing: list[str], instead: bool) -> None:
-        """Box is not mentioned, and the other ways to authenticate are."""
+        """With another prefix, the error lists its variables for the other ways to authenticate."""
         environ = with_prefix("ACME_")
         for name in missing:
             del environ[f"ACME_{name}"]
@@ -150,7 +150,7 @@ class TestFromEnv:
 
 
 def with_prefix(prefix: str) -> dict[str, str]:
-    """Return the environment with another prefix than ``BOX_``."""
+    """Return the environment with another prefix instead of ``BOX_``."""
     return {prefix + name.removeprefix("BOX_"): value for name, value in ENVIRONMENT.items()}
 
 
@@ -193,7 +193,7 @@ class TestWaysFromEnv:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("method", [*METHODS, SECRET])
     def test_method_must_agree(self, way: str, method: str) -> None:
-        """A contradiction names both variables, and the names that agree."""
+        """If two variables contradict each other, the error names both and the right methods."""
         if method in WAYS[way]:
             return
         environ = {"X_CLIENT_ID": "id", f"X_{way}": SECRET, "X_AUTH_METHOD": method}
@@ -225,7 +225,7 @@ class TestFromBoxJson:
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        """Return where the file is to be."""
+        """Return the path of the file."""
         return tmp_path / "box config.json"
 
     def test_app(self, path: Path) -> None:
@@ -258,12 +258,12 @@ class TestFromBoxJson:
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
     def test_encodings(self, path: Path, encoding: str) -> None:
-        """A byte order mark, as some editors leave it, does no harm."""
+        """A file with a byte order mark, as some editors write it, is read."""
         text = json.dumps({"boxAppSettings": APP}, ensure_ascii=False)
         assert self.read(path, text.encode(encoding)).client_secret == SECRET
 
     def test_missing_file(self, path: Path) -> None:
-        """A file that is not there is named, and what the system says of it is told."""
+        """The error for a missing file has its name, and the message of the system."""
         said = f"cannot be read: {os.strerror(errno.ENOENT)}"
         with pytest.raises(ConfigError, match=rf"box config\.json {said}") as caught:
             Config.from_box_json(path)
@@ -283,7 +283,7 @@ class TestFromBoxJson:
         ids=["empty", "cut short", "no text", "deep", "an enormous number", "another format"],
     )
     def test_not_json(self, path: Path, raw: bytes) -> None:
-        """A file that holds no JSON is named, and none of it shown."""
+        """If the file has no JSON, the error has its name, and shows nothing of it."""
         with pytest.raises(ConfigError, match=r"box config\.json is not JSON") as caught:
             self.read(path, raw)
         assert_hides_secret(caught.value)
@@ -325,7 +325,7 @@ class TestFromBoxJson:
             assert_hides_secret(caught.value)
 
     def test_unusable_secret(self, path: Path) -> None:
-        """A secret that no form can carry is refused without being shown."""
+        """A secret that UTF-8 cannot encode is refused, and not shown."""
         broken = {"boxAppSettings": APP | {"clientSecret": SECRET + "\ud800"}}
         with pytest.raises(ConfigError, match="client_secret") as caught:
             self.read(path, broken)

@@ -1,4 +1,4 @@
-"""The URLs of an issuer's metadata, and the judgement of a document, without I/O."""
+"""Tests of the metadata URLs of an issuer, and of valid and wrong documents, without I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALIASES = {
 
 
 class Certificate(ClientAuthentication):
-    """A client with a certificate, as far as discovery can tell."""
+    """A client that, for discovery, authenticates with a certificate."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class Certificate(ClientAuthentication):
 def endpoints(
     document: dict[str, Any], *, has_revoke_url: bool = False, **settings: Any
 ) -> dict[str, str]:
-    """Return the endpoints in a document, for a client with a secret unless settings differ."""
+    """Return the endpoints in a document, by default for a client with a secret."""
     if "auth_method" not in settings or isinstance(settings["auth_method"], str):
         settings["client_secret"] = SECRET
     config = Config(**{"client_id": "id", "issuer": ISSUER} | settings)
@@ -82,7 +82,7 @@ def test_urls(issuer: str, between: str, after: str) -> None:
 
 @given(path=st.lists(st.text("aZ0-._~%", min_size=1), max_size=4).map("/".join))
 def test_urls_keep_host_and_path(path: str) -> None:
-    """Without the well-known part, both URLs are the issuer again, character by character."""
+    """Without the well-known part, both URLs are exactly the issuer."""
     issuer = f"https://Id.example:8443/{path}".removesuffix("/")
     first, second = metadata_urls(issuer)
     assert first.replace("/.well-known/oauth-authorization-server", "", 1) == issuer
@@ -100,13 +100,13 @@ def test_endpoints() -> None:
 
 @pytest.mark.parametrize("revocation", [None, "https://id.example/r", "http://evil.example", 7])
 def test_own_revoke_url(revocation: object) -> None:
-    """With a revoke_url of the user's, the document's is neither used nor checked."""
+    """With a given revoke_url, the document's is neither used nor checked."""
     document = DOCUMENT | {"revocation_endpoint": revocation}
     assert list(endpoints(document, has_revoke_url=True)) == ["token_url"]
 
 
 def test_no_revocation_endpoint() -> None:
-    """A document without a revocation endpoint fills only token_url."""
+    """A document without a revocation endpoint sets only token_url."""
     document = {name: DOCUMENT[name] for name in ("issuer", "token_endpoint")}
     assert list(endpoints(document)) == list(endpoints(document | {"revocation_endpoint": None}))
     assert list(endpoints(document)) == ["token_url"]
@@ -122,7 +122,7 @@ def test_no_revocation_endpoint() -> None:
 @example(other="x" * 10**6)
 @example(other="YXNzZXJ0aW9u")
 def test_other_issuer(other: object) -> None:
-    """The issuer must be equal, character by character; a short part of the other is shown."""
+    """The issuer must be exactly equal; the error shows a short part of the other one."""
     if other == ISSUER:
         return
     error = refusal(DOCUMENT | {"issuer": other})
@@ -157,7 +157,7 @@ def test_other_issuer(other: object) -> None:
     ids=lambda value: repr(value)[:30],
 )
 def test_wrong_endpoint(member: str, value: object, wants: str) -> None:
-    """An endpoint that is used must be a URL like token_url; the error names it."""
+    """An endpoint of the document must be a valid URL; the error names it."""
     error = refusal(DOCUMENT | {member: value})
     assert error.field == "issuer"
     assert error.wants.startswith("must be the issuer of a server with valid metadata: ")
@@ -167,14 +167,14 @@ def test_wrong_endpoint(member: str, value: object, wants: str) -> None:
 
 
 def test_no_token_endpoint() -> None:
-    """A server for users only, without a token endpoint, is refused."""
+    """A document without a token endpoint is refused."""
     for document in ({"issuer": ISSUER}, DOCUMENT | {"token_endpoint": None}):
         assert "token_endpoint must be a URL as a str, got NoneType" in refusal(document).wants
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_plain_http_on_loopback(host: str) -> None:
-    """A server on this machine needs no TLS."""
+    """A server on loopback may use plain http."""
     issuer = f"http://{host}:1"
     document = DOCUMENT | {"issuer": issuer, "token_endpoint": f"{issuer}/t"}
     assert endpoints(document, issuer=issuer)["token_url"] == f"{issuer}/t"
@@ -182,7 +182,7 @@ def test_plain_http_on_loopback(host: str) -> None:
 
 @pytest.mark.parametrize("member", ["token_endpoint", "revocation_endpoint"])
 def test_no_change_to_plain_http(member: str) -> None:
-    """A server with https cannot direct the credentials to a program on this machine."""
+    """An https issuer cannot have an http endpoint, even on loopback."""
     error = refusal(DOCUMENT | {member: "http://localhost:6379/"})
     assert f"{member} must be an https URL, because the issuer is one" in error.wants
 
@@ -203,7 +203,7 @@ def test_no_change_to_plain_http(member: str) -> None:
     ],
 )
 def test_methods(method: Any, listed: Any, fits: bool) -> None:
-    """A method that the server does not list is refused; without a list, none is."""
+    """A method that the server does not list is refused; without a list, any is accepted."""
     document = DOCUMENT | {SUPPORTED: listed}
     if fits:
         assert "token_url" in endpoints(document, auth_method=method)
@@ -225,14 +225,14 @@ def test_shown_methods() -> None:
 
 @pytest.mark.parametrize("listed", ["client_secret_post", {"client_secret_post": 1}, 1, True])
 def test_wrong_list_of_methods(listed: object) -> None:
-    """A list of methods that is no array is not a list without the method."""
+    """A list of methods that is no array is an error of the issuer's metadata."""
     error = refusal(DOCUMENT | {SUPPORTED: listed})
     assert (error.field, f"{SUPPORTED} must be an array" in error.wants) == ("issuer", True)
 
 
 @pytest.mark.parametrize("missing", [(), ("token_endpoint",), ("revocation_endpoint",)])
 def test_aliases(missing: tuple[str, ...]) -> None:
-    """A client with a certificate uses the aliases that exist, and no other client does."""
+    """Only a client with a certificate uses the aliases, as far as they exist."""
     aliases = {name: url for name, url in ALIASES.items() if name not in missing}
     document = DOCUMENT | {"mtls_endpoint_aliases": aliases | {"jwks_uri": 7}}
     used = DOCUMENT | aliases
@@ -276,7 +276,7 @@ VALUES = st.recursive(
     st.booleans(),
 )
 def test_hostile_documents(members: dict[str, Any], has_certificate: bool) -> None:
-    """Any document gives https endpoints of its own, or a ConfigError without the secret."""
+    """Any document gives https endpoints, or a short ConfigError without the secret."""
     settings: dict[str, Any] = {"auth_method": Certificate()} if has_certificate else {}
     problem = None
     try:

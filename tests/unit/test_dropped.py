@@ -1,4 +1,4 @@
-"""Dropped tokens in bounded memory, beside a list without a bound."""
+"""Tests of the limited memory for dropped tokens, compared with an unlimited list."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_dropped_token_is_refused(
 
 
 def test_granted_again() -> None:
-    """A token that was granted again is new, and so is one whose life is over."""
+    """A dropped token that was granted again is accepted, and expired drops are forgotten."""
     known = DroppedTokens()
     known.add("a", Drop(10.0, 5.0, 20.0))
     known.add("b", Drop(11.0, 5.0, 30.0))
@@ -67,7 +67,7 @@ def test_granted_again() -> None:
 
 
 def test_the_limit() -> None:
-    """By default so many are known one by one."""
+    """By default, `LIMIT` dropped tokens are remembered; then older tokens are refused by time."""
     known = DroppedTokens()
     for number in range(LIMIT + 5):
         known.add(str(number), Drop(float(number), 0.0, 1e9))
@@ -80,7 +80,7 @@ def test_the_limit() -> None:
 async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
     autojump_clock: MockClock,
 ) -> None:
-    """Once so many tokens were dropped, further ones take no memory, however long they live."""
+    """Once the limit is reached, further dropped tokens take almost no memory."""
     manager = FakeTokenManager(make_config(stale_buffer=0.0), lifetime=1e9)
     async with AnonymousSession(manager.config, manager) as session:
 

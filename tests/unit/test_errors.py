@@ -1,4 +1,4 @@
-"""The exception tree: who is what, what each carries, and how one is made twice."""
+"""Tests of the exceptions: their classes, attributes and copies."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ OF_REQUESTS = (
 
 @pytest.mark.parametrize("error", ALL)
 def test_base(error: type[Exception]) -> None:
-    """Every error of this library has the one base, and is public, under the name it shows."""
+    """Every error of this package is public, and an AnonymousSessionError."""
     assert issubclass(error, AnonymousSessionError)
     assert getattr(tas, error.__name__) is error
     assert error.__name__ in tas.__all__
     assert error.__module__ == "trio_anon_session"
 
 
-def test_no_other() -> None:
-    """Every public exception is in the table above."""
+def test_all_public_exceptions_are_tested() -> None:
+    """The table of tests has every public exception."""
     public = {getattr(tas, name) for name in tas.__all__}
     assert {
         kind for kind in public if isinstance(kind, type) and issubclass(kind, BaseException)
@@ -94,7 +94,7 @@ class WithoutConstructorError(TokenRequestError):
 
 @pytest.mark.parametrize("kind", [*OF_REQUESTS, WithoutConstructorError])
 def test_defaults(kind: type[TokenRequestError]) -> None:
-    """Without facts an error knows nothing, and only rejected credentials are final."""
+    """An error has defaults for its attributes; only rejected credentials are not retryable."""
     error = kind("what happened")
 
     assert str(error) == "what happened"
@@ -122,7 +122,7 @@ FACTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", OF_REQUESTS)
 def test_facts(kind: Any) -> None:
-    """Each fact is given by its name, and is an attribute of that name."""
+    """Each attribute of an error is a keyword argument of its constructor."""
     for retryable in (True, False):
         error = kind("message", retryable=retryable, **FACTS)
         assert error.retryable is retryable
@@ -144,14 +144,14 @@ def test_facts(kind: Any) -> None:
     ids=["itself", "copy", "deep copy", "pickle"],
 )
 def test_config_error(copied: Callable[[ConfigError], ConfigError]) -> None:
-    """A ConfigError names the field and what it expects; another process can receive it."""
+    """A ConfigError has the field and what it must be, also after a copy or pickle."""
     error = copied(ConfigError("stale_buffer", "must be seconds"))
     assert (error.field, error.wants) == ("stale_buffer", "must be seconds")
     assert str(error) == "stale_buffer must be seconds"
 
 
 def test_session_closed_error() -> None:
-    """A SessionClosedError says what to do, or what it is given."""
+    """The default message of a SessionClosedError says what to do."""
     assert str(SessionClosedError()).startswith("the session is closed: use it inside its 'async")
     assert str(SessionClosedError("because")) == "because"
 
@@ -167,44 +167,44 @@ def raised(error: TokenRequestError, cause: Exception) -> TokenRequestError:
         return same
 
 
-class TestTwin:
+class TestCopyWith:
     @pytest.mark.parametrize("kind", OF_REQUESTS)
     def test_same_facts(self, kind: type[TokenRequestError]) -> None:
-        """A twin is a new object of the same class with the same facts."""
+        """A copy is a new object of the same class with the same attributes."""
         error = kind("message", retryable=False, **FACTS)
 
-        twin = error.copy_with()
+        copied = error.copy_with()
 
-        assert twin is not error
-        assert type(twin) is kind
-        assert str(twin) == "message"
-        assert twin.args == error.args
-        assert twin.retryable is False
-        assert {name: getattr(twin, name) for name in FACTS} == FACTS
+        assert copied is not error
+        assert type(copied) is kind
+        assert str(copied) == "message"
+        assert copied.args == error.args
+        assert copied.retryable is False
+        assert {name: getattr(copied, name) for name in FACTS} == FACTS
 
     def test_changes(self) -> None:
-        """Facts that are named differ in the twin, and stay in the original."""
+        """Changed attributes differ in the copy, and the original keeps its own."""
         error = TokenUnavailableError("message", **FACTS)
 
-        twin = error.copy_with(retry_after=1.5, attempts=6)
+        copied = error.copy_with(retry_after=1.5, attempts=6)
 
-        assert (twin.retry_after, twin.attempts, twin.status_code) == (1.5, 6, 429)
+        assert (copied.retry_after, copied.attempts, copied.status_code) == (1.5, 6, 429)
         assert (error.retry_after, error.attempts) == (7.0, 3)
 
     def test_no_history(self) -> None:
-        """A twin has no traceback, cause or context of the original."""
+        """A copy does not have the original's traceback, cause and context."""
         error = raised(TokenUnavailableError("message"), ValueError("cause"))
         assert error.__traceback__ is not None
 
-        twin = error.copy_with()
+        copied = error.copy_with()
 
-        assert twin.__traceback__ is None
-        assert twin.__cause__ is None
-        assert twin.__context__ is None
-        assert not twin.__suppress_context__
+        assert copied.__traceback__ is None
+        assert copied.__cause__ is None
+        assert copied.__context__ is None
+        assert not copied.__suppress_context__
 
     def test_notes_are_its_own(self) -> None:
-        """A note added to a twin is not added to the original, nor to the next twin."""
+        """A note that is added to a copy is in neither the original nor the next copy."""
         error = TokenUnavailableError("message")
         error.add_note("first")
 
@@ -214,21 +214,21 @@ class TestTwin:
         assert error.copy_with().__notes__ == ["first"]
 
     def test_subclass_with_own_constructor(self) -> None:
-        """A subclass with another constructor has twins too, with its own attributes."""
+        """A subclass with another constructor can be copied, with its own attributes."""
 
         class OddError(TokenRequestError):
             def __init__(self, code: int, *, host: str) -> None:
                 super().__init__(f"{host} said {code}", status_code=code)
                 self.host = host
 
-        twin = OddError(503, host="id.example").copy_with(retry_after=2.0)
+        copied = OddError(503, host="id.example").copy_with(retry_after=2.0)
 
-        assert type(twin) is OddError
-        assert str(twin) == "id.example said 503"
-        assert (twin.host, twin.status_code, twin.retry_after) == ("id.example", 503, 2.0)
+        assert type(copied) is OddError
+        assert str(copied) == "id.example said 503"
+        assert (copied.host, copied.status_code, copied.retry_after) == ("id.example", 503, 2.0)
 
     def test_subclass_that_calls_no_constructor(self) -> None:
-        """A subclass that leaves our constructor out has the facts' defaults, and twins."""
+        """A subclass that does not call our constructor has the defaults, and can be copied."""
 
         class LazyError(TokenRequestError):
             def __new__(cls, code: int) -> LazyError:
@@ -242,13 +242,13 @@ class TestTwin:
         assert (error.status_code, error.error, error.error_description) == (None, None, None)
         assert (error.retry_after, error.attempts, error.request_id) == (None, 1, None)
 
-        twin = error.copy_with(retry_after=2.0)
-        assert type(twin) is LazyError
-        assert (twin.code, twin.retry_after, twin.args) == (503, 2.0, (503,))
+        copied = error.copy_with(retry_after=2.0)
+        assert type(copied) is LazyError
+        assert (copied.code, copied.retry_after, copied.args) == (503, 2.0, (503,))
         assert error.retry_after is None
 
     def test_subclass_with_own_new(self) -> None:
-        """A subclass whose objects are made in another way has twins too."""
+        """A subclass with another ``__new__`` can be copied."""
 
         class KeywordError(TokenRequestError):
             def __new__(cls, *, host: str) -> KeywordError:
@@ -257,9 +257,9 @@ class TestTwin:
             def __init__(self, *, host: str) -> None:
                 super().__init__(f"{host} is down")
 
-        twin = KeywordError(host="id.example").copy_with()
-        assert type(twin) is KeywordError
-        assert str(twin) == "id.example is down"
+        copied = KeywordError(host="id.example").copy_with()
+        assert type(copied) is KeywordError
+        assert str(copied) == "id.example is down"
 
 
 @pytest.mark.parametrize("kind", OF_REQUESTS)

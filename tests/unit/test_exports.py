@@ -1,4 +1,4 @@
-"""The public names: where they are, that they are whole, and what importing them costs."""
+"""Tests of the public names: completeness, and the modules that importing them loads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXTRAS = {
 
 
 def run_fresh(code: str) -> str:
-    """Return what a fresh Python prints that runs this code."""
+    """Return the output of a new Python process that runs this code."""
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
@@ -59,8 +59,8 @@ def run_fresh(code: str) -> str:
         "trio_anon_session.threads",
     ],
 )
-def test_exports_are_sorted_and_there(module: str) -> None:
-    """``__all__`` is sorted, classes before functions, names each once, and all are there."""
+def test_exports_are_sorted_and_exist(module: str) -> None:
+    """``__all__`` is sorted, has each name once, and all of its names exist."""
     package = importlib.import_module(module)
     names: list[str] = package.__all__
     assert len(set(names)) == len(names)
@@ -109,7 +109,7 @@ def test_exports_are_sorted_and_there(module: str) -> None:
 def test_every_public_class_is_exported(
     package: str, modules: list[str], kept_back: set[str]
 ) -> None:
-    """No public class of a module that makes up the interface is forgotten in ``__all__``."""
+    """``__all__`` has every public class of the modules with public names."""
     exported = set(importlib.import_module(package).__all__)
     defined = {
         name
@@ -123,25 +123,25 @@ def test_every_public_class_is_exported(
     assert defined - exported == kept_back
 
 
-def test_a_name_that_is_none() -> None:
-    """An unknown attribute is an ``AttributeError`` that names it and the package."""
+def test_an_unknown_name() -> None:
+    """An unknown attribute raises an ``AttributeError`` that names it and the package."""
     with pytest.raises(AttributeError, match=r"'trio_anon_session' has no attribute 'nonsense'"):
         _ = tas.nonsense
 
 
 def test_version_is_that_of_the_distribution() -> None:
-    """The version is in one place: the package's is the distribution's."""
+    """The version of the package is that of the distribution."""
     assert tas.__version__ == importlib.metadata.version("trio_anon_session")
 
 
 def test_command_is_installed() -> None:
-    """The distribution brings the command, and it is the module's way in."""
+    """The distribution installs the command, which calls the main function."""
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="trio-anon-session")
     assert entry.load() is main
 
 
 def test_types_are_shipped() -> None:
-    """The package says that it is typed."""
+    """The package contains ``py.typed``."""
     assert importlib.resources.files(tas).joinpath("py.typed").is_file()
 
 
@@ -150,7 +150,7 @@ def test_types_are_shipped() -> None:
 
 @pytest.mark.slow
 def test_the_core_works_without_the_extras() -> None:
-    """A session can be opened where no extra is installed, nor what only tests need."""
+    """A session can be opened if neither the extras nor the test dependencies are installed."""
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({sorted(EXTRAS)}))\n"
@@ -164,8 +164,8 @@ def test_the_core_works_without_the_extras() -> None:
 
 
 @pytest.mark.slow
-def test_what_few_need_is_loaded_where_it_is_used() -> None:
-    """The package loads no more than a session needs, and has the other names as well."""
+def test_rarely_used_modules_are_loaded_on_use() -> None:
+    """Importing the package does not load rarely used modules; using their names does."""
     code = (
         "import trio, httpx, sys, trio_anon_session as tas\n"
         "ours = {'_auth', '_authentication._assertion', '_events'}\n"

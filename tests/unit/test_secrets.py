@@ -1,4 +1,4 @@
-"""What keeps secrets out of sight."""
+"""Tests of the functions that hide secrets in texts, tracebacks and pickles."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ encodings = st.sampled_from(sorted(ENCODINGS))
 
 
 def _found(text: str) -> bool:
-    """Return whether the core of a secret can be read, whatever is put between its letters."""
+    """Return whether the core of a secret can be read, with any characters between its letters."""
     letters = "".join(c for c in text if c.isascii() and c.isalnum())
     return CORE.lower() in letters.lower()
 
@@ -92,7 +92,7 @@ def _found(text: str) -> bool:
 def test_quote_shows_no_secret_in_any_encoding(
     secret: str, first: str, second: str, around: str
 ) -> None:
-    """A secret that is echoed, encoded once or twice, is not in what is quoted."""
+    """A quoted text does not show a secret that is encoded once or twice."""
     said = ENCODINGS[second](ENCODINGS[first](secret))
 
     shown = Secrets(secret).quote(f"{around}{said}{around} rest")
@@ -102,7 +102,7 @@ def test_quote_shows_no_secret_in_any_encoding(
 
 @given(st.text(max_size=50), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
 def test_quote_shows_nothing_encoded(before: str, secret: str) -> None:
-    """What is quoted has no character in it with which text is encoded, and is printable ASCII."""
+    """A quoted text is printable ASCII without the characters that encodings use."""
     shown = Secrets(secret).quote(f"{before} {quote(secret)} {html.escape(secret)}")
     assert shown.isascii()
     assert shown.isprintable()
@@ -111,14 +111,14 @@ def test_quote_shows_nothing_encoded(before: str, secret: str) -> None:
 
 @pytest.mark.parametrize("length", [17, 32, 64, 1100])
 def test_quote_shows_no_token_that_is_not_known(length: int) -> None:
-    """A token that is granted in an error, and that no process knows, is not quoted."""
+    """A long word with digits, such as an unknown token, is not quoted."""
     token = ("a1B2-c3D4_" * 200)[:length]
     assert Secrets().quote(f"use {token} instead") == "use *** instead"
 
 
 @given(secrets, st.sampled_from(["", "client_secret=", 'a "', "it is "]))
-def test_hide_takes_the_words_in_which_a_secret_is(secret: str, before: str) -> None:
-    """In a sentence of ours, a secret is hidden with the word in which it stands."""
+def test_hide_removes_the_word_with_a_secret(secret: str, before: str) -> None:
+    """In a sentence of ours, a secret is hidden with the whole word that contains it."""
     shown = Secrets(secret).hide(f"We sent {before}{secret} to the server.")
     assert shown.startswith("We sent")
     assert shown.endswith(" to the server.")
@@ -129,7 +129,7 @@ def test_hide_takes_the_words_in_which_a_secret_is(secret: str, before: str) -> 
     "hidden", ["Kx7canar", "7canaryQ", "canaryQ9", "kx7-canar", "Kx7 ca nar", "Kx7cana r"]
 )
 def test_eight_characters_of_a_secret_are_hidden(hidden: str) -> None:
-    """A part of a secret is hidden as well, as where a text is cut; seven characters may stay."""
+    """Eight characters of a secret are hidden, seven are not."""
     for scrub in (Secrets(CORE).hide, Secrets(CORE).quote):
         assert scrub(f"said {hidden}") == "said ***"
         kept = f"said {hidden[:-1]}".strip()
@@ -138,7 +138,7 @@ def test_eight_characters_of_a_secret_are_hidden(hidden: str) -> None:
 
 @given(st.integers(0, 392), st.integers(0, 40))
 def test_eight_characters_from_anywhere_are_hidden(start: int, before: int) -> None:
-    """Eight characters from anywhere in a long secret are hidden, wherever a text has them."""
+    """Any eight characters of a long secret are hidden, anywhere in a text."""
     secret = "".join(f"{letter}{digit}" for letter in "abcdefghijklmnopqrst" for digit in range(10))
     text = "z" * before + secret[start : start + 8]
     assert Secrets(secret).hide(text) == "***"
@@ -157,7 +157,7 @@ def test_eight_characters_from_anywhere_are_hidden(start: int, before: int) -> N
 def test_base64_of_a_secret_is_no_name(
     secret: str, before: str, times: int, label: str, encode: Callable[[bytes], bytes]
 ) -> None:
-    """An error code or id that is the secret in base64 is hidden, whatever is around it."""
+    """An error code or id that contains the secret in base64 is hidden."""
     said = (before + secret).encode()
     for _ in range(times):
         said = encode(said).rstrip(b"=")
@@ -165,7 +165,7 @@ def test_base64_of_a_secret_is_no_name(
 
 
 def test_base64_with_other_characters_is_no_name() -> None:
-    """The secret in base64 is hidden although there are other characters in it or after it."""
+    """The secret in base64 is hidden, even with other characters in it or after it."""
     secret = "abcdefghijklmno"
     encoded = base64.b64encode(secret.encode()).decode()
     said = [f"{encoded[:at]}{mark}{encoded[at:]}" for at in range(len(encoded)) for mark in ".:"]
@@ -176,7 +176,7 @@ def test_base64_with_other_characters_is_no_name() -> None:
 @given(st.text(string.ascii_lowercase, min_size=1, max_size=3))
 @example("b")
 def test_short_secrets_hide_only_names_that_contain_them(secret: str) -> None:
-    """An error code is shown, although a short secret occurs in it as if it were base64."""
+    """An error code that does not contain a short secret as text is shown."""
     for name in ("invalid_client", "temporarily_unavailable"):
         shown = Secrets(secret).name(name)
         assert shown == ("***" if secret in name.replace("_", "") else name)
@@ -186,14 +186,14 @@ def test_short_secrets_hide_only_names_that_contain_them(secret: str) -> None:
     "name", ["invalid_request", "application/json", "0f8fad5b-d9cb-469f-a165-70867728950e", "A=="]
 )
 def test_real_names_are_shown(name: str) -> None:
-    """Error codes, media types and request ids are shown, although some are base64 of something."""
+    """Error codes, media types and request ids are shown, except with a base64 padding."""
     known = Secrets(*client_secrets("id", "s3cr3t-of-a-client"))
     assert known.name(name) == ("***" if "=" in name else name)
 
 
 @pytest.mark.parametrize("secret", ["cd", "é", "!!", "id", "q"])
 def test_short_secrets_are_hidden_whole(secret: str) -> None:
-    """A secret of fewer characters is compared as a whole, and is hidden wherever it occurs."""
+    """A short secret is hidden wherever it occurs, with the word that contains it."""
     text = f"{secret} say x{secret}y {secret} {secret} now"
     assert Secrets(secret).hide(text) == "*** say *** now"
 
@@ -208,13 +208,13 @@ def test_short_secrets_are_hidden_whole(secret: str) -> None:
     ],
 )
 def test_accents_and_marks_do_not_show_a_secret(said: str) -> None:
-    """A secret is hidden although its letters have accents or invisible marks."""
+    """A secret is hidden even if its letters have accents or invisible marks."""
     assert Secrets(CORE).hide(f"said {said}") == "said ***"
 
 
 @pytest.mark.parametrize("secret", ["ab\x7fcde\x7ffgh", "ab cde fgh", "a-b+c/d_e=f\\g\"h'i"])
-def test_a_secret_of_characters_that_are_not_compared(secret: str) -> None:
-    """A secret is hidden although it has characters that encodings and people change."""
+def test_a_secret_with_special_characters(secret: str) -> None:
+    """A secret with characters that encodings change is hidden."""
     assert Secrets(secret).hide(f"said {secret}") == "said ***"
 
 
@@ -233,7 +233,7 @@ async def _fail_async(secret: str) -> None:
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_function_that_gets_secrets(*, is_async: bool) -> None:
-    """Its errors have no frames and no context of it; it keeps its name and its docstring."""
+    """An error of a decorated function has none of its frames, and no context."""
     decorated = async_without_locals(_fail_async) if is_async else without_locals(_fail)
     with pytest.raises(ValueError, match="the parser's words") as caught:
         await cast("Any", decorated(CORE))
@@ -249,7 +249,7 @@ async def test_a_function_that_gets_secrets(*, is_async: bool) -> None:
 
 
 def test_several_secrets() -> None:
-    """Each of several secrets is hidden, and several in a row look like one."""
+    """Each of several secrets is hidden, and several in a row become one ``***``."""
     known = Secrets("one-secret-word").and_also(Secrets("other-secret-word"))
     assert known.hide("a one-secret-word b other-secret-word one-secret-word") == "a *** b ***"
     assert repr(known) == "<2 secrets>"
@@ -277,7 +277,7 @@ def test_basic_credentials_are_hidden(secret: str, client_id: str) -> None:
     ],
 )
 def test_quote_keeps_what_servers_really_say(said: str) -> None:
-    """The words of real answers are plainly harmless, and stay."""
+    """The texts of real servers are quoted unchanged."""
     assert Secrets(CORE).quote(said) == said
 
 
@@ -294,7 +294,7 @@ def test_quote_keeps_what_servers_really_say(said: str) -> None:
     ],
 )
 def test_controls_and_letters_of_other_languages(said: str, shown: str) -> None:
-    """What could forge a line becomes a space; only ASCII is quoted (RFC 6749 §5.2)."""
+    """Control characters become spaces, and only ASCII is quoted (RFC 6749 §5.2)."""
     assert Secrets().quote(said) == shown
     assert Secrets().hide(said) == (said if said == "ünï" else shown)
 
@@ -315,7 +315,7 @@ def test_controls_and_letters_of_other_languages(said: str, shown: str) -> None:
     ],
 )
 def test_name(said: str, shown: str) -> None:
-    """A code or an id is one word of harmless characters, without a secret, or hidden."""
+    """A code or id is shown only if it is one word of harmless characters without a secret."""
     assert Secrets(CORE).name(said) == shown
 
 
@@ -329,13 +329,13 @@ def test_name(said: str, shown: str) -> None:
         ("me@example.com", "me@example.com"),
     ],
 )
-def test_hide_takes_user_and_password_of_a_url(said: str, shown: str) -> None:
-    """User name and password of any URL are hidden, such as those of a proxy."""
+def test_hide_removes_user_and_password_of_a_url(said: str, shown: str) -> None:
+    """User name and password of a URL, such as that of a proxy, are hidden."""
     assert Secrets().hide(said) == shown
 
 
 class Hostile(str):
-    """A text of somebody else's class, of which every method fails."""
+    """A text of another class, whose methods raise."""
 
     def __getitem__(self, key: object) -> str:
         raise SystemExit
@@ -358,8 +358,8 @@ any_text = st.one_of(
 @given(any_text, st.lists(st.text(max_size=20), max_size=3))
 @example("&#" + "9" * 5000 + ";", [])
 @example("a" + "\u0301\u0323" * 23_000, ["a"])
-def test_scrubbing_takes_any_text(text: str, known: list[str]) -> None:
-    """Whatever is said, scrubbing does not raise, and what it returns is short and printable."""
+def test_scrubbing_accepts_any_text(text: str, known: list[str]) -> None:
+    """For any text, scrubbing does not raise, and returns a short, printable text."""
     secrets_known = Secrets(*known, text)
     for shown in (secrets_known.quote(text), secrets_known.name(text), secrets_known.hide(text)):
         assert type(shown) is str
@@ -369,7 +369,7 @@ def test_scrubbing_takes_any_text(text: str, known: list[str]) -> None:
 
 
 def _operations(call: Callable[[], object]) -> int:
-    """Return how many lines of Python are run, and functions called, those in C as well."""
+    """Return how many lines of Python run, and how many functions are called, including C."""
     count = 0
 
     def trace(frame: object, event: str, arg: object) -> object:
@@ -394,14 +394,14 @@ def _operations(call: Callable[[], object]) -> int:
 
 @given(any_text.map(str), st.integers(2, 50))
 def test_a_longer_text_is_no_more_work(text: str, times: int) -> None:
-    """The work for a text is bounded by a constant, whatever its length."""
+    """The work for a text has an upper limit, whatever its length."""
     known = Secrets(*client_secrets("id", "secret" * 200), *(f"{n}" * 9000 for n in range(10)))
     for scrub in (known.quote, known.hide, known.name):
         assert _operations(lambda scrub=scrub: scrub(text * times)) < 200_000  # type: ignore[misc]  # the default
 
 
 def test_length() -> None:
-    """Up to a limit all characters stay; of more, the end is cut and marked."""
+    """A text is shown whole up to a limit; the end of a longer one is replaced with ``…``."""
     said = "ab " * 99 + "abc"
     assert Secrets().quote(said) == said
     assert Secrets().quote(said + "d") == said[:299] + "…"
@@ -419,7 +419,7 @@ def test_basic_credentials_example() -> None:
 
 
 def test_fingerprint() -> None:
-    """A fingerprint is eight hex digits that differ from token to token, whatever it holds."""
+    """A fingerprint has eight hexadecimal digits, and differs between tokens."""
     tokens = ["", "é", "\ud800", "deadbeef", *(f"token-{number}" for number in range(1000))]
     marks = {token: fingerprint(token) for token in tokens}
     assert all(re.fullmatch(r"[0-9a-f]{8}", mark) for mark in marks.values())
@@ -430,7 +430,7 @@ def test_fingerprint() -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_no_pickle(protocol: int) -> None:
-    """What holds a secret refuses to be pickled, and says what to do instead."""
+    """Objects that may have a secret raise an error on pickling, which says what to do."""
     for thing in (Unpicklable(), UnpicklableValue()):
         expected = f"^cannot pickle a {type(thing).__name__}: .* new one"
         with pytest.raises(TypeError, match=expected):

@@ -1,4 +1,4 @@
-"""Tokens: states, boundaries, and what an answer says."""
+"""Tests of tokens: states, boundaries, and reading an answer."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ class TestState:
         ],
     )
     def test_boundaries(self, now: float, state: TokenState) -> None:
-        """A boundary belongs to the later state; without a token the state is EMPTY."""
+        """A boundary belongs to the later state; without a token, the state is EMPTY."""
         assert state_at(token(), now) is state
         assert state_at(None, now) is TokenState.EMPTY
 
     def test_no_stale_window(self) -> None:
-        """Where both boundaries meet, FRESH becomes EXPIRED."""
+        """If both boundaries are equal, FRESH becomes EXPIRED."""
         one = token(stale_at=900.0)
         assert state_at(one, math.nextafter(900.0, 0)) is TokenState.FRESH
         assert state_at(one, 900.0) is TokenState.EXPIRED
 
     def test_names(self) -> None:
-        """There are four states, and the value of each is a word for a log."""
+        """There are four states, with lower-case values."""
         assert [state.name for state in TokenState] == ["EMPTY", "FRESH", "STALE", "EXPIRED"]
         assert [state.value for state in TokenState] == ["empty", "fresh", "stale", "expired"]
 
@@ -99,7 +99,7 @@ class TestFromAnswer:
         stale_at: float,
         expires_at: float,
     ) -> None:
-        """The boundaries lie the clamped buffers before the end of the life."""
+        """Each boundary is a buffer, limited by the lifetime, before the end of the lifetime."""
         settings = config(stale_buffer=stale_buffer, expired_buffer=expired_buffer)
 
         one = TokenInfo.from_answer(TOKEN, lifetime, 4096.0, settings)
@@ -112,7 +112,7 @@ class TestFromAnswer:
     def test_order(
         self, lifetime: float, sent_at: float, stale: float, expired: float, jitter: float
     ) -> None:
-        """Whatever the settings, a token is born fresh, ages in order, and dies in time."""
+        """With any settings, a token is FRESH at first, and its boundaries are in order."""
         settings = config(stale_buffer=stale, expired_buffer=expired, refresh_jitter=jitter)
 
         one = TokenInfo.from_answer(TOKEN, lifetime, sent_at, settings)
@@ -133,7 +133,7 @@ class TestFromAnswer:
         ],
     )
     def test_jitter(self, settings: dict[str, float], most: float) -> None:
-        """Jitter is drawn for each token, from all of its range, and moves only ``stale_at``."""
+        """Each token has its own jitter from the whole range, which moves only ``stale_at``."""
         drawn = [TokenInfo.from_answer(TOKEN, 3600.0, 0.0, config(**settings)) for _ in range(200)]
         moved = [one.stale_at - 3000.0 for one in drawn]
 
@@ -143,7 +143,7 @@ class TestFromAnswer:
         assert len({one.expires_at for one in drawn}) == 1
 
     def test_details(self) -> None:
-        """What else the server said is kept; a token is a bearer token if it said nothing."""
+        """Type, scope and extra fields are kept; the default type is bearer."""
         one = TokenInfo.from_answer(
             TOKEN, 60.0, 0.0, CONFIG, token_type="Bearer", scope="a b", extra={"restricted_to": []}
         )
@@ -166,7 +166,7 @@ class TestTokenInfo:
         ],
     )
     def test_wrong_token(self, reason: str, tokens: list[Any]) -> None:
-        """A token that no header could carry is refused, and not shown."""
+        """A token that is not valid in a header is refused, and not shown."""
         for wrong in tokens:
             with pytest.raises(ValueError, match=f"^access_token {reason}") as caught:
                 TokenInfo(wrong, 1.0, 0.0, 1.0, 1.0)
@@ -189,12 +189,12 @@ class TestTokenInfo:
         ids=ascii,
     )
     def test_wrong_times(self, field: str, times: dict[str, Any]) -> None:
-        """A token is stale before it is expired, and all of its times are numbers."""
+        """``stale_at`` must not be after ``expires_at``, and all times must be numbers."""
         with pytest.raises(ValueError, match=field):
             token(**times)
 
     def test_frozen(self) -> None:
-        """No field can be changed, nor what is in `extra`."""
+        """No field can be changed, and neither can ``extra``."""
         given_extra = {"a": 1}
         one = TokenInfo(TOKEN, 1.0, 0.0, 1.0, 1.0, extra=given_extra)
         for attribute in attrs.fields(TokenInfo):
@@ -206,7 +206,7 @@ class TestTokenInfo:
             one.extra["a"] = 3  # type: ignore[index]
 
     def test_not_shown(self) -> None:
-        """No text of it shows the token, its scope, or what else came with it."""
+        """The repr and text of a token do not show the token, its scope or ``extra``."""
         one = TokenInfo(TOKEN, 60.0, 0.0, 30.0, 45.0, scope=TOKEN, extra={"id_token": "hunter2"})
         for text in (repr(one), str(one), f"{one}", repr([one])):
             assert TOKEN not in text
@@ -214,7 +214,7 @@ class TestTokenInfo:
         assert "expires_at=45.0" in repr(one)
 
     def test_equality(self) -> None:
-        """Two tokens are equal if all of their fields are, and hash alike."""
+        """Two tokens are equal, with the same hash, if all of their fields are equal."""
         assert token() == token()
         assert hash(token()) == hash(token())
         assert token() != token(sent_at=101.0)
@@ -245,7 +245,7 @@ class TestLifetime:
         ids=lambda value: ascii(value)[:20] + (f" of {len(str(value))}" if value else ""),
     )
     def test_good(self, said: object, seconds: float) -> None:
-        """Numbers and strings of digits are seconds; absent or null means the default."""
+        """Numbers and strings of digits are seconds; a missing value means the default."""
         lifetime = parse_lifetime(said, 1234.5)
         assert lifetime == seconds
         assert type(lifetime) is float
@@ -282,14 +282,14 @@ class TestLifetime:
         ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_wrong(self, reason: str, values: list[object]) -> None:
-        """Anything else is refused: the error names the type, and not the value."""
+        """Other values are refused; the error has the type, not the value."""
         for said in values:
             with pytest.raises(MalformedAnswerError, match=f"^expires_in is {reason}$"):
                 parse_lifetime(said, 3600.0)
 
     @given(st.floats() | st.integers() | st.text() | st.booleans() | st.none() | st.binary())
     def test_any(self, said: object) -> None:
-        """Whatever it is, it is a good lifetime or refused."""
+        """Any value gives a valid lifetime, or is refused."""
         try:
             lifetime = parse_lifetime(said, 3600.0)
         except MalformedAnswerError:
@@ -298,7 +298,7 @@ class TestLifetime:
 
 
 def answer(**changes: object) -> dict[str, object]:
-    """Return a good answer with these changes; `...` takes a field away."""
+    """Return a valid answer with these changes; `...` removes a field."""
     fields = {
         "access_token": TOKEN,
         "expires_in": 3992,
@@ -310,7 +310,7 @@ def answer(**changes: object) -> dict[str, object]:
 
 class TestReadTokenAnswer:
     def test_live_sample(self) -> None:
-        """An answer of Box becomes a token that counts from the moment of sending."""
+        """An answer of Box becomes a token whose lifetime begins when the request was sent."""
         one = read_token_answer(answer(), 16.0, CONFIG)
 
         assert one == TokenInfo(
@@ -321,7 +321,7 @@ class TestReadTokenAnswer:
         ("expires_in", "lifetime"), [(..., 777.0), (None, 777.0), ("3600", 3600.0)], ids=ascii
     )
     def test_odd_lifetime(self, expires_in: object, lifetime: float) -> None:
-        """An odd but usable lifetime is read; if it is missing, the config's default counts."""
+        """A lifetime may be a string; without one, the config's default is used."""
         settings = config(default_lifetime=777.0)
         one = read_token_answer(answer(expires_in=expires_in), 0.0, settings)
         assert one.lifetime == lifetime
@@ -362,7 +362,7 @@ class TestReadTokenAnswer:
         ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_wrong_answer(self, reason: str, changes: dict[str, list[object]]) -> None:
-        """An answer without a usable token is malformed; the error says why and quotes nothing."""
+        """An answer without a usable token is malformed; the error has only the reason."""
         for field, values in changes.items():
             for value in values:
                 with pytest.raises(MalformedAnswerError, match=f"^{reason}$") as caught:
@@ -373,7 +373,7 @@ class TestReadTokenAnswer:
         "access_token", ["x", "1!" + "a" * 5000, "a b", "~!#$%&'()*+,-./:;<=>?@[\\]^_`{|}"]
     )
     def test_access_token(self, access_token: str) -> None:
-        """A token is opaque: any printable ASCII characters, any length."""
+        """A token may have any printable ASCII characters, and any length."""
         one = read_token_answer(answer(access_token=access_token), 0.0, CONFIG)
         assert one.access_token == access_token
 
@@ -383,11 +383,11 @@ class TestReadTokenAnswer:
         ids=ascii,
     )
     def test_scope(self, said: object, scope: str | None) -> None:
-        """The granted scope is kept where it is text."""
+        """The granted scope is kept if it is a str."""
         assert read_token_answer(answer(scope=said), 0.0, CONFIG).scope == scope
 
     def test_extra(self) -> None:
-        """Unknown fields are kept aside, the known are not, and a refresh token is dropped."""
+        """Unknown fields are kept in ``extra``; known fields and a refresh token are not."""
         fields = answer(
             scope="a", refresh_token="r", issued_token_type="x", error="but it worked", n=None
         )
@@ -410,7 +410,7 @@ class TestReadTokenAnswer:
         )
     )
     def test_any_answer(self, fields: dict[str, object]) -> None:
-        """Any JSON object is a usable token or refused."""
+        """Any JSON object gives a usable token, or is refused."""
         try:
             one = read_token_answer(fields, 0.0, CONFIG)
         except MalformedAnswerError:
@@ -423,11 +423,11 @@ class TestReadTokenAnswer:
 class TestParseObject:
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
     def test_encodings(self, encoding: str) -> None:
-        """An object is read in every encoding of JSON, with a byte order mark or without."""
+        """An object is read in every encoding of JSON, with or without a byte order mark."""
         assert parse_object('{"a": "ü"}'.encode(encoding)) == {"a": "ü"}
 
     def test_odd_numbers(self) -> None:
-        """Numbers that JSON does not know are left for the reader of the field to refuse."""
+        """NaN and infinity are read; the reader of the field refuses them."""
         fields = parse_object(b'{"a": NaN, "b": 1e400, "c": -Infinity}')
         assert fields is not None
         assert math.isnan(fields["a"])
@@ -456,18 +456,18 @@ class TestParseObject:
         ids=lambda body: ascii(body[:25]),
     )
     def test_no_object(self, body: bytes) -> None:
-        """What holds no object is None, and never an error that would hold the body."""
+        """A body without an object gives None, and raises no error that would contain the body."""
         assert parse_object(body) is None
 
     def test_many_values(self) -> None:
-        """Ten thousand values are read."""
+        """An object with almost 10,000 values is read."""
         fields = parse_object(b'{"a": [' + b"0," * 9_998 + b"0]}")
         assert fields is not None
         assert len(fields["a"]) == 9_999
 
     @given(st.binary())
     def test_any_bytes(self, body: bytes) -> None:
-        """No body raises."""
+        """Any bytes give a dict or None."""
         assert isinstance(parse_object(body), dict | None)
 
 
@@ -482,7 +482,7 @@ class TestTokenRequestOptions:
         ],
     )
     def test_good(self, ip: str | None) -> None:
-        """Addresses are kept as they were given."""
+        """IP addresses are kept as given."""
         assert TokenRequestOptions(ip=ip).ip == ip
         assert TokenRequestOptions().ip is None
 
@@ -514,7 +514,7 @@ class TestTokenRequestOptions:
         ],
     )
     def test_wrong(self, reason: str, values: list[Any]) -> None:
-        """Anything but addresses is refused before it can reach a header."""
+        """A text that is no list of IP addresses is a ConfigError."""
         for ip in values:
             with pytest.raises(ConfigError) as caught:
                 TokenRequestOptions(ip=ip)
@@ -524,7 +524,7 @@ class TestTokenRequestOptions:
 
     @given(st.text())
     def test_any_text(self, text: str) -> None:
-        """Whatever is taken is safe in a header."""
+        """An accepted text has only characters that are safe in a header."""
         try:
             options = TokenRequestOptions(ip=text)
         except ConfigError:
