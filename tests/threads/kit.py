@@ -1,4 +1,4 @@
-"""Session threads on a token manager that does as the test says, without sockets."""
+"""Helpers: session threads with a fake token manager, without sockets."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def thread_on(manager: FakeTokenManager, **settings: Any) -> SessionThread:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Let other threads run until a condition is true that no event reports."""
+    """Wait for a condition that no event reports, while other threads run."""
     while not condition():
         time.sleep(0)

@@ -1,4 +1,4 @@
-"""`SessionThread.auth()`: a synchronous client keeps the rules of an asynchronous one."""
+"""Tests of `SessionThread.auth()`: synchronous clients follow the rules of asynchronous ones."""
 
 from __future__ import annotations
 
@@ -40,12 +40,10 @@ def sync_auth_of(http: ModuleType, session: Any, **settings: Any) -> Any:
 
 
 class Tokens:
-    """A session that counts its tokens.
+    """A fake session with numbered tokens.
 
     Attributes:
-        number: the current token.
-        errors: the tokens that are errors.
-        is_stuck: whether the next token is the same one.
+        number: the number of the current token.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -54,7 +52,7 @@ class Tokens:
         self._plan = plan
 
     def invalidate(self, access_token: str) -> None:
-        """Make the next token the current one."""
+        """Go on to the next token, unless the plan is stuck."""
         assert access_token == f"token-{self.number}"
         self.number += not self._plan.is_stuck
 
@@ -65,7 +63,7 @@ class Tokens:
 
 
 class BlockingTokens(Tokens):
-    """As `SessionThread`."""
+    """A fake `SessionThread`."""
 
     def get_access_token(self, timeout: float | None) -> str:
         """Return the current token."""
@@ -73,7 +71,7 @@ class BlockingTokens(Tokens):
 
 
 class AsyncTokens(Tokens):
-    """As `AnonymousSession`."""
+    """A fake `AnonymousSession`."""
 
     def get_access_token_nowait(self) -> str:
         """Return the current token."""
@@ -106,13 +104,13 @@ class SyncBody(httpx.SyncByteStream, httpx2.SyncByteStream):
             yield piece
 
     def close(self) -> None:
-        """Count that it was closed."""
+        """Count that the body was closed."""
         self.closes += 1
 
 
 @attrs.frozen
 class Answer:
-    """What the server answers to one request."""
+    """The server's answer to one request."""
 
     status: int = 200
     headers: dict[str, str] = attrs.field(factory=dict)
@@ -121,7 +119,7 @@ class Answer:
 
 @attrs.frozen
 class Plan:
-    """A request, the answers to it and to those that follow, and the session's tokens."""
+    """A request, the answers to it and to the next requests, and the session's tokens."""
 
     method: str = "GET"
     url: str = f"{ROOT}/2.0/files/1"
@@ -163,7 +161,7 @@ plans = st.builds(
 
 
 class Peer(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """A server that answers as planned, then with 200. Serves either kind of client."""
+    """A server that gives the planned answers, then 200, to either kind of client."""
 
     def __init__(self, http: ModuleType, plan: Plan, body_class: type[Body | SyncBody]) -> None:
         self._http = http
@@ -173,7 +171,7 @@ class Peer(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.bodies: list[Body | SyncBody] = []
 
     def handle_request(self, request: Any) -> Any:
-        """Answer a request."""
+        """Answer a synchronous request."""
         content = request.read() if self._body_class is SyncBody else request.content
         token = request.headers.get("Authorization")
         self.sent.append((request.method, str(request.url), token, len(content)))
@@ -183,7 +181,7 @@ class Peer(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self._http.Response(answer.status, headers=answer.headers, stream=body)
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Answer a request."""
+        """Answer an asynchronous request."""
         await request.aread()
         return self.handle_request(request)
 
@@ -205,7 +203,7 @@ def content_of(plan: Plan, chunks: object) -> dict[str, Any]:
     return contents[plan.body]
 
 
-def told(peer: Peer, session: Tokens, auth: Any, ended: Any) -> object:
+def observed(peer: Peer, session: Tokens, auth: Any, ended: Any) -> object:
     """Return everything that a program and a server can see of a request.
 
     The name of its class is replaced, because only that differs.
@@ -235,7 +233,7 @@ def run_sync(http: ModuleType, plan: Plan) -> object:
             ended = client.request(plan.method, plan.url, **content)
         except http.RequestError as error:
             ended = error
-    return told(peer, session, auth, ended)
+    return observed(peer, session, auth, ended)
 
 
 async def run_async(http: ModuleType, plan: Plan) -> object:
@@ -252,7 +250,7 @@ async def run_async(http: ModuleType, plan: Plan) -> object:
             ended = await client.request(plan.method, plan.url, **content_of(plan, chunks()))
         except http.RequestError as error:
             ended = error
-    return told(peer, session, auth, ended)
+    return observed(peer, session, auth, ended)
 
 
 @given(http=libraries, plan=plans)
@@ -263,12 +261,12 @@ async def run_async(http: ModuleType, plan: Plan) -> object:
 @example(httpx, Plan(answers=(Answer(401, INVALID_TOKEN, (b"no",)),)))
 @example(httpx, Plan(answers=(Answer(401, INVALID_TOKEN, (b"x" * 1000,) * 100),)))
 def test_both_kinds_of_clients_follow_the_same_rules(http: ModuleType, plan: Plan) -> None:
-    """Requests, tokens, responses, errors and reads are those of an asynchronous client."""
+    """Requests, tokens, responses, errors and reads are the same for both kinds of clients."""
     assert run_sync(http, plan) == run_virtually(run_async, http, plan)
 
 
 def test_a_request_that_fails() -> None:
-    """Nothing is left for the event loop of a thread that has one."""
+    """A failed request leaves no generator to the event loop of its thread."""
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("no")
@@ -290,7 +288,7 @@ def test_a_request_that_fails() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("http", [httpx, httpx2])
 def test_on_a_real_server(http: ModuleType) -> None:
-    """Requests of many threads have one token, and another one after it is no longer valid."""
+    """Requests of many threads share one token, and another one after it has expired."""
     server = TokenServer()
     with served_in_thread(server) as url, SessionThread(server.config(url)) as session:
         auth = sync_auth_of(http, session)
@@ -311,7 +309,7 @@ PATHS = [f"/2.0/files/{number}" for number in range(20)]
 
 @pytest.mark.parametrize("http", [httpx, httpx2])
 def test_a_timeout(http: ModuleType) -> None:
-    """The wait for a token has its own limit, and its error is the library's, too."""
+    """The timeout limits the wait for a token; its error is also a timeout of the library."""
     with thread_on(fake_manager(latency=math.inf, api_root_url=ROOT)) as session:
         with http.Client(auth=sync_auth_of(http, session, timeout=0.01)) as client:
             with pytest.raises(TimeoutError, match=r"no token within 0\.01 s") as caught:
@@ -322,7 +320,7 @@ def test_a_timeout(http: ModuleType) -> None:
 
 
 def test_an_asynchronous_client() -> None:
-    """It is refused before anything is sent, because it would block its event loop."""
+    """An asynchronous client is refused, because the auth would block its event loop."""
     session = thread_on(fake_manager(api_root_url=ROOT))
 
     async def send(http: ModuleType) -> None:
@@ -335,7 +333,7 @@ def test_an_asynchronous_client() -> None:
 
 
 def test_misuse() -> None:
-    """A session of another kind, and the method instead of the auth, are refused."""
+    """A session of another class, the method without a call, and a closed session are refused."""
     config = make_config(api_root_url=ROOT)
     with pytest.raises(TypeError, match="session must be a SessionThread, not AnonymousSession"):
         SessionThreadAuth(AnonymousSession(config))  # type: ignore[arg-type]  # as the test says
@@ -348,8 +346,8 @@ def test_misuse() -> None:
 
 
 @pytest.mark.parametrize("what", [SessionThread, SessionThreadAuth])
-def test_it_cannot_be_pickled(what: type) -> None:
-    """It has a thread and a secret, so another process must create its own."""
+def test_pickling_is_refused(what: type) -> None:
+    """Pickling raises an error that says to create a new object in the other process."""
     session = thread_on(fake_manager())
     made = session if what is SessionThread else session.auth()
     with pytest.raises(TypeError, match=f"cannot pickle a {what.__name__}: .* Create a new one"):

@@ -1,4 +1,4 @@
-"""`SessionAuthentication`: clients of Box's SDK, in threads, on real sockets."""
+"""Tests of `SessionAuthentication` with clients of Box's SDK, in threads and on real sockets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ VARIANTS: list[Callable[[BoxClient], BoxClient]] = [
 
 @contextmanager
 def open_client(auth: Authentication, url: str, attempts: int = 5) -> Iterator[BoxClient]:
-    """Open a client of the SDK that makes no pauses between its attempts."""
+    """Open a client of the SDK that does not pause between its attempts."""
     with requests.Session() as http:
         yield BoxClient(
             auth,
@@ -98,12 +98,12 @@ class Scene:
         self._stack.close()
 
     def look_up(self, number: int) -> str:
-        """Look up a file, with a client that may be a copy with other headers."""
+        """Request a file, with a client that may be a copy with other headers."""
         client = VARIANTS[number % len(VARIANTS)](self.client)
         return client.files.get_file_by_id(str(number)).id
 
     def look_up_forbidden(self, client: BoxClient | None = None) -> None:
-        """Call the path for which a permission is missing, and expect the SDK's error."""
+        """Request a path without permission, and expect the SDK's error."""
         url = f"{self.session.config.api_root_url}/2.0/forbidden"
         with pytest.raises(BoxAPIError) as caught:
             (client or self.client).make_request(FetchOptions(url=url, method="GET"))
@@ -111,7 +111,7 @@ class Scene:
 
 
 def in_threads(function: Callable[[int], Any], count: int = THREADS) -> list[Any]:
-    """Call a function in so many threads, all of which start at the same time."""
+    """Call a function in this many threads, which all start at the same time."""
     barrier = threading.Barrier(count)
 
     def call(number: int) -> Any:
@@ -123,7 +123,7 @@ def in_threads(function: Callable[[int], Any], count: int = THREADS) -> list[Any
 
 
 def end_tokens(server: TokenServer, how: str) -> None:
-    """Let all tokens end at the server, which the session does not notice."""
+    """Make all tokens invalid at the server, without the session."""
     for token in server.tokens.values():
         if how == "revoked":
             token.revoked_at = token.issued_at
@@ -137,9 +137,9 @@ def end_tokens(server: TokenServer, how: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 def test_threads_share_a_token(how: str) -> None:
-    """30 threads cause one token request, and one more after their token has ended.
+    """30 threads cause one token request, and one more after their token is invalid.
 
-    A second attempt is enough, because no thread gets a token again that the API has refused.
+    Two attempts are enough, because no thread gets a rejected token again.
     """
     with Scene(TokenServer(), attempts=2) as scene:
         expected = [str(number) for number in range(THREADS)]
@@ -159,7 +159,7 @@ def test_the_authentication_of_the_sdk_does_not_share_a_token() -> None:
     class Storage(InMemoryTokenStorage):
         def get(self) -> AccessToken | None:
             token = super().get()
-            # All threads look before one of them stores a token.
+            # All threads read before one of them stores a token.
             barrier.wait(30)
             return token
 
@@ -185,7 +185,7 @@ def test_the_authentication_of_the_sdk_does_not_share_a_token() -> None:
 def test_missing_permissions_replace_the_token_once(
     threads: int, calls: int, attempts: int
 ) -> None:
-    """However many threads lack a permission, and however often, they replace the token once."""
+    """Calls without permission replace the token only once, in any number of threads."""
     with Scene(TokenServer(), attempts) as scene:
 
         def look_up(_: int) -> None:
@@ -227,7 +227,7 @@ def test_an_interval_of_0_replaces_each_refused_token(attempts: int) -> None:
     ),
 )
 def test_which_tokens_are_replaced(interval: float, steps: list[tuple[int, str]]) -> None:
-    """Only the current token is replaced, only if its thread had it, and once in an interval."""
+    """A refresh replaces the token only if its thread has the current one, once per interval."""
     manager = FakeTokenManager(make_config())
     config = make_config(min_refresh_interval=1e-9)
     current, last = 1, [0, 0, 0]
@@ -305,7 +305,7 @@ def test_a_thread_waits_while_another_replaces_its_token() -> None:
 def test_errors_of_the_token_endpoint(
     fault: Fault, error: type[TokenRequestError], requests: int
 ) -> None:
-    """They are errors of the session and of the SDK, which does not try again."""
+    """An error is one of the session and of the SDK, which does not retry."""
     server = TokenServer(FaultPlan(token_then=fault))
     with (
         Scene(server, max_retries=1, retry_interval=0.01) as scene,
@@ -323,7 +323,7 @@ def test_errors_of_the_token_endpoint(
 
 @pytest.mark.slow
 def test_a_failed_replacement_shows_no_token() -> None:
-    """If there is no new token, neither the error nor a local variable shows the old one."""
+    """If a replacement fails, neither its error nor a local variable shows the old token."""
     with Scene(TokenServer(), max_retries=0) as scene:
         token = scene.auth.retrieve_authorization_header().removeprefix("Bearer ")
         scene.server.faults = FaultPlan(token_then=Fault.server_error(503))
@@ -374,7 +374,7 @@ def test_a_closed_session(name: str) -> None:
 
 
 def test_downscoping_is_refused(auth: SessionAuthentication) -> None:
-    """The error says what is not possible, and what to use instead."""
+    """Downscoping raises an error that says what to use instead."""
     with pytest.raises(BoxSDKError, match=r"sends no token exchange.*Config\(scope=\.\.\.\)"):
         auth.downscope_token(["item_preview"], resource="https://api.box.com/2.0/files/1")
 
@@ -393,7 +393,7 @@ def test_downscoping_is_refused(auth: SessionAuthentication) -> None:
 def test_the_token_goes_to_the_server_of_the_session(
     auth: SessionAuthentication, base_url: str, said: str | None
 ) -> None:
-    """The SDK must use the server that the session's settings name."""
+    """The auth refuses a network session with another server than that of the session."""
     network = NetworkSession(base_urls=BaseUrls(base_url=base_url))
     for method in (auth.retrieve_token, auth.refresh_token, auth.retrieve_authorization_header):
         if said is None:
@@ -407,11 +407,11 @@ def test_the_token_goes_to_the_server_of_the_session(
         )
 
 
-# The object
+# Arguments, repr and import
 
 
 def test_wrong_arguments(auth: SessionAuthentication) -> None:
-    """The errors name the argument, and say what it must be."""
+    """A wrong argument raises an error that names it, and says what it must be."""
     not_a_thread: Any = AnonymousSession(make_config())
     with pytest.raises(TypeError, match="session_thread must be a SessionThread, not Anonymous"):
         SessionAuthentication(not_a_thread)
@@ -422,8 +422,8 @@ def test_wrong_arguments(auth: SessionAuthentication) -> None:
             SessionAuthentication(session, replacement_interval=wrong)
 
 
-def test_what_it_shows(auth: SessionAuthentication) -> None:
-    """Its repr names the client and shows no token, and it cannot be pickled."""
+def test_the_repr_shows_no_token(auth: SessionAuthentication) -> None:
+    """The repr has the client id and no token, and pickling is refused."""
     header = auth.retrieve_authorization_header()
     assert header == "Bearer token-1"
     assert repr(auth) == "<SessionAuthentication of <SessionThread for 'id'>>"

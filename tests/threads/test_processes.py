@@ -1,4 +1,4 @@
-"""Forks, and programs that end without leaving the block: in processes of their own."""
+"""Tests of forks, and of programs that end without leaving the block, in processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keep_asking():
 
 
 def run(program: str) -> tuple[int, list[str], str]:
-    """Return how a program ends, and the lines that it prints."""
+    """Return a program's exit code, the lines that it prints, and its errors."""
     ended = subprocess.run(
         [sys.executable, "-u", "-c", OPEN + program],
         cwd=ROOT,
@@ -107,7 +107,7 @@ until(lambda: session.statistics().getters_held_total)
 
 @pytest.mark.parametrize("what", PROGRAMS)
 def test_the_end_of_a_program(what: str) -> None:
-    """The program ends, and the session revokes its token, although its block is not left."""
+    """A program ends and revokes its token, although it does not leave the session's block."""
     program, printed = PROGRAMS[what]
     code, lines, errors = run(program)
     assert (code, errors) == (0, "")
@@ -116,7 +116,7 @@ def test_the_end_of_a_program(what: str) -> None:
 
 @pytest.mark.quick
 def test_after_a_fork() -> None:
-    """In a child, each use is refused immediately, and leaving the block does nothing."""
+    """In a forked child, each use is refused immediately, and leaving the block does nothing."""
     code, lines, errors = run(
         """
 import warnings

@@ -1,4 +1,4 @@
-"""`SessionThread`: one token for all threads, and the ways in which a call can end."""
+"""Tests of `SessionThread`: one token for all threads, and the results of its calls."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def session_threads() -> list[threading.Thread]:
 
 @pytest.mark.slow
 def test_on_a_real_server() -> None:
-    """Without a token manager of its own, it gets and revokes tokens over HTTP."""
+    """Without a given token manager, it requests and revokes tokens over HTTP."""
     server = TokenServer()
     with served_in_thread(server) as url:
         config = server.config(url, revoke_on_exit=True)
@@ -54,7 +54,7 @@ def test_on_a_real_server() -> None:
 
 
 def test_threads_share_the_token() -> None:
-    """All threads get one token, and one more after all of them have reported it."""
+    """All threads get one token, and another one after all of them have reported it."""
     manager = fake_manager()
     with thread_on(manager) as session, ThreadPoolExecutor(THREADS) as pool:
         for number in (1, 2):
@@ -66,7 +66,7 @@ def test_threads_share_the_token() -> None:
 
 
 def test_a_fresh_token_does_not_need_the_thread() -> None:
-    """A thread gets a FRESH token although the session's thread is busy."""
+    """A thread gets a FRESH token even if the session's thread is busy."""
     is_busy, go_on = threading.Event(), threading.Event()
 
     def observe(event: Event) -> None:
@@ -82,8 +82,8 @@ def test_a_fresh_token_does_not_need_the_thread() -> None:
         go_on.set()
 
 
-def test_a_token_of_no_use_is_not_returned() -> None:
-    """A token that was revoked, or has expired, is returned to no thread."""
+def test_an_unusable_token_is_not_returned() -> None:
+    """No thread gets a token that was revoked or has expired."""
     # On a busy machine, a token may have expired when it arrives.
     manager = fake_manager(refresh="on_request", expired_buffer=0.0, max_retries=1000)
     manager.lifetime = 0.01
@@ -98,7 +98,7 @@ def test_a_token_of_no_use_is_not_returned() -> None:
 
 
 def test_a_token_from_before_a_suspend_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a suspend, only the wall clock shows that the token has expired."""
+    """A token that has expired according to the wall clock is not returned."""
     true_time = time.time
     with thread_on(fake_manager(refresh="on_request")) as session:
         first = session.get_access_token()
@@ -107,7 +107,7 @@ def test_a_token_from_before_a_suspend_is_not_returned(monkeypatch: pytest.Monke
 
 
 def test_a_fresh_token_counts_as_use() -> None:
-    """A thread that gets a FRESH token wakes a session that has been idle."""
+    """A thread that gets a FRESH token ends the idle time of a session."""
     with thread_on(fake_manager(idle_timeout=0.01)) as session:
         session.get_access_token()
         until(lambda: session.statistics().next_refresh_in is None)
@@ -122,7 +122,7 @@ def test_a_fresh_token_counts_as_use() -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_a_timeout(timeout: float) -> None:
-    """A thread waits no longer than its timeout, and the token request continues."""
+    """A thread waits at most for its timeout, and the token request continues."""
     manager = fake_manager(latency=math.inf)
     with ThreadPoolExecutor(1) as pool, thread_on(manager) as session:
         other = pool.submit(session.get_access_token)
@@ -151,7 +151,7 @@ def test_a_stale_token_needs_no_time() -> None:
 
 
 def test_a_timeout_of_a_revocation() -> None:
-    """A thread waits no longer than its timeout, and the token is dropped."""
+    """A thread waits at most for its timeout, and the token is dropped."""
     manager = fake_manager()
     manager.revoke_latency = math.inf
     with thread_on(manager) as session:
@@ -162,7 +162,7 @@ def test_a_timeout_of_a_revocation() -> None:
 
 
 def test_errors_of_the_session() -> None:
-    """Each thread gets the session's error as an object of its own."""
+    """Each thread gets its own object of the session's error."""
     manager = fake_manager()
     manager.outcomes = [CredentialsRejectedError("no") for _ in range(THREADS)]
     with thread_on(manager) as session, ThreadPoolExecutor(THREADS) as pool:
@@ -183,13 +183,13 @@ def test_a_revocation_that_fails() -> None:
         assert session.state is TokenState.EMPTY
 
 
-# The end of the block
+# Leaving the block
 
 
 def ends_of_threads(
     ask: Callable[[SessionThread], object], *, latency: float
 ) -> set[tuple[type[BaseException], str]]:
-    """Leave the block while threads ask, and return how they end, and how a later call does."""
+    """Leave the block while threads call it, and return the errors of these and later calls."""
     with ThreadPoolExecutor(THREADS) as pool:
         with thread_on(fake_manager(latency=latency)) as session:
             futures = [pool.submit(ask, session) for _ in range(THREADS)]
@@ -197,7 +197,7 @@ def ends_of_threads(
         futures.append(pool.submit(session.get_access_token))
         futures.append(pool.submit(session.revoke_tokens))
         errors = [future.exception() for future in futures]
-    # It is too late to report a token, and that does no harm.
+    # Reporting a token to a closed session does nothing.
     session.invalidate("token-1")
     assert session.state is TokenState.EMPTY
     return {(type(error), str(error)) for error in errors if error is not None}
@@ -229,7 +229,7 @@ def test_leaving_while_threads_revoke() -> None:
 
 
 def test_leaving_while_threads_are_busy() -> None:
-    """A thread in the middle of any call gets a SessionClosedError."""
+    """Each thread that keeps calling the session gets a SessionClosedError."""
 
     def keep_asking(session: SessionThread) -> None:
         while True:
@@ -256,7 +256,7 @@ def test_an_interrupt_while_the_main_thread_waits() -> None:
 
 
 class Crash(BaseException):
-    """An error that no program expects."""
+    """An error that is not an `Exception`."""
 
 
 def test_a_session_that_crashes() -> None:
@@ -335,7 +335,7 @@ def test_a_session_that_cannot_be_opened(error: BaseException) -> None:
 
 
 def test_where_it_cannot_be_used() -> None:
-    """Outside of its block, a second time and in a Trio run, it says what to do."""
+    """Outside of its block, in a second block and in a Trio run, an error says what to do."""
     session = thread_on(fake_manager())
     for use in USES:
         with pytest.raises(RuntimeError, match="write 'with SessionThread"):
@@ -362,12 +362,12 @@ USES: list[Callable[[SessionThread], object]] = [
 
 
 async def in_trio(use: Callable[[SessionThread], object], session: SessionThread) -> None:
-    """Call it in a Trio task."""
+    """Call a function in a Trio task."""
     use(session)
 
 
 def test_an_observer_cannot_use_it() -> None:
-    """Observers are called in the session's thread, which a call would block forever."""
+    """An observer that calls the SessionThread gets an error, because the call would block."""
     seen: list[tuple[str, str]] = []
 
     def observe(event: Event) -> None:
@@ -407,7 +407,7 @@ def test_wrong_arguments(arguments: dict[str, object], said: str) -> None:
     ],
 )
 def test_wrong_timeouts(timeout: float, kind: type[Exception], said: str) -> None:
-    """A timeout that is no number of seconds is refused by each call that takes one."""
+    """A timeout that is no number of seconds ≥ 0 is refused by each call that accepts one."""
     session = thread_on(fake_manager())
     calls = (session.get_access_token, session.revoke_tokens, lambda t: session.auth(timeout=t))
     for call in calls:
