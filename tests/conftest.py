@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures and hooks of all tests."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def _without_cancellation(test: Any) -> Any:
 
 @pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
 def http(request: pytest.FixtureRequest) -> ModuleType:
-    """Run a test with each of the libraries whose clients a session serves."""
+    """Run a test with both HTTP libraries, httpx and httpx2."""
     library: ModuleType = request.param
     return library

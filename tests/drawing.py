@@ -1,4 +1,4 @@
-"""Draws from a strategy outside of a test."""
+"""Draws values from a strategy outside of a test."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def draw_each(
     count: int,
     shrink: bool = False,
 ) -> None:
-    """Draw so many values, others for each seed, and use each.
+    """Draw this many values, which depend on the seed, and call ``use`` with each.
 
-    Many short runs reach more than a long one: an example is often much like the one
-    before. What ``use`` raises comes out, and of the smallest value if it is to be shrunk.
+    Many short runs cover more than one long run, because an example is often similar to the
+    one before. An exception of ``use`` propagates; with ``shrink``, it is that of the smallest
+    value.
     """
 
     @hypothesis.seed(seed)

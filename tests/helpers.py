@@ -1,4 +1,4 @@
-"""What many tests need: clocks to run under, and a token manager that does as it is told."""
+"""Helpers of many tests: clocks, a fake token manager, and callers in tasks."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def run_virtually(async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any
 
 
 def make_config(**settings: Any) -> Config:
-    """Return a config that needs nothing but what the test is about."""
+    """Return a config with default credentials and these settings."""
     return Config(**({"client_id": "id", "client_secret": "secret"} | settings))
 
 
 class FakeTokenManager:
-    """A token manager whose answers the test decides, one coroutine function for all calls.
+    """A fake token manager whose outcomes the test decides.
 
     Attributes:
-        config: gives the buffers of the tokens.
-        lifetime: seconds that its tokens live.
-        latency: seconds that a grant takes.
-        outcomes: what the next grants bring, in order: an exception is raised, anything
-            else returned; when there are none left, a new token.
-        sent: the times at which grants were sent.
-        revoked: the tokens that it was asked to revoke, in order.
-        revoke_outcomes: exceptions of the next revocations; None for a good one.
-        options: the options of each grant and revocation.
-        in_flight: grants under way.
-        most_in_flight: the most there ever were.
+        config: the config with the buffers of the tokens.
+        lifetime: the lifetime of its tokens, in seconds.
+        latency: the seconds that a token request takes.
+        outcomes: the results of the next token requests, in order. It raises an exception,
+            and returns any other object; after the last one, it returns new tokens.
+        sent: the times at which token requests were sent.
+        revoked: the tokens that callers revoked, in order.
+        revoke_outcomes: exceptions of the next revocations; None for a success.
+        options: the options of each token request and revocation.
+        in_flight: the number of token requests under way.
+        most_in_flight: the maximum of `in_flight` so far.
     """
 
     def __init__(self, config: Config, *, lifetime: float = 3600.0, latency: float = 0.0) -> None:
@@ -65,14 +65,14 @@ class FakeTokenManager:
         self.granted = 0
 
     def new_token(self, sent_at: float) -> TokenInfo:
-        """Return a token that nobody has seen yet."""
+        """Return a new token."""
         self.granted += 1
         return TokenInfo.from_answer(f"token-{self.granted}", self.lifetime, sent_at, self.config)
 
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
     ) -> TokenInfo:
-        """Grant as the test has decided."""
+        """Return or raise the next outcome."""
         sent_at = trio.current_time()
         self.sent.append(sent_at)
         self.options.append(options)
@@ -85,10 +85,10 @@ class FakeTokenManager:
         outcome = self.outcomes.pop(0) if self.outcomes else self.new_token(sent_at)
         if isinstance(outcome, BaseException):
             raise outcome
-        return outcome  # type: ignore[return-value]  # a test may decide on nonsense
+        return outcome  # type: ignore[return-value]  # a test may want a wrong object
 
     async def revoke_tokens(self, token: str, options: TokenRequestOptions | None = None) -> None:
-        """Revoke as the test has decided."""
+        """Record the token, and raise the next outcome, if it is an exception."""
         self.revoked.append(token)
         self.options.append(options)
         await trio.sleep(self.revoke_latency)
@@ -98,9 +98,9 @@ class FakeTokenManager:
 
 
 class TwoClocks(trio.abc.Clock):
-    """A clock that a test moves by hand, apart from the wall clock if it likes.
+    """A clock that a test moves, with or without the wall clock.
 
-    Not a ``MockClock``, so that a session believes the wall clock too.
+    It is not a ``MockClock``, because a session ignores the wall clock under one.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,14 +109,14 @@ class TwoClocks(trio.abc.Clock):
         monkeypatch.setattr(time, "time", lambda: self._wall)
 
     def start_clock(self) -> None:
-        """Do nothing: the clock moves by hand."""
+        """Do nothing: the test moves the clock."""
 
     def current_time(self) -> float:
         """Return Trio's time."""
         return self._now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Return 0 for what is due, and for ever for the rest."""
+        """Return 0 for a deadline that has passed, and infinity for others."""
         return 0 if deadline <= self._now else math.inf
 
     async def advance(self, seconds: float) -> None:
@@ -130,7 +130,7 @@ class TwoClocks(trio.abc.Clock):
             await wait_all_tasks_blocked()
 
     def suspend(self, seconds: float) -> None:
-        """Let the wall clock alone go on, as while a machine is suspended."""
+        """Advance only the wall clock, as while a machine is suspended."""
         self._wall += seconds
 
     def set_wall(self, *, by: float) -> None:
@@ -140,7 +140,7 @@ class TwoClocks(trio.abc.Clock):
 
 @attrs.define
 class Getter:
-    """A getter in a task of its own, and what became of it."""
+    """A caller in its own task, and its result."""
 
     token: str | None = None
     error: BaseException | None = None
@@ -149,7 +149,7 @@ class Getter:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     async def run(self, session: AnonymousSession) -> None:
-        """Get a token, and note when it came or what else came."""
+        """Get a token, and record the token or error and the times."""
         self.began_at = trio.current_time()
         with self.scope:
             try:
@@ -160,12 +160,12 @@ class Getter:
 
     @property
     def ended(self) -> bool:
-        """Whether it came back in one way or another."""
+        """Whether its call has ended."""
         return not math.isnan(self.ended_at)
 
 
 def start_getters(nursery: trio.Nursery, session: AnonymousSession, count: int) -> list[Getter]:
-    """Start so many getters, each in a task of its own."""
+    """Start this many callers, each in its own task."""
     getters = [Getter() for _ in range(count)]
     for getter in getters:
         nursery.start_soon(getter.run, session)
@@ -173,16 +173,16 @@ def start_getters(nursery: trio.Nursery, session: AnonymousSession, count: int) 
 
 
 OWN = Path(__file__).parent, Path(__file__).parents[1] / "tools"
-"""Where the tests are; the checkout may lie below another directory of this name."""
+"""The folders of the tests. They are absolute: the checkout may be in a folder named `tests`."""
 
 
 def is_of_tests(file: str) -> bool:
-    """Tell whether a frame of this file is the tests' own, which hold what they look for."""
+    """Return whether a file belongs to the tests, whose frames contain the secrets they search."""
     return any(Path(file).is_relative_to(folder) for folder in OWN)
 
 
 def traceback_with_locals(error: BaseException) -> list[str]:
-    """Return an error's traceback with the locals of all frames but the tests' own."""
+    """Return an error's traceback with the locals of all frames except those of tests."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     todo: list[traceback.TracebackException | None] = [shown]
     while todo:

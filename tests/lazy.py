@@ -1,4 +1,4 @@
-"""Callables whose body a plain call does not run, as users give them by mistake."""
+"""Callables whose body does not run in a plain call, as users pass them by mistake."""
 
 from __future__ import annotations
 
@@ -70,4 +70,4 @@ LAZY: list[tuple[Any, str]] = [
     (AsyncGenerator(), "an object whose __call__ is an async generator function"),
     (Generator(), "an object whose __call__ is a generator function"),
 ]
-"""Each with the words for it."""
+"""Each callable, and its description in error messages."""

@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1 on which servers come and go, or never come."""
+"""Ports of 127.0.0.1 for servers that start, stop or never start."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def server_port() -> Iterator[int]:
-    """Keep a port while the block lasts for a server that comes, or goes and comes again.
+    """Reserve a port while the block lasts, for a server that starts late or restarts.
 
-    None of those that systems give to clients: there, an attempt to reach a server that is
-    not there could be given that very port, and reach itself.
+    The port is not in the range that systems give to clients. With a port in that range, a
+    connection to a missing server could get this port as its own, and connect to itself.
     """
     for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
         with socket.socket() as held:
@@ -47,7 +47,7 @@ def server_port() -> Iterator[int]:
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """Hold a port while the block lasts on which nobody listens, so that nobody else can."""
+    """Reserve a port while the block lasts, so that no server listens on it."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port: int = held.getsockname()[1]
@@ -58,7 +58,7 @@ def closed_port() -> Iterator[int]:
 def served_in_thread(
     server: TokenServer, ssl_context: ssl.SSLContext | None = None
 ) -> Iterator[str]:
-    """Serve on loopback while the block lasts, in a thread with a Trio run of its own."""
+    """Serve on loopback while the block lasts, in a thread with its own Trio run."""
     ready: queue.SimpleQueue[tuple[str, trio.lowlevel.TrioToken, trio.CancelScope]]
     ready = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""A peer on a real socket that keeps what it was sent, to the byte."""
+"""A peer on a real socket that records exactly the bytes of each request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN_ANSWER = b'{"access_token":"token-1","token_type":"bearer","expires_in":36
 
 @attrs.frozen
 class Request:
-    """A request as it came: all bytes of it, and what its lines say."""
+    """A request with its bytes and its parsed parts."""
 
     raw: bytes = attrs.field(repr=False)
     method: str
@@ -36,7 +36,7 @@ def answer(status: int = 200, body: bytes = TOKEN_ANSWER, **headers: str) -> byt
 
 
 async def read_request(stream: trio.abc.ReceiveStream) -> Request | None:
-    """Return the request that comes next, or None if none comes."""
+    """Return the next request, or None if the stream ends."""
     raw = b""
     while b"\r\n\r\n" not in raw:
         chunk = await stream.receive_some()
@@ -60,12 +60,12 @@ async def read_request(stream: trio.abc.ReceiveStream) -> Request | None:
 
 @attrs.define
 class Peer:
-    """An HTTP server that answers one request a connection.
+    """An HTTP server that answers one request per connection.
 
     Attributes:
-        port: its port of 127.0.0.1.
-        answers: what it answers next; then, always a token.
-        requests: what it was sent.
+        port: its port on 127.0.0.1.
+        answers: the next answers; after them, it always answers with a token.
+        requests: the received requests.
     """
 
     port: int
@@ -74,11 +74,11 @@ class Peer:
 
     @property
     def netloc(self) -> str:
-        """Where it is."""
+        """Host and port."""
         return f"127.0.0.1:{self.port}"
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve a connection."""
+        """Answer the request of a connection."""
         async with stream:
             request = await read_request(stream)
             if request is not None:
@@ -90,17 +90,17 @@ class Peer:
 async def listening(handler: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[int]:
     """Serve each connection to a free port of 127.0.0.1, the target, while the block lasts."""
     async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, _calmly(handler), 0, host="127.0.0.1")
+        serve = partial(trio.serve_tcp, _without_connection_errors(handler), 0, host="127.0.0.1")
         [listener] = await nursery.start(serve)
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 
 
-def _calmly(
+def _without_connection_errors(
     handler: Callable[[trio.SocketStream], Awaitable[None]],
 ) -> Callable[[trio.SocketStream], Awaitable[None]]:
     async def handle(stream: trio.SocketStream) -> None:
-        # The client has closed the connection, or does not trust the certificate.
+        # These errors mean that the client closed the connection, or rejects the certificate.
         with contextlib.suppress(trio.BrokenResourceError, ssl.SSLError):
             await handler(stream)
 

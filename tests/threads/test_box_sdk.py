@@ -341,7 +341,7 @@ def test_a_failed_replacement_shows_no_token() -> None:
 
 @pytest.mark.slow
 def test_revoking() -> None:
-    """The server revokes the token, and the next request has another one."""
+    """After a revocation, the next request has another token; a failed one is an SDK error."""
     with Scene(TokenServer(), max_retries=0) as scene:
         old = scene.auth.retrieve_token()
         scene.auth.revoke_token()
