@@ -1,4 +1,4 @@
-"""Programs in processes of their own, which tell what they do in lines of JSON."""
+"""Programs in their own processes, which send and receive lines of JSON."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Child:
-    """A program in a process of its own.
+    """A program in its own process.
 
     Attributes:
         process: the process.
-        told: all that it has told so far, by the first word of each line.
+        received: everything that it has sent so far, by key.
     """
 
     process: trio.Process
-    told: defaultdict[str, list[Any]] = attrs.field(factory=lambda: defaultdict(list))
-    _heard: Counter[str] = attrs.field(factory=Counter)
-    _said: bytearray = attrs.field(factory=bytearray)
+    received: defaultdict[str, list[Any]] = attrs.field(factory=lambda: defaultdict(list))
+    _taken: Counter[str] = attrs.field(factory=Counter)
+    _buffer: bytearray = attrs.field(factory=bytearray)
 
-    async def hear(self, word: str) -> Any:
-        """Return what it tells next by this word; None at its end. Nothing else is missed."""
-        while self._heard[word] == len(self.told[word]):
-            if not await self._hear_line():
+    async def receive(self, word: str) -> Any:
+        """Return the next value that the program sends with this key, or None if it ends first."""
+        while self._taken[word] == len(self.received[word]):
+            if not await self._receive_line():
                 return None
-        self._heard[word] += 1
-        return self.told[word][self._heard[word] - 1]
+        self._taken[word] += 1
+        return self.received[word][self._taken[word] - 1]
 
-    async def _hear_line(self) -> bool:
+    async def _receive_line(self) -> bool:
         assert self.process.stdout is not None
-        while b"\n" not in self._said:
+        while b"\n" not in self._buffer:
             more = await self.process.stdout.receive_some()
             if not more:
                 return False
-            self._said += more
-        line, _, self._said = self._said.partition(b"\n")
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
         for word, what in json.loads(line).items():
-            self.told[word].append(what)
+            self.received[word].append(what)
         return True
 
-    async def say(self, **what: object) -> None:
-        """Tell it what to do."""
+    async def send(self, **what: object) -> None:
+        """Send a command to the program."""
         assert self.process.stdin is not None
         await self.process.stdin.send_all(json.dumps(what).encode() + b"\n")
 
     async def pause(self) -> None:
-        """Stop it (SIGSTOP), and return when it has stopped."""
+        """Stop the program (SIGSTOP), and return when it has stopped."""
         self.process.send_signal(signal.SIGSTOP)
         await trio.to_thread.run_sync(os.waitid, os.P_PID, self.process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Let the program continue (SIGCONT)."""
         self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """Kill it (SIGKILL), and return when it is gone."""
+        """Kill the program (SIGKILL), and return when it has ended."""
         self.process.kill()
         await self.process.wait()
 
@@ -77,12 +77,12 @@ class Child:
 async def run_child(
     code: Path, *args: object, prefix: tuple[str, ...] = ()
 ) -> AsyncIterator[Child]:
-    """Run a program of Python while the block lasts.
+    """Run a Python program while the block lasts.
 
     Args:
-        code: the file.
-        *args: of its command line.
-        prefix: what runs it in another way than Python alone.
+        code: the file of the program.
+        *args: the arguments of its command line.
+        prefix: a command that runs Python, with its arguments.
     """
     process = await trio.lowlevel.open_process(
         [*prefix, sys.executable, str(code), *map(str, args)],

@@ -114,7 +114,7 @@ class Scene:
             for _ in range(count)
         ]
         for child in children:
-            assert await child.hear("ready") == child.process.pid
+            assert await child.receive("ready") == child.process.pid
         return children
 
     async def look(self) -> Look:
@@ -148,12 +148,12 @@ async def open_scene(where: dict[str, str], **settings: Any) -> AsyncIterator[Sc
 async def ask(*children: Child) -> None:
     """Make each process get the token."""
     for child in children:
-        await child.say(do="get")
+        await child.send(do="get")
 
 
 async def answer_of(child: Child) -> str:
     """Return the token that a process got, and assert that the call did not fail."""
-    got = await child.hear("got")
+    got = await child.receive("got")
     assert "error" not in got
     token: str = got["token"]
     return token
@@ -167,13 +167,13 @@ async def get(child: Child) -> str:
 
 async def wait_for_store(child: Child, seconds: float) -> None:
     """Set how many seconds a process waits for an answer of the store."""
-    await child.say(do="wait", seconds=seconds)
-    assert await child.hear("waits") == seconds
+    await child.send(do="wait", seconds=seconds)
+    assert await child.receive("waits") == seconds
 
 
 def failures_of(child: Child) -> int:
     """Return how many failures of the store a process has logged."""
-    return sum("the token store fails" in said for said in child.told["logged"])
+    return sum("the token store fails" in said for said in child.received["logged"])
 
 
 @pytest.fixture
@@ -243,14 +243,14 @@ async def test_killed_at_any_moment(where: dict[str, str]) -> None:
             (busy,) = await scene.start(lease=SOON, config={"min_refresh_interval": 0.01})
             token = await get(busy)
             for _ in range(rounds):
-                await busy.say(do="invalidate", token=token)
+                await busy.send(do="invalidate", token=token)
                 token = await get(busy)
             # Kill the process during this call, at any step of it.
-            await busy.say(do="invalidate", token=token)
+            await busy.send(do="invalidate", token=token)
             await ask(busy)
             await busy.kill()
             token = await get(survivor)
-            await survivor.say(do="invalidate", token=token)
+            await survivor.send(do="invalidate", token=token)
             token = await get(survivor)
             assert await scene.has(token)
             assert scene.is_valid(token)
@@ -298,14 +298,14 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
         if "path" in where:
             lock = json.dumps({"lock": where["path"]})
             hanging = await stack.enter_async_context(run_child(CODE, lock))
-            assert await hanging.hear("locked")
+            assert await hanging.receive("locked")
             await hanging.pause()
         else:
             valkey: Valkey = request.getfixturevalue("valkey")
             valkey.pause()
         for child in children:
             await wait_for_store(child, 2.0)
-            await child.say(do="invalidate", token=old)
+            await child.send(do="invalidate", token=old)
         own = [await get(child) for child in children]
         assert len({old, *own}) == 3
         assert [failures_of(child) for child in children] == [1, 1]
@@ -315,7 +315,7 @@ async def test_a_store_that_hangs(where: dict[str, str], request: pytest.Fixture
             valkey.resume()
         for child, token in zip(children, own, strict=True):
             await wait_for_store(child, PATIENT)
-            await child.say(do="invalidate", token=token)
+            await child.send(do="invalidate", token=token)
         await ask(*children)
         shared = {await answer_of(child) for child in children}
         assert len(shared) == 1
@@ -351,9 +351,9 @@ async def test_wall_clocks_that_are_set_apart(
         (first,) = await scene.start()
         (second,) = await scene.start(wall=wall)
         await ask(first)
-        got = await first.hear("got")
+        got = await first.receive("got")
         await ask(second)
-        found = await second.hear("got")
+        found = await second.receive("got")
         assert (found["token"] == got["token"]) == (grants == 1)
         assert scene.server.grants == grants
         assert found["ends_at"] <= scene.ends_at(found["token"]) + ROUNDING
@@ -374,7 +374,7 @@ async def test_a_token_that_has_expired(where: dict[str, str], wall: float) -> N
         await trio.sleep_until(issued.issued_at + issued.lifetime)
         assert not scene.is_valid(dead)
         await ask(second)
-        got = await second.hear("got")
+        got = await second.receive("got")
         assert got["token"] != dead
         assert got["at"] < scene.ends_at(got["token"])
 
@@ -400,7 +400,7 @@ async def test_a_read_only_file(tmp_path: Path) -> None:
         folder.chmod(0o700)
         file.chmod(0o600)
         assert await scene.has(shared)
-        await reader.say(do="invalidate", token=token)
+        await reader.send(do="invalidate", token=token)
         assert await get(reader) == shared
         assert scene.server.grants == 2
         assert failures_of(reader) == 1
@@ -426,8 +426,8 @@ async def test_a_server_user_with_read_only_rights(valkey: Valkey) -> None:
         (reader,) = await scene.start(where=reading)
         shared = await get(writer)
         assert await get(reader) == shared
-        await writer.say(do="invalidate", token=shared)
-        assert await reader.hear("dropped") is not None
+        await writer.send(do="invalidate", token=shared)
+        assert await reader.receive("dropped") is not None
         # The reader finds no token, and cannot take a lease.
         own = await get(reader)
         assert scene.is_valid(own)
@@ -436,9 +436,9 @@ async def test_a_server_user_with_read_only_rights(valkey: Valkey) -> None:
         assert newer not in (shared, own)
         assert await scene.has(newer)
         valkey.do("ACL", "SETUSER", "reader", "+@all")
-        await reader.say(do="invalidate", token=own)
+        await reader.send(do="invalidate", token=own)
         assert await get(reader) == newer
-        await reader.say(do="invalidate", token=newer)
+        await reader.send(do="invalidate", token=newer)
         last = await get(reader)
         assert await scene.has(last)
         assert scene.server.grants == 4

@@ -50,7 +50,7 @@ CODE = Path(__file__).with_name("serving.py")
 async def serve(port: int, delay: float) -> AsyncIterator[Child]:
     """Run a server process while the block lasts, which answers token requests after a delay."""
     async with run_child(CODE, port, delay) as child:
-        if await child.hear("serves") is None:
+        if await child.receive("serves") is None:
             raise RuntimeError(f"no server on port {port}; see its output on stderr")
         yield child
 
@@ -162,14 +162,14 @@ async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Rep
         async with serve(port, NEVER) as server:
             for _ in range(getters):
                 crowd.start_soon(get, session)
-            await server.hear("asked")
+            await server.receive("asked")
             await wait_all_tasks_blocked()
             report.held = session.statistics().getters_held
             server.process.kill()
             killed_at = trio.current_time()
             # Read all output, because the server may have reported more requests.
-            await server.hear("books")
-            report.asked_before = len(server.told["asked"])
+            await server.receive("books")
+            report.asked_before = len(server.received["asked"])
 
     with trio.fail_after(LIMIT):
         async with (
@@ -187,7 +187,7 @@ async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Rep
                     response = await client.get(f"{config.api_root_url}/2.0/users/me")
                 report.status = response.status_code
             server.process.send_signal(signal.SIGTERM)
-            report.books = await server.hear("books")
+            report.books = await server.receive("books")
             report.statistics = session.statistics()
     return report
 

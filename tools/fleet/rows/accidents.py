@@ -130,6 +130,6 @@ async def _find_out(scene: Scene, workers: list[Worker]) -> Line:
     used_at = time.monotonic()
     await workers[0].do("use")
     last = await scene.last_use(dead, workers, used_at)
-    assert await workers[0].hear("used") == 200
+    assert await workers[0].receive("used") == 200
     what = "the drop was lost, and another process makes a request with the token"
     return Line(what, str(last), "s until no process uses it; at most until its end")

@@ -31,7 +31,7 @@ async def second_run(lab: Lab) -> list[Line]:
     async with lab.scene(f"sqlite:{path}") as scene:
         workers = await scene.open(runs=RUNS)
         times = [
-            Seconds(await worker.hear("waited"), await worker.hear("is_cut"))
+            Seconds(await worker.receive("waited"), await worker.receive("is_cut"))
             for worker in workers
             for _ in range(RUNS)
         ]
@@ -74,7 +74,7 @@ async def killed_and_set_back(lab: Lab) -> list[Line]:
             killed_at = time.monotonic()
             set_clock(-60)
             scene.server.answer_at_once()
-            times = [Seconds(await each.hear("at") - killed_at) for each in others]
+            times = [Seconds(await each.receive("at") - killed_at) for each in others]
             answers.set()
     what = "the holder of the lease is killed, and Valkey's clock is set back by 60 s"
     unit = f"s until the others have a token; request_timeout is {REQUEST_TIMEOUT:g} s"

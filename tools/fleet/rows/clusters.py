@@ -56,7 +56,7 @@ async def dies(lab: Lab) -> list[Line]:
 async def _start_another(scene: Scene, workers: Sequence[Worker], url: str) -> Line:
     (newcomer,) = await scene.open(1, url, **SHORT)
     await newcomer.do("begin")
-    if await newcomer.child.hear("token") is None:
+    if await newcomer.child.receive("token") is None:
         figure = "no: the URL is refused"
     else:
         await scene.live([*workers, newcomer], 2)

@@ -60,11 +60,11 @@ async def _cancel(valkey: Valkey, scene: Scene, worker: Worker, part: float) -> 
     # The second look takes as long as the look before the claim, and as long as the claim.
     for _ in range(2):
         await worker.do("look")
-        question = await worker.hear("asked")
+        question = await worker.receive("asked")
     state, lease = (f"tas:{{{scene.name}}}:{part}" for part in ("state", "lease"))
     version = valkey.do("HGET", state, "version")
     await worker.do("get", seconds=question * (1 + part))
-    await worker.hear("asked")
+    await worker.receive("asked")
     await trio.sleep(SOON)
     return valkey.do("HGET", state, "version") != version, valkey.do("PTTL", lease) > 0
 
@@ -84,7 +84,7 @@ async def round_trips(lab: Lab) -> list[Line]:
                 asked: list[float] = []
                 for _ in range(2):
                     await asker.do("look")
-                    asked.append(await asker.hear("asked"))
+                    asked.append(await asker.receive("asked"))
                 workers = await scene.start()
                 times = await scene.drop_often(workers, DROPS, PAUSE)
             where = f"at a round trip of {seconds * 1000:g} ms"

@@ -90,32 +90,34 @@ class Worker:
     @property
     def tokens(self) -> list[str]:
         """The tokens that its callers got, in order, as far as they were read."""
-        return self.child.told["token"]
+        return self.child.received["token"]
 
     @property
     def warnings(self) -> list[str]:
         """The warnings that it has logged, as far as they were read."""
-        return [said for said in self.child.told["logged"] if not said.startswith("INFO")]
+        return [said for said in self.child.received["logged"] if not said.startswith("INFO")]
 
-    async def hear(self, word: str) -> Any:
+    async def receive(self, word: str) -> Any:
         """Return the next report with this key.
 
         Raises:
             RuntimeError: the process has ended.
         """
-        said = await self.child.hear(word)
+        said = await self.child.receive(word)
         if said is None:
-            raise RuntimeError(f"a process ended before it sent {word!r}: {dict(self.child.told)}")
+            raise RuntimeError(
+                f"a process ended before it sent {word!r}: {dict(self.child.received)}"
+            )
         return said
 
     async def do(self, what: str, **more: object) -> None:
         """Send a command to the process."""
-        await self.child.say(do=what, **more)
+        await self.child.send(do=what, **more)
 
     async def has(self, is_so: Callable[[list[str]], bool]) -> None:
         """Wait until a condition about its tokens is true."""
         while not is_so(self.tokens):
-            await self.hear("token")
+            await self.receive("token")
 
     async def leaves(self, token: str) -> None:
         """Wait until it uses another token."""
@@ -124,13 +126,13 @@ class Worker:
     async def drop(self, token: str) -> float:
         """Let it drop a token, and return the time of the drop."""
         await self.do("invalidate", token=token)
-        at: float = await self.hear("dropped_at")
+        at: float = await self.receive("dropped_at")
         return at
 
     async def report(self) -> dict[str, float]:
         """Return when it used each token for the last time."""
         await self.do("report")
-        handed_out_at: dict[str, float] = await self.hear("report")
+        handed_out_at: dict[str, float] = await self.receive("report")
         return handed_out_at
 
 
@@ -168,7 +170,7 @@ class Scene:
             workers.append(Worker(await self._stack.enter_async_context(child)))
         if not runs:
             for worker in workers:
-                await worker.hear("ready")
+                await worker.receive("ready")
         return workers
 
     async def start(
