@@ -29,7 +29,7 @@ SECRET = "hush-hush+secret/0123456789"
 COMPLETE = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": SECRET}
 """The variables that the command needs."""
 LIMIT = 240.0
-"""Seconds; what no subprocess of a test may outlive."""
+"""Seconds after which a test kills its subprocess."""
 COMMAND = (sys.executable, "-m", "trio_anon_session")
 _DRAWING = {"FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"}
 
@@ -137,7 +137,7 @@ main()
 def run_without(
     missing: str, *args: str, environ: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end where one module is not installed."""
+    """Run the command to its end as if one module were not installed."""
     return run_python("-c", _WITHOUT, missing, *args, environ=environ)
 
 
@@ -185,7 +185,7 @@ def _is_asleep(pid: int) -> bool:
 
 @attrs.frozen
 class OnTerminal:
-    """The end of a process on a terminal: its exit code, all that it wrote, its echo."""
+    """How a process on a terminal ended: exit code, output, and whether the terminal echoes."""
 
     code: int
     text: str
@@ -206,7 +206,7 @@ def run_on_terminal(
         environ: variables.
         when: returns whether the text that was written so far is what the test waits for.
         type_: what is typed then.
-        at_prompt: whether the text is a prompt, so that typing begins when the process waits.
+        at_prompt: whether the text is a prompt, so that the input is sent when the process waits.
             Python notices a signal that comes just before a read only when the read ends, and
             `getpass` discards what was typed before its prompt. Without a prompt, a process with
             much to do would never be seen waiting on a busy machine.

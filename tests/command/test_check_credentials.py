@@ -53,8 +53,8 @@ async def test_a_secret() -> None:
     assert found.found == "client_secret_basic with the secret (flag --client-secret-file)"
 
 
-async def test_a_secret_that_signs() -> None:
-    """For a secret that signs, the check shows what the server compares."""
+async def test_a_secret_that_signs_assertions() -> None:
+    """For ``client_secret_jwt``, the check shows the assertion's claims, and not the secret."""
     secret = SECRET + SECRET
     found, _ = await check(
         client_secret=secret, auth_method="client_secret_jwt", issuer="https://id.example"
@@ -88,8 +88,8 @@ async def test_a_key(tmp_path: Path, kind: str, algorithm: str, words: str) -> N
     assert not [line for line in lines if line in found.found]
 
 
-async def test_a_report_hides_what_was_sent(tmp_path: Path) -> None:
-    """An assertion that was sent, which a server may quote, is masked in later results."""
+async def test_a_report_masks_assertions(tmp_path: Path) -> None:
+    """The report masks an assertion that was sent, because a server may quote it."""
     settings = source(
         client_id="id", client_key_file=write_key(tmp_path), client_key_algorithm="ES256"
     ).settings()
@@ -104,7 +104,7 @@ async def test_a_report_hides_what_was_sent(tmp_path: Path) -> None:
 
 
 async def test_a_key_that_vanishes(tmp_path: Path) -> None:
-    """A file that can no longer be read is a failure, after which nothing is sent."""
+    """A key file that can no longer be read fails the check, and makes the credentials unusable."""
     path = write_key(tmp_path)
     settings = source(client_id="id", client_key_file=path, client_key_algorithm="ES256").settings()
     config = settings.config()
@@ -131,12 +131,12 @@ async def test_a_key_that_vanishes(tmp_path: Path) -> None:
 async def test_an_assertion(
     tmp_path: Path, claims: dict[str, int | None], verdict: str, words: str, advice: str | None
 ) -> None:
-    """The check shows the claims of an assertion, and whether servers accept its times."""
+    """The check shows an assertion's claims, fails if it has expired, and warns of odd claims."""
     now = int(time.time())
     times = {name: now + claim if claim is not None else None for name, claim in claims.items()}
     path = write_assertion(tmp_path, **times)
     found, is_usable = await check(client_assertion_file=path)
-    # Also sent after a failure: this machine's clock may be wrong.
+    # The command also sends the assertion after a failure: this machine's clock may be wrong.
     assert is_usable
     assert (found.verdict, found.exit_code) == (verdict, 2 if verdict != "ok" else 1)
     assert words in found.found
@@ -144,12 +144,12 @@ async def test_an_assertion(
     assert path.read_text().split(".")[2] not in f"{found.found} {found.advice}"
 
 
-# The last one is encoded with the other alphabet of base64.
+# The header of the last one uses the standard alphabet of base64 instead of base64url.
 @pytest.mark.parametrize(
     "text", [SECRET, f"a.{SECRET}.b", "e30.e30", "....", "ö.ö.ö", "eyJhIjoiPj4+In0.e30.b"]
 )
-async def test_what_is_no_assertion(tmp_path: Path, text: str) -> None:
-    """A file without a JWT is a failure, after which nothing is sent, and is not shown."""
+async def test_a_file_without_an_assertion(tmp_path: Path, text: str) -> None:
+    """A file without a JWT fails the check, is not shown, and makes the credentials unusable."""
     (tmp_path / "file").write_text(text)
     found, is_usable = await check(client_assertion_file=tmp_path / "file")
     assert not is_usable
@@ -179,7 +179,7 @@ async def test_what_is_no_assertion(tmp_path: Path, text: str) -> None:
 def test_the_times_of_an_assertion(
     claims: dict[str, Any], is_over: bool, problems: list[str]
 ) -> None:
-    """Times in the past or future are problems from a limit on; values of other types are shown."""
+    """The check reports a future ``iat``, and an ``exp`` that is past, far ahead or invalid."""
     found_over, found = problems_of(CLAIMS | claims, NOW)
     assert found_over == is_over
     assert [problem for problem, _ in found][: len(problems)] == problems
@@ -192,7 +192,7 @@ _CLAIMS = ("iss", "sub", "aud", "exp", "iat", "nbf")
 
 @given(st.dictionaries(st.sampled_from(_CLAIMS), _SCALARS | st.lists(_SCALARS, max_size=7)))
 def test_any_claims(claims: dict[str, Any]) -> None:
-    """Claims of any type and length are shown in short, and never raise."""
+    """Claims of any type and length are shown shortened, without an exception."""
     problems_of(claims, NOW)
     # At most five items of a list are shown, and repr() may escape each character.
     assert len(shown_claims(claims)) < 3 * 5 * 201 * 10 + 100
@@ -200,7 +200,7 @@ def test_any_claims(claims: dict[str, Any]) -> None:
 
 @given(st.text() | st.text("aZ09-_.=", max_size=40))
 def test_any_text_instead_of_an_assertion(text: str) -> None:
-    """A text that is not a JWT is recognized, and never raises."""
+    """Decoding any text raises no exception; only a text with two dots can be an assertion."""
     parts = decoded(text)
     assert parts is None or text.count(".") == 2
 
@@ -226,7 +226,7 @@ def test_decoding() -> None:
 async def test_a_certificate(
     tmp_path: Path, days: float, begins: float, verdict: str, words: str, advice: str | None
 ) -> None:
-    """The check shows the subject, and warns two weeks before a certificate expires."""
+    """The check shows the subject, warns two weeks before expiry, and fails outside validity."""
     certfile, keyfile = write_certificate(tmp_path, days, begins)
     found, is_usable = await check(client_cert_file=certfile, client_cert_key_file=keyfile)
     assert is_usable
@@ -240,7 +240,7 @@ async def test_a_certificate(
 
 
 def test_a_certificate_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra, the check works, and says how to see more."""
+    """Without the ``jwt`` extra, the check still works, and says how to install it."""
     certfile, _ = write_certificate(tmp_path)
     monkeypatch.setitem(sys.modules, "cryptography", None)
     found = check_client_certificate(str(certfile), "tls_client_auth", NOW)
@@ -248,8 +248,8 @@ def test_a_certificate_without_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     assert "pip install 'trio_anon_session[jwt]'" in found.found
 
 
-async def test_who_signs(tmp_path: Path) -> None:
-    """The clock matters to the assertions that this client signs itself."""
+async def test_what_a_client_signs_with(tmp_path: Path) -> None:
+    """``signed_by`` returns what the client signs assertions with: key, secret or None."""
     key = {"client_key_file": write_key(tmp_path), "client_key_algorithm": "ES256"}
     ways: list[tuple[dict[str, Any], str | None]] = [
         (key, "key"),
@@ -274,7 +274,7 @@ async def test_who_signs(tmp_path: Path) -> None:
     ],
 )
 def test_a_clock_and_assertions(ahead: float, signer: Any, advice: str | None) -> None:
-    """A clock that is ahead by a few seconds is a warning for a client that signs assertions."""
+    """A clock that is wrong by a few seconds is a warning for a client that signs assertions."""
     date = formatdate(NOW - ahead, usegmt=True)
     found = check_clock(date, NOW, NOW + 0.5, signer)
     assert found.verdict == ("ok" if advice is None else "warning")

@@ -56,7 +56,7 @@ async def test_metadata_that_fits() -> None:
 
 
 async def test_the_revocation_endpoint_may_be_set() -> None:
-    """A ``revoke_url`` that is set has priority."""
+    """A ``revoke_url`` that is set has priority over the metadata."""
     own = "https://own.example/revoke"
     _, config = await check(says(body=DOCUMENT), **SECRET_FLAGS, revoke_url=own)
     assert config is not None
@@ -112,7 +112,7 @@ async def test_a_method_that_is_not_listed(listed: list[str], advice: str, is_se
     ],
 )
 async def test_metadata_that_cannot_be_used(answer: Any, code: int, words: str) -> None:
-    """Wrong metadata is a failure, or a warning if ``token_url`` is set."""
+    """Wrong or missing metadata is a failure, or a warning if ``token_url`` is set."""
     found, config = await check(answer, **SECRET_FLAGS)
     assert (found.verdict, found.exit_code, config) == ("failed", code, None)
     assert words in found.found
@@ -123,7 +123,7 @@ async def test_metadata_that_cannot_be_used(answer: Any, code: int, words: str) 
 
 
 async def test_another_token_endpoint() -> None:
-    """A ``token_url`` that is not that of the metadata is a warning, and stays in use."""
+    """A ``token_url`` that differs from the metadata is a warning, and is still used."""
     own = "https://own.example/token"
     found, config = await check(says(body=DOCUMENT), **SECRET_FLAGS, token_url=own)
     assert found.verdict == "warning"

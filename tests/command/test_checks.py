@@ -45,8 +45,8 @@ PROXY = httpx.URL("http://proxy.example:3128")
 AUTHORITY = trustme.CA()
 
 
-def test_a_configuration_that_is_right() -> None:
-    """A config says where id and secret come from, whose token it will be, and where."""
+def test_a_valid_configuration() -> None:
+    """The check shows the sources of client ID and secret, the subject and the token URL."""
     check, settings = check_configuration(
         source(client_id="id", client_secret=SECRET, box_subject_type="user", box_subject_id="7")
     )
@@ -69,8 +69,8 @@ def test_a_configuration_that_is_right() -> None:
         ("box_subject_id", "{}'"),
     ],
 )
-def test_what_was_pasted_along(name: str, text: str) -> None:
-    """White space or a quote around a value is a warning, which does not show the secret."""
+def test_white_space_or_quotes_around_a_value(name: str, text: str) -> None:
+    """White space or a quote around a value is a warning that does not show the secret."""
     flags = {"client_id": "id", "client_secret": SECRET, "box_subject_type": "user"}
     flags |= {"box_subject_id": "7"}
     check, settings = check_configuration(source(**flags | {name: text.format(flags[name])}))
@@ -109,7 +109,7 @@ def test_what_was_pasted_along(name: str, text: str) -> None:
     ],
 )
 def test_the_origin_of_a_url(url: str, settings: dict[str, Any], verdict: str, found: str) -> None:
-    """A URL whose origin gets no token from ``session.auth()`` is a warning, or a failure."""
+    """A ``--url`` to which ``session.auth()`` sends no token is a warning; an invalid one fails."""
     check = check_origin(url, make_config(**settings))
     assert (check.name, check.verdict) == ("origin", verdict)
     assert found in check.found
@@ -156,7 +156,7 @@ async def test_the_name(
     found: str,
     advice: str | None,
 ) -> None:
-    """A name leads to addresses, to an error, or nowhere within the limit."""
+    """The check shows the address of a host name, or fails with the error or after 10 s."""
     trio.socket.set_custom_hostname_resolver(Names(answer))
     check = await check_name(URL, None, 10.0)
     assert (check.verdict, check.found) == (verdict, found)
@@ -180,7 +180,7 @@ async def test_the_name(
 async def test_which_name_is_looked_up(
     autojump_clock: MockClock, url: httpx.URL, proxy: httpx.URL | None, asked: object, found: str
 ) -> None:
-    """Behind a proxy the check looks the proxy's name up; an address needs no lookup."""
+    """Behind a proxy, the check looks up the proxy's name; an IP address needs no lookup."""
     names = Names("192.0.2.7")
     trio.socket.set_custom_hostname_resolver(names)
     check = await check_name(url, proxy, 10.0)
@@ -203,7 +203,7 @@ async def test_which_name_is_looked_up(
 def test_the_proxy(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], url: str, proxy: str | None
 ) -> None:
-    """The proxy variables hold as for the session's own client."""
+    """``proxy_for`` follows the proxy variables, but uses no remote proxy for loopback."""
     for name, value in environ.items():
         # Python prefers the lower-case names of these variables.
         monkeypatch.setenv(name.lower(), value)
@@ -219,7 +219,7 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def certified(*names: str, days: float = 100.0) -> ssl.SSLContext:
-    """Return a server's context, with a certificate for these names and so many days."""
+    """Return a server's TLS context, with a certificate for these names that ends after `days`."""
     now = datetime.datetime.now(tz=datetime.UTC)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     AUTHORITY.issue_cert(
@@ -248,7 +248,7 @@ async def check_tls(context: ssl.SSLContext | None) -> Check:
     ],
 )
 async def test_the_certificate(names: list[str], days: float, verdict: str, words: str) -> None:
-    """A certificate that ends soon is a warning; one that is not good now is a failure."""
+    """A certificate that expires soon is a warning; an expired or wrong one is a failure."""
     check = await check_tls(certified(*names, days=days))
     assert check.verdict == verdict
     assert words in check.found
@@ -257,7 +257,7 @@ async def test_the_certificate(names: list[str], days: float, verdict: str, word
 
 @pytest.mark.slow
 async def test_an_unknown_authority() -> None:
-    """An unknown authority is a failure, and the advice says how to trust it."""
+    """A certificate of an unknown authority fails the check; the advice names ``SSL_CERT_FILE``."""
     check = await check_tls(certified("127.0.0.1"))
     assert (check.verdict, check.exit_code) == ("failed", 4)
     assert "not trusted" in check.found
@@ -265,8 +265,8 @@ async def test_an_unknown_authority() -> None:
 
 
 @pytest.mark.slow
-async def test_what_speaks_no_tls() -> None:
-    """A server without TLS behind an https URL is a failure that says so."""
+async def test_a_server_without_tls() -> None:
+    """If the server of an https URL does not use TLS, the check fails and reports the handshake."""
 
     async def serve(stream: trio.SocketStream) -> None:
         await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -312,7 +312,7 @@ async def test_a_closed_port(scheme: str, by_proxy: bool, advice: str) -> None:
 async def test_a_server_that_sends_nothing(
     scheme: str, by_proxy: bool, verdict: str, words: str
 ) -> None:
-    """A server or proxy that accepts the connection is enough, except for TLS."""
+    """A server or proxy that accepts the connection and sends nothing passes, except for https."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = httpx.URL(f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
         limit = 0.1 if scheme == "https" else 30.0
@@ -325,8 +325,8 @@ async def test_a_server_that_sends_nothing(
 @pytest.mark.parametrize(
     ("days", "verdict"), [(365, "ok"), (15, "ok"), (13, "warning"), (0.1, "warning")]
 )
-def test_how_long_a_certificate_is_good(days: float, verdict: str) -> None:
-    """Two weeks before its end there is a warning."""
+def test_a_certificate_that_expires_soon(days: float, verdict: str) -> None:
+    """Two weeks before a certificate expires, the check warns."""
     now = 1_800_000_000.0
     ends = time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(now + days * 86400))
     assert check_certificate({"notAfter": ends}, "api.example", now).verdict == verdict
@@ -360,7 +360,7 @@ _SECONDS = st.floats(0.001, 1e6)
 def test_every_lifetime(
     lifetime: float, stale: float, expired: float, gap: float, timeout: float
 ) -> None:
-    """The numbers are those of the session, and what is not cut is not said to be."""
+    """The check shows the session's own times, and reports a buffer as limited only if it is."""
     config = make_config(
         stale_buffer=stale,
         expired_buffer=expired,
@@ -398,7 +398,7 @@ def test_a_clock(ahead: float, verdict: str, words: str) -> None:
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Mon, 99 Foo 2026 25:61:00 GMT"])
 def test_a_clock_that_cannot_be_compared(date: str | None) -> None:
-    """Without a date there is nothing to compare."""
+    """Without a valid ``Date`` header, the check of the clock is skipped."""
     assert check_clock(date, 0.0, 1.0).verdict == "skipped"
 
 
@@ -409,7 +409,7 @@ def test_socks_needs_its_extra() -> None:
 
 
 def test_the_exit_code_is_the_first_failures() -> None:
-    """A warning is no failure; of two failures the first one counts."""
+    """Warnings leave the exit code at 0; of several failures, the first one sets it."""
     ok, warning = Check("a", "ok", ""), Check("b", "warning", "", exit_code=4)
     failed = [Check("c", "failed", "", exit_code=3), Check("d", "failed", "", exit_code=1)]
     assert exit_code_of_all([ok, warning]) == 0
@@ -417,6 +417,6 @@ def test_the_exit_code_is_the_first_failures() -> None:
 
 
 def test_no_secret_in_a_check() -> None:
-    """Whatever a check has found, no secret is in what is said of it."""
+    """``Check.scrubbed`` masks a secret in the result and in the advice."""
     check = Check("a", "failed", f"found {SECRET}", f"drop {SECRET}").scrubbed(Secrets(SECRET))
     assert (check.found, check.advice) == ("found ***", "drop ***")

@@ -35,7 +35,7 @@ def in_process(server: TokenServer) -> tuple[httpx.AsyncClient, TokenManager, Co
 
 
 async def test_a_grant(autojump_clock: MockClock) -> None:
-    """The check shows the token's fingerprint and how long the request took."""
+    """The check shows the duration of the token request and the scope, and not the token."""
     server = TokenServer(FaultPlan(token_then=Fault(delay=2.0, fields={"scope": '"a b"'})))
     _, manager, _ = in_process(server)
     check, token = await check_grant(manager)
@@ -64,7 +64,7 @@ async def test_a_grant_that_fails(
     found: str,
     advice: str,
 ) -> None:
-    """The check shows what the endpoint answered, and once what to do about it."""
+    """The check shows the endpoint's answer, and separately what to do."""
     _, manager, _ = in_process(TokenServer(FaultPlan(token_then=fault)))
     check, token = await check_grant(manager)
     assert (token, check.verdict, check.exit_code) == (None, "failed", code)
@@ -85,7 +85,7 @@ async def test_a_grant_that_fails(
 async def test_a_revocation(
     autojump_clock: MockClock, fault: Fault, verdict: str, words: str
 ) -> None:
-    """A server may have no revocation endpoint: that is a warning, other faults are failures."""
+    """A missing revocation endpoint is a warning; another fault is a failure."""
     server = TokenServer(FaultPlan(revoke_then=fault))
     _, manager, config = in_process(server)
     token = (await manager.get_tokens_client_credentials_grant()).access_token
@@ -95,8 +95,8 @@ async def test_a_revocation(
     assert token not in check.found
 
 
-async def test_a_revocation_that_nobody_is_named_for(autojump_clock: MockClock) -> None:
-    """The secret of one server goes to no other: without a revoke_url, nothing is revoked."""
+async def test_a_revocation_without_an_endpoint(autojump_clock: MockClock) -> None:
+    """If the revocation endpoint is unknown, the check sends nothing and names ``--revoke-url``."""
     server = TokenServer()
     _, manager, _ = in_process(server)
     elsewhere = server.config(token_url="https://login.example/token")
@@ -133,7 +133,7 @@ async def test_a_revocation_that_nobody_is_named_for(autojump_clock: MockClock) 
 async def test_a_resource(
     autojump_clock: MockClock, fault: Fault, verdict: str, advice: str | None
 ) -> None:
-    """The check says what each status means, and shows no query."""
+    """The check gives advice for each status or error, and does not show the query of the URL."""
     server = TokenServer(FaultPlan(resource_then=fault))
     client, manager, _ = in_process(server)
     token = (await manager.get_tokens_client_credentials_grant()).access_token
@@ -147,8 +147,8 @@ async def test_a_resource(
 @pytest.mark.parametrize(
     "url", ["http://api.example/x", "ftp://localhost", "http://[", "https://xn--0.example/x"]
 )
-async def test_a_token_goes_to_no_url_in_clear(autojump_clock: MockClock, url: str) -> None:
-    """The check sends a token only over https, or to this machine."""
+async def test_no_token_is_sent_without_https(autojump_clock: MockClock, url: str) -> None:
+    """The check sends no token to a remote URL without https, or to an invalid one."""
     server = TokenServer()
     client, _, _ = in_process(server)
     check = await check_resource(client, url, "token", 10.0)
@@ -156,8 +156,8 @@ async def test_a_token_goes_to_no_url_in_clear(autojump_clock: MockClock, url: s
 
 
 @pytest.mark.parametrize("error", [UnicodeError("label too long"), httpx.ConnectError("no")])
-async def test_whatever_fails_is_said(error: Exception) -> None:
-    """Any error of a request fails only this check, so that the revocation still runs."""
+async def test_an_error_of_the_request_fails_the_check(error: Exception) -> None:
+    """An error of the request fails the check, and does not propagate."""
 
     async def fail(request: httpx.Request) -> httpx.Response:
         raise error
@@ -168,8 +168,8 @@ async def test_whatever_fails_is_said(error: Exception) -> None:
     assert check.found == f"GET https://api.example/x failed: {type(error).__name__}"
 
 
-async def test_a_dead_token(autojump_clock: MockClock) -> None:
-    """A revoked token should be refused; where it is not, that is a warning."""
+async def test_a_call_with_a_revoked_token(autojump_clock: MockClock) -> None:
+    """An API that rejects the revoked token is ok; one that accepts it is a warning."""
     server = TokenServer()
     client, manager, config = in_process(server)
     token = (await manager.get_tokens_client_credentials_grant()).access_token
@@ -180,8 +180,8 @@ async def test_a_dead_token(autojump_clock: MockClock) -> None:
     assert (await check_revoked_token(client, RESOURCE, token, 10.0)).verdict == "failed"
 
 
-async def test_no_cookie_stands_in_for_the_token() -> None:
-    """A cookie of an answer does not go along with the next call."""
+async def test_no_cookies_are_sent() -> None:
+    """The checks do not send a cookie of an earlier response."""
     seen: list[httpx.Headers] = []
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -211,7 +211,7 @@ def verdicts(said: list[Check]) -> dict[str, str]:
 
 @pytest.mark.slow
 async def test_the_origin_comes_before_the_token(served: Served) -> None:
-    """The check of the origin comes before any token; its warning does not stop the call."""
+    """The check of the origin runs before the token request; its warning does not stop the call."""
     # The two settings name different origins for one server.
     flags = {"api_root_url": "https://api.example", "token_url": f"{served.url}/oauth2/token"}
     said = await examine_all(served, f"{served.url}/2.0/files/1", **flags)
@@ -222,7 +222,7 @@ async def test_the_origin_comes_before_the_token(served: Served) -> None:
 
 @pytest.mark.slow
 async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
-    """A URL that no token can be sent to ends the checks before anything is sent."""
+    """If no token can be sent to ``--url``, the checks end before any request."""
     for url in ("http://api.example/a", "ftp://x"):
         said = await examine_all(served, url)
         assert verdicts(said) == {
@@ -238,7 +238,7 @@ async def test_a_url_that_cannot_get_a_token(served: Served) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault(status=404), Fault.redirect("https://elsewhere.example")])
 async def test_an_answer_that_is_not_about_the_token(fault: Fault, served: Served) -> None:
-    """If an answer may not be about the token, a revoked token is not tried."""
+    """After a 404 or a redirect, the API is not called with the revoked token."""
     served.server.faults = FaultPlan(resource_then=fault)
     found = verdicts(await examine_all(served, f"{served.url}/2.0/files/1"))
     assert (found["resource"], found["revoked token"]) == ("warning", "skipped")
@@ -256,8 +256,8 @@ async def test_a_server_that_echoes_the_token(served: Served) -> None:
     assert token not in str(said)
 
 
-async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
-    """After a name that leads nowhere, all other checks are skipped."""
+async def test_a_name_that_cannot_be_resolved(autojump_clock: MockClock) -> None:
+    """If the host name cannot be resolved, all later checks are skipped."""
     trio.socket.set_custom_hostname_resolver(Names(socket.gaierror(-2, "Name not known")))
     said: list[Check] = []
     await examine(source(client_id="id", client_secret=SECRET), "https://x.example", said.append)
@@ -278,10 +278,10 @@ async def test_a_name_that_leads_nowhere(autojump_clock: MockClock) -> None:
         ("SSL_CERT_FILE", "/no/such/{}", "FileNotFoundError", "SSL_CERT_FILE"),
     ],
 )
-async def test_there_is_no_client(
+async def test_a_client_that_cannot_be_created(
     variable: str, value: str, kind: str, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If no client can be made, the check says so, and which variables to look at."""
+    """If the HTTP client cannot be created, the advice names the variables to check."""
     monkeypatch.setenv(variable, value.format("hush-hush"))
     said: list[Check] = []
     await examine(source(client_id="id", client_secret=SECRET), None, said.append)
@@ -311,7 +311,7 @@ def test_an_early_end_leaves_no_token(
     revocations: int,
     served: Served,
 ) -> None:
-    """Ctrl-C, or a reader that has gone, ends the checks after one try to revoke the token."""
+    """Ctrl-C or a closed output ends the checks after one attempt to revoke the token."""
     served.server.faults = FaultPlan(revoke_then=fault or Fault())
 
     def say(check: Check) -> None:

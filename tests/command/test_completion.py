@@ -1,4 +1,4 @@
-"""``completion``: scripts that make shells complete."""
+"""``completion``: the completion scripts for shells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = Path(sys.executable).parent
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_each_shell(shell: str) -> None:
-    """There is a script for each shell, and it is for this command."""
+    """``completion`` prints a script for each supported shell."""
     result = invoke("completion", shell)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "trio-anon-session" in result.stdout
@@ -23,7 +23,7 @@ def test_a_script_for_each_shell(shell: str) -> None:
 
 
 def test_another_shell() -> None:
-    """A shell that click does not know is exit code 2."""
+    """For a shell that click does not support, the exit code is 2."""
     assert_failed(invoke("completion", "tcsh"), 2, "bash")
 
 
@@ -46,7 +46,7 @@ def test_another_shell() -> None:
     ],
 )
 def test_bash_completes(words: list[str], completed: list[str]) -> None:
-    """In a real bash the script completes subcommands, flags, and the words that flags take."""
+    """In bash, the script completes subcommands, flags, and the values of flags."""
     quoted = " ".join(f"'{word}'" for word in words)
     ended = run_shell(
         f"""
@@ -62,7 +62,7 @@ def test_bash_completes(words: list[str], completed: list[str]) -> None:
     assert sorted(ended.stdout.split()) == completed
 
 
-def test_a_surplus_word() -> None:
-    """What is too much is refused, and not repeated."""
+def test_an_argument_too_many() -> None:
+    """For an argument too many, the exit code is 2, and the message does not repeat it."""
     result = invoke("completion", "bash", SECRET)
     assert_failed(result, 2)

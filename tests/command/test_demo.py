@@ -82,8 +82,8 @@ def test_piped() -> None:
 
 
 @pytest.mark.slow
-def test_piped_where_only_ascii_can_be_printed() -> None:
-    """With an output that cannot encode the bars, the demonstration runs without them."""
+def test_piped_to_an_ascii_output() -> None:
+    """The demonstration also runs if the output can encode only ASCII."""
     args = ("demo", "--seconds", "3", "--workers", "2")
     environ = {"PYTHONIOENCODING": "ascii"}
     ended = run_python("-m", "trio_anon_session", *args, environ=environ)
@@ -103,8 +103,8 @@ def test_on_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 130])
-def test_the_exit_code_is_what_came_out(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """The demonstration gets the flags, and its outcome is the exit code."""
+def test_flags_and_exit_code(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """The command passes its flags to the demonstration, and exits with the code it returns."""
     asked: list[tuple[Any, ...]] = []
 
     async def run_demo(*args: object) -> int:
@@ -119,12 +119,12 @@ def test_the_exit_code_is_what_came_out(monkeypatch: pytest.MonkeyPatch, code: i
 
 @pytest.mark.slow
 def test_a_broken_promise_is_a_failure() -> None:
-    """If a promise was broken, for example because no request was served, the outcome is 1."""
+    """If no request was served, a promise is broken, and the exit code is 1."""
     assert trio.run(run_demo, 0.0, 1, 1.0) == 1
 
 
-async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
-    """The bar fills with the token's age; S and E stand where the boundaries are."""
+async def test_bar_of_the_token_age(autojump_clock: MockClock) -> None:
+    """The bar fills with the token's age; S and E mark where it becomes STALE and EXPIRED."""
     config = make_config(stale_buffer=40.0, expired_buffer=20.0, refresh="on_request")
     manager = FakeTokenManager(config)
     now = trio.current_time()
@@ -157,10 +157,10 @@ async def test_bar_of_a_life(autojump_clock: MockClock) -> None:
         (50.0, 0.0, "█····S···E"),
     ],
 )
-async def test_bar_without_a_window(
+async def test_bar_without_a_stale_window(
     autojump_clock: MockClock, stale_buffer: float, expired_buffer: float, bar: str
 ) -> None:
-    """A boundary at the end is inside the bar; of two in one cell, the bar shows E."""
+    """A boundary at the end is in the last cell; if two share a cell, the bar shows E."""
     config = make_config(stale_buffer=stale_buffer, expired_buffer=expired_buffer)
     manager = FakeTokenManager(config, lifetime=100.0)
     async with AnonymousSession(config, manager) as session:
@@ -168,8 +168,8 @@ async def test_bar_without_a_window(
         assert age_bar(session, token.sent_at, 10) == bar
 
 
-async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockClock) -> None:
-    """The plain line and the panel show state, age, requests and getters, in every state."""
+async def test_line_and_panel_in_every_state(autojump_clock: MockClock) -> None:
+    """In every state of the token, the plain line and the panel show state, age and requests."""
     config = make_config(refresh="on_request")
     manager = FakeTokenManager(config)
     async with AnonymousSession(config, manager) as session:
@@ -197,7 +197,7 @@ async def test_line_and_panel_show_the_state_of_affairs(autojump_clock: MockCloc
 
 
 async def test_a_long_error_is_shown_whole(autojump_clock: MockClock) -> None:
-    """An error that is longer than the terminal is wide is wrapped, below its own beginning."""
+    """An error that is longer than a line is wrapped and indented, and is shown in full."""
     view = make_scene().view
     error = "the token endpoint answered with status 503: " + "try again in a moment, " * 6 + "bye"
     view.say(f"! attempt failed, retry in 0.50 s: {error}")
@@ -242,12 +242,12 @@ async def test_a_long_error_is_shown_whole(autojump_clock: MockClock) -> None:
     ],
 )
 def test_events_in_words(event: Event, told: str | None) -> None:
-    """News is one line; an event that comes all the time is not shown."""
+    """An important event is shown as one line; frequent events are not shown."""
     assert describe(event) == told
 
 
-async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
-    """The endpoint becomes slow, is down, is back; then the token is revoked."""
+async def test_order_of_the_faults(autojump_clock: MockClock) -> None:
+    """The demonstration slows the endpoint, takes it down, restores it, and revokes the token."""
     server = TokenServer()
     async with open_test_session(server) as session, trio.open_nursery() as nursery:
         start = trio.current_time()
@@ -268,8 +268,8 @@ async def test_trouble_comes_in_its_order(autojump_clock: MockClock) -> None:
     ]
 
 
-async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
-    """A request is served, refused or failed, and counted as that; a worker goes on."""
+async def test_workers_count_their_requests(autojump_clock: MockClock) -> None:
+    """A worker counts each request as served, refused or failed, and continues after an error."""
     server = TokenServer(FaultPlan(resource=[None, Fault(cut="before_headers"), Fault(status=403)]))
     async with open_test_session(server) as session, trio.open_nursery() as nursery:
         scene = Scene(View(trio.current_time()), server)
@@ -290,7 +290,7 @@ async def test_workers_count_what_they_meet(autojump_clock: MockClock) -> None:
 
 
 class SlowToServer(httpx.ASGITransport):
-    """A way to a server on which the requests of one worker take longer than a token lives."""
+    """A transport that delays the requests of one worker for longer than a token's lifetime."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request."""
@@ -330,7 +330,7 @@ async def test_expired_tokens(
     refused: str,
     ending: str,
 ) -> None:
-    """A token that expires on the way is a slow machine; any other expired one breaks a promise."""
+    """A token that expires in transit shows a slow machine; any other breaks a promise."""
     token_server = server(lifetime=LIFETIME)
     way = transport(token_server)
     async with open_scene(token_server, "http://localhost", 100.0, 2, LIFETIME, way) as scene:
@@ -357,7 +357,7 @@ def test_summary_of_a_good_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_summary_of_a_machine_that_is_too_slow(capsys: pytest.CaptureFixture[str]) -> None:
-    """If every request was late, the machine is reported, and not a broken promise."""
+    """If every request was late, the summary reports a slow machine and no broken promise."""
     assert attrs.evolve(make_scene(), served=0, late=3).sum_up() is True
     assert "this machine was too slow: 3 requests took longer" in capsys.readouterr().out
 

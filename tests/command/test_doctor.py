@@ -24,8 +24,8 @@ def verdicts(output: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_all_is_well(served: Served) -> None:
-    """With everything in order each check says so, and the token is revoked at the end."""
+def test_no_problems(served: Served) -> None:
+    """If no check finds a problem, each one prints ok, and the token is revoked at the end."""
     result = invoke("doctor", environ=served.environ)
     assert (result.exit_code, result.stderr) == (0, "")
     assert verdicts(result.stdout) == dict.fromkeys(STEPS, "ok")
@@ -35,8 +35,8 @@ def test_all_is_well(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_with_something_to_call(served: Served) -> None:
-    """With ``--url`` the token is shown to it alive, and again once it is revoked."""
+def test_with_a_url_to_call(served: Served) -> None:
+    """With ``--url``, the command calls the URL with the token, before and after its revocation."""
     result = invoke("doctor", "--url", f"{served.url}/2.0/files/1", environ=served.environ)
     assert result.exit_code == 0
     assert list(verdicts(result.stdout)) == STEPS_WITH_URL
@@ -65,7 +65,7 @@ def test_as_json(served: Served) -> None:
 
 @pytest.mark.slow
 def test_on_a_terminal(served: Served) -> None:
-    """On a terminal a line breaks between words, and goes on below what it says."""
+    """On a terminal, a long line breaks between words, and its continuation is indented."""
     environ = {**served.environ, "BOX_CLIENT_ID": "nobody", "NO_COLOR": "1"}
     ended = run_on_terminal("doctor", environ=environ)
     lines = ended.text.splitlines()
@@ -78,7 +78,7 @@ def test_on_a_terminal(served: Served) -> None:
 
 
 def test_nothing_is_configured() -> None:
-    """Without a configuration nothing else is tried, and nothing asked of anybody."""
+    """Without a configuration, all other checks are skipped, and the output says what to set."""
     result = invoke("doctor")
     assert (result.exit_code, result.stderr) == (2, "")
     assert verdicts(result.stdout) == {**dict.fromkeys(STEPS, "skipped"), "configuration": "failed"}
@@ -112,7 +112,7 @@ def test_warnings_are_no_failures(served: Served) -> None:
 
 @pytest.mark.slow
 def test_a_resource_that_refuses(served: Served) -> None:
-    """The token is still revoked, and the check of a revoked token is skipped."""
+    """If the URL refuses the token, ``doctor`` still revokes it and skips the call after that."""
     result = invoke("doctor", "--url", f"{served.url}/2.0/forbidden", environ=served.environ)
     assert result.exit_code == 1
     found = verdicts(result.stdout)

@@ -73,7 +73,7 @@ def foreign_file(place: Path) -> str:
 def test_doctor_with_a_file_that_cannot_be_used(
     served: Served, tmp_path: Path, spoil: Callable[[Path], str]
 ) -> None:
-    """The check of the store fails with the reason and what to do; the other checks run."""
+    """A file that cannot be used fails the check, with reason and advice; other checks run."""
     place = tmp_path / "folder" / "tokens.db"
     place.parent.mkdir(0o700)
     reason = spoil(place)
@@ -86,7 +86,7 @@ def test_doctor_with_a_file_that_cannot_be_used(
 
 
 def test_doctor_with_a_wrong_store() -> None:
-    """A setting that names no store fails with the exit code of a configuration."""
+    """For a setting that names no store, the exit code is 2, and later checks are skipped."""
     skipped = dict.fromkeys(STEPS_WITH_STORE, "skipped")
     for environ, verdict in ({}, "failed"), (COMPLETE, "ok"):
         result = invoke("doctor", "--store", "localhost:6379", environ=environ)
@@ -98,7 +98,7 @@ def test_doctor_with_a_wrong_store() -> None:
 
 @pytest.mark.slow
 def test_doctor_without_the_extra(served: Served) -> None:
-    """Without what the extra installs, the check says how to install it, as of a wrong setting."""
+    """If the extra is missing, the check says how to install it, and the exit code is 2."""
     args = ("doctor", "--store", "redis://127.0.0.1:1")
     ended = run_without("coredis", *args, environ=served.environ)
     assert ended.returncode == 2
@@ -151,7 +151,7 @@ class OddStore(MemoryStore):
 def test_doctor_with_a_store_that_fails_its_check(
     monkeypatch: pytest.MonkeyPatch, odd: str, words: str
 ) -> None:
-    """A store that refuses or loses a token, or whose clock is wrong, fails the check."""
+    """A store that refuses or loses a token, has a wrong clock or hangs fails the check."""
     monkeypatch.setattr(StoreSettings, "make", lambda self: OddStore(odd))
     config = make_config(request_timeout=10.0)
     check = run_virtually(check_store, make_source("tokens.db"), config)
@@ -160,7 +160,7 @@ def test_doctor_with_a_store_that_fails_its_check(
 
 
 class SealedStore(MemoryStore):
-    """A store with a token of another process that this key does not open."""
+    """A store with a token of another process that this process cannot decrypt."""
 
     def __init__(self, words: str) -> None:
         super().__init__()
@@ -176,8 +176,8 @@ class SealedStore(MemoryStore):
 
 
 @pytest.mark.parametrize("words", [NO_KEY, WRONG_KEYS])
-def test_doctor_and_a_store_that_others_seal(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    """The advice is to look at the key, not at host or password."""
+def test_doctor_with_another_encryption_key(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """If the shared token cannot be decrypted, the advice is about the encryption key."""
     monkeypatch.setattr(StoreSettings, "make", lambda self: SealedStore(words))
     check = run_virtually(check_store, make_source("redis://127.0.0.1"), make_config())
     assert (check.verdict, check.found) == (
@@ -188,17 +188,19 @@ def test_doctor_and_a_store_that_others_seal(monkeypatch: pytest.MonkeyPatch, wo
     assert check.advice.startswith(f"Use the encryption key of the other processes ({STORE_KEY}")
 
 
-class DeafStore(MemoryStore):
-    """A store that refuses to listen."""
+class StoreWithoutNotifications(MemoryStore):
+    """A store whose server does not permit this user to subscribe."""
 
     def listen(self, name: str) -> NoReturn:
         raise StoreError("answers NOPERM")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "valkey.example"])
-def test_doctor_and_a_store_without_news(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """A warning says so, after the warning that others can read the connection."""
-    monkeypatch.setattr(StoreSettings, "make", lambda self: DeafStore())
+def test_doctor_with_a_store_without_notifications(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A store without notifications is a warning, in addition to one about a lack of TLS."""
+    monkeypatch.setattr(StoreSettings, "make", lambda self: StoreWithoutNotifications())
     check = run_virtually(check_store, make_source(f"redis://{host}"), make_config())
     is_exposed = host == "valkey.example"
     exposure = "; the connection is not encrypted" if is_exposed else ""
@@ -220,6 +222,6 @@ def test_doctor_and_a_store_without_news(monkeypatch: pytest.MonkeyPatch, host: 
         ("unix:///run/valkey.sock", False),
     ],
 )
-def test_doctor_and_who_reads_on_the_way(url: str, is_exposed: bool) -> None:
-    """Without TLS, a server elsewhere is a warning."""
+def test_doctor_with_an_exposed_connection(url: str, is_exposed: bool) -> None:
+    """A connection to another host without TLS counts as exposed."""
     assert (Place.read(url).exposure is not None) == is_exposed

@@ -1,4 +1,4 @@
-"""How the command ends: help, exit codes, interrupts, readers that go, extras that lack."""
+"""How the command ends: help, exit codes, interrupts, closed outputs and missing extras."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INTERRUPT = b"\x03"
-"""The character that a terminal makes of Ctrl-C."""
+"""The character that a terminal sends for Ctrl-C."""
 NAMES = ["demo", "doctor", "token", "watch", "revoke", "serve", "completion"]
 
 
@@ -72,7 +72,7 @@ def test_every_flag_has_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", [None, *NAMES])
 def test_help_fits_a_terminal(name: str | None) -> None:
-    """No line of the help is longer than a terminal of 80 columns is wide."""
+    """No line of the help is longer than 80 characters."""
     args = [name] if name is not None else []
     printed = invoke(*args, "--help", environ={"COLUMNS": "80"}).stdout
     assert [line for line in printed.splitlines() if len(line) > 80] == []
@@ -80,7 +80,7 @@ def test_help_fits_a_terminal(name: str | None) -> None:
 
 @pytest.mark.parametrize("args", [[], ["--help"]])
 def test_help_lists_the_commands(args: list[str]) -> None:
-    """Each command has a whole line of help; without a command there is that help, too."""
+    """The help has one sentence for each command, and is also printed without arguments."""
     result = invoke(*args)
     assert (result.exit_code, result.stderr) == (0, "")
     commands = result.stdout.partition("Commands:")[2]
@@ -89,7 +89,7 @@ def test_help_lists_the_commands(args: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_package_runs_as_a_module() -> None:
-    """``python -m trio_anon_session`` is the command, under the command's name."""
+    """``python -m trio_anon_session`` runs the command, and errors show the command's name."""
     ended = run_python("-m", "trio_anon_session", "--version")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == f"trio-anon-session, version {__version__}\n"
@@ -101,8 +101,8 @@ def test_the_package_runs_as_a_module() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["--version"], ["token"], ["doctor"]])
-def test_what_a_command_does_not_need_is_not_imported(command: list[str]) -> None:
-    """The view and the server on a socket are imported by the commands that want them."""
+def test_unused_modules_are_not_imported(command: list[str]) -> None:
+    """Commands without a panel or a server do not import the modules for these."""
     ended = run_python("-X", "importtime", "-m", "trio_anon_session", *command)
     assert "trio_anon_session._cli" in ended.stderr
     # rich is not listed, because httpx imports it for its own command.
@@ -141,8 +141,8 @@ def run_raising(error: BaseException) -> Result:
     return CliRunner().invoke(group, ["fail"])
 
 
-def test_an_error_of_two_lines_is_said_in_one() -> None:
-    """Whatever an error says, stderr gets one line of it."""
+def test_an_error_is_printed_as_one_line() -> None:
+    """An error message with a line break is printed as one line on stderr."""
     assert_failed(run_raising(ConfigError("scope", "wants\nanother")), 2, "scope: wants another")
 
 
@@ -155,7 +155,7 @@ def test_an_error_of_two_lines_is_said_in_one() -> None:
     ],
 )
 def test_an_error_in_a_group(error: BaseException, code: int, printed: str) -> None:
-    """An error that comes out of a nursery, in a group, ends the run as it does without one."""
+    """An error in an exception group, as from a nursery, ends the run like the error itself."""
     result = run_raising(BaseExceptionGroup("", [error]))
     assert (result.exit_code, result.output) == (code, printed)
 
@@ -167,7 +167,7 @@ def test_a_bug_is_not_hidden(error: Exception) -> None:
 
 
 def test_within_another_program() -> None:
-    """A program that calls the command gets click's own errors."""
+    """With ``standalone_mode=False``, the command raises click's own errors."""
     assert cli.main(["--version"], standalone_mode=False) == 0
     with pytest.raises(click.UsageError):
         cli.main(["--nonsense"], standalone_mode=False)
@@ -183,13 +183,13 @@ def test_within_another_program() -> None:
         ("serve", "--lifetime", "inf"),
     ],
 )
-def test_a_time_is_a_number(name: str, flag: str, text: str) -> None:
-    """A time that is no finite number is refused where it is given."""
+def test_a_time_that_is_not_finite(name: str, flag: str, text: str) -> None:
+    """For a time that is not finite, the exit code is 2, and the message names the flag."""
     assert_failed(invoke(name, flag, text), 2, flag, "finite number of seconds")
 
 
-def test_the_flags_of_a_command_come_before_those_of_the_configuration() -> None:
-    """The help has a section for what many commands have in common, below their own."""
+def test_help_lists_shared_flags_last() -> None:
+    """The help of a command lists its own flags, and then those that commands share."""
     own, _, common = invoke("token", "--help").stdout.partition("Configuration:")
     assert "--header" in own
     assert "--client-id" not in own.partition("Options:")[2]
@@ -232,8 +232,8 @@ def test_an_interrupt_while_the_endpoint_hangs(
         (["token", "--client-id", "id", "--client-secret-file", "-"], "secret: "),
     ],
 )
-def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) -> None:
-    """Ctrl-C ends the demonstration and a prompt, and the terminal is as it was before."""
+def test_an_interrupt_restores_the_terminal(args: list[str], words: str) -> None:
+    """Ctrl-C ends the demonstration and a prompt, and restores echo and cursor."""
     ended = run_on_terminal(
         *args, when=lambda text: words in text, type_=INTERRUPT, at_prompt=words == "secret: "
     )
@@ -245,8 +245,8 @@ def test_an_interrupt_of_what_changes_the_terminal(args: list[str], words: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["token", "--help", "doctor", "demo", "watch"])
 def test_a_reader_that_has_gone(served: Served, script: str) -> None:
-    """If the reader of the output has gone, the command ends soon and without a traceback."""
-    # The other end of the pipe has ended before the command begins.
+    """If the pipe for the output has no reader, the command exits with 1 and prints nothing."""
+    # The reader of the pipe ends before the command starts.
     ended = run_shell(f"exec 3> >(:); wait $!; $command {script} >&3 3>&-", served.environ)
     assert (ended.stdout, ended.stderr) == ("", "")
     assert ended.returncode == 1
@@ -254,7 +254,7 @@ def test_a_reader_that_has_gone(served: Served, script: str) -> None:
 
 @pytest.mark.slow
 def test_standard_output_that_is_closed(served: Served) -> None:
-    """A closed standard output is one line on stderr, and no token request."""
+    """If standard output is closed, the command reports it and sends no token request."""
     ended = run_shell("$command token >&-", served.environ)
     assert ended.returncode == 1
     assert ended.stderr.startswith("trio-anon-session: standard output is closed")
@@ -271,7 +271,7 @@ def test_standard_output_that_is_closed(served: Served) -> None:
     ],
 )
 def test_standard_input_that_is_closed(script: str) -> None:
-    """A closed standard input is one line on stderr, where something was to come by it."""
+    """If a command needs standard input and it is closed, one line on stderr says so."""
     ended = run_shell(f"$command {script} <&-", COMPLETE)
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
@@ -281,7 +281,7 @@ def test_standard_input_that_is_closed(script: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device on this system")
 def test_standard_output_that_is_full(served: Served) -> None:
-    """A disk that is full is one line on stderr."""
+    """If the output cannot be written because the disk is full, one line on stderr says so."""
     ended = run_shell("$command token > /dev/full", served.environ)
     assert ended.returncode == 1
     assert ended.stderr == (
@@ -294,10 +294,8 @@ def test_standard_output_that_is_full(served: Served) -> None:
     ("environ", "command"),
     [({"NO_COLOR": "1"}, "doctor"), ({"TERM": "dumb"}, "watch")],
 )
-def test_no_colours_where_none_are_wanted(
-    served: Served, environ: dict[str, str], command: str
-) -> None:
-    """With NO_COLOR, and on a terminal that knows nothing, no colours are written."""
+def test_no_colours(served: Served, environ: dict[str, str], command: str) -> None:
+    """With ``NO_COLOR``, and on a dumb terminal, the command writes no colours."""
     ended = run_on_terminal(
         command,
         environ=served.environ | environ,
@@ -312,7 +310,7 @@ def test_no_colours_where_none_are_wanted(
 
 @pytest.mark.slow
 def test_colours_on_a_terminal(served: Served) -> None:
-    """On a terminal verdicts have colours; elsewhere they have none."""
+    """``doctor`` writes colours on a terminal, and none elsewhere."""
     assert "\x1b[32mok" in run_on_terminal("doctor", environ=served.environ).text
     assert "\x1b" not in invoke("doctor", environ=served.environ).stdout
 
@@ -332,7 +330,7 @@ def test_colours_on_a_terminal(served: Served) -> None:
     ],
 )
 def test_a_missing_extra(missing: str, command: list[str], extra: str, code: int) -> None:
-    """Without what an extra installs, one line on stderr says how to install it."""
+    """If a package of an extra is missing, one line on stderr says how to install the extra."""
     key = base64.b64encode(bytes(range(32))).decode()
     ended = run_without(missing, *command, environ={**COMPLETE, STORE_KEY: key})
     assert (ended.returncode, ended.stdout) == (code, "")

@@ -98,7 +98,7 @@ def watch(
 
 
 def news(lines: list[str]) -> list[str]:
-    """Return what happened, without when, and without the state of affairs."""
+    """Return the lines about events, without their times and without the lines about the state."""
     return [line[9:] for line in lines if line[9:10] in "+-~!"]
 
 
@@ -131,7 +131,7 @@ def test_alone() -> None:
     ]
 
 
-def test_from_life_to_life() -> None:
+def test_each_token_of_another_process() -> None:
     """Each token of another process is shown as taken over, and is not counted as a grant."""
     server = TokenServer(lifetime=60.0)
     code, lines = watch(server, 100.0, keep_a_token, head_start=5.0)
@@ -170,8 +170,8 @@ def test_dropped_elsewhere() -> None:
     assert len(told) == 3
 
 
-def test_gone_from_the_store() -> None:
-    """A token that comes and goes while the watcher has another one is shown, too."""
+def test_a_token_that_is_stored_and_dropped() -> None:
+    """The watcher shows that another process stores a token, and that this token is dropped."""
     server = TokenServer(lifetime=3600.0)
     owner = "elsewhere/1/2345"
 
@@ -196,8 +196,8 @@ def test_gone_from_the_store() -> None:
     ]
 
 
-def test_a_token_that_ends_by_itself() -> None:
-    """An expired token is not shown as lost; between two looks, ages and leases go on."""
+def test_an_expired_token_in_the_store() -> None:
+    """An expired token is not shown as dropped; age and lease advance between two looks."""
 
     @virtual_time
     async def look() -> tuple[list[str], dict[str, str], dict[str, str]]:
@@ -248,7 +248,7 @@ def test_a_pause() -> None:
 
 
 def test_a_store_that_is_down_for_a_while() -> None:
-    """A failing store is shown once, and once when it works again; there is always a token."""
+    """A failure of the store is shown once, and its end once; the exit code is still 0."""
     server = TokenServer(lifetime=60.0)
 
     async def break_down(other: Other) -> None:
@@ -267,7 +267,7 @@ def test_a_store_that_is_down_for_a_while() -> None:
     assert "1 taken over" not in lines[-1]
 
 
-async def test_a_dropped_token_is_shown_no_longer(autojump_clock: MockClock) -> None:
+async def test_a_dropped_token_is_not_the_shared_token(autojump_clock: MockClock) -> None:
     """A token that was shown as dropped is no longer shown as the shared token."""
     config, store = TokenServer().config(), Store()
     source = FakeTokenManager(config)
@@ -296,7 +296,7 @@ async def test_a_dropped_token_is_shown_no_longer(autojump_clock: MockClock) -> 
 
 
 async def test_the_panel(autojump_clock: MockClock) -> None:
-    """The panel has a row for each thing that is known of the store."""
+    """The panel shows the store, the shared token, the lease and a failure of the store."""
     server = TokenServer()
     config = server.config()
     store = Store()

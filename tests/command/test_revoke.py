@@ -1,4 +1,4 @@
-"""``revoke``: which token, at which server, and what is said of it."""
+"""``revoke``: how it reads the token, what it prints, and how it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMS = ["{}", "{}\n", "Bearer {}", "authorization: bearer {}\r\n"]
 @pytest.mark.parametrize("form", ["", "--json", "--header"])
 @pytest.mark.parametrize("way", ["stdin", "file"])
 def test_a_token_that_was_printed(served: Served, tmp_path: Path, form: str, way: str) -> None:
-    """What ``token`` prints, in each format, ``revoke`` takes from a pipe or a file."""
+    """``revoke`` accepts each format that ``token`` prints, from standard input or a file."""
     args = [form] if form else []
     printed = invoke("token", *args, environ=served.environ).stdout
     if way == "file":
@@ -47,15 +47,15 @@ def test_a_token_that_was_printed(served: Served, tmp_path: Path, form: str, way
 
 @pytest.mark.slow
 def test_a_pipe(served: Served) -> None:
-    """``token | revoke`` is the round trip."""
+    """``token | revoke`` revokes the token that ``token`` prints."""
     ended = run_shell("$command token | $command revoke", served.environ)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert served.server.revocations == 1
 
 
 @pytest.mark.slow
-def test_a_passing_fault_is_retried(served: Served) -> None:
-    """A fault that passes costs one more request, and nothing is printed about it."""
+def test_a_temporary_failure_is_retried(served: Served) -> None:
+    """After a temporary failure, the command retries once and prints no error."""
     served.server.faults = FaultPlan(revoke=[Fault.server_error(503, retry_after="0")])
     result = invoke("revoke", stdin="some-token", environ=served.environ)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -72,7 +72,7 @@ def test_a_passing_fault_is_retried(served: Served) -> None:
     ],
 )
 def test_a_revocation_that_fails(served: Served, fault: Fault, code: int, words: str) -> None:
-    """A token that may live on is an error, which does not show the token."""
+    """A revocation that fails is an error whose message does not show the token."""
     served.server.faults = FaultPlan(revoke_then=fault)
     result = invoke("revoke", "--max-retries", 0, stdin="some-token", environ=served.environ)
     assert_failed(result, code, "could not be revoked", words)
@@ -81,7 +81,7 @@ def test_a_revocation_that_fails(served: Served, fault: Fault, code: int, words:
 
 @pytest.mark.slow
 def test_a_token_of_another_client(served: Served) -> None:
-    """Of what another client got, the server says no more than of what it does not know."""
+    """For a token of another client, the command prints the same as for an unknown token."""
     served.server.clients["other"] = Client("other", SECRET)
     token = invoke("token", environ=served.environ).stdout
     result = invoke("revoke", "--client-id", "other", stdin=token, environ=served.environ)
@@ -91,14 +91,14 @@ def test_a_token_of_another_client(served: Served) -> None:
     assert token.strip() not in result.output
 
 
-NONE_CAME = ("token: the input is empty", "token | trio-anon-session revoke")
+EMPTY_INPUT = ("token: the input is empty", "token | trio-anon-session revoke")
 
 
 @pytest.mark.parametrize(
     ("stdin", "words"),
     [
         *[
-            (stdin, NONE_CAME)
+            (stdin, EMPTY_INPUT)
             for stdin in (b"", b"\n", b"{}", b'{"access_token": 3}', b"Bearer ", b"Authorization:")
         ],
         *[
@@ -107,27 +107,27 @@ NONE_CAME = ("token: the input is empty", "token | trio-anon-session revoke")
         ],
     ],
 )
-def test_what_is_no_token(stdin: bytes, words: tuple[str, ...]) -> None:
-    """Input without a token, as when ``token`` failed, is exit code 2."""
+def test_input_that_is_not_a_token(stdin: bytes, words: tuple[str, ...]) -> None:
+    """For input that is not one token, as when ``token`` failed, the exit code is 2."""
     assert_failed(invoke("revoke", stdin=stdin, environ=COMPLETE), 2, *words)
 
 
 def test_a_token_as_an_argument() -> None:
-    """A token as an argument is refused without repeating it, with the way that works."""
+    """A token as an argument is an error that does not repeat it and names standard input."""
     result = invoke("revoke", "some-token")
     assert_failed(result, 2, "other users of this machine", "token | trio-anon-session revoke")
     assert "some-token" not in result.output
 
 
 def test_secret_and_token_by_standard_input() -> None:
-    """Both cannot come by the same way."""
+    """Secret and token cannot both come from standard input."""
     args = ["--client-id", "id", "--client-secret-file", "-"]
     assert_failed(invoke("revoke", *args, stdin=SECRET), 2, "cannot both")
 
 
 @pytest.mark.slow
-def test_a_terminal_is_told_what_is_wanted() -> None:
-    """On a terminal it asks for a pipe and does not wait for a token."""
+def test_a_token_from_a_terminal() -> None:
+    """If standard input is a terminal, the command exits with 2 instead of waiting for a token."""
     ended = run_on_terminal("revoke", environ=COMPLETE)
     assert ended.code == 2
     assert "the token must come from standard input" in ended.text
@@ -142,8 +142,8 @@ def test_every_token_is_read(token: str, form: str) -> None:
 
 
 @given(st.binary())
-def test_whatever_comes(content: bytes) -> None:
-    """What comes is a token that a header can carry, or a ConfigError."""
+def test_any_input(content: bytes) -> None:
+    """Any input is read as a token that a header can contain, or raises ConfigError."""
     try:
         token = read_token(content)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""``serve``: what it prints, how it ends, and that what it keeps is bounded."""
+"""``serve``: what it prints, how it ends, and how much memory it uses."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_serve_says_what_to_do_while_it_runs() -> None:
 
 
 @pytest.mark.slow
-def test_what_the_tutorial_shows() -> None:
+def test_the_tutorial_shows_what_serve_prints() -> None:
     """The tutorial shows what ``serve`` prints, except for the port."""
     with running("serve", "--port", "0") as process:
         printed = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", start_serving(process))
@@ -79,7 +79,7 @@ def test_what_the_tutorial_shows() -> None:
 
 @pytest.mark.slow
 def test_serve_on_a_port_in_use() -> None:
-    """A port that is taken is exit code 1, and one line that names it."""
+    """If the port is in use, the exit code is 1, and one line names the port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = run_python("-m", "trio_anon_session", "serve", "--port", str(port))
@@ -105,11 +105,11 @@ SERVERS: list[Callable[[], TokenServer]] = [
     lambda: make_server(CLIENT, 3600.0),
     lambda: make_server_of_demo(3600.0),
 ]
-"""Those of the commands, which any program on the machine can ask."""
+"""The servers of the commands, to which any program on the machine can send requests."""
 
 
 def kept_bytes(server: TokenServer) -> int:
-    """Return the size of all that a server keeps."""
+    """Return the size of all objects that a server keeps."""
     seen: dict[int, int] = {}
     todo: list[object] = [vars(server)]
     while todo:
@@ -126,14 +126,14 @@ def client_of(server: TokenServer) -> httpx.AsyncClient:
 
 
 async def grant(client: httpx.AsyncClient, scope: str) -> None:
-    """Have a token granted and exchanged."""
+    """Request a token and exchange it."""
     answer = await client.post("/oauth2/token", data=GRANT | {"scope": scope})
     form = EXCHANGE | {"scope": scope, "subject_token": answer.json()["access_token"]}
     assert (await client.post("/oauth2/token", data=form)).status_code == 200
 
 
 async def attack(client: httpx.AsyncClient, number: int) -> None:
-    """Send what takes most room: many fields, long headers, queries, tokens, paths and bodies."""
+    """Send large requests: many fields, and long headers, queries, tokens, paths and bodies."""
     mark = f"{number:08}"
     fields = {str(each): mark for each in range(1_000)}
     headers = {f"x-{each}-{mark}": "v" * 8 for each in range(500)}
@@ -148,7 +148,7 @@ async def attack(client: httpx.AsyncClient, number: int) -> None:
 async def test_hostile_requests_leave_nothing_behind(
     make: Callable[[], TokenServer], autojump_clock: MockClock
 ) -> None:
-    """A server of a command keeps nothing of a request except the token that it issued."""
+    """More hostile requests do not increase what a server of a command keeps."""
     server = make()
     async with client_of(server) as client:
         await attack(client, 0)
@@ -190,7 +190,7 @@ async def test_a_body_without_end_on_a_socket(monkeypatch: pytest.MonkeyPatch) -
         with trio.fail_after(20.0):
             async with stream, trio.open_nursery() as nursery:
 
-                async def send_for_ever() -> None:
+                async def send_endlessly() -> None:
                     head = b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked"
                     try:
                         await stream.send_all(head + b"\r\n\r\n")
@@ -199,6 +199,6 @@ async def test_a_body_without_end_on_a_socket(monkeypatch: pytest.MonkeyPatch) -
                     except trio.BrokenResourceError:
                         pass
 
-                nursery.start_soon(send_for_ever)
+                nursery.start_soon(send_endlessly)
                 answer = await stream.receive_some(64 * KIB)
     assert answer.startswith(b"HTTP/1.1 413")

@@ -1,4 +1,4 @@
-"""Where settings come from: flags before the environment, that before Box's file."""
+"""Where settings come from: flags, then the environment, then Box's settings file."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def some_of(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional={name: VALUES[name] for name in names})
 
 
-def test_every_setting_that_matters_to_a_person_has_a_flag() -> None:
-    """What has no flag is what only a program can give, or what a command decides."""
+def test_settings_have_flags() -> None:
+    """Each setting has a flag, except those that only a program or a command can set."""
     fields = {attribute.alias for attribute in attrs.fields(Config) if attribute.init}
     flags = {setting.name for setting in SETTINGS}
     assert fields - flags == {"retry_strategy", "revoke_on_exit", "shutdown_timeout"}
@@ -71,7 +71,7 @@ def test_every_setting_that_matters_to_a_person_has_a_flag() -> None:
     file=st.none() | st.tuples(_WORDS, _WORDS, st.sampled_from(["0", "42"])),
     defaults=some_of(["max_retries", "request_timeout"]),
 )
-def test_flags_before_environment_before_file_before_defaults(
+def test_priority_of_the_sources(
     tmp_path_factory: pytest.TempPathFactory,
     flags: dict[str, Any],
     environ: dict[str, Any],
@@ -79,7 +79,7 @@ def test_flags_before_environment_before_file_before_defaults(
     file: tuple[str, str, str] | None,
     defaults: dict[str, Any],
 ) -> None:
-    """Each setting has the value, and the name, of the first source that has it."""
+    """Each setting has the value of the first source that sets it, and names this source."""
     path = None
     by_file: dict[str, Any] = {}
     if file is not None:
@@ -110,7 +110,7 @@ def test_flags_before_environment_before_file_before_defaults(
 
 @given(values=some_of([name for name in VALUES if name not in ("client_secret", *WAY_SETTINGS)]))
 def test_a_flag_reaches_the_config(values: dict[str, Any]) -> None:
-    """Whatever is given by a flag is what ``--show-config`` shows, beside that flag."""
+    """``--show-config`` shows each value that a flag sets, and the flag."""
     values = {"client_id": "id", "box_subject_type": "user", "box_subject_id": "7", **values}
     flag_of = {setting.name: setting.flag for setting in SETTINGS}
     args = []
@@ -160,7 +160,7 @@ def spellings(secret: str) -> set[str]:
     command=st.sampled_from(COMMANDS),
 )
 def test_show_config_never_shows_the_secret(secret: str, beside: str, command: str) -> None:
-    """The secret is masked, also if it is given for another setting."""
+    """``--show-config`` masks the secret, also in other settings that contain it."""
     environ = {"BOX_CLIENT_ID": "id", "BOX_CLIENT_SECRET": secret}
     args = {
         "client_id": ["--client-id", secret],
@@ -176,8 +176,8 @@ def test_show_config_never_shows_the_secret(secret: str, beside: str, command: s
     assert not [spelling for spelling in spellings(secret) if spelling in result.output]
 
 
-def test_show_config_shows_where_nothing_is_revoked() -> None:
-    """A revocation endpoint that is not asked is not shown as one."""
+def test_show_config_without_a_revocation_endpoint() -> None:
+    """Without a revocation endpoint, ``--show-config`` shows that it is missing, and why."""
     args = ["--token-url", "https://login.example/token", "--show-config"]
     result = invoke("revoke", *args, environ=COMPLETE)
     assert result.exit_code == 0
@@ -190,7 +190,7 @@ def test_show_config_shows_where_nothing_is_revoked() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_show_config_shows_what_is_missing(command: str) -> None:
-    """Without id and secret, all other settings are shown, and one line names both."""
+    """Without client ID and secret, all other settings are shown, and one line names both."""
     result = invoke(command, "--show-config", environ={"BOX_SCOPE": "a b"})
     assert result.exit_code == 2
     assert re.search(r"^client_id +- +missing$", result.stdout, re.MULTILINE)
@@ -201,8 +201,8 @@ def test_show_config_shows_what_is_missing(command: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["BOX_CLIENT_ID", "BOX_CLIENT_SECRET"])
-def test_show_config_of_what_is_no_text(name: str) -> None:
-    """Bytes that are no UTF-8 are refused by name, after all the rest has been shown."""
+def test_show_config_of_bytes_that_are_not_utf_8(name: str) -> None:
+    """For bytes that are not UTF-8, the settings are shown, and an error names the variable."""
     text = b"hush-\xff-hush".decode(errors="surrogateescape")
     environ = {**COMPLETE, "BOX_SCOPE": text, name: text}
     result = invoke("token", "--show-config", environ=environ)
@@ -215,7 +215,7 @@ def test_show_config_of_what_is_no_text(name: str) -> None:
 
 
 def test_show_config_of_a_settings_file(tmp_path: Path) -> None:
-    """The settings file of Box's developer console is named as the source, in any encoding."""
+    """Box's settings file is shown as the source, even if its name is not UTF-8."""
     path = write_box_json(tmp_path / b"b\xff.json".decode(errors="surrogateescape"))
     # RFC 8707 allows several resources.
     args = ["--box-json", path, "--param", "resource=a", "--param", "resource=b"]
@@ -225,8 +225,8 @@ def test_show_config_of_a_settings_file(tmp_path: Path) -> None:
     assert SECRET not in result.output
 
 
-def test_show_config_of_what_is_not_given() -> None:
-    """Defaults are called that, those of the command too, and the endpoints by their root."""
+def test_show_config_of_defaults() -> None:
+    """Default values are marked as such; those of endpoints name the URL they come from."""
     shown = invoke("token", "--show-config", environ=COMPLETE).stdout.splitlines()
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in shown}
     assert rows["max_retries"] == ["2", "default"]
@@ -259,8 +259,6 @@ def test_show_config_of_what_is_not_given() -> None:
         (["--param", "client_secret=x"], {}, ("extra_params must ", "own setting")),
     ],
 )
-def test_what_is_wrong_and_where_it_comes_from(
-    args: list[str], environ: dict[str, str], words: tuple[str, ...]
-) -> None:
+def test_a_wrong_setting(args: list[str], environ: dict[str, str], words: tuple[str, ...]) -> None:
     """A wrong setting is exit code 2; the message has its name and where it comes from."""
     assert_failed(invoke("token", *args, environ=COMPLETE | environ), 2, *words)

@@ -1,4 +1,4 @@
-"""``token``, ``revoke``, ``doctor`` and ``watch`` with a store: what they share with others."""
+"""``token``, ``revoke``, ``doctor`` and ``watch`` with a store that processes share."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ DOWN = "/nonexistent/tokens.db"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Return where a store may be made."""
+    """Return the path for a new store."""
     return tmp_path / "tokens.db"
 
 
 def fill(place: Path, served: Served, *, age: float, lifetime: float = 100.0) -> str:
-    """Put a token of the server's into a store, by another process, and return it."""
+    """Put a token into the store in the name of another process, and return it."""
 
     async def put() -> str:
         config = Config.from_env(served.environ)
@@ -69,7 +69,7 @@ def fill(place: Path, served: Served, *, age: float, lifetime: float = 100.0) ->
 
 @pytest.mark.slow
 def test_a_second_call(served: Served, place: Path) -> None:
-    """A second call within the token's life prints the same token without a request."""
+    """A second call within the token's lifetime prints the same token without a request."""
     served.server.lifetime = 100.0
     first = invoke("token", "--store", place, environ=served.environ)
     assert (first.exit_code, first.stderr) == (0, "")
@@ -83,8 +83,10 @@ def test_a_second_call(served: Served, place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("buffer", "is_new"), [(100, False), (250, True)])
-def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: bool) -> None:
-    """Where the end is nearer than ``--expired-buffer``, there is a new token, for all."""
+def test_a_shared_token_near_its_end(
+    served: Served, place: Path, buffer: int, is_new: bool
+) -> None:
+    """If the shared token ends within ``--expired-buffer``, a call gets a new one for all."""
     # If the token is still usable, no request begins, although the token is STALE.
     kept = fill(place, served, age=800.0, lifetime=1000.0)
     args = ["--store", place, "--expired-buffer", buffer, "--json"]
@@ -100,7 +102,7 @@ def test_the_end_of_its_life(served: Served, place: Path, buffer: int, is_new: b
 
 @pytest.mark.slow
 def test_many_at_once(served: Served, place: Path) -> None:
-    """Many calls at the same time send one grant, and print the same token."""
+    """Calls at the same time send one token request in all, and print the same token."""
     served.server.faults = FaultPlan(token_then=Fault(delay=0.5))
     calls = [
         subprocess.Popen(
@@ -134,7 +136,7 @@ def test_another_client_has_another_token(served: Served, place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "server"])
 def test_a_store_that_is_down(served: Served, kind: str) -> None:
-    """Without the store the command prints a token of its own, and one line that says so."""
+    """If the store fails, the command gets its own token, and one line on stderr says so."""
     with closed_port() as port:
         store = DOWN if kind == "file" else f"redis://127.0.0.1:{port}"
         result = invoke("token", "--store", store, environ=served.environ)
@@ -158,8 +160,8 @@ def test_a_store_and_an_endpoint_that_are_down(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_what_another_process_was_told(served: Served, place: Path) -> None:
-    """A failure is shared: a call within its pause sends no request."""
+def test_a_failure_is_shared(served: Served, place: Path) -> None:
+    """After a failure, a call of another process within the pause fails without a request."""
     served.server.faults = FaultPlan(token_then=Fault.rate_limited("60"))
     args = ["token", "--store", place, "--max-retries", 0]
     assert invoke(*args, environ=served.environ).exit_code == 4
@@ -169,7 +171,7 @@ def test_what_another_process_was_told(served: Served, place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_token_that_is_revoked_for_all(served: Served, place: Path) -> None:
+def test_a_revoked_token_is_dropped_for_all(served: Served, place: Path) -> None:
     """No call that shares the store prints a revoked token again."""
     dead = invoke("token", "--store", place, environ=served.environ).stdout
     result = invoke("revoke", "--store", place, environ=served.environ, stdin=dead)
@@ -183,7 +185,7 @@ def test_a_token_that_is_revoked_for_all(served: Served, place: Path) -> None:
 
 @pytest.mark.slow
 def test_revoked_without_the_store(served: Served) -> None:
-    """Without the store the token is still revoked, and the output says that others have it."""
+    """If the store fails, the token is still revoked; the output says who was not notified."""
     token = invoke("token", environ=served.environ).stdout
     result = invoke("revoke", "--store", DOWN, environ=served.environ, stdin=token)
     assert result.exit_code == 0
@@ -194,8 +196,8 @@ def test_revoked_without_the_store(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_dropped_where_it_cannot_be_revoked(served: Served, place: Path) -> None:
-    """The others drop the token also if the server does not revoke it."""
+def test_a_token_that_cannot_be_revoked_is_dropped(served: Served, place: Path) -> None:
+    """If the server does not revoke the token, other processes still drop it."""
     token = invoke("token", "--store", place, environ=served.environ).stdout
     served.server.faults = FaultPlan(revoke_then=Fault.server_error(503))
     args = ["--store", place, "--max-retries", 0]
@@ -205,7 +207,7 @@ def test_dropped_where_it_cannot_be_revoked(served: Served, place: Path) -> None
 
 @pytest.mark.slow
 def test_doctor_with_a_store(served: Served, place: Path) -> None:
-    """The check tries the store out, shows the shared token, and leaves it there."""
+    """The check tests the store, shows the shared token, and leaves it in the store."""
     token = fill(place, served, age=600.0, lifetime=1000.0)
     result = invoke("doctor", "--store", place, environ=served.environ)
     assert result.exit_code == 0
@@ -218,8 +220,8 @@ def test_doctor_with_a_store(served: Served, place: Path) -> None:
     assert invoke("token", "--store", place, environ=served.environ).stdout.strip() == token
 
 
-def test_no_revocation_of_what_others_use() -> None:
-    """``--revoke-on-exit`` would end the token of all processes: it is refused."""
+def test_revoke_on_exit_with_a_store() -> None:
+    """``--revoke-on-exit`` with a store is an error, because all processes share the token."""
     args = ["--store", "tokens.db", "--revoke-on-exit"]
     assert_failed(invoke("watch", *args, environ=COMPLETE), 2, "all processes that share", "revoke")
 
@@ -259,8 +261,8 @@ def test_watch_on_a_terminal(served: Served, place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_token_shared_by_way_of_a_server(served: Served, tmp_path: Path) -> None:
-    """With a key the server sees nothing of the token; the password is shown nowhere."""
+def test_a_token_shared_through_a_server(served: Served, tmp_path: Path) -> None:
+    """With a key, the store server cannot read the token; no output shows the password."""
     key, new_key = (base64.b64encode(byte * 32).decode() for byte in (b"1", b"2"))
     (tmp_path / "keys").write_text(f"{key}\n")
     (tmp_path / "rotated").write_text(f"{new_key}\n{key}\n")

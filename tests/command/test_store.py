@@ -1,4 +1,4 @@
-"""``--store`` and its key: which store they name, and what is shown of them."""
+"""``--store`` and its key: which store they name, and what ``--show-config`` shows."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_wrong_store_of_another_command(command: str) -> None:
     ],
 )
 def test_a_password_in_a_flag(url: str, command: str) -> None:
-    """A password by the flag is refused, with the way that works, and is not repeated."""
+    """A password in the flag is an error that names the variable and does not repeat it."""
     for more in ([], ["--show-config"]):
         result = invoke(command, "--store", url, *more, environ=COMPLETE, stdin="some-token")
         assert result.exit_code == 2
@@ -112,7 +112,7 @@ def test_the_flag_before_the_variable() -> None:
 
 
 def test_keys_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
-    """One in each line, the file before the variable; blank lines and ends of line do not count."""
+    """Each line is a key, blank lines are ignored, and the file has priority over the variable."""
     path = tmp_path / "keys"
     path.write_bytes(f"{KEY}\r\n\n  {OTHER_KEY}\n".encode())
     environ = {STORE: "redis://host", STORE_KEY: f"{OTHER_KEY}\n{KEY}"}
@@ -140,7 +140,7 @@ def test_keys_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
 def test_a_wrong_key_in_a_file(
     tmp_path: Path, content: bytes, store: str | None, words: str
 ) -> None:
-    """A key that cannot seal is exit code 2, and is not shown."""
+    """For a key that is wrong or not used, the exit code is 2, and no output shows it."""
     (tmp_path / "keys").write_bytes(content)
     args = ["--store-key-file", tmp_path / "keys", *(["--store", store] if store else [])]
     result = invoke("token", *args, environ=COMPLETE)
@@ -150,7 +150,7 @@ def test_a_wrong_key_in_a_file(
 
 
 def test_a_wrong_key_in_the_environment() -> None:
-    """A wrong key in the variable is exit code 2, and is not shown."""
+    """For a wrong key in the variable, the exit code is 2, and no output shows it."""
     result = invoke("token", environ={**COMPLETE, STORE: "redis://host", STORE_KEY: "hush"})
     assert_failed(result, 2, "store_key must be 32", f"(from environment {STORE_KEY})")
     assert "hush" not in result.output
@@ -179,7 +179,7 @@ def test_show_config(store: str, shown: str) -> None:
 
 
 def test_show_config_of_keys(tmp_path: Path) -> None:
-    """Of keys there is to be seen how many there are, and where they come from."""
+    """``--show-config`` shows the number of keys and their source, and not the keys."""
     (tmp_path / "keys").write_text(f"{KEY}\n{OTHER_KEY}\n")
     args = ["--store", "redis://host", "--store-key-file", tmp_path / "keys", "--show-config"]
     result = invoke("watch", *args, environ=COMPLETE)
@@ -206,7 +206,7 @@ def test_show_config_of_keys(tmp_path: Path) -> None:
 def test_show_config_never_shows_a_password(
     password: str, form: str, encode: Callable[[str], str], command: str
 ) -> None:
-    """No part of a password is shown, however wrongly the URL around it is written."""
+    """``--show-config`` shows no part of a password, even if the URL is malformed."""
     # If a form ends with the password, the text after an @ in it is a host, by the rules of URLs.
     assume(not (form.endswith("{}") and "@" in encode(password)))
     environ = {**COMPLETE, STORE: form.replace("{}", encode(password))}

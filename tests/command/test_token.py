@@ -205,8 +205,8 @@ def test_an_answer_without_a_token(served: Served, fault: Fault, code: int, word
 
 
 @pytest.mark.slow
-def test_a_passing_fault_is_retried(served: Served) -> None:
-    """By default a fault that passes costs an attempt, and not a word."""
+def test_a_temporary_failure_is_retried(served: Served) -> None:
+    """By default, the command retries after a temporary failure, and prints no error."""
     served.server.faults = FaultPlan(token=[Fault.server_error(503, retry_after="0")])
     result = invoke("token", environ=served.environ)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -215,8 +215,8 @@ def test_a_passing_fault_is_retried(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_a_passing_fault_on_a_terminal(served: Served) -> None:
-    """On a terminal each failed attempt is one line; the token is the same as elsewhere."""
+def test_a_temporary_failure_on_a_terminal(served: Served) -> None:
+    """On a terminal, the command prints a line for a failed attempt, and then the token."""
     served.server.faults = FaultPlan(token=[Fault.server_error(503)])
     ended = run_on_terminal("token", "--retry-interval", "0.1", environ=served.environ)
     assert ended.code == 0

@@ -1,4 +1,4 @@
-"""``watch``: a session for the configuration that is there, on a terminal and elsewhere."""
+"""``watch``: what it shows of a session, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def watch(
 
 
 def test_plain_lines() -> None:
-    """Without a terminal, there is a line for what happens, and a summary at the end."""
+    """Without a terminal, ``watch`` prints a line for each event, and a summary at the end."""
     server = TokenServer(lifetime=3600.0)
     code, lines = watch(server, 5.0)
     (token,) = server.tokens
@@ -83,23 +83,23 @@ def test_plain_lines() -> None:
     ]
 
 
-def test_a_line_now_and_then() -> None:
-    """Where nothing happens, there is a line every so often."""
+def test_lines_about_the_state() -> None:
+    """If nothing happens, ``watch`` prints the state each time ``every`` seconds have passed."""
     _, lines = watch(TokenServer(lifetime=3600.0), 60.0, every=20.0)
     told = [line[:16] for line in lines if "FRESH   [" in line]
     assert told == [" 20.0 s  FRESH  ", " 40.0 s  FRESH  "]
 
 
 def test_the_token_is_kept_alive() -> None:
-    """The session goes on by itself, from token to token."""
+    """The session refreshes its token again and again."""
     server = TokenServer(lifetime=60.0)
     code, lines = watch(server, 290.0)
     assert code == 0
     assert len([line for line in lines if "+ token" in line]) == server.grants == 10
 
 
-def test_a_failure_in_plain_words_and_what_comes_next() -> None:
-    """A failure is shown with when the next attempt comes; in the end all is well."""
+def test_a_failed_attempt() -> None:
+    """A failed attempt is shown with the time to the next one; the exit code is still 0."""
     server = TokenServer(FaultPlan(token=[Fault.server_error(503)]))
     code, lines = watch(server)
     assert code == 0
@@ -133,7 +133,7 @@ def test_no_token_at_the_end(fault: Fault, code: int) -> None:
 def test_a_signal_is_the_normal_end(
     served: Served, name: str, flags: list[str], revoked: int
 ) -> None:
-    """A signal ends it with the summary and 0; ``--revoke-on-exit`` leaves no token behind."""
+    """A signal ends ``watch`` with a summary and 0; ``--revoke-on-exit`` revokes the token."""
     with running("watch", *flags, environ=served.environ) as process:
         read_until("+ token", process)
         process.send_signal(getattr(signal, name))
@@ -158,8 +158,8 @@ def test_on_a_terminal(served: Served) -> None:
     assert ended.echoes
 
 
-async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
-    """However narrow the terminal is, what failed and what to do can be read until it is over."""
+async def test_a_failure_stays_in_the_panel(autojump_clock: MockClock) -> None:
+    """The panel shows the last failure and what to do until a token request succeeds."""
     view = View(0.0, shows_trouble=True)
     view.session = AnonymousSession(make_config())
 
@@ -190,7 +190,7 @@ async def test_what_to_do_stays_in_the_panel(autojump_clock: MockClock) -> None:
     assert "last failure" not in drawn(view, 60)
 
 
-async def test_what_failed_is_counted_and_nothing_more(autojump_clock: MockClock) -> None:
+async def test_failures_of_an_expired_token(autojump_clock: MockClock) -> None:
     """The panel of an EXPIRED token counts failures, and does not say that they were survived."""
     server = TokenServer(FaultPlan(token=[None], token_then=Fault.server_error(503)), lifetime=60.0)
     async with open_test_session(server, max_retries=0) as session:
@@ -206,7 +206,7 @@ async def test_what_failed_is_counted_and_nothing_more(autojump_clock: MockClock
 
 
 async def test_the_latest_stays_in_a_low_terminal(autojump_clock: MockClock) -> None:
-    """In a terminal that is too low for the panel, the oldest events go, and not the latest."""
+    """If the terminal is too low for the panel, the oldest events are left out."""
     view = View(0.0)
     view.session = AnonymousSession(make_config())
     for number in range(10):
@@ -224,5 +224,5 @@ async def test_the_latest_stays_in_a_low_terminal(autojump_clock: MockClock) -> 
 
 
 def test_a_configuration_that_is_wrong() -> None:
-    """Nothing is drawn where there is nothing to watch."""
+    """Without a configuration, the exit code is 2, and no panel is drawn."""
     assert_failed(invoke("watch"), 2, "BOX_CLIENT_ID")

@@ -70,7 +70,7 @@ def test_a_way(
     way: Callable[[Path], tuple[Given, ClientAuthentication]],
     by: str,
 ) -> None:
-    """Flags and variables make the object that authenticates, and need no secret."""
+    """Flags or variables create the object that authenticates the client, without a secret."""
     given, expected = way(tmp_path)
     flags = {"client_id": "id"} | (given if by == "flag" else {})
     if by == "variable":
@@ -116,7 +116,7 @@ def test_the_method_may_be_named(tmp_path: Path) -> None:
 def test_a_secret_of_a_file_is_read_for_every_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A regular file stays the source of the secret, so that a session notices a new one."""
+    """If the secret is in a regular file, the session gets the file and not its content."""
     path = tmp_path / "secret"
     path.write_text(f"{SECRET}\n")
     by_flag = Source({"client_id": "id"}, (), path, None, {}).config()

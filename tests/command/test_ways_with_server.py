@@ -148,8 +148,8 @@ def test_a_server_that_echoes_the_assertion(
     assert text not in result.output
 
 
-def test_a_new_secret_is_noticed(server: tuple[TokenServer, str], tmp_path: Path) -> None:
-    """The secret of a file is read for the attempt, and not when the command starts."""
+def test_a_new_secret_in_the_file(server: tuple[TokenServer, str], tmp_path: Path) -> None:
+    """After a change of the secret, the command works again with the new secret in the file."""
     args = [*arguments(tmp_path, "secret"), "--api-root-url", server[1]]
     assert invoke("token", *args).exit_code == 0
     server[0].clients["id"] = Client("id", f"new-{SECRET}")
