@@ -15,13 +15,13 @@ GRANT = {
     "client_id": "test-client",
     "client_secret": "test-secret",
 }
-"""The form of a grant that the server's first client may ask for."""
+"""The form of a valid token request of the server's first client."""
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 
 TIME_LIMIT = 1e6
-"""Virtual seconds, after which a test has failed."""
+"""Virtual seconds after which a test fails."""
 
 
 async def send(server: TokenServer, method: str, path: str, **request: Any) -> httpx.Response:
@@ -34,12 +34,12 @@ async def send(server: TokenServer, method: str, path: str, **request: Any) -> h
 
 
 async def post(server: TokenServer, path: str = "/oauth2/token", **request: Any) -> httpx.Response:
-    """Send a request as an endpoint of OAuth expects it."""
+    """Send a POST request, by default to the token endpoint."""
     return await send(server, "POST", path, **request)
 
 
 async def ask_for_token(server: TokenServer, **changes: str) -> str:
-    """Get a token by a grant that has to succeed."""
+    """Request a token, and check that the request succeeds."""
     answer = await post(server, data=GRANT | changes)
     assert answer.status_code == 200, answer.text
     token = answer.json()["access_token"]
@@ -48,7 +48,7 @@ async def ask_for_token(server: TokenServer, **changes: str) -> str:
 
 
 async def show(server: TokenServer, token: str, path: str = "/2.0/files/1") -> httpx.Response:
-    """Show a token to the protected resource."""
+    """Send a token to the protected resource."""
     return await send(server, "GET", path, headers={"Authorization": f"Bearer {token}"})
 
 

@@ -38,7 +38,7 @@ MINUTE = timedelta(minutes=1)
 
 @cache
 def rsa_key() -> rsa.RSAPrivateKey:
-    """Return an RSA key. It takes a moment, so that only tests that need one make it."""
+    """Return an RSA key, which is slow to generate and so is created only when needed."""
     return rsa.generate_private_key(65537, 2048)
 
 
@@ -104,7 +104,7 @@ def form_of(assertion: str, **changes: str) -> dict[str, str]:
 
 
 async def present(server: TokenServer, assertion: str, **changes: str) -> httpx.Response:
-    """Ask for a token with an assertion."""
+    """Request a token with an assertion."""
     return await post(server, data=form_of(assertion, **changes))
 
 

@@ -39,15 +39,15 @@ async def sleep_virtually(seconds: float) -> tuple[float, float]:
     return began_at, trio.current_time()
 
 
-def test_each_call_has_a_clock_of_its_own() -> None:
-    """Two calls one after the other both start at 0, and arguments and results go through."""
+def test_each_call_has_its_own_clock() -> None:
+    """The clock of each call starts at 0; arguments and results are passed through."""
     assert sleep_virtually(60.0) == (0.0, 60.0)
     assert sleep_virtually(seconds=5.0) == (0.0, 5.0)
 
 
 @pytest.mark.parametrize("wait", [trio.sleep_forever, functools.partial(trio.sleep, FOREVER + 1.0)])
-def test_waiting_for_ever_is_ended(wait: object) -> None:
-    """What waits for nothing is ended after a hundred virtual years."""
+def test_an_endless_wait_is_ended(wait: object) -> None:
+    """A function that never stops waiting raises TooSlowError after 100 virtual years."""
     ended_at = math.nan
 
     @virtual_time
@@ -63,8 +63,8 @@ def test_waiting_for_ever_is_ended(wait: object) -> None:
     assert ended_at == 100 * 365 * 86400.0
 
 
-def test_what_is_raised_comes_out_as_itself() -> None:
-    """An exception of the function is not wrapped, and the next call is not harmed."""
+def test_exceptions_propagate_unwrapped() -> None:
+    """An exception of the function propagates unwrapped, and the next call works."""
 
     @virtual_time
     async def fail(error: Exception | None) -> str:
@@ -80,8 +80,8 @@ def test_what_is_raised_comes_out_as_itself() -> None:
     assert fail(None) == "well"
 
 
-def test_virtual_time_looks_like_what_it_decorates() -> None:
-    """Name, docstring and parameters are kept, so that pytest sees the fixtures."""
+def test_virtual_time_keeps_name_and_docstring() -> None:
+    """The decorated function keeps its name and docstring."""
     assert sleep_virtually.__name__ == "sleep_virtually"
     assert sleep_virtually.__doc__ == "Sleep, and return when it began and when it ended."
 
@@ -90,8 +90,8 @@ def test_virtual_time_looks_like_what_it_decorates() -> None:
 
 
 @pytest.mark.parametrize("by", [3600.0, -3600.0])
-def test_the_wall_clock_moves_apart(by: float) -> None:
-    """Days pass on both clocks without waiting; a suspend or a set clock moves only the wall's."""
+def test_the_wall_clock_can_be_set(by: float) -> None:
+    """Both clocks advance without waiting; ``set_wall`` changes only the wall clock."""
     clock = SuspendableClock()
 
     async def main() -> None:
@@ -135,7 +135,7 @@ def order_of_turns(seed: int, turns: int = 3) -> list[int]:
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**16))
 def test_same_seed_same_order(seed: int) -> None:
-    """The order of turns depends on the seed alone."""
+    """The same seed gives the same order of turns."""
     assert order_of_turns(seed) == order_of_turns(seed)
 
 
@@ -153,7 +153,7 @@ def test_seed_0_is_the_order_of_starting() -> None:
 
 
 def test_the_global_random_is_seeded() -> None:
-    """Inside, ``random`` depends on the seed."""
+    """Inside the block, ``random`` depends on the seed."""
     drawn = []
     for seed in (1, 1, 2):
         with seeded_schedule(seed):
@@ -162,8 +162,8 @@ def test_the_global_random_is_seeded() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_process_is_as_before(seed: int) -> None:
-    """Wall clock, order of tasks and random numbers come back, after an exception too."""
+def test_global_state_is_restored(seed: int) -> None:
+    """After the block, wall clock, task order and ``random`` are restored, also on an error."""
     before = global_state()
     with SuspendableClock().installed(), seeded_schedule(seed):
         wall_clock_and_order = slice(1, 3)

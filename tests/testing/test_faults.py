@@ -1,4 +1,4 @@
-"""`Fault` and `FaultPlan`: as values, and as a raw client meets them."""
+"""`Fault` and `FaultPlan`: as values, and what a raw HTTP client gets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plan_for(endpoint: Endpoint, *faults: Fault | None, then: Fault | None = Non
 
 
 async def ask(server: TokenServer, endpoint: Endpoint = "token") -> httpx.Response:
-    """Send a request without a mistake, but for its token."""
+    """Send a valid request; a token to revoke or to use is unknown to the server."""
     if endpoint == "token":
         return await post(server, data=GRANT)
     if endpoint == "revoke":
@@ -46,8 +46,8 @@ async def ask_with(fault: Fault) -> httpx.Response:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_planned_faults_come_first_and_then_the_rest(endpoint: Endpoint) -> None:
-    """A plan names the fault of each request to its endpoint, then that of all others."""
+def test_planned_faults_and_the_fault_of_the_rest(endpoint: Endpoint) -> None:
+    """A plan has a fault for each of the first requests to an endpoint, and one for the rest."""
     first, third, others = Fault(status=500), Fault(status=502), Fault(status=503)
     plan = plan_for(endpoint, first, None, third, then=others)
 
@@ -59,7 +59,7 @@ def test_planned_faults_come_first_and_then_the_rest(endpoint: Endpoint) -> None
 
 
 def test_faults_are_values() -> None:
-    """Two faults, or two plans, of the same content are equal, and hash so."""
+    """Faults or plans with the same content are equal and have the same hash."""
 
     def build(status: int) -> FaultPlan:
         fault = Fault(status=status, headers={"Retry-After": "3"}, fields={"expires_in": "NaN"})
@@ -73,7 +73,7 @@ def test_faults_are_values() -> None:
 
 
 def test_faults_do_not_change() -> None:
-    """Faults and plans are frozen; a changed one is a new one."""
+    """Faults and plans are frozen; ``attrs.evolve`` creates changed copies."""
     fault, plan = Fault(status=500), FaultPlan()
 
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -83,8 +83,8 @@ def test_faults_do_not_change() -> None:
     assert attrs.evolve(fault, status=502) == Fault(status=502)
 
 
-def test_repr_of_a_fault_makes_it_again() -> None:
-    """The repr of a plan is the code that builds it, as plain data's is."""
+def test_repr_of_a_plan_is_code() -> None:
+    """The repr of a plan is Python code that creates an equal plan."""
     plan = FaultPlan(token=[Fault(delay=3.0, fields={"expires_in": None}, prefix=b"\xef"), None])
 
     assert eval(repr(plan), {"Fault": Fault, "FaultPlan": FaultPlan}) == plan
@@ -106,15 +106,15 @@ def test_wrong_delays_are_refused(name: str, seconds: float) -> None:
         ({"resource_then": [Fault()]}, "resource_then must be a Fault or None, not list"),
     ],
 )
-def test_what_is_no_fault_is_refused(plan: dict[str, Any], problem: str) -> None:
-    """A plan has only faults, and the error names the attribute."""
+def test_wrong_faults_are_refused(plan: dict[str, Any], problem: str) -> None:
+    """A plan accepts only faults, and the error names the attribute."""
     with pytest.raises(TypeError, match=f"^{problem}$"):
         FaultPlan(**plan)
 
 
 @pytest.mark.parametrize("status", [200, 399, 600])
-def test_a_server_error_has_a_status_of_one(status: int) -> None:
-    """`Fault.server_error` takes no status with which a request would succeed."""
+def test_a_server_error_has_an_error_status(status: int) -> None:
+    """`Fault.server_error` accepts only a status from 400 to 599."""
     with pytest.raises(ValueError, match=f"^status must be .* from 400 to 599, got {status}$"):
         Fault.server_error(status)
 
@@ -123,7 +123,7 @@ def test_a_server_error_has_a_status_of_one(status: int) -> None:
 
 
 async def test_each_endpoint_counts_its_own_requests(autojump_clock: MockClock) -> None:
-    """The number of a request is that among those to its endpoint."""
+    """A plan counts the requests to each endpoint separately."""
     bad = Fault(status=500)
     server = TokenServer(
         FaultPlan(token=[None, bad], revoke=[bad], resource=[None, None, bad], resource_then=None)
@@ -141,8 +141,10 @@ async def test_each_endpoint_counts_its_own_requests(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-async def test_replaced_plan_is_counted_anew(endpoint: Endpoint, autojump_clock: MockClock) -> None:
-    """A new plan begins with its first fault, however many requests there were before."""
+async def test_replaced_plan_starts_with_its_first_fault(
+    endpoint: Endpoint, autojump_clock: MockClock
+) -> None:
+    """A new plan starts with its first fault, even after earlier requests."""
     server = TokenServer(plan_for(endpoint, Fault(status=500), Fault(status=501)))
     first = await ask(server, endpoint)
     server.faults = plan_for(endpoint, Fault(status=502), Fault(status=503))
@@ -152,8 +154,8 @@ async def test_replaced_plan_is_counted_anew(endpoint: Endpoint, autojump_clock:
     assert server.faults.fault_of(endpoint, 0) == Fault(status=502)
 
 
-async def test_plan_replaced_meanwhile_leaves_requests_alone(autojump_clock: MockClock) -> None:
-    """A request under way keeps the fault that it met on arrival."""
+async def test_replaced_plan_keeps_faults_of_requests_in_flight(autojump_clock: MockClock) -> None:
+    """A request in flight keeps the fault that it got on arrival."""
     server = TokenServer(FaultPlan(token_then=Fault(delay=10.0, status=500)))
     statuses: list[tuple[int, float]] = []
 
@@ -177,7 +179,7 @@ async def test_plan_replaced_meanwhile_leaves_requests_alone(autojump_clock: Moc
 async def test_delay_and_stall_make_the_answer_late(
     endpoint: Endpoint, autojump_clock: MockClock
 ) -> None:
-    """An answer comes whole, and exactly as late as the delay and a stall in its midst say."""
+    """The complete response arrives after the delay and the stall of its fault."""
     plan = plan_for(endpoint, Fault(delay=0.25), Fault(delay=2.0, stall=7.0, body=b"0123456789"))
     server = TokenServer(plan)
 
@@ -189,7 +191,7 @@ async def test_delay_and_stall_make_the_answer_late(
 
 
 async def test_token_ages_while_its_answer_is_delayed(autojump_clock: MockClock) -> None:
-    """A token's life begins when the request arrives, and what is stated counts from there."""
+    """A token's lifetime starts when the request arrives, even if the response is delayed."""
     server = TokenServer(FaultPlan(token=[Fault(delay=40.0)]), lifetime=100.0)
     await trio.sleep(10.0)
     fields = (await ask(server)).json()
@@ -207,7 +209,7 @@ async def test_token_ages_while_its_answer_is_delayed(autojump_clock: MockClock)
 async def test_cancelled_request_is_no_longer_in_flight(
     fault: Fault, autojump_clock: MockClock
 ) -> None:
-    """A client that gives up leaves the requests in flight, but its token has been granted."""
+    """A cancelled request no longer counts as in flight, but its token has been granted."""
     server = TokenServer(FaultPlan(token=[fault, fault]))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, server)
@@ -226,8 +228,8 @@ async def test_cancelled_request_is_no_longer_in_flight(
 # The answer
 
 
-async def test_status_has_the_request_not_looked_at(autojump_clock: MockClock) -> None:
-    """With a status of the fault's nothing is granted, revoked or looked up, only recorded."""
+async def test_fault_with_a_status_only_records_the_request(autojump_clock: MockClock) -> None:
+    """If a fault has a status, the server only records the request, and processes nothing."""
     bad = Fault(status=503)
     server = TokenServer(
         FaultPlan(token=[None, bad, Fault(status=200)], revoke=[bad], resource=[bad])
@@ -252,8 +254,8 @@ async def test_status_has_the_request_not_looked_at(autojump_clock: MockClock) -
     assert (await show(server, token)).status_code == 200
 
 
-async def test_headers_and_a_prefix_join_the_answer(autojump_clock: MockClock) -> None:
-    """A fault's headers replace those of the same name, in any case, and join the others."""
+async def test_headers_and_prefix_of_a_fault(autojump_clock: MockClock) -> None:
+    """A fault's headers replace those of the same name; its prefix precedes the body."""
     headers = {"Retry-After": "3", "content-type": "text/plain", "Date": "garbage"}
     answer = await ask_with(Fault(headers=headers, prefix=codecs.BOM_UTF8))
 
@@ -283,7 +285,7 @@ async def test_headers_and_a_prefix_join_the_answer(autojump_clock: MockClock) -
 async def test_body_is_sent_raw(
     fault: Fault, status: int, content: bytes, autojump_clock: MockClock
 ) -> None:
-    """A prefix and a body come as they are, as far as they are kept, and nothing is granted."""
+    """A fault's prefix and body are sent raw, up to ``keep`` bytes; no token is granted."""
     server = TokenServer(FaultPlan(token=[fault]))
 
     answer = await ask(server)
@@ -295,7 +297,7 @@ async def test_body_is_sent_raw(
 
 @pytest.mark.parametrize("text", ['"3600"', "-1", "3600.5", "null", "1e400", "NaN", "[]"])
 async def test_fields_are_replaced_by_json_text(text: str, autojump_clock: MockClock) -> None:
-    """A field of the answer is sent as the text that the fault gives, and changes no token."""
+    """A field of the response has the fault's JSON text; the token keeps its lifetime."""
     server = TokenServer(FaultPlan(token=[Fault(fields={"expires_in": text})]), lifetime=60.0)
 
     answer = await ask(server)
@@ -306,8 +308,8 @@ async def test_fields_are_replaced_by_json_text(text: str, autojump_clock: MockC
     assert server.tokens[answer.json()["access_token"]].lifetime == 60.0
 
 
-async def test_fields_can_be_added_and_taken_away(autojump_clock: MockClock) -> None:
-    """None takes a field away, a new name adds one, and the others stay as they are."""
+async def test_fields_can_be_added_and_removed(autojump_clock: MockClock) -> None:
+    """None removes a field, a new name adds one, and the other fields stay the same."""
     answer = await ask_with(
         Fault(
             fields={
@@ -334,10 +336,10 @@ async def test_fields_can_be_added_and_taken_away(autojump_clock: MockClock) -> 
         ("token", Fault(body=b"<html>")),
     ],
 )
-async def test_fields_are_those_of_a_grant_only(
+async def test_fields_change_only_token_responses(
     endpoint: Endpoint, fault: Fault, autojump_clock: MockClock
 ) -> None:
-    """Fields change no answer of another endpoint, and none that the fault replaces."""
+    """A fault's fields change only a token response that the server itself creates."""
     both = attrs.evolve(fault, fields={"expires_in": "NaN"})
     server = TokenServer(plan_for(endpoint, both, fault))
 
@@ -355,10 +357,10 @@ async def test_fields_are_those_of_a_grant_only(
         (None, 60, 60.0),
     ],
 )
-async def test_lifetime_is_the_real_one(
+async def test_lifetime_of_a_fault(
     fault: Fault | None, stated: int, lives_for: float, autojump_clock: MockClock
 ) -> None:
-    """A fault's lifetime is that of its token only, whatever the answer states."""
+    """A fault's lifetime is that of its token, even if the response states another one."""
     server = TokenServer(FaultPlan(token=[fault], token_then=Fault(lifetime=7.0)), lifetime=60.0)
     fields = (await ask(server)).json()
 
@@ -377,7 +379,7 @@ async def test_cut_connection_is_a_protocol_error(
     cut: Literal["before_headers", "after_headers"],
     autojump_clock: MockClock,
 ) -> None:
-    """In process a cut is httpx's own error, after the delay; the server has done its work."""
+    """In process, a cut raises httpx's own error after the delay, and a token is granted."""
     server = TokenServer(plan_for(endpoint, Fault(delay=3.0, cut=cut)))
     with pytest.raises(httpx.RemoteProtocolError):
         await ask(server, endpoint)
@@ -422,7 +424,7 @@ async def test_cut_connection_is_a_protocol_error(
 async def test_ready_made_faults(
     fault: Fault, status: int, headers: dict[str, str], said: str, autojump_clock: MockClock
 ) -> None:
-    """Each has its status, its body, and the headers that were asked for, but no other."""
+    """A ready-made fault sends its status, headers and body, and no other ``Retry-After``."""
     answer = await ask_with(fault)
 
     assert answer.status_code == status

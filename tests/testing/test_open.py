@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 REAL_LIMIT = 30.0
-"""Real seconds, after which a test on sockets has failed."""
+"""Real seconds after which a test on sockets fails."""
 
 
 class OwnError(Exception):
@@ -49,7 +49,7 @@ class OwnError(Exception):
 
 
 async def test_session_without_a_server_has_its_own(autojump_clock: MockClock) -> None:
-    """Each session without a server has one for itself, which does everything right."""
+    """Each session that is opened without a server gets its own, which has no faults."""
     async with open_test_session() as first, open_test_session() as second:
         token = await first.get_access_token()
 
@@ -60,7 +60,7 @@ async def test_session_without_a_server_has_its_own(autojump_clock: MockClock) -
 
 
 async def test_settings_are_those_of_the_session(autojump_clock: MockClock) -> None:
-    """Further arguments are settings, and the session lives by them."""
+    """Further arguments are settings of the session, which uses them."""
     server = TokenServer(lifetime=100.0)
     async with open_test_session(server, stale_buffer=40.0, expired_buffer=5.0) as session:
         await session.get_access_token()
@@ -71,21 +71,21 @@ async def test_settings_are_those_of_the_session(autojump_clock: MockClock) -> N
 
 
 async def test_settings_may_name_other_credentials(autojump_clock: MockClock) -> None:
-    """A setting wins over what the server would say, so that a rejection can be tested."""
+    """A setting has priority over the server's config, so that you can test a rejection."""
     async with open_test_session(client_secret="wrong") as session:
         with pytest.raises(CredentialsRejectedError):
             await session.get_access_token()
 
 
 async def test_wrong_setting_is_a_config_error(autojump_clock: MockClock) -> None:
-    """A wrong setting is refused before there is a session."""
+    """A wrong setting raises ConfigError before the block starts."""
     with pytest.raises(ConfigError, match="stale_buffer"):
         async with open_test_session(stale_buffer=-1.0):
             raise AssertionError("there is no session to open")
 
 
 async def test_session_is_closed_after_the_block(autojump_clock: MockClock) -> None:
-    """Leaving the block closes the session, and observers see it to the end."""
+    """Leaving the block closes the session, and observers get its last event."""
     events: list[Event] = []
     async with open_test_session(observers=[events.append]) as session:
         await session.get_access_token()
@@ -101,8 +101,8 @@ async def test_session_is_closed_after_the_block(autojump_clock: MockClock) -> N
     [open_test_session, pytest.param(lambda: open_loopback(TokenServer()), marks=pytest.mark.slow)],
     ids=["open_test_session", "open_loopback"],
 )
-async def test_own_exception_leaves_the_block_as_itself(opened: Any) -> None:
-    """What the block raises comes out as the same object, in no group."""
+async def test_own_exception_propagates_unwrapped(opened: Any) -> None:
+    """An exception of the block propagates as the same object, without a group."""
     error = OwnError()
 
     with trio.fail_after(REAL_LIMIT), pytest.raises(OwnError) as caught:
@@ -118,7 +118,7 @@ async def test_own_exception_leaves_the_block_as_itself(opened: Any) -> None:
 
 @pytest.mark.slow
 async def test_grant_and_resource_over_a_socket() -> None:
-    """A session on a socket gets a token that the resource takes, and the server records both."""
+    """Over a socket, a session gets a token that the resource accepts."""
     server = TokenServer(lifetime=3600.0)
     with trio.fail_after(REAL_LIMIT):
         async with open_loopback(server) as url:
@@ -140,7 +140,7 @@ async def test_grant_and_resource_over_a_socket() -> None:
 
 @pytest.mark.slow
 async def test_port_can_be_chosen() -> None:
-    """A port in use fails as the socket does and leaves nothing; a free one is the one served."""
+    """A port in use raises OSError and leaves no task; a free port is the one in the URL."""
     with server_port() as port, trio.fail_after(REAL_LIMIT):
         with socket.create_server(("127.0.0.1", port)):
             tasks_before = trio.lowlevel.current_statistics().tasks_living
@@ -162,7 +162,7 @@ async def test_port_can_be_chosen() -> None:
 
 @pytest.mark.slow
 async def test_cancelled_block_leaves_the_loopback() -> None:
-    """Cancellation comes out as cancellation, and the server is gone."""
+    """If the block is cancelled, its scope catches that, and no task of the server is left."""
     with trio.fail_after(REAL_LIMIT):
         tasks_before = trio.lowlevel.current_statistics().tasks_living
         with trio.CancelScope() as scope:
@@ -191,7 +191,7 @@ async def test_connections_are_refused_after_the_block() -> None:
 
 @pytest.mark.slow
 async def test_block_can_be_left_while_a_request_hangs() -> None:
-    """An answer that will never be whole does not keep the block."""
+    """A response that never ends does not delay the end of the block."""
     server = TokenServer(FaultPlan(token=[Fault(stall=math.inf)]))
     has_headers = trio.Event()
     errors: list[httpx.TransportError] = []
@@ -219,7 +219,7 @@ async def test_block_can_be_left_while_a_request_hangs() -> None:
 
 @pytest.mark.slow
 async def test_cuts_on_a_socket() -> None:
-    """A cut before the headers is a bare 500; after them, less comes than they announce."""
+    """On a socket, a cut before the headers is a 500; one after them ends the body early."""
     plan = FaultPlan(token=[Fault(cut="before_headers"), Fault(cut="after_headers")])
     server = TokenServer(plan)
     with trio.fail_after(REAL_LIMIT):
@@ -236,10 +236,10 @@ async def test_cuts_on_a_socket() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", ["before_headers", "after_headers"])
-async def test_session_outlives_a_cut_on_a_socket(
+async def test_session_retries_after_a_cut_on_a_socket(
     cut: Literal["before_headers", "after_headers"],
 ) -> None:
-    """A session on a socket takes a cut for a passing fault, and tries again."""
+    """A session on a socket treats a cut as a temporary failure, and retries."""
     server = TokenServer(FaultPlan(token=[Fault(cut=cut)]))
     with trio.fail_after(REAL_LIMIT):
         async with open_loopback(server) as url:
@@ -255,8 +255,8 @@ async def test_session_outlives_a_cut_on_a_socket(
 
 
 @pytest.mark.slow
-async def test_loopback_that_is_cancelled_while_it_opens_leaves_nothing() -> None:
-    """A cancellation that meets the opening comes out as itself, and the socket is closed."""
+async def test_loopback_cancelled_while_it_opens() -> None:
+    """If the opening is cancelled, the scope catches that, and the socket is closed."""
     with trio.CancelScope() as scope:
         scope.cancel()
         async with open_loopback(TokenServer()):

@@ -1,6 +1,6 @@
-"""The pictures of a timeline: whole ones to look at, and what holds for every one.
+"""The pictures of a timeline: two complete examples, and properties of all pictures.
 
-The first whole picture shows an outage, the second a broken promise.
+The first example shows an outage, the second a broken promise.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def grant(number: int, sent_at: float, ended_at: float | None, outcome: str) -> 
 def get(
     number: int, asked_at: float, ended_at: float | None, outcome: str = "A", **fields: Any
 ) -> GetterLine:
-    """Make a getter, by default one that came back with a token."""
+    """Make a getter, by default one that got a token."""
     line = GetterLine(
         number=number,
         ask="get",
@@ -227,7 +227,7 @@ marks = words.map("mark {}".format)
 
 
 def lives(name: str) -> st.SearchStrategy[TokenLife]:
-    """Draw lives, whether or not a session could have seen them."""
+    """Draw token lives, also ones that no session can produce."""
     return st.builds(
         life,
         st.just(name),
@@ -240,7 +240,7 @@ def lives(name: str) -> st.SearchStrategy[TokenLife]:
 
 
 def numbered(most: int, part: type[Any], **fields: st.SearchStrategy[Any]) -> Any:
-    """Draw up to so many parts, whose numbers count from 1."""
+    """Draw at most `most` parts, numbered from 1."""
     parts = st.lists(st.builds(part, number=st.just(0), **fields), max_size=most)
     return parts.map(
         lambda drawn: tuple(attrs.evolve(each, number=nth) for nth, each in enumerate(drawn, 1))
@@ -305,7 +305,7 @@ widths = st.integers(-1, 300)
 
 
 def every_picture(test: Callable[[Story, int], None]) -> Callable[..., None]:
-    """Run a property over drawn stories, and the ones that go to extremes."""
+    """Test a property with drawn stories and with extreme examples."""
     for story in (Story(), OUTAGE, RACE, MANY_GETTERS, MANY_MOMENTS, LONG_LIFE):
         for width in (ROOMY, NARROWEST):
             test = example(story=story, width=width)(test)
@@ -352,7 +352,7 @@ def note_columns(start: int, text: str) -> set[int]:
 
 
 @every_picture
-def test_labels_of_moments_hide_nothing(story: Story, width: int) -> None:
+def test_labels_of_moments_do_not_overlap(story: Story, width: int) -> None:
     picture = lay_out(story, cells=width)
     taken: set[tuple[int, int]] = set()
     for tick in picture.ticks:
@@ -376,7 +376,7 @@ def test_everything_has_a_row_or_is_counted(story: Story) -> None:
 
 
 def counted(labels: list[str], noun: str) -> int:
-    """Add up what the labels of one section stand for."""
+    """Return how many items the labels of one section stand for."""
     total = 0
     for label in labels:
         if match := re.match(rf"\+(\d+) {noun}s?$|{noun}s (?:.*) ×(\d+)|{noun} ", label):
@@ -401,7 +401,7 @@ def test_the_breach_is_marked_at_its_column(story: Story, width: int) -> None:
 
 
 @every_picture
-def test_what_was_broken_is_always_shown(story: Story, width: int) -> None:
+def test_rows_of_a_breach_are_always_shown(story: Story, width: int) -> None:
     breach = story.breach
     flagged = sum(row.broken for row in lay_out(story, cells=width).rows)
     if breach is None:
@@ -417,7 +417,7 @@ def test_what_was_broken_is_always_shown(story: Story, width: int) -> None:
 
 
 @every_picture
-def test_the_svg_shows_the_same(story: Story, width: int) -> None:
+def test_the_svg_has_the_same_content(story: Story, width: int) -> None:
     picture = lay_out(story, cells=max(width, NARROWEST))
     drawing = ElementTree.fromstring(draw_svg(story, width=picture.width * 8 + 32))
     assert drawing.findtext(f"{SVG}title") == picture.heading
@@ -497,31 +497,31 @@ def test_a_broken_getter_is_not_hidden_in_a_crowd() -> None:
         (1e300, "1e+300"),
     ],
 )
-def test_moments_are_labelled_shortly(at: float, label: str) -> None:
+def test_labels_of_moments_are_short(at: float, label: str) -> None:
     ticks = lay_out(Story(ends_at=at), cells=ROOMY).ticks
     assert ticks[-1].text == label
 
 
-def test_float_noise_makes_no_moments() -> None:
+def test_rounding_errors_make_no_moments() -> None:
     story = Story(marks=(Mark(at=0.1 + 0.2, text="one"), Mark(at=0.3, text="two")), ends_at=0.3)
     assert lay_out(story, cells=ROOMY).axis.moments == (0.0, 0.3)
 
 
-def test_the_life_that_never_began() -> None:
+def test_a_token_that_never_came() -> None:
     story = Story(tokens=(life("A", 1.0, None),), ends_at=2.0)
     row = drawn_row(story, "token A")
     assert row.endswith("·▸ never came")
     assert GLYPHS["fresh"] not in row
 
 
-def test_a_token_that_came_dead_was_never_usable() -> None:
+def test_a_token_that_had_expired_when_it_came() -> None:
     story = Story(tokens=(life("A", 0.0, 12.0, lifetime=10.0),), ends_at=20.0)
     row = drawn_row(story, "token A")
     assert not {GLYPHS["fresh"], GLYPHS["stale"], GLYPHS["expired"]} & set(row)
     assert "╢" in row
 
 
-def test_texts_cannot_break_out() -> None:
+def test_texts_are_escaped() -> None:
     nasty = "</text><script>\n\x00\ud800&\"'"
     story = Story(
         tokens=(life(nasty, 0.0, 1.0),),
@@ -532,7 +532,7 @@ def test_texts_cannot_break_out() -> None:
     assert draw_text(story).startswith("promise 1 broken at 0 s: </text><script> &\"'\n\n")
 
 
-def test_the_svg_needs_nothing_from_outside() -> None:
+def test_the_svg_has_no_external_resources() -> None:
     drawing = draw_svg(OUTAGE)
     assert "prefers-color-scheme: dark" in drawing
     assert drawing.count("http") == 1

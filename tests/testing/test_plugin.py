@@ -1,4 +1,4 @@
-"""The fixtures for pytest, in runs of pytest of their own."""
+"""The pytest plugin: its fixtures and markers, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Run:
         self._pytester.makepyfile(HEAD + module)
         return self._pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
 
-    def is_well(self, module: str, passed: int = 1) -> None:
-        """Run a module all of whose tests are to pass."""
+    def passes(self, module: str, passed: int = 1) -> None:
+        """Run a module, and check that all of its tests pass."""
         self(module).assert_outcomes(passed=passed)
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Run:
-    """Return what runs pytest on a module."""
+    """Return an object that runs pytest on a module."""
     return Run(pytester)
 
 
@@ -51,7 +51,7 @@ def run(pytester: pytest.Pytester) -> Run:
 
 
 def test_pytest_finds_the_plugin() -> None:
-    """The distribution tells pytest of the plugin."""
+    """The entry point of the distribution is the plugin."""
     (entry,) = importlib.metadata.entry_points(group="pytest11", name="trio_anon_session")
     assert entry.load() is _trio_anon_session_pytest
 
@@ -60,7 +60,7 @@ def test_pytest_finds_the_plugin() -> None:
 def test_a_run_that_uses_no_fixture_does_not_load_the_package(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a program that has nothing to do with it, the plugin does nothing."""
+    """In a run that does not use its fixtures, the plugin does not import the package."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         "import sys\n"
@@ -73,7 +73,7 @@ def test_a_run_that_uses_no_fixture_does_not_load_the_package(
 
 
 def test_markers_are_registered(run: Run) -> None:
-    """``pytest --markers`` explains both."""
+    """``pytest --markers`` explains both markers."""
     result = run("", "--markers")
     result.stdout.fnmatch_lines(
         ["@pytest.mark.token_server(?*settings): *", "@pytest.mark.anonymous_session(*"]
@@ -81,7 +81,7 @@ def test_markers_are_registered(run: Run) -> None:
 
 
 def test_fixtures_are_explained(run: Run) -> None:
-    """``pytest --fixtures`` explains the three, and shows no others."""
+    """``pytest --fixtures`` explains the three public fixtures, and shows no private one."""
     result = run("", "--fixtures")
     result.stdout.fnmatch_lines(
         [
@@ -99,9 +99,9 @@ def test_fixtures_are_explained(run: Run) -> None:
 # token_server
 
 
-def test_each_test_has_a_server_of_its_own(run: Run) -> None:
-    """The server is new for each test, and serves tests that are not async, too."""
-    run.is_well(
+def test_each_test_has_its_own_server(run: Run) -> None:
+    """Each test gets a new server, also if it is not async."""
+    run.passes(
         """
 seen = []
 
@@ -117,8 +117,8 @@ def test_server(token_server, n):
 
 
 def test_the_marker_configures_the_server(run: Run) -> None:
-    """The marker's arguments are the server's; the nearer marker wins, setting by setting."""
-    run.is_well(
+    """The marker's arguments configure the server; for each setting, the nearest marker wins."""
+    run.passes(
         """
 pytestmark = pytest.mark.token_server(lifetime=1.0, seed=1, keep=7)
 
@@ -143,8 +143,8 @@ class TestIt:
 
 
 def test_the_session_is_open_against_the_server(run: Run) -> None:
-    """The session is open in the test, asks the test's server, and is closed after it."""
-    run.is_well(
+    """The session is open in the test, uses the test's server, and is closed after the test."""
+    run.passes(
         """
 sessions = []
 
@@ -161,8 +161,8 @@ def test_after():
 
 
 def test_the_marker_configures_the_session(run: Run) -> None:
-    """The marker's arguments are the config's and the observers; the server's marker counts."""
-    run.is_well(
+    """The marker's arguments are settings and observers; the server's marker also applies."""
+    run.passes(
         """
 events = []
 
@@ -178,9 +178,9 @@ async def test_session(anonymous_session):
     )
 
 
-def test_a_server_of_ones_own(run: Run) -> None:
-    """A fixture ``token_server`` of the user's takes the place of the given one."""
-    run.is_well(
+def test_your_own_token_server(run: Run) -> None:
+    """Your own fixture ``token_server`` replaces that of the plugin."""
+    run.passes(
         """
 @pytest.fixture
 def token_server():
@@ -194,8 +194,8 @@ async def test_session(anonymous_session):
 
 
 def test_time_is_virtual_with_the_clock(run: Run) -> None:
-    """With ``autojump_clock`` among the test's arguments, a month is nothing."""
-    run.is_well(
+    """If ``autojump_clock`` is an argument of the test, a month passes without waiting."""
+    run.passes(
         """
 @pytest.mark.token_server(lifetime=86400.0)
 async def test_session(anonymous_session, token_server, autojump_clock):
@@ -208,7 +208,7 @@ async def test_session(anonymous_session, token_server, autojump_clock):
 
 
 def test_without_automatic_mode(pytester: pytest.Pytester) -> None:
-    """Where pytest-trio's automatic mode is off, the marker ``trio`` is enough."""
+    """If pytest-trio's automatic mode is off, the marker ``trio`` is sufficient."""
     pytester.makepyfile(
         HEAD
         + """
@@ -222,10 +222,10 @@ async def test_session(anonymous_session, autojump_clock):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_pytest_trio_is_missing(
+def test_without_pytest_trio(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Without pytest-trio, it is told what to install; the other fixtures work."""
+    """Without pytest-trio, ``anonymous_session`` says what to install; other fixtures work."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         "def test_server(token_server):\n"
@@ -339,8 +339,8 @@ def fails_in_its_fixtures(run: Run, module: str, words: str) -> None:
 
 
 def test_virtual_time(run: Run) -> None:
-    """It decorates tests with draws, fixtures and parameters, and is a fixture under ``@given``."""
-    run.is_well(
+    """``virtual_time`` is a fixture under ``@given``, and decorates tests of each kind."""
+    run.passes(
         """
 from trio_anon_session.testing.plugin import virtual_time as decorator
 
@@ -373,8 +373,8 @@ async def test_fixture(token_server, seconds):
     )
 
 
-def test_every_setting_has_a_name_of_its_own() -> None:
-    """What the markers take is what the classes take, so that neither can be forgotten."""
+def test_names_of_the_settings() -> None:
+    """The markers accept the settings of `TokenServer` and `Config`."""
     from trio_anon_session.testing.plugin import _names_of
 
     assert {"lifetime", "faults", "clients"} <= _names_of(TokenServer)

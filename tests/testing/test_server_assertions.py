@@ -98,8 +98,8 @@ async def test_signed_assertion_is_accepted(
     ],
     ids=str,
 )
-async def test_facts_that_may_vary(changes: dict[str, Any], autojump_clock: MockClock) -> None:
-    """An assertion passes with any value that the standard and the clocks of clients allow."""
+async def test_claims_that_may_vary(changes: dict[str, Any], autojump_clock: MockClock) -> None:
+    """The server accepts each value that RFC 7523 and inexact clocks of clients allow."""
     assert (await present(own_server(), signed(**changes))).status_code == 200
 
 
@@ -147,10 +147,10 @@ WRONG: list[tuple[AssertionProblem, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("problem", "changes"), WRONG, ids=[f"{number}-{row[0]}" for number, row in enumerate(WRONG)]
 )
-async def test_each_wrong_fact_is_named(
+async def test_each_problem_is_reported(
     problem: AssertionProblem, changes: dict[str, Any], autojump_clock: MockClock
 ) -> None:
-    """One wrong fact is refused by its name, as the fault of that name is, and uses up no id."""
+    """A wrong assertion gets the error of its problem, and its ID can still be used."""
     server = TokenServer(clients=[Client("app", keys={"1": public(KEY)})], issuer=ISSUER)
     changes = {"jti": "one"} | changes
     changed = changes.pop("form", {})
@@ -170,7 +170,7 @@ async def test_each_wrong_fact_is_named(
 
 
 async def test_revocation_is_checked_in_the_same_way(autojump_clock: MockClock) -> None:
-    """The revocation endpoint names the same problems, and shares the used ids."""
+    """The revocation endpoint reports the same problems, and shares the used IDs."""
     server = own_server()
     first = signed()
     token = (await present(server, first)).json()["access_token"]
@@ -199,10 +199,8 @@ def test_every_problem_is_in_the_table() -> None:
 
 @given(order=st.permutations([0, 1, 2, 3]), wrong=st.sets(st.integers(0, 3), min_size=1))
 @virtual_time
-async def test_several_wrong_facts_are_refused_in_any_order(
-    order: list[int], wrong: set[int]
-) -> None:
-    """An assertion with several wrong facts is refused, whatever the order of its claims."""
+async def test_several_wrong_claims_are_refused(order: list[int], wrong: set[int]) -> None:
+    """An assertion with several wrong claims is refused, whatever the order of its claims."""
     facts = [("iss", "other"), ("aud", "other"), ("exp", 1), ("iat", time.time() + 1e6)]
     claims = claims_of({})
     for index in order:
@@ -235,7 +233,7 @@ async def test_the_key_id_selects_the_key(
     problem: AssertionProblem | None,
     autojump_clock: MockClock,
 ) -> None:
-    """A key with the assertion's key id is the only one that counts, if there is one."""
+    """If a registered key has the assertion's key ID, the server tries only this key."""
     pems = {name: public(key) for name, key in keys.items()}
     server = TokenServer(clients=[Client("app", keys=pems)])
 
@@ -247,10 +245,10 @@ async def test_the_key_id_selects_the_key(
 @pytest.mark.parametrize("methods", [["private_key_jwt"], ["private_key_jwt", "client_secret_jwt"]])
 @pytest.mark.parametrize("secret", [None, SECRET])
 @pytest.mark.parametrize("hashed", ["HS256", "hs256", "none"])
-async def test_a_public_key_is_no_secret(
+async def test_a_public_key_as_secret_is_refused(
     methods: list[str], secret: str | None, hashed: str, autojump_clock: MockClock
 ) -> None:
-    """An assertion is refused that is signed with the public key as if it were a secret."""
+    """The server refuses an assertion whose HMAC secret is the public key."""
     pem = public(KEY)
     server = TokenServer(clients=[Client("app", secret, keys=pem)], auth_methods=methods)
     forged = unsigned(
@@ -265,7 +263,7 @@ async def test_a_public_key_is_no_secret(
 
 
 async def test_ids_count_for_each_client(autojump_clock: MockClock) -> None:
-    """Two clients may use the same id, and a replaced client cannot use its old one again."""
+    """Two clients may use the same ID; a replaced client cannot use its old one again."""
     clients = [Client("app", keys=public(KEY)), Client("other", keys=public(KEY))]
     server = TokenServer(clients=clients)
     first = signed(jti="same")
@@ -293,7 +291,7 @@ async def test_ids_count_for_each_client(autojump_clock: MockClock) -> None:
 def test_an_id_is_used_until_its_assertion_expires(
     uses: list[tuple[str, str, int, int]],
 ) -> None:
-    """An id is new again only after its expiry, and is then no longer kept."""
+    """An ID can be used again only after its assertion expires, and is kept until then."""
     used = UsedIds()
     expiry: dict[tuple[str, str], float] = {}
     now = 0.0
@@ -306,7 +304,7 @@ def test_an_id_is_used_until_its_assertion_expires(
         assert len(used) == sum(at > now for at in expiry.values())
 
 
-# Whatever a client may send
+# Anything that a client may send
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -355,7 +353,7 @@ async def test_garbage_is_refused(assertion: str, client_id: str) -> None:
 )
 @virtual_time
 async def test_any_signed_claims_are_judged(changes: dict[str, Any], payload: bytes | None) -> None:
-    """The server judges any claims with a valid signature, and never fails itself."""
+    """The server answers 200 or 401 to any claims with a valid signature."""
     content = json.dumps(claims_of({}) | changes).encode() if payload is None else payload
     text = jwt.PyJWS().encode(content, KEY, algorithm="ES256")
 

@@ -124,7 +124,9 @@ async def test_registrations_and_methods(
 
 
 @pytest.mark.parametrize("form", [{"client_id": "app"}, {"client_id": "app", "client_secret": ""}])
-async def test_no_secret_is_no_password(form: dict[str, str], autojump_clock: MockClock) -> None:
+async def test_a_client_without_a_secret_needs_credentials(
+    form: dict[str, str], autojump_clock: MockClock
+) -> None:
     """A client without a secret gets no token without credentials."""
     server = TokenServer(clients=[Client("app", None)])
 
@@ -180,7 +182,7 @@ FROM_CLUSTER: dict[str, Any] = {
 async def test_assertion_of_a_trusted_issuer(
     changes: dict[str, Any], problem: AssertionProblem | None, autojump_clock: MockClock
 ) -> None:
-    """The registered issuer signs for the client, and its assertion may be used again."""
+    """The registered issuer signs assertions for the client, which can be used repeatedly."""
     client = Client("app", SECRET, keys={"1": public(KEY)}, assertions=TRUSTED)
     methods = ["private_key_jwt", "client_secret_jwt"]
     server = TokenServer(clients=[client], issuer=ISSUER, auth_methods=methods)
@@ -226,7 +228,7 @@ def pem_of(name: str) -> str:
 async def test_certificates_from_the_asgi_server(
     added: dict[str, Any], problem: str | None, autojump_clock: MockClock
 ) -> None:
-    """The first certificate of the TLS extension must be registered; in process, none exists."""
+    """The first certificate of the TLS extension must be registered; in process, none is needed."""
     server = TokenServer(clients=[Client("app", certificate=pem_of("app"))])
     chain = ((added.get("extensions") or {}).get("tls") or {}).get("client_cert_chain")
     if chain:
@@ -249,8 +251,8 @@ async def test_certificates_from_the_asgi_server(
         assert problem in said(answer)[1]
 
 
-async def test_a_certificate_is_a_method_too(autojump_clock: MockClock) -> None:
-    """A registered certificate counts only if the server allows that method."""
+async def test_a_certificate_needs_an_allowed_method(autojump_clock: MockClock) -> None:
+    """A client with a certificate gets a token only if the server allows that method."""
     client = Client("app", certificate=pem_of("app"))
     server = TokenServer(clients=[client], auth_methods=["client_secret_post"])
 
@@ -301,7 +303,7 @@ class Signer(ClientAuthentication):
 
 @pytest.mark.parametrize("issuer", [None, ISSUER])
 async def test_a_session_that_signs(issuer: str | None, autojump_clock: MockClock) -> None:
-    """A session in process gets tokens with assertions, and tries once more after a refusal."""
+    """A session in process gets a token with an assertion, and retries after one is refused."""
     plan = FaultPlan(token=[Fault.assertion_refused("expired")])
     server = TokenServer(plan, clients=[Client("app", keys=public(KEY))], issuer=issuer)
 
@@ -317,7 +319,7 @@ async def test_a_session_that_signs(issuer: str | None, autojump_clock: MockCloc
 
 
 def test_config_has_what_the_method_needs() -> None:
-    """A config has the secret of the client if there is one, and if the method is a name."""
+    """The server's config has the client's secret, unless an object authenticates the client."""
     server = TokenServer(clients=[Client("app", SECRET, keys=public(KEY))])
 
     assert server.config().client_secret == SECRET

@@ -1,4 +1,4 @@
-"""What `TokenServer` grants to a client, and what it refuses with which words."""
+"""What `TokenServer` grants to a client, and with which errors it refuses the rest."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ AS_SECOND = {"client_id": "second", "client_secret": "second-secret"}
         " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     ),
 )
-async def test_what_a_client_may_ask_for(
+async def test_what_a_client_may_request(
     changes: dict[str, str], expected: tuple[str, str] | None, autojump_clock: MockClock
 ) -> None:
-    """What the client may ask for is granted; each refusal has Box's status, code and text."""
+    """The server grants what the client may request, and refuses the rest with Box's errors."""
     server = TokenServer(clients=[STRICT_CLIENT, SECOND_CLIENT])
 
     answer = await post(server, data=GRANT | changes)
@@ -89,7 +89,7 @@ async def test_what_a_client_may_ask_for(
 
 
 async def test_order_of_the_checks(autojump_clock: MockClock) -> None:
-    """If a request has many faults, the server names the first in Box's order."""
+    """If a request has several errors, the server reports the first one in Box's order."""
     fields = {
         "box_subject_type": "user",
         "box_subject_id": "8",
@@ -120,7 +120,7 @@ async def test_order_of_the_checks(autojump_clock: MockClock) -> None:
 async def test_a_long_scope_is_refused(
     word: str, length: int, status: int, autojump_clock: MockClock
 ) -> None:
-    """A token keeps its scope, so that one of more than 4 KiB is an ``invalid_scope``."""
+    """The server refuses a scope of more than 4 KiB with ``invalid_scope``."""
     scope = word * (length // len(word.encode())) + "a" * (length % len(word.encode()))
     server = TokenServer()
     token = await ask_for_token(server)
@@ -139,7 +139,7 @@ async def test_a_long_scope_is_refused(
 @pytest.mark.parametrize("lifetime", [1.0, 3600.0, 2.0**31])
 @pytest.mark.parametrize("now", [0.0, 12345.678901])
 async def test_success_is_like_box(lifetime: float, now: float, autojump_clock: MockClock) -> None:
-    """A grant answers with Box's four fields, and the same whole number of seconds at any time."""
+    """A token response has Box's four fields, and its lifetime is a whole number at any time."""
     await trio.sleep(now)
 
     fields = (await post(TokenServer(lifetime=lifetime), data=GRANT)).json()
@@ -152,7 +152,7 @@ async def test_success_is_like_box(lifetime: float, now: float, autojump_clock: 
 
 
 async def test_default_lifetimes_are_those_of_box(autojump_clock: MockClock) -> None:
-    """Without a setting each token's life is drawn from 3600 to 4250 seconds."""
+    """Without a setting, each token's lifetime is drawn from 3600 to 4250 s."""
     server = TokenServer()
 
     answers = [await post(server, data=GRANT) for _ in range(100)]
@@ -167,7 +167,7 @@ async def test_default_lifetimes_are_those_of_box(autojump_clock: MockClock) -> 
 async def test_headers_of_token_answers(
     changes: dict[str, str], status: int, autojump_clock: MockClock
 ) -> None:
-    """Token answers are JSON that nothing may store, with a date and a cookie."""
+    """Token responses are JSON that must not be cached, with a date and a cookie."""
     server = TokenServer()
     first = await post(server, data=GRANT | changes)
     await trio.sleep(100.0)
@@ -183,8 +183,8 @@ async def test_headers_of_token_answers(
     assert (dates[1] - dates[0]).total_seconds() == 100.0
 
 
-async def test_reused_token_has_less_and_less_to_live(autojump_clock: MockClock) -> None:
-    """A server that reuses tokens answers with what is left, in whole seconds."""
+async def test_reused_token_has_its_remaining_lifetime(autojump_clock: MockClock) -> None:
+    """A server that reuses tokens states their remaining lifetime in whole seconds."""
     server = TokenServer(lifetime=100.0, reuses_tokens=True)
     seen: list[tuple[str, int]] = []
     for moment in (0.0, 40.0, 40.5, 99.0, 99.5):
@@ -198,8 +198,8 @@ async def test_reused_token_has_less_and_less_to_live(autojump_clock: MockClock)
     assert (server.grants, len(server.tokens)) == (5, 2)
 
 
-async def test_reused_token_is_a_live_one_of_the_client(autojump_clock: MockClock) -> None:
-    """The server reuses no token that is another client's, downscoped or revoked."""
+async def test_tokens_that_are_not_reused(autojump_clock: MockClock) -> None:
+    """The server does not reuse a token that is downscoped, revoked or of another client."""
     server = TokenServer(clients=[Client(), SECOND_CLIENT], reuses_tokens=True)
     first = await ask_for_token(server)
     second = await ask_for_token(server, **AS_SECOND)
@@ -212,8 +212,8 @@ async def test_reused_token_is_a_live_one_of_the_client(autojump_clock: MockCloc
     assert not server.tokens[third].is_downscoped
 
 
-async def test_single_token_ends_the_older_one(autojump_clock: MockClock) -> None:
-    """Where a client has a single token, a new one ends the one before, of that client."""
+async def test_single_token_revokes_the_previous_one(autojump_clock: MockClock) -> None:
+    """With ``single_token``, a new token revokes the previous one of the same client."""
     server = TokenServer(clients=[Client(), SECOND_CLIENT], single_token=True)
     tokens = [
         await ask_for_token(server, **AS_SECOND),
@@ -229,7 +229,7 @@ async def test_single_token_ends_the_older_one(autojump_clock: MockClock) -> Non
 
 
 async def test_seed_decides_tokens_and_lifetimes(autojump_clock: MockClock) -> None:
-    """The same seed gives the same tokens and lifetimes, and another one others."""
+    """The same seed gives the same tokens and lifetimes; another one gives other tokens."""
     drawn: list[list[tuple[str, float]]] = []
     for seed in (0, 0, 1):
         server = TokenServer(seed=seed)
@@ -244,8 +244,8 @@ async def test_seed_decides_tokens_and_lifetimes(autojump_clock: MockClock) -> N
 # Exchange
 
 
-async def test_exchanged_token_dies_with_its_parent(autojump_clock: MockClock) -> None:
-    """An exchange brings a long token, which expires at the time at which its parent does."""
+async def test_exchanged_token_expires_with_its_parent(autojump_clock: MockClock) -> None:
+    """An exchange returns a long token, which expires at the same time as its parent."""
     server = TokenServer(lifetime=100.0)
     parent = await ask_for_token(server)
     await trio.sleep_until(40.5)
@@ -283,10 +283,10 @@ async def test_exchanged_token_dies_with_its_parent(autojump_clock: MockClock) -
     ],
     ids=["no resource", "a folder"],
 )
-async def test_exchange_says_what_its_token_is_restricted_to(
+async def test_exchange_lists_the_restrictions(
     changes: dict[str, str], restricted_to: list[Any], autojump_clock: MockClock
 ) -> None:
-    """The answer names each scope with the file or folder, and nothing without a resource."""
+    """The response lists each scope with the file or folder, and nothing without a resource."""
     server = TokenServer()
     parent = await ask_for_token(server)
 
@@ -373,7 +373,7 @@ async def test_methods_of_authentication(
     error: str | None,
     autojump_clock: MockClock,
 ) -> None:
-    """A client uses one method that is switched on, and not two of them."""
+    """A client must use an allowed method, and cannot use two in one request."""
     server = TokenServer(auth_methods=[f"client_secret_{method}" for method in methods])
 
     answer = await post(server, **request_parts)
@@ -384,7 +384,7 @@ async def test_methods_of_authentication(
 
 @pytest.mark.parametrize("encode", [quote, quote_plus])
 async def test_basic_is_form_encoded(encode: Any, autojump_clock: MockClock) -> None:
-    """Where Basic is switched on, id and secret come form-encoded, and may hold anything."""
+    """With HTTP Basic, ID and secret are form-encoded, and can contain any character."""
     known = Client("id: é+ %20", "s%cret: +ö")
     server = TokenServer(clients=[known], auth_methods=["client_secret_basic"])
     header = basic(f"{encode(known.client_id, safe='')}:{encode(known.client_secret, safe='')}")
@@ -413,7 +413,7 @@ async def test_basic_is_form_encoded(encode: Any, autojump_clock: MockClock) -> 
 async def test_refused_basic(
     header: dict[str, Any], expected: tuple[str, str], autojump_clock: MockClock
 ) -> None:
-    """A client that tries the header in vain gets a 401 with a challenge of that scheme."""
+    """If the header is wrong, the response is a 401 with a challenge for Basic."""
     server = TokenServer(
         clients=[Client(client_secret="a+b")], auth_methods=["client_secret_basic"]
     )

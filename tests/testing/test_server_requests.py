@@ -41,7 +41,7 @@ async def test_another_path_is_not_found(path: str, autojump_clock: MockClock) -
 async def test_only_post_is_allowed(
     path: str, method: str, planned: Fault | None, autojump_clock: MockClock
 ) -> None:
-    """Another method than POST answers 405, whatever was to go wrong, and does nothing."""
+    """A method other than POST gets a 405, even if a fault is planned, and has no effect."""
     server = TokenServer(FaultPlan(token=[None, planned], revoke=[planned]))
     token = await ask_for_token(server)
 
@@ -71,7 +71,7 @@ async def test_only_post_is_allowed(
 async def test_only_forms_are_read(
     path: str, request_body: dict[str, Any], autojump_clock: MockClock
 ) -> None:
-    """A body that is not form-encoded is an invalid request, whatever is in it."""
+    """A body that is not form-encoded is an invalid request."""
     server = TokenServer()
 
     answer = await post(server, path, **request_body)
@@ -83,7 +83,7 @@ async def test_only_forms_are_read(
 @pytest.mark.parametrize("name", ["client_id", "anything"])
 @pytest.mark.parametrize("again", ["test-client", "other"], ids=["same", "other"])
 async def test_repeated_field_is_refused(name: str, again: str, autojump_clock: MockClock) -> None:
-    """A field that is there twice makes the request invalid, with the same value too."""
+    """A repeated field makes the request invalid, even if both values are the same."""
     fields = urlencode({"anything": "test-client", **GRANT})
 
     answer = await post(TokenServer(), content=f"{fields}&{name}={again}", headers=FORM)
@@ -102,7 +102,7 @@ async def test_repeated_field_is_refused(name: str, again: str, autojump_clock: 
     ids=["charset", "capitals", "more than one resource", "an empty field next to a full one"],
 )
 async def test_forms_that_are_read(kind: str, content: str, autojump_clock: MockClock) -> None:
-    """The type may be written in any way; resources may repeat, and empty fields do not count."""
+    """The content type may have any spelling; resources may repeat; empty fields are ignored."""
     answer = await post(TokenServer(), content=content, headers={"Content-Type": kind})
 
     assert answer.status_code == 200
@@ -120,7 +120,7 @@ async def test_forms_that_are_read(kind: str, content: str, autojump_clock: Mock
 async def test_body_size_is_capped_everywhere(
     path: str, small: int, excess: int, chunk: int, autojump_clock: MockClock
 ) -> None:
-    """A body of 64 KiB is read, whatever the path; one byte more is refused and not kept."""
+    """On each path, a body of 64 KiB is read; one byte more is refused and not recorded."""
     server = TokenServer()
     start = urlencode(GRANT) + "&padding="
     body = (start + "x" * (BODY_LIMIT + excess - len(start))).encode()
@@ -139,8 +139,8 @@ async def test_body_size_is_capped_everywhere(
         assert said(answer)[0] == "invalid_request"
 
 
-async def test_a_fault_goes_before_the_size_of_a_body(autojump_clock: MockClock) -> None:
-    """A planned answer comes in its turn, whatever the size of the body."""
+async def test_a_fault_has_priority_over_the_body_size(autojump_clock: MockClock) -> None:
+    """A planned fault is the response even to a request whose body is too large."""
     down = Fault.server_error(503)
     server = TokenServer(FaultPlan(token=[down], resource=[down]))
 
@@ -152,8 +152,8 @@ async def test_a_fault_goes_before_the_size_of_a_body(autojump_clock: MockClock)
     assert statuses == [503, 503, 413, 413]
 
 
-async def test_a_body_without_end_is_refused(autojump_clock: MockClock) -> None:
-    """The server reads on for 16 MiB, keeps nothing of it, and answers."""
+async def test_an_endless_body_is_refused(autojump_clock: MockClock) -> None:
+    """The server reads a limited part of an endless body, keeps nothing of it, and answers 413."""
     given = 0
     answers: list[int] = []
 
@@ -182,8 +182,8 @@ async def test_a_body_without_end_is_refused(autojump_clock: MockClock) -> None:
     assert peak < 3 * 2**20
 
 
-async def test_a_slow_body_without_end_is_refused(autojump_clock: MockClock) -> None:
-    """The server waits for ten seconds for the rest of a body that is too large."""
+async def test_a_slow_endless_body_is_refused(autojump_clock: MockClock) -> None:
+    """The server waits ten seconds for the rest of a body that is too large, and answers 413."""
 
     async def body() -> AsyncIterator[bytes]:
         yield b"x" * (BODY_LIMIT + 1)
@@ -198,8 +198,8 @@ async def test_a_slow_body_without_end_is_refused(autojump_clock: MockClock) -> 
     assert trio.current_time() == DRAIN_TIME
 
 
-async def test_a_slow_small_body_is_waited_for(autojump_clock: MockClock) -> None:
-    """A body that is not too large may take as long as it likes."""
+async def test_a_slow_small_body_is_read(autojump_clock: MockClock) -> None:
+    """A body that is not too large may take 600 s to arrive."""
 
     async def body() -> AsyncIterator[bytes]:
         yield urlencode(GRANT).encode()
@@ -212,7 +212,7 @@ async def test_a_slow_small_body_is_waited_for(autojump_clock: MockClock) -> Non
 
 
 async def test_websockets_are_refused() -> None:
-    """The server serves HTTP only."""
+    """The server refuses a WebSocket with NotImplementedError."""
 
     async def receive() -> dict[str, Any]:
         raise AssertionError("nothing is to be received")

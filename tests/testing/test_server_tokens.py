@@ -1,4 +1,4 @@
-"""What `TokenServer` says of its tokens: to a revocation, at the resource, and in its records."""
+"""How `TokenServer` treats its tokens: revocation, the resource, and its records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Verdict = Literal["good", "expired", "revoked", "unknown", "missing", "malformed
 
 
 async def test_revoked_token_is_refused(autojump_clock: MockClock) -> None:
-    """Revoking answers 200 with nothing, and ends that token only, not its parent."""
+    """A revocation gets a 200 without a body, and ends only that token, not its parent."""
     server = TokenServer()
     first, parent = await ask_for_token(server), await ask_for_token(server)
     exchanged = (await post(server, data=exchange(parent))).json()["access_token"]
@@ -60,7 +60,7 @@ async def test_revoked_token_is_refused(autojump_clock: MockClock) -> None:
 async def test_revoking_an_invalid_token(
     kind: str, revoke_unknown: Literal[200, 400], autojump_clock: MockClock
 ) -> None:
-    """An unknown, expired or revoked token answers as the switch says."""
+    """The revocation of an unknown, expired or revoked token gets ``revoke_unknown``."""
     server = TokenServer(lifetime=10.0, revoke_unknown=revoke_unknown)
     token = await ask_for_token(server)
     if kind == "unknown":
@@ -96,7 +96,7 @@ async def test_only_its_own_client_may_revoke_a_token(
     revoke_unknown: Literal[200, 400],
     autojump_clock: MockClock,
 ) -> None:
-    """A wrong client, or another one, is refused whatever the switch says, and ends nothing."""
+    """A revocation by another or an unknown client is refused, and the token stays valid."""
     server = TokenServer(
         clients=[Client(), Client("second", "second-secret")], revoke_unknown=revoke_unknown
     )
@@ -110,7 +110,7 @@ async def test_only_its_own_client_may_revoke_a_token(
 
 
 async def test_server_can_revoke_by_itself(autojump_clock: MockClock) -> None:
-    """What the server's side revokes is invalid, and does not count as a client's revocation."""
+    """A token that the server revokes is invalid, and is not counted as a client's revocation."""
     server = TokenServer()
     tokens = [await ask_for_token(server) for _ in range(3)]
     server.revoke_all()
@@ -185,7 +185,7 @@ async def test_resource_without_permission(autojump_clock: MockClock) -> None:
 
 
 async def test_slow_resource_judges_on_arrival(autojump_clock: MockClock) -> None:
-    """A token that expires while the resource works was valid; a fault's delay comes on top."""
+    """The resource checks the token on arrival; a fault's delay is added to its latency."""
     plan = FaultPlan(resource=[Fault(delay=3.0)])
     server = TokenServer(plan, lifetime=10.0, resource_latency=30.0)
 
@@ -199,7 +199,7 @@ async def test_slow_resource_judges_on_arrival(autojump_clock: MockClock) -> Non
 
 
 async def test_requests_are_recorded_without_secrets(autojump_clock: MockClock) -> None:
-    """A record holds time, path, fields, headers and query of a request, and no secret."""
+    """A record has time, path, fields, headers and query of a request, and no secret."""
     server = TokenServer()
     masked = "client_secret token subject_token actor_token assertion refresh_token"
     secrets = dict.fromkeys(masked.split(), "hush")
@@ -237,7 +237,7 @@ async def test_requests_are_recorded_by_endpoint(autojump_clock: MockClock) -> N
 
 
 async def test_token_requests_in_flight_are_counted(autojump_clock: MockClock) -> None:
-    """The server counts the token requests under way, and no others, and the most ever."""
+    """The server counts token requests in flight, and no other ones, and their maximum."""
     slow = Fault(delay=2.0)
     server = TokenServer(FaultPlan(token_then=slow, revoke_then=slow, resource_then=slow))
 
@@ -259,8 +259,8 @@ async def test_token_requests_in_flight_are_counted(autojump_clock: MockClock) -
     assert (server.in_flight, server.most_in_flight, server.grants) == (0, 3, 4)
 
 
-async def test_live_tokens_are_those_that_would_be_taken(autojump_clock: MockClock) -> None:
-    """A token leaves the live ones at the end of its life, or when it is revoked."""
+async def test_live_tokens_are_valid(autojump_clock: MockClock) -> None:
+    """``live_tokens`` has no token that has expired or was revoked."""
     server = TokenServer(lifetime=10.0)
     first = await ask_for_token(server)
     await trio.sleep_until(4.0)
@@ -280,7 +280,7 @@ async def test_live_tokens_are_those_that_would_be_taken(autojump_clock: MockClo
 async def test_records_can_be_kept_short(
     keep: int, keep_tokens: int | None, autojump_clock: MockClock
 ) -> None:
-    """The server keeps its last records, a number of tokens of its own, and counts on."""
+    """The server keeps its last records and tokens, and still counts all of them."""
     server = TokenServer(keep=keep, keep_tokens=keep_tokens)
     tokens = [await ask_for_token(server) for _ in range(5)]
 
@@ -293,7 +293,7 @@ async def test_records_can_be_kept_short(
 
 
 def test_no_repr_shows_a_secret() -> None:
-    """Client, token and records show neither secret nor token."""
+    """The reprs of clients, tokens and records show neither secrets nor tokens."""
     entries = [
         Client("me", "hush"),
         IssuedToken("hush", "me", 0.0, 10.0),
@@ -305,7 +305,7 @@ def test_no_repr_shows_a_secret() -> None:
 
 
 def test_config_is_that_of_the_first_client() -> None:
-    """The server's config names its first client, the root asked for, and further settings."""
+    """The server's config has its first client, the given root URL, and further settings."""
     server = TokenServer(clients=[Client("first", "one"), Client("second", "two")])
 
     config = server.config("http://127.0.0.1:8080", stale_buffer=5.0)

@@ -1,4 +1,4 @@
-"""What the strategies draw: everything that can happen, nothing that was fixed, in small."""
+"""What the strategies draw: each kind of timeline, fixed fields, and limits of values."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 
 def sample(strategy: st.SearchStrategy[Any], count: int, run: int = 0) -> list[Any]:
-    """Draw so many, others in each run."""
+    """Draw `count` values, other ones in each run."""
     drawn: list[Any] = []
     draw_each(strategy, drawn.append, seed=run, count=count)
     return drawn
 
 
 class Drawn:
-    """The drawn examples; draws more of them until one fits."""
+    """The drawn examples, to which more are added until one fits."""
 
     BATCH, BATCHES = 30, 200
 
@@ -59,7 +59,7 @@ class Drawn:
         self.batches = 0
 
     def have(self, is_it: Callable[[Any], object]) -> bool:
-        """Look among those that were drawn for the others first."""
+        """Return whether an example fits, among those already drawn or new ones."""
         if any(map(is_it, self.values)):
             return True
         while self.batches < self.BATCHES:
@@ -76,7 +76,7 @@ def acts(timeline: Timeline, kind: type[Any]) -> list[Any]:
 
 
 def boundaries(timeline: Timeline) -> tuple[float, float]:
-    """Return when the first token goes STALE and EXPIRED, if it is granted at once."""
+    """Return when the first token becomes STALE and EXPIRED, if it is granted immediately."""
     config, lifetime = timeline.config(), timeline.lifetime
     sent_at = timeline.actions[0].at
     expires_at = sent_at + lifetime - min(config.expired_buffer, lifetime / 4)
@@ -92,7 +92,7 @@ def answered_with(kind: AnswerKind) -> Callable[[Timeline], bool]:
     return lambda timeline: any(answer.kind == kind for answer in timeline.answers)
 
 
-def told_to_wait(seconds: float) -> Callable[[Timeline], bool]:
+def with_retry_after(seconds: float) -> Callable[[Timeline], bool]:
     return lambda timeline: any(
         answer.retry_after == seconds and answer.kind in {"unavailable", "rate limited"}
         for answer in timeline.answers
@@ -103,9 +103,9 @@ REACHED: dict[str, Callable[[Timeline], object]] = {
     "no lifetime": lambda t: t.lifetime == 0,
     "a tick more than a buffer": lambda t: t.lifetime - TICK in {t.stale_buffer, t.expired_buffer},
     "a tick less than a buffer": lambda t: t.lifetime + TICK in {t.stale_buffer, t.expired_buffer},
-    "lives of several lengths": lambda t: any(a.lifetime is not None for a in t.answers),
+    "tokens with different lifetimes": lambda t: any(a.lifetime is not None for a in t.answers),
     **{f"an answer: {kind}": answered_with(kind) for kind in get_args(AnswerKind)},
-    **{f"Retry-After: {asked} s": told_to_wait(asked) for asked in (0.0, 1.0, 600.0)},
+    **{f"Retry-After: {asked} s": with_retry_after(asked) for asked in (0.0, 1.0, 600.0)},
     "an answer at the timeout": lambda t: any(a.latency == t.request_timeout for a in t.answers),
     "an answer before the timeout": lambda t: any(
         a.latency + TICK == t.request_timeout for a in t.answers
@@ -113,8 +113,8 @@ REACHED: dict[str, Callable[[Timeline], object]] = {
     "an answer after the timeout": lambda t: any(
         a.latency - TICK == t.request_timeout for a in t.answers
     ),
-    "an outage that lasts": lambda t: t.then.kind in {"unavailable", "cut", "hang"},
-    "a getter in the midst of a moment": lambda t: any(get.passes for get in acts(t, Get)),
+    "an outage without end": lambda t: t.then.kind in {"unavailable", "cut", "hang"},
+    "a getter after other turns of a moment": lambda t: any(get.passes for get in acts(t, Get)),
     "a crowd": lambda t: any(get.count >= 20 for get in acts(t, Get)),
     "a getter cancelled before it begins": lambda t: any(get.gives_up == 0 for get in acts(t, Get)),
     "a getter cancelled at the release": lambda t: any(
@@ -125,9 +125,9 @@ REACHED: dict[str, Callable[[Timeline], object]] = {
     ),
     "a report of the current token": lambda t: any(a.age == 0 for a in acts(t, Invalidate)),
     "a report of an old token": lambda t: any(a.age == 1 for a in acts(t, Invalidate)),
-    "a report of a token that never was": lambda t: any(a.age > 50 for a in acts(t, Invalidate)),
+    "a report of an unknown token": lambda t: any(a.age > 50 for a in acts(t, Invalidate)),
     "a revocation": lambda t: acts(t, Revoke),
-    "two revocations at once": lambda t: (
+    "two revocations at the same time": lambda t: (
         len({a.at for a in acts(t, Revoke)}) < len(acts(t, Revoke))
     ),
     "a revocation cancelled": lambda t: any(a.gives_up is not None for a in acts(t, Revoke)),
@@ -141,8 +141,8 @@ REACHED: dict[str, Callable[[Timeline], object]] = {
     "an end by return": lambda t: t.leaves_by == "return",
     "an end by an exception": lambda t: t.leaves_by == "raise",
     "an end by cancellation": lambda t: t.leaves_by == "cancel",
-    "an end in the moment of an action": lambda t: any(a.at == t.leaves_at for a in t.actions[1:]),
-    "an end long after all": lambda t: t.leaves_at > max(a.at for a in t.actions) + 30,
+    "an end at the moment of an action": lambda t: any(a.at == t.leaves_at for a in t.actions[1:]),
+    "an end long after the last action": lambda t: t.leaves_at > max(a.at for a in t.actions) + 30,
     "refreshes on request": lambda t: t.refresh == "on_request",
     "eager refreshes": lambda t: t.refresh == "eager",
     "jitter": lambda t: t.refresh_jitter > 0,
@@ -154,8 +154,8 @@ REACHED: dict[str, Callable[[Timeline], object]] = {
     "the same token again": lambda t: t.reuses_tokens,
     "a revocation on exit": lambda t: t.revoke_on_exit,
     "tasks in order": lambda t: t.seed == 0,
-    "tasks in disorder": lambda t: t.seed > 0,
-    "all as usual": lambda t: t.config() == Timeline().config(),
+    "tasks in random order": lambda t: t.seed > 0,
+    "default settings": lambda t: t.config() == Timeline().config(),
 }
 
 
@@ -171,11 +171,11 @@ RARE: dict[str, tuple[Drawn, Callable[[Timeline], object]]] = {
     "no stale window": (BUFFERS, lambda t: t.stale_buffer == 0),
     "a getter at the stale boundary": (PLAIN, lambda t: getters_at(t, boundaries(t)[0])),
     "a getter at the expired boundary": (PLAIN, lambda t: getters_at(t, boundaries(t)[1])),
-    "a getter beside a boundary": (
+    "a getter next to a boundary": (
         PLAIN,
         lambda t: any(getters_at(t, at + by) for at in boundaries(t) for by in (TICK, -TICK)),
     ),
-    "a getter at the end of the life": (
+    "a getter at the end of the lifetime": (
         PLAIN,
         lambda t: getters_at(t, t.actions[0].at + t.lifetime),
     ),
@@ -188,16 +188,14 @@ EVERYTHING = {what: (TIMELINES, is_it) for what, is_it in REACHED.items()} | RAR
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("drawn", "is_it"), EVERYTHING.values(), ids=EVERYTHING)
-def test_drawn_timelines_reach_everything(
-    drawn: Drawn, is_it: Callable[[Timeline], object]
-) -> None:
-    """Nothing is so rare that thousands have none of it; mostly, some dozens have."""
+def test_each_kind_of_timeline_is_drawn(drawn: Drawn, is_it: Callable[[Timeline], object]) -> None:
+    """In at most 6000 drawn timelines, each kind occurs at least once."""
     assert drawn.have(is_it)
 
 
 @pytest.mark.slow
-def test_timelines_come_to_something() -> None:
-    """Getters get tokens, in one of five timelines at least, get errors, give up, or are closed."""
+def test_ends_of_getters() -> None:
+    """In a fifth of the timelines or more, a getter gets a token; all other ends occur, too."""
     drawn = [timeline for run in range(10) for timeline in sample(timelines(), 5, run=run)]
     ends = [{getter.kind for getter in run_timeline(t).story.getters} for t in drawn]
 
@@ -210,7 +208,7 @@ def test_timelines_come_to_something() -> None:
 
 @pytest.mark.parametrize("actions", [True, False])
 def test_each_field_can_be_given(*, actions: bool) -> None:
-    """A field that is given as a value, or as a strategy, has this value in all timelines."""
+    """A field that is given as a value or as a strategy has this value in all timelines."""
     fixed: dict[str, Any] = {
         "lifetime": 60.0,
         "idle_timeout": 7.0,
@@ -228,13 +226,13 @@ def test_each_field_can_be_given(*, actions: bool) -> None:
 
 @pytest.mark.parametrize("actions", [True, False])
 def test_an_unknown_field_is_refused(*, actions: bool) -> None:
-    """A slip of the pen is told by its name, when the strategy is made."""
+    """An unknown field raises TypeError with its name when the strategy is created."""
     with pytest.raises(TypeError, match="life_time"):
         timelines(actions=actions, life_time=60.0)
 
 
 def test_actions_can_be_left_to_a_program() -> None:
-    """Then nothing happens but what the program does, at a server that may fail."""
+    """With ``actions=False``, timelines have no actions, but can have answers of the server."""
     drawn = sample(timelines(actions=False), 20)
 
     assert {timeline.actions for timeline in drawn} == {()}
@@ -242,8 +240,8 @@ def test_actions_can_be_left_to_a_program() -> None:
 
 
 @pytest.mark.parametrize("faults", [True, False])
-def test_tokens_live_for_a_minute_beside_a_program(*, faults: bool) -> None:
-    """Shorter ones would be granted by the thousand; none at all is a fault of the server."""
+def test_tokens_for_a_program_live_for_a_minute(*, faults: bool) -> None:
+    """With ``actions=False``, a lifetime is at least 60 s, or 0 as a fault."""
     drawn = Drawn(timelines(actions=False, faults=faults))
 
     assert drawn.have(lambda timeline: timeline.lifetime == (0.0 if faults else 60.0))
@@ -254,7 +252,7 @@ def test_tokens_live_for_a_minute_beside_a_program(*, faults: bool) -> None:
 
 @pytest.mark.slow
 def test_faults_can_be_left_out() -> None:
-    """Then every request goes well, sooner or later."""
+    """With ``faults=False``, the answer to each request is a token."""
     for timeline in sample(timelines(faults=False), 50):
         assert {answer.kind for answer in (*timeline.answers, timeline.then)} == {"token"}
 
@@ -262,7 +260,7 @@ def test_faults_can_be_left_out() -> None:
 @settings(max_examples=20)
 @given(timeline=timelines(actions=False))
 def test_a_careful_program_never_presents_an_expired_token(timeline: Timeline) -> None:
-    """A program that asks the session each time passes on every timeline."""
+    """A program that uses ``session.auth()`` for each call passes on every timeline."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
         for _ in range(5):
@@ -293,20 +291,20 @@ def test_a_careful_program_never_presents_an_expired_token(timeline: Timeline) -
 def test_strategies_reach_their_edges(
     strategy: st.SearchStrategy[float], values: list[float]
 ) -> None:
-    """Nothing, the usual values, each buffer or timeout and a tick to either side are drawn."""
+    """Each strategy draws its usual values and limits, and one tick more or less than these."""
     drawn = Drawn(strategy)
 
     assert [value for value in values if not drawn.have(value.__eq__)] == []
     assert min(drawn.values) >= 0
 
 
-def test_what_an_answer_takes_can_be_given() -> None:
-    """A strategy of latencies holds for answers of all kinds."""
+def test_latencies_of_answers_can_be_given() -> None:
+    """``answers`` takes all latencies from the given strategy."""
     assert {answer.latency for answer in sample(answers(st.just(2.0)), 20)} == {2.0}
 
 
-def test_the_public_names_are_there() -> None:
-    """All that is written in a printed timeline can be imported from here."""
+def test_the_public_names_exist() -> None:
+    """The module has all names of ``__all__``."""
     assert set(strategies.__all__) <= set(dir(strategies))
 
 

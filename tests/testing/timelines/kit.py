@@ -1,4 +1,4 @@
-"""What the tests of running a timeline have in common."""
+"""Helpers for the tests that run a timeline."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ IDLE = Timeline(leaves_at=10.0)
 
 
 def seen(outcome: Outcome, kind: type[Any]) -> list[Any]:
-    """Return what was seen of a kind."""
+    """Return the happenings of a kind in the log."""
     return [entry.what for entry in outcome.log if isinstance(entry.what, kind)]
 
 
 def global_state() -> tuple[object, ...]:
-    """Return what a run may change while it lasts, but must leave as it was."""
+    """Return the global state, which a run may change but must restore."""
     core: Any = trio._core._run
     return random.getstate(), time.time, core._r, core._ALLOW_DETERMINISTIC_SCHEDULING

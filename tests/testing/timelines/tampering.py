@@ -36,7 +36,7 @@ def find(log: Log, kind: type[Happening], nth: int) -> int:
 
 
 def tokens_of(log: Log) -> list[str]:
-    """Return the tokens that came, in order."""
+    """Return the granted tokens, in order."""
     return list(token_names(log))
 
 
@@ -56,7 +56,7 @@ class Tampering:
 def splice(
     kind: type[Happening], nth: int, make: Callable[[Entry], tuple[Entry, ...]]
 ) -> Tampering:
-    """Put other entries in the place of one."""
+    """Replace one entry with others."""
 
     def tamper(log: Log) -> Log:
         index = find(log, kind, nth)
@@ -81,38 +81,38 @@ def change(kind: type[Happening], nth: int = 0, **changes: Any) -> Tampering:
 
 
 def drop(kind: type[Happening], nth: int = 0) -> Tampering:
-    """Leave an entry out."""
+    """Remove an entry."""
     return splice(kind, nth, lambda _: ())
 
 
 def replace(kind: type[Happening], nth: int, what: Happening) -> Tampering:
-    """Let something else be seen in place of an entry."""
+    """Replace what happened in an entry."""
     return splice(kind, nth, lambda entry: (Entry(entry.at, what),))
 
 
 def put_after(kind: type[Happening], nth: int, what: Happening) -> Tampering:
-    """Let something be seen that never was, right after an entry."""
+    """Add a happening right after an entry."""
     return splice(kind, nth, lambda entry: (entry, Entry(entry.at, what)))
 
 
 def drop_between(after: float, until: float) -> Tampering:
-    """Leave out all entries after a time and before another."""
+    """Remove all entries after a time and before another."""
     return Tampering(lambda log: tuple(e for e in log if not after < e.at < until))
 
 
 def insert(log: Log, at: float, *happenings: Happening) -> Log:
-    """Put entries of one time behind all others of their time."""
+    """Insert entries of one time after all others of their time."""
     before = tuple(entry for entry in log if entry.at <= at)
     return before + tuple(Entry(at, what) for what in happenings) + log[len(before) :]
 
 
 def add(at: float, *happenings: Happening) -> Tampering:
-    """Let something be seen that never was, after all else of that time."""
+    """Add happenings after all others of their time."""
     return Tampering(lambda log: insert(log, at, *happenings))
 
 
 def move(kind: type[Happening], nth: int = 0, *, by: float) -> Tampering:
-    """Let an entry be seen later, or earlier; after all others of its new time."""
+    """Move an entry in time, after all others of its new time."""
 
     def tamper(log: Log) -> Log:
         entry = log[find(log, kind, nth)]
@@ -122,7 +122,7 @@ def move(kind: type[Happening], nth: int = 0, *, by: float) -> Tampering:
 
 
 def hand_out(at: float, *, nth: int = 0) -> Tampering:
-    """Let getter 99 come, and get the token that came as the so manyth."""
+    """Add getter 99, which gets the token with the index `nth`."""
 
     def tamper(log: Log) -> Log:
         return insert(log, at, Asked(99, "get"), Decided(99), Got(99, tokens_of(log)[nth]))
@@ -131,12 +131,12 @@ def hand_out(at: float, *, nth: int = 0) -> Tampering:
 
 
 def change_token(**changes: Any) -> Tampering:
-    """Let the first token come with other boundaries."""
+    """Change the boundaries of the first token."""
     return change(Came, token=lambda token: attrs.evolve(token, **changes))
 
 
 def answer_with_token_of(source: int) -> Tampering:
-    """Let the first request, which failed, bring the token of another one."""
+    """Give the first request, which failed, the token of another one."""
 
     def tamper(log: Log) -> Log:
         came: Any = log[find(log, Came, source)].what
@@ -152,7 +152,7 @@ def change_error(
     cause: BaseException | None = None,
     **changes: Any,
 ) -> Tampering:
-    """Let a getter get an error of another kind, or with other facts."""
+    """Change the type, the cause or the attributes of a getter's error."""
 
     def alter(error: TokenRequestError) -> TokenRequestError:
         facts = {"retry_after": error.retry_after, "attempts": error.attempts} | changes
@@ -164,7 +164,7 @@ def change_error(
 
 
 def change_statistics(**changes: Any) -> Tampering:
-    """Let the session say something else of itself."""
+    """Change the session's statistics."""
     return change(Leaving, statistics=lambda statistics: attrs.evolve(statistics, **changes))
 
 

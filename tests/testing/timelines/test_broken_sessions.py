@@ -1,4 +1,4 @@
-"""A run ends, and finds out a session that breaks a promise."""
+"""Runs with broken sessions: each run ends, and reports the broken promise."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BrokenSession:
 
 
 class Sleeper(BrokenSession):
-    """Never comes back."""
+    """Never returns from a call."""
 
     async def get_access_token(self) -> str:
         await trio.sleep_forever()
@@ -60,7 +60,7 @@ class Sleeper(BrokenSession):
 
 
 class Spinner(BrokenSession):
-    """Looks again and again."""
+    """Runs in an endless loop of checkpoints."""
 
     async def get_access_token(self) -> str:
         while True:  # noqa: ASYNC110  # without end, on purpose
@@ -68,7 +68,7 @@ class Spinner(BrokenSession):
 
 
 class Hammer(BrokenSession):
-    """Asks again and again."""
+    """Sends token requests in an endless loop."""
 
     async def get_access_token(self) -> str:
         while True:
@@ -76,7 +76,7 @@ class Hammer(BrokenSession):
 
 
 class Hoarder(BrokenSession):
-    """Keeps its first token for ever."""
+    """Returns its first token indefinitely."""
 
     kept: str | None = None
 
@@ -87,7 +87,7 @@ class Hoarder(BrokenSession):
 
 
 class Sharer(BrokenSession):
-    """Raises one exception object for all."""
+    """Raises the same exception object for all callers."""
 
     error: AnonymousSessionError | None = None
 
@@ -100,14 +100,14 @@ class Sharer(BrokenSession):
 
 
 class Refuser(BrokenSession):
-    """Has nothing for those who do not wait."""
+    """Raises WouldBlock although it has a usable token."""
 
     def get_access_token_nowait(self) -> str:
         raise trio.WouldBlock
 
 
 class Believer(BrokenSession):
-    """Believes every report, late ones too."""
+    """Drops the current token at each report, also at a late one."""
 
     def invalidate(self, access_token: str) -> None:
         if self.inner.token_info is not None:
@@ -115,7 +115,7 @@ class Believer(BrokenSession):
 
 
 class Swallower(BrokenSession):
-    """Takes a cancellation for itself."""
+    """Ignores a cancellation while it waits."""
 
     async def get_access_token(self) -> str:
         tokens = []
@@ -125,7 +125,7 @@ class Swallower(BrokenSession):
 
 
 class Wrapper(BrokenSession):
-    """Wraps what the block raises."""
+    """Wraps the exception of the block in a group."""
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
         await super().__aexit__(kind, error, traceback)
@@ -134,7 +134,7 @@ class Wrapper(BrokenSession):
 
 
 class Lingerer(BrokenSession):
-    """Takes its time to leave."""
+    """Takes 10 s longer to leave the block."""
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
         await super().__aexit__(kind, error, traceback)
@@ -143,7 +143,7 @@ class Lingerer(BrokenSession):
 
 
 def misreads(**changes: Any) -> type[BrokenSession]:
-    """Return a session that has some settings wrong."""
+    """Return a session with other settings than those of the timeline."""
 
     class Misreader(BrokenSession):
         def misread(self, config: Config) -> Config:
@@ -163,7 +163,7 @@ def misreads(**changes: Any) -> type[BrokenSession]:
 def test_a_run_that_would_never_end_is_stopped(
     monkeypatch: pytest.MonkeyPatch, session: type[BrokenSession], why: str
 ) -> None:
-    """Eternal waits, loops of tasks and loops of requests are stopped, and told."""
+    """Endless waits, endless loops and endless requests are stopped, with the reason."""
     monkeypatch.setattr(run, "AnonymousSession", session)
     before = global_state()
 
@@ -219,7 +219,7 @@ def test_a_broken_session_is_found_out(
     timeline: Timeline,
     promise: int,
 ) -> None:
-    """What is wrong with a session breaks a promise on a timeline that a good one keeps."""
+    """A broken session breaks a promise on a timeline on which a correct one breaks none."""
     run_timeline(timeline)
     monkeypatch.setattr(run, "AnonymousSession", session)
 
@@ -230,7 +230,7 @@ def test_a_broken_session_is_found_out(
 
 
 def test_a_broken_promise_can_be_read_and_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text says what is broken, draws it, and ends with a timeline that can be run."""
+    """The message names the broken promise, has the picture, and ends with the timeline."""
     monkeypatch.setattr(run, "AnonymousSession", Hoarder)
     with pytest.raises(BrokenPromiseError) as broken:
         run_timeline(CALM)

@@ -1,4 +1,4 @@
-"""Running a timeline with a program of the caller's own."""
+"""Running a timeline with your own program."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def test_a_program_gets_session_and_client() -> None:
-    """It uses the session as any program does, and the client reaches the session's server."""
+    """The program gets the session, and a client whose requests reach the session's server."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
         answer = await client.get("/2.0/files/1", auth=session.auth())
@@ -46,7 +46,7 @@ def test_a_program_gets_session_and_client() -> None:
     assert [(getter.ask, getter.outcome) for getter in outcome.story.getters] == [("use", "A")]
 
 
-def test_the_run_is_over_when_the_program_is() -> None:
+def test_the_run_ends_with_the_program() -> None:
     """A program replaces the timeline's getters, and ends the run when it returns."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
@@ -80,14 +80,14 @@ def test_a_program_is_cancelled_at_the_end() -> None:
 
 
 async def careless(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-    """Keep a token for longer than it lives."""
+    """Use a token after its lifetime."""
     headers = bearer(await session.get_access_token())
     await trio.sleep(60.5)
     await client.get("/2.0/files/1", headers=headers)
 
 
 def test_an_expired_token_that_the_program_presents_is_an_error() -> None:
-    """The error has the picture, the timeline, and as its cause what the program raised then."""
+    """The error has the picture, the timeline, and the program's own exception as its cause."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
         await careless(session, client)
@@ -109,14 +109,14 @@ def test_an_expired_token_that_the_program_presents_is_an_error() -> None:
     assert text.endswith(repr(timeline))
 
 
-def test_a_token_has_expired_in_the_moment_of_its_end() -> None:
-    """The boundary belongs to the end, and the text does not speak of 0 s."""
+def test_a_token_at_the_moment_of_its_expiry() -> None:
+    """At the moment of its expiry, a token has expired, and the message says so."""
     with pytest.raises(RefusedTokenError, match="at the moment it expired"):
         run_timeline(Timeline(lifetime=60.5, leaves_at=100.0), careless)
 
 
-def test_a_token_that_was_revoked_or_forged_is_the_programs_own_business() -> None:
-    """Only a token that had expired is ever held against a program."""
+def test_revoked_and_forged_tokens_are_allowed() -> None:
+    """A program may present a revoked token, a forged token or no token."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
         headers = bearer(await session.get_access_token())
@@ -142,8 +142,8 @@ class Verdict(BaseException):
     "error",
     [OSError("no file"), AssertionError("2 == 3"), Verdict(), KeyboardInterrupt(), SystemExit(1)],
 )
-def test_what_the_program_raises_comes_out_with_the_picture(error: BaseException) -> None:
-    """The caller gets the same exception, of any kind, with the picture as a note of it."""
+def test_an_exception_of_the_program_has_the_picture(error: BaseException) -> None:
+    """Any exception of the program propagates unwrapped, with the picture as a note."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
         await session.get_access_token()
@@ -158,7 +158,7 @@ def test_what_the_program_raises_comes_out_with_the_picture(error: BaseException
     assert note.endswith(f"\n\n{IDLE!r}")
 
 
-def test_a_client_of_the_program_itself_is_named() -> None:
+def test_a_program_with_its_own_client() -> None:
     """A note explains why a connection of a program's own client fails."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
@@ -171,8 +171,8 @@ def test_a_client_of_the_program_itself_is_named() -> None:
     assert "the client that run_timeline passes" in raised.value.__notes__[0]
 
 
-def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:
-    """Also from a nursery, where the cancellation is beside it."""
+def test_an_exception_of_a_cancelled_program() -> None:
+    """An exception that a cancelled program raises in a nursery propagates."""
 
     async def clean_up_badly() -> None:
         try:
@@ -191,8 +191,8 @@ def test_what_the_program_raises_when_it_is_cancelled_comes_out() -> None:
 
 
 @pytest.mark.slow
-def test_a_program_that_runs_in_circles_is_stopped() -> None:
-    """A program that never waits is stopped although no time passes, and its test fails."""
+def test_a_program_in_an_endless_loop_is_stopped() -> None:
+    """A program in an endless loop is stopped although no time passes, and the run fails."""
 
     async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
         while True:  # noqa: ASYNC110  # without end, on purpose
@@ -203,7 +203,7 @@ def test_a_program_that_runs_in_circles_is_stopped() -> None:
 
 
 async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-    """Wait for something of which virtual time knows nothing."""
+    """Wait for a thread, which virtual time ignores."""
     finished = threading.Event()
 
     async def watch() -> None:
@@ -219,8 +219,8 @@ async def wait_for_a_thread(session: AnonymousSession, client: httpx.AsyncClient
         nursery.cancel_scope.cancel()
 
 
-def test_a_program_that_waits_for_a_thread_is_told() -> None:
-    """Time goes by while it waits, and what it does afterwards has not been tested."""
+def test_a_program_that_waits_for_a_thread_fails() -> None:
+    """A run whose program waits for a thread fails."""
     with pytest.raises(strategies.BrokenTimelineError, match="does not wait for threads"):
         run_timeline(IDLE, wait_for_a_thread)
 
@@ -239,13 +239,13 @@ def test_a_program_that_waits_for_a_thread_is_told() -> None:
     ],
     ids=["a strategy", "a class", "no function", "no async function"],
 )
-def test_what_cannot_be_run_is_refused(timeline: Any, program: Any, words: str) -> None:
-    """A slip is told in words that say what to do."""
+def test_wrong_arguments_are_refused(timeline: Any, program: Any, words: str) -> None:
+    """A wrong argument raises TypeError with what to do."""
     with pytest.raises(TypeError, match=words):
         run_timeline(timeline, program)
 
 
 async def test_an_async_test_cannot_run_a_timeline() -> None:
-    """It says so, and not that a run is inside a run."""
+    """In an async test, ``run_timeline`` raises RuntimeError with what to do."""
     with pytest.raises(RuntimeError, match="call it in a test that is not async"):
         run_timeline(IDLE)

@@ -1,7 +1,7 @@
-"""The referee sees every breach that it can name: logs that were tampered with.
+"""The referee finds each kind of breach, in logs that were changed.
 
-Each row of the table runs a timeline, changes one thing in its log, and says which promise
-the referee must then find broken, when, in which words, and by which getter, attempt or token.
+Each row of the table has a timeline, a change to its log, and the breach that the referee must
+find: the promise, the time, a part of the text, and the getter, attempt or token.
 """
 
 from __future__ import annotations
@@ -376,7 +376,7 @@ def outcome_of(timeline: Timeline) -> Outcome:
     "row", ROWS, ids=[f"row {nth}, {row.says}" for nth, row in enumerate(ROWS, 1)]
 )
 def test_the_referee_names_the_broken_promise(row: Row) -> None:
-    """A log that was tampered with shows one breach: of this promise, then and there."""
+    """In the changed log, the referee finds the breach of the row."""
     log = outcome_of(row.timeline).log
     assert judge(row.timeline, log) is None
 
@@ -390,7 +390,7 @@ def test_the_referee_names_the_broken_promise(row: Row) -> None:
 
 
 def test_every_breach_can_be_drawn() -> None:
-    """The picture of a broken promise names it, whatever it is about and whatever was seen."""
+    """The picture of each breach of the table names the broken promise."""
     for row in ROWS:
         outcome = outcome_of(row.timeline)
         log = row.tampering(outcome.log)
@@ -402,7 +402,7 @@ def test_every_breach_can_be_drawn() -> None:
 
 
 def test_every_breach_has_a_row() -> None:
-    """The table reaches each place at which the referee can name a broken promise."""
+    """The table reaches each line at which the referee can report a broken promise."""
     places = {
         range(call.lineno, (call.end_lineno or 0) + 1)
         for call in ast.walk(ast.parse(inspect.getsource(referee)))
@@ -427,8 +427,8 @@ def line_that_names_the_breach(row: Row) -> int:
 
 
 @given(timeline=timelines(), data=st.data())
-def test_nobody_who_asked_is_forgotten(timeline: Timeline, data: st.DataObject) -> None:
-    """Whatever is drawn, a getter or a revocation that never comes back is a breach."""
+def test_a_call_that_never_ends_is_a_breach(timeline: Timeline, data: st.DataObject) -> None:
+    """On each drawn timeline, a getter or a revocation that never ends is a breach."""
     log = run_timeline(timeline).log
     ends = [index for index, entry in enumerate(log) if isinstance(entry.what, ENDINGS)]
     left_out = data.draw(st.sampled_from(ends))

@@ -1,4 +1,4 @@
-"""Running a timeline: it replays, what it says happens, and it leaves nothing behind."""
+"""Running a timeline: runs can be repeated, actions happen, and global state is restored."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_equal_timelines_run_alike(timeline: Timeline) -> None:
 
 
 def test_the_seed_decides_the_order_of_turns() -> None:
-    """With 0 tasks run in the order of their start, else in one that the seed decides."""
+    """With seed 0, tasks run in the order of their start; other seeds give other orders."""
 
     def order(seed: int) -> tuple[int, ...]:
         actions = [Get(at=float(number % 2)) for number in range(8)]
@@ -78,15 +78,15 @@ def test_the_seed_decides_the_order_of_turns() -> None:
 
 
 def test_the_seed_decides_the_jitter() -> None:
-    """Two seeds draw two stale boundaries."""
+    """Five seeds draw five different stale boundaries."""
     boundaries = {
         run_timeline(Timeline(**BUSY, seed=seed)).story.tokens[0].stale_at for seed in range(5)
     }
     assert len(boundaries) == 5
 
 
-def test_an_empty_timeline_asks_for_nothing() -> None:
-    """Nobody asks, and nothing is sent until the block is left."""
+def test_an_empty_timeline_sends_no_request() -> None:
+    """Without actions, no getter asks for a token, and no request is sent."""
     outcome = run_timeline(IDLE)
 
     assert [(entry.at, type(entry.what)) for entry in outcome.log] == [
@@ -96,8 +96,8 @@ def test_an_empty_timeline_asks_for_nothing() -> None:
     assert not outcome.server.requests
 
 
-def test_what_a_token_manager_can_do_wrong_is_done() -> None:
-    """It raises, or answers with nonsense; both are failed attempts, and take no other answer."""
+def test_a_token_manager_that_fails() -> None:
+    """A token manager that raises or returns nonsense fails the attempt without a request."""
     outcome = run_timeline(
         Timeline(
             answers=[
@@ -123,7 +123,7 @@ def test_what_a_token_manager_can_do_wrong_is_done() -> None:
 
 
 def test_a_crash_ends_the_session() -> None:
-    """A BaseException of the token manager comes out of the block, at once."""
+    """A BaseException of the token manager ends the block immediately, and propagates."""
     timeline = Timeline(then=Answer(kind="crash", latency=1.0), actions=[Get(at=0.0), Get(at=2.0)])
     outcome = run_timeline(timeline)
 
@@ -133,8 +133,8 @@ def test_a_crash_ends_the_session() -> None:
     assert [getter.kind for getter in outcome.story.getters] == ["closed", "closed"]
 
 
-def test_a_revocation_goes_wrong_as_told() -> None:
-    """Revocations have answers of their own, a token manager's misdeeds among them."""
+def test_revocations_that_fail() -> None:
+    """Revocations have their own answers, also that of a token manager that raises."""
     outcome = run_timeline(
         Timeline(
             revocations=[Answer(kind="unavailable"), Answer(kind="raises", latency=1.0)],
@@ -161,8 +161,8 @@ def test_a_revocation_goes_wrong_as_told() -> None:
         (None, [Asked, Decided, Got]),
     ],
 )
-def test_getters_give_up_as_told(gives_up: Any, seen_of_it: list[type[Any]]) -> None:
-    """They do so before they begin, while they are held, in the moment of the release, or never."""
+def test_getters_that_give_up(gives_up: Any, seen_of_it: list[type[Any]]) -> None:
+    """A getter is cancelled before it starts, while it waits, at its release, or never."""
     timeline = Timeline(
         then=Answer(latency=2.0), actions=[Get(at=0.0, gives_up=gives_up)], leaves_at=5.0
     )
@@ -173,7 +173,7 @@ def test_getters_give_up_as_told(gives_up: Any, seen_of_it: list[type[Any]]) -> 
     assert of_getter[-1].at == {None: 2.0, "at release": 2.0}.get(gives_up, gives_up)
 
 
-def test_use_reports_a_dead_token_and_asks_again() -> None:
+def test_use_reports_a_revoked_token_and_asks_again() -> None:
     """A getter that uses its token does what SessionAuth does with a 401."""
     timeline = Timeline(actions=[Get(at=0.0), Kill(at=1.0), Get(at=2.0, ask="use")], leaves_at=5.0)
     outcome = run_timeline(timeline)
@@ -186,8 +186,8 @@ def test_use_reports_a_dead_token_and_asks_again() -> None:
 
 
 @pytest.mark.parametrize("leaves_by", ["return", "raise", "cancel"])
-def test_the_block_is_left_as_told(leaves_by: Any) -> None:
-    """It is left by return, by an exception, or by cancellation, and at the moment that is told."""
+def test_how_the_block_is_left(leaves_by: Any) -> None:
+    """The block is left at ``leaves_at``, by return, by an exception, or by cancellation."""
     outcome = run_timeline(Timeline(actions=[Get(at=0.0)], leaves_at=7.0, leaves_by=leaves_by))
 
     (leaving,), (left,) = seen(outcome, Leaving), seen(outcome, Left)
@@ -202,8 +202,8 @@ async def fail(session: AnonymousSession, client: httpx.AsyncClient) -> None:
     raise OSError("no file")
 
 
-def test_a_run_leaves_nothing_behind() -> None:
-    """Random numbers, the wall clock and Trio's order are as before, after a failure too."""
+def test_a_run_restores_global_state() -> None:
+    """After a run, also a failed one, ``random``, wall clock and task order are restored."""
     before = global_state()
     timeline = Timeline(actions=[Suspend(at=1.0)], leaves_at=5.0, seed=5)
 

@@ -1,4 +1,4 @@
-"""Timelines as data: what is refused, what is equal, and how they are shown."""
+"""Timelines as data: wrong values, equality, and reprs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from trio_anon_session.testing.strategies import (
 
 
 @given(timeline=timelines())
-def test_what_is_drawn_can_be_pasted(timeline: Timeline) -> None:
-    """The repr of a timeline is Python that makes an equal one, of equal hash."""
+def test_the_repr_of_a_timeline_is_code(timeline: Timeline) -> None:
+    """The repr of a timeline is Python code for an equal one with the same hash."""
     pasted = eval(repr(timeline), vars(strategies))
 
     assert pasted == timeline
@@ -45,13 +45,13 @@ def test_what_is_drawn_can_be_pasted(timeline: Timeline) -> None:
         "SetWall(at=1.0, by=-60.0)",
     ],
 )
-def test_only_what_is_not_usual_is_shown(shown: str) -> None:
-    """A repr leaves out what is as it is by default."""
+def test_reprs_leave_out_defaults(shown: str) -> None:
+    """A repr leaves out fields that have their default value."""
     assert repr(eval(shown, vars(strategies))) == shown
 
 
-def test_hypothesis_shows_no_more() -> None:
-    """A failing example is printed as briefly as that, ready to be pasted."""
+def test_hypothesis_shows_the_short_repr() -> None:
+    """Hypothesis prints a failing timeline with its short repr."""
 
     @settings(database=None, phases=[Phase.generate, Phase.shrink], print_blob=False)
     @given(timeline=timelines(seed=0))
@@ -67,14 +67,14 @@ def test_hypothesis_shows_no_more() -> None:
 
 
 def test_lists_become_tuples() -> None:
-    """What is written as a list is the same timeline."""
+    """Lists become tuples, and the timelines are equal."""
     written = Timeline(answers=[Answer()], actions=[Get(at=0.0)], revocations=[Answer()])
 
     assert written == Timeline(answers=(Answer(),), actions=(Get(at=0.0),), revocations=(Answer(),))
 
 
 def test_timelines_are_frozen() -> None:
-    """None of a timeline's parts can be changed."""
+    """No field of a timeline, an answer or an action can be changed."""
     parts: list[Any] = [Timeline(), Answer(), Get(at=0.0), Invalidate(at=0.0), Kill(at=0.0)]
     for part in parts:
         for field in attrs.fields(type(part)):
@@ -92,7 +92,7 @@ def test_timelines_are_frozen() -> None:
     ids=str,
 )
 def test_settings_are_checked_as_a_session_does(settings: dict[str, object]) -> None:
-    """A timeline with settings that no session takes is refused as the session would."""
+    """A setting that a session refuses raises ConfigError with the name of the setting."""
     with pytest.raises(ConfigError) as refused:
         Timeline(**settings)  # type: ignore[arg-type]
 
@@ -100,7 +100,7 @@ def test_settings_are_checked_as_a_session_does(settings: dict[str, object]) -> 
 
 
 def test_the_settings_are_the_sessions() -> None:
-    """Each setting of a timeline comes to the session."""
+    """The config of a timeline has each setting of the timeline."""
     changed = {
         "stale_buffer": 1.5,
         "expired_buffer": 0.5,
@@ -124,17 +124,17 @@ def test_the_settings_are_the_sessions() -> None:
     ("strategy", "pauses"),
     [((), [None, None]), ((1.0,), [1.0, 1.0, 1.0]), ((1.0, None, 2.0), [1.0, None, 2.0, 2.0])],
 )
-def test_the_last_pause_of_a_strategy_goes_on(
+def test_the_last_pause_of_a_strategy_is_repeated(
     strategy: tuple[float | None, ...], pauses: list[float | None]
 ) -> None:
-    """The pauses come in order, the last one for all that follow."""
+    """Pauses are used in order, and the last one is repeated."""
     timeline = Timeline(strategy=strategy)
 
     assert [timeline.pause_of_strategy(nth) for nth, _ in enumerate(pauses, 1)] == pauses
 
 
 def test_answers_come_in_order_and_then_the_last_one() -> None:
-    """Requests after those that have an answer of their own meet the one for all that follow."""
+    """Requests get the listed answers in order, and then always the answer ``then``."""
     timeline = Timeline(
         answers=[Answer(latency=1.0), Answer(latency=2.0)],
         then=Answer(kind="cut"),
@@ -157,8 +157,8 @@ def test_a_moved_wall_clock_is_noticed() -> None:
     ("asked", "header"),
     [(0.0, "0"), (5.0, "5"), (0.5, "0.5"), (600.0, "600"), (1 / 1024, "0.000977")],
 )
-def test_retry_after_is_sent_as_servers_send_it(asked: float, header: str) -> None:
-    """Whole seconds are digits alone, and zeros are kept where they count."""
+def test_retry_after_is_a_plain_number(asked: float, header: str) -> None:
+    """``Retry-After`` has whole seconds without a decimal point, and keeps their zeros."""
     fault = Answer(kind="unavailable", retry_after=asked).fault()
 
     assert fault is not None
@@ -202,7 +202,7 @@ SECONDS, NUMBER = "must be a finite number of seconds", "must be an int"
         ("timelines(lifetime=int)", "lifetime", ""),
     ],
 )
-def test_what_cannot_be_is_refused(written: str, field: str, words: str) -> None:
-    """A wrong value is refused by its name, when it is written down, with what is expected."""
+def test_wrong_values_are_refused(written: str, field: str, words: str) -> None:
+    """A wrong value raises an error with the field's name and what is expected."""
     with pytest.raises((TypeError, ValueError), match=f"^{field} {words or 'must be '}"):
         eval(written, {"nan": math.nan, "inf": math.inf} | vars(strategies))
