@@ -1,4 +1,4 @@
-"""Results that nobody measured."""
+"""Invented results for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_comparison(
     size: int | None = None,
     limit: Limit | None = None,
 ) -> Comparison:
-    """Return one of this library beside another, that was the same in all turns."""
+    """Return a comparison of this library with another one, the same in all turns."""
     measured = {
         Contender("ours", is_ours=True, limit=limit): [ours] * 3,
         Contender("other cache"): [other] * 3,

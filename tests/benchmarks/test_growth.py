@@ -1,4 +1,4 @@
-"""The line that fits what many cost."""
+"""The line that is fitted to costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COST = st.floats(1e-9, 1e6)
 
 @given(NUMBERS, st.floats(0.0, 1e3), COST)
 def test_an_exact_line_is_found(numbers: list[int], start: float, each: float) -> None:
-    """What lies on a line is fitted by that line, however far apart its points are."""
+    """Points on a line are fitted by that line, however far apart they are."""
     points = {number: start + each * number for number in numbers}
     line = Line.through(points)
     assert line.miss < 1e-6
@@ -26,14 +26,14 @@ def test_an_exact_line_is_found(numbers: list[int], start: float, each: float) -
 
 @given(NUMBERS, COST, st.floats(0.25, 3.0))
 def test_an_exact_power_is_found(numbers: list[int], factor: float, power: float) -> None:
-    """A cost that grows with the square has the exponent 2, whatever one costs."""
+    """A cost that is a power of the number has that power as exponent."""
     line = Line.through({number: factor * number**power for number in numbers})
     assert line.exponent == pytest.approx(power, abs=1e-6)
 
 
 @given(st.dictionaries(st.integers(1, 10**4), st.floats(1.0, 1e3), min_size=3, max_size=6))
-def test_no_line_beside_it_fits_better(points: dict[int, float]) -> None:
-    """Moved or tilted, a line misses by more."""
+def test_no_other_line_fits_better(points: dict[int, float]) -> None:
+    """A line with another start or slope has a larger error."""
 
     def squares(start: float, each: float) -> float:
         return sum(((start + each * n - cost) / cost) ** 2 for n, cost in points.items())
@@ -45,8 +45,8 @@ def test_no_line_beside_it_fits_better(points: dict[int, float]) -> None:
         assert squares(line.start, line.each * moved) >= best * (1 - 1e-9) - 1e-9
 
 
-def test_curves_are_of_this_library_and_of_all() -> None:
-    """A cost of each is multiplied by the number, so that all lines are of what all cost."""
+def test_curves_are_of_the_total_cost() -> None:
+    """Each curve has the cost of all; a cost of each is multiplied by the number."""
     scene = [
         comparison
         for size in (10, 1_000)
@@ -64,7 +64,7 @@ def test_curves_are_of_this_library_and_of_all() -> None:
 
 
 def test_one_number_makes_no_line() -> None:
-    """A brief run has one crowd, and what is below what can be measured is left out."""
+    """A curve with one point has no line, and a point of 0 is left out."""
     scene = (
         make_comparison("the release", size=10),
         make_comparison("the release", ours=0.0, size=1),
@@ -74,13 +74,13 @@ def test_one_number_makes_no_line() -> None:
     assert curve.line is None
 
 
-def test_what_was_not_measured_has_no_curve() -> None:
-    """A scene that was left out, and a figure without a size, are passed over."""
+def test_a_scene_that_was_not_measured_has_no_curve() -> None:
+    """A scene that was left out, or a figure without a size, has no curve."""
     results = make_results(release=[make_comparison("the release")])
     assert curves(results) == []
     assert curves(results, [Cost("x", "getters", "no such scene", "x")]) == []
 
 
-def test_two_costs_of_a_number_have_two_names() -> None:
-    """Tables and pictures call a cost by its name and by what there are many of."""
+def test_names_of_costs_are_unique() -> None:
+    """No two costs have the same name and number."""
     assert len({(cost.number, cost.name) for cost in COSTS}) == len(COSTS)

@@ -1,4 +1,4 @@
-"""What is counted in the scene of instructions."""
+"""The scene that counts instructions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECES = [
 def test_a_piece_marks_where_it_begins_and_ends(
     piece: Piece, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts are told apart by their place among the marks."""
+    """Each piece calls ``mark`` at its beginning and at its end."""
     marks: list[None] = []
     monkeypatch.setattr(counted, "mark", lambda: marks.append(None))
     piece(2)
@@ -33,7 +33,7 @@ def test_a_piece_marks_where_it_begins_and_ends(
 
 
 def test_without_valgrind_the_scene_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what it wants, at once."""
+    """Without Valgrind, the scene raises LeftOutError with the reason."""
     monkeypatch.setenv("PATH", "")
     with pytest.raises(scenes.LeftOutError, match="needs valgrind"):
         instructions.run(BRIEF)

@@ -1,4 +1,4 @@
-"""How things are measured side by side."""
+"""How contenders are measured in turns and compared."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     assert both.ours is ours
 
 
-def test_there_is_no_ratio_to_a_base_of_nothing() -> None:
-    """Where the base is 0 in a turn, the amounts stand alone, and a limit of a ratio is missed."""
+def test_there_is_no_ratio_to_a_base_of_0() -> None:
+    """If the base is 0 in a turn, there is no ratio, and a limit of the ratio is exceeded."""
     limited = Contender("ours", is_ours=True, limit=Limit(2.0))
     both = compare("held", "getters", {limited: [1.0, 1.0], OTHER: [0.0, 1.0]}, base="other")
     assert [row.ratio for row in both.rows] == [None, None]
@@ -51,8 +51,8 @@ def test_there_is_no_ratio_to_a_base_of_nothing() -> None:
         (Limit(4.0, "amount"), False),
     ],
 )
-def test_a_limit_is_kept_where_it_is_reached(limit: Limit | None, is_over: bool) -> None:
-    """It is the median that counts, of the ratio or of the amount."""
+def test_a_limit_that_is_reached_is_kept(limit: Limit | None, is_over: bool) -> None:
+    """A limit applies to the median of the ratio or of the amount, and includes the limit."""
     who = Contender("ours", limit=limit)
     both = compare("a hit", "s", {who: [4.0, 1.0, 9.0], OTHER: [2.0, 0.5, 1.0]}, base="other")
     assert both.rows[0].is_over is is_over
@@ -60,7 +60,7 @@ def test_a_limit_is_kept_where_it_is_reached(limit: Limit | None, is_over: bool)
 
 @given(AMOUNTS)
 def test_the_middle_half_is_around_the_median(values: list[float]) -> None:
-    """A spread lies within what was measured, in order."""
+    """The values of a spread are in order, and between the minimum and the maximum."""
     spread = Spread.of(values)
     near = 1 + 1e-12
     assert min(values) <= spread.low * near
@@ -69,15 +69,15 @@ def test_the_middle_half_is_around_the_median(values: list[float]) -> None:
     assert spread.high <= max(values) * near
 
 
-def test_each_turn_has_an_order_of_its_own() -> None:
-    """Everybody is measured once a turn, in each order now and then."""
+def test_turns_have_different_orders() -> None:
+    """Each contender is measured once in each turn, and all orders occur."""
     turns = list(orders("abc", 60))
     assert [sorted(turn) for turn in turns] == [["a", "b", "c"]] * 60
     assert len({tuple(turn) for turn in turns}) == 6
 
 
 async def test_in_turns_measures_each_once_a_turn() -> None:
-    """Inside of a run and outside, the same is called in the same order."""
+    """Both functions call each contender once in each turn, in the same order."""
     called: list[Contender] = []
 
     def measure(who: Contender) -> int:
@@ -87,20 +87,20 @@ async def test_in_turns_measures_each_once_a_turn() -> None:
     async def measure_async(who: Contender) -> int:
         return measure(who)
 
-    everybody = (OURS, OTHER, THIRD)
-    measured = in_turns({who: partial(measure, who) for who in everybody}, 2)
+    contenders = (OURS, OTHER, THIRD)
+    measured = in_turns({who: partial(measure, who) for who in contenders}, 2)
     assert sorted(who[0] for who in measured.values()) == [1, 2, 3]
     assert sorted(who[1] for who in measured.values()) == [4, 5, 6]
-    assert list(measured) == [*everybody]
+    assert list(measured) == [*contenders]
     first = called.copy()
     called.clear()
-    again = await in_turns_async({who: partial(measure_async, who) for who in everybody}, 2)
+    again = await in_turns_async({who: partial(measure_async, who) for who in contenders}, 2)
     assert again == measured
     assert called == first
 
 
-def test_an_effort_leaves_out_what_is_too_much() -> None:
-    """Crowds and turns are limited, and no crowd is made smaller than it is called."""
+def test_an_effort_limits_crowds_and_turns() -> None:
+    """An effort limits turns, and leaves out crowds that are larger than its own."""
     effort = Effort(turns=3, calls=1, crowd=1_000)
     assert effort.sizes(1, 1_000, 10_000) == (1, 1_000)
     assert effort.turns_of(9) == 3

@@ -57,14 +57,14 @@ def test_a_herd_causes_one_grant() -> None:
 def test_how_long_a_herd_waits_for_an_error(
     cache: AsyncCache, sent: int, shortest: float, longest: float
 ) -> None:
-    """The callers of a session all get the error of one round of attempts."""
+    """All callers of a session get the error of one round; with a lock, each sends a request."""
     requests, seconds = virtual_time.run(down.call_at_once, cache, 100)
     assert requests == sent
     assert shortest - 1e-6 <= seconds <= longest + 1e-6
 
 
-def test_another_error_is_not_taken_for_the_endpoints() -> None:
-    """A cache that breaks makes the scene break."""
+def test_an_error_of_the_cache_propagates() -> None:
+    """An error of the cache itself propagates from the scene."""
 
     async def break_down() -> None:
         raise ZeroDivisionError
@@ -77,18 +77,18 @@ def test_another_error_is_not_taken_for_the_endpoints() -> None:
         virtual_time.run(down.call_at_once, AsyncCache("broken", open_broken), 1)
 
 
-def test_a_cancelled_caller_takes_no_grant_along() -> None:
-    """The second caller gets the token of the first one's grant."""
+def test_a_cancelled_caller_does_not_cancel_the_request() -> None:
+    """If the first caller is cancelled, the second one gets the token of the same request."""
     assert virtual_time.run(cancelled.cancel_first, OURS) == (1, 0.75)
 
 
 def test_an_hour_of_short_tokens() -> None:
-    """24 lives of half of 300 s, and one more at the most."""
+    """In an hour of tokens with a lifetime of 300 s, there are at most 25 token requests."""
     assert virtual_time.run(hour.call_steadily, OURS, hour.AN_HOUR) <= 25
 
 
 def test_a_shortened_hour_has_no_limit() -> None:
-    """Its figure says how long it was."""
+    """A shortened hour has its length in its figure, and no limit."""
     (comparison,) = hour.run(LEAST)
     assert comparison.figure == "token requests in 1 min"
     assert [row.limit for row in comparison.rows if row.is_ours] == [None]
@@ -96,7 +96,7 @@ def test_a_shortened_hour_has_no_limit() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_peer_that_is_missing_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The base's row says so, and the run goes on."""
+    """If a peer is not installed, the row of the base says so, and the scene still runs."""
     for kind in ("ON_TRIO", "SYNC", "AWAITS_NOTHING", "ON_ASYNCIO", "REQUESTS"):
         monkeypatch.setattr(peers, kind, Kind(kind, ("no_such_peer",)))
     first, *_ = scenes.load(name).run(LEAST)
@@ -108,7 +108,7 @@ def test_a_peer_that_is_missing_is_left_out(name: str, monkeypatch: pytest.Monke
 def test_a_peer_in_another_version_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is called here may be another thing there."""
+    """A peer that is installed in another version than the pinned one is left out."""
     _require(tmp_path, monkeypatch, "attrs==0.1")
     assert peers.load(Kind("ON_TRIO", ("attrs",))) == ([], ["attrs"])
 
@@ -116,14 +116,14 @@ def test_a_peer_in_another_version_is_left_out(
 def test_a_peer_that_cannot_be_imported_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is there as required, so that it has to work: here its file is missing."""
+    """If a peer is installed as required, an error of its import propagates."""
     _require(tmp_path, monkeypatch, f"attrs=={versions.installed('attrs')}")
     with pytest.raises(ModuleNotFoundError, match=r"benchmarks\.peers\.attrs"):
         peers.load(Kind("ON_TRIO", ("attrs",)))
 
 
 def test_requirements_name_exact_versions() -> None:
-    """Every peer's is there, and each line is a comment or a version."""
+    """The requirements have all peers, and each line is a comment or an exact version."""
     lines = versions.REQUIREMENTS.read_text().splitlines()
     for line in filter(None, lines):
         assert re.fullmatch(r"#.*|[a-z0-9-]+==\d+(\.\d+)*( +# .*)?", line)
@@ -132,10 +132,10 @@ def test_requirements_name_exact_versions() -> None:
     assert {file for kind in kinds for file in kind.files} <= names
 
 
-def test_versions_name_what_is_installed_of_the_requirements(
+def test_versions_name_installed_requirements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is not there is not named."""
+    """``versions`` returns the installed packages of the requirements, and no others."""
     _require(tmp_path, monkeypatch, "attrs==0.1  # a reason\nno-such-peer==1.0")
     found = versions.versions()
     assert found["attrs"] == versions.installed("attrs")
@@ -143,7 +143,7 @@ def test_versions_name_what_is_installed_of_the_requirements(
 
 
 def test_other_clocks_follow_virtual_time() -> None:
-    """For as long as a run lasts, and not longer."""
+    """During a run, ``time`` and ``datetime`` follow virtual time; then they are restored."""
 
     async def sleep() -> tuple[float, datetime.timedelta]:
         before, then = time.time(), datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""The scenes of whole programs: what is run in them, and that they leave nothing behind."""
+"""The scenes of whole programs: what they send, import and count."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _ask(way: peers.AsyncCache) -> httpx.Response:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_requests_carry_the_header(way: peers.AsyncCache, header: str) -> None:
-    """Each way sends what its name says."""
+    """Each way sends the Authorization header that its name states."""
     response = trio.run(_ask, way)
     assert response.status_code == 200
     assert response.request.url == peers.RESOURCE
@@ -92,7 +92,7 @@ def test_token_requests_are_signed_as_named(name: str, algorithm: str, tmp_path:
 
 
 def test_other_token_requests_authenticate_as_named(tmp_path: Path) -> None:
-    """The base sends what this library sends with a secret in the form."""
+    """The base sends the same form as this library; the other ways send their own credentials."""
     base = trio.run(_form, token_requests.BASE, tmp_path)
     assert trio.run(_form, "client_secret_post", tmp_path) == base
     basic = trio.run(_form, "client_secret_basic", tmp_path)
@@ -102,8 +102,8 @@ def test_other_token_requests_authenticate_as_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_import_of_this_very_package() -> None:
-    """Not of another that is installed, and without what httpx may find beside it."""
+def test_the_import_is_of_this_package() -> None:
+    """The scene imports the package of this checkout, and not ``rich``."""
     environ = imports.environ_with("")
     statements = (
         "import httpx, trio_anon_session as tas\n"
@@ -115,14 +115,14 @@ def test_an_import_of_this_very_package() -> None:
 
 @pytest.mark.slow
 def test_a_session_and_its_auth_load_more_modules() -> None:
-    """The row that says so has the modules that an import leaves for later."""
+    """The row with a session and its auth loads more modules than the row of the import."""
     (comparison,) = imports.run(LEAST)
     ours, session, base = (int(row.remark.split()[0]) for row in comparison.rows)
     assert base < ours < session
 
 
 def test_faults_hold_no_getter() -> None:
-    """In an hour in which every third request fails, no getter waits."""
+    """If every third request fails, no getter waits."""
     counts = virtual_time.run(day.let_pass, 1, day.plan(0.33, day.SEED))
     assert counts.held == 0
     assert counts.failures > 3
@@ -130,14 +130,14 @@ def test_faults_hold_no_getter() -> None:
 
 
 def test_held_getters_are_counted() -> None:
-    """Getters wait if no request is answered for as long as a token is stale."""
+    """If no request is answered while a token is STALE, the waiting getters are counted."""
     hang = Fault.hang()
     counts = virtual_time.run(day.let_pass, 1, FaultPlan(token=[None, *[hang] * 4]))
     assert counts.held > 100
 
 
-def test_a_thousand_ask_where_something_happens() -> None:
-    """More than ten a second, all in all, and no fewer than the remark says."""
+def test_number_of_calls_in_a_day() -> None:
+    """The number of calls in the remark is more than the minimum of the day's plan."""
     (held, _) = day.run(LEAST)
     (row,) = held.rows
     called = int(row.remark.split()[0].replace(",", ""))
@@ -146,13 +146,13 @@ def test_a_thousand_ask_where_something_happens() -> None:
 
 
 def test_faults_are_drawn_by_a_seed() -> None:
-    """The same plan for the same seed, with about as many faults as asked for."""
+    """A seed always gives the same plan, with about the requested number of faults."""
     assert day.plan(0.01, 1) == day.plan(0.01, 1) != day.plan(0.01, 2)
     assert 50 < sum(fault in day.FAULTS for fault in day.plan(0.01, 1).token) < 150
 
 
-def test_timelines_are_others_in_each_turn() -> None:
-    """They are run, judged, and drawn."""
+def test_timelines_differ_in_each_turn() -> None:
+    """Each turn draws other timelines, which can be run and shown."""
     drawn = timelines.Drawn(count=2)
     drawn.draw()
     first = drawn.timelines
@@ -165,8 +165,8 @@ def test_timelines_are_others_in_each_turn() -> None:
     assert len(drawn.outcomes) == 2
 
 
-def test_logs_are_there_again() -> None:
-    """Also when the block raises."""
+def test_logs_are_enabled_again() -> None:
+    """After the block, also if it raises, the logs are enabled again."""
     logger = logging.getLogger("trio_anon_session")
     with pytest.raises(ZeroDivisionError), without_logs():
         assert not logger.isEnabledFor(logging.ERROR)

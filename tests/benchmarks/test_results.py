@@ -1,4 +1,4 @@
-"""What is made of results: lines, tables, pictures, and the verdict."""
+"""Output from results: lines, tables, pictures, and the exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OVER, KEPT = Limit(1.5), Limit(2.5)
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "told"),
+    ("value", "unit", "shown"),
     [
         (0.0, "s", "0 ns"),
         (1.5e-7, "s", "150 ns"),
@@ -47,20 +47,20 @@ OVER, KEPT = Limit(1.5), Limit(2.5)
         (12_345.6, "instructions", "12,346"),
     ],
 )
-def test_amounts_have_three_digits_and_a_unit(value: float, unit: str, told: str) -> None:
-    """They are told as people do, without exponents."""
-    assert report.amount(value, unit) == told
+def test_amounts_have_three_digits_and_a_unit(value: float, unit: str, shown: str) -> None:
+    """Amounts are shown with a suitable unit and without exponents."""
+    assert report.amount(value, unit) == shown
 
 
 @given(st.floats(1e-12, 1e12))
 def test_three_digits_are_near_the_number(value: float) -> None:
-    """No more than half of the third digit is lost, and there are three at least."""
-    told = report.three_digits(value)
-    assert float(told.replace(",", "")) == pytest.approx(value, rel=0.005001)
-    assert len(re.sub(r"[.,]", "", told).lstrip("0")) >= 3
+    """A rounded number has at least three digits, and is within half of the third digit."""
+    shown = report.three_digits(value)
+    assert float(shown.replace(",", "")) == pytest.approx(value, rel=0.005001)
+    assert len(re.sub(r"[.,]", "", shown).lstrip("0")) >= 3
 
 
-def test_lines_say_who_is_ours_and_what_is_kept() -> None:
+def test_lines_have_amounts_ratios_and_limits() -> None:
     """A line has the amount, the ratio, and the limit with its verdict."""
     made = [
         make_comparison(limit=OVER, size=1_000),
@@ -78,8 +78,8 @@ def test_lines_say_who_is_ours_and_what_is_kept() -> None:
     ]
 
 
-def test_results_outlast_their_file() -> None:
-    """What is read is what was written."""
+def test_results_can_be_written_and_read() -> None:
+    """Results that are written as JSON and read again are equal."""
     made = make_results(
         hit_sync=[make_comparison(limit=OVER, size=3)],
         other=[make_comparison("grants", "grants", 1.0, 0.0)],
@@ -87,8 +87,8 @@ def test_results_outlast_their_file() -> None:
     assert Results.from_json(made.to_json()) == made
 
 
-def test_a_page_keeps_its_words() -> None:
-    """Only what stands between the two comments is made, and again it is made the same."""
+def test_a_page_keeps_its_other_text() -> None:
+    """Only the text between the two comments is replaced, and a second time it is the same."""
     made = make_results(hit_sync=[make_comparison(limit=KEPT)])
     text = "# Mine\n\n<!-- hit_sync -->\nold\n<!-- /hit_sync -->\n\nMine, too.\n"
     filled = page.fill(text, made)
@@ -100,7 +100,7 @@ def test_a_page_keeps_its_words() -> None:
 
 
 def test_a_table_has_the_columns_that_it_needs() -> None:
-    """A crowd, a limit and a spread have a column where there is one."""
+    """A table has columns only for values that exist."""
     made = make_results(hit_sync=[make_comparison(limit=OVER)])
     table = page.make_pieces(made)["hit_sync"].splitlines()[-4:]
     assert table == [
@@ -112,15 +112,15 @@ def test_a_table_has_the_columns_that_it_needs() -> None:
 
 
 def test_known_misses_are_read_from_the_page() -> None:
-    """A line of the list has the scene, the figure, the size, and a reason."""
+    """A known miss is a line of the list with scene, figure, size and a reason."""
     made = make_results(hit_sync=[make_comparison(limit=OVER, size=1_000)])
     assert list(made.misses()) == ["hit_sync: a hit of 1,000"]
-    told = "- `hit_sync: a hit of 1,000`: it is Monday.\n- `hit_sync: a hit`:\n"
-    assert page.known_misses(told) == ["hit_sync: a hit of 1,000"]
+    shown = "- `hit_sync: a hit of 1,000`: it is Monday.\n- `hit_sync: a hit`:\n"
+    assert page.known_misses(shown) == ["hit_sync: a hit of 1,000"]
 
 
 def test_growth_has_a_table_for_getters() -> None:
-    """A table has the points, the line, how far it is off, and the exponent."""
+    """The table has the points, the fitted line, its largest deviation, and the exponent."""
     sizes = (1, 10, 100)
     releases = [make_comparison("the release", ours=n / 100, size=n) for n in sizes]
     assert page.make_growth_tables(curves(make_results(release=releases))).splitlines() == [
@@ -143,7 +143,7 @@ def test_the_committed_page_has_the_committed_results() -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_drawn_of_any_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture shows what there is, and is a picture where there is nothing."""
+    """A picture shows the given results, and can be drawn without results."""
     monkeypatch.syspath_prepend(PICTURE_FOLDER)
     draw: Callable[[Results], str] = importlib.import_module(name).draw
     sizes = (1, 1_000)
@@ -152,14 +152,14 @@ def test_a_picture_is_drawn_of_any_results(name: str, monkeypatch: pytest.Monkey
         "down": [make_comparison("grants", "grants", 6.0, 1_000.0, size=1_000)],
         "release": [make_comparison("the release", ours=n / 1e5, size=n) for n in sizes],
     }
-    told = {"speed": "2.00 ×", "trouble": "1,000 callers", "growth": "callers: release"}
-    assert told[name] in draw(make_results(**scene))
-    assert told[name] not in draw(make_results())
+    shown = {"speed": "2.00 ×", "trouble": "1,000 callers", "growth": "callers: release"}
+    assert shown[name] in draw(make_results(**scene))
+    assert shown[name] not in draw(make_results())
 
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a scene that is the only one there is; it finds one comparison, within no limit."""
+    """Return the only scene, which finds one comparison that exceeds its limit."""
     made = ModuleType("benchmarks.scenes.made_up", "A scene that is made up.")
     made.run = lambda _: [make_comparison(limit=OVER)]  # type: ignore[attr-defined]  # a scene's
     monkeypatch.setitem(sys.modules, made.__name__, made)
@@ -170,7 +170,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_limit_that_is_not_kept_fails_the_command(
     scene: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code is 1, and the end of what is printed says what it was."""
+    """If a limit is exceeded, the command fails and prints the comparison at the end."""
     with pytest.raises(SystemExit, match="True"):
         main([], measure)
     printed = capsys.readouterr().out
@@ -179,8 +179,8 @@ def test_a_limit_that_is_not_kept_fails_the_command(
 
 
 @pytest.mark.slow
-def test_a_scene_has_a_process_of_its_own() -> None:
-    """What comes of it is told here, and nothing of it is left."""
+def test_a_scene_has_its_own_process() -> None:
+    """A scene is measured in another process, so that this one does not import it."""
     sys.modules.pop("benchmarks.scenes.cancelled", None)
     title, comparisons = measure_apart("cancelled", BRIEF)
     assert title == "The first caller is cancelled half-way"
@@ -199,7 +199,7 @@ def test_a_brief_run_fails_for_no_limit(scene: Any, tmp_path: Path) -> None:
 def test_a_scene_that_cannot_be_run_is_left_out(
     scene: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told of, and fails no run but one whose results are kept."""
+    """A scene that cannot run is reported; only a run with ``--write`` fails because of it."""
 
     def run(effort: Effort) -> list[Comparison]:
         raise scenes.LeftOutError("wants a moon")
@@ -213,26 +213,26 @@ def test_a_scene_that_cannot_be_run_is_left_out(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "shown"),
     [
         (["gone"], "no such scene: gone; there are made_up"),
         (["--write", "made_up"], "--write requires all scenes, without --brief"),
         (["--write", "--brief"], "--write requires all scenes, without --brief"),
     ],
 )
-def test_what_cannot_be_run_is_refused(
-    scene: Any, given: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_arguments_of_the_command(
+    scene: Any, given: list[str], shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A slip is told before anything is measured."""
+    """A wrong command line is an error with exit code 2."""
     with pytest.raises(SystemExit, match="2"):
         main(given, measure)
-    assert told in capsys.readouterr().err
+    assert shown in capsys.readouterr().err
 
 
 def test_writing_keeps_results_page_and_pictures(
     scene: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A whole run writes the file from which it all is made, and makes it."""
+    """A complete run with ``--write`` writes the results, the page and the pictures."""
     written = tmp_path / "docs" / "explanation" / "speed.md"
     written.parent.mkdir(parents=True)
     written.write_text("<!-- made_up -->\n<!-- /made_up -->\n")

@@ -48,7 +48,7 @@ async def test_crowds(measure: release.Measure, gates: crowds.Gates) -> None:
 
 
 async def test_one_request_for_a_crowd() -> None:
-    """All of a crowd share one grant, or one rejection."""
+    """A crowd of callers shares one token request, or one rejection."""
     grants, rejections = Grants(), failure.Rejections()
     await crowds.total(partial(release.session, grants), 100)
     await crowds.total(partial(failure.session, failure._forget, rejections), 100)
@@ -58,8 +58,8 @@ async def test_one_request_for_a_crowd() -> None:
 @pytest.mark.parametrize(
     "gates", failure.GATES.values(), ids=[who.subject for who in failure.GATES]
 )
-async def test_everyone_is_told(gates: failure.FailingGates) -> None:
-    """Each getter of a crowd hands over its error."""
+async def test_each_getter_gets_an_error(gates: failure.FailingGates) -> None:
+    """Each getter of a crowd gets an error."""
     told: list[Exception] = []
     await crowds.total(partial(gates, told.append), 30)
     assert len(told) == 30
@@ -67,7 +67,7 @@ async def test_everyone_is_told(gates: failure.FailingGates) -> None:
 
 @pytest.mark.parametrize("measure", [sessions.timed, sessions.weight])
 async def test_sessions_are_open_at_once(measure: Callable[..., Awaitable[object]]) -> None:
-    """All are opened before the first is closed, and all are closed."""
+    """All sessions are opened before the first one is closed, and all are closed."""
     now = most = 0
 
     class Watched(sessions.Nursery):
@@ -93,7 +93,7 @@ async def test_sessions_are_open_at_once(measure: Callable[..., Awaitable[object
     [(release, Limit(3_900, "amount")), (sessions, Limit(1_500, "amount"))],
 )
 def test_limits_of_memory(scene: Any, limit: Limit) -> None:
-    """The memory of a waiting getter, and of a session, has a limit and keeps it."""
+    """The memory of a waiting getter, and of a session, has a limit, which is kept."""
     *_, memory = scene.run(FEW)
     assert memory.figure == "the memory of each"
     [row] = [row for row in memory.rows if row.limit is not None]
@@ -102,7 +102,7 @@ def test_limits_of_memory(scene: Any, limit: Limit) -> None:
 
 
 def test_under_load() -> None:
-    """No getter waits for a refresh; that and the slowest getters have limits."""
+    """Under load, no getter waits for a refresh; this and the slowest getters have limits."""
     *_, slowest, held, refreshes = under_load.run(FEW)
     assert next(row for row in slowest.rows if row.is_ours).limit == Limit(1.1)
     row = next(row for row in held.rows if row.is_ours)
@@ -121,7 +121,7 @@ async def test_shares() -> None:
 
 
 def test_failure() -> None:
-    """Each getter gets an exception of its own; waiters on an event share one, or do not."""
+    """Each getter gets its own exception; waiters on an event share one, or get their own."""
     distinct = {row.subject: row.amount.median for row in failure.run(FEW)[-1].rows}
     assert distinct == {
         "get_access_token": 1_000,
@@ -131,7 +131,7 @@ def test_failure() -> None:
 
 
 def test_the_load() -> None:
-    """The load is 50,000 calls a second, and goes on a while after the last refresh."""
+    """The load has the expected number of calls, and reports percentiles of their times."""
     load = trio.run(under_load.without_session, 0, clock=under_load.WorkClock())
     assert len(load.times) == 12_500
     clock = under_load.WorkClock()
@@ -142,7 +142,7 @@ def test_the_load() -> None:
 
 
 def test_work_clock() -> None:
-    """An hour with nothing to do is skipped."""
+    """The work clock skips an hour in which no task runs."""
     clock = under_load.WorkClock()
     before = clock.current_time()
     trio.run(trio.sleep, 3600.0, clock=clock)

@@ -1,4 +1,4 @@
-"""What holds for every scene."""
+"""Properties of every scene."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST = Effort(turns=1, calls=200, crowd=1_000)
 # The two scenes that are left out take long, and have their own tests.
 @pytest.mark.parametrize("name", sorted({*scenes.NAMES} - {"instructions", "under_load"}))
 def test_the_scene_shows_ours_and_a_base(name: str) -> None:
-    """Only ours have limits, and amounts keep them."""
+    """A scene has its base; only this library has limits, which counts and bytes keep."""
     for comparison in scenes.load(name).run(LEAST):
         assert comparison.base in [row.subject for row in comparison.rows]
         for row in comparison.rows:

@@ -1,4 +1,4 @@
-"""The planted bugs fit the code as it is, each is another one, and some are found quickly."""
+"""The planted bugs can be applied to the code, they differ, and some are found quickly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUICK = {
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_bugs_can_be_planted(package: str) -> None:
-    """The place of each bug exists once, what stands there instead is Python, and none is twice."""
+    """Each bug can be planted and is valid Python, and no two bugs are the same."""
     bugs: tuple[Any, ...] = PACKAGES[package].BUGS
     for bug in bugs:
         compile(bug.source(), bug.module, "exec")
@@ -44,13 +44,13 @@ def test_the_bugs_can_be_planted(package: str) -> None:
 
 
 def test_there_is_a_bug_for_each_promise() -> None:
-    """Each promise that a timeline can break is broken by one at least."""
+    """For each promise that a timeline can break, at least one bug breaks it."""
     assert {bug.promise for bug in of_timelines.BUGS} == {*range(1, 21)}
 
 
 @pytest.mark.slow
 def test_a_timeline_finds_a_planted_bug() -> None:
-    """A process of its own runs the core with the bug in it, and the referee sees it."""
+    """The search with timelines finds a planted bug and names its promise."""
     [number] = [
         number
         for number, bug in enumerate(of_timelines.BUGS, 1)
@@ -64,7 +64,7 @@ def test_a_timeline_finds_a_planted_bug() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("what", QUICK)
 def test_an_exploration_finds_a_planted_bug(what: str) -> None:
-    """The exploration finds a bug, and draws the way there."""
+    """The exploration finds each of these bugs and shows the timeline."""
     package = QUICK[what]
     number = [bug.what for bug in PACKAGES[package].BUGS].index(what)
     found = search_apart(number + 1, package)

@@ -1,4 +1,4 @@
-"""What a release misses, on a project in which something is wrong."""
+"""The check of a release, on projects with a mistake."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_nothing_is_missing(project: Path) -> None:
-    """A complete project can be published, with its part of the changelog as notes."""
+    """A complete project has no problem, and its part of the changelog is the release notes."""
     assert [*missing(project, "1.1.0", email.message_from_string(METADATA))] == []
     assert notes(project, "1.1.0") == "New."
 
@@ -50,7 +50,7 @@ def test_nothing_is_missing(project: Path) -> None:
     ],
 )
 def test_metadata(project: Path, old: str, new: str, message: str) -> None:
-    """Wrong or missing metadata of the wheel is the only thing that is reported."""
+    """Each wrong or missing item of the wheel's metadata is one problem."""
     metadata = email.message_from_string(METADATA.replace(old, new))
     [problem] = missing(project, "1.1.0", metadata)
     assert message in problem
@@ -66,14 +66,14 @@ def test_metadata(project: Path, old: str, new: str, message: str) -> None:
     ],
 )
 def test_files(project: Path, name: str, text: str, message: str) -> None:
-    """A file that is not ready is the only thing that is reported, with its line."""
+    """Each file that is not ready is one problem, with its line."""
     (project / name).write_text(text)
     [problem] = missing(project, "1.1.0", email.message_from_string(METADATA))
     assert message in problem
 
 
 def test_the_list_for_maintainers_names_the_files() -> None:
-    """MAINTAINING.md says what to do in each file that changes when the project has a place."""
+    """MAINTAINING.md lists each file that must change when the project has a place."""
     page = (ROOT / "MAINTAINING.md").read_text().partition("## When the project has a place")[2]
     comments = {name for name, _, mark in marked(ROOT) if mark.lower().startswith("until")}
     assert set(re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)) == comments

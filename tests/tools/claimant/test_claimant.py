@@ -1,4 +1,4 @@
-"""A fleet's claimants keep their promises after every sequence of events."""
+"""The exploration of claimants: no sequence of events breaks a promise."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PATH = (
     [pytest.param(part, marks=pytest.mark.slow) if part in LONG else part for part in all_parts()],
 )
 def test_every_sequence_of_events_keeps_the_promises(part: str) -> None:
-    """No event breaks a promise in any state, and each question can end."""
+    """The search reaches all states of a part, and finds no broken promise in them."""
     found = Search(all_parts()[part]).run()
     assert found.is_exhausted
     assert found.transitions > found.states > 500
 
 
 def test_some_part_has_every_fault() -> None:
-    """Each fault is in a part, except the one after which no process can know a token's age."""
+    """The parts have each fault, except a restart, after which a token's age is unknown."""
     kinds = {kind for bounds in all_parts().values() for kind in bounds.kinds}
     ends = {"continue", "outage ends", "copy"}
     users = {"tick", "do", "receive", "ask", "grant", "fail", "wake", "cancel", "drop"}
@@ -49,7 +49,7 @@ def test_some_part_has_every_fault() -> None:
 
 
 def test_a_snapshot_restores_a_world() -> None:
-    """What is restored is what was there, in the same order, and is the same objects."""
+    """A snapshot that is restored equals the state at which it was taken."""
     bounds = Bounds(drops=1, watch=1)
     with small_constants(bounds):
         world = World(bounds)
@@ -65,7 +65,7 @@ def test_a_snapshot_restores_a_world() -> None:
 
 
 def test_a_search_that_is_cut_short_is_not_exhausted() -> None:
-    """A bound of the number of states is no proof."""
+    """A search that stops at a number of states does not count as exhausted."""
     assert not Search(Bounds(), most_states=100).run().is_exhausted
 
 

@@ -1,4 +1,4 @@
-"""Getters outlast a server that is killed: the program, small."""
+"""The program that kills a token server while callers wait, with few callers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.nightly
 
 
-def test_a_hundred_getters_outlast_a_server_that_is_killed() -> None:
-    """All get the one token of the server that takes the place of the one that was killed."""
+def test_a_hundred_callers_survive_a_killed_server() -> None:
+    """A hundred callers that wait while the server is killed all get the token of the next one."""
     # One attempt a second for two minutes is enough even for a slow machine.
     report: Report = trio.run(
         partial(outlast, 100, 0.5, retry_interval=0.1, max_retry_interval=0.2, max_retries=120)
@@ -26,8 +26,8 @@ def test_a_hundred_getters_outlast_a_server_that_is_killed() -> None:
     assert report.attempts[-1][1] == "a token"
 
 
-def test_an_outage_that_outlasts_the_retries_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """The program fails, and says what is wrong, where the getters do not get their token."""
+def test_an_outage_longer_than_the_retries_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """If the callers get no token, the program exits with 1 and says what is wrong."""
     assert main(["--getters", "3", "--down", "0", "--max-retries", "0"]) == 1
     printed = capsys.readouterr().out
     assert "3 of 3 waited at the kill, 0 got a token, 3 an error" in printed

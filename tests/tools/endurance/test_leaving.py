@@ -1,4 +1,4 @@
-"""What is left of a session after its block, with an endpoint on a real socket that hangs."""
+"""What a session leaves behind after its block, while an endpoint on a real socket hangs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ pytestmark = pytest.mark.slow
 
 OPEN_FILES = "/dev/fd"
 TYPES_FROM = ("trio_anon_session.", "httpx.", "httpcore.", "h11.", "trio.Cancelled")
-"""Of what type, by module, nothing may be left."""
+"""Modules and types of which no object may be left."""
 
 
 @pytest.fixture(autouse=True)
 def _without_collector() -> Iterator[None]:
-    """Let garbage be collected when a test says so, and not by chance."""
+    """Collect garbage only when a test does so."""
     gc.disable()
     yield
     gc.enable()
@@ -53,17 +53,17 @@ def open_files() -> list[str]:
 
 
 def alive() -> Counter[str]:
-    """Count the objects that a session and its connections are made of."""
+    """Count the objects of the types that a session and its connections consist of."""
     names = (f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
     return Counter(name for name in names if name.startswith(TYPES_FROM))
 
 
 class OwnError(Exception):
-    """What a block raises; unlike Python's own, it can be referred to weakly."""
+    """An exception for blocks which, unlike Python's own ones, supports weak references."""
 
 
 class Endpoint:
-    """An endpoint whose answers the test gives by hand, on a connection for each request."""
+    """An endpoint with a connection for each request, whose answers the test sends itself."""
 
     def __init__(self, listener: trio.SocketListener) -> None:
         self._listener = listener
@@ -75,7 +75,7 @@ class Endpoint:
         assert await read_request(self._stream) is not None
 
     async def grant(self) -> None:
-        """Answer with a token that lives for an hour."""
+        """Answer with a token whose lifetime is an hour."""
         assert self._stream is not None
         await self._stream.send_all(answer(connection="keep-alive"))
         await self.see_end()
@@ -88,11 +88,11 @@ class Endpoint:
 
 
 Remains = list["weakref.ref[Any]"]
-"""What was there, for as long as something else keeps it."""
+"""Weak references to objects of a session, which show whether something keeps them."""
 
 
 async def note_error(call: Callable[[], Awaitable[object]], remains: Remains) -> None:
-    """Call, and note the error."""
+    """Call the function, and keep a weak reference to its error."""
     try:
         await call()
     except AnonymousSessionError as error:
@@ -106,7 +106,7 @@ async def hang(
     crowd: trio.Nursery,
     remains: Remains,
 ) -> None:
-    """Bring the session to where the endpoint hangs."""
+    """Use the session until a request waits for the endpoint, which hangs."""
     for _ in range(5):
         crowd.start_soon(note_error, session.get_access_token, remains)
     await endpoint.read_request()
@@ -129,14 +129,14 @@ async def hang(
 
 
 def own_error(remains: Remains) -> OwnError:
-    """Return an error that the frame which raises it does not hold."""
+    """Return an error to which the calling frame has no reference."""
     error = OwnError()
     remains.append(weakref.ref(error))
     return error
 
 
 async def use_and_leave(endpoint: Endpoint, port: int, while_: While, way: Way) -> Remains:
-    """Use a session until the endpoint hangs, leave its block, and return what was there."""
+    """Use a session until the endpoint hangs, leave its block, and return the references."""
     remains: Remains = []
     config = make_config(api_root_url=f"http://127.0.0.1:{port}")
     async with trio.open_nursery() as crowd:
@@ -164,7 +164,7 @@ async def use_and_leave(endpoint: Endpoint, port: int, while_: While, way: Way) 
 @pytest.mark.parametrize("way", ["return", "exception", "cancellation", "interrupt"])
 @pytest.mark.parametrize("while_", ["granting", "refreshing", "revoking"])
 def test_nothing_survives_the_block(while_: While, way: Way) -> None:
-    """No task, socket, thread, warning or object of the session is there afterwards."""
+    """After the block, no task, socket, thread, warning or object of the session is left."""
 
     async def main() -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

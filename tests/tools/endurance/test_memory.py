@@ -1,4 +1,4 @@
-"""Nothing piles up: the loads of the program, small."""
+"""The program that measures memory over time, with small loads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.nightly
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Leave garbage in circles where it is while the block lasts."""
+    """Collect no reference cycles while the block runs."""
     gc.collect()
     gc.disable()
     try:
@@ -36,22 +36,22 @@ def without_collector() -> Iterator[None]:
 
 
 def small(load: Load) -> int:
-    """Return how often is enough here.
+    """Return how many repetitions are enough for this test.
 
-    Deadlines of a minute have to pass before the first third ends, of a second a round.
+    Deadlines of a minute must pass in the first third, and a round takes a second.
     """
     return LEAST.get(load, min(1000, LOADS[load] // 30))
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
 def test_memory_is_flat(load: Load) -> None:
-    """Once a load has settled, more of the same leaves nothing in memory."""
+    """After the start of a load, its memory no longer grows."""
     course = measure(load, small(load))
     assert course.is_flat, course.table()
 
 
-def test_a_hundred_bytes_that_each_session_leaves_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest leak that counts is above the noise, with so few sessions too."""
+def test_a_leak_of_a_hundred_bytes_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leak of 100 bytes for each session is detected, also with few sessions."""
     kept: list[bytes] = []
 
     def open_leaky(config: Config, manager: TokenManager) -> AnonymousSession:
@@ -65,8 +65,8 @@ def test_a_hundred_bytes_that_each_session_leaves_are_seen(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_errors_of_a_failed_round_end_with_the_next(kind: str) -> None:
-    """Neither getters' errors nor their cause wait for the collector, or for the session's end."""
+def test_errors_of_a_failed_round_are_freed(kind: str) -> None:
+    """When the next round fails, the errors of a round and their cause are already freed."""
 
     async def main() -> None:
         remains: list[weakref.ref[BaseException]] = []
@@ -93,10 +93,10 @@ def test_errors_of_a_failed_round_end_with_the_next(kind: str) -> None:
         run_virtually(main)
 
 
-def test_memory_that_grows_is_seen(
+def test_memory_that_grows_is_detected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The program fails, and names the load and the kind of object, where something is kept."""
+    """If memory grows, the program exits with 1 and names the load and the type of the objects."""
     kept: list[memory.Reading] = []
 
     async def hoarding(count: int, note: Note) -> None:

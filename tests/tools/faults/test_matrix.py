@@ -1,4 +1,4 @@
-"""Every row of the matrix, run and compared with what is expected of it."""
+"""Each row of the fault matrix, compared with its expected outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _check(row: Row, outcome: Outcome, well_again: str) -> None:
 
 @_rows("in process")
 def test_fault_in_process(row: Row) -> None:
-    """A held getter gets what the row says, one of a STALE token the token, and it passes."""
+    """In process, each fault has the outcome of its row for waiting callers and STALE tokens."""
     well_again = f"{row.well_again:g} s" if row.well_again else AT_ONCE
 
     _check(row, measure(row, "in process"), well_again)
@@ -31,12 +31,12 @@ def test_fault_in_process(row: Row) -> None:
 @pytest.mark.slow
 @_rows("real sockets")
 def test_fault_on_real_sockets(row: Row) -> None:
-    """The same holds of real connections."""
+    """On real sockets, each fault has the outcome of its row."""
     well_again = AT_ONCE if row.held == TOKEN else WITH_THE_NEXT
 
     _check(row, measure(row, "real sockets"), well_again)
 
 
-def test_rows_have_names_of_their_own() -> None:
-    """No two rows are called the same."""
+def test_names_of_rows_are_unique() -> None:
+    """No two rows have the same name."""
     assert len({row.name for row in ROWS}) == len(ROWS)

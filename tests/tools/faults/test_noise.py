@@ -1,4 +1,4 @@
-"""Noise: whatever a server says, an attempt brings a token or an error that can be shown."""
+"""Random answers of a server: an attempt ends with a token or an error that is safe to show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ noise = st.binary(max_size=20)
 
 @st.composite
 def garbled(draw: st.DrawFn) -> bytes:
-    """Draw a good answer in which some pieces are other bytes, or are missing."""
+    """Draw a valid answer in which some bytes are changed or missing."""
     text = WHOLE
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
@@ -97,7 +97,7 @@ fields = st.dictionaries(
 
 @st.composite
 def odd_answers(draw: st.DrawFn) -> bytes:
-    """Draw an answer that is HTTP, but holds anything."""
+    """Draw a valid HTTP response with any status, headers and body."""
     status = draw(st.sampled_from([200, 201, 204, 304, 307, 400, 401, 403, 429, 500, 503]))
     body = draw(st.one_of(st.binary(max_size=60), fields.map(json.dumps).map(str.encode)))
     headers = draw(st.lists(st.tuples(header_names, header_values), max_size=4))
@@ -107,12 +107,12 @@ def odd_answers(draw: st.DrawFn) -> bytes:
 
 
 def _is_hostile(text: str) -> bool:
-    """Tell whether a text has control characters, breaks of lines, or half of a character."""
+    """Return whether a text has control characters, line breaks, or a lone surrogate."""
     return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 
 async def check(said: bytes) -> None:
-    """Make an attempt against a server that says this, and look at what comes of it."""
+    """Make an attempt against a server that sends this, and check the token or the error."""
     row = Row("", UNAVAILABLE, wire=Wire(script=((0.0, said),)))
     async with open_in_process(row) as place:
         await place.begin_attempt(is_faulty=True)
@@ -135,12 +135,12 @@ async def check(said: bytes) -> None:
 @given(said=st.one_of(garbled(), noise))
 @virtual_time
 async def test_noise_is_a_token_or_an_error(said: bytes) -> None:
-    """An answer of which bytes were lost or changed does no harm."""
+    """An answer with changed or missing bytes is a token or an error that is safe to show."""
     await check(said)
 
 
 @given(said=odd_answers())
 @virtual_time
 async def test_odd_answer_is_a_token_or_an_error(said: bytes) -> None:
-    """Headers and fields may hold anything: what is shown of them is fit to be shown."""
+    """A response with any headers and fields is a token or an error that is safe to show."""
     await check(said)

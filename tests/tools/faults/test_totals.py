@@ -1,4 +1,4 @@
-"""Totals: an attempt, a body, and the end of a session are bounded, whatever the server does."""
+"""Limits of an attempt, a body, and the end of a session, whatever the server does."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ if TYPE_CHECKING:
     from tools.faults.places import Place
 
 REAL_TIME_LIMIT = 60.0
-"""Seconds, against a test on sockets that hangs."""
+"""Seconds after which a test on sockets fails."""
 
 rows = st.sampled_from([row for row in ROWS if "in process" in row.where])
 
 
 def with_wire(wire: Wire) -> Row:
-    """Return a row that is about the wire alone."""
+    """Return a row whose fault is only on the wire."""
     return Row("", UNAVAILABLE, wire=wire)
 
 
 def with_fault(fault: Fault) -> Row:
-    """Return a row that is about the answer alone."""
+    """Return a row whose fault is only in the answer."""
     return Row("", UNAVAILABLE, fault)
 
 
 async def attempt(place: Place, *, limit: float = 30.0) -> str:
-    """Make one attempt, which meets the fault, and return what came of it."""
+    """Make one attempt, which gets the fault, and return its token or its error."""
     await place.begin_attempt(is_faulty=True)
     manager = TokenManager(place.config({"request_timeout": limit}), http_client=place.client)
     try:
@@ -92,10 +92,10 @@ def drips(draw: st.DrawFn) -> tuple[tuple[float, bytes], ...]:
 
 @given(drip=drips(), limit=st.sampled_from([0.5, 5.0, 30.0]))
 @virtual_time
-async def test_attempt_ends_within_its_limit_however_bytes_drip(
+async def test_attempt_ends_within_its_limit(
     drip: tuple[tuple[float, bytes], ...], limit: float
 ) -> None:
-    """An answer that is whole in time is taken then; any other ends the attempt at its limit."""
+    """An attempt ends with a complete answer in time, or at its limit."""
     takes = sum(delay for delay, _ in drip)
     async with open_in_process(with_wire(Wire(script=drip))) as place:
         began_at = trio.current_time()
@@ -122,7 +122,7 @@ MANY = 101
     ids=lambda row: row.name,
 )
 async def test_failures_use_up_no_connections(row: Row, autojump_clock: MockClock) -> None:
-    """However many attempts have failed, there is a connection for the next."""
+    """After 101 failed attempts, the next one still gets a connection."""
     async with open_in_process(row) as place:
         for _ in range(MANY):
             await attempt(place)
@@ -153,10 +153,10 @@ async def test_body_of_1_mib_is_the_largest(
 
 
 @pytest.mark.parametrize("is_bomb", [False, True])
-async def test_no_more_is_read_of_a_body_that_is_too_large(
+async def test_a_body_that_is_too_large_is_not_read_further(
     is_bomb: bool, autojump_clock: MockClock
 ) -> None:
-    """Of 50 MB, what comes after the limit stays on the wire."""
+    """Of a body of 50 MB, the session reads only as far as the limit."""
     fault = Fault()
     if is_bomb:
         fault = answer(gzip.compress(bytes(2 * MIB)), Content_Encoding="gzip")
@@ -169,8 +169,8 @@ async def test_no_more_is_read_of_a_body_that_is_too_large(
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])
-async def test_bomb_is_not_unfolded(packing: str, autojump_clock: MockClock) -> None:
-    """What a bomb of 16 MiB would unfold to is never in memory."""
+async def test_bomb_is_not_unpacked(packing: str, autojump_clock: MockClock) -> None:
+    """A compressed body of 16 MiB is refused without being unpacked in memory."""
     body = PACKINGS[packing](bytes(16 * MIB))
     async with open_in_process(with_fault(answer(body, Content_Encoding=packing))) as place:
         tracemalloc.start()
@@ -192,10 +192,10 @@ async def test_bomb_is_not_unfolded(packing: str, autojump_clock: MockClock) -> 
     shutdown_timeout=st.none() | st.floats(0.1, 100.0),
 )
 @virtual_time
-async def test_leaving_takes_no_longer_than_revoking_may(
+async def test_leaving_is_limited_by_the_revocation(
     row: Row, after: float, leaving: str, is_stale: bool, shutdown_timeout: float | None
 ) -> None:
-    """A block ends when it is left, whatever the fault; it revokes for ``shutdown_timeout``."""
+    """Leaving a block takes no time, or at most ``shutdown_timeout`` to revoke the token."""
     getter = Getter()
     settings: dict[str, Any] = {"stale_buffer": 1800.0}
     if shutdown_timeout is not None:
@@ -233,7 +233,7 @@ async def test_leaving_takes_no_longer_than_revoking_may(
 async def test_no_socket_survives_an_endpoint_that_hangs(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leaving closes the connection, in the midst of a handshake too, and the server sees it."""
+    """Leaving the block closes the connection to an endpoint that hangs, also in a handshake."""
     began, ended = trio.Event(), trio.Event()
 
     async def say_nothing(stream: trio.SocketStream) -> None:

@@ -1,4 +1,4 @@
-"""Fleets of any kind keep what is claimed of them: drawn, and those that found something."""
+"""Simulated fleets keep all claims: drawn fleets, and fleets that once showed a bug."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trio_anon_session.testing.strategies import TICK
 
 pytestmark = pytest.mark.slow
 
-EVERYBODY = Act(who="all", what=Get(at=TICK))
+ALL_ASK = Act(who="all", what=Get(at=TICK))
 
 
 # Two processes in a row get no token: one is stopped, and the endpoint does not answer the other.
 @example(
     Fleet(
         joins=(0.0, 0.0, 0.0),
-        acts=(EVERYBODY, Act(who="holder", what=Stop(at=0.5, seconds=900.0))),
+        acts=(ALL_ASK, Act(who="holder", what=Stop(at=0.5, seconds=900.0))),
         endpoint=(EndpointTrouble(at=1.0, seconds=60.0, answer=Answer(latency=30.0 + TICK)),),
         latency=1.0,
     )
@@ -35,7 +35,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
         joins=(TICK, TICK, 2.0),
         every=7.5,
         acts=(
-            EVERYBODY,
+            ALL_ASK,
             Act(who="holder", what=Crash(at=1.5)),
             Act(what=Stop(at=1.5, passes=39, seconds=90.0)),
         ),
@@ -47,13 +47,13 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
 # The store does not accept the report of a drop, and sends no notification afterwards.
 @example(
     Fleet(
-        acts=(EVERYBODY, Act(what=Revoke(at=8.0))),
+        acts=(ALL_ASK, Act(what=Revoke(at=8.0))),
         store=(StoreTrouble(at=8.0, seconds=TICK, kind="hangs"),),
     )
 )
 @example(
     Fleet(
-        acts=(EVERYBODY, Act(what=Invalidate(at=8.0))),
+        acts=(ALL_ASK, Act(what=Invalidate(at=8.0))),
         store=(StoreTrouble(at=8.0, seconds=0.5, kind="read-only"),),
     )
 )
@@ -61,7 +61,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
 @example(
     Fleet(
         every=450.0,
-        acts=(EVERYBODY, *[Act(who="all", what=Get(at=6057.0))] * 3, Act(what=Revoke(at=6057.0))),
+        acts=(ALL_ASK, *[Act(who="all", what=Get(at=6057.0))] * 3, Act(what=Revoke(at=6057.0))),
         store=(
             StoreTrouble(at=6057.0, seconds=TICK, kind="slow", latency=8.0, who=(0,)),
             *[StoreTrouble(at=6057.0, seconds=TICK)] * 2,
@@ -75,7 +75,7 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
     Fleet(
         joins=(0.0, 0.0, 712.0),
         every=450.0,
-        acts=(EVERYBODY, Act(what=Revoke(at=3570.0))),
+        acts=(ALL_ASK, Act(what=Revoke(at=3570.0))),
         store=(StoreTrouble(at=3570.0, seconds=TICK, kind="slow", latency=8.0, who=(2,)),),
     )
 )
@@ -100,17 +100,17 @@ EVERYBODY = Act(who="all", what=Get(at=TICK))
 )
 @given(fleets())
 def test_a_fleet_keeps_every_claim(fleet: Fleet) -> None:
-    """Whatever fails, stops, dies or is dropped, the referee finds nothing."""
+    """The referee finds no broken claim, whatever fails, stops or crashes in a drawn fleet."""
     _, tally = run_fleet(fleet)
     assert tally.grants <= tally.attempts
 
 
-@example(Fleet(joins=(TICK, TICK), acts=(EVERYBODY,), ends_at=15571.0))
+@example(Fleet(joins=(TICK, TICK), acts=(ALL_ASK,), ends_at=15571.0))
 # Fewer examples are enough, because less can happen without trouble.
 @settings(max_examples=settings().max_examples // 2)
 @given(fleets(troubles=False))
-def test_a_fleet_without_trouble_makes_one_grant_in_a_life(fleet: Fleet) -> None:
-    """Grants are lives to the number, and no getter is held after its process's first token."""
+def test_a_fleet_without_faults_has_one_grant_in_a_life(fleet: Fleet) -> None:
+    """There is one grant in each life, and no getter waits after its process's first token."""
     played, tally = run_fleet(fleet)
     lives = tally.lives + tally.under_way
     assert tally.grants == tally.attempts == lives
@@ -129,10 +129,10 @@ def test_a_fleet_without_trouble_makes_one_grant_in_a_life(fleet: Fleet) -> None
 
 
 def test_a_killed_holder_delays_the_others_by_its_lease() -> None:
-    """Held getters get a token when the lease has ended, and no grant is made before."""
+    """After a crash of the lease's holder, waiting getters get a token when the lease has ended."""
     fleet = Fleet(
         joins=(0.0,) * 5,
-        acts=(EVERYBODY, Act(who="holder", what=Crash(at=1.0))),
+        acts=(ALL_ASK, Act(who="holder", what=Crash(at=1.0))),
         latency=2.0,
         ends_at=60.0,
     )
@@ -143,12 +143,12 @@ def test_a_killed_holder_delays_the_others_by_its_lease() -> None:
     assert (tally.lives, tally.lost, tally.grants) == (1, 1, 2)
 
 
-def test_two_that_are_equal_run_alike() -> None:
-    """A fleet is all that its run depends on."""
+def test_two_runs_of_a_fleet_are_equal() -> None:
+    """Two runs of the same fleet have the same log."""
     fleet = Fleet(
         joins=(0.0, 0.0, 1.0),
         every=450.0,
-        acts=(EVERYBODY, Act(who="holder", what=Stop(at=3000.5, seconds=20.0))),
+        acts=(ALL_ASK, Act(who="holder", what=Stop(at=3000.5, seconds=20.0))),
         latency=1.0,
         seed=7,
     )

@@ -1,4 +1,4 @@
-"""The program that measures a fleet of real processes runs."""
+"""The program that measures a fleet of real processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 def test_the_cheapest_row() -> None:
-    """An old file of SQLite is put back, and soon no process hands out the dropped token."""
+    """After an old SQLite file is restored, the dropped token is in use for less than 10 s."""
     ended = subprocess.run(
         [sys.executable, "-m", "tools.fleet.rows", "2e"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Whatever peers say, a session works on, shows nothing, and costs little."""
+"""Hostile peers: a session shows no secret, and does not use much time or memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.hostile.measuring import MOST, longest_step
 pytestmark = pytest.mark.nightly
 
 ATTEMPTS = 12
-"""Requests of a life at the most, each of which may read a body to its limits."""
+"""The maximum number of requests of a life; each may read a body to its limits."""
 
 
 # Leave out the phase that explains a failure: it traces each line, which takes longer than running
@@ -23,8 +23,8 @@ generated = settings(phases=[Phase.explicit, Phase.reuse, Phase.generate], max_e
 
 @generated
 @given(life=lives)
-def test_promise_21_no_peer_makes_a_session_show_anything(life: Life) -> None:
-    """Neither secret nor token is shown, and only errors of this library are raised."""
+def test_promise_21_no_peer_makes_a_session_show_a_secret(life: Life) -> None:
+    """No secret or token is shown, only this library's errors are raised, and reads are limited."""
     cost = live(life)
     assert cost.unexpected == []
     assert cost.leaks() == {}
@@ -33,15 +33,15 @@ def test_promise_21_no_peer_makes_a_session_show_anything(life: Life) -> None:
 
 @generated
 @given(life=lives)
-def test_no_peer_keeps_other_tasks_waiting(life: Life) -> None:
-    """No step of any task takes longer than a fixed piece of work."""
+def test_no_peer_delays_other_tasks(life: Life) -> None:
+    """No step of a task takes longer than a fixed limit."""
     assert longest_step(lambda steps: live(life, steps)) <= MOST
 
 
 @settings(generated, max_examples=5)
 @given(life=lives)
 def test_no_peer_takes_much_memory(life: Life) -> None:
-    """At no moment is more kept than the limits of a body allow."""
+    """The peak memory stays below 24 MiB."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

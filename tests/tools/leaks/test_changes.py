@@ -27,14 +27,14 @@ def leaks_of(life: ChangingLife) -> dict[str, str]:
 @pytest.mark.slow
 @given(life=changing_lives)
 @example(life=ChangingLife("key", "Ed25519", metadata=Echo("extra", "strict basic", 429)))
-def test_promise_21_nothing_leaks_of_secrets_that_change(life: ChangingLife) -> None:
-    """Whatever happens to a secret, and whatever a server echoes, no sink shows a piece of it."""
+def test_promise_21_secrets_that_change_do_not_leak(life: ChangingLife) -> None:
+    """Whatever changes in a secret's source, and whatever a server echoes, no sink shows it."""
     assert leaks_of(life) == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_promise_21_each_source_of_a_secret(kind: str) -> None:
-    """A secret that is replaced is not shown, neither the old one nor the new one."""
+    """If a secret is replaced, neither the old nor the new one is shown."""
     life = ChangingLife(kind, password="pass word/ö of the key", grant=ECHO, changes=("rotate",))
     assert leaks_of(life) == {}
 
@@ -43,7 +43,7 @@ def test_promise_21_each_source_of_a_secret(kind: str) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_promise_21_each_change_of_a_secret(kind: str, change: str) -> None:
-    """A secret that breaks in some way is not shown, before and after the next one."""
+    """If a secret's source breaks and then has a new secret, neither is shown."""
     life = ChangingLife(
         kind, password="pass word/ö of the key", changes=(change, "rotate"), revocation=ECHO
     )
@@ -54,7 +54,7 @@ def test_promise_21_each_change_of_a_secret(kind: str, change: str) -> None:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("place", PLACES)
 def test_promise_21_each_part_of_an_assertion(place: str, part: str) -> None:
-    """A server that echoes a part of an assertion or secret, in any place, changes no text."""
+    """No part of an assertion or secret is shown, in whatever place a server echoes it."""
     kinds = ("assertion file", "key", "secret file", "signer")
     kind = kinds[(PLACES.index(place) + PARTS.index(part)) % len(kinds)]
     echo = Echo(place, "raw", 400)
@@ -73,8 +73,8 @@ def test_promise_21_secrets_in_place_of_other_settings(method: str) -> None:
 # Sensitivity of the hunt
 
 
-def test_the_hunt_of_changes_looks_everywhere() -> None:
-    """Each sink has shown something."""
+def test_the_hunt_of_changes_fills_all_sinks() -> None:
+    """The hunt fills each sink."""
     lives = [
         ChangingLife(metadata=ECHO, grant=ECHO, revocation=ECHO, changes=("vanish", "rotate")),
         ChangingLife("async callable", changes=("hang",), has_mistakes=True),
@@ -112,7 +112,7 @@ CREDENTIAL = ".".join("".join(random.Random(n).choices(ascii_letters, k=80)) for
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_is_found(part: str) -> None:
-    """A part of an assertion that is shown is found."""
+    """The hunt finds a shown part of an assertion."""
     traces = Traces()
     traces.add(CREDENTIAL)
     said = part_of(CREDENTIAL, part, CREDENTIAL)
@@ -122,7 +122,7 @@ def test_each_part_is_found(part: str) -> None:
 
 @given(start=st.integers(0, 240 - LENGTH), is_upper=st.booleans())
 def test_each_piece_is_found(start: int, is_upper: bool) -> None:
-    """A piece of a secret is found, and harmless words are not."""
+    """The hunt finds a piece of a secret, and not a shorter piece."""
     traces = Traces()
     traces.add(CREDENTIAL)
     piece = CREDENTIAL[start : start + LENGTH]

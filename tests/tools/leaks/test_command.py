@@ -1,4 +1,4 @@
-"""Promise 21, in what the command prints."""
+"""Promise 21 for the output of the command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = f"tok/en+With~Odd%Chars=={TOKEN_CORE}"
 
 
 class _Server(socketserver.TCPServer):
-    """Gives every connection its answer, and closes it."""
+    """Sends its answer on each connection, and closes it."""
 
     answer = b""
 
@@ -75,7 +75,7 @@ def _serving() -> Iterator[_Server]:
 def test_promise_21_no_command_prints_what_a_server_echoes(
     args: list[str], stdin: str | None
 ) -> None:
-    """Only `token` prints the token, to standard output, and nothing else is shown."""
+    """Only `token` prints the token, to standard output; no command shows a secret."""
     tokens_printed = 0
     # `test_leaks.py` tests each spelling in each place. This test uses one spelling at a time.
     spellings = itertools.cycle(SPELLINGS)

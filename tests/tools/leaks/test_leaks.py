@@ -1,4 +1,4 @@
-"""Promise 21, by a hunt through everything that is shown."""
+"""Promise 21: a hunt for secrets in everything that the library shows."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_promise_21_nothing_leaks(life: Life) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
-def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
-    """Each place of an answer shows each spelling, to a grant, a revocation or a request."""
+def test_promise_21_no_echo_of_an_answer_leaks(place: str) -> None:
+    """No sink shows a secret that a server echoes in any spelling, in any place of an answer."""
     spellings = itertools.cycle(SPELLINGS)
     # Each place begins with another spelling, so that each kind of answer gets each spelling.
     for _ in range(PLACES.index(place)):
@@ -85,19 +85,19 @@ def test_promise_21_no_place_of_an_answer_leaks(place: str) -> None:
 @pytest.mark.parametrize("core", [SECRET_CORE, TOKEN_CORE])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_each_spelling_is_found(spelling: str, core: str) -> None:
-    """A secret that is shown is found, in whichever form."""
+    """The hunt finds each spelling of a secret or token."""
     text = SPELLINGS[spelling](f"a'\"%{core} ß")
     assert leaks_in(f"before{text}after")
 
 
 @given(before=st.binary(), after=st.binary())
 def test_base64_is_found_anywhere(before: bytes, after: bytes) -> None:
-    """A secret in base64 is found, whatever stands around it."""
+    """The hunt finds a secret in base64, whatever bytes surround it."""
     assert leaks_in(base64.b64encode(before + SECRET_CORE.encode() + after).decode())
 
 
-def test_the_hunt_looks_everywhere() -> None:
-    """The sinks are those that there are, and each of them has shown something."""
+def test_the_hunt_fills_all_sinks() -> None:
+    """The hunt fills each of the listed sinks."""
     refusal = Echo("error_description", "raw", 400)
     lives = [
         PLAIN,
@@ -168,10 +168,10 @@ SINKS = (
 
 
 @pytest.mark.parametrize("method", ["open", "look", "claim", "renew", "put", "release", "drop"])
-async def test_promise_21_a_crash_of_a_store_shows_nothing_of_ours(
+async def test_promise_21_a_crash_of_a_store_shows_no_token(
     method: str, autojump_clock: MockClock
 ) -> None:
-    """Whatever a store raises comes out with our frames, in which there is no token."""
+    """The traceback of a store's crash has our frames, whose locals show no token."""
     source = FakeTokenManager(make_config(client_secret=SECRET_CORE), latency=3.0)
     store = FaultyStore()
     if method == "release":
@@ -191,8 +191,8 @@ async def test_promise_21_a_crash_of_a_store_shows_nothing_of_ours(
 
 
 @given(record=st.text() | st.sampled_from(["{}", "[]"]), mark=st.text(max_size=3))
-def test_promise_21_what_a_store_holds_is_not_shown(record: str, mark: str) -> None:
-    """Neither garbage nor a failure that others left, in whatever form, shows what is in it."""
+def test_promise_21_the_content_of_a_store_is_not_shown(record: str, mark: str) -> None:
+    """No error or repr shows the content of a damaged token or failure in the store."""
     echoes = [spell(SECRET_CORE) for spell in SPELLINGS.values()]
     failure = json.dumps(
         {"count": 1, "status_code": 503, "message": record, "error_description": " ".join(echoes)}
@@ -220,10 +220,10 @@ def test_promise_21_what_a_store_holds_is_not_shown(record: str, mark: str) -> N
 # Tests without the hunt
 
 
-async def test_promise_21_what_others_log_is_left_alone(
+async def test_promise_21_log_records_of_others_are_unchanged(
     http: ModuleType, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only token requests are scrubbed, and only while they are under way."""
+    """Only log records of token requests are masked, and not those of other requests."""
     caplog.set_level(logging.DEBUG)
     config = Config(client_id="id", client_secret="secret", api_root_url="http://localhost")
 
@@ -251,7 +251,7 @@ async def test_promise_21_what_others_log_is_left_alone(
 
 @pytest.mark.parametrize("call", ["grant", "revocation"])
 def test_promise_21_an_interrupt_shows_no_locals(http: ModuleType, call: str) -> None:
-    """Ctrl-C in the middle of a request of a token manager's comes out without its frames."""
+    """The traceback of Ctrl-C during a token manager's request shows no secret or token."""
     token = f"t{TOKEN_CORE}"
 
     def interrupt(sent: bytes) -> bytes:
@@ -281,8 +281,8 @@ def test_promise_21_an_interrupt_shows_no_locals(http: ModuleType, call: str) ->
     assert not leaks_in("\n".join(frames))
 
 
-def test_promise_21_settings_that_are_refused_show_no_locals() -> None:
-    """Neither constructor nor `from_env` nor `replace` show the secret beside a wrong setting."""
+def test_promise_21_errors_of_settings_show_no_secret() -> None:
+    """Errors of `Config`, `from_env` and `replace` do not show the secret in their locals."""
     secret = f"s{SECRET_CORE}"
     good = Config(client_id="id", client_secret=secret)
     environ = {"BOX_CLIENT_SECRET": secret}
@@ -301,8 +301,8 @@ def test_promise_21_settings_that_are_refused_show_no_locals() -> None:
         assert find_leaks(shown, leaks_in) == {}
 
 
-async def test_promise_21_half_a_character_in_a_refusal(autojump_clock: MockClock) -> None:
-    """A token that no text can hold, in an error of the server's, does not come up in another."""
+async def test_promise_21_a_lone_surrogate_in_an_error(autojump_clock: MockClock) -> None:
+    """A token with a lone surrogate is masked in the server's error, which has no context."""
     token = b"\\ud800" + TOKEN_CORE.encode()
     body = b'{"error": "invalid_scope", "access_token": "%b", "error_description": "not %b"}'
     body %= (token, token)
@@ -324,7 +324,7 @@ async def test_promise_21_half_a_character_in_a_refusal(autojump_clock: MockCloc
 async def test_promise_21_the_form_ends_with_its_request(
     http: ModuleType, call: str, autojump_clock: MockClock
 ) -> None:
-    """The form, with the secret in it, is not left in memory for the garbage collector."""
+    """After a request, no request object with the form is left for the garbage collector."""
 
     def requests() -> list[int]:
         return [id(each) for each in gc.get_objects() if type(each).__name__ == "Request"]
@@ -352,7 +352,7 @@ async def test_promise_21_the_form_ends_with_its_request(
 async def test_promise_21_a_failure_ends_with_its_session(
     failing: str, owner: str, autojump_clock: MockClock
 ) -> None:
-    """Session, token, form and errors of a failure are not left for the garbage collector."""
+    """After a failure, no session, token, form or error is left for the garbage collector."""
 
     class Foreign(FakeTokenManager):
         async def get_tokens_client_credentials_grant(self, options: object = None) -> TokenInfo:
@@ -401,8 +401,8 @@ async def test_promise_21_a_failure_ends_with_its_session(
             gc.enable()
 
 
-async def test_promise_21_a_token_that_is_refused_is_not_shown(autojump_clock: MockClock) -> None:
-    """A token that is no good is not shown by what is said of its answer."""
+async def test_promise_21_an_unsupported_token_is_not_shown(autojump_clock: MockClock) -> None:
+    """A token of an unsupported type is masked in the error."""
     token = f"t{TOKEN_CORE}"
     body = json.dumps({"access_token": token, "token_type": "mac"}).encode()
     fault = Fault(
@@ -421,8 +421,8 @@ async def test_promise_21_a_token_that_is_refused_is_not_shown(autojump_clock: M
     assert not leaks_in(repr(vars(caught.value)))
 
 
-async def test_promise_21_options_that_are_none_show_no_token(autojump_clock: MockClock) -> None:
-    """An error about something else in place of options shows nothing of the form."""
+async def test_promise_21_wrong_options_show_no_token(autojump_clock: MockClock) -> None:
+    """A TypeError about the options shows neither the token nor the secret."""
     options: Any = "192.0.2.1"
     token = f"t{TOKEN_CORE}"
     async with TokenManager(make_config(client_secret=f"s{SECRET_CORE}")) as manager:
@@ -437,10 +437,10 @@ async def test_promise_21_options_that_are_none_show_no_token(autojump_clock: Mo
             assert find_leaks(shown, leaks_in) == {}
 
 
-async def test_promise_21_a_foreign_revocation_is_told_without_its_token(
+async def test_promise_21_errors_of_a_custom_revocation(
     autojump_clock: MockClock,
 ) -> None:
-    """What a foreign token manager says of a revocation is scrubbed, or left out if unreadable."""
+    """The error of a custom token manager's revocation is masked, or left out if unreadable."""
 
     class UnreadableError(TokenRequestError):
         def __str__(self) -> str:

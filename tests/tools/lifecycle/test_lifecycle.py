@@ -1,4 +1,4 @@
-"""The machine keeps its promises after every sequence of events."""
+"""The exploration of the lifecycle: no sequence of events breaks a promise."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ EVERY_RESULT = {
     "revoke": {"revokes", "nothing to revoke"},
     "close": {"closed"},
 }
-"""What has to be reached in every mode."""
+"""The results of each event that the search must reach in every mode."""
 OF_ALL_ANSWERS = {
     "answer": {"failure: nonsense", "failure: foreign", "failure: dropped", "failure: revoked"},
     "revoked": {""},
 }
-"""What has to be reached in a part with all answers, in addition."""
+"""The results that a part with all answers must reach in addition."""
 MARKS = {"eager": pytest.mark.slow, "on_request": pytest.mark.slow}
-"""Those that take more than ten seconds."""
+"""Marks of the modes that take more than ten seconds."""
 
 
 @pytest.mark.parametrize("mode", [pytest.param(mode, marks=MARKS.get(mode, ())) for mode in MODES])

@@ -1,4 +1,4 @@
-"""The prose linter reads prose and no code, and its word list finds the words."""
+"""The prose linter reads only prose, and its word list finds the phrases."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ raise ValueError(f"message with {field.name} and "
 
 
 @pytest.mark.parametrize(("read", "text"), [(prose_of_page, PAGE), (prose_of_module, MODULE)])
-def test_prose_stays_in_its_place(read: object, text: str) -> None:
-    """A word of the prose is in the same line and column as in the file."""
+def test_prose_keeps_its_position(read: object, text: str) -> None:
+    """Each word of the prose has the same line and column as in the file."""
     assert callable(read)
     prose = read(text)
     assert [len(line) for line in prose.split("\n")] == [len(line) for line in text.split("\n")]
@@ -51,7 +51,7 @@ def test_prose_stays_in_its_place(read: object, text: str) -> None:
 
 
 def test_a_page_is_read_without_code() -> None:
-    """Blocks, inline code, comments and the targets of links are no prose."""
+    """Code blocks, inline code, comments and link targets are left out."""
     words = " ".join(re.findall(r"[A-Za-z]+", prose_of_page(PAGE)))
     assert words == "A heading Text with a link and more text cell An item A second sentence"
 
