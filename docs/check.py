@@ -1,16 +1,16 @@
-"""Checks that every link of the built pages, and of the Markdown that they are made of, resolves.
+"""Check that the links of the built pages and of their Markdown resolve.
 
     python docs/check.py docs/_build/html
 
 - Built pages: links, anchors and files of this site exist; no page, style or picture loads
   anything from elsewhere.
-- Markdown, as a forge shows it: the same of relative links, also in the README and its
-  neighbours, which are on no built page.
-- Reference: every name in the ``__all__`` of a public module has its place in it.
+- Markdown, as a forge shows it: the same for relative links, also in the README and its
+  neighbours, which are not built pages.
+- Reference: it contains every name in the ``__all__`` of a public module.
 
-A program of our own, since LinkChecker, which is the one to use else, reads no Markdown, and
-does not tell what a page loads from where a link leads.
-Links to elsewhere are counted and not followed: nothing here needs a network.
+LinkChecker, the usual tool, reads no Markdown, and does not distinguish what a page loads from
+what it links to. This program counts links to other sites, but does not follow them, so it needs
+no network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 LOADING = {"stylesheet", "icon", "shortcut", "preload", "prefetch", "manifest", "modulepreload"}
-"""What a ``rel`` has, if a ``<link>`` is loaded."""
+"""Values of ``rel`` with which a browser loads the target of a ``<link>``."""
 LOADED = {
     ("audio", "src"),
     ("embed", "src"),
@@ -94,7 +94,7 @@ class _Reader(HTMLParser):
 
 
 def read_html(text: str) -> Page:
-    """Return what there is in a page, or in a picture: SVG is read in the same way."""
+    """Return anchors, links and loaded files of an HTML page or an SVG picture."""
     reader = _Reader()
     reader.feed(text)
     reader.close()
@@ -102,7 +102,7 @@ def read_html(text: str) -> Page:
 
 
 def read_markdown(text: str) -> Page:
-    """Return what there is in a page of Markdown, with the anchors that a forge gives headings."""
+    """Return the contents of a page of Markdown, with the anchors that a forge gives headings."""
     page = Page()
     seen: Counter[str] = Counter()
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
@@ -135,7 +135,7 @@ class Site:
     counts: Counter[str] = attrs.field(factory=Counter)
 
     def problems(self) -> Iterator[str]:
-        """Tell what does not resolve, and count what is looked at."""
+        """Yield each link that does not resolve, and count all links."""
         for path, page in sorted(self.pages.items()):
             self.counts["files"] += 1
             where = path.relative_to(self.root)
@@ -160,7 +160,7 @@ class Site:
         if not target.is_relative_to(self.root) or parts.path.startswith("/"):
             yield "is outside of the site"
         elif not target.exists():
-            yield "is not there"
+            yield "does not exist"
         elif parts.fragment and target in self.pages:
             self.counts["anchors"] += 1
             if unquote(parts.fragment) not in self.pages[target].anchors:
@@ -192,7 +192,7 @@ def source_site(root: Path = ROOT) -> Site:
 
 
 def public_names(package: str) -> Iterator[tuple[str, set[str]]]:
-    """Name what is public, each with all the names under which its place may be found."""
+    """Yield each public name, with all names under which the reference may list it."""
     modules = [importlib.import_module(package)]
     modules += [
         importlib.import_module(found.name)
@@ -209,13 +209,13 @@ def public_names(package: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def missing_names(anchors: Iterable[str], names: dict[str, set[str]]) -> list[str]:
-    """Return the public names that have no place in the reference."""
+    """Return the public names that the reference does not list."""
     there = set(anchors)
     return [name for name, same in names.items() if not same & there]
 
 
 def main(folder: str) -> int:
-    """Check it all, print how much, and return the exit code."""
+    """Run all checks, print counts and problems, and return the exit code."""
     built, source = built_site(Path(folder)), source_site()
     problems = [*built.problems(), *source.problems()]
     names = dict(public_names("trio_anon_session"))
@@ -224,7 +224,7 @@ def main(folder: str) -> int:
     print(f"built: {built}")
     print(f"Markdown: {source}")
     print(f"reference: {len(names)} public names")
-    print("\n".join(problems) or "all is there")
+    print("\n".join(problems) or "no problems found")
     return 1 if problems else 0
 
 

@@ -1,26 +1,26 @@
 """The code blocks of the README and of docs/, as tests.
 
 ============  ===============================================================
-language      what is done with a block of it
+language      what a test does with such a block
 ============  ===============================================================
 ``python``    run, in one namespace for the whole page; one whose first line
               names a file of ``examples/`` is compared with that file
 ``text``      compared with what the last block of Python has printed
-``console``   each line behind ``$`` is run by bash, and what it prints is
-              compared with the lines below it, in which ``...`` is anything;
+``console``   bash runs each line after ``$``, and its output is compared with
+              the lines below it, in which ``...`` matches any text;
               a line ``^C`` is Ctrl-C after as many lines as are above it;
-              a folder behind ``console`` is the one where bash starts
-``sh``        run by bash, and has to succeed; of a line that begins with
-              ``pip install``, the extras have to exist
+              a folder after ``console`` is the one where bash starts
+``sh``        run by bash, and must succeed; a line that begins with
+              ``pip install`` is not run, but its extras must exist
 ``toml``      read
 ============  ===============================================================
 
-A block of any other language fails: nothing on a page may be left unchecked. Directives, such as
-``{figure}``, are Sphinx's; those that hold code fail, too.
+A block of any other language fails, so that a test checks every block. Directives, such as
+``{figure}``, belong to Sphinx; those that contain code fail, too.
 
     python -m tests.docs.blocks
 
-prints how many there are.
+prints the number of blocks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 240.0
-"""Seconds; what no block of commands may outlive."""
+"""Seconds after which a test kills the commands of a block."""
 _MARK = "\N{SYMBOL FOR END OF TEXT}"
 _CTRL_C = "\n^C\n"
 
@@ -77,7 +77,7 @@ def compare_with_printed(example: Example) -> None:
 
 
 def run_console(example: Example, folder: str = ".") -> None:
-    """Run the lines behind ``$`` in one shell, and compare what each of them prints."""
+    """Run the lines after ``$`` in one shell, and compare the output of each."""
     commands, expected = _read_console(example.parsed)
     script = "\n".join(
         f"{_interrupted(command, wanted)}\nprintf '{_MARK}'"
@@ -90,7 +90,7 @@ def run_console(example: Example, folder: str = ".") -> None:
 
 
 def run_sh(example: Example) -> None:
-    """Run a block that is to succeed; what pip installs is only looked up."""
+    """Run a block that must succeed; for lines of pip, only check that the extras exist."""
     lines = example.parsed.strip().splitlines()
     installs = [line for line in lines if line.startswith("pip install ")]
     for line in installs:
@@ -115,7 +115,7 @@ RUNNERS: dict[str, Callable[[Example], None]] = {
 
 
 def every_block(document: Document) -> Iterable[Region]:
-    """Find all blocks of a page but Sphinx's directives, each with what runs it."""
+    """Find all blocks of a page except Sphinx's directives, each with the function that runs it."""
     for region in FencedCodeBlockLexer(".*")(document):
         language = region.lexemes["language"].strip()
         if language.startswith("{") and "code" not in language:
@@ -127,7 +127,7 @@ def every_block(document: Document) -> Iterable[Region]:
 
 
 def refuse(example: Example) -> None:
-    """Fail for a block that nothing here can check."""
+    """Fail for a block whose language has no runner."""
     raise AssertionError(f"no block may go unchecked; languages: {', '.join(RUNNERS)}")
 
 
@@ -171,7 +171,7 @@ def _matches(wanted: str, got: str) -> bool:
 
 
 def _run_shell(script: str, example: Example, ends_with: str = "") -> str:
-    """Run a script where the examples are at hand, and return all that it printed."""
+    """Run a script in the folder with the examples, and return its output."""
     folder: Path = example.namespace["examples_copy"]
     output = folder / "output"
     path = os.pathsep.join(
@@ -208,16 +208,16 @@ def _check_extras(line: str) -> None:
 
 
 def main() -> None:
-    """Print how many blocks there are, page by page."""
+    """Print the number of blocks for each page."""
     total: Counter[str] = Counter()
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for page in pages:
         languages = re.findall(r"^ *```(\w+).*\n", page.read_text(), re.MULTILINE)
         total.update(languages)
-        told = ", ".join(f"{n} {language}" for language, n in Counter(languages).items())
-        print(f"{page.relative_to(ROOT)!s:<40}{told}")
-    told = ", ".join(f"{n} {language}" for language, n in total.items())
-    print(f"{total.total()} blocks: {told}")
+        counts = ", ".join(f"{n} {language}" for language, n in Counter(languages).items())
+        print(f"{page.relative_to(ROOT)!s:<40}{counts}")
+    counts = ", ".join(f"{n} {language}" for language, n in total.items())
+    print(f"{total.total()} blocks: {counts}")
 
 
 if __name__ == "__main__":

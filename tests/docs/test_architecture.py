@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md: its picture is drawn from the code, and the files that it names exist."""
+"""ARCHITECTURE.md: its picture matches the code, and the files that it names exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_picture_is_drawn_from_the_code() -> None:
 
 
 def test_the_files_that_the_page_names_exist() -> None:
-    """The reading order leads to files."""
+    """Each file that the page names exists."""
     names = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", PAGE))
     assert len(names) > 10
     for name in names:
@@ -65,7 +65,7 @@ def picture() -> str:
 
 
 def _uses(method: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield what a method uses of the parts of a session: the part, and the name."""
+    """Yield each attribute of the session's parts that a method uses: the part, and the name."""
     for node in ast.walk(method):
         if not isinstance(node, ast.Attribute):
             continue

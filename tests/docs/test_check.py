@@ -1,4 +1,4 @@
-"""What docs/check.py finds, on pages with something planted in them."""
+"""What docs/check.py finds on pages with mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER = '<h1 id="top">Other</h1><a name="old">x</a>'
 
 @pytest.fixture(scope="module")
 def check() -> Any:
-    """Return the module docs/check.py, which is in no package."""
+    """Return the module docs/check.py, which belongs to no package."""
     spec = importlib.util.spec_from_file_location("docs_check", ROOT / "docs" / "check.py")
     assert spec is not None
     assert spec.loader is not None
@@ -32,33 +32,33 @@ def check() -> Any:
         ('<a href="other.html#top">x</a> <a href="#here">x</a> <a href="#">x</a>', None),
         ('<a href="other.html#old">x</a> <a href="https://example.com/#gone">x</a>', None),
         ('<img src="data:image/png;base64,AA=="> <img src="picture.svg">', None),
-        ('<a href="gone.html">x</a>', "is not there"),
+        ('<a href="gone.html">x</a>', "does not exist"),
         ('<a href="other.html#gone">x</a>', "other.html has no such anchor"),
         ('<a href="#gone">x</a>', "page.html has no such anchor"),
         ('<a href="../secret.html">x</a>', "is outside of the site"),
         ('<a href="/other.html">x</a>', "is outside of the site"),
-        ('<img src="gone.svg">', "is not there"),
-        ('<img srcset="picture.svg 1x, gone.svg 2x">', "is not there"),
-        ('<link rel="stylesheet" href="gone.css">', "is not there"),
+        ('<img src="gone.svg">', "does not exist"),
+        ('<img srcset="picture.svg 1x, gone.svg 2x">', "does not exist"),
+        ('<link rel="stylesheet" href="gone.css">', "does not exist"),
         ('<script src="https://cdn.example.com/x.js"></script>', "is loaded from elsewhere"),
         ('<script src="//cdn.example.com/x.js"></script>', "is loaded from elsewhere"),
         ('<style>@import "https://fonts.example.com/x.css";</style>', "is loaded from elsewhere"),
         ('<p style="background: url(http://example.com/x.png)">', "is loaded from elsewhere"),
     ],
 )
-def test_what_is_wrong_on_a_built_page_is_told(
+def test_mistakes_on_a_built_page(
     check: Any, tmp_path: Path, body: str, problem: str | None
 ) -> None:
-    """A broken link, anchor or file is told, and so is what comes from elsewhere."""
+    """The check reports a broken link, anchor or file, and anything loaded from another site."""
     (tmp_path / "other.html").write_text(OTHER)
     (tmp_path / "picture.svg").write_text("<svg/>")
     (tmp_path / "page.html").write_text(f'<h1 id="here">Page</h1>{body}')
-    told = [line.rsplit(": ", 1)[1] for line in check.built_site(tmp_path).problems()]
-    assert told == ([problem] if problem else [])
+    found = [line.rsplit(": ", 1)[1] for line in check.built_site(tmp_path).problems()]
+    assert found == ([problem] if problem else [])
 
 
-def test_what_a_style_or_a_picture_loads_is_looked_at(check: Any, tmp_path: Path) -> None:
-    """A font or a picture inside of a file that a page loads comes from here, too."""
+def test_a_style_or_picture_from_elsewhere(check: Any, tmp_path: Path) -> None:
+    """The check reports styles and pictures that load something from another site."""
     (tmp_path / "a.css").write_text("@font-face { src: url('https://example.com/f.woff2') }")
     (tmp_path / "b.svg").write_text('<svg><image href="https://example.com/x.png"/></svg>')
     assert list(check.built_site(tmp_path).problems()) == [
@@ -72,36 +72,34 @@ def test_what_a_style_or_a_picture_loads_is_looked_at(check: Any, tmp_path: Path
     [
         ("[x](docs/other.md#the-state-stale_at-is-here)", None),
         ("[x](docs/other.md#twice-1) and `[x](gone.md)`", None),
-        ("[x](docs/gone.md)", "is not there"),
+        ("[x](docs/gone.md)", "does not exist"),
         ("[x](docs/other.md#the-state)", "docs/other.md has no such anchor"),
         ("[x](docs/other.md#twice-2)", "docs/other.md has no such anchor"),
-        ("![x](docs/gone.svg)", "is not there"),
+        ("![x](docs/gone.svg)", "does not exist"),
         ("![x](https://example.com/badge.svg)", "is loaded from elsewhere"),
-        ('<img src="docs/gone.svg" width="10">', "is not there"),
+        ('<img src="docs/gone.svg" width="10">', "does not exist"),
     ],
 )
-def test_what_is_wrong_in_markdown_is_told(
-    check: Any, tmp_path: Path, line: str, problem: str | None
-) -> None:
-    """A page of Markdown is read as a forge shows it, with the anchors of its headings."""
+def test_mistakes_in_markdown(check: Any, tmp_path: Path, line: str, problem: str | None) -> None:
+    """The check reports broken links in Markdown, with the anchors that a forge gives headings."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "other.md").write_text(
         "# The state `stale_at`, is *here*\n\n## Twice\n\n## Twice\n"
     )
     (tmp_path / "README.md").write_text(f"{line}\n")
-    told = [line.rsplit(": ", 1)[1] for line in check.source_site(tmp_path).problems()]
-    assert told == ([problem] if problem else [])
+    found = [line.rsplit(": ", 1)[1] for line in check.source_site(tmp_path).problems()]
+    assert found == ([problem] if problem else [])
 
 
-def test_all_is_there_in_the_markdown_of_the_project(check: Any) -> None:
-    """Each relative link of the README, its neighbours and docs/ leads to what is there."""
+def test_links_of_the_project_resolve(check: Any) -> None:
+    """Each relative link of the README, its neighbours and docs/ resolves."""
     source = check.source_site()
     assert len(source.pages) > 20
     assert list(source.problems()) == []
 
 
-def test_the_names_of_every_public_module_are_asked_for(check: Any) -> None:
-    """A name that has no place in the reference is told, wherever it is public."""
+def test_public_names_are_in_the_reference(check: Any) -> None:
+    """The check reports each public name that has no place in the reference."""
     names = dict(check.public_names("trio_anon_session"))
     assert {f"trio_anon_session.{n}" for n in trio_anon_session.__all__} - names.keys() == {
         "trio_anon_session.__version__"

@@ -1,4 +1,4 @@
-"""What is claimed is shown by tests that exist."""
+"""The tests that pages give as proof of their claims exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TESTS = Counter(
 
 @pytest.mark.parametrize("page", ["docs/explanation/promises.md", "SECURITY.md"])
 def test_pages_name_tests_that_exist(page: str) -> None:
-    """Each test that a page gives as proof is there, and no other has its name."""
+    """Each test that a page gives as proof exists, and its name is unique."""
     named = re.findall(r"`(test_\w+)`", (ROOT / page).read_text())
     assert len(named) >= 10
     assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
@@ -35,6 +35,6 @@ def test_the_page_of_promises_has_all_of_them() -> None:
 
 
 def test_every_promise_has_a_test_with_its_number() -> None:
-    """Each of the 22 promises can be run by its number."""
+    """Each of the 22 promises has a test with its number."""
     numbered = re.findall(r"test_promise_(\d\d)_", " ".join(TESTS))
     assert {int(number) for number in numbered} == {*range(1, 23)}

@@ -1,4 +1,4 @@
-"""The page of third-party packages lists what pyproject.toml names, and what comes with that."""
+"""The page of third-party packages lists those of pyproject.toml and their dependencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first errors, as a person meets them: a program, and the last line that it prints."""
+"""The first errors of a new user: a program, and the last line that it prints."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def other_origin(folder: Path) -> AsyncIterator[Environment]:
 
 @asynccontextmanager
 async def box(folder: Path, code: str, description: str) -> AsyncIterator[Environment]:
-    """Answer for https://api.box.com, as a proxy that has a certificate of its own."""
+    """Answer for https://api.box.com, as a proxy that has its own certificate."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -144,7 +144,7 @@ async def closed(folder: Path) -> AsyncIterator[Environment]:
 
 @asynccontextmanager
 async def unknown_authority(folder: Path) -> AsyncIterator[Environment]:
-    """Serve with a certificate that nobody trusts."""
+    """Serve with a certificate of an authority that is not trusted."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
 
@@ -205,7 +205,7 @@ def shown_on_page() -> dict[str, list[str]]:
 
 
 async def lines_of(case: Case, folder: Path) -> list[str]:
-    """Run a program as a person does, and return the lines that it prints on stderr."""
+    """Run a program as a user does, and return the lines that it prints on stderr."""
     file = folder / "program.py"
     file.write_text(case.program)
     async with case.around(folder) as environment:
@@ -230,7 +230,7 @@ async def lines_of(case: Case, folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[f"{n} {case.title}" for n, case in enumerate(CASES)])
 async def test_first_error(case: Case, tmp_path: Path) -> None:
-    """The last line that a person sees is what the page shows of this slip."""
+    """The last line that the program prints is the one on the page."""
     [shown] = shown_on_page()[case.title]
     parts = map(re.escape, shown.split("..."))
     lines = await lines_of(case, tmp_path)
@@ -242,8 +242,8 @@ async def test_first_error(case: Case, tmp_path: Path) -> None:
         assert first.endswith(printed.removeprefix("trio_anon_session."))
 
 
-def test_the_page_shows_all() -> None:
-    """Every section of the page that shows an error has a program that meets it."""
+def test_each_error_of_the_page_has_a_program() -> None:
+    """Every section of the page that shows an error has a program in this file."""
     assert {title for title, lines in shown_on_page().items() if lines} == {
         case.title for case in CASES
     }

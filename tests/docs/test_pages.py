@@ -1,4 +1,4 @@
-"""What the pages name is there: our own names, and the tests that are given as proof."""
+"""The public names and the tests that pages mention exist."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def table_rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_the_names_beside_those_of_the_node_sdk_exist() -> None:
-    """Each of our names in the tables is public, with the part that follows its dot."""
+def test_our_names_next_to_those_of_the_node_sdk_exist() -> None:
+    """Each of our names in the tables is public, also with the part after its dot."""
     names = {
         name
         for row in table_rows()
@@ -70,7 +70,7 @@ def test_the_names_of_the_node_sdk_are_on_the_page() -> None:
     ],
 )
 def test_defaults_beside_the_node_sdk(row: str, field: str) -> None:
-    """The defaults that the table gives are ours."""
+    """The defaults in the table are those of `Config`."""
     [ours] = [cells[1] for cells in table_rows() if cells[0].startswith(f"`{row}`: ")]
     told = re.fullmatch(rf"`Config\.{field}`: (\d+)(?: s)?", ours)
     assert told is not None
@@ -79,14 +79,14 @@ def test_defaults_beside_the_node_sdk(row: str, field: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
 def test_tests_that_pages_name(page: Path) -> None:
-    """Each test that a page gives as proof is there, and no other has its name."""
+    """Each test that a page gives as proof exists, and its name is unique."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`(test_\w+)`", text))
     assert {name: TESTS[name] for name in named} == dict.fromkeys(named, 1)
 
 
-def test_the_user_of_the_server_is_the_one_that_is_tested() -> None:
-    """The page makes the user that the docstring makes, which other tests try out."""
+def test_the_page_has_the_tested_user_of_the_server() -> None:
+    """The page and the docstring of `RedisStore` create the same user of the server."""
     page = (DOCS / "how-to" / "fleet.md").read_text()
     docstring = tas.stores.RedisStore.__doc__ or ""
     made = [re.findall(r"^ +(ACL SETUSER .*)$", text, re.MULTILINE) for text in (page, docstring)]

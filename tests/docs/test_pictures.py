@@ -1,4 +1,4 @@
-"""The pictures in docs/pictures: each is what its program draws from the code's own functions."""
+"""The pictures in docs/pictures, each of which a program draws."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def program(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_what_its_program_draws(program: Any, name: str) -> None:
-    """Each committed picture is the one that its program draws now."""
+    """Each committed picture equals the one that its program draws."""
     assert (FOLDER / f"{name}.svg").read_text() == program.draw(), (
         f"the picture changes: run 'python docs/pictures/{name}.py', and look at it"
     )
@@ -47,7 +47,7 @@ def test_a_picture_is_accessible_and_small(name: str) -> None:
 
 
 def test_every_picture_has_its_program() -> None:
-    """No picture is drawn by hand."""
+    """Each picture has a program that draws it."""
     assert [path.stem for path in sorted(FOLDER.glob("*.svg"))] == NAMES
 
 
@@ -66,7 +66,7 @@ def test_another_default_makes_another_picture(
     was: str,
     becomes: str,
 ) -> None:
-    """Boundaries come from the settings and from what the code makes of them."""
+    """If a default changes, the boundaries in the picture change."""
     assert was in program.draw()
     monkeypatch.setattr(program, "Config", functools.partial(Config, **change))
     picture = program.draw()

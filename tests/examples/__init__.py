@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT = 240.0
-"""Seconds; what no program of a test may outlive."""
+"""Seconds after which a test kills a program."""
 
 
 def run_example(
@@ -22,10 +22,10 @@ def run_example(
     """Run one of the programs to its end.
 
     Args:
-        name: of the file in ``examples/``.
-        *args: of the command line.
-        environ: variables, besides those of this process.
-        stdin: what it reads.
+        name: the file in ``examples/``.
+        *args: the command line.
+        environ: variables, in addition to those of this process.
+        stdin: the standard input.
     """
     return subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *map(str, args)],

@@ -26,7 +26,7 @@ def hypercorn(app: str, *args: str, environ: dict[str, str]) -> Iterator[subproc
 
     Args:
         app: the app, as hypercorn loads it; its folder is ``web`` or ``mcp``.
-        *args: of the command line.
+        *args: further arguments of the command line.
         environ: variables, in addition to those of this process.
     """
     folder = "mcp" if app.startswith("mcp_") else "web"
@@ -43,8 +43,8 @@ def gunicorn(
 
     Args:
         app: the app, as Gunicorn loads it.
-        *args: of the command line.
-        folder: where Gunicorn starts, and finds its settings.
+        *args: further arguments of the command line.
+        folder: the folder in which Gunicorn starts and finds its settings.
         environ: variables, in addition to those of this process.
     """
     # The control socket would be a file of the user who runs the tests.

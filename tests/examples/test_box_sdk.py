@@ -1,4 +1,4 @@
-"""The example of Box's SDK, as a command."""
+"""The example of Box's SDK, run as a command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_files_are_looked_up_with_the_sdk() -> None:
         ({"BOX_CLIENT_ID": ""}, "client_id must be set: export BOX_CLIENT_ID with"),
     ],
 )
-def test_what_is_wrong_with_the_settings(environ: dict[str, str], said: str) -> None:
+def test_wrong_settings_of_the_example(environ: dict[str, str], said: str) -> None:
     """The program ends with one sentence about wrong or missing credentials."""
     ended = run_example("box_sdk/look_up.py", 11, environ=environ)
     assert ended.returncode == 1

@@ -1,4 +1,4 @@
-"""The downloader, as a command."""
+"""The downloader, run as a command."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LINK = "https://app.box.com/s/abc"
 
 
 def test_links_are_downloaded(tmp_path: Path) -> None:
-    """Links come from the command line and from a list, and each has a line.
+    """The program downloads links from the command line and a list, and prints a line for each.
 
-    To the embedded server, every link leads to the same small file.
+    On the embedded server, every link leads to the same small file.
     """
     ended = run_example(
         "downloads/downloads.py", LINK, "--folder", tmp_path, "--list", "-", stdin=f"{LINK} pass\n"
@@ -31,8 +31,8 @@ def test_links_are_downloaded(tmp_path: Path) -> None:
     assert path.read_text() == '{"type": "file", "id": "content"}'
 
 
-def test_a_link_that_is_none(tmp_path: Path) -> None:
-    """A wrong link is reported without its password; the others are there."""
+def test_a_wrong_link(tmp_path: Path) -> None:
+    """A wrong link is reported without its password, and the other links are downloaded."""
     args = (LINK, "--folder", tmp_path, "--list", "-")
     ended = run_example("downloads/downloads.py", *args, stdin="ftp://example.com hush-hush\n")
     assert ended.returncode == 1

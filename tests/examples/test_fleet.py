@@ -1,4 +1,4 @@
-"""The example of a fleet, as a command."""
+"""The example of a fleet, run as a command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def rows(ended: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
-    """Return the table of figures, after a run in which all was well."""
+    """Return the table of figures, after a run without errors."""
     assert ended.stderr == ""
     assert "WRONG" not in ended.stdout
     assert ended.returncode == 0
@@ -41,8 +41,8 @@ def rows(ended: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
     return table
 
 
-def test_one_grant_in_each_life() -> None:
-    """Two processes have one grant in a life with a store, and two without one."""
+def test_one_grant_in_each_lifetime() -> None:
+    """In each lifetime, two processes have one grant with a store, and two without one."""
     table = rows(run("--lives", 2, "--lifetime", 6, "--store", "sqlite", "--store", "none"))
     shared, alone = table["SQLite"], table["no store"]
     assert int(shared["lives"]) >= 2
@@ -55,13 +55,13 @@ def test_one_grant_in_each_life() -> None:
 
 
 def test_a_holder_that_is_killed() -> None:
-    """It costs one grant, and no getter fails."""
+    """If the process that holds the lease is killed, there is one more grant, and no call fails."""
     row = rows(run("--kill", "--lives", 1, "--store", "sqlite"))["SQLite"]
     assert (row["kills"], row["grants"], row["failed"]) == ("1", "2", "0")
 
 
 def test_a_valkey_that_is_restarted() -> None:
-    """Between two grants it costs none, and during one it costs one for all processes."""
+    """A restart of Valkey adds no grant between two requests, and at most one during a request."""
     find_program()
     table = rows(run("--restart", "--lives", 2, "--store", "valkey", "--processes", 4))
     quiet, busy = table["Valkey, between grants"], table["Valkey, during a grant"]
@@ -71,7 +71,7 @@ def test_a_valkey_that_is_restarted() -> None:
 
 
 def test_a_token_that_is_dropped() -> None:
-    """Both ways to drop a token are measured; the other process has left the token each time."""
+    """Revoking and invalidating a token are each measured five times."""
     ended = run("--revoke", "--store", "sqlite")
     assert (ended.returncode, ended.stderr) == (0, "")
     head, *lines = ended.stdout.splitlines()
@@ -82,8 +82,8 @@ def test_a_token_that_is_dropped() -> None:
     ]
 
 
-def test_a_store_that_is_none(tmp_path: Path) -> None:
-    """Where the processes share nothing there are too many grants, and that is said."""
+def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
+    """If the store cannot be used, the program reports that there are too many grants."""
     ended = run("--lives", 1, "--store", f"sqlite:{tmp_path / 'missing' / 'tokens.db'}")
     assert ended.returncode == 1
     *_, logged, wrong = ended.stdout.splitlines()
@@ -91,8 +91,8 @@ def test_a_store_that_is_none(tmp_path: Path) -> None:
     assert wrong == "WRONG: sqlite: 2 grants, at most 1 expected"
 
 
-def test_a_process_that_ends_by_itself() -> None:
-    """One sentence says so, below what the process wrote."""
+def test_a_process_that_ends_early() -> None:
+    """If a process ends early, the program reports it in the last line."""
     ended = run("--lives", 1, "--store", "sqlite:")
     assert ended.returncode == 1
     assert "ValueError: path must be the path of a file" in ended.stderr

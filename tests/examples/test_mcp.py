@@ -1,4 +1,4 @@
-"""The MCP client and the MCP server, on sockets as the page says."""
+"""The MCP client and the MCP server, on sockets as on the page."""
 
 from __future__ import annotations
 

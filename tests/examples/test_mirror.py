@@ -1,4 +1,4 @@
-"""The example of a mirror, and what the pages claim about it."""
+"""The example of a mirror, and the claims of the pages about it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LINKS = [f"https://app.box.com/s/{number}" for number in range(20)]
 
 @pytest.fixture(autouse=True)
 def _no_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Leave the outages that are drawn out of the report."""
+    """Keep log records about drawn outages out of the report."""
     caplog.set_level(logging.CRITICAL)
 
 
@@ -67,7 +67,7 @@ def run_mirror(name: str, timeline: Timeline, seconds: float) -> tuple[Outcome, 
 
 @pytest.mark.parametrize(("seconds", "is_slow"), [(12.0, False), (16.0, True), (60.0, True)])
 def test_the_fix_keeps_all_files(seconds: float, is_slow: bool) -> None:
-    """Where the buggy program loses files with a slow disk, the other keeps them all."""
+    """With a slow disk, the buggy program sends an expired token; the fixed one keeps all files."""
     timeline = Timeline(lifetime=60.0)
     with pytest.raises(RefusedTokenError) if is_slow else contextlib.nullcontext():
         run_mirror("mirror_buggy", timeline, seconds)
@@ -77,7 +77,7 @@ def test_the_fix_keeps_all_files(seconds: float, is_slow: bool) -> None:
 
 
 def test_the_fix_is_a_few_lines() -> None:
-    """The two programs differ in what the page shows, and in nothing else."""
+    """The fixed program has five new lines, and neither program is longer than 65 lines."""
     buggy, fixed = (
         (MIRROR / f"{name}.py").read_text().splitlines() for name in ("mirror_buggy", "mirror")
     )
@@ -106,8 +106,8 @@ async def test_httpx_has_no_timeouts_in_process(autojump_clock: MockClock) -> No
             await client.get("http://localhost/2.0/files/1")
 
 
-def test_the_example_in_a_project_of_its_own(pytester: pytest.Pytester) -> None:
-    """The example's own test finds the bug in a new project; its report has the timeline."""
+def test_the_example_in_a_new_project(pytester: pytest.Pytester) -> None:
+    """In a new project, the example's own test finds the bug and reports the timeline."""
     shutil.copy(MIRROR / "mirror_buggy.py", pytester.path)
     test = (MIRROR / "test_mirror.py").read_text()
     assert test.count("from mirror import mirror\n") == 1

@@ -1,4 +1,4 @@
-"""The example of another server, against one that others wrote."""
+"""The example of another server, with Authlib's server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "hush+hush/0123456789"
 
 @pytest.fixture
 def served() -> Iterator[tuple[Served, Served]]:
-    """Serve Authlib's tokens, and what they are for on another origin."""
+    """Serve Authlib's token endpoint, and the API on another origin."""
     # The annotation is Any, because `AuthlibServer` has more attributes than the protocol, of other
     # types.
     server: Any = AuthlibServer()
@@ -67,10 +67,10 @@ def test_a_token_from_one_origin_for_another(served: tuple[Served, Served], revo
         ({"TOKEN_URL": None}, "the environment variable TOKEN_URL must be set"),
     ],
 )
-def test_what_is_wrong_is_said(
+def test_errors_of_the_example(
     served: tuple[Served, Served], changes: dict[str, str | None], problem: str
 ) -> None:
-    """The program ends with one sentence, and no secret in it."""
+    """On an error, the program ends with one sentence that does not show the secret."""
     changed = environ_of(*served) | changes
     environ = {name: value for name, value in changed.items() if value is not None}
     ended = run_example("other_server/other_server.py", environ=environ)

@@ -1,4 +1,4 @@
-"""The service: as a command, and its tests against the bugs that they are there for."""
+"""The service, run as a command, and its own tests, each with a planted bug."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BUGS = {
     ),
     "test_probes": ("return has_token or seen.consecutive_failures == 0", "return True"),
 }
-"""A bug for each of the example's tests: what is replaced in the service, and by what."""
+"""A bug for each of the example's tests: a text of the service, and its replacement."""
 
 ADD_TOKEN = """
 
@@ -58,7 +58,7 @@ async def _add_token(session: AnonymousSession, request: httpx.Request) -> None:
 def test_each_test_finds_its_bug(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str
 ) -> None:
-    """Each test of the example fails when the service has the bug that it is for."""
+    """Each test of the example fails if its bug is planted in the service."""
     # The tests of the example itself may have imported these modules before.
     for name in ("service", "test_service"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -76,7 +76,7 @@ def test_each_test_finds_its_bug(
 
 
 def test_every_test_has_a_bug() -> None:
-    """No test of the example is there that was never seen to fail."""
+    """Each test of the example has a planted bug."""
     source = (SERVICE / "test_service.py").read_text()
     assert source.count("async def test_") == len(BUGS)
 
@@ -100,7 +100,7 @@ def running(*args: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 @pytest.mark.usefixtures("served_environment")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it(number: signal.Signals) -> None:
+def test_a_signal_ends_the_service(number: signal.Signals) -> None:
     """The service answers probes, and ends with 0 and a last line on a signal."""
     with running("11", "22", "--every", "0.1") as (process, port):
         url = f"http://127.0.0.1:{port}"
@@ -117,8 +117,8 @@ def test_a_signal_ends_it(number: signal.Signals) -> None:
 
 
 @pytest.mark.usefixtures("served_environment")
-def test_credentials_that_are_wrong_end_it_at_once() -> None:
-    """The service ends with an error before it claims to run."""
+def test_wrong_credentials_end_the_service() -> None:
+    """With wrong credentials, the service ends with an error at its start."""
     ended = run_example("service/service.py", 11, environ={"BOX_CLIENT_SECRET": "wrong"})
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]

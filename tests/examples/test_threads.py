@@ -1,4 +1,4 @@
-"""The examples of threads, as commands."""
+"""The examples with threads, run as commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_files_are_looked_up(program: str) -> None:
         ({"BOX_CLIENT_ID": ""}, "client_id must be set: export BOX_CLIENT_ID with"),
     ],
 )
-def test_what_is_wrong(program: str, environ: dict[str, str], said: str) -> None:
+def test_wrong_settings(program: str, environ: dict[str, str], said: str) -> None:
     """Each program ends with one sentence about wrong or missing credentials."""
     ended = run_example(f"threads/{program}", 11, environ=environ)
     assert ended.returncode == 1
@@ -47,7 +47,7 @@ def test_what_is_wrong(program: str, environ: dict[str, str], said: str) -> None
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_ctrl_c_while_the_endpoint_hangs(program: str) -> None:
-    """The program ends without waiting for the threads that wait for a token."""
+    """On Ctrl-C, the program ends although threads still wait for a token."""
     with socket.create_server(("127.0.0.1", 0)) as endpoint:
         url = f"http://127.0.0.1:{endpoint.getsockname()[1]}"
         with subprocess.Popen(

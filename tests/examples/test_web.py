@@ -1,4 +1,4 @@
-"""The web services, served by hypercorn's Trio workers as the page says."""
+"""The web services, served by hypercorn's Trio workers as on the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRET = "hush+hush/0123456789"
 
 @pytest.mark.parametrize("app", ["fastapi_app:app", "quart_app:app"])
 def test_a_signal_lets_requests_finish(app: str) -> None:
-    """On SIGTERM the service answers the request that runs, and ends with 0."""
+    """On SIGTERM, the service answers the running request, and ends with exit code 0."""
     server = TokenServer(FaultPlan(resource_then=Fault(delay=0.5)))
     with (
         served_in_thread(server) as url,
@@ -46,7 +46,7 @@ def test_a_signal_lets_requests_finish(app: str) -> None:
 
 @pytest.mark.parametrize("app", ["fastapi_app:app", "quart_app:app"])
 def test_wrong_credentials(app: str) -> None:
-    """The service ends, and shows what is wrong, but no secret."""
+    """With wrong credentials, the service ends with an error that does not show the secret."""
     server = TokenServer()
     with served_in_thread(server) as url:
         environ = environ_of(server, url) | {"BOX_CLIENT_SECRET": SECRET}

@@ -35,7 +35,7 @@ session.__enter__()
 
 
 class PatientServer(TokenServer):
-    """A token server that answers no token request before each worker has sent one."""
+    """A token server that answers token requests only after each worker has sent one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def test_a_worker_does_not_wait_for_a_token_when_it_ends() -> None:
 
 
 def test_a_session_opened_before_the_fork(tmp_path: Path) -> None:
-    """A worker answers 500, and the log says to open the session in a hook."""
+    """If the session is opened before the fork, a worker answers 500; the log says what to do."""
     (tmp_path / "opens_early.py").write_text(OPENS_EARLY)
     args = ["--preload", "--pythonpath", str(EXAMPLES / "wsgi")]
     server = TokenServer()

@@ -1,1 +1,1 @@
-"""Sessions against authorization servers that others wrote, on loopback sockets."""
+"""Sessions with third-party authorization servers, on loopback sockets."""

@@ -1,4 +1,4 @@
-"""The servers as fixtures, and their names on the terminal."""
+"""Fixtures that serve the servers, and a summary with their names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _django(tmp_path_factory: pytest.TempPathFactory) -> DjangoServer:
     ],
 )
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Serve each of the servers in turn."""
+    """Serve each of the servers, one after the other."""
     server = request.getfixturevalue(request.param)
     note(request.config, server.name)
     with serve(server) as served:
@@ -42,7 +42,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 def note(config: pytest.Config, name: str) -> None:
-    """Note that tests met the server with this name."""
+    """Note that tests used the server with this name."""
     met = config.stash.setdefault(_MET, [])
     if name not in met:
         met.append(name)
@@ -51,6 +51,6 @@ def note(config: pytest.Config, name: str) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Name the servers that were met, whatever the verbosity."""
+    """Print the servers that tests used, whatever the verbosity."""
     for name in config.stash.get(_MET, []):
         terminalreporter.write_line(f"authorization server met: {name}")

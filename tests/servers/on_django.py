@@ -1,13 +1,13 @@
 """django-oauth-toolkit's server, with Django and SQLite.
 
-What had to be set:
+Required settings:
 
-- A life of 60 seconds; by default a token lives for ten hours.
-- The token and revocation endpoints end in a slash: a POST to one without is answered with a
-  redirect or an error, and a session follows no redirect.
-- A protected view answers any refusal with a bare 403 by default, to a revoked token too. For
-  a session a 403 means a missing permission, which no new token fixes. With
-  ``advertise_metadata=True`` it answers 401 with ``error="invalid_token"`` (RFC 6750 §3.1).
+- A lifetime of 60 seconds; by default, it is ten hours.
+- The token and revocation endpoints end in a slash: the server answers a POST to a URL without
+  the slash with a redirect or an error, and a session follows no redirect.
+- By default, a protected view refuses any request with a bare 403, also one with a revoked token.
+  For a session, a 403 means a missing permission, which a new token does not fix. With
+  ``advertise_metadata=True``, the view answers 401 with ``error="invalid_token"`` (RFC 6750 §3.1).
 - MD5 for the hashes of secrets, so that the tests are quick.
 """
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 urlpatterns: list[object] = []
-"""Filled in when Django is set up: its views cannot be imported before."""
+"""Filled after the setup of Django, because its views cannot be imported before that."""
 
 
 class DjangoServer:
-    """Sets Django up, which a process can do once."""
+    """django-oauth-toolkit's server. A process can set up Django only once."""
 
     name = f"django-oauth-toolkit {version('django-oauth-toolkit')} on Django {version('django')}"
     token_path = "/o/token/"
@@ -73,7 +73,7 @@ class DjangoServer:
         connections.close_all()
 
     def register(self, client_id: str, client_secret: str) -> None:
-        """Make a client known."""
+        """Register a client."""
         from oauth2_provider.models import Application
 
         Application.objects.create(
@@ -85,14 +85,14 @@ class DjangoServer:
         connections.close_all()
 
     def let_time_pass(self, seconds: float) -> None:
-        """Bring the end of every token nearer."""
+        """Move the expiry of every token by these seconds towards now."""
         from oauth2_provider.models import AccessToken
 
         AccessToken.objects.update(expires=F("expires") - datetime.timedelta(seconds=seconds))
         connections.close_all()
 
     def end_tokens(self) -> None:
-        """End every token's life now."""
+        """Let every token expire now."""
         self.let_time_pass(LIFETIME)
 
     def _add_views(self) -> None:

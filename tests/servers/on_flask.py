@@ -1,16 +1,16 @@
 """Authlib's server, with Flask.
 
-What had to be set:
+Required settings:
 
-- Plain http is refused unless ``AUTHLIB_INSECURE_TRANSPORT`` is in the environment.
-- A life of 60 seconds; by default a client-credentials token lives for ten days.
-- ``client_secret_basic`` and ``client_secret_post`` have to be named as methods of the grant,
-  or the latter is refused; for revocation both are there.
-- Clients and tokens are kept by the program, here in two dicts. Whether a token has expired
-  is asked of the token, so that its clock is ours to move.
+- Authlib refuses plain http unless ``AUTHLIB_INSECURE_TRANSPORT`` is in the environment.
+- A lifetime of 60 seconds; by default, it is ten days for client credentials.
+- The grant must list ``client_secret_basic`` and ``client_secret_post``. Otherwise Authlib refuses
+  the latter. The revocation endpoint allows both by default.
+- The program stores clients and tokens, here in two dicts. The token object decides whether it has
+  expired, so the tests can move its clock.
 
-A protected resource answers 401 with ``error="invalid_token"`` to a token that is invalid, and
-to a missing one with ``error="missing_authorization"``, which no RFC knows.
+A protected resource answers 401: with ``error="invalid_token"`` for an invalid token, and with
+``error="missing_authorization"``, which is in no RFC, for a missing one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Token(TokenMixin):  # type: ignore[misc]  # Authlib has no types
 
 
 class AuthlibServer:
-    """Keeps what Authlib leaves to the program, in memory."""
+    """Authlib's server, with clients and tokens in memory."""
 
     name = f"Authlib {version('authlib')} on Flask {version('flask')}"
     token_path = "/oauth/token"
@@ -93,7 +93,7 @@ class AuthlibServer:
         self.app = self._make_app()
 
     def register(self, client_id: str, client_secret: str) -> None:
-        """Make a client known."""
+        """Register a client."""
         self._clients[client_id] = _Client(client_id, client_secret)
 
     def let_time_pass(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What the tests ask of an authorization server, and how it is served."""
+"""The interface of an authorization server for the tests, and a function that serves it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 LIFETIME = 60.0
-"""Seconds that the servers let a token live."""
+"""Lifetime of the servers' tokens in seconds."""
 SCOPES = ("files", "users")
-"""What a client may ask for; the resource requires the first."""
+"""The scopes that a client may request; the resource requires the first."""
 
 
 class AuthorizationServer(Protocol):
-    """An authorization server that others wrote, with its own clients and tokens.
+    """A third-party authorization server, with its own clients and tokens.
 
     Attributes:
-        name: what it is, with versions.
-        app: what is served.
+        name: its name, with versions.
+        app: the app that is served.
         token_path: its token endpoint.
         revoke_path: its revocation endpoint.
         resource_path: a resource that requires a token with the scope ``files``.
-        default_path: the same, protected as the server does it by default.
+        default_path: the same resource, with the server's default protection.
         default_refusal: the status of its answer to a revoked token.
         plus_is_a_space: whether it reads a ``+`` in Basic credentials as a space.
     """
@@ -46,13 +46,13 @@ class AuthorizationServer(Protocol):
     plus_is_a_space: bool
 
     def register(self, client_id: str, client_secret: str) -> None:
-        """Make a client known, with all `SCOPES`."""
+        """Register a client, with all `SCOPES`."""
 
     def let_time_pass(self, seconds: float) -> None:
         """Move only the server's clock."""
 
     def end_tokens(self) -> None:
-        """End every valid token, without notice."""
+        """Let every valid token expire, or revoke it."""
 
 
 @attrs.define
@@ -115,7 +115,7 @@ class _QuietHandler(WSGIRequestHandler):
 
 @contextmanager
 def serve(server: AuthorizationServer) -> Iterator[Served]:
-    """Serve on a free loopback port while the block lasts, one request after the other."""
+    """Serve on a free loopback port during the block, one request after the other."""
     served = Served(server, "")
     http_server = make_server("127.0.0.1", 0, served.watch, _Server, _QuietHandler)
     served.root = f"http://127.0.0.1:{http_server.server_port}"

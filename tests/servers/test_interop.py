@@ -1,10 +1,11 @@
-"""A session against servers that others wrote: grant, use, expiry, revocation, refusals.
+"""A session with third-party servers: grant, use, expiry, revocation and errors.
 
 Sockets are real; the tests move the session's clock and the server's. `on_flask` and `on_django`
-say what had to be set for each server.
+list the required settings of each server.
 
-Servers decode Basic credentials differently: RFC 6749 §2.3.1 says a form's encoding, where a
-space is ``+``, and most read only percent-encoding. A session sends ``%20``, which both read.
+Servers decode Basic credentials differently: RFC 6749 §2.3.1 requires form-encoding, in which
+a space is ``+``, but most servers decode only percent-encoding. A session sends ``%20``, which both
+accept.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _numbers = itertools.count(1)
 
 
 def register(served: Served, client_id: str = "id", secret: str = ODD) -> tuple[str, str]:
-    """Make a new client known, with an odd secret."""
+    """Register a new client, with an unusual secret."""
     client_id = f"{client_id} {next(_numbers)}"
     served.server.register(client_id, secret)
     return client_id, secret
@@ -57,7 +58,7 @@ def register(served: Served, client_id: str = "id", secret: str = ODD) -> tuple[
 
 @attrs.frozen
 class Program:
-    """A session and a client with its auth, as a user has them, and the clocks of both sides."""
+    """A session, a client with its auth, and the clocks of session and server."""
 
     served: Served
     session: AnonymousSession
@@ -65,11 +66,11 @@ class Program:
     clock: MockClock
 
     async def use(self, **request: Any) -> httpx.Response:
-        """Ask for the protected resource."""
+        """Request the protected resource."""
         return await self.client.post(self.served.resource, **request)
 
     async def use_with(self, token: str) -> int:
-        """Return the status that the resource has for a token, past the session."""
+        """Return the resource's status for a token, without the session."""
         headers = {"Authorization": f"Bearer {token}"}
         answer = await self.client.get(self.served.resource, headers=headers, auth=None)
         return answer.status_code
@@ -105,7 +106,7 @@ async def open_program(
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_grant_and_use(served: Served, mock_clock: MockClock, method: str) -> None:
-    """An odd id and an odd secret arrive by both methods, and the token opens the resource."""
+    """Both methods send an unusual ID and secret correctly, and the resource accepts the token."""
     config = served.config(*register(served, ODD), auth_method=method)
     async with open_program(served, mock_clock, config) as program:
         answers = [await program.use(), await program.use()]
@@ -130,7 +131,7 @@ _texts = st.text(
 @given(client_id=_texts, client_secret=_texts, method=st.sampled_from(METHODS))
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_credentials(served: Served, client_id: str, client_secret: str, method: str) -> None:
-    """Any id and any secret arrive unchanged by both methods."""
+    """Both methods send any client ID and any secret unchanged."""
     config = served.config(*register(served, client_id, client_secret), auth_method=method)
 
     async def main() -> None:
@@ -193,7 +194,7 @@ async def test_expiry(served: Served, mock_clock: MockClock) -> None:
 
 
 async def test_token_ended_by_the_server(served: Served, mock_clock: MockClock) -> None:
-    """After a token that the server ended, the request is sent again with its body."""
+    """If the server has ended the token, the request is sent again with a new one and its body."""
     async with open_program(served, mock_clock) as program:
         await program.use()
         program.let_time_pass(5.0, at_server=False)
@@ -214,7 +215,7 @@ async def test_token_ended_by_the_server(served: Served, mock_clock: MockClock) 
 
 
 async def test_missing_permission_keeps_the_token(served: Served, mock_clock: MockClock) -> None:
-    """A token without the scope is refused with 403, and kept."""
+    """If the resource refuses a token without the scope with 403, the session keeps the token."""
     async with open_program(served, mock_clock, scope="users") as program:
         answer = await program.use()
 
@@ -224,7 +225,7 @@ async def test_missing_permission_keeps_the_token(served: Served, mock_clock: Mo
 
 
 async def test_refusal_by_default(served: Served, mock_clock: MockClock) -> None:
-    """A server that answers a revoked token with a bare 403 gets no new one: it must be set up."""
+    """With a server that answers a revoked token with a bare 403, the session keeps the token."""
     path, refusal = served.server.default_path, served.server.default_refusal
     async with open_program(served, mock_clock) as program:
         await program.session.get_access_token()
@@ -242,7 +243,7 @@ async def test_refusal_by_default(served: Served, mock_clock: MockClock) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_revoke(served: Served, mock_clock: MockClock, method: str) -> None:
-    """The server refuses a token that was revoked, and the session gets another."""
+    """The server refuses a token after the session has revoked it, and the session gets another."""
     async with open_program(served, mock_clock, auth_method=method) as program:
         token = await program.session.get_access_token()
         await program.session.revoke_tokens()
@@ -289,7 +290,7 @@ async def test_wrong_credentials(
 
 
 async def test_unknown_scope(served: Served, mock_clock: MockClock) -> None:
-    """The server refuses a scope that it does not know, which is no fault of the credentials."""
+    """An unknown scope is a TokenRequestError, and not a rejection of the credentials."""
     async with open_program(served, mock_clock, scope="secrets") as program:
         with pytest.raises(TokenRequestError) as caught:
             await program.session.get_access_token()

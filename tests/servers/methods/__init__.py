@@ -1,1 +1,1 @@
-"""The ways to authenticate, at servers that others wrote, on loopback sockets."""
+"""The ways to authenticate, with third-party servers, on loopback sockets."""

@@ -1,4 +1,4 @@
-"""Clients whose credentials are in files, one credential after the other."""
+"""Clients whose credentials are in files and can be replaced."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClientFiles:
     """The files of a client with any method, and what a server must know about it.
 
     Attributes:
-        client_id: its id.
+        client_id: the client's ID.
         method: the way to authenticate, from `METHODS` or `WITH_KEY`.
     """
 
@@ -52,7 +52,7 @@ class ClientFiles:
         self.write(0)
 
     def write(self, number: int) -> None:
-        """Replace the files by the credential with this number."""
+        """Write the credential with this number to the files."""
         if self.method in WITH_CERTIFICATE:
             self._pair(number).write(self._folder)
         elif self.method == "assertion_file":

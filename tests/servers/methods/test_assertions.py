@@ -1,4 +1,4 @@
-"""What servers that others wrote accept in an assertion: algorithms, audiences, times, key ids."""
+"""Assertions that third-party servers accept: algorithms, audiences, times, key IDs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def register(peer: Peer, *keys: dict[str, Any], prefix: str = "") -> str:
 
 
 async def grant(peer: Peer, client_id: str, method: PrivateKeyJWT) -> None:
-    """Get a token, with the endpoints that the server publishes."""
+    """Request a token, with the endpoints that the server publishes."""
     config = await Config.discover(
         peer.issuer, client_id=client_id, auth_method=method, scope=SCOPE
     )
@@ -58,7 +58,7 @@ async def grant(peer: Peer, client_id: str, method: PrivateKeyJWT) -> None:
 
 @pytest.mark.parametrize(("kind", "algorithm"), KINDS)
 async def test_algorithms(node: NodeServer, kind: str, algorithm: str) -> None:
-    """Another implementation verifies the signature of every algorithm."""
+    """oidc-provider verifies the signature of every algorithm."""
     client_id = register(node, jwk(kind, algorithm=algorithm))
     await grant(node, client_id, PrivateKeyJWT(pem_of(kind), algorithm=algorithm))
 
@@ -93,7 +93,7 @@ async def test_audience(peer: Peer) -> None:
 
 
 async def test_key_id(peer: Peer) -> None:
-    """A server with several keys finds the one with the key id, and rejects an unknown id."""
+    """A server with several keys uses the one with the key ID, and rejects an unknown ID."""
     client_id = register(peer, *(jwk(number=n) | {"kid": f"key {n}"} for n in range(3)))
     for number in range(3):
         method = PrivateKeyJWT(pem_of(number=number), algorithm="ES256", key_id=f"key {number}")
@@ -121,6 +121,6 @@ async def test_clock_of_the_client_is_behind(node: NodeServer) -> None:
 
 
 async def test_client_id_with_other_characters(authlib: AuthlibServer) -> None:
-    """A client id with any characters arrives in the claims and in the form."""
+    """A server accepts a client whose ID has non-ASCII characters, quotes and spaces."""
     client_id = register(authlib, jwk(), prefix="密 😀 é\"'\\ ")
     await grant(authlib, client_id, PrivateKeyJWT(pem_of(), algorithm="ES256"))

@@ -1,4 +1,4 @@
-"""`Config.discover` with the metadata that servers of others publish."""
+"""`Config.discover` with the metadata of third-party servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_endpoints(peer: Peer, method: str, new_client: NewClient) -> None:
-    """The endpoints are those of the metadata, and the aliases for a client with a certificate."""
+    """The config has the metadata's endpoints; for a client with a certificate, the aliases."""
     peer.reset()
     config = await discover(peer, new_client(peer, method))
 
@@ -48,7 +48,7 @@ async def test_metadata_of_openid_only(peer: Peer) -> None:
 
 @pytest.mark.parametrize("change", ["/", "/other"])
 async def test_another_issuer(peer: Peer, change: str) -> None:
-    """The issuer with a slash, or another path, is not that of the metadata."""
+    """An issuer with an additional slash or path raises ConfigError."""
     with pytest.raises(ConfigError) as caught:
         await Config.discover(
             peer.issuer + change, client_id=new_client_id(), client_secret="x" * 32

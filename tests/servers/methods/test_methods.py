@@ -1,8 +1,8 @@
-"""A session with each way to authenticate, against servers that others wrote.
+"""A session with each way to authenticate, with third-party servers.
 
 Sockets are real; the tests move the session's clock and the server's. The endpoints come from the
-metadata that each server publishes, and the credentials from files. `on_authlib` and `on_node` say
-what had to be set for each server.
+metadata that each server publishes, and the credentials from files. `on_authlib` and `on_node` list
+the required settings of each server.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ADVICE = {
 
 
 def rejections(method: str) -> list[bool]:
-    """Return what `Program.granted` has for an attempt with a wrong credential."""
+    """Return the items of `Program.granted` for an attempt with a wrong credential."""
     # A provider that returns another assertion each time gets a second chance.
     return [False, False] if method == "assertion" else [False]
 
@@ -49,7 +49,7 @@ def rejections(method: str) -> list[bool]:
 async def test_grant_and_use(
     peer: Peer, method: str, new_client: NewClient, mock_clock: MockClock
 ) -> None:
-    """The server accepts the client, and its token opens the resource."""
+    """The server accepts the client, and the resource accepts the token."""
     async with open_program(peer, new_client(peer, method), mock_clock) as program:
         answers = [await program.use(), await program.use()]
         token_info = program.session.token_info
@@ -82,7 +82,7 @@ async def test_expiry(
 async def test_revoke(
     peer: Peer, method: str, new_client: NewClient, mock_clock: MockClock
 ) -> None:
-    """The server revokes a token for the client, refuses it, and grants another."""
+    """After the session revokes its token, the server refuses that token and grants another."""
     async with open_program(peer, new_client(peer, method), mock_clock) as program:
         token = await program.session.get_access_token()
         await program.session.revoke_tokens()
