@@ -4,8 +4,8 @@
     python -m sphinx -W --keep-going docs docs/_build/html
     python docs/check.py docs/_build/html
 
-Nothing is fetched: no inventory of another project, and no font, style or script from
-elsewhere.
+The build needs no network: it uses no inventory of another project, and no font, style or script
+of another site.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def show_signature(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str, str | None] | None:
-    """Show what a class is made with: for attrs, types and defaults as the source has them.
+    """Show the parameters of a class; for attrs, with types and defaults as in the source.
 
-    The signature that attrs makes has neither where there is a converter or a factory.
-    A page that writes ``Granted()`` has a class that is only handed out: it shows nothing.
+    The signature that attrs makes lacks them if there is a converter or a factory.
+    For ``Granted()`` on a page, a class that users do not create, nothing is shown.
     """
     if what not in ("class", "exception"):
         return None
@@ -118,9 +118,9 @@ def _show_field(field: attrs.Attribute[Any], owner: type) -> str:
 
 
 def keep_as_typed(_app: Sphinx, _context: object, lines: list[str]) -> None:
-    """Show what the command's help has as it stands, and options, as code.
+    """Show options and preformatted text of the command's help as code.
 
-    Two dashes would become a long one, and quotes would be no quotes any more.
+    Otherwise, Sphinx would turn two dashes into a long one, and change quotes.
     """
     shown: list[str] = []
     for line in lines:
@@ -135,7 +135,7 @@ def keep_as_typed(_app: Sphinx, _context: object, lines: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Let Sphinx read attrs classes and the command's help, and call an attribute by its name."""
+    """Let Sphinx read attrs classes and the command's help, and label attributes as such."""
     app.connect("autodoc-process-signature", show_signature)
     app.connect("sphinx-click-process-description", keep_as_typed)
     app.connect("sphinx-click-process-epilog", keep_as_typed)

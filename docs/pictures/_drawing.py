@@ -1,8 +1,7 @@
-"""What all pictures of these pages use: a card to draw on, and its colours.
+"""Shared by all pictures: a card to draw on, its colours, and shapes.
 
-A card has a background of its own, so it is readable on a light page and on a dark one,
-whichever of the two the reader's system prefers. Letters of 14 units on a card of 480 are
-10 pixels on a phone of 360, and 18 on a desk.
+A card has its own background, so it is readable on a light and on a dark page. Letters of 14 units
+on a card of 480 units are 10 pixels high on a phone of 360 pixels, and 18 on a desktop.
 """
 
 from __future__ import annotations
@@ -70,10 +69,10 @@ def card(title: str, told: str, height: float, body: Iterable[str]) -> str:
     """Return a whole picture.
 
     Args:
-        title: its name.
-        told: the picture in words, for screen readers.
-        height: of the card; it is 480 wide.
-        body: what is drawn.
+        title: the title.
+        told: the description for screen readers.
+        height: the height of the card; its width is 480.
+        body: the drawn elements.
     """
     return "\n".join(
         [

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 ROW = 22.0
 LETTER, BOLD = 7.6, 8.6
-"""Units; the width of a letter, rather too much than too little."""
+"""The width of a letter in units, at least the real one."""
 LETTERS = 25
-"""That a name may have; longer ones are cut."""
+"""The maximum length of a name; longer names are cut."""
 ROOM = 70.0
-"""Units that the words behind the longest bar take."""
+"""The width in units of the words after the longest bar."""
 
 
 @attrs.frozen
@@ -26,10 +26,10 @@ class Scale:
     """A scale of powers of ten.
 
     Attributes:
-        low: the power at which it begins.
-        high: the one at which it ends.
-        first: where the one is.
-        last: where the other is.
+        low: the power at which the scale begins.
+        high: the power at which it ends.
+        first: the position of `low`.
+        last: the position of `high`.
     """
 
     low: float
@@ -39,7 +39,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float], first: float, last: float, below: float = 0.2) -> Scale:
-        """Return one that reaches over these, and a bit of a power below and above."""
+        """Return a scale that covers these values, and a part of a power below and above."""
         logs = [math.log10(value) for value in values]
         return cls(min(logs) - below, max(logs) + 0.1, first, last)
 
@@ -49,13 +49,13 @@ class Scale:
         return self.first + share * (self.last - self.first)
 
     def powers(self) -> list[float]:
-        """Return the powers of ten on it."""
+        """Return the powers of ten on the scale."""
         return [10.0**power for power in range(math.ceil(self.low), math.floor(self.high) + 1)]
 
 
 @attrs.frozen
 class Bar:
-    """A bar, with a name before and words behind it."""
+    """A bar, with a name before it and words after it."""
 
     name: str
     value: float
@@ -75,7 +75,7 @@ class Panel:
 
 
 def height(panels: Sequence[Panel]) -> float:
-    """Return how high a card with these panels is."""
+    """Return the height of a card with these panels."""
     return sum(34 + ROW * len(panel.bars) for panel in panels) + 44
 
 
@@ -97,7 +97,7 @@ def draw_panels(panels: Sequence[Panel], unit: str) -> Iterator[str]:
     taken = 0.0
     for power in scale.powers():
         words, x = f"{power:,g}{unit}", scale.at(power)
-        half = LETTER * (len(words) + 0.5) / 2  # with a gap of half a letter
+        half = LETTER * (len(words) + 0.5) / 2  # This leaves a gap of half a letter.
         if x - half > taken:
             yield text(x, y + 14, words, "faint", "middle")
             taken = x + half
@@ -117,7 +117,7 @@ def _draw_panel(panel: Panel, scale: Scale, y: float) -> Iterator[str]:
 
 
 def _names(panel: Panel) -> list[str]:
-    """Return short names: the project's, where that tells which one it is."""
+    """Return short names: that of the project, if only one bar belongs to it."""
     firsts = Counter(_first(each.name) for each in panel.bars)
     return [
         first if firsts[first := _first(each.name)] == 1 else _cut(each.name) for each in panel.bars

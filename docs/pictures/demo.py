@@ -2,8 +2,8 @@
 
     python docs/pictures/demo.py
 
-writes ``demo.svg`` next to this file. The scene is the command's own, run in virtual time
-with its server in process, so that the picture is the same each time.
+writes ``demo.svg`` next to this file. It runs the command's own scene in virtual time with a server
+in process, so that the picture is the same each time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HELD = 4.0
 
 COLUMNS = 80
 ROWS = 20
-"""Lines of the terminal, few enough that the panel fills most of them from its first frame on."""
+"""Lines of the terminal; few, so that the panel fills most of them from the first frame on."""
 CELL_WIDTH = 8.4
 ROW_HEIGHT = 17
 MARGIN = 14
