@@ -1,6 +1,6 @@
-"""What is measured: one file a scene.
+"""The scenes, one in each file.
 
-Each has ``run(effort)``, which returns comparisons, and a docstring whose first line is the
+Each file has ``run(effort)``, which returns comparisons, and a docstring whose first line is the
 scene's title, and whose rest says how it is measured.
 """
 
@@ -33,7 +33,7 @@ NAMES = (
     "timelines",
     "instructions",
 )
-"""In the order in which they are run and shown."""
+"""The scenes, in the order in which they are run and shown."""
 
 
 class LeftOutError(Exception):
@@ -41,12 +41,12 @@ class LeftOutError(Exception):
 
 
 class Scene(Protocol):
-    """What a file in this folder offers."""
+    """The interface of a file in this folder."""
 
     __doc__: str | None
 
     def run(self, effort: Effort) -> Sequence[Comparison]:
-        """Measure, and return how the contenders compare; or raise LeftOutError immediately."""
+        """Run the scene, and return its comparisons; or raise LeftOutError immediately."""
         ...
 
 

@@ -47,24 +47,24 @@ FAULTS = (
 SEED = 6
 
 A_SECOND = 1_000
-"""Getters."""
+"""Calls in a second."""
 SPARSE = 10
-"""Getters a second that stand for them where nothing happens."""
+"""Calls in a second that stand for `A_SECOND` at times without a token request."""
 TICK = 0.05
-"""Seconds; getters that ask in so short a time ask together."""
+"""Seconds; the calls of this time run one after another."""
 MARGIN = 1.0
-"""Seconds before a token is stale, and after the grant of one was sent."""
+"""Seconds before a token becomes STALE, and after a token request, in which all calls run."""
 
 
 @attrs.frozen
-class Told:
-    """What came of it.
+class Counts:
+    """The counts of a run.
 
     Attributes:
-        held: getters that were held after the first had its token.
-        called: getters.
-        requests: for a token.
-        failures: those that brought none.
+        held: callers that waited after the first token had arrived.
+        called: calls.
+        requests: token requests.
+        failures: token requests that failed.
     """
 
     held: int
@@ -74,10 +74,10 @@ class Told:
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
-    """Measure it; a brief effort makes it an hour."""
+    """Measure it; with a brief effort, for an hour."""
     hours = min(A_DAY, max(effort.crowd // 1_000, 1))
     with without_logs():
-        told = virtual_time.run(let_pass, hours, plan(FAULTY, SEED))
+        counts = virtual_time.run(let_pass, hours, plan(FAULTY, SEED))
     fewest = "one per half lifetime"
     return [
         compare(
@@ -88,8 +88,8 @@ def run(effort: Effort) -> Sequence[Comparison]:
                     "an eager AnonymousSession",
                     is_ours=True,
                     limit=Limit(0, "amount"),
-                    remark=f"{told.called:,} calls were made, for {hours * 3600 * A_SECOND:,}",
-                ): [told.held]
+                    remark=f"{counts.called:,} calls were made, for {hours * 3600 * A_SECOND:,}",
+                ): [counts.held]
             },
             base="an eager AnonymousSession",
         ),
@@ -100,8 +100,8 @@ def run(effort: Effort) -> Sequence[Comparison]:
                 Contender(
                     "an eager AnonymousSession",
                     is_ours=True,
-                    remark=f"{told.failures} of them failed",
-                ): [told.requests],
+                    remark=f"{counts.failures} of them failed",
+                ): [counts.requests],
                 Contender(fewest): [hours * 3600 / (LIFETIME / 2)],
             },
             base=fewest,
@@ -110,7 +110,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
 
 
 def plan(share: float, seed: int) -> FaultPlan:
-    """Return a plan in which this share of the requests for a token goes wrong."""
+    """Return a plan in which this share of the token requests fails."""
     die = random.Random(seed)
     # There are more faults than requests. The first request succeeds, because all counts start with
     # it.
@@ -125,8 +125,8 @@ def plan(share: float, seed: int) -> FaultPlan:
     )
 
 
-async def let_pass(hours: int, faults: FaultPlan) -> Told:
-    """Let so many hours pass, and return what came of it."""
+async def let_pass(hours: int, faults: FaultPlan) -> Counts:
+    """Let these hours pass, and return the counts."""
     server = TokenServer(faults, lifetime=LIFETIME, keep=1)
     called = 0
     async with open_test_session(server) as session:
@@ -141,17 +141,17 @@ async def let_pass(hours: int, faults: FaultPlan) -> Told:
                 nursery.start_soon(_call, session, count)
                 called += count
                 await trio.sleep(interval)
-        told = session.statistics()
-    return Told(
-        held=told.getters_held_total - held_at_first,
+        counts = session.statistics()
+    return Counts(
+        held=counts.getters_held_total - held_at_first,
         called=called,
-        requests=told.grants + told.failures,
-        failures=told.failures,
+        requests=counts.grants + counts.failures,
+        failures=counts.failures,
     )
 
 
 def is_near_a_grant(session: AnonymousSession, now: float) -> bool:
-    """Return whether a grant is under way, was so a moment ago, or will be in a moment."""
+    """Return whether a token request is in flight, has just ended, or is due soon."""
     token = session.token_info
     # The last second counts as near, because the pause between sparse calls is a second.
     return token is None or not token.sent_at + MARGIN < now < token.stale_at - MARGIN - 1.0

@@ -88,7 +88,7 @@ async def call_at_once(cache: AsyncCache, size: int) -> tuple[int, float]:
 
 
 def _is_of_endpoint(error: BaseException | None) -> bool:
-    """Return whether this is what an endpoint that is down has led to."""
+    """Return whether the endpoint that is down has caused this error."""
     while error is not None and not isinstance(error, EndpointDownError):
         error = error.__cause__ or error.__context__
     return error is not None

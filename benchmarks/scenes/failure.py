@@ -41,11 +41,11 @@ OURS = "get_access_token"
 BASE = "trio.Event, one shared exception"
 SIZES = (1_000, 100_000)
 TURNS = {1_000: 15, 100_000: 3}
-"""At the most: 100,000 take seconds, and vary little."""
+"""Maximum number of turns: a crowd of 100,000 takes seconds, and varies little."""
 
 Keep = Callable[[Exception], object]
 FailingGates = Callable[[Keep], AbstractAsyncContextManager[crowds.Gate]]
-"""Makes a gate whose tasks hand over the exception that they then raise."""
+"""A function that makes a gate. Its tasks pass each exception that they catch to ``keep``."""
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
@@ -79,11 +79,11 @@ async def _measure(effort: Effort) -> list[Comparison]:
 
 @attrs.frozen
 class Kept:
-    """What getters keep that got a failure.
+    """The exceptions that tasks keep.
 
     Attributes:
-        weight: bytes for each of the getters.
-        instances: how many exceptions they have between them.
+        weight: bytes for each task.
+        instances: number of distinct exceptions.
     """
 
     weight: float
@@ -92,25 +92,25 @@ class Kept:
 
 async def weigh(gates: FailingGates, count: int) -> Kept:
     """Weigh and count the errors of a crowd."""
-    told: list[Exception] = []
+    errors: list[Exception] = []
     with no_collection():
-        async with gates(told.append) as gate:
+        async with gates(errors.append) as gate:
             # Measure from before the tasks wait, because a traceback keeps the frames of tasks that
             # have ended.
             with tracing():
                 async with trio.open_nursery() as nursery:
                     await crowds.gather(nursery, gate, count)
                     await gate.open()
-                return Kept(traced() / count, len({id(error) for error in told}))
+                return Kept(traced() / count, len({id(error) for error in errors}))
 
 
 def _forget(error: Exception) -> None:
-    """Keep none of them."""
+    """Keep no exception."""
 
 
 @contextmanager
 def _nothing_printed() -> Iterator[None]:
-    """Keep the log, which shows each rejection, out of the results."""
+    """Do not print the log, which has a record of each rejection."""
     handler = logging.NullHandler()
     logger = logging.getLogger("trio_anon_session")
     logger.addHandler(handler)
@@ -121,7 +121,7 @@ def _nothing_printed() -> Iterator[None]:
 
 
 class Rejections(Grants):
-    """A token manager whose credentials are rejected, when it is let."""
+    """A token manager whose credentials are rejected as soon as its gate is open."""
 
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None
@@ -132,7 +132,7 @@ class Rejections(Grants):
 
 @asynccontextmanager
 async def session(keep: Keep, rejections: Rejections | None = None) -> AsyncIterator[crowds.Gate]:
-    """A session whose grant waits, and fails."""
+    """A session whose token request waits, and then fails."""
     rejections = rejections or Rejections()
     rejections.gate = trio.Event()
     async with AnonymousSession(CONFIG, rejections) as opened:
@@ -153,7 +153,7 @@ async def session(keep: Keep, rejections: Rejections | None = None) -> AsyncIter
 async def _raised(
     gates: crowds.Gates, make: Callable[[], Exception], keep: Keep
 ) -> AsyncIterator[crowds.Gate]:
-    """A gate behind which each raises what is made for it."""
+    """A gate after which each task raises an exception from `make`."""
     async with gates() as gate:
 
         async def wait() -> None:
@@ -168,7 +168,7 @@ async def _raised(
 
 @asynccontextmanager
 async def _shared(gates: crowds.Gates, keep: Keep) -> AsyncIterator[crowds.Gate]:
-    """A gate behind which all raise the same."""
+    """A gate after which all tasks raise the same exception."""
     error = OSError("rejected")
     async with _raised(gates, lambda: error, keep) as gate:
         yield gate

@@ -66,7 +66,7 @@ def _called(cache: AsyncCache, size: int) -> Callable[[], tuple[int, float]]:
 
 
 async def call_at_once(cache: AsyncCache, size: int) -> tuple[int, float]:
-    """Return the grants for a crowd, and the seconds that it took."""
+    """Return the number of token requests for a crowd, and the seconds that it took."""
     endpoint = Endpoint(takes=TAKES)
     async with cache.open(endpoint) as get:
         gc.collect()

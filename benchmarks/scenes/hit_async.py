@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SIZES = (1, 100, 1_000)
 THREAD_HOP = 10
-"""How many times fewer calls are measured where each takes a thread."""
+"""The divisor of the number of calls if each call takes a thread."""
 
 
 @asynccontextmanager
@@ -82,7 +82,7 @@ def _measured_on_asyncio(cache: AsyncCache, calls: int) -> Callable[[], float]:
 
 
 async def _time_crowd(cache: AsyncCache, size: int, each: int) -> float:
-    """Return the seconds that a call takes in a crowd."""
+    """Return the seconds for each call in a crowd."""
     release = trio.Event()
 
     async def call(get: AsyncGetter) -> None:

@@ -26,11 +26,11 @@ LIFETIME = 300.0
 TAKES = 0.05
 INTERVAL = 0.1
 AN_HOUR = 36_000
-"""Calls."""
+"""Calls in an hour."""
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
-    """Measure it; a brief effort makes it ten minutes, for which there is no limit."""
+    """Measure it; a brief effort makes fewer calls, for which there is no limit."""
     calls = min(AN_HOUR, 12 * effort.calls)
     limit = Limit(25, "amount") if calls == AN_HOUR else None
     caches, left_out = peers.load(peers.ON_TRIO)
@@ -47,7 +47,7 @@ def run(effort: Effort) -> Sequence[Comparison]:
 
 
 async def call_steadily(cache: AsyncCache, calls: int) -> int:
-    """Return the grants for so many calls."""
+    """Return the number of token requests for these calls."""
     endpoint = Endpoint(lifetime=LIFETIME, takes=TAKES)
     async with cache.open(endpoint) as get:
         began = trio.current_time()

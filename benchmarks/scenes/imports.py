@@ -69,11 +69,11 @@ def run(effort: Effort) -> Sequence[Comparison]:
         measured = in_turns(
             {who: partial(import_afresh, each, environ) for who, each in STATEMENTS.items()}, turns
         )
-    told = {
+    measured = {
         attrs.evolve(who, remark=f"{imports[0].modules:,} modules"): [it.seconds for it in imports]
         for who, imports in measured.items()
     }
-    return [compare("an import", "s", told, base=BASE)]
+    return [compare("an import", "s", measured, base=BASE)]
 
 
 def import_afresh(statements: str, environ: Mapping[str, str]) -> Import:
@@ -87,7 +87,7 @@ def import_afresh(statements: str, environ: Mapping[str, str]) -> Import:
 
 
 def environ_with(bytecode: str) -> dict[str, str]:
-    """Return an environment with this very package, and with its bytecode in that folder."""
+    """Return an environment in which Python imports this package, with bytecode in the folder."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     here = str(Path(trio_anon_session.__file__).parents[1])
     return {**environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONPATH": here}

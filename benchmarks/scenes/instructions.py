@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 LIFETIME = 100.0
-"""Seconds; a token is refreshed halfway, before a session that sleeps would look up."""
+"""Seconds; half of it, after which a session refreshes, is less than the session's sleep."""
 CHECKPOINT = "trio.lowlevel.checkpoint"
 
 
@@ -47,12 +47,13 @@ Piece = Callable[[int], None]
 
 @attrs.frozen
 class Figure:
-    """What is counted, of each contender.
+    """A counted figure of each contender.
 
     Attributes:
-        base: to whose count the ratios are.
-        most: calls, getters or refreshes of which the count is the mean.
-        pieces: what is run for a number of them; each marks where its own part begins and ends.
+        base: the contender that the ratios refer to.
+        most: the maximum number of calls, callers or refreshes of which the count is the mean.
+        pieces: functions that run a number of these; each marks where its counted part begins and
+            ends.
     """
 
     base: str
@@ -60,12 +61,12 @@ class Figure:
     pieces: Mapping[Contender, Piece]
 
     def number(self, at_most: int) -> int:
-        """Return for how many the pieces are run."""
+        """Return the number that the pieces get."""
         return min(self.most, at_most)
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
-    """Count them."""
+    """Count the instructions."""
     if shutil.which("valgrind") is None:
         raise LeftOutError("needs valgrind")
     names = list(FIGURES) if effort.crowd > BRIEF.crowd else list(FIGURES)[:1]

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 LENGTHS = (1, 10, 100, 1_000)
 A_MINUTE = 60.0
 MINUTES = 50
-"""From a grant to the stale boundary of a token that lives an hour."""
+"""Minutes from a token request until the token is STALE, for a lifetime of an hour."""
 FLOOR = "a task that sleeps as often"
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
-    """Measure it; rows that take as long as a crowd that is left out are left out."""
+    """Measure it, without the lengths that take as long as a crowd that is left out."""
     lengths = [length for length in LENGTHS if effort.sizes(100 * length)]
     with timing.heap_set_aside():
         return [_compare(length, effort.turns_of(15 if length <= 10 else 5)) for length in lengths]
@@ -49,7 +49,7 @@ def _compare(length: int, turns: int) -> Comparison:
 
 
 async def refresh(length: int) -> float:
-    """Return the seconds that each of so many refreshes takes."""
+    """Return the seconds for each of these refreshes."""
     grants = Grants()
     async with AnonymousSession(CONFIG, grants) as session:
         await session.get_access_token()
@@ -62,7 +62,7 @@ async def refresh(length: int) -> float:
 
 
 async def sleep_as_often(length: int) -> float:
-    """Return the seconds that each of so many rows of sleeps takes."""
+    """Return the seconds for as many sleeps as in one refresh."""
     gc.collect()
     began = time.perf_counter()
     for _ in range(length * MINUTES):

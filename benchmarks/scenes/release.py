@@ -37,7 +37,7 @@ OURS = "get_access_token"
 BASE = "trio.Event"
 SIZES = (1_000, 10_000, 100_000)
 TURNS = {1_000: 15, 10_000: 9, 100_000: 3}
-"""At the most: 100,000 take seconds, and vary little."""
+"""Maximum number of turns: a crowd of 100,000 takes seconds, and varies little."""
 TOTAL_LIMITS = {10_000: Limit(1.9)}
 STALL_LIMITS = {10_000: Limit(3e-3, "amount"), 100_000: Limit(5e-3, "amount")}
 WEIGHT_LIMIT = Limit(3_900, "amount")
@@ -70,7 +70,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
 
 
 async def _totals(size: int, turns: int, *, few: int | None) -> list[Comparison]:
-    """Measure the whole release, and in the same turns that of a few."""
+    """Measure the release of a crowd, and in the same turns that of few callers."""
     contenders = _contenders(crowds.total, size, TOTAL_LIMITS.get(size))
     among_few = {}
     if few is not None:
@@ -114,7 +114,7 @@ def _contenders(
 
 @asynccontextmanager
 async def session(grants: Grants | None = None) -> AsyncIterator[crowds.Gate]:
-    """A session whose grant waits for its answer."""
+    """A session whose token request waits for its answer."""
     grants = grants or Grants()
     grants.gate = trio.Event()
 

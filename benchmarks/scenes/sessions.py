@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 BASE = "a bare nursery"
 SIZES = (1, 1_000, 100_000)
 TURNS = {1: 15, 1_000: 15, 100_000: 2}
-"""At the most: 100,000 take seconds, and vary little."""
+"""Maximum number of turns: 100,000 sessions take seconds, and vary little."""
 ON_TOP_LIMIT = Limit(1_500, "amount")
 
 Make = Callable[[], AbstractAsyncContextManager[object]]
-"""Makes one of the many."""
+"""A function that makes a session or a nursery."""
 
 
 def run(effort: Effort) -> Sequence[Comparison]:
@@ -82,7 +82,7 @@ async def _measure(effort: Effort) -> list[Comparison]:
 
 
 def _on_top(weights: Mapping[Contender, Sequence[float]]) -> dict[Contender, list[float]]:
-    """Return what is left of a session's weight without the nursery's."""
+    """Return the memory of a session minus that of a nursery."""
     bare = next(each for who, each in weights.items() if who.subject == BASE)
     (shared,) = (each for who, each in weights.items() if "one token manager" in who.subject)
     on_top = Contender("that session without its nursery", is_ours=True, limit=ON_TOP_LIMIT)
@@ -91,11 +91,11 @@ def _on_top(weights: Mapping[Contender, Sequence[float]]) -> dict[Contender, lis
 
 @attrs.frozen
 class Cost:
-    """Seconds on a processor for each of many.
+    """CPU seconds for each session or nursery.
 
     Attributes:
-        start: from its opening until its tasks sleep.
-        close: from there until nothing of it is left.
+        start: from the first opening until all tasks sleep.
+        close: from there until all are closed.
     """
 
     start: float
@@ -103,7 +103,7 @@ class Cost:
 
 
 async def timed(make: Make, count: int) -> Cost:
-    """Open and close so many."""
+    """Open and close this number of sessions or nurseries."""
     with no_collection():
         began = time.thread_time()
         opened = await _open(make, count)
@@ -113,7 +113,7 @@ async def timed(make: Make, count: int) -> Cost:
 
 
 async def weight(make: Make, count: int) -> float:
-    """Return the bytes for each of so many."""
+    """Return the bytes for each of this number."""
     with no_collection():
         with tracing():
             opened = await _open(make, count)

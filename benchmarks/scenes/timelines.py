@@ -60,13 +60,13 @@ def run(effort: Effort) -> Sequence[Comparison]:
 
 @attrs.define
 class Drawn:
-    """The timelines that were drawn last, and what came of those that were run last.
+    """The timelines that were drawn last, and the outcomes of those that were run last.
 
     Attributes:
-        count: how many are drawn together.
-        timelines: those.
-        outcomes: of which a picture can be drawn.
-        draws: how often timelines were drawn; no two are of the same seed.
+        count: number of timelines in each draw.
+        timelines: the timelines of the last draw.
+        outcomes: the outcomes, from which pictures are drawn.
+        draws: number of draws, which is the seed of the last one.
     """
 
     count: int
@@ -75,7 +75,7 @@ class Drawn:
     draws: int = 0
 
     def draw(self) -> float:
-        """Draw timelines, and return the seconds that each took."""
+        """Draw timelines, and return the seconds for each."""
         self.timelines = []
         self.draws += 1
 
@@ -94,13 +94,13 @@ class Drawn:
         return timing.each(collect, 1) / self.count
 
     def run(self) -> float:
-        """Run and judge them, and return the seconds that each took."""
+        """Run and check the timelines, and return the seconds for each."""
         began = time.perf_counter()
         self.outcomes = [run_timeline(timeline) for timeline in self.timelines]
         return (time.perf_counter() - began) / len(self.timelines)
 
     def show(self) -> float:
-        """Draw their pictures, and return the seconds that each took."""
+        """Draw the pictures of the outcomes, and return the seconds for each."""
         began = time.perf_counter()
         for outcome in self.outcomes:
             str(outcome)
@@ -108,7 +108,7 @@ class Drawn:
 
 
 async def program(session: AnonymousSession, client: httpx.AsyncClient) -> None:
-    """Make twenty requests of the protected resource in a virtual hour."""
+    """Send twenty requests to the protected resource in a virtual hour."""
     for _ in range(20):
         await client.get("/2.0/files/1", auth=session.auth())
         await trio.sleep(180.0)

@@ -43,7 +43,7 @@ def answer(request: httpx.Request) -> httpx.Response:
 
 
 def ways(folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Return the settings of each way to authenticate; the folder is for its files."""
+    """Return the settings of each way to authenticate, with files in the folder."""
     try:
         from cryptography.hazmat.primitives.asymmetric import ec, rsa
         from jwt import PyJWT  # noqa: F401  # only to see whether it is installed

@@ -40,15 +40,15 @@ CALLERS = 10
 IN_A_ROW = 50
 PERIOD = 0.01
 STALE_AFTER = 0.5
-"""Seconds, and so long from one refresh to the next.
+"""Seconds until a token is STALE, which is also the time between two refreshes.
 
-Some four calls stand behind a task of the session's at each, whatever lies between. With 0.1, those
+At each refresh, about four calls wait for a turn of the session's tasks. With 0.1 s, these calls
 would be the slowest 0.1 % of all.
 """
 ANSWER_AFTER = 0.025
 REFRESHES = 20
 TURNS = 3
-"""At the most: a turn makes 1.5 million calls."""
+"""Maximum number of turns: a turn makes 1.5 million calls."""
 
 OURS = Contender("get_access_token, with refreshes", is_ours=True)
 BASE = Contender("get_access_token, without refreshes", is_ours=True)
@@ -98,12 +98,12 @@ async def _measure(effort: Effort) -> list[Comparison]:
 
 @attrs.frozen
 class Load:
-    """What became of one load.
+    """The results of one load.
 
     Attributes:
         times: seconds of each call, the shortest first.
-        held: how many getters waited for a token.
-        refreshes: how many tokens were granted during this time.
+        held: number of callers that waited for a token.
+        refreshes: number of tokens granted during this time.
     """
 
     times: Sequence[float]
@@ -116,7 +116,7 @@ class Load:
 
 
 async def with_session(source: Callable[[], Grants], refreshes: int) -> Load:
-    """Load a session for as long as so many refreshes take."""
+    """Run the load on a session, for the time of this number of refreshes."""
     grants = source()
     async with AnonymousSession(grants.config, grants) as session:
         await session.get_access_token()
@@ -131,7 +131,7 @@ async def with_session(source: Callable[[], Grants], refreshes: int) -> Load:
 
 
 async def without_session(refreshes: int) -> Load:
-    """Load nothing for as long."""
+    """Run the load without a session, for the same time."""
     return Load(await _load(trio.lowlevel.checkpoint, refreshes))
 
 
@@ -161,7 +161,7 @@ async def _call(
 
 
 class Renewals(Grants):
-    """A token manager whose tokens are STALE soon, and which takes a while for the next."""
+    """A token manager whose tokens become STALE soon, and whose requests take some time."""
 
     def __init__(self) -> None:
         super().__init__(CONFIG.replace(min_refresh_interval=STALE_AFTER / 2), lifetime=4.0)
@@ -175,7 +175,7 @@ class Renewals(Grants):
 
 
 class WorkClock(trio.abc.Clock):
-    """Runs while this thread is at work, and skips the time in which it would sleep."""
+    """A clock of this thread's CPU time that skips the time in which the thread would sleep."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
