@@ -367,7 +367,7 @@ BUGS = (
     ),
     Bug(
         17,
-        "sessions with the same manager do not hear of a drop",
+        "sessions with the same manager are not notified of a drop",
         "stores.shared",
         "        for listener in tuple(self._listeners):\n",
         "        for listener in tuple(self._listeners)[:1]:\n",

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 MARK = re.compile("until the project has a place|not on PyPI yet|no release exists", re.IGNORECASE)
-"""What files say where an address is missing, or that there is no release."""
+"""Phrases in files that mark a missing address, or say that there is no release."""
 MARKED = ("*.md", "*.toml", "docs/**/*.md", ".github/**/*.*")
 URLS = ("Changelog", "Documentation", "Issues", "Source")
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
 
 
 def missing(root: Path, version: str, metadata: Message) -> Iterator[str]:
-    """Yield one sentence for everything that a release of this version misses.
+    """Yield one sentence for each thing that is missing for a release of this version.
 
     Args:
         root: the folder of the project.

@@ -69,7 +69,7 @@ class Report:
         back_after: seconds from the kill until the new server listened.
         statistics: the statistics of the session at the end.
         asked_before: number of token requests at the killed server.
-        books: what the new server recorded.
+        recorded: the records of the new server.
         status: the status with which the API of the new server answered.
     """
 
@@ -82,7 +82,7 @@ class Report:
     back_after: float = 0.0
     statistics: SessionStatistics | None = None
     asked_before: int = 0
-    books: dict[str, Any] = attrs.field(factory=dict)
+    recorded: dict[str, Any] = attrs.field(factory=dict)
     status: int = 0
 
     def problems(self) -> list[str]:
@@ -97,9 +97,9 @@ class Report:
             ("callers still waiting", self.statistics.getters_held, 0),
             ("attempts that failed", self.statistics.failures, len(self.attempts) - 1),
             ("token requests at the killed server", self.asked_before, 1),
-            ("token requests at the new server", self.books["asked"], 1),
-            ("grants of the new server", self.books["grants"], 1),
-            ("tokens sent to the new server", self.books["verdicts"], {"good": 1}),
+            ("token requests at the new server", self.recorded["asked"], 1),
+            ("grants of the new server", self.recorded["grants"], 1),
+            ("tokens sent to the new server", self.recorded["verdicts"], {"good": 1}),
             ("status from its API", self.status, 200),
         ]
         return [
@@ -116,9 +116,9 @@ class Report:
             f"callers: {self.held} of {self.getters} waited at the kill, "
             f"{len(self.tokens)} got a token, {len(self.errors)} an error",
             f"grants: {self.statistics.grants} in the session's statistics, "
-            f"{self.books['grants']} at the new server",
+            f"{self.recorded['grants']} at the new server",
             f"attempts: {len(self.attempts)}, of which {self.asked_before} reached the killed "
-            f"server, and {self.books['asked']} the new one",
+            f"server, and {self.recorded['asked']} the new one",
             f"from the kill until the new server listened: {self.back_after:.2f} s",
             f"from the kill until all callers had a token: {self.served_after:.2f} s",
         ]
@@ -168,7 +168,7 @@ async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Rep
             server.process.kill()
             killed_at = trio.current_time()
             # Read all output, because the server may have reported more requests.
-            await server.receive("books")
+            await server.receive("recorded")
             report.asked_before = len(server.received["asked"])
 
     with trio.fail_after(LIMIT):
@@ -187,7 +187,7 @@ async def _outlast(port: int, getters: int, down: float, **settings: Any) -> Rep
                     response = await client.get(f"{config.api_root_url}/2.0/users/me")
                 report.status = response.status_code
             server.process.send_signal(signal.SIGTERM)
-            report.books = await server.receive("books")
+            report.recorded = await server.receive("recorded")
             report.statistics = session.statistics()
     return report
 

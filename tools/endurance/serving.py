@@ -3,7 +3,7 @@
     python tools/endurance/serving.py PORT DELAY
 
 The lines are ``{"serves": URL}`` at the start, ``{"asked": N}`` for each complete token request,
-and ``{"books": {...}}`` at the end, after SIGTERM.
+and ``{"recorded": {...}}`` at the end, after SIGTERM.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def main(port: int, delay: float) -> None:
             async for _ in signals:
                 break
     report(
-        books={
+        recorded={
             "asked": server.asked,
             "grants": server.grants,
             "most_in_flight": server.most_in_flight,

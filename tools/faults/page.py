@@ -73,10 +73,10 @@ def _lines(row: Row) -> list[str]:
     # Both kinds of place share a line, unless they differ in more than the notation of time.
     lines: dict[Outcome, tuple[Outcome, list[Where]]] = {}
     for where, outcome in outcomes.items():
-        line = lines.setdefault(attrs.evolve(outcome, well_again=""), (outcome, []))
+        line = lines.setdefault(attrs.evolve(outcome, recovered=""), (outcome, []))
         line[1].append(where)
     return [
         f"| {row.name} | {', '.join(places)} | {outcome.held} | {outcome.stale} "
-        f"| {outcome.attempts} | {outcome.well_again} |\n"
+        f"| {outcome.attempts} | {outcome.recovered} |\n"
         for outcome, places in lines.values()
     ]

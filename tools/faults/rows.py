@@ -41,19 +41,19 @@ class Row:
     Attributes:
         name: what the server does, as on the page.
         held: what the waiting caller gets.
-        well_again: when a session with a STALE token has a new one: seconds in virtual time.
+        recovered: when a session with a STALE token has a new token: seconds in virtual time.
         fault: what goes wrong with the answer.
         wire: what goes wrong below it.
         server: further settings of the `TokenServer`.
         attempts: how many requests the session makes for the waiting caller.
         hangs: whether each attempt ends only at its limit.
-        says: part of the error that only this fault causes, or the token.
+        says: a part of the error that only this fault causes, or the token.
         where: the kinds of place at which it runs.
     """
 
     name: str
     held: str
-    well_again: float = attrs.field(kw_only=True)
+    recovered: float = attrs.field(kw_only=True)
     fault: Fault = attrs.field(factory=Fault)
     wire: Wire = attrs.field(default=NO_WIRE, kw_only=True)
     server: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
@@ -62,7 +62,7 @@ class Row:
     says: str = attrs.field(default="", kw_only=True)
     where: tuple[Where, ...] = attrs.field(default=IN_PROCESS, kw_only=True)
 
-    @well_again.default
+    @recovered.default
     def _usual_end(self) -> float:
         # Two attempts fail, with pauses of 2 and 4 seconds after them.
         return 0.0 if self.held == TOKEN else 6.0
@@ -287,13 +287,13 @@ SLOWNESS = (
         where=ON_SOCKETS,
         says="did not answer within",
     ),
-    Row("Headers after 5 seconds", TOKEN, Fault(delay=5.0), well_again=5.0),
-    Row("Pause of 5 seconds in the body", TOKEN, Fault(stall=5.0), well_again=5.0),
+    Row("Headers after 5 seconds", TOKEN, Fault(delay=5.0), recovered=5.0),
+    Row("Pause of 5 seconds in the body", TOKEN, Fault(stall=5.0), recovered=5.0),
     Row(
         "Accepts the connection, and never answers",
         UNAVAILABLE,
         Fault.hang(),
-        well_again=WELL_AFTER_HANGING,
+        recovered=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
         says="did not answer within",
@@ -302,7 +302,7 @@ SLOWNESS = (
         "Headers after 31 seconds",
         UNAVAILABLE,
         Fault(delay=31.0),
-        well_again=WELL_AFTER_HANGING,
+        recovered=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
         says="did not answer within",
@@ -311,7 +311,7 @@ SLOWNESS = (
         "Headers and half of the body, then silence",
         UNAVAILABLE,
         Fault(stall=float("inf")),
-        well_again=WELL_AFTER_HANGING,
+        recovered=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
         says="did not answer within",
@@ -320,7 +320,7 @@ SLOWNESS = (
         "One byte of the body per second",
         UNAVAILABLE,
         wire=Wire(drip=1.0),
-        well_again=WELL_AFTER_HANGING,
+        recovered=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
         says="did not answer within",
@@ -329,7 +329,7 @@ SLOWNESS = (
         "One interim answer (102) per second",
         UNAVAILABLE,
         wire=Wire(script=((1.0, b"HTTP/1.1 102 Processing\r\n\r\n"),) * 1000),
-        well_again=WELL_AFTER_HANGING,
+        recovered=WELL_AFTER_HANGING,
         hangs=True,
         where=BOTH,
         says="did not answer within",
@@ -374,7 +374,7 @@ def _rate_limit(
     words: str,
     retry_after: str | None,
     date: str | None,
-    well_again: float,
+    recovered: float,
 ) -> Row:
     fault = Fault.rate_limited(retry_after, shape=shape)
     if date is not None:
@@ -385,7 +385,7 @@ def _rate_limit(
         f"429 in {whose}'s format, {words}",
         f"{UNAVAILABLE} 429 `{code}`",
         fault,
-        well_again=well_again,
+        recovered=recovered,
         # The shapes differ only in the body, so one of them on sockets is enough.
         where=BOTH if shape == "B" else IN_PROCESS,
     )
@@ -410,7 +410,7 @@ SERVER_ERRORS = (
         "503, `Retry-After: 7`",
         f"{UNAVAILABLE} 503",
         Fault.server_error(503, retry_after="7"),
-        well_again=14.0,
+        recovered=14.0,
         where=BOTH,
     ),
     Row("504, empty", f"{UNAVAILABLE} 504", Fault(status=504, body=b"")),

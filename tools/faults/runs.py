@@ -62,14 +62,14 @@ IMPATIENT = 0.3
 
 @attrs.frozen
 class Outcome:
-    """The results of a row, as the page says them.
+    """The results of a row, as the page shows them.
 
     Attributes:
         held: what the waiting caller got.
         attempts: number of token requests for the waiting caller.
         stale: what callers got during the outage while the token was STALE.
         refreshes: number of token requests until the session had a new token.
-        well_again: when the new token replaced the stale one.
+        recovered: when the new token replaced the stale one.
         said: the token of the waiting caller, or the message of its error; not on the page.
     """
 
@@ -77,7 +77,7 @@ class Outcome:
     attempts: int
     stale: str
     refreshes: int
-    well_again: str
+    recovered: str
     said: str = attrs.field(eq=False)
 
 
@@ -155,12 +155,12 @@ def measure(row: Row, where: Where) -> Outcome:
     if where == "in process":
         with _pauses_without_jitter():
             held, stale = virtual_time(_run)(row, way, TIME_LIMIT)
-        well_again = f"{stale.seconds:g} s" if stale.seconds else AT_ONCE
+        recovered = f"{stale.seconds:g} s" if stale.seconds else AT_ONCE
     else:
         held, stale = trio.run(_run, row, way, REAL_TIME_LIMIT)
         refreshes = {1: AT_ONCE, FAULTY_ANSWERS + 1: WITH_THE_NEXT}
-        well_again = refreshes.get(stale.attempts, f"after {stale.attempts} attempts")
-    return Outcome(held.got, held.attempts, stale.got, stale.attempts, well_again, held.said)
+        recovered = refreshes.get(stale.attempts, f"after {stale.attempts} attempts")
+    return Outcome(held.got, held.attempts, stale.got, stale.attempts, recovered, held.said)
 
 
 @attrs.frozen

@@ -138,7 +138,7 @@ class Shown:
         self.texts[sink].append(text)
 
     def look_at(self, name: str, thing: object) -> None:
-        """Add all that an object of the library shows of itself."""
+        """Add all texts that an object of the library shows."""
         self.add(f"repr of {name}", repr(thing))
         self.add(f"str of {name}", f"{thing} {thing!s:>3}")
         self.add(f"pprint of {name}", pprint.pformat(thing))
@@ -146,7 +146,7 @@ class Shown:
         self.add(f"attributes of {name}", repr(_attributes(thing)))
 
     def look_at_error(self, name: str, error: BaseException) -> None:
-        """Add all that an exception shows: itself, its chain, its frames and their locals."""
+        """Add all texts that an exception shows: itself, its chain, its frames and their locals."""
         seen: set[int] = set()
         todo: list[BaseException | None] = [error]
         while todo:
@@ -199,13 +199,13 @@ def _attributes(thing: object) -> dict[str, object]:
 
 
 class Wire:
-    """A network for either library, on which every connection brings the chosen answer."""
+    """A network for either library, on which every connection returns the chosen answer."""
 
     def __init__(self, answer_to: Callable[[bytes], bytes]) -> None:
         self._answer_to = answer_to
 
     async def connect_tcp(self, *args: Any, **settings: Any) -> _WireStream:
-        """Return a connection that brings the chosen answer."""
+        """Return a connection that returns the chosen answer."""
         await trio.lowlevel.checkpoint()
         return _WireStream(self._answer_to)
 

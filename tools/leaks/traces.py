@@ -1,4 +1,4 @@
-"""Traces of secrets that are made while a life goes on: in plain text, base64 and percent codes."""
+"""Traces of secrets that are created during a life: in plain text, base64 and percent-encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LENGTH = 16
-"""Characters. Words of this package and of servers have no such piece in common with a secret."""
+"""Length in characters. Words of this package and of servers share no such piece with a secret."""
 
 
 class Traces:

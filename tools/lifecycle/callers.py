@@ -127,7 +127,7 @@ def _record_use(world: World, options: TokenRequestOptions | None) -> None:
 
 
 def look(world: World, place: int) -> str:
-    """Let a waiting caller look at the facts."""
+    """Let a waiting caller check whether it can stop waiting."""
     facts, machine, at = world.facts, world.machine, world.at()
     caller, seat = next(itertools.islice(facts.callers.items(), place, None))
     try:

@@ -13,9 +13,9 @@ def _rows(where: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=[row.name for row in rows])
 
 
-def _check(row: Row, outcome: Outcome, well_again: str) -> None:
+def _check(row: Row, outcome: Outcome, recovered: str) -> None:
     refreshes = 1 if row.held == TOKEN else 1 + FAULTY_ANSWERS
-    expected = Outcome(row.held, row.attempts, TOKEN, refreshes, well_again, said="")
+    expected = Outcome(row.held, row.attempts, TOKEN, refreshes, recovered, said="")
     assert outcome == expected
     assert row.says in outcome.said
 
@@ -23,18 +23,18 @@ def _check(row: Row, outcome: Outcome, well_again: str) -> None:
 @_rows("in process")
 def test_fault_in_process(row: Row) -> None:
     """In process, each fault has the outcome of its row for waiting callers and STALE tokens."""
-    well_again = f"{row.well_again:g} s" if row.well_again else AT_ONCE
+    recovered = f"{row.recovered:g} s" if row.recovered else AT_ONCE
 
-    _check(row, measure(row, "in process"), well_again)
+    _check(row, measure(row, "in process"), recovered)
 
 
 @pytest.mark.slow
 @_rows("real sockets")
 def test_fault_on_real_sockets(row: Row) -> None:
     """On real sockets, each fault has the outcome of its row."""
-    well_again = AT_ONCE if row.held == TOKEN else WITH_THE_NEXT
+    recovered = AT_ONCE if row.held == TOKEN else WITH_THE_NEXT
 
-    _check(row, measure(row, "real sockets"), well_again)
+    _check(row, measure(row, "real sockets"), recovered)
 
 
 def test_names_of_rows_are_unique() -> None:
