@@ -333,7 +333,7 @@ def test_an_asynchronous_client() -> None:
 
 
 def test_misuse() -> None:
-    """A session of another class, the method without a call, and a closed session are refused."""
+    """Another class, the method without a call, and a session that is not open are refused."""
     config = make_config(api_root_url=ROOT)
     with pytest.raises(TypeError, match="session must be a SessionThread, not AnonymousSession"):
         SessionThreadAuth(AnonymousSession(config))  # type: ignore[arg-type]  # as the test says
