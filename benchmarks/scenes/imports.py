@@ -69,11 +69,11 @@ def run(effort: Effort) -> Sequence[Comparison]:
         measured = in_turns(
             {who: partial(import_afresh, each, environ) for who, each in STATEMENTS.items()}, turns
         )
-    measured = {
+    seconds = {
         attrs.evolve(who, remark=f"{imports[0].modules:,} modules"): [it.seconds for it in imports]
         for who, imports in measured.items()
     }
-    return [compare("an import", "s", measured, base=BASE)]
+    return [compare("an import", "s", seconds, base=BASE)]
 
 
 def import_afresh(statements: str, environ: Mapping[str, str]) -> Import:
