@@ -39,9 +39,10 @@ BATCH = 25
 
 
 FLEET_TESTS = (
-    *("tests/stores/test_shared.py", "tests/stores/test_leases.py", "tests/stores/test_drops.py"),
-    *("tests/stores/test_garbage.py", "tests/stores/test_degrading.py"),
-    "tests/stores/test_shared_failures.py",
+    *("tests/stores/test_shared.py", "tests/stores/test_shared_closing.py"),
+    *("tests/stores/test_drops.py", "tests/stores/test_drops_in_outages.py"),
+    *("tests/stores/test_leases.py", "tests/stores/test_garbage.py"),
+    *("tests/stores/test_degrading.py", "tests/stores/test_shared_failures.py"),
 )
 
 
