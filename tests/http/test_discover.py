@@ -18,9 +18,7 @@ from tests.wire import answer, listening, open_peer, read_request
 from trio_anon_session import (
     Config,
     ConfigError,
-    RevocationError,
     SecretFile,
-    TokenManager,
     TokenUnavailableError,
 )
 
@@ -150,15 +148,6 @@ async def test_wrong_document(autojump_clock: MockClock) -> None:
     assert len(endpoint.requests) == 1
 
 
-async def test_wrong_method(autojump_clock: MockClock) -> None:
-    """A method that the document does not list is refused."""
-    listed = {"token_endpoint_auth_methods_supported": ["client_secret_basic"]}
-    error = await refusal(Endpoint(says(body=DOCUMENT | listed)), ConfigError)
-    assert error.field == "auth_method"
-    config, _ = await discover(says(body=DOCUMENT | listed), auth_method="client_secret_basic")
-    assert config.auth_method == "client_secret_basic"
-
-
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
 async def test_temporary_status(status: int, autojump_clock: MockClock) -> None:
     """A temporary error ends discovery, because a request to the second URL may not help."""
@@ -286,19 +275,6 @@ async def test_own_revoke_url(autojump_clock: MockClock) -> None:
     """The caller's revoke_url has priority over the document's."""
     config, _ = await discover(says(body=DOCUMENT), revoke_url="https://own.example/r")
     assert config.revoke_url == "https://own.example/r"
-
-
-async def test_no_revocation(autojump_clock: MockClock) -> None:
-    """If the document lists no revocation endpoint, nothing is sent to revoke a token."""
-    document = {name: DOCUMENT[name] for name in ("issuer", "token_endpoint")}
-    config, endpoint = await discover(says(body=document), api_root_url="https://id.example")
-    async with (
-        httpx.AsyncClient(transport=endpoint) as client,
-        TokenManager(config, http_client=client) as manager,
-    ):
-        with pytest.raises(RevocationError, match="revoke_url is not set"):
-            await manager.revoke_tokens("token")
-    assert len(endpoint.requests) == 1
 
 
 async def test_secret_is_not_read(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -164,27 +164,6 @@ async def test_no_invalid_token_is_left_on_the_request(
     assert "test-secret" not in shown
 
 
-async def test_each_task_has_an_error_of_its_own(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """Requests that wait for one failing token request each get their own error."""
-    server = TokenServer(FaultPlan(token_then=Fault.refusal("invalid_client")))
-    caught: list[Any] = []
-
-    async def ask(client: Any, number: int) -> None:
-        try:
-            await client.get(f"/2.0/files/{number}")
-        except http.RequestError as error:
-            caught.append(error)
-
-    async with open_pair(http, server) as (_, client), trio.open_nursery() as nursery:
-        for number in range(10):
-            nursery.start_soon(ask, client, number)
-    assert len({id(error) for error in caught}) == 10
-    assert {error.request.url.path for error in caught} == {f"/2.0/files/{n}" for n in range(10)}
-    assert len(server.token_requests()) == 1
-
-
 async def test_a_closed_session(http: ModuleType, autojump_clock: MockClock) -> None:
     """A closed session causes a request error too; requests to other origins still succeed."""
     async with open_test_session() as session:
@@ -281,26 +260,6 @@ def test_without_the_extra_the_import_says_what_to_install(
         importlib.import_module("trio_anon_session.httpx2")
     assert caught.value.name == "httpx2"
     assert caught.value.__suppress_context__
-
-
-async def test_both_libraries_share_a_session(autojump_clock: MockClock) -> None:
-    """Clients of both libraries share one token, and a revoked one is replaced once."""
-    server = TokenServer()
-    clients = []
-    async with open_test_session(server) as session:
-        for http in (httpx, httpx2):
-            transport = http.ASGITransport(server)
-            clients.append(client_of(http, auth_of(http, session), transport))
-        first, second = clients
-        assert (await first.get("/2.0/files/1")).status_code == 200
-        await trio.sleep(10.0)
-        server.revoke_all()
-        assert (await second.get("/2.0/files/1")).status_code == 200
-        assert (await first.get("/2.0/files/1")).status_code == 200
-        for client in clients:
-            await client.aclose()
-    assert server.verdicts == {"good": 3, "revoked": 1}
-    assert server.grants == 2
 
 
 async def test_an_error_of_the_right_class_is_not_converted(autojump_clock: MockClock) -> None:

@@ -490,13 +490,15 @@ async def test_alphabets(
         "http://[::2]",
         "http://[::ffff:192.0.2.1]",
         "http://[fe80::1%25eth0]",
+        "http://localhostile",
         "ftp://api.box.com",
+        7,
         None,
         b"https://api.box.com",
     ],
     ids=ascii,
 )
-def test_refused_origins(http: ModuleType, origin: Any) -> None:
+def test_promise_22_an_invalid_origin_is_refused(http: ModuleType, origin: Any) -> None:
     """A value that is not an https or loopback origin is refused; the error has only its number."""
     session = AnonymousSession(make_config())
     with pytest.raises(ConfigError, match=r"origins must .*; origins\[1\] (is|does) not") as caught:

@@ -268,19 +268,3 @@ async def test_a_usable_token_needs_no_wait(
             await client.get("/2.0/files/1")
             nursery.cancel_scope.cancel()
     assert seen == [before]
-
-
-async def test_a_request_waits_for_the_first_token(
-    http: ModuleType, autojump_clock: MockClock
-) -> None:
-    """Without a token, a request waits, and is sent as soon as the token comes."""
-    server = TokenServer(FaultPlan(token=[Fault(delay=5.0)]))
-    async with open_pair(http, server) as (session, client), trio.open_nursery() as nursery:
-        for _ in range(10):
-            nursery.start_soon(client.get, "/2.0/files/1")
-        await trio.sleep(4.0)
-        assert session.statistics().getters_held == 10
-        assert len(server.presented) == 0
-
-    assert [(seen.at, seen.verdict) for seen in server.presented] == [(5.0, "good")] * 10
-    assert server.grants == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +11,6 @@ import trio
 from trio.testing import assert_checkpoints
 
 from tests.http.endpoint import CALLS, CLIENT_ID, TOKEN, Endpoint, ask, config, hangs, says
-from tests.wire import answer, listening, read_request
 from trio_anon_session import Config, RevocationError, TokenInfo, TokenManager, TokenRequestError
 from trio_anon_session.testing import TokenServer
 
@@ -88,28 +85,6 @@ async def test_own_client_is_closed_when_cancelled(own: OwnClients) -> None:
         await manager.aclose()
     assert scope.cancelled_caught
     assert own.made[0].is_closed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("client", [None, httpx, httpx2], ids=["own", "httpx", "httpx2"])
-async def test_a_connection_serves_one_request(client: ModuleType | None) -> None:
-    """Bytes that a server sends after a response never become the next response."""
-    numbers = itertools.count(1)
-    forged = answer(body=b'{"access_token":"forged"}', connection="keep-alive")
-
-    async def serve(stream: trio.SocketStream) -> None:
-        while await read_request(stream) is not None:
-            token = f'{{"access_token":"token-{next(numbers)}"}}'.encode()
-            await stream.send_all(answer(body=token, connection="keep-alive") + forged)
-
-    async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(listening(serve))
-        given = client and await stack.enter_async_context(client.AsyncClient())
-        settings = config(token_url=f"http://127.0.0.1:{port}/token")
-        manager = await stack.enter_async_context(TokenManager(settings, http_client=given))
-        for number in range(1, 4):
-            token = await manager.get_tokens_client_credentials_grant()
-            assert token.access_token == f"token-{number}"
 
 
 async def test_given_client_is_not_closed(http: ModuleType) -> None:
