@@ -14,7 +14,6 @@ from trio_anon_session import (
     AnonymousSession,
     RevocationError,
     SessionClosedError,
-    TokenInfo,
     TokenManager,
     TokenRequestOptions,
     TokenState,
@@ -217,26 +216,6 @@ async def test_statistics_through_a_life(autojump_clock: MockClock) -> None:
     assert session.statistics() == at_last
 
 
-async def test_same_token_answers_are_counted(autojump_clock: MockClock) -> None:
-    """A refresh that returns the current token counts as a grant and as a same-token answer."""
-    manager, session = make_session(refresh="on_request")
-    async with session:
-        first = await session.exchange_token("x")
-        for times in (1, 2):
-            await trio.sleep_until(first.sent_at + 3200.0 * times)
-            manager.outcomes = [
-                TokenInfo.from_answer(
-                    first.access_token, 3300.0, trio.current_time(), make_config(stale_buffer=200.0)
-                )
-            ]
-            await session.get_access_token()
-            await wait_all_tasks_blocked()
-            statistics = session.statistics()
-            assert (statistics.grants, statistics.same_token_answers) == (1 + times, times)
-            assert statistics.state is FRESH
-            assert statistics.expires_in == 3270.0
-
-
 # TokenRequestOptions
 
 OURS = TokenRequestOptions(ip="192.0.2.1")
@@ -270,24 +249,6 @@ async def test_options_of_an_unwanted_grant_reach_its_revocation(
     assert revocation.headers["X-Forwarded-For"] == OURS.ip
 
 
-@pytest.mark.parametrize("use", ["get", "exchange"])
-async def test_options_of_a_stale_caller_reach_the_refresh(
-    autojump_clock: MockClock, use: str
-) -> None:
-    """A call that starts the refresh of a STALE token sends its options."""
-    manager, session = make_session(refresh="on_request")
-    async with session:
-        await session.get_access_token()
-        await trio.sleep(3100.0)
-        if use == "get":
-            await session.get_access_token(OURS)
-        else:
-            await session.exchange_token("x", options=OURS)
-        await session.get_access_token(OTHERS)
-        await wait_all_tasks_blocked()
-    assert manager.options == [None, OURS]
-
-
 async def test_options_reach_the_refresh_of_a_token_that_arrives_stale(
     autojump_clock: MockClock,
 ) -> None:
@@ -300,8 +261,9 @@ async def test_options_reach_the_refresh_of_a_token_that_arrives_stale(
         assert manager.options == [OURS, OURS]
 
 
+@pytest.mark.parametrize("use", ["get", "exchange"])
 async def test_options_of_a_stale_caller_are_sent_with_one_token(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, use: str
 ) -> None:
     """Only the refresh that a caller has started is sent with the caller's options."""
     manager, session = make_session()
@@ -309,7 +271,11 @@ async def test_options_of_a_stale_caller_are_sent_with_one_token(
         token = await session.exchange_token("x")
         manager.outcomes = [TokenUnavailableError("down")]
         await trio.sleep_until(token.stale_at + 0.1)
-        await session.get_access_token(OURS)
+        if use == "get":
+            await session.get_access_token(OURS)
+        else:
+            await session.exchange_token("x", options=OURS)
+        await session.get_access_token(OTHERS)
         await trio.sleep(7000.0)
     assert manager.options == [None, None, OURS, None, None]
 
