@@ -386,24 +386,3 @@ def test_a_source_that_is_broken_for_a_while(
         assert judge.refused == 0
 
     run_virtually(live)
-
-
-def test_a_secret_file_may_be_created_late(tmp_path: Path) -> None:
-    """A config can name a file that does not exist yet, and callers wait until it exists."""
-    path = tmp_path / "late"
-    config = Config(client_id="id", client_secret=SecretFile(path))
-    judge = Judge("late-secret")
-
-    async def write() -> None:
-        await trio.sleep(5.0)
-        path.write_text("late-secret\n")
-
-    async def live() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(write)
-            async with open_manager(judge, config) as manager:
-                async with AnonymousSession(config, manager) as session:
-                    assert await session.get_access_token() == "token-1"
-        assert trio.current_time() > 5.0
-
-    run_virtually(live)

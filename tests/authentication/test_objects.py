@@ -208,26 +208,6 @@ async def test_the_advice_names_what_to_check(
 # Stores
 
 
-async def test_processes_with_different_sources_share_a_token(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
-    """Configs with different credentials share one token in a store."""
-    store = MemoryStore()
-    judge = Judge("first-secret")
-    configs = [
-        make_config(client_secret="first-secret"),
-        make_config(client_secret="first-secret", auth_method="client_secret_basic"),
-        *(Source(kind, tmp_path).config() for kind in ("secret file", "async callable")),
-        *(Source(kind, tmp_path).config() for kind in ("assertion file", "plain provider")),
-    ]
-    for config in configs:
-        async with open_manager(judge, config) as manager:
-            async with SharedTokenManager(manager, store) as shared:
-                async with AnonymousSession(config, shared) as session:
-                    assert await session.get_access_token() == "token-1"
-    assert judge.granted == 1
-
-
 async def test_the_lease_of_a_store_outlasts_a_slow_source(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:

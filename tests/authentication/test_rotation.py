@@ -256,31 +256,3 @@ def test_callers_that_wait_for_the_first_token_get_it(tmp_path: Path, kind: str)
 
     run_virtually(live)
     assert (world.noticed, world.refused, world.granted) == ([], 1, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_callers_notice_no_rotation(tmp_path: Path, kind: str) -> None:
-    """A thousand callers get only valid tokens through several rotations of each kind."""
-    world = World(KINDS[kind], tmp_path / "file", 600.0, 5.0)
-
-    async def live() -> None:
-        async with open_manager(world, world.config()) as manager:
-            async with AnonymousSession(manager.config, manager) as session:
-                async with trio.open_nursery() as nursery:
-                    for _ in range(1000):
-                        nursery.start_soon(world.use, session, 3000.0, 150.0)
-                    for lag in LAGS:
-                        await trio.sleep(100.0)
-                        await world.rotate(lag)
-                        await world.wait_for_request()
-                        await world.rotate(lag)
-
-    run_virtually(live)
-    print(
-        f"{kind}: {2 * len(LAGS)} rotations, {world.granted} tokens, {world.served} calls, "
-        f"{len(world.noticed)} of them noticed, {world.refused} token requests refused"
-    )
-    assert world.noticed == []
-    assert world.granted >= 6
-    assert world.served == 20_000

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.authentication.kit import KINDS, Judge, Source, rejects, shown_by
-from tests.helpers import make_config, run_virtually
+from tests.helpers import run_virtually
 from tests.http.endpoint import CALLS, Endpoint, ask, fails, open_manager, says
 from trio_anon_session import (
     CredentialsRejectedError,
@@ -108,19 +108,6 @@ async def test_a_secret_that_changes_each_time_is_sent_twice(
     error = await error_of(judge, source, call)
     assert judge.shown == ["first-secret", "b"]
     assert error.error == "invalid_client"
-
-
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
-async def test_a_fixed_secret_is_sent_once(
-    autojump_clock: MockClock, method: str, call: str
-) -> None:
-    """A secret that is a str is sent once, because it cannot change."""
-    endpoint = Endpoint(says(401, {"error": "invalid_client"}))
-    async with open_manager(endpoint, make_config(auth_method=method)) as manager:
-        with pytest.raises(TokenRequestError):
-            await ask(manager, call)
-    assert len(endpoint.requests) == 1
 
 
 OTHER_ANSWERS = {

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tests.helpers import make_config
-from trio_anon_session import TokenInfo
+from trio_anon_session import AssertionFile, SecretFile, TokenInfo
 from trio_anon_session.stores import MemoryStore, StoredToken
 from trio_anon_session.stores._records import mark_of, name_of, read_token_record, token_record
 
@@ -83,6 +83,8 @@ def test_configs_for_other_tokens_have_other_names(settings: dict[str, Any]) -> 
     "settings",
     [
         {"client_secret": "rotated"},
+        {"client_secret": SecretFile("/no/such/file")},
+        {"client_secret": None, "auth_method": AssertionFile("/no/such/file")},
         {"scope": "b a"},
         {"stale_buffer": 1.0, "expired_buffer": 0.0, "refresh": "on_request"},
         {"auth_method": "client_secret_basic"},
@@ -90,7 +92,7 @@ def test_configs_for_other_tokens_have_other_names(settings: dict[str, Any]) -> 
     ],
 )
 def test_configs_for_the_same_tokens_share_them(settings: dict[str, Any]) -> None:
-    """Configs that differ only in the secret or in settings of the client share tokens."""
+    """Configs that differ only in the credentials or in settings of the client share tokens."""
     one = make_config(scope="a b")
     other = make_config(**({"scope": "a b"} | settings))
     assert name_of(one) == name_of(other)
