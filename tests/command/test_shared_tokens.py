@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,14 +22,12 @@ from trio_anon_session.stores._records import mark_of, name_of, token_record
 from trio_anon_session.testing import Fault, FaultPlan
 
 from .running import (
-    COMMAND,
     COMPLETE,
     LIMIT,
     SECRET,
     Served,
     assert_failed,
     invoke,
-    plain_environ,
     read_until,
     run_on_terminal,
     running,
@@ -101,39 +98,6 @@ def test_a_shared_token_near_its_end(
 
 
 @pytest.mark.slow
-def test_many_at_once(served: Served, place: Path) -> None:
-    """Calls at the same time send one token request in all, and print the same token."""
-    served.server.faults = FaultPlan(token_then=Fault(delay=0.5))
-    calls = [
-        subprocess.Popen(
-            [*COMMAND, "token", "--store", str(place)],
-            env=plain_environ(**served.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(6)
-    ]
-    ended = [call.communicate(timeout=LIMIT) for call in calls]
-    assert {(call.returncode, errors) for call, (_, errors) in zip(calls, ended, strict=True)} == {
-        (0, "")
-    }
-    assert [{printed.strip() for printed, _ in ended}] == [set(served.server.tokens)]
-    assert len(served.server.token_requests()) == 1
-
-
-@pytest.mark.slow
-def test_another_client_has_another_token(served: Served, place: Path) -> None:
-    """Calls share a token only if client, subject, scope and parameters are the same."""
-    tokens = {
-        invoke("token", "--store", place, *args, environ=served.environ).stdout
-        for args in ([], ["--scope", "item_read"], ["--param", "audience=x"], [])
-    }
-    assert len(tokens) == len(served.server.token_requests()) == 3
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "server"])
 def test_a_store_that_is_down(served: Served, kind: str) -> None:
     """If the store fails, the command gets its own token, and one line on stderr says so."""
@@ -157,17 +121,6 @@ def test_a_store_and_an_endpoint_that_are_down(served: Served) -> None:
     store, endpoint = result.stderr.splitlines()
     assert "the token store fails" in store
     assert "status 503" in endpoint
-
-
-@pytest.mark.slow
-def test_a_failure_is_shared(served: Served, place: Path) -> None:
-    """After a failure, a call of another process within the pause fails without a request."""
-    served.server.faults = FaultPlan(token_then=Fault.rate_limited("60"))
-    args = ["token", "--store", place, "--max-retries", 0]
-    assert invoke(*args, environ=served.environ).exit_code == 4
-    again = invoke(*args, environ=served.environ)
-    assert_failed(again, 4, "the fleet's last attempt", "status 429")
-    assert len(served.server.token_requests()) == 1
 
 
 @pytest.mark.slow

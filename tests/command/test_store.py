@@ -69,13 +69,6 @@ def test_a_wrong_store(text: str) -> None:
         assert "hush" not in by_variable.output
 
 
-@pytest.mark.parametrize("command", ["watch", "revoke"])
-def test_a_wrong_store_of_another_command(command: str) -> None:
-    """Each command that takes a store refuses a wrong one."""
-    result = invoke(command, "--store", "redis://", environ=COMPLETE, stdin="some-token")
-    assert_failed(result, 2, "store must ", "(from flag --store)")
-
-
 @pytest.mark.parametrize(
     ("url", "command"),
     [

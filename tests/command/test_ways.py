@@ -195,6 +195,14 @@ def test_a_flag_before_a_variable_with_a_secret(
             ("auth_method must be 'client_secret_post', ", "(environment BOX_CLIENT_SECRET)"),
         ),
         (
+            ["--client-key-file", "P-256.pem", "--client-key-algorithm", "ES256"],
+            {"BOX_AUTH_METHOD": "client_secret_basic"},
+            (
+                "auth_method must be 'private_key_jwt' with client_key_file",
+                "(from environment BOX_AUTH_METHOD)",
+            ),
+        ),
+        (
             [],
             {"BOX_AUTH_METHOD": "private_key_jwt"},
             ("client_key_file: set BOX_CLIENT_KEY_FILE or BOX_CLIENT_ASSERTION_FILE",),
@@ -213,6 +221,7 @@ def test_contradictions(
     """Two ways to authenticate, or a part of one, are exit code 2, with the name of each source."""
     monkeypatch.chdir(tmp_path)
     write_box_json(tmp_path / "box.json")
+    write_key(tmp_path)
     assert_failed(invoke("token", *args, environ={"BOX_CLIENT_ID": "id", **environ}), 2, *words)
 
 
@@ -314,16 +323,6 @@ def test_no_secret_of_a_file_in_any_output(
     assert result.exit_code == (4 if command == "doctor" else 0)
     assert part not in result.output
     assert "***" in result.output
-
-
-def test_a_variable_with_the_method_of_another_way(tmp_path: Path) -> None:
-    """A variable for the method must agree with a flag for the key."""
-    given = {"client_key_file": write_key(tmp_path), "client_key_algorithm": "ES256"}
-    environ = {"BOX_CLIENT_ID": "id", "BOX_AUTH_METHOD": "client_secret_basic"}
-    result = invoked_with("flag", given, "token", "--show-config", **environ)
-    assert result.exit_code == 2
-    assert "auth_method must be 'private_key_jwt' with client_key_file" in result.stderr
-    assert "(from environment BOX_AUTH_METHOD)" in result.stderr
 
 
 def test_settings_are_shown_if_two_ways_contradict(tmp_path: Path) -> None:
