@@ -143,35 +143,32 @@ def test_a_token_from_the_future_is_no_younger_than_new() -> None:
     assert decision.token.sent_at == 5.0
 
 
-def test_a_failure_after_the_awaited_one_ends_the_question() -> None:
-    """If a look shows the failure of a later attempt than the awaited one, it is raised."""
+@pytest.mark.parametrize(
+    ("fence", "pause", "retry_after"),
+    # A pause has this limit, whatever the store says.
+    [(7, 0.0, None), (8, 1e9, CONFIG.max_retry_interval)],
+    ids=["awaited", "later"],
+)
+def test_a_failure_of_the_awaited_attempt_or_a_later_one_ends_the_question(
+    fence: int, pause: float, retry_after: float | None
+) -> None:
+    """A question raises the error of the attempt that held the lease, or of a later attempt."""
     claimant = make_claimant()
     question = ask_and_wait(claimant)
     error = TokenUnavailableError("no route to the endpoint")
-    failure = StoredFailure(failure_record(error, 2, CONFIG), 8, 1e9)
+    failure = StoredFailure(failure_record(error, 2, CONFIG), fence, pause)
     with pytest.raises(TokenUnavailableError, match="no route") as caught:
-        claimant.decide(question, Look(8, failure=failure), 1.0, at(1.0))
-    # A pause has this limit, whatever the store says.
-    assert caught.value.retry_after == CONFIG.max_retry_interval
-
-
-def test_the_failure_of_the_awaited_attempt_ends_the_question() -> None:
-    """A question raises the error of the attempt that held the lease when it began."""
-    claimant = make_claimant()
-    question = claimant.ask(at(0.0))
-    assert claimant.decide(question, Look(7, leased_for=0.5), 0.0, at(0.0)) == Wait(0.5)
-    error = TokenUnavailableError("no route to the endpoint")
-    failure = StoredFailure(failure_record(error, 1, CONFIG), 7, 0.0)
-    with pytest.raises(TokenUnavailableError, match="no route"):
-        claimant.decide(question, Look(7, failure=failure), 0.5, at(0.5))
+        claimant.decide(question, Look(fence, failure=failure), 1.0, at(1.0))
+    assert caught.value.retry_after == retry_after
 
 
 def test_a_failure_that_cannot_be_read_delays_no_token_request() -> None:
     """A process ignores the pause of a failure with an invalid record, and claims."""
-    claimant = make_claimant()
-    failure = StoredFailure("not a record", 9, 3.0)
-    decision = claimant.decide(claimant.ask(at(0.0)), Look(7, failure=failure), 0.0, at(0.0))
-    assert decision == Claim(7)
+    for record in ("", "garbage", "{}", '{"count": true}', '{"count": -1}', '{"count": "3"}'):
+        claimant = make_claimant()
+        failure = StoredFailure(record, 9, 50.0)
+        decision = claimant.decide(claimant.ask(at(0.0)), Look(7, failure=failure), 0.0, at(0.0))
+        assert decision == Claim(7)
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])

@@ -40,21 +40,6 @@ if TYPE_CHECKING:
 # Drops in other processes
 
 
-async def test_a_drop_reaches_all_processes_immediately(autojump_clock: MockClock) -> None:
-    """With notifications, all processes drop a token immediately, and share the next one."""
-    source, store = make_source(), MemoryStore()
-    async with open_fleet(20, source, store) as sessions:
-        (dead,) = set(await get_all(sessions))
-        await trio.sleep(100.0)
-        sessions[7].invalidate(dead)
-        await trio.sleep(0.01)
-        assert {session.state for session in sessions} == {TokenState.EMPTY}
-        # All processes share one new grant.
-        assert await get_all(sessions) == ["token-2"] * 20
-        assert len(source.sent) == 2
-        assert [session.statistics().invalidations for session in sessions] == [1] * 20
-
-
 async def test_promise_17_without_notifications_a_drop_takes_a_second(
     autojump_clock: MockClock,
 ) -> None:
@@ -93,6 +78,7 @@ async def test_promise_17_a_distant_store_sends_notifications(
         one.invalidate(dead)
         await wait_all_tasks_blocked()
         assert other.state is TokenState.EMPTY
+        assert other.statistics().invalidations == 1
     assert caplog.text == ""
 
 
@@ -203,7 +189,10 @@ async def test_promise_17_a_drop_before_the_store_confirms_the_token(
 
 
 async def test_listeners_added_before_the_block_are_called(autojump_clock: MockClock) -> None:
-    """Listeners added before the block are called, and one task serves all listeners."""
+    """Listeners added before the block are called, and one task serves all listeners.
+
+    A listener that is removed is not called.
+    """
     source, store = make_source(), MemoryStore()
     one, other = (SharedTokenManager(source, store) for _ in range(2))
     heard: list[str] = []
@@ -213,28 +202,13 @@ async def test_listeners_added_before_the_block_are_called(autojump_clock: MockC
         await wait_all_tasks_blocked()
         tasks = living_tasks()
         other.on_drop(lambda token: heard.append(token.access_token))
+        other.on_drop(lambda _: heard.append("removed"))()
         assert living_tasks() == tasks
         token = await one.get_tokens_client_credentials_grant()
         await other.get_tokens_client_credentials_grant()
         one.drop(token)
         await trio.sleep(0.1)
         assert heard == ["token-1"] * 3
-
-
-async def test_a_listener_that_stops_does_not_stop_the_others(autojump_clock: MockClock) -> None:
-    """After one listener is removed, the manager still calls the other one."""
-    source, store = make_source(), MemoryStore()
-    one, other = (SharedTokenManager(source, store) for _ in range(2))
-    heard: list[str] = []
-    async with one, other:
-        stop = other.on_drop(print)
-        other.on_drop(lambda token: heard.append(token.access_token))
-        stop()
-        token = await one.get_tokens_client_credentials_grant()
-        await other.get_tokens_client_credentials_grant()
-        one.drop(token)
-        await trio.sleep(0.1)
-    assert heard == ["token-1"]
 
 
 async def test_a_listener_that_stops_before_its_task_has_begun(autojump_clock: MockClock) -> None:

@@ -197,16 +197,6 @@ def test_any_garbage_is_no_failure_or_one_that_can_be_shown(record: str) -> None
         assert told.retryable
 
 
-async def test_an_invalid_failure_record_is_ignored(autojump_clock: MockClock) -> None:
-    """A caller gets its token although the store has an invalid failure record."""
-    for record in ("", "garbage", "{}", '{"count": true}', '{"count": -1}', '{"count": "3"}'):
-        source, store = make_source(max_retries=0), FaultyStore()
-        store.lies = {"look": Look(7, failure=StoredFailure(record, 7, 50.0)), "claim": 8}
-        store.lies["put"] = True
-        async with open_fleet(1, source, store) as (session,):
-            assert await session.get_access_token() == "token-1"
-
-
 def test_a_failure_without_a_message() -> None:
     """A failure without a message is read as an error that says so and has no pause."""
     error = TokenUnavailableError("", status_code=503)
