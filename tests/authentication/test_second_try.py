@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.authentication.kit import KINDS, Judge, Source, rejects, shown_by
-from tests.helpers import run_virtually
+from tests.helpers import make_config, run_virtually
 from tests.http.endpoint import CALLS, Endpoint, ask, fails, open_manager, says
 from trio_anon_session import (
     CredentialsRejectedError,
@@ -120,6 +120,19 @@ OTHER_ANSWERS = {
     "no token endpoint": says(404, b"invalid_client"),
     "no answer": fails(httpx.ConnectError("no route")),
 }
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
+async def test_a_fixed_secret_is_sent_once(
+    autojump_clock: MockClock, method: str, call: str
+) -> None:
+    """A secret that is a str is sent once, because it cannot change."""
+    endpoint = Endpoint(says(401, {"error": "invalid_client"}))
+    async with open_manager(endpoint, make_config(auth_method=method)) as manager:
+        with pytest.raises(TokenRequestError):
+            await ask(manager, call)
+    assert len(endpoint.requests) == 1
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -262,6 +262,26 @@ def test_without_the_extra_the_import_says_what_to_install(
     assert caught.value.__suppress_context__
 
 
+async def test_both_libraries_share_a_session(autojump_clock: MockClock) -> None:
+    """Clients of both libraries share one token, and a revoked one is replaced once."""
+    server = TokenServer()
+    clients = []
+    async with open_test_session(server) as session:
+        for http in (httpx, httpx2):
+            transport = http.ASGITransport(server)
+            clients.append(client_of(http, auth_of(http, session), transport))
+        first, second = clients
+        assert (await first.get("/2.0/files/1")).status_code == 200
+        await trio.sleep(10.0)
+        server.revoke_all()
+        assert (await second.get("/2.0/files/1")).status_code == 200
+        assert (await first.get("/2.0/files/1")).status_code == 200
+        for client in clients:
+            await client.aclose()
+    assert server.verdicts == {"good": 3, "revoked": 1}
+    assert server.grants == 2
+
+
 async def test_an_error_of_the_right_class_is_not_converted(autojump_clock: MockClock) -> None:
     """An error that is already of the client's class stays the same object."""
     error = CredentialsRejectedError("no")

@@ -26,6 +26,7 @@ from tests.http.endpoint import (
     TOKEN,
     Chunks,
     Endpoint,
+    ask,
     config,
     error_of,
     fails,
@@ -33,6 +34,7 @@ from tests.http.endpoint import (
     grant,
     hangs,
     http_of,
+    open_manager,
     says,
     streams,
 )
@@ -250,6 +252,19 @@ async def test_closed_client() -> None:
     await client.aclose()
     with pytest.raises(TokenUnavailableError):
         await TokenManager(config(), http_client=client).get_tokens_client_credentials_grant()
+
+
+async def test_a_failed_attempt_does_not_affect_the_next() -> None:
+    """Each call makes one attempt, and the next succeeds after failures."""
+    endpoint = Endpoint(
+        fails(httpx.ReadError("reset")), says(503, b"", {"Retry-After": "0"}), says()
+    )
+    async with open_manager(endpoint) as manager:
+        for attempts in (1, 2):
+            with pytest.raises(TokenUnavailableError):
+                await ask(manager)
+            assert len(endpoint.requests) == attempts
+        assert await ask(manager)
 
 
 def quoting(kind: str, form: Callable[[httpx.Request], str]) -> Answer:
