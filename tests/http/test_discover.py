@@ -18,7 +18,9 @@ from tests.wire import answer, listening, open_peer, read_request
 from trio_anon_session import (
     Config,
     ConfigError,
+    RevocationError,
     SecretFile,
+    TokenManager,
     TokenUnavailableError,
 )
 
@@ -275,6 +277,19 @@ async def test_own_revoke_url(autojump_clock: MockClock) -> None:
     """The caller's revoke_url has priority over the document's."""
     config, _ = await discover(says(body=DOCUMENT), revoke_url="https://own.example/r")
     assert config.revoke_url == "https://own.example/r"
+
+
+async def test_no_revocation(autojump_clock: MockClock) -> None:
+    """If the document lists no revocation endpoint, nothing is sent to revoke a token."""
+    document = {name: DOCUMENT[name] for name in ("issuer", "token_endpoint")}
+    config, endpoint = await discover(says(body=document), api_root_url="https://id.example")
+    async with (
+        httpx.AsyncClient(transport=endpoint) as client,
+        TokenManager(config, http_client=client) as manager,
+    ):
+        with pytest.raises(RevocationError, match="revoke_url is not set"):
+            await manager.revoke_tokens("token")
+    assert len(endpoint.requests) == 1
 
 
 async def test_secret_is_not_read(tmp_path: Path, autojump_clock: MockClock) -> None:
