@@ -335,8 +335,9 @@ def test_a_thread_may_watch_at_any_moment(sdk: Telemetry) -> None:
 
 
 def test_observers_of_two_threads_share_instruments() -> None:
-    """The sessions of two observers are shown, even if a thread creates each at the same time."""
+    """Two observers create each gauge once, even if two threads create them at the same time."""
     observers: list[OpenTelemetryObserver] = []
+    gauges: list[str] = []
 
     class Racing(MeterProvider):
         """A provider that creates another observer before the first gauge of the first one."""
@@ -347,11 +348,12 @@ def test_observers_of_two_threads_share_instruments() -> None:
             meter: Any = super().get_meter(*args, **settings)
 
             class RacingMeter:
-                def create_observable_gauge(self, *args: Any) -> Any:
+                def create_observable_gauge(self, name: str, *args: Any) -> Any:
+                    gauges.append(name)
                     if not Racing.has_raced:
                         Racing.has_raced = True
                         in_thread(lambda: observers.append(seen.observer(part="inner")))
-                    return meter.create_observable_gauge(*args)
+                    return meter.create_observable_gauge(name, *args)
 
                 def __getattr__(self, name: str) -> Any:
                     return getattr(meter, name)
@@ -364,6 +366,7 @@ def test_observers_of_two_threads_share_instruments() -> None:
     for observer, session in zip(observers, sessions, strict=True):
         observer.watch(session)
     assert seen.values("consecutive_failures") == {("inner",): 0, ("outer",): 0}
+    assert len(gauges) == len(set(gauges)) > 0
     seen.meters.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""Tests of the claimant alone: its decisions at moments that are hard to reach with a store."""
+"""Tests of the claimant without a store: decisions at moments that are hard to reach with one."""
 
 from __future__ import annotations
 
