@@ -208,8 +208,8 @@ BUGS = (
         12,
         "all callers get the same exception",
         "rounds",
-        "raise error.copy_with(retry_after=retry_after, attempts=attempts) from as_cause(cause)",
-        "error.retry_after, error.attempts = retry_after, attempts\n        raise error",
+        "        ago = now - self._failed_at\n",
+        "        error.retry_after, error.attempts = retry_after, attempts\n        raise error\n",
     ),
     Bug(
         13,

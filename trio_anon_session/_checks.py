@@ -260,7 +260,8 @@ _MORE_THAN_ZERO = (
     "min_refresh_interval",
     "default_lifetime",
 )
-DURATIONS = (*_ZERO_OR_MORE, *_MORE_THAN_ZERO, "idle_timeout")
+_OPTIONAL = ("idle_timeout", "max_wait")
+DURATIONS = (*_ZERO_OR_MORE, *_MORE_THAN_ZERO, *_OPTIONAL)
 # Not validators of attrs, for a faster import: see the package's __init__.
 CHECKS: dict[str, _Check] = {
     "client_id": _check_text,
@@ -275,11 +276,11 @@ CHECKS: dict[str, _Check] = {
     "box_subject_id": _check_optional_text,
     "extra_params": _check_params,
     "refresh": _one_of(get_args(RefreshMode)),
-    "idle_timeout": seconds(zero=False, optional=True),
     "max_retries": _check_count,
     "retry_strategy": _check_strategy,
     "revoke_on_exit": _check_flag,
     **dict.fromkeys(_ZERO_OR_MORE, seconds(zero=True)),
     **dict.fromkeys(_MORE_THAN_ZERO, seconds(zero=False)),
+    **dict.fromkeys(_OPTIONAL, seconds(zero=False, optional=True)),
 }
 """The check of each setting."""

@@ -58,8 +58,8 @@ class Config(Value, UnpicklableValue):
             arguments, plain or async, that returns a str. A file or callable is read for every
             attempt, within ``request_timeout``; a plain callable is called in a worker thread. If
             the server answers ``invalid_client``, it is read again; if the secret has changed, the
-            request is sent once more immediately. One line end at the end of a file or result is
-            not part of the secret. No repr contains the secret.
+            session uses it in the next attempt, after ``min_refresh_interval``. One line end at
+            the end of a file or result is not part of the secret. No repr contains the secret.
         api_root_url: the root URL of the API.
         token_url: the token endpoint. Default: ``api_root_url + "/oauth2/token"``.
         revoke_url: the revocation endpoint. Default: ``api_root_url + "/oauth2/revoke"``. Without
@@ -95,6 +95,10 @@ class Config(Value, UnpicklableValue):
         retry_strategy: ``(attempt, error) -> seconds or None``, a plain function that replaces
             this schedule. ``None`` ends the round. The session does not await it.
         request_timeout: the time limit of one attempt, from connecting to the end of the body.
+        max_wait: the longest time that callers wait for a token. It counts from the moment since
+            which any caller has waited. Then all callers that wait get an error that says what is
+            known so far; the session continues to request a token. None: callers wait until the
+            round of attempts ends.
         min_refresh_interval: the shortest time between two token requests, in all cases.
         default_lifetime: the lifetime of a token whose response has no ``expires_in``.
         revoke_on_exit: whether leaving the block revokes the token.
@@ -131,6 +135,7 @@ class Config(Value, UnpicklableValue):
     max_retry_interval: float = 60.0
     retry_strategy: RetryStrategy | None = None
     request_timeout: float = 30.0
+    max_wait: float | None = 30.0
     min_refresh_interval: float = 1.0
     default_lifetime: float = 3600.0
     revoke_on_exit: bool = False

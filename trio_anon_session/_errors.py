@@ -73,10 +73,12 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
         error: the error code of the response, such as ``invalid_client``.
         error_description: the server's description, without secrets.
         retry_after: seconds. From :class:`~trio_anon_session.TokenManager`: the server's
-            ``Retry-After``. From a session: the time until its next attempt.
+            ``Retry-After``. From a session: the time until its next attempt, at most. While a
+            request is in progress, the session assumes that it times out.
         attempts: how many requests of the round failed, at most ``1 + max_retries``. After a
             round has failed, the session retries in the background; each of these requests
-            counts as the last one of the round. From a token manager: 1.
+            counts as the last one of the round. 0: ``max_wait`` has passed, and the first request
+            has had no answer. From a token manager: 1.
         request_id: the server's id of the request.
         next_step: what to do about the error, in one sentence, or None. ``str()`` ends with it.
         network_failure: why there was no response, if that is known: ``"name"`` (the host name
@@ -95,6 +97,12 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
     next_step: str | None = None
     network_failure: NetworkFailure | None = None
     _is_cause: bool = False
+    # When attempts failed, and when the next one is due, in a sentence without the last full stop.
+    _progress: str | None = None
+    # Whether the client's credentials have changed since the server rejected them.
+    _has_new_credentials: bool = False
+    # Whether a file of the client is missing or cannot be read.
+    _is_local: bool = False
     # Whether this package wrote the message. Another token manager's may contain secrets.
     _is_scrubbed: bool = False
 
@@ -122,9 +130,12 @@ class TokenRequestError(AnonymousSessionError, httpx.RequestError):
     def __str__(self) -> str:
         said = super().__str__()
         # A traceback also shows the cause, and the advice should appear only once.
-        if not self.next_step or self._is_cause:
+        if self._is_cause:
             return said
-        return f"{said.rstrip('. ')}. {self.next_step}"
+        for more in (self._progress, self.next_step):
+            if more:
+                said = f"{said.rstrip('. ')}. {more}"
+        return said
 
     def copy_with(self, **changes: object) -> Self:
         """Return a new error with the same attributes, except for the changes.

@@ -56,16 +56,23 @@ class NoAnswer:
         reason: the reason.
         failure: the kind of the failure, if it was one of the network.
         is_final: whether a retry cannot help.
+        is_local: whether a file of the client is missing or cannot be read.
     """
 
-    __slots__ = ("failure", "is_final", "reason")
+    __slots__ = ("failure", "is_final", "is_local", "reason")
 
     def __init__(
-        self, reason: str, failure: NetworkFailure | None = None, *, is_final: bool = False
+        self,
+        reason: str,
+        failure: NetworkFailure | None = None,
+        *,
+        is_final: bool = False,
+        is_local: bool = False,
     ) -> None:
         self.reason = reason
         self.failure = failure
         self.is_final = is_final
+        self.is_local = is_local
 
 
 class _Body:

@@ -41,7 +41,9 @@ def judge_grant(
         said = f"no token: {answer.reason}"
         if answer.is_final:
             return TokenRequestError(said, retryable=False)
-        return TokenUnavailableError(said)
+        error = TokenUnavailableError(said)
+        error._is_local = answer.is_local
+        return error
     fields = parse_object(answer.body)
     secrets = known.and_also(Secrets(*_tokens_in(fields)))
     if not 200 <= answer.status < 300 or (

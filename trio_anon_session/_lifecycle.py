@@ -34,6 +34,10 @@ Failures
     and each waiting caller gets the error. During the pause after it, ``join`` raises. While there
     is a usable token, no caller gets an error.
 
+    Callers wait at most ``max_wait`` seconds, counted from the moment since which any caller has
+    waited. Then ``end_waits`` ends the waits of all of them, and each gets what is known so far.
+    The round continues without callers, and the next caller starts a new wait.
+
 Waiting callers
     If ``take`` returns None, there is no usable token. The caller calls ``join`` once. Then it
     calls ``look`` after each change, until ``look`` returns a token or raises. At the end, also if
@@ -43,7 +47,7 @@ Waiting callers
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ._dropped import LIMIT, Drop, DroppedTokens
 from ._errors import SessionClosedError, TokenUnavailableError
@@ -102,14 +106,18 @@ class Caller:
         number: how many callers have waited before this one.
         options: sent with the next request, if this caller has waited longest when it starts.
         rounds_failed: how many rounds had failed when the caller started to wait.
+        waits_ended: how often `Lifecycle.end_waits` had ended all waits by then.
     """
 
-    __slots__ = ("number", "options", "rounds_failed")
+    __slots__ = ("number", "options", "rounds_failed", "waits_ended")
 
-    def __init__(self, number: int, options: TokenRequestOptions | None, failed: int) -> None:
+    def __init__(
+        self, number: int, options: TokenRequestOptions | None, failed: int, ended: int
+    ) -> None:
         self.number = number
         self.options = options
         self.rounds_failed = failed
+        self.waits_ended = ended
 
 
 class Conclusion(NamedTuple):
@@ -155,10 +163,13 @@ class Lifecycle:
         "_callers_total",
         "_config",
         "_dropped",
+        "_goes_on",
+        "_options",
         "_revoked",
         "_sent_at",
-        "_stale_options",
+        "_wait_ends_at",
         "_waiting",
+        "_waits_ended",
         "_wall_offset",
         "asked_at",
         "fresh_until",
@@ -180,8 +191,9 @@ class Lifecycle:
         self._wall_offset = -math.inf
         self.fresh_until = self.fresh_until_by_wall = -math.inf
         self.met_stale = False
-        # The options of the first caller that got the token while it was STALE.
-        self._stale_options: TokenRequestOptions | None = None
+        # The options of a request for which no caller waits: those of the first caller that got
+        # the token while it was STALE, or of the first one whose wait has ended.
+        self._options: TokenRequestOptions | None = None
 
         self.request: Request | None = None
         self._sent_at = -math.inf
@@ -190,6 +202,11 @@ class Lifecycle:
         self._waiting: dict[Caller, None] = {}
         self._callers_total = 0
         self.asked_at = -math.inf
+        # When all callers that wait now have waited long enough, and how often that has happened.
+        self._wait_ends_at = math.inf
+        self._waits_ended = 0
+        # Whether a token is wanted although the callers that wanted it no longer wait.
+        self._goes_on = False
 
         # The session refuses these tokens, unless the server has granted them again after the drop.
         self._dropped = DroppedTokens()
@@ -216,7 +233,7 @@ class Lifecycle:
             return math.inf
         is_eager = self._config.refresh == "eager" and not self.is_idle(at)
         # After a failed round, the waiting callers leave with its error.
-        is_awaited = self._waiting and not self.rounds.is_over
+        is_awaited = (self._waiting or self._goes_on) and not self.rounds.is_over
         wanted_at = math.inf
         match self.state(at):
             case TokenState.EMPTY if is_awaited:
@@ -233,7 +250,7 @@ class Lifecycle:
         """Return when the session's task must wake up if no event comes."""
         # In virtual time, a suspend has no effect.
         look_up_at = math.inf if at.wall is None else at.now + LOOK_UP_INTERVAL
-        return min(self.due_at(at), self._next_boundary(at), look_up_at)
+        return min(self.due_at(at), self._next_boundary(at), self._end_of_waits(at), look_up_at)
 
     def request_in(self, at: Moment) -> float | None:
         """Return the seconds until the next token request, 0 during one, None if none is due."""
@@ -288,7 +305,7 @@ class Lifecycle:
         self.asked_at = at.now
         if aged >= token.stale_at and not self.met_stale:
             self.met_stale = True
-            self._stale_options = options
+            self._options = options
         return token
 
     def miss(self, at: Moment) -> None:
@@ -311,9 +328,11 @@ class Lifecycle:
         # Record the call even if the next line raises, because each call wakes an idle session.
         self.asked_at = at.now
         self.rounds.join(at.now, is_first=not self._waiting)
-        caller = Caller(self._callers_total, options, self.rounds.failed)
+        caller = Caller(self._callers_total, options, self.rounds.failed, self._waits_ended)
         self._callers_total += 1
         self._waiting[caller] = None
+        if self._wait_ends_at == math.inf and self._config.max_wait is not None:
+            self._wait_ends_at = at.now + self._config.max_wait
         return caller
 
     def look(self, caller: Caller, at: Moment) -> TokenInfo | None:
@@ -321,7 +340,8 @@ class Lifecycle:
 
         Raises:
             SessionClosedError: the session has ended.
-            TokenRequestError: a round has failed since the caller started to wait.
+            TokenRequestError: a round has failed, or the waits have ended, since the caller
+                started to wait.
         """
         token = self.take(at, caller.options)
         if token is not None:
@@ -330,11 +350,32 @@ class Lifecycle:
             raise SessionClosedError
         if self.rounds.failed != caller.rounds_failed:
             self.rounds.raise_failure(at.now)
+        if self._waits_ended != caller.waits_ended:
+            self._raise_facts(at)
         return None
 
     def leave(self, caller: Caller) -> None:
         """Remove a waiting caller that has a token or an error, or that was cancelled."""
         del self._waiting[caller]
+        if not self._waiting:
+            self._wait_ends_at = math.inf
+
+    def end_waits(self, at: Moment) -> bool:
+        """End the waits of all callers if they have waited for ``max_wait``.
+
+        The round of attempts continues without them.
+
+        Returns:
+            Whether the waits have ended. Then the session must wake the callers.
+        """
+        if self._end_of_waits(at) > at.now:
+            return False
+        self._wait_ends_at = math.inf
+        self._waits_ended += 1
+        # After a failed round, each caller gets its error, and nothing goes on.
+        self._goes_on = not self.rounds.is_over
+        self._options = next(iter(self._waiting)).options
+        return True
 
     # Token requests
 
@@ -345,7 +386,7 @@ class Lifecycle:
         # The request uses the options of one caller: the one that has waited longest, or else the
         # first one that got the token while it was STALE.
         first = next(iter(self._waiting), None)
-        self.request = Request(self._stale_options if first is None else first.options)
+        self.request = Request(self._options if first is None else first.options)
         return self.request
 
     def send(self, request: Request, at: Moment) -> bool:
@@ -378,6 +419,7 @@ class Lifecycle:
             return Conclusion(to_revoke=to_revoke)
         if problem is not None:
             failure = self.rounds.fail(problem, at.now, self._gap_ends_at())
+            self._goes_on = self._goes_on and not failure.round_over
             return Conclusion(failure=failure, to_revoke=to_revoke)
         assert isinstance(answer, TokenInfo)
         # A discarded request with a token counts as a success, too.
@@ -389,8 +431,8 @@ class Lifecycle:
         self._wall_offset = request.wall_offset
         self.fresh_until = answer.stale_at
         self.fresh_until_by_wall = answer.stale_at - request.wall_offset
-        self.met_stale = False
-        self._stale_options = None
+        self.met_stale = self._goes_on = False
+        self._options = None
         # The server may have granted a dropped token again.
         self._dropped.forget(digest(answer.access_token))
         is_same = old is not None and old.access_token == answer.access_token
@@ -416,6 +458,7 @@ class Lifecycle:
 
     def revoke(self, at: Moment) -> TokenInfo | None:
         """Drop the token, and return it for the session to revoke at the server."""
+        self._goes_on = False
         if self.request is not None:
             self.request.is_discarded = True
             self.request.revoked_at = at.now
@@ -455,6 +498,23 @@ class Lifecycle:
             return math.inf
         boundary = token.stale_at if aged < token.stale_at else token.expires_at
         return boundary - (aged - at.now)
+
+    def _end_of_waits(self, at: Moment) -> float:
+        """Return when the waits of all callers end; with a usable token, they only look again."""
+        return math.inf if self._is_usable(at) else max(at.now, self._wait_ends_at)
+
+    def _raise_facts(self, at: Moment) -> NoReturn:
+        """Raise what is known about a round that goes on."""
+        config, request = self._config, self.request
+        if request is None:
+            self.rounds.raise_facts(at.now, retry_after=max(0.0, self.due_at(at) - at.now))
+        # The next attempt comes after this one, unless this one succeeds.
+        times_out_in = request.sent_at + config.request_timeout - at.now
+        self.rounds.raise_facts(
+            at.now,
+            retry_after=max(config.retry_interval, times_out_in),
+            silent_for=max(0.0, min(at.now - request.sent_at, config.request_timeout)),
+        )
 
     def _gap_ends_at(self) -> float:
         return self._sent_at + self._config.min_refresh_interval

@@ -6,7 +6,7 @@ Errors are raised outside of ``except`` blocks, in functions whose locals contai
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import trio
 
@@ -30,6 +30,24 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 10
 """How many of the last tokens are scrubbed from the texts of a server."""
+_RENEWED = "The client's credentials have changed since; the next attempt uses the new ones."
+
+
+class _Reply(NamedTuple):
+    """What is known after one request.
+
+    Attributes:
+        answer: the answer, or why there is none.
+        sent_at: when the request was sent, on Trio's clock.
+        secrets: the texts to hide in the answer.
+        has_new_credentials: whether the server rejected the client, and its credentials have
+            changed since.
+    """
+
+    answer: Answer | NoAnswer
+    sent_at: float
+    secrets: Secrets
+    has_new_credentials: bool = False
 
 
 class TokenSource(Protocol):
@@ -156,6 +174,8 @@ class TokenManager(Unpicklable):
 
         Raises:
             CredentialsRejectedError: the server rejects the client, or does not allow it the grant.
+                If the credentials have changed in the meantime, the message says so: a second call
+                uses the new ones.
             TokenUnavailableError: there was no response within ``request_timeout``, or a temporary
                 failure.
             MalformedTokenResponseError: the response is not a valid token response.
@@ -166,13 +186,14 @@ class TokenManager(Unpicklable):
         Cancellation: closes the connection. The server may have granted a token that is not used.
         """
         check_options(options)
-        answer, sent_at, known = await self._ask(self._grant_form(options), Secrets())
-        outcome = judge_grant(answer, sent_at, self._config, self._secrets().and_also(known))
+        reply = await self._ask(self._grant_form(options), Secrets())
+        secrets = self._secrets().and_also(reply.secrets)
+        outcome = judge_grant(reply.answer, reply.sent_at, self._config, secrets)
         if isinstance(outcome, TokenInfo):
             granted = Secrets(outcome.access_token)
             self._granted = (*self._granted, granted)[-_REMEMBERED:]
         if isinstance(outcome, TokenRequestError):
-            self._advise(outcome, answer)
+            self._advise(outcome, reply)
             try:
                 raise outcome
             finally:
@@ -209,10 +230,11 @@ class TokenManager(Unpicklable):
             revoked = Secrets(token)
             # As above.
             del token
-        answer, _, known = await self._ask(form, revoked)
-        problem = judge_revocation(answer, self._secrets().and_also(known))
+        reply = await self._ask(form, revoked)
+        problem = judge_revocation(reply.answer, self._secrets().and_also(reply.secrets))
         if problem is not None:
-            self._advise(problem, answer)
+            problem.retryable |= reply.has_new_credentials
+            self._advise(problem, reply)
             try:
                 raise problem
             finally:
@@ -242,42 +264,19 @@ class TokenManager(Unpicklable):
             fields += [(name, text) for text in texts if text]
         return Form(config.token_url, fields, _ip_of(options))
 
-    async def _ask(self, form: Form, secrets: Secrets) -> tuple[Answer | NoAnswer, float, Secrets]:
-        """Send a form with credentials, and once more if they were replaced in the meantime.
+    async def _ask(self, form: Form, secrets: Secrets) -> _Reply:
+        """Send a form with credentials.
 
         Args:
             form: the form.
             secrets: further texts to hide.
-
-        Returns:
-            The answer; when the request was sent, on Trio's clock; and the texts to hide in the
-            answer.
         """
         deadline = trio.current_time() + self._config.request_timeout
         credentials = await self._credentials(1, deadline)
         if isinstance(credentials, NoAnswer):
-            return credentials, deadline, secrets
+            return _Reply(credentials, deadline, secrets)
         # Taken now: many other requests in the meantime would displace these credentials.
         secrets = self._secrets().and_also(secrets)
-        answer, sent_at = await self._send(form, credentials, secrets, deadline)
-        if credentials.version is None or not rejects_client(answer):
-            return answer, sent_at, secrets
-        changed = await self._credentials(2, deadline)
-        if isinstance(changed, NoAnswer):
-            # The source may be about to be replaced, so a retry can help.
-            said = "the server rejected the client, and new credentials are not available"
-            return NoAnswer(f"{said}: {changed.reason}"), sent_at, secrets
-        if changed.version == credentials.version:
-            return answer, sent_at, secrets
-        # As above.
-        secrets = self._secrets().and_also(secrets)
-        answer, sent_at = await self._send(form, changed, secrets, deadline)
-        return answer, sent_at, secrets
-
-    async def _send(
-        self, form: Form, credentials: Credentials, secrets: Secrets, deadline: float
-    ) -> tuple[Answer | NoAnswer, float]:
-        """Send a form with credentials, and return the answer, and when it was sent."""
         sent_at = trio.current_time()
         answer = await self._exchange.send(
             form.request(credentials),
@@ -286,28 +285,37 @@ class TokenManager(Unpicklable):
             deadline=deadline,
             ssl_context=authentication_of(self._config).ssl_context(),
         )
-        return answer, sent_at
+        if credentials.version is None or not rejects_client(answer):
+            return _Reply(answer, sent_at, secrets)
+        changed = await self._credentials(2, deadline)
+        if isinstance(changed, NoAnswer):
+            # The source may be about to be replaced, so a retry can help.
+            said = "the server rejected the client, and new credentials are not available"
+            return _Reply(NoAnswer(f"{said}: {changed.reason}"), sent_at, secrets)
+        # Sent by the next attempt and not here, because the session decides when requests are sent.
+        return _Reply(answer, sent_at, secrets, changed.version != credentials.version)
 
     async def _credentials(self, attempt: int, deadline: float) -> Credentials | NoAnswer:
         """Return the credentials for an attempt, or why they are not available."""
         config = self._config
         setting = "auth_method" if config.client_secret is None else "client_secret"
-        problem = f"{setting}: no credentials within {config.request_timeout:g} s"
+        problem, is_local = f"{setting}: no credentials within {config.request_timeout:g} s", False
         request = AssertionRequest(config.client_id, config.token_url, config.issuer, attempt)
         with trio.move_on_at(deadline):
             try:
                 return await authentication_of(config).credentials(request)
             except CredentialsUnavailableError as error:
-                problem = str(error)
+                problem, is_local = str(error), error.is_local
         await trio.lowlevel.checkpoint()
-        return NoAnswer(problem)
+        return NoAnswer(problem, is_local=is_local)
 
-    def _advise(self, error: TokenRequestError, answer: Answer | NoAnswer) -> None:
+    def _advise(self, error: TokenRequestError, reply: _Reply) -> None:
         """Add to an error what to do about it."""
-        if isinstance(answer, NoAnswer):
-            error.network_failure = answer.failure
+        if isinstance(reply.answer, NoAnswer):
+            error.network_failure = reply.answer.failure
         error._is_scrubbed = True
-        error.next_step = next_step(error, self._config)
+        error._has_new_credentials = reply.has_new_credentials
+        error.next_step = _RENEWED if error._has_new_credentials else next_step(error, self._config)
 
     def _secrets(self) -> Secrets:
         """Return the texts to hide in a response: the client's secrets, and the last tokens."""

@@ -172,7 +172,8 @@ class Reporter:
             message = message.removesuffix(f". {error.next_step}")
         self._last_error = f"{type(error).__name__}: {self._shown(error, message)}"
         # A foreign token manager may have set these attributes to values of any type.
-        retryable = bool(error.retryable)
+        # A rejection does not end the round if the next attempt has other credentials.
+        retryable = bool(error.retryable) or not failure.round_over
         status_code = error.status_code if isinstance(error.status_code, int) else None
         if self._is_reported(_failure_level(retryable=retryable)):
             self._notify(

@@ -62,6 +62,11 @@ class Rounds:
     rounds, too. After a failed round, each further attempt counts as the last one of that round.
     So no error reports more attempts than a round has.
 
+    Two kinds of failures have rules of their own. If the client was rejected, but its credentials
+    have changed since, the next attempt needs no pause; this happens once in a round. If a local
+    file is missing or cannot be read before the first token, a retry cannot help, so the round
+    ends.
+
     Attributes:
         attempts: how many attempts of this round have failed, at most ``1 + max_retries``.
         is_over: whether this round has failed.
@@ -73,7 +78,9 @@ class Rounds:
     __slots__ = (
         "_config",
         "_failed_at",
+        "_has_succeeded",
         "_last_failure",
+        "_renewed",
         "_schedule",
         "attempts",
         "consecutive_failures",
@@ -91,7 +98,10 @@ class Rounds:
         self.consecutive_failures = 0
         self.retry_at = -math.inf
         self._failed_at = -math.inf
-        # The error of the last round that failed, its cause, and the number of attempts.
+        self._has_succeeded = False
+        # Whether an attempt of this round was the one with changed credentials.
+        self._renewed = False
+        # The error of the last attempt that failed, its cause, and the number of attempts.
         self._last_failure: tuple[TokenRequestError, Exception, int] | None = None
 
     def join(self, now: float, *, is_first: bool) -> None:
@@ -110,14 +120,15 @@ class Rounds:
         if self.is_over:
             if now < self.retry_at:
                 self.raise_failure(now)
-            self.is_over, self.attempts = False, 0
+            self.is_over, self._renewed, self.attempts = False, False, 0
         elif is_first and now >= self._failed_at + 2 * self._config.max_retry_interval:
-            self.attempts = 0
+            self._renewed, self.attempts = False, 0
 
     def succeed(self) -> None:
         """Record that an attempt returned a token."""
         self.attempts = self.consecutive_failures = 0
-        self.is_over = False
+        self.is_over = self._renewed = False
+        self._has_succeeded = True
         self.retry_at = -math.inf
 
     def fail(self, cause: Exception, now: float, not_before: float) -> Failure:
@@ -136,24 +147,68 @@ class Rounds:
         )
         attempts = min(self.attempts + 1, 1 + self._config.max_retries)
         failures = self.consecutive_failures + 1
+        is_renewed = error._has_new_credentials and not self._renewed
         # This calls the user's retry_strategy, so it comes before all changes.
-        pause = self._schedule.next_pause(attempts, error)
+        pause: float | None = None
+        if is_renewed:
+            pause = 0.0
+        elif self._has_succeeded or not error._is_local:
+            pause = self._schedule.next_pause(attempts, error)
         is_over = pause is None
         if pause is None:
             pause = self._schedule.background_pause(failures, error)
             self.failed += 1
-            self._last_failure = error, cause, attempts
+        self._renewed = self._renewed or is_renewed
+        self._last_failure = error, cause, attempts
         self.attempts, self.consecutive_failures, self.is_over = attempts, failures, is_over
         self._failed_at = now
         self.retry_at = max(now + pause, not_before)
         return Failure(error, attempts, failures, self.retry_at, is_over)
 
-    def raise_failure(self, now: float) -> NoReturn:
-        """Raise the error of the last failed round, as a new object for each caller.
+    def raise_failure(
+        self, now: float, *, retry_after: float | None = None, silent_for: float | None = None
+    ) -> NoReturn:
+        """Raise the error of the last failed attempt, as a new object for each caller.
 
         One object that is raised in many tasks would collect the tracebacks of all tasks.
+
+        Args:
+            now: the time on Trio's clock.
+            retry_after: the seconds until the next attempt. Default: until the pause ends.
+            silent_for: how long an attempt in progress has had no answer, or None.
         """
         assert self._last_failure is not None
         error, cause, attempts = self._last_failure
-        retry_after = max(0.0, self.retry_at - now)
-        raise error.copy_with(retry_after=retry_after, attempts=attempts) from as_cause(cause)
+        if retry_after is None:
+            retry_after = max(0.0, self.retry_at - now)
+        ago = now - self._failed_at
+        progress = None
+        # A failure of this moment needs no date.
+        if ago >= 1.0:
+            failed = "1 attempt" if attempts == 1 else f"the last of {attempts} attempts"
+            said = [f"{failed} failed {ago:.0f} s ago"]
+            if silent_for is not None:
+                said.append(f"the next one has had no answer for {silent_for:.0f} s")
+            progress = _sentence(said, retry_after)
+        raise error.copy_with(
+            retry_after=retry_after, attempts=attempts, _progress=progress
+        ) from as_cause(cause)
+
+    def raise_facts(
+        self, now: float, *, retry_after: float, silent_for: float | None = None
+    ) -> NoReturn:
+        """Raise what is known about a round that has not ended. See `raise_failure`."""
+        if self.attempts:
+            self.raise_failure(now, retry_after=retry_after, silent_for=silent_for)
+        known = "the session has sent no token request yet"
+        if silent_for is not None:
+            known = f"no answer from the token endpoint for {silent_for:.0f} s"
+        error = TokenUnavailableError(f"no token: {known}", retry_after=retry_after, attempts=0)
+        error._is_scrubbed = True
+        error._progress = _sentence([], retry_after)
+        raise error
+
+
+def _sentence(progress: list[str], retry_after: float) -> str:
+    said = "; ".join([*progress, f"the next attempt is due in {retry_after:.0f} s"])
+    return said[0].upper() + said[1:]

@@ -235,8 +235,9 @@ class AnonymousSession(Unpicklable):
             The access token.
 
         Raises:
-            TokenRequestError: all attempts of the round failed, or this is the pause after a failed
-                round. ``retry_after`` is the time until the next attempt, in seconds. Each caller
+            TokenRequestError: all attempts of the round failed, this is the pause after a failed
+                round, or ``max_wait`` has passed since the first of the waiting callers began to
+                wait. ``retry_after`` is the time until the next attempt, in seconds. Each caller
                 gets its own exception object, with the same cause.
             SessionClosedError: the session is closed.
             RuntimeError: the session was not entered, or was entered in another Trio run.
@@ -477,7 +478,7 @@ class AnonymousSession(Unpicklable):
         at = self._moment()
         token = self._lifecycle.look(caller, at)
         if token is None or self._lifecycle.met_stale:
-            self._alarm.ring_for(self._lifecycle.due_at(at))
+            self._alarm.ring_for(self._lifecycle.wake_at(at))
         return token
 
     def _moment(self) -> Moment:
@@ -508,7 +509,7 @@ class AnonymousSession(Unpicklable):
                 self._reporter.state_is(self._lifecycle.state(self._moment()))
                 # The observers that were called above may have taken time.
                 at = self._moment()
-                if self._lifecycle.callers_can_go(at):
+                if self._lifecycle.callers_can_go(at) or self._lifecycle.end_waits(at):
                     self._background.start_soon(self._gate.wake_all)
                 request = self._lifecycle.start_request(at)
                 if request is not None:

@@ -192,7 +192,7 @@ async def test_no_jti_is_used_twice(
 ) -> None:
     """Every attempt of a round has its own assertion, because servers refuse a used one."""
     endpoint = Endpoint(*[says(503)] * 5, says())
-    async with open_manager(endpoint, make(auth_method, max_retries=5)) as manager:
+    async with open_manager(endpoint, make(auth_method, max_retries=5, max_wait=None)) as manager:
         async with AnonymousSession(manager.config, manager) as session:
             await session.get_access_token()
     assertions = [assertion_in(request) for request in endpoint.requests]

@@ -59,7 +59,10 @@ def config_with(file: Path, password: str | None = None) -> Config:
 async def test_a_replaced_key_is_used_at_the_next_refresh(
     autojump_clock: trio.testing.MockClock, file: Path, is_during_request: bool
 ) -> None:
-    """File and server change the key, even while a request is under way, and no attempt fails."""
+    """File and server change the key, even while a request is under way.
+
+    Then the server rejects this attempt, and the session retries with the new key.
+    """
     old, new = (
         accepts(key_of("P-256", number), algorithm="ES256", audience=TOKEN_URL) for number in (0, 1)
     )
@@ -80,7 +83,8 @@ async def test_a_replaced_key_is_used_at_the_next_refresh(
 
     assert len(endpoint.requests) == (3 if is_during_request else 2)
     assert sum(isinstance(event, Granted) for event in events) == 2
-    assert not [event for event in events if isinstance(event, RefreshFailed)]
+    failures = [event for event in events if isinstance(event, RefreshFailed)]
+    assert [event.retryable for event in failures] == [True] * is_during_request
     assertions = [assertion_in(request) for request in endpoint.requests]
     assert len(set(assertions)) == len(assertions)
 

@@ -1,4 +1,4 @@
-"""Tests of the second request after a rejection, if the credentials have changed."""
+"""Tests of a rejection, if the credentials have changed during the request."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.authentication.kit import KINDS, Judge, Source, rejects, shown_by
+from tests.authentication.kit import KINDS, Judge, Source, shown_by
 from tests.helpers import make_config, run_virtually
 from tests.http.endpoint import CALLS, Endpoint, ask, fails, open_manager, says
 from trio_anon_session import (
+    AnonymousSession,
     CredentialsRejectedError,
     RevocationError,
     TokenRequestError,
@@ -66,21 +67,68 @@ async def outcome_of(manager: TokenManager, call: str) -> TokenRequestError | No
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_replaced_secret_is_used_immediately(
+async def test_a_replaced_secret_is_used_by_the_next_request(
     autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
 ) -> None:
-    """If the secret is replaced during a request, a second request succeeds immediately."""
+    """If the secret is replaced during a request, the error says so, and a second call succeeds."""
     source = Source(kind, tmp_path)
     judge = Replacing(source, "second-secret")
     judge.accepted = {"second-secret"}
     async with open_manager(judge, source.config()) as manager:
+        error = await outcome_of(manager, call)
+        assert judge.shown == ["first-secret"]
+        assert type(error) is (CredentialsRejectedError if call == "grant" else RevocationError)
+        assert error.error == "invalid_client"
+        assert str(error).endswith(
+            "credentials have changed since; the next attempt uses the new ones."
+        )
         await ask(manager, call)
     assert judge.shown == ["first-secret", "second-secret"]
-    assert trio.current_time() == 0.0
-    first, second = judge.requests
-    assert first.url == second.url
     if "provider" in kind:
-        assert [request.attempt for request in source.requests] == [1, 2]
+        assert [request.attempt for request in source.requests] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("max_retries", [0, 5])
+async def test_a_session_uses_a_replaced_secret_after_the_gap(
+    autojump_clock: MockClock, tmp_path: Path, max_retries: int
+) -> None:
+    """A session uses a replaced secret without a pause, but keeps its requests apart."""
+    source = Source("async callable", tmp_path)
+    judge = Replacing(source, "second-secret")
+    judge.accepted = {"second-secret"}
+    config = source.config(min_refresh_interval=5.0, max_retries=max_retries, retry_interval=60.0)
+    async with open_manager(judge, config) as manager, AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+    assert (judge.shown, trio.current_time()) == (["first-secret", "second-secret"], 5.0)
+
+
+async def test_a_secret_that_changes_each_time_is_rejected_after_two_requests(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """If the request with the changed credentials is rejected, too, the client is rejected."""
+    source = Source("async callable", tmp_path)
+    judge = Replacing(source, "second-secret", "third-secret", "fourth-secret")
+    config = source.config()
+    async with open_manager(judge, config) as manager, AnonymousSession(config, manager) as session:
+        with pytest.raises(CredentialsRejectedError):
+            await session.get_access_token()
+    assert judge.shown == ["first-secret", "second-secret"]
+
+
+async def test_a_session_revokes_with_a_replaced_secret(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A revocation is retried if the client's secret was replaced during the request."""
+    source = Source("async callable", tmp_path)
+    judge = Replacing(source)
+    judge.accepted = {"first-secret"}
+    config = source.config()
+    async with open_manager(judge, config) as manager, AnonymousSession(config, manager) as session:
+        await session.get_access_token()
+        judge.accepted = {"second-secret"}
+        judge._texts = ["second-secret"]
+        await session.revoke_tokens()
+    assert judge.shown == ["first-secret", "first-secret", "second-secret"]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -95,19 +143,6 @@ async def test_an_unchanged_secret_is_sent_once(
     assert type(error) is (CredentialsRejectedError if call == "grant" else RevocationError)
     assert error.error == "invalid_client"
     assert not error.retryable
-
-
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_secret_that_changes_each_time_is_sent_twice(
-    autojump_clock: MockClock, tmp_path: Path, kind: str, call: str
-) -> None:
-    """At most two requests are sent, even if each reading returns another secret."""
-    source = Source(kind, tmp_path)
-    judge = Replacing(source, *"bcdefgh")
-    error = await error_of(judge, source, call)
-    assert judge.shown == ["first-secret", "b"]
-    assert error.error == "invalid_client"
 
 
 OTHER_ANSWERS = {
@@ -137,10 +172,10 @@ async def test_a_fixed_secret_is_sent_once(
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("answer", OTHER_ANSWERS)
-async def test_only_a_rejection_of_the_client_leads_to_a_second_request(
+async def test_only_a_rejection_of_the_client_reads_the_secret_again(
     autojump_clock: MockClock, tmp_path: Path, answer: str, call: str
 ) -> None:
-    """After a success or another failure, no second request is sent, even with a new secret."""
+    """After a success or another failure, the secret is not read again."""
     source = Source("async callable", tmp_path)
     asked: list[str] = []
 
@@ -161,22 +196,20 @@ REJECTIONS = [(400, "invalid_client"), (401, ""), (401, "invalid_client"), (403,
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(("status", "code"), REJECTIONS)
-async def test_every_rejection_of_the_client_leads_to_a_second_request(
+async def test_every_rejection_of_the_client_reads_the_secret_again(
     autojump_clock: MockClock, tmp_path: Path, status: int, code: str, call: str
 ) -> None:
-    """Each form of rejection leads to a second request with the new secret."""
+    """After each form of rejection, the error says whether there is a new secret."""
     source = Source("async callable", tmp_path)
 
     async def judge(request: httpx.Request) -> httpx.Response:
-        if shown_by(request) == "first-secret":
-            source.put("second-secret")
-            return httpx.Response(status, json={"error": code} if code else {})
-        return httpx.Response(200, json={"access_token": "token"})
+        source.put("second-secret")
+        return httpx.Response(status, json={"error": code} if code else {})
 
-    endpoint = Endpoint(judge)
-    async with open_manager(endpoint, source.config()) as manager:
-        await ask(manager, call)
-    assert len(endpoint.requests) == 2
+    async with open_manager(Endpoint(judge), source.config()) as manager:
+        error = await outcome_of(manager, call)
+    assert error is not None
+    assert "credentials have changed" in str(error)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -196,57 +229,6 @@ async def test_a_source_that_breaks_after_a_rejection_is_a_retryable_error(
     assert judge.shown == ["first-secret"]
 
 
-@pytest.mark.parametrize("call", CALLS)
-async def test_a_second_request_that_fails_is_a_retryable_error(
-    autojump_clock: MockClock, tmp_path: Path, call: str
-) -> None:
-    """If the network fails during the second request, the error shows neither secret."""
-    source = Source("plain callable", tmp_path)
-
-    async def judge(request: httpx.Request) -> httpx.Response:
-        if shown_by(request) == "first-secret":
-            source.put("second-secret")
-            return rejects()
-        raise httpx.ConnectError("first-secret and second-secret")
-
-    async with open_manager(Endpoint(judge), source.config()) as manager:
-        error = await outcome_of(manager, call)
-    assert error is not None
-    assert error.retryable
-    assert "ConnectError" in str(error)
-    assert "secret" not in str(error).replace("client_secret", "")
-
-
-async def test_the_second_answer_counts(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """If the second request fails, its error is raised, not the rejection."""
-    source = Source("plain callable", tmp_path)
-    answers = iter([rejects(), httpx.Response(503, json={"error": "server_error"})])
-
-    async def judge(request: httpx.Request) -> httpx.Response:
-        source.put("second-secret")
-        return next(answers)
-
-    async with open_manager(Endpoint(judge), source.config()) as manager:
-        with pytest.raises(TokenUnavailableError, match="status 503"):
-            await ask(manager)
-
-
-async def test_the_lifetime_counts_from_the_second_request(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
-    """A token's lifetime counts from the request that succeeded, not from the rejected one."""
-    source = Source("async callable", tmp_path)
-    source.latency = 2.0
-    judge = Replacing(source, "second-secret")
-    judge.accepted = {"second-secret"}
-    judge.latency = 3.0
-    async with open_manager(judge, source.config()) as manager:
-        token = await ask(manager)
-    assert token is not None
-    # Reading and rejection take 5 s, and reading takes 2 s again.
-    assert (token.sent_at, trio.current_time()) == (7.0, 10.0)
-
-
 durations = st.one_of(st.just(0.0), st.floats(0.0, 12.0))
 
 
@@ -264,20 +246,20 @@ def test_an_attempt_ends_within_request_timeout(
     call: str,
     kind: str,
 ) -> None:
-    """Both readings and both requests together take at most request_timeout."""
+    """The two readings and the request together take at most request_timeout."""
     source = Source(kind, tmp_path_factory.getbasetemp())
     source.latency = reading
     judge = Replacing(source, "second-secret")
     judge.latency = answering
     judge.accepted = {"second-secret"}
-    needed = 2 * (reading + answering)
+    needed = 2 * reading + answering
 
     async def attempt() -> None:
         async with open_manager(judge, source.config(request_timeout=10.0)) as manager:
             outcome = await outcome_of(manager, call)
         assert trio.current_time() == pytest.approx(min(needed, 10.0))
+        assert outcome is not None
         if needed != pytest.approx(10.0):
-            assert (outcome is None) is (needed < 10.0)
-        assert outcome is None or outcome.retryable
+            assert ("credentials have changed" in str(outcome)) is (needed < 10.0)
 
     run_virtually(attempt)

@@ -14,11 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.authentication.signing import pem_of
 from tests.helpers import FakeTokenManager, make_config, run_virtually, start_getters
+from tests.http.endpoint import Endpoint, open_manager, says
 from tests.lazy import an_async_function
 from trio_anon_session import (
     AnonymousSession,
+    AssertionFile,
+    Config,
     CredentialsRejectedError,
+    PrivateKeyJWT,
+    SecretFile,
     SessionClosedError,
     TokenRequestError,
     TokenUnavailableError,
@@ -27,6 +33,7 @@ from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 FAULTS = {
     "503": Fault.server_error(503),
@@ -92,6 +99,65 @@ async def test_promise_12_held_getters_wait_through_a_round(autojump_clock: Mock
         assert getter.error.__cause__ is last
         assert (getter.error.attempts, getter.error.status_code) == (4, 503)
         assert getter.ended_at == start + 30.0
+
+
+async def test_promise_12_waiting_callers_get_what_is_known_after_max_wait(
+    autojump_clock: MockClock,
+) -> None:
+    """All callers stop waiting together, and the session continues the round for later ones."""
+    config = make_config(max_wait=20.0, request_timeout=60.0, retry_strategy=lambda *_: 5.0)
+    manager = FakeTokenManager(config)
+    down = TokenUnavailableError("down", status_code=503)
+    manager.outcomes = [down]
+    async with AnonymousSession(config, manager) as session, trio.open_nursery() as nursery:
+        start = trio.current_time()
+        first = start_getters(nursery, session, 2)
+        await trio.sleep(1.0)
+        # The first attempt has failed, and the second one hangs.
+        manager.latency = 27.0
+        await trio.sleep(18.5)
+        first += start_getters(nursery, session, 1)
+        await trio.sleep(3.5)
+        second = start_getters(nursery, session, 1)
+    # Each caller has its own error with the facts of the moment at which all waits ended.
+    assert len({id(getter.error) for getter in first}) == 3
+    for getter in first:
+        assert getter.ended_at == start + 20.0
+        assert isinstance(getter.error, TokenUnavailableError)
+        assert getter.error.__cause__ is down
+        assert (getter.error.attempts, getter.error.status_code) == (1, 503)
+        # The attempt of 5 s times out after 60 s.
+        assert getter.error.retry_after == 45.0
+        assert str(getter.error) == (
+            "down. 1 attempt failed 20 s ago; the next one has had no answer for 15 s; "
+            "the next attempt is due in 45 s"
+        )
+    # The caller that came later waited anew, and the attempt in progress brought its token.
+    assert (second[0].token, second[0].ended_at) == ("token-1", start + 32.0)
+    assert [at - start for at in manager.sent] == [0.0, 5.0]
+
+
+async def test_promise_12_a_round_goes_on_when_nobody_waits_any_longer(
+    autojump_clock: MockClock,
+) -> None:
+    """After ``max_wait``, an empty session makes the attempts that are left of the round."""
+    config = make_config(
+        max_wait=5.0, max_retries=2, request_timeout=60.0, retry_strategy=lambda *_: 10.0
+    )
+    manager = FakeTokenManager(config)
+    manager.latency = 20.0
+    manager.outcomes = [TokenUnavailableError("down")] * 3
+    async with AnonymousSession(config, manager) as session:
+        start = trio.current_time()
+        with pytest.raises(
+            TokenUnavailableError, match="no answer from the token endpoint for 5 s"
+        ):
+            await session.get_access_token()
+        await trio.sleep(600.0)
+        assert [at - start for at in manager.sent] == [0.0, 30.0, 60.0]
+        manager.latency = 0.0
+        # The next caller starts a new round.
+        assert await session.get_access_token() == "token-1"
 
 
 async def test_promise_12_calls_in_the_pause_after_a_round_do_not_wait(
@@ -262,6 +328,45 @@ async def test_promise_13_rejected_credentials_end_a_round_at_once(
             await trio.sleep(caught.value.retry_after)
 
 
+FILES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "secret": lambda path: {"client_secret": SecretFile(path)},
+    "assertion": lambda path: {"auth_method": AssertionFile(path)},
+    "key": lambda path: {"auth_method": PrivateKeyJWT.from_file(path, algorithm="ES256")},
+}
+
+
+@pytest.mark.parametrize("has_token", [False, True])
+@pytest.mark.parametrize("is_folder", [False, True], ids=["missing", "folder"])
+@pytest.mark.parametrize("kind", FILES)
+async def test_promise_13_a_file_that_cannot_be_read_ends_the_first_round_at_once(
+    autojump_clock: MockClock, tmp_path: Path, kind: str, is_folder: bool, has_token: bool
+) -> None:
+    """Before the first token, no retry repairs a missing file; after it, the file may come back."""
+    path = tmp_path / "source"
+    path.write_bytes(pem_of())
+    config = Config(client_id="id", **FILES[kind](path))
+    async with (
+        open_manager(Endpoint(says()), config) as manager,
+        AnonymousSession(config, manager) as session,
+    ):
+        if has_token:
+            session.invalidate(await session.get_access_token())
+        path.unlink()
+        if is_folder:
+            path.mkdir()
+        start = trio.current_time()
+        with pytest.raises(TokenUnavailableError, match="cannot be read") as caught:
+            await session.get_access_token()
+        assert (caught.value.attempts == 1) is not has_token
+        assert (trio.current_time() == start) is not has_token
+        if is_folder:
+            path.rmdir()
+        path.write_bytes(pem_of())
+        assert caught.value.retry_after is not None
+        await trio.sleep(caught.value.retry_after)
+        await session.get_access_token()
+
+
 @pytest.mark.parametrize(
     "outcome",
     [
@@ -364,7 +469,7 @@ async def test_promise_15_a_strategy_overrides_the_schedule_within_the_limits(
         seen.append((attempt, str(error)))
         return {1: 5.0, 2: 0.0, 3: 10**400}[attempt]
 
-    config = make_config(retry_strategy=strategy, max_retries=3)
+    config = make_config(retry_strategy=strategy, max_retries=3, max_wait=None)
     manager = FakeTokenManager(config)
     manager.outcomes = [TokenUnavailableError(f"down {n}") for n in range(1, 5)]
     async with AnonymousSession(config, manager) as session:

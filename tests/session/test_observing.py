@@ -264,7 +264,7 @@ SITUATIONS = {
     "refreshes fail": (be_down, (3010.0, 3060.0)),
     "token runs out": (be_down, (3270.0, 3290.0)),
     "no token": (be_down, (3600.0, 3610.0)),
-    "callers wait": (hang, (30.0, 40.0)),
+    "callers wait": (hang, (20.0, 30.0)),
     "callers wait without a failure": (live_short, (60.0, 600.0)),
     "endpoint slow": (be_slow, (12.0, 30.0)),
     "tokens rejected": (refuse_new_tokens, (180.0, 250.0)),

@@ -312,7 +312,7 @@ async def test_an_error_of_this_package_is_shown_whole(autojump_clock: MockClock
             await session.get_access_token()
     (failed,) = (event for event in heard if isinstance(event, RefreshFailed))
     assert "rejected the client 'app+1%2F'" in failed.error
-    assert failed.error.endswith(str(caught.value))
+    assert failed.error.endswith(str(caught.value.__cause__) + f". {caught.value.next_step}")
 
 
 async def test_an_error_of_a_foreign_manager_shows_no_earlier_token(

@@ -253,7 +253,7 @@ async def test_options_reach_the_refresh_of_a_token_that_arrives_stale(
     autojump_clock: MockClock,
 ) -> None:
     """If the token arrives STALE, the refresh that follows has the waiting caller's options."""
-    manager, session = make_session(refresh="on_request")
+    manager, session = make_session(refresh="on_request", max_wait=None)
     manager.latency = 3100.0
     async with session:
         await session.get_access_token(OURS)

@@ -260,7 +260,7 @@ async def test_an_invalid_answer_is_logged_as_a_failure(
 
 async def test_a_pause_that_never_ends_is_not_kept(autojump_clock: MockClock) -> None:
     """A pause in the store delays a token request by `max_retry_interval` at most."""
-    source, store = make_source(max_retry_interval=30.0, max_retries=20), FaultyStore()
+    source, store = make_source(max_retry_interval=30.0, max_wait=None), FaultyStore()
     record = '{"count": 3, "status_code": 503, "message": "busy"}'
     for pause in (1e9, 30.0):
         store.lies = {"look": Look(7, failure=StoredFailure(record, 3, pause))}

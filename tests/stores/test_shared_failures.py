@@ -141,7 +141,7 @@ async def test_a_fleet_keeps_the_retry_after_of_the_endpoint(
     autojump_clock: MockClock, retry_after: float
 ) -> None:
     """No process tries again before ``Retry-After``, up to a limit, and one process does then."""
-    source = make_source(latency=0.1, max_retry_interval=60.0, max_retries=3)
+    source = make_source(latency=0.1, max_retry_interval=60.0, max_retries=3, max_wait=None)
     source.outcomes = [busy(retry_after)]
     pause = min(retry_after, 60.0)
     async with open_fleet(10, source, MemoryStore()) as sessions:
@@ -217,7 +217,7 @@ async def test_a_fleet_pauses_although_retry_after_is_zero(autojump_clock: MockC
 
 async def test_the_pause_of_a_session_costs_it_no_attempt(autojump_clock: MockClock) -> None:
     """The pause that a process has stored costs it no attempt of its own round."""
-    source = make_source(latency=0.2, max_retries=5, max_retry_interval=20.0)
+    source = make_source(latency=0.2, max_retry_interval=20.0, max_wait=None)
     source.outcomes = [busy() for _ in range(5)]
     async with open_fleet(1, source, MemoryStore()) as (session,):
         assert await session.get_access_token() == "token-1"

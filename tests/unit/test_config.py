@@ -30,7 +30,7 @@ MORE_THAN_ZERO = (
     "min_refresh_interval",
     "default_lifetime",
 )
-DURATIONS = (*ZERO_OR_MORE, *MORE_THAN_ZERO, "idle_timeout")
+DURATIONS = (*ZERO_OR_MORE, *MORE_THAN_ZERO, "idle_timeout", "max_wait")
 URLS = ("api_root_url", "token_url", "revoke_url", "issuer")
 # int() and repr() raise for this number, which has more than 4300 digits.
 ENORMOUS = 10**5000
@@ -176,6 +176,7 @@ WRONG: list[tuple[str, str, Sequence[object]]] = [
     *((field, "seconds > 0, got -?0.0$", [0, 0.0, -0.0]) for field in MORE_THAN_ZERO),
     *((field, ", got NoneType$", [None]) for field in ZERO_OR_MORE + MORE_THAN_ZERO),
     ("idle_timeout", "seconds > 0, or None, got 0.0$", [0, 0.0]),
+    ("max_wait", "seconds > 0, or None, got 0.0$", [0, 0.0]),
     ("refresh", "'eager' or 'on_request', got another str$", ["lazy", "EAGER"]),
     ("refresh", ", got (NoneType|bool|list)$", [None, True, ["eager"]]),
     ("max_retries", "int ≥ 0, got -1$", [-1]),
@@ -272,6 +273,7 @@ def test_good_duration(field: str, value: float) -> None:
         ("scope", [None, "a", "root_readonly item_preview", "https://graph.example/.default"]),
         ("refresh", ["eager", "on_request"]),
         ("idle_timeout", [None]),
+        ("max_wait", [None]),
         ("max_retries", [0, 10**6]),
         ("retry_strategy", [None, lambda attempt, error: None]),
         ("revoke_on_exit", [True, False]),

@@ -26,6 +26,7 @@ A test compares the page with its own runs.
 - **Waiting caller gets**: a caller asks while the session has no token.
   Every answer has the fault until the session gives up.
   Here, that is after `max_retries={max_retries}`: three *attempts*, if a retry may succeed.
+  With the default `max_wait`, callers get an error after 30 s at the latest.
   The caller gets the token or an error; the table has the error's class, status and code.
   Then the server works again, and the first caller after the pause gets a token with one request.
 - **Caller at STALE gets**: callers ask while the token is STALE.
@@ -38,7 +39,7 @@ A test compares the page with its own runs.
   For example, attempts that fail immediately, with pauses of 2 s and 4 s after them, take 6 s.
   On real sockets, times vary; *{with_the_next}* means that one valid answer was enough.
 - **In process**: the bytes go through memory, and time is virtual.
-  All settings except `max_retries` have their defaults.
+  All settings except `max_retries` and `max_wait=None` have their defaults.
   So an attempt takes at most 30 s (`request_timeout`).
 - **Real sockets**: the same server listens on loopback, with short timeouts and pauses.
   A line with both kinds had the same outcome on both.

@@ -47,7 +47,7 @@ TIME_LIMIT = 1000.0
 REAL_TIME_LIMIT = 60.0
 """Seconds after which a run on sockets fails."""
 
-SETTINGS: dict[str, Any] = {"max_retries": 2}
+SETTINGS: dict[str, Any] = {"max_retries": 2, "max_wait": None}
 """Settings of sessions in process."""
 
 # Pauses are short on real sockets, because no test asserts a time there.

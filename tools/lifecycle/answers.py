@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tools.lifecycle.bounds import EXPIRED_AGE, LIFETIME, STALE_AGE
-from trio_anon_session import CredentialsRejectedError, TokenInfo, TokenRequestError
+from trio_anon_session import (
+    CredentialsRejectedError,
+    TokenInfo,
+    TokenRequestError,
+    TokenUnavailableError,
+)
 
 if TYPE_CHECKING:
     from tools.lifecycle.facts import Facts
@@ -16,11 +21,19 @@ Event = tuple[object, ...]
 NAMES = "ABCDEFGH"
 """Names of tokens. A name is used again after the session has forgotten its token."""
 
+
+def _with(error: TokenRequestError, **facts: bool) -> TokenRequestError:
+    vars(error).update(facts)
+    return error
+
+
 FAILURES: dict[str, object] = {
     "bad": TokenRequestError("bad"),
     "rejected": CredentialsRejectedError("rejected"),
     "nonsense": "not a TokenInfo",
     "foreign": LookupError("foreign"),
+    "renewed": _with(CredentialsRejectedError("renewed"), _has_new_credentials=True),
+    "local": _with(TokenUnavailableError("local"), _is_local=True),
 }
 """Answers without a token. All other failures are retryable, too."""
 

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 LIFETIME = 4.0
 STALE_AGE = 2.0
 EXPIRED_AGE = 3.0
+SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 2.0
-"""Seconds: ``max_retry_interval``. The shortest pause is 1 second."""
+"""Seconds: ``retry_interval`` and ``max_retry_interval``."""
+REQUEST_TIMEOUT = 4.0
+"""Seconds. The machine only estimates with it when the next attempt is due."""
 ATTEMPTS = 2
 """Maximum number of attempts of a round."""
 LOOK_UP_INTERVAL = 3.0
@@ -43,6 +46,7 @@ class Bounds:
         wall: maximum difference between the wall clock and Trio's clock in seconds, since the
             current token or request was sent. None in virtual time.
         gap: as ``min_refresh_interval`` in `Config`.
+        max_wait: as in `Config`.
         stalls: whether time can pass while a task is runnable: the session's task, the task of a
             request, or the task of a woken caller.
         all_answers: whether all answers are possible, or only a new token, the same token, and two
@@ -57,6 +61,7 @@ class Bounds:
     drops: int = 1
     wall: float | None = None
     gap: float = 1.0
+    max_wait: float | None = None
     stalls: bool = False
     all_answers: bool = False
 
@@ -68,9 +73,11 @@ class Bounds:
             stale_buffer=LIFETIME - STALE_AGE,
             expired_buffer=LIFETIME - EXPIRED_AGE,
             min_refresh_interval=self.gap,
+            max_wait=self.max_wait,
             max_retries=ATTEMPTS - 1,
-            retry_interval=1.0,
+            retry_interval=SHORTEST_PAUSE,
             max_retry_interval=LONGEST_PAUSE,
+            request_timeout=REQUEST_TIMEOUT,
             refresh=self.refresh,
             idle_timeout=self.idle_timeout,
             revoke_on_exit=self.revoke_on_exit,
@@ -89,17 +96,20 @@ _PARTS: dict[str, dict[str, Any]] = {
     "drops": {"callers": 2, "drops": 1},
     "stalls": {"callers": 1, "drops": 0, "wall": 1.0, "stalls": True},
     # Requests are further apart than the first pause after a failure.
+    # A wait ends before, during and after an attempt, in the pause and in the gap.
+    "waits": {"callers": 2, "drops": 1, "gap": 2.0, "max_wait": 3.0},
     "clocks, wide gap": {"callers": 2, "drops": 0, "wall": 1.0, "gap": 2.0},
     # An idle session has more states, because the time of its last use counts.
     "drops, one caller": {"callers": 1, "drops": 1},
     "stalls, one clock": {"callers": 1, "drops": 0, "stalls": True},
+    "waits, stalls": {"callers": 1, "drops": 0, "stalls": True, "max_wait": 2.0},
     # The meaning of an answer does not depend on the mode. This part is the largest.
     "answers": {"callers": 1, "drops": 1, "all_answers": True},
 }
 _PARTS_OF = {
-    "eager": ("clocks", "drops", "stalls", "answers"),
-    "on_request": ("clocks, wide gap", "drops", "stalls"),
-    "idle": ("clocks", "drops, one caller", "stalls, one clock"),
+    "eager": ("clocks", "drops", "stalls", "waits", "answers"),
+    "on_request": ("clocks, wide gap", "drops", "stalls", "waits"),
+    "idle": ("clocks", "drops, one caller", "stalls, one clock", "waits, stalls"),
 }
 
 
@@ -107,8 +117,9 @@ def parts_of(mode: str) -> dict[str, Bounds]:
     """Return the parts of a mode that the gate explores.
 
     All bounds together would take far too long, so each part combines only related bounds: two
-    callers and two clocks; two callers and dropped tokens; tasks that run late; a shared token
-    manager that answers with old tokens. `python -m tools.lifecycle` accepts larger bounds.
+    callers and two clocks; two callers and dropped tokens; tasks that run late; waits that end; a
+    shared token manager that answers with old tokens. `python -m tools.lifecycle` accepts larger
+    bounds.
     """
     return {
         f"{mode}, {part}": attrs.evolve(MODES[mode], **_PARTS[part]) for part in _PARTS_OF[mode]

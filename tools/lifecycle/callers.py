@@ -25,7 +25,9 @@ OPTIONS = (TokenRequestOptions("192.0.2.1"), TokenRequestOptions("192.0.2.2"))
 """Options of callers. A caller that waits behind another has different options."""
 STALE = TokenState.STALE
 
-_machine_facts = attrgetter(*(slot for slot in Lifecycle.__slots__ if slot != "_waiting"))
+_machine_facts = attrgetter(
+    *(slot for slot in Lifecycle.__slots__ if slot not in ("_waiting", "_wait_ends_at"))
+)
 _rounds_facts = attrgetter(*Rounds.__slots__)
 
 
@@ -123,7 +125,7 @@ def _record_use(world: World, options: TokenRequestOptions | None) -> None:
     facts = world.facts
     facts.asked_at = facts.now
     if facts.state() is STALE and not facts.met_stale:
-        facts.met_stale, facts.stale_options = True, options
+        facts.met_stale, facts.options = True, options
 
 
 def look(world: World, place: int) -> str:
@@ -138,25 +140,28 @@ def look(world: World, place: int) -> str:
         _leave(world, caller)
         return "closed"
     except TokenRequestError as error:
-        if facts.usable() or facts.is_closed or not seat.round_failed:
+        if facts.usable() or facts.is_closed or not (seat.round_failed or seat.wait_ended):
             promise = 11 if facts.usable() else 19 if facts.is_closed else 12
             raise BrokenPromiseError(promise, f"a caller gets {error!r}") from None
-        check_error(world, error, attempts=False)
+        if seat.round_failed:
+            check_error(world, error, attempts=False)
+        else:
+            _check_known(world, error)
         _leave(world, caller)
-        return "the error of its round"
+        return "the error of its round" if seat.round_failed else "what is known"
     _check_token(world, token)
     if token is not None:
         _record_use(world, caller.options)
         if machine.met_stale:
-            world.ring_for(machine.due_at(at))
+            world.ring_for(machine.wake_at(at))
         _leave(world, caller)
         return f"a {facts.state().name} token"
-    if facts.is_closed or seat.round_failed:
+    if facts.is_closed or seat.round_failed or seat.wait_ended:
         raise BrokenPromiseError(
             19 if facts.is_closed else 12, "a caller continues to wait, but must get an error"
         )
     facts.callers[caller] = seat._replace(looks=False)
-    world.ring_for(machine.due_at(at))
+    world.ring_for(machine.wake_at(at))
     return "waits on"
 
 
@@ -172,9 +177,20 @@ def check_error(world: World, error: TokenRequestError, *, attempts: bool = True
         raise BrokenPromiseError(12, f"the error names {error.attempts} attempts") from None
 
 
+def _check_known(world: World, error: TokenRequestError) -> None:
+    """Check the error of a caller whose wait has ended before its round."""
+    facts = world.facts
+    if (error.attempts, error.retry_after) != (facts.attempts, facts.next_attempt_in()):
+        raise BrokenPromiseError(
+            12,
+            f"a caller gets {error.attempts} attempts and {error.retry_after} s, "
+            f"not {facts.attempts} and {facts.next_attempt_in():g} s",
+        ) from None
+
+
 def _leave(world: World, caller: Caller) -> None:
     world.machine.leave(caller)
-    del world.facts.callers[caller]
+    world.facts.leave(caller)
 
 
 def cancel(world: World, place: int) -> str:

@@ -45,6 +45,7 @@ def revoke(world: World) -> str:
     """Let a caller revoke the session's token."""
     facts = world.facts
     expected = facts.token
+    facts.goes_on = False
     token = world.machine.revoke(world.at())
     if token is not expected:
         raise BrokenPromiseError(18, f"revoke returned {token}")

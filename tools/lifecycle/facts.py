@@ -14,6 +14,8 @@ from tools.lifecycle.bounds import (
     EXPIRED_AGE,
     LONGEST_PAUSE,
     LOOK_UP_INTERVAL,
+    REQUEST_TIMEOUT,
+    SHORTEST_PAUSE,
     STALE_AGE,
     Bounds,
 )
@@ -30,12 +32,14 @@ class Seat(NamedTuple):
     Attributes:
         looks: whether it looks at the facts soon: it was woken, or waits for the gate's lock.
         round_failed: whether a round has failed since the caller began to wait.
+        wait_ended: whether all waits have ended since then.
         options: the options of its call.
     """
 
     looks: bool
     round_failed: bool
     options: TokenRequestOptions | None
+    wait_ended: bool = False
 
 
 class Gone(NamedTuple):
@@ -62,7 +66,7 @@ class Facts:
         born: when the token's lifetime began, on Trio's clock.
         born_by_wall: when the token's lifetime began, on the wall clock.
         met_stale: whether a caller got the token while it was STALE.
-        stale_options: the options of the first caller that got the STALE token.
+        options: the options of the first caller that got the STALE token, or whose wait has ended.
         request: the request that has begun.
         is_sent: whether this request was sent.
         sent_at: when the last request was sent, on Trio's clock.
@@ -70,6 +74,10 @@ class Facts:
         is_discarded: whether the token of the request must not be used.
         revoked_at: when a caller revoked the tokens during the request.
         attempts, failures, is_over, retry_at, failed_at: the failed attempts, as in `Rounds`.
+        renewed: whether credentials that had changed were rejected in this round.
+        had_token: whether any attempt has succeeded.
+        goes_on: whether a token is wanted by callers whose waits have ended.
+        wait_ends_at: when the waits of the waiting callers end.
         callers: the waiting callers, in the order in which they came.
         asked_at: when a caller last asked.
         gone: the tokens that were dropped.
@@ -79,9 +87,9 @@ class Facts:
 
     __slots__ = (
         *("asked_at", "attempts", "born", "born_by_wall", "bounds", "callers", "failed_at"),
-        *("failures", "gone", "is_closed", "is_discarded", "is_over", "is_sent", "met_stale"),
-        *("now", "request", "retry_at", "revoked_at", "sent_at", "sent_by_wall"),
-        *("stale_options", "token", "under_way", "wall"),
+        *("failures", "goes_on", "gone", "had_token", "is_closed", "is_discarded", "is_over"),
+        *("is_sent", "met_stale", "now", "options", "renewed", "request", "retry_at", "revoked_at"),
+        *("sent_at", "sent_by_wall", "token", "under_way", "wait_ends_at", "wall"),
     )
 
     def __init__(self, bounds: Bounds) -> None:
@@ -90,7 +98,7 @@ class Facts:
         self.token: TokenInfo | None = None
         self.born = self.born_by_wall = -math.inf
         self.met_stale = False
-        self.stale_options: TokenRequestOptions | None = None
+        self.options: TokenRequestOptions | None = None
         self.request: Request | None = None
         self.is_sent = False
         self.sent_at = self.sent_by_wall = self.revoked_at = -math.inf
@@ -98,6 +106,8 @@ class Facts:
         self.attempts = self.failures = 0
         self.is_over = False
         self.retry_at = self.failed_at = -math.inf
+        self.renewed = self.had_token = self.goes_on = False
+        self.wait_ends_at = math.inf
         self.callers: dict[Caller, Seat] = {}
         self.asked_at = -math.inf
         self.gone: dict[str, Gone] = {}
@@ -142,8 +152,8 @@ class Facts:
         self.token = token
         self.born = token.sent_at
         self.born_by_wall = self.sent_by_wall - (self.sent_at - token.sent_at)
-        self.met_stale = False
-        self.stale_options = None
+        self.met_stale = self.goes_on = False
+        self.options = None
         self.gone.pop(token.access_token, None)
 
     def lose_token(self) -> None:
@@ -156,6 +166,7 @@ class Facts:
         assert self.token is not None
         self.gone[self.token.access_token] = Gone(self.now, self.token.sent_at, is_revoked)
         self.lose_token()
+        self.goes_on = False
         self.is_discarded = self.request is not None
 
     # Requests
@@ -173,7 +184,7 @@ class Facts:
         if then < self.sent_at + self.bounds.gap or then < self.retry_at:
             return False
         is_eager = self.bounds.refresh == "eager" and not self.is_idle(later)
-        is_awaited = bool(self.callers) and not self.is_over
+        is_awaited = (bool(self.callers) or self.goes_on) and not self.is_over
         match self.state(later):
             case TokenState.EMPTY:
                 return is_awaited
@@ -192,7 +203,7 @@ class Facts:
             return None
         earliest = max(0.0, self.sent_at + self.bounds.gap - self.now, self.retry_at - self.now)
         is_eager = self.bounds.refresh == "eager" and not self.is_idle()
-        is_awaited = bool(self.callers) and not self.is_over
+        is_awaited = (bool(self.callers) or self.goes_on) and not self.is_over
         state = self.state()
         if state is TokenState.FRESH and is_eager:
             return max(earliest, STALE_AGE - self.age())
@@ -211,7 +222,11 @@ class Facts:
         state = self.state()
         later = 0.0
         while (later := later + 1.0) < limit:
-            if self.wants_request(later) or self.state(later) is not state:
+            if (
+                self.wants_request(later)
+                or self.state(later) is not state
+                or self.ends_waits(later)
+            ):
                 return self.now + later
         return math.inf if self.bounds.wall is None else self.now + limit
 
@@ -224,29 +239,32 @@ class Facts:
         """Return the options that a request must have if it starts now."""
         for seat in self.callers.values():
             return seat.options
-        return self.stale_options
+        return self.options
 
     # Failed attempts
 
-    def fail(self, *, retryable: bool) -> None:
+    def fail(self, problem: str) -> None:
         """Record a failed attempt."""
+        is_renewed = problem == "renewed" and not self.renewed
+        is_final = problem in ("rejected", "renewed") or (problem == "local" and not self.had_token)
+        self.renewed = self.renewed or is_renewed
         self.attempts = min(self.attempts + 1, ATTEMPTS)
         self.failures += 1
-        self.is_over = self.attempts == ATTEMPTS or not retryable
+        self.is_over = not is_renewed and (self.attempts == ATTEMPTS or is_final)
         doublings = (self.failures if self.is_over else self.attempts) - 1
+        pause = 0.0 if is_renewed else min(2.0**doublings, LONGEST_PAUSE)
         self.failed_at = self.now
-        self.retry_at = max(
-            self.now + min(2.0**doublings, LONGEST_PAUSE),
-            self.sent_at + self.bounds.gap,
-        )
+        self.retry_at = max(self.now + pause, self.sent_at + self.bounds.gap)
         if self.is_over:
+            self.goes_on = False
             for caller, seat in self.callers.items():
                 self.callers[caller] = seat._replace(round_failed=True)
 
     def succeed(self) -> None:
         """Record an attempt that got a token."""
         self.attempts = self.failures = 0
-        self.is_over = False
+        self.is_over = self.renewed = False
+        self.had_token = True
         self.retry_at = -math.inf
 
     def is_in_pause(self) -> bool:
@@ -262,8 +280,40 @@ class Facts:
         # A round without callers is forgotten after some time.
         is_forgotten = not self.callers and self.now >= self.failed_at + 2 * LONGEST_PAUSE
         if self.is_over or is_forgotten:
-            self.is_over, self.attempts = False, 0
+            self.is_over, self.renewed, self.attempts = False, False, 0
         self.callers[caller] = Seat(looks, round_failed=False, options=options)
+        if self.wait_ends_at == math.inf and self.bounds.max_wait is not None:
+            self.wait_ends_at = self.now + self.bounds.max_wait
+
+    def leave(self, caller: Caller) -> None:
+        """Record that a caller waits no longer."""
+        del self.callers[caller]
+        if not self.callers:
+            self.wait_ends_at = math.inf
+
+    def ends_waits(self, later: float = 0.0) -> bool:
+        """Return whether all waits end, now or some seconds later."""
+        is_usable = self.state(later) in (TokenState.FRESH, TokenState.STALE)
+        return not is_usable and self.now + later >= self.wait_ends_at
+
+    def end_waits(self) -> None:
+        """Record that all callers that wait must get the facts now."""
+        self.options = next(iter(self.callers.values())).options
+        self.goes_on = not self.is_over
+        self.wait_ends_at = math.inf
+        for caller, seat in self.callers.items():
+            self.callers[caller] = seat._replace(wait_ended=True)
+        self.wake_callers()
+
+    def next_attempt_in(self) -> float:
+        """Return the seconds until the next attempt that callers must get with the facts."""
+        if self.request is None:
+            seconds = self.request_in()
+            assert seconds is not None
+            return seconds
+        if not self.is_sent:
+            return SHORTEST_PAUSE
+        return max(SHORTEST_PAUSE, self.sent_at + REQUEST_TIMEOUT - self.now)
 
     def wake_callers(self) -> None:
         """Record that every waiting caller looks at the facts soon."""

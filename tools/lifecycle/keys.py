@@ -65,9 +65,12 @@ TABLES: dict[type, dict[str, str]] = {
         "_dropped": _ELSEWHERE,
         "met_stale": _PLAIN,
         "_revoked": _ELSEWHERE,
+        "_goes_on": _PLAIN,
+        "_options": _ELSEWHERE,
         "_sent_at": _ELSEWHERE,
-        "_stale_options": _ELSEWHERE,
+        "_wait_ends_at": _time(0.0),
         "_waiting": _ELSEWHERE,
+        "_waits_ended": _ELSEWHERE,
         "_wall_offset": _ELSEWHERE,
         "asked_at": _ELSEWHERE,
         "fresh_until": _time(0.0),
@@ -80,7 +83,9 @@ TABLES: dict[type, dict[str, str]] = {
     Rounds: {
         "_config": _IGNORED,
         "_failed_at": _ELSEWHERE,
+        "_has_succeeded": _ELSEWHERE,
         "_last_failure": _EXISTS,
+        "_renewed": _PLAIN,
         "_schedule": _IGNORED,
         "attempts": _PLAIN,
         "consecutive_failures": _UP_TO_2,
@@ -100,7 +105,12 @@ TABLES: dict[type, dict[str, str]] = {
         "sent_at": _time(EXPIRED_AGE),
         "wall_offset": _ELSEWHERE,
     },
-    Caller: {"number": _IGNORED, "options": _IGNORED, "rounds_failed": _ELSEWHERE},
+    Caller: {
+        "number": _IGNORED,
+        "options": _IGNORED,
+        "rounds_failed": _ELSEWHERE,
+        "waits_ended": _ELSEWHERE,
+    },
 }
 """The expression that encodes each slot of the machine."""
 
@@ -134,7 +144,7 @@ def key_of(world: World) -> bytes:
         past = facts.bounds.idle_timeout or 0.0
         key += (_since(machine.asked_at, now, past), _since(facts.asked_at, now, past))
         # The value of the options makes no difference, but a broken machine may have wrong ones.
-        key.append(machine._stale_options is facts.stale_options)
+        key.append(machine._options is facts.options)
         key.append(_since(machine._sent_at, now, facts.bounds.gap))
         key.append(world.is_rung or _since(world.sleeps_until, now, 0.0))
     token = machine.token
@@ -158,7 +168,11 @@ def key_of(world: World) -> bytes:
     _add_drops(key, world, names)
     for caller in machine._waiting:
         seat = facts.callers[caller]
-        key += (min(2, rounds.failed - caller.rounds_failed), seat.looks + 2 * seat.round_failed)
+        key += (
+            min(2, rounds.failed - caller.rounds_failed),
+            machine._waits_ended != caller.waits_ended,
+            seat.looks + 2 * seat.round_failed + 4 * seat.wait_ended,
+        )
     key.append(_ALWAYS)
     _add_facts(key, facts, names)
     return bytes(key)
@@ -170,6 +184,8 @@ def _add_drops(key: list[int], world: World, names: dict[str, int]) -> None:
     key.append(_since(machine._dropped._forgotten_until, now, EXPIRED_AGE))
     # If no dropped token can come back, their identity makes no difference.
     if facts.bounds.all_answers:
+        # Without all answers, no file is missing.
+        key += (machine.rounds._has_succeeded, facts.had_token)
         key.append(len(machine._dropped._drops))
         for name, drop in machine._dropped._drops.items():
             key.append(names.get(_NAMES[name], 99))
@@ -229,7 +245,8 @@ def _add_facts(key: list[int], facts: Facts, names: dict[str, int]) -> None:
             facts.attempts,
             min(facts.failures, 2),
         )
-        key += (facts.is_over, _since(facts.retry_at, now, 0.0))
+        key += (facts.is_over, facts.renewed, _since(facts.retry_at, now, 0.0))
+        key += (facts.goes_on, _since(facts.wait_ends_at, now, 0.0))
         if facts.attempts and not facts.is_over:
             key.append(_since(facts.failed_at, now, 2 * LONGEST_PAUSE))
     if facts.request is not None:

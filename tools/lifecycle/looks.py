@@ -86,7 +86,13 @@ def check_callers_are_served(world: World) -> None:
         raise BrokenPromiseError(19, "a caller waits at the gate of a closed session")
     if any(seat.round_failed and not seat.looks for seat in facts.callers.values()):
         raise BrokenPromiseError(12, "a caller continues to wait after its round has failed")
-    if facts.request is not None or world.task_can_run() or facts.usable() is not None:
+    if any(seat.wait_ended and not seat.looks for seat in facts.callers.values()):
+        raise BrokenPromiseError(12, "a caller continues to wait after its wait has ended")
+    if world.task_can_run() or facts.usable() is not None:
+        return
+    if world.sleeps_until > facts.wait_ends_at:
+        raise BrokenPromiseError(12, f"a caller waits longer than max_wait: {world.sleeps_until:g}")
+    if facts.request is not None:
         return
     due_at = max(facts.now, facts.sent_at + facts.bounds.gap, facts.retry_at)
     if world.sleeps_until > due_at or facts.is_over or due_at == math.inf:

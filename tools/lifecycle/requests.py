@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trio_anon_session._lifecycle import Conclusion
     from trio_anon_session._rounds import Failure
 
-PROMISES = {"expired": 6, "revoked": 18, "dropped": 17, "rejected": 13, "bad": 12}
+PROMISES = {"expired": 6, "revoked": 18, "dropped": 17, "rejected": 13, "local": 13, "bad": 12}
 """The promise that the machine breaks if it accepts an answer with this problem."""
 
 
@@ -33,6 +33,12 @@ def timer(world: World) -> str:
         raise BrokenPromiseError(10, f"callers_can_go returned {can_go}")
     if can_go:
         facts.wake_callers()
+    else:
+        ends = facts.ends_waits()
+        if machine.end_waits(at) != ends:
+            raise BrokenPromiseError(12, f"end_waits returned {not ends}")
+        if ends:
+            facts.end_waits()
     wanted = facts.wants_request()
     request = machine.start_request(at)
     if (request is not None) != wanted:
@@ -144,7 +150,7 @@ def _check_failure(world: World, answer: object, problem: str, returned: Conclus
     failure = returned.failure
     if failure is None or returned.token is not None or returned.is_current:
         raise BrokenPromiseError(promise, f"an answer does not count as a failure: {problem}")
-    facts.fail(retryable=problem != "rejected")
+    facts.fail(problem)
     _check_facts_of(world, failure)
     cause = answer if isinstance(answer, TokenRequestError) else None
     if cause is None and not isinstance(failure.error, TokenUnavailableError):

@@ -52,7 +52,7 @@ class Credentials(Unpicklable):
         fields: form fields.
         headers: headers.
         version: identifies the secret, key or assertion. If the server answers ``invalid_client``
-            and the version has changed in the meantime, the request is sent once more. None: it
+            and the version has changed in the meantime, the session tries again soon. None: it
             cannot change.
     """
 
@@ -73,7 +73,15 @@ class CredentialsUnavailableError(Exception):
     """The credentials of a client cannot be read or made.
 
     The message begins with the name of the setting, and contains no secret.
+
+    Attributes:
+        is_local: whether a file is missing or cannot be read, so that a retry cannot help until
+            somebody repairs it.
     """
+
+    def __init__(self, message: str, *, is_local: bool = False) -> None:
+        super().__init__(message)
+        self.is_local = is_local
 
 
 class ClientAuthentication(UnpicklableValue):

@@ -173,7 +173,7 @@ def read_file(setting: str, path: Path) -> bytes:
         problem = getattr(error, "strerror", None) or type(error).__name__
     # Raised outside of the except block, so that the error has no context.
     if problem is not None:
-        raise CredentialsUnavailableError(f"{what} cannot be read: {problem}")
+        raise CredentialsUnavailableError(f"{what} cannot be read: {problem}", is_local=True)
     if len(content) > SIZE_LIMIT:
         raise CredentialsUnavailableError(f"{what} has more than {SIZE_LIMIT} bytes")
     return content

@@ -127,6 +127,7 @@ SETTINGS = (
     ),
     Setting("max_retry_interval", "Maximum seconds between two attempts.", "seconds"),
     Setting("request_timeout", "Timeout of one attempt, in seconds.", "seconds"),
+    Setting("max_wait", "Maximum seconds to wait for a token.", "seconds"),
     Setting("min_refresh_interval", "Minimum seconds between two token requests.", "seconds"),
     Setting("default_lifetime", "Lifetime in seconds if the server sends none.", "seconds"),
 )

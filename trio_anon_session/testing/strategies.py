@@ -198,6 +198,7 @@ _SETTINGS: dict[str, Strategy[Any]] = {
     "retry_interval": st.sampled_from([0.5, 8.0]),
     "max_retry_interval": st.sampled_from([8.0, 300.0]),
     "request_timeout": st.sampled_from([1.0, 5.0]),
+    "max_wait": st.sampled_from([None, 1.0, 5.0]),
     "min_refresh_interval": st.sampled_from([0.25, 5.0, 30.0]),
     "revoke_on_exit": st.just(True),
     "shutdown_timeout": st.just(1.0),

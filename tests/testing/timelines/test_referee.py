@@ -138,7 +138,8 @@ ROUND = Timeline(
     then=LATER, max_retries=1, actions=[Get(at=0.0, count=2), Get(at=6.0)], leaves_at=9.0
 )
 REJECTED = attrs.evolve(ROUND, then=Answer(kind="rejected"), leaves_at=0.75, actions=[FIRST])
-HANGS = Timeline(then=Answer(kind="hang"), actions=[FIRST], leaves_at=40.0)
+HANGS = Timeline(then=Answer(kind="hang"), actions=[FIRST], max_wait=None, leaves_at=40.0)
+WAITS = attrs.evolve(HANGS, actions=[Get(at=0.0, count=2)], max_wait=5.0)
 NO_LIFETIME = Timeline(answers=[Answer(kind="bad lifetime")], actions=[FIRST], leaves_at=20.0)
 
 REVOKED = Timeline(
@@ -198,6 +199,8 @@ GETTERS = [
     Row(SLOW, move(Got, 0, by=0.25), 10, 2.0, "although there is a new token", getter=1),
     Row(ROUND, move(Failed, 0, by=0.25), 10, 5.0, "although its round has failed", getter=1),
     Row(ROUND, move(Failed, 2, by=0.25), 12, 6.0, "waits during the pause", getter=3),
+    Row(WAITS, move(Failed, 0, by=0.25), 12, 5.0, "although others stopped waiting", getter=1),
+    Row(WAITS, drop(Failed) | drop(Failed), 12, 5.0, "longer than max_wait", getter=1),
     Row(ROUND, put_after(Decided, 2, Killed()), 12, 6.0, "waits during the pause", getter=3),
     Row(ROUND, refuse_in_round, 12, 1.0, "outside the pause", getter=9),
     Row(ROUND, move(Failed, 0, by=-4.0), 12, 1.0, "before the end of a round", getter=1),

@@ -25,7 +25,10 @@ EVERY_RESULT = {
         *("waits", "waits for the lock", "an error in the pause"),
     },
     "nowait": {"a FRESH token", "a STALE token", "no token"},
-    "look": {"a FRESH token", "a STALE token", "waits on", "the error of its round", "closed"},
+    "look": {
+        *("a FRESH token", "a STALE token", "closed"),
+        *("waits on", "the error of its round", "what is known"),
+    },
     "cancel": {""},
     "late report": {"nothing"},
     "invalidate": {"dropped", "nothing"},
@@ -34,7 +37,10 @@ EVERY_RESULT = {
 }
 """The results of each event that the search must reach in every mode."""
 OF_ALL_ANSWERS = {
-    "answer": {"failure: nonsense", "failure: foreign", "failure: dropped", "failure: revoked"},
+    "answer": {
+        *("failure: nonsense", "failure: foreign", "failure: renewed", "failure: local"),
+        *("failure: dropped", "failure: revoked"),
+    },
     "revoked": {""},
 }
 """The results that a part with all answers must reach in addition."""

@@ -113,6 +113,7 @@ class _Flight:
 class _Waiting:
     asked_at: float
     told: bool = False
+    ended_at: float | None = None
 
 
 @attrs.define
@@ -183,6 +184,11 @@ class _Referee:
         self.is_over = False
         self.failed_at = self.retry_from = self.retry_until = -math.inf
         self.failure: _Failure | None = None
+        # The failure of the last attempt, also before the end of its round.
+        self.last_failure: _Failure | None = None
+        self.wait_ends_at = math.inf
+        # Whether the session continues a round without its callers.
+        self.goes_on = False
         self.is_wanted = False
 
         self.revocations: dict[str, _Revocation] = {}
@@ -317,7 +323,7 @@ class _Referee:
         return self.timeline.refresh == "eager" and self.now < self.idles_until() + NEARLY
 
     def is_awaited(self) -> bool:
-        return any(not waiting.told for waiting in self.waiting.values())
+        return self.goes_on or any(not waiting.told for waiting in self.waiting.values())
 
     def look(self) -> None:
         """Note whether a request is due now; it may be sent later at the same moment."""
@@ -338,9 +344,9 @@ class _Referee:
             self.now, self.last_sent_at + self.timeline.min_refresh_interval, self.retry_until
         )
         state = self.state()
-        if state in {TokenState.EMPTY, TokenState.EXPIRED} and self.waiting:
-            promise = 12 if self.consecutive else 10
-            return at_earliest, promise, "getters wait"
+        if state in {TokenState.EMPTY, TokenState.EXPIRED} and (self.waiting or self.goes_on):
+            promise = 12 if self.consecutive or self.goes_on else 10
+            return at_earliest, promise, "getters wait or have waited"
         if self.token is None:
             return None
         ages_by = self.age_clock(self.token) - self.now
@@ -373,6 +379,7 @@ class _Referee:
 
     def drop(self, by: str) -> None:
         self.token = None
+        self.goes_on = False
         self.dropped_at_index = self.index
         self.dropped_by = by
         if self.flight is not None:
@@ -401,6 +408,11 @@ class _Referee:
                 self.broken(10, "a getter waits although there is a new token", getter=getter)
             if waiting.told:
                 self.broken(10, "a getter waits although its round has failed", getter=getter)
+            if waiting.ended_at is not None and waiting.asked_at < waiting.ended_at:
+                self.broken(12, "a getter waits although others stopped waiting", getter=getter)
+            if not self.has_usable_token() and self.wait_ends_at < next_at - NEARLY:
+                text, when = "a getter waits longer than max_wait", self.wait_ends_at
+                self.broken(12, text, getter=getter, at=when)
         for number, call in self.calls.items():
             # The call may also wait for revocations that began at the same moment.
             if all(
@@ -472,6 +484,17 @@ class _Referee:
             self.is_over, self.attempts = False, 0
         self.waiting[getter] = _Waiting(self.now)
         self.held_total += 1
+        if self.wait_ends_at == math.inf and self.timeline.max_wait is not None:
+            self.wait_ends_at = self.now + self.timeline.max_wait
+
+    def end_waits(self) -> None:
+        """End the waits of all getters; those that came at this moment may wait again."""
+        self.wait_ends_at = math.inf
+        self.goes_on = not self.is_over
+        for waiting in self.waiting.values():
+            waiting.ended_at = self.now
+            if waiting.asked_at == self.now and self.timeline.max_wait is not None:
+                self.wait_ends_at = self.now + self.timeline.max_wait
 
     def got(self, getter: int, text: str) -> None:
         self.end(getter)
@@ -503,7 +526,11 @@ class _Referee:
             self.broken(5 if is_by_wall else 1, words, getter=getter, token=text)
 
     def failed(self, getter: int, error: Exception) -> None:
-        was_told = getter in self.waiting and self.waiting[getter].told
+        waiting = self.waiting.get(getter)
+        was_told = waiting is not None and waiting.told
+        if waiting is not None and not was_told and self.now >= self.wait_ends_at - NEARLY:
+            self.end_waits()
+        has_waited = waiting is not None and waiting.ended_at == self.now
         was_usable = self.has_usable_token()
         was_refused = getter in self.refused_at_once
         self.end(getter)
@@ -519,14 +546,18 @@ class _Referee:
         if was_usable:
             kind = type(error).__name__
             self.broken(11, f"a getter got {kind} while the token is usable", getter=getter)
-        if not was_told and not was_refused:
+        if not was_told and not was_refused and not has_waited:
             kind = type(error).__name__
             self.broken(12, f"a getter got {kind} before the end of a round", getter=getter)
-        self.check_error(getter, error)
+        if was_told or was_refused:
+            assert self.failure is not None
+            self.check_error(getter, error, self.failure)
+        else:
+            # Without a failed attempt in this round, all that is known is that no answer has come.
+            failure = self.last_failure if self.attempts else None
+            self.check_error(getter, error, failure or _Failure("hang", 0))
 
-    def check_error(self, getter: int, error: Exception) -> None:
-        failure = self.failure
-        assert failure is not None
+    def check_error(self, getter: int, error: Exception, failure: _Failure) -> None:
         if not isinstance(error, TokenRequestError):
             self.broken(14, f"a getter got {type(error).__name__}", getter=getter)
         expected = _ERROR_OF.get(failure.kind, TokenUnavailableError)
@@ -543,9 +574,24 @@ class _Referee:
             text = f"a getter's error has attempts={error.attempts}, not {failure.attempts}"
             self.broken(12, text, getter=getter)
         retry_at = math.nan if error.retry_after is None else self.now + error.retry_after
-        if not self.retry_from - NEARLY <= retry_at <= self.retry_until + NEARLY:
+        earliest, latest = self.next_attempt()
+        if not earliest - NEARLY <= retry_at <= latest + NEARLY:
             self.broken(12, f"a getter's error says to retry at {retry_at:g} s", getter=getter)
-        self.retry_from = self.retry_until = retry_at
+        if self.retry_from < self.retry_until:
+            # The pause was drawn, and the error shows which one.
+            self.retry_from = self.retry_until = retry_at
+
+    def next_attempt(self) -> tuple[float, float]:
+        """Return the earliest and the latest time of the next attempt that an error may name."""
+        timeline = self.timeline
+        gap_ends_at = self.last_sent_at + timeline.min_refresh_interval
+        if self.flight is not None:
+            times_out_at = self.flight.sent_at + timeline.request_timeout
+            return (max(self.now + timeline.retry_interval, times_out_at),) * 2
+        earliest = max(self.now, gap_ends_at, self.retry_from)
+        latest = max(self.now, gap_ends_at, self.retry_until)
+        # A request that is due now may have begun, and not been sent yet.
+        return earliest, latest + (timeline.retry_interval if latest <= self.now + NEARLY else 0.0)
 
     def blocked(self, getter: int) -> None:
         if self.is_closed and self.crashed_at != self.now:
@@ -563,6 +609,8 @@ class _Referee:
     def end(self, getter: int) -> None:
         self.ended.add(getter)
         self.waiting.pop(getter, None)
+        if not self.waiting:
+            self.wait_ends_at = math.inf
         self.undecided.pop(getter, None)
         self.cancelling.pop(getter, None)
         self.must_get.discard(getter)
@@ -683,7 +731,7 @@ class _Referee:
         if self.token is not None and self.token.text == token.text:
             self.same += 1
         self.token = token
-        self.met_stale = False
+        self.met_stale = self.goes_on = False
 
     def fail(self, kind: AnswerKind, cause: BaseException | None) -> None:
         """Count a failed attempt, and compute the pause after it."""
@@ -693,9 +741,11 @@ class _Referee:
         self.failed_at = self.now
         asked = self.timeline.answer(self.last_number - 1).retry_after
         pauses = self.pauses(kind, self.attempts, asked)
+        failure = _Failure(kind, self.attempts, None if kind == "nonsense" else cause)
+        self.last_failure = failure
         if pauses is None:
-            self.is_over = True
-            self.failure = _Failure(kind, self.attempts, None if kind == "nonsense" else cause)
+            self.is_over, self.goes_on = True, False
+            self.failure = failure
             for waiting in self.waiting.values():
                 waiting.told = True
             pauses = self.normal_pauses(kind, self.consecutive, asked)

@@ -312,6 +312,7 @@ class Timeline(BriefRepr):
         retry_interval: as in :class:`~trio_anon_session.Config`.
         max_retry_interval: as in :class:`~trio_anon_session.Config`.
         request_timeout: as in :class:`~trio_anon_session.Config`.
+        max_wait: as in :class:`~trio_anon_session.Config`.
         min_refresh_interval: as in :class:`~trio_anon_session.Config`.
         revoke_on_exit: as in :class:`~trio_anon_session.Config`.
         shutdown_timeout: as in :class:`~trio_anon_session.Config`.
@@ -342,6 +343,7 @@ class Timeline(BriefRepr):
     retry_interval: float = 2.0
     max_retry_interval: float = 60.0
     request_timeout: float = 30.0
+    max_wait: float | None = 30.0
     min_refresh_interval: float = 1.0
     revoke_on_exit: bool = False
     shutdown_timeout: float = 5.0
@@ -409,6 +411,7 @@ _SETTINGS = (
     "retry_interval",
     "max_retry_interval",
     "request_timeout",
+    "max_wait",
     "min_refresh_interval",
     "revoke_on_exit",
     "shutdown_timeout",
