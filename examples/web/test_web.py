@@ -10,6 +10,7 @@ import pytest
 import quart_app
 import trio
 from httpx import ASGITransport, AsyncClient
+from upstream import MAX_WAIT
 
 from trio_anon_session import AnonymousSession, SessionClosedError, TokenState
 from trio_anon_session.testing import Fault, FaultPlan, TokenServer, open_test_session
@@ -51,7 +52,7 @@ def serve(request: pytest.FixtureRequest) -> Callable[[TokenServer], Open]:
 
         @asynccontextmanager
         async def open_session() -> AsyncIterator[AnonymousSession]:
-            async with open_test_session(server, revoke_on_exit=True) as session:
+            async with open_test_session(server, revoke_on_exit=True, max_wait=MAX_WAIT) as session:
                 opened.append(session)
                 yield session
 
@@ -116,6 +117,28 @@ async def test_the_token_endpoint_is_down(
         server.faults = FaultPlan()
         await trio.sleep(float(response.headers["Retry-After"]))
         assert (await user.get(PATHS[0])).status_code == 200
+
+
+@pytest.mark.parametrize("fault", [Fault.hang(), Fault.server_error(503)], ids=["hangs", "503"])
+async def test_no_user_sits_out_an_outage(
+    serve: Callable[[TokenServer], Open], autojump_clock: MockClock, fault: Fault
+) -> None:
+    """Without a token, each user gets a 503 after ``MAX_WAIT``, and learns when to come back."""
+    server = TokenServer()
+
+    async def look_up() -> None:
+        asked_at = trio.current_time()
+        response = await user.get(PATHS[0])
+        assert response.status_code == 503
+        assert trio.current_time() - asked_at <= MAX_WAIT
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
+
+    async with serve(server) as (user, _), trio.open_nursery() as nursery:
+        server.revoke_all()
+        server.faults = FaultPlan(token_then=fault)
+        for _ in range(300):
+            nursery.start_soon(look_up)
+            await trio.sleep(1.0)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     import httpx
 
 
+# The seconds that a user waits at most before the answer is a 503.
+MAX_WAIT = 5.0
+
+
 @asynccontextmanager
 async def open_session() -> AsyncIterator[AnonymousSession]:
     """Open the session of this process. With ``TOKEN_STORE``, it shares the token in that file."""
-    config = Config.from_env()
+    config = Config.from_env().replace(max_wait=MAX_WAIT)
     path = os.environ.get("TOKEN_STORE")
     if path is None:
         async with AnonymousSession(config) as session:
@@ -44,5 +48,5 @@ def answer_to(error: AnonymousSessionError | httpx.HTTPError) -> tuple[int, dict
         # Also if the API answers 401: that is about this service, not about its user.
         return 502, {}
     if isinstance(error, TokenRequestError) and error.retry_after is not None:
-        return 503, {"Retry-After": str(math.ceil(error.retry_after))}
+        return 503, {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     return 503, {}
