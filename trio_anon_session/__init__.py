@@ -12,6 +12,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_logging``         writing log records
 ``_http_libraries``  httpx and httpx2: which of them a client belongs to
 ``_errors``          the exception tree
+``_paths``           paths of files that may be the content of a file by mistake
 ``_authentication``  ways to authenticate, with a map of its own
 ``_checks``          the checks of the settings of a `Config`
 ``_environment``     the settings of a `Config` from environment variables

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import ConfigError
+from ._paths import checked_path, shown
+
+if TYPE_CHECKING:
+    import os
 
 
 def settings_in(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -18,27 +20,28 @@ def settings_in(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     # Raised outside of the except block: the context of the ConfigError would otherwise be an
     # error of the json module, which contains the whole document.
+    path = checked_path("path", path)
     problem = None
     document: object = None
     try:
-        document = json.loads(Path(path).read_bytes())
+        document = json.loads(path.read_bytes())
     except OSError as error:
         problem = f"cannot be read: {error.strerror or type(error).__name__}"
     except (ValueError, RecursionError):
         problem = "is not JSON"
     if problem is not None:
-        raise ConfigError("path", f"{os.fspath(path)} {problem}")
+        raise ConfigError("path", f"{shown(path)} {problem}")
     app = document.get("boxAppSettings") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(app, dict):
-        raise ConfigError("boxAppSettings", f"must be an object in {os.fspath(path)}")
+        raise ConfigError("boxAppSettings", f"must be an object in {shown(path)}")
     for key in ("clientID", "clientSecret"):
         if not isinstance(app.get(key), str) or not app[key]:
             raise ConfigError(
-                f"boxAppSettings.{key}", f"must be a non-empty string in {os.fspath(path)}"
+                f"boxAppSettings.{key}", f"must be a non-empty string in {shown(path)}"
             )
     enterprise = document.get("enterpriseID")
     if enterprise is not None and type(enterprise) not in (str, int):
-        raise ConfigError("enterpriseID", f"must be a string in {os.fspath(path)}")
+        raise ConfigError("enterpriseID", f"must be a string in {shown(path)}")
     settings = {"client_id": app["clientID"], "client_secret": app["clientSecret"]}
     # Apps that were created outside an enterprise have "0" here.
     if enterprise and str(enterprise) != "0":

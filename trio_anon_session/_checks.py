@@ -114,6 +114,8 @@ def _check_secret(field: str, value: object) -> None:
 
 
 def _check_auth_method(field: str, value: object) -> None:
+    if isinstance(value, str) and value in _OBJECTS:
+        raise ConfigError(field, f"must be an object: {_OBJECTS[value]}; got {value!r}")
     if not isinstance(value, ClientAuthentication):
         _check_auth_name(field, value)
 
@@ -188,6 +190,13 @@ def _one_of(choices: tuple[str, ...], *, optional: bool = False) -> _Check:
 
 
 _check_auth_name = _one_of(NAMES)
+_MUTUAL_TLS = 'MutualTLS("client.pem", "client.key")'
+_OBJECTS = {
+    "private_key_jwt": 'PrivateKeyJWT.from_file("client.key") or AssertionFile("assertion.jwt")',
+    "tls_client_auth": _MUTUAL_TLS,
+    "self_signed_tls_client_auth": _MUTUAL_TLS,
+}
+"""What to write for a method that is not one of these names."""
 
 
 def _check_scope(field: str, value: object) -> None:

@@ -315,7 +315,12 @@ class TokenManager(Unpicklable):
             error.network_failure = reply.answer.failure
         error._is_scrubbed = True
         error._has_new_credentials = reply.has_new_credentials
-        error.next_step = _RENEWED if error._has_new_credentials else next_step(error, self._config)
+        error.next_step = next_step(error, self._config)
+        if error._has_new_credentials:
+            others = (
+                f" If the server rejects them too: {error.next_step}" if error.next_step else ""
+            )
+            error.next_step = _RENEWED + others
 
     def _secrets(self) -> Secrets:
         """Return the texts to hide in a response: the client's secrets, and the last tokens."""

@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 
+import trio_anon_session
+from tests.authentication.mutual_tls.certificates import Pair
 from tests.authentication.signing import (
     ALGORITHMS,
+    CLIENT_ID,
     FITTING,
     PASSWORD,
+    accepts,
     assertion_in,
     key_of,
     pem_of,
@@ -30,6 +35,9 @@ from trio_anon_session import Config, ConfigError, PrivateKeyJWT, TokenUnavailab
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio.testing import MockClock
+
+TOKEN_URL = "https://id.example/token"
 RSA = pem_of("RSA-2048")
 EC = partial(PrivateKeyJWT, pem_of("P-256"), algorithm="ES256")
 PUBLIC = (
@@ -120,10 +128,44 @@ def test_the_algorithm_must_fit_the_key(kind: str, algorithm: str) -> None:
     assert_hidden(caught.value, pem_of(kind))
 
 
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("kind", FITTING)
+async def test_the_usual_algorithm_of_a_key(
+    autojump_clock: MockClock, tmp_path: Path, kind: str, is_file: bool
+) -> None:
+    """Without an algorithm, the key decides."""
+    file = tmp_path / "key.pem"
+    file.write_bytes(pem_of(kind))
+    method = PrivateKeyJWT.from_file(file) if is_file else PrivateKeyJWT(pem_of(kind))
+    usual = FITTING[kind][0]
+    endpoint = Endpoint(accepts(key_of(kind), algorithm=usual, audience=TOKEN_URL))
+    await grant(endpoint, Config(client_id=CLIENT_ID, token_url=TOKEN_URL, auth_method=method))
+    assert f"algorithm={usual!r}" in repr(method)
+
+
+@pytest.mark.parametrize(
+    "method", ["private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"]
+)
+def test_the_name_of_a_method_that_needs_an_object(
+    method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error shows what to write instead, and that works."""
+    monkeypatch.chdir(tmp_path)
+    Pair(trustme.CA(), "app").write(tmp_path)
+    with pytest.raises(ConfigError, match=r"^auth_method must be an object: ") as caught:
+        Config(client_id=CLIENT_ID, auth_method=method)
+    shown = re.findall(r"\w+(?:\.\w+)?\([^)]*\)", str(caught.value))
+    assert shown
+    names = {name: getattr(trio_anon_session, name) for name in trio_anon_session.__all__}
+    for expression in shown:
+        auth_method = eval(expression, names)
+        Config(client_id=CLIENT_ID, token_url=TOKEN_URL, auth_method=auth_method)
+
+
 def test_the_text_of_an_algorithm_error() -> None:
     """The error names the algorithm to set for this key."""
     with pytest.raises(ConfigError) as caught:
-        PrivateKeyJWT(pem_of("P-256"))
+        PrivateKeyJWT(pem_of("P-256"), algorithm="RS256")
     assert str(caught.value) == ("algorithm must be 'ES256' for this key (EC, P-256), got 'RS256'")
 
 
@@ -147,7 +189,7 @@ WRONG_VALUES: list[tuple[str, str, list[Any]]] = [
     ("password", "must be a non-empty str or bytes, or None", ["", b""]),
 ]
 WRONG_TYPES: list[tuple[str, str, list[Any]]] = [
-    ("algorithm", "a str, not ", [None, b"RS256"]),
+    ("algorithm", "a str or None, not ", [1, b"RS256"]),
     ("key_id", "a str or None, not ", [1, b"k"]),
     ("audience", "a str or None, not ", [["x"]]),
     ("lifetime", "a number, not ", ["1", True, None]),

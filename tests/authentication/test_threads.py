@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from tests.authentication.kit import KINDS, Judge, JumpingClock, Source
 from tests.authentication.signing import pem_of
-from tests.http.endpoint import ask, grant, open_manager
+from tests.http.endpoint import Endpoint, ask, grant, open_manager, says
 from trio_anon_session import (
     Assertion,
     Config,
@@ -256,68 +255,93 @@ async def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
         has_read.set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["secret file", "key file"])
-async def test_a_file_that_hangs_takes_a_few_threads_and_stops_no_other_file(
-    clock: JumpingClock, tmp_path: Path, kind: str
+class Hanging:
+    """A source that hangs until a test repairs it.
+
+    Args:
+        kind: one of `Hanging.KINDS`.
+        folder: the folder of its file.
+
+    Attributes:
+        settings: the settings of a config with this source.
+        pipe: if the source is a file, the named pipe that was in its place.
+    """
+
+    KINDS = ("plain callable", "plain provider", "signer", "secret file", "key file")
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._repaired = threading.Event()
+        self._path = folder / "source"
+        self.pipe: Path | None = None
+        self.settings: dict[str, Any]
+        if kind.endswith("file"):
+            self._path.write_bytes(pem_of())
+            self.pipe = folder / "pipe"
+        match kind:
+            case "secret file":
+                self.settings = {"client_secret": SecretFile(self._path)}
+            case "key file":
+                self.settings = {"auth_method": PrivateKeyJWT.from_file(self._path)}
+            case "signer":
+                self.settings = {"auth_method": PrivateKeyJWT(self._give)}
+            case "plain provider":
+                self.settings = {"auth_method": Assertion(self._give)}
+            case _:
+                self.settings = {"client_secret": self._give}
+        if self.pipe is not None:
+            os.mkfifo(self.pipe)
+            self._path.unlink()
+            os.link(self.pipe, self._path)
+
+    def _give(self, *args: object) -> Any:
+        is_signer = bool(args) and isinstance(args[0], bytes)
+        assert self._repaired.wait(TIME_LIMIT)
+        return b"signature" if is_signer else "first-secret"
+
+    def repair(self) -> None:
+        """Let further calls return, or put a good file in place of the named pipe."""
+        self._repaired.set()
+        if self.pipe is not None:
+            new = self._path.with_name("new")
+            new.write_bytes(pem_of())
+            new.replace(self._path)
+
+
+@pytest.mark.parametrize("attempts", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", Hanging.KINDS)
+async def test_a_source_that_hangs(
+    clock: JumpingClock, tmp_path: Path, kind: str, attempts: int
 ) -> None:
-    """A file that hangs blocks at most four threads, and other files can still be read."""
-    path = tmp_path / "hanging"
-    path.write_bytes(pem_of())
-    settings: dict[str, Any] = (
-        {"client_secret": SecretFile(path)}
-        if kind == "secret file"
-        else {"auth_method": PrivateKeyJWT.from_file(path, algorithm="ES256")}
-    )
-    hanging = Config(client_id="id", request_timeout=TIME_LIMIT, **settings)
-    path.unlink()
-    os.mkfifo(path)
-
-    async def attempt() -> None:
-        with pytest.raises(TokenUnavailableError):
-            await grant(Judge(), hanging)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(10):
-            nursery.start_soon(attempt)
-        await wait_all_tasks_blocked()
-        await wait_working(4)
-        clock.jump(TIME_LIMIT)
-    assert len(working_threads()) == 4
-    judge = Judge("first-secret")
-    await grant(judge, Source("secret file", tmp_path).config(request_timeout=TIME_LIMIT / 2))
-    assert judge.granted == 1
-    await wait_idle(path)
-
-
-@pytest.mark.slow
-async def test_a_source_that_hangs_takes_a_few_threads_and_stops_no_other(
-    clock: JumpingClock, tmp_path: Path
-) -> None:
-    """A callable that hangs blocks fewer than ten threads, and other sources still work."""
-    give = Blocking()
-    hanging = Config(client_id="id", client_secret=give, request_timeout=TIME_LIMIT)
+    """A source that hangs blocks few threads, stops no other, and is used when it works again."""
+    hanging = Hanging(kind, tmp_path)
+    config = Config(client_id="id", request_timeout=TIME_LIMIT, **hanging.settings)
     limiter = trio.to_thread.current_default_thread_limiter()
+    started_at = clock.current_time()
+    for _ in range(attempts):
+        busy = len(working_threads())
+        async with trio.open_nursery() as nursery:
 
-    async def attempt() -> None:
-        with pytest.raises(TokenUnavailableError):
-            await grant(Judge(), hanging)
+            async def attempt(scope: trio.CancelScope) -> None:
+                with pytest.raises(
+                    TokenUnavailableError, match=r"calls hang|no credentials within"
+                ):
+                    await grant(Endpoint(says()), config)
+                scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(attempt)
-        await wait_all_tasks_blocked()
-        await give.wait_started()
-        clock.jump(TIME_LIMIT)
+            nursery.start_soon(attempt, nursery.cancel_scope)
+            # Without a thread that begins to hang, the attempt fails immediately.
+            with trio.CancelScope():
+                await wait_working(busy + 1)
+            clock.jump(TIME_LIMIT)
+            await trio.sleep_forever()
+    assert len(working_threads()) <= 12
     assert limiter.borrowed_tokens == 0
-    assert 1 <= len(give.threads) < 10
-    for kind in ("secret file", "plain callable"):
-        judge = Judge("first-secret")
-        await grant(judge, Source(kind, tmp_path).config(request_timeout=TIME_LIMIT))
-        assert judge.granted == 1
-    # When it no longer hangs, it is used again.
-    await give.release()
     judge = Judge("first-secret")
-    await grant(judge, hanging)
+    await grant(judge, Source("plain callable", tmp_path).config(request_timeout=TIME_LIMIT))
     assert judge.granted == 1
-    await wait_idle()
+    hanging.repair()
+    clock.jump((clock.current_time() - started_at) / 4)
+    endpoint = Endpoint(says())
+    await grant(endpoint, config)
+    assert len(endpoint.requests) == 1
+    await wait_idle(hanging.pipe)

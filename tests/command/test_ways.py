@@ -230,7 +230,10 @@ def test_contradictions(
     ("given", "words"),
     [
         ({"client_key_file": "gone"}, ("client_key_file: the file 'gone' cannot be read",)),
-        ({"client_key_file": "P-256.pem"}, ("client_key_algorithm must be 'ES256' for this key",)),
+        (
+            {"client_key_file": "P-256.pem", "client_key_algorithm": "RS256"},
+            ("client_key_algorithm must be 'ES256' for this key",),
+        ),
         (
             {"client_key_file": "P-256.pem", "client_key_algorithm": SECRET},
             ("client_key_algorithm must be 'RS256', ",),

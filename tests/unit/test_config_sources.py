@@ -265,7 +265,7 @@ class TestFromBoxJson:
     def test_missing_file(self, path: Path) -> None:
         """The error for a missing file has its name, and the message of the system."""
         said = f"cannot be read: {os.strerror(errno.ENOENT)}"
-        with pytest.raises(ConfigError, match=rf"box config\.json {said}") as caught:
+        with pytest.raises(ConfigError, match=rf"box config\.json' {said}") as caught:
             Config.from_box_json(path)
         assert caught.value.field == "path"
         assert_hides_secret(caught.value)
@@ -284,7 +284,7 @@ class TestFromBoxJson:
     )
     def test_not_json(self, path: Path, raw: bytes) -> None:
         """If the file has no JSON, the error has its name, and shows nothing of it."""
-        with pytest.raises(ConfigError, match=r"box config\.json is not JSON") as caught:
+        with pytest.raises(ConfigError, match=r"box config\.json' is not JSON") as caught:
             self.read(path, raw)
         assert_hides_secret(caught.value)
         assert caught.value.__context__ is None

@@ -3,6 +3,7 @@
 =====================  =======================================================================
 ``_credentials``       the seam: `ClientAuthentication` and `Credentials`
 ``_sources``           reading a secret, key or assertion that may change
+``_threads``           the worker threads for that
 ``_pem``               private keys in PEM text
 ``_post``              ``client_secret_post``
 ``_basic``             ``client_secret_basic``

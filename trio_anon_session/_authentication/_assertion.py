@@ -7,15 +7,16 @@ needs no secret of its own.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from .._paths import checked_path, shown
 from .._secrets import async_without_locals, digest, with_quiet_init
 from ._credentials import ClientAuthentication, Credentials
 from ._jwt import assertion_fields
-from ._sources import call, checked_path, checked_text, read_text
+from ._sources import call, checked_text, read_text
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
@@ -54,8 +55,8 @@ class AssertionFile(_ForeignAssertion):
 
     The session reads the file for every attempt, in a worker thread and within
     ``request_timeout``. If the server answers ``invalid_client``, it reads the file again; if the
-    assertion has changed, the request is sent once more immediately. A file that cannot be read
-    makes the attempt fail with a retryable error, and the session goes on with the token it has.
+    assertion has changed, the next attempt uses the new one. A file that cannot be read makes the
+    attempt fail with a retryable error, and the session goes on with the token it has.
 
     Some servers accept an assertion with a ``jti`` only once. For them, use :class:`Assertion` with
     a callable that returns another assertion each time: a revocation needs one, too.
@@ -92,7 +93,7 @@ class AssertionFile(_ForeignAssertion):
         return hash((AssertionFile, self._path))
 
     def __repr__(self) -> str:
-        return f"AssertionFile({os.fspath(self._path)!r})"
+        return f"AssertionFile({shown(self._path)})"
 
     async def _read(self, request: AssertionRequest) -> str:  # noqa: ARG002  # of all assertions
         return await read_text(_SETTING, self._path)
@@ -108,9 +109,9 @@ class Assertion(_ForeignAssertion):
 
     The session calls ``provider(request)`` for every attempt, within ``request_timeout``. A plain
     callable is called in a worker thread. If the server answers ``invalid_client``, the session
-    calls it again with ``request.attempt == 2``; if the assertion has changed, the request is sent
-    once more immediately. An `Exception` of the provider makes the attempt fail with a retryable
-    error, and the session goes on with the token it has.
+    calls it again with ``request.attempt == 2``; if the assertion has changed, the session makes
+    another attempt. An `Exception` of the provider makes the attempt fail with a retryable error,
+    and the session goes on with the token it has.
 
     Cancellation: cancels an async provider. The thread of a plain one goes on, and its result is
     dropped.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -12,23 +10,23 @@ import httpx
 
 from .._errors import ConfigError
 from .._logging import log
+from .._paths import checked_path, shown
 from .._secrets import Hidden, async_without_locals, digest, with_quiet_init, without_locals
 from ._credentials import ClientAuthentication, Credentials, CredentialsUnavailableError
 from ._latest_context import LatestContext
-from ._pem import key_text
-from ._sources import checked_path, in_thread, read_file
+from ._pem import blocks, key_text, why_too_costly
+from ._sources import read_file
+from ._threads import in_thread
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
     from ._credentials import AssertionRequest
 
 _PASSWORD_LIMIT = 1024
 """The most bytes of a password, for OpenSSL."""
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_PRIVATE_KEY = re.compile(
-    rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----.+?-----END ([A-Z]+ )?PRIVATE KEY-----", re.DOTALL
-)
+_KEY = b"PRIVATE KEY"
 
 
 @with_quiet_init
@@ -110,10 +108,9 @@ class MutualTLS(ClientAuthentication):
         return hash(self._settings())
 
     def __repr__(self) -> str:
-        shown = [repr(os.fspath(self._certfile))]
-        shown += [] if self._keyfile is None else [repr(os.fspath(self._keyfile))]
-        shown += [] if self._password.value is None else ["password=***"]
-        return f"MutualTLS({', '.join(shown)})"
+        arguments = [shown(path) for path in (self._certfile, self._keyfile) if path is not None]
+        arguments += [] if self._password.value is None else ["password=***"]
+        return f"MutualTLS({', '.join(arguments)})"
 
     def _settings(self) -> tuple[object, ...]:
         return self._certfile, self._keyfile, self._password.value
@@ -134,7 +131,7 @@ class MutualTLS(ClientAuthentication):
         trouble = None
         try:
             await self._renew()
-        except ConfigError as error:
+        except (ConfigError, CredentialsUnavailableError) as error:
             trouble = str(error)
         if trouble is not None and trouble != self._trouble:
             log(logging.WARNING, "the client keeps its old certificate: %s", trouble)
@@ -143,15 +140,15 @@ class MutualTLS(ClientAuthentication):
 
     @async_without_locals
     async def _renew(self) -> None:
-        pair = await in_thread(self, self._read)
+        pair = await in_thread("certfile", self, self._read)
         if pair.version != self._version:
             self._remember_key(pair)
-            self._context.replace(await in_thread(self, self._load, pair))
+            self._context.replace(await in_thread("certfile", self, self._load, pair))
             self._version = pair.version
 
     @without_locals
     def _remember_key(self, pair: _Pair) -> None:
-        keys = [key_text(found[0]) for found in _PRIVATE_KEY.finditer(pair.key)]
+        keys = [key_text(block) for block in blocks(pair.key, _KEY)]
         self._remember(*keys, self._password.value or "")
 
     @without_locals
@@ -167,6 +164,10 @@ class MutualTLS(ClientAuthentication):
         Raises:
             ConfigError: certificate, key and password do not match.
         """
+        for block in blocks(pair.key, _KEY):
+            wanted = why_too_costly(block)
+            if wanted is not None:
+                raise ConfigError("certfile" if self._keyfile is None else "keyfile", wanted)
         # The decorator removes the contexts of these errors.
         try:
             context = httpx.create_ssl_context(trust_env=True)
@@ -190,19 +191,19 @@ class MutualTLS(ClientAuthentication):
         if reason.startswith(("EE_", "CA_")):
             said = reason.lower().replace("_", " ")
             return ConfigError("certfile", f"must have certificates that OpenSSL accepts: {said}")
-        key = _PRIVATE_KEY.search(pair.key)
+        key = next(blocks(pair.key, _KEY), None)
         if self._keyfile is None and key is None:
             return ConfigError("keyfile", f"must be set: certfile has no private key{self._got()}")
         field = "certfile" if self._keyfile is None else "keyfile"
         if reason == "KEY_VALUES_MISMATCH":
             return ConfigError(field, "must have the private key of the certificate in certfile")
-        if key is not None and b"ENCRYPTED" in key[0]:
+        if key is not None and b"ENCRYPTED" in key:
             said = "must be set" if self._password.value is None else "must be the right one"
             return ConfigError("password", f"{said}: the private key is encrypted")
         return ConfigError(field, "must be a PEM file with a valid private key")
 
     def _got(self) -> str:
-        return f", got {os.fspath(self._certfile)!r}"
+        return f", got {shown(self._certfile)}"
 
 
 class _Pair:
@@ -237,7 +238,7 @@ def _read(field: str, path: Path) -> bytes:
 
 
 def _is_certificate(content: bytes) -> bool:
-    found = [match[0].decode("ascii", "ignore") for match in _CERTIFICATE.finditer(content)]
+    found = [block.decode("ascii", "ignore") for block in blocks(content, b"CERTIFICATE")]
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
     except (ssl.SSLError, ValueError):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from .._errors import ConfigError
+from .._paths import shown
 from .._secrets import async_without_locals, with_quiet_init, without_locals
 from ._credentials import ClientAuthentication, Credentials, CredentialsUnavailableError
 from ._jwt import JWTSettings, assertion_fields, assertion_of
 from ._keys import ALGORITHMS, KeyFile, PrivateKey
-from ._sources import SIZE_LIMIT, call, in_thread
+from ._sources import SIZE_LIMIT, call
+from ._threads import in_thread
 
 if TYPE_CHECKING:
+    import os
+
     from ._credentials import AssertionRequest
 
 Signer = Callable[[bytes], bytes | Awaitable[bytes]]
@@ -26,7 +30,7 @@ _EC_SIGNATURE_BYTES = {"ES256": 64, "ES384": 96, "ES512": 132}
 class KeyOptions(TypedDict, total=False):
     """The keyword arguments of `PrivateKeyJWT`."""
 
-    algorithm: str
+    algorithm: str | None
     key_id: str | None
     audience: str | None
     lifetime: float
@@ -53,7 +57,8 @@ class PrivateKeyJWT(ClientAuthentication):
             as bytes, in the format of RFC 7518 §3. For ES256, ES384 and ES512 this is R and S, and
             not DER. A plain callable runs in a worker thread. If the attempt is cancelled or times
             out, it does not wait for that thread.
-        algorithm: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA.
+        algorithm: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA. None:
+            RS256 for an RSA key or a callable; for another key, the one that fits it.
         key_id: the id under which the server knows the key, for the header ``kid``.
         audience: the claim ``aud``. Default: the issuer of the config, or without one, its
             ``token_url``.
@@ -83,7 +88,7 @@ class PrivateKeyJWT(ClientAuthentication):
         self,
         key: str | bytes | Signer,
         *,
-        algorithm: str = "RS256",
+        algorithm: str | None = None,
         key_id: str | None = None,
         audience: str | None = None,
         lifetime: float = 60.0,
@@ -95,22 +100,13 @@ class PrivateKeyJWT(ClientAuthentication):
         super().__init__()
         _check_algorithm(algorithm)
         secret = _checked_password(password)
-        self._settings = JWTSettings(
-            algorithm,
-            key_id=key_id,
-            audience=audience,
-            lifetime=lifetime,
-            headers=headers,
-            claims=claims,
-            clock_skew=clock_skew,
-        )
-        self._algorithm = algorithm
         self._key_id = key_id
         self._key: PrivateKey | KeyFile | Signer
         source: object
         if isinstance(key, _FromFile):
             self._key = KeyFile(key.path, secret, algorithm)
             source = self._key.path
+            algorithm = self._key.algorithm
             self._remember(*self._key.texts)
         elif isinstance(key, str | bytes):
             pem = key.encode(errors="replace") if isinstance(key, str) else key
@@ -122,6 +118,7 @@ class PrivateKeyJWT(ClientAuthentication):
                 )
             self._key = PrivateKey(pem, secret, algorithm)
             source = hashlib.sha256(pem).digest()
+            algorithm = self._key.algorithm
             self._remember(*self._key.texts)
         elif callable(key):
             if secret is not None:
@@ -129,6 +126,16 @@ class PrivateKeyJWT(ClientAuthentication):
             source = self._key = key
         else:
             raise TypeError(f"key must be a str, bytes or a callable, not {type(key).__name__}")
+        self._algorithm = algorithm or ALGORITHMS[0]
+        self._settings = JWTSettings(
+            self._algorithm,
+            key_id=key_id,
+            audience=audience,
+            lifetime=lifetime,
+            headers=headers,
+            claims=claims,
+            clock_skew=clock_skew,
+        )
         self._identity = (source, _digest_of(secret), self._settings.identity)
 
     @classmethod
@@ -137,7 +144,7 @@ class PrivateKeyJWT(ClientAuthentication):
         """Return a client whose key is in a PEM file. You may replace the file at any time.
 
         The session reads the file for every attempt. If the server answers ``invalid_client``, it
-        reads the file again; if the file has changed, the request is sent once more immediately.
+        reads the file again; if the file has changed, the next attempt uses the new key.
         While the file is missing or has no usable key, attempts fail with a
         :class:`~trio_anon_session.TokenUnavailableError`, and the session retries.
 
@@ -155,18 +162,15 @@ class PrivateKeyJWT(ClientAuthentication):
 
     @async_without_locals
     async def credentials(self, request: AssertionRequest) -> Credentials:
-        key: PrivateKey | Signer
         version = None
-        if isinstance(self._key, KeyFile):
-            version, key = await in_thread(self._key, self._key.read)
-        else:
-            key = self._key
+        texts: tuple[str, ...] = ()
         signing_input = self._settings.signing_input(request)
-        if isinstance(key, PrivateKey):
-            texts, signature = key.texts, key.sign(signing_input)
+        if isinstance(self._key, KeyFile | PrivateKey):
+            work = partial(_signed, self._key, signing_input)
+            version, texts, signature = await in_thread("key", self._key, work)
         else:
-            result = await call("key", key, signing_input)
-            texts, signature = (), _checked_signature(result, self._algorithm)
+            result = await call("key", self._key, signing_input)
+            signature = _checked_signature(result, self._algorithm)
         assertion = assertion_of(signing_input, signature)
         self._remember(*texts, assertion)
         return Credentials(assertion_fields(request.client_id, assertion), version=version)
@@ -180,9 +184,18 @@ class PrivateKeyJWT(ClientAuthentication):
 
     def __repr__(self) -> str:
         key = self._key
-        start = f".from_file({os.fspath(key.path)!r}" if isinstance(key, KeyFile) else "(..."
+        start = f".from_file({shown(key.path)}" if isinstance(key, KeyFile) else "(..."
         key_id = "" if self._key_id is None else f", key_id={self._key_id!r}"
         return f"PrivateKeyJWT{start}, algorithm={self._algorithm!r}{key_id})"
+
+
+def _signed(key: PrivateKey | KeyFile, text: bytes) -> tuple[str | None, tuple[str, ...], bytes]:
+    """Return the version of a key, its secret texts, and a signature.
+
+    Called in a thread: a large key takes 40 ms to sign, and seconds to parse.
+    """
+    version, current = key.read()
+    return version, current.texts, current.sign(text)
 
 
 class _FromFile:
@@ -195,8 +208,10 @@ class _FromFile:
 
 
 def _check_algorithm(algorithm: object) -> None:
+    if algorithm is None:
+        return
     if not isinstance(algorithm, str):
-        raise TypeError(f"algorithm must be a str, not {type(algorithm).__name__}")
+        raise TypeError(f"algorithm must be a str or None, not {type(algorithm).__name__}")
     if algorithm not in ALGORITHMS:
         *others, last = map(repr, ALGORITHMS)
         # The value is not shown, because it may be a misplaced secret.

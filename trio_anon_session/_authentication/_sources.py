@@ -8,37 +8,23 @@ while a thread works.
 from __future__ import annotations
 
 import inspect
-import os
-import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .._callables import discard_coroutine, lazy_kind
-from .._clocks import is_mocked
-from .._errors import ConfigError
+from .._callables import lazy_kind
+from .._paths import checked_path, shown
 from .._secrets import async_without_locals, digest, with_quiet_init
 from ._credentials import CredentialsUnavailableError
+from ._threads import in_thread
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
-
-T = TypeVar("T")
 
 SIZE_LIMIT = 2**16
 """The most bytes of a file or text. Keys and assertions have a few thousand."""
-
-_THREADS = 4
-"""The most threads for one source. They stay busy while it hangs."""
-
-_CONTENT = re.compile(r"-----BEGIN |^\s*eyJ[\w-]*\.[\w-]+\.[\w-]*\s*$", re.ASCII)
-"""What a PEM text and a JWT look like."""
-
-_limiters: trio.lowlevel.RunVar[dict[int, trio.CapacityLimiter]] = trio.lowlevel.RunVar(
-    "credentials_limiters"
-)
 
 SecretProvider = Callable[[], str | Awaitable[str]]
 
@@ -75,35 +61,11 @@ class SecretFile:
         return hash(self._path)
 
     def __repr__(self) -> str:
-        return f"SecretFile({os.fspath(self._path)!r})"
+        return f"SecretFile({shown(self._path)})"
 
 
 Secret = str | SecretFile | SecretProvider
 """The values of `Config.client_secret`."""
-
-
-def checked_path(name: str, path: object) -> Path:
-    """Return a path.
-
-    Raises:
-        TypeError: it is not a path.
-        ConfigError: no file can have this path.
-    """
-    # Imported late, so that a program without files does not pay for it.
-    from pathlib import Path
-
-    kind = type(path).__name__
-    text: object = None
-    if isinstance(path, str | os.PathLike):
-        text = os.fspath(cast("str | os.PathLike[str]", path))
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a path, not {kind}")
-    if not text or "\0" in text:
-        raise ConfigError(name, "must be a non-empty path without NUL characters")
-    # A likely mistake, and errors show paths.
-    if _CONTENT.search(text):
-        raise ConfigError(name, "must be a path, got the content of a file: a PEM text or a JWT")
-    return Path(text)
 
 
 @async_without_locals
@@ -132,7 +94,7 @@ async def read_text(setting: str, path: Path) -> str:
     Raises:
         CredentialsUnavailableError: the file is missing, empty, too large or not text.
     """
-    return text_in(setting, path, await in_thread(path, read_file, setting, path))
+    return text_in(setting, path, await in_thread(setting, path, read_file, setting, path))
 
 
 def text_in(setting: str, path: Path, content: bytes) -> str:
@@ -141,7 +103,7 @@ def text_in(setting: str, path: Path, content: bytes) -> str:
     Raises:
         CredentialsUnavailableError: the content is empty, or not text.
     """
-    what = f"{setting}: the file {os.fspath(path)!r}"
+    what = f"{setting}: the file {shown(path)}"
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -163,7 +125,7 @@ def read_file(setting: str, path: Path) -> bytes:
     Raises:
         CredentialsUnavailableError: the file cannot be read, or is too large.
     """
-    what = f"{setting}: the file {os.fspath(path)!r}"
+    what = f"{setting}: the file {shown(path)}"
     content = b""
     problem = None
     try:
@@ -203,16 +165,18 @@ async def call(setting: str, function: Callable[..., Any], *args: object) -> Any
     """Call a user's callable, plain or async, and return its result.
 
     Raises:
-        CredentialsUnavailableError: it raised an `Exception`. The error names only the type,
-            because the message may contain a secret.
+        CredentialsUnavailableError: it raised an `Exception`, or earlier calls hang. The error
+            names only the type, because the message may contain a secret.
     """
     problem = crash = None
     try:
         if lazy_kind(function) is not None:
             result = function(*args)
         else:
-            result = await in_thread(function, function, *args)
+            result = await in_thread(setting, function, function, *args)
         return await result if inspect.isawaitable(result) else result
+    except CredentialsUnavailableError:
+        raise
     except Exception as error:
         problem = type(error).__name__
     except BaseExceptionGroup as group:
@@ -229,55 +193,3 @@ async def call(setting: str, function: Callable[..., Any], *args: object) -> Any
             # Otherwise, frame and exception refer to each other until garbage collection.
             del crash
     raise CredentialsUnavailableError(f"{setting}: the callable raised {problem}")
-
-
-async def in_thread(source: object, function: Callable[..., T], *args: object) -> T:
-    """Call a function that may block, in a worker thread.
-
-    Args:
-        source: the object whose threads are limited, such as a path.
-        function: the function.
-        *args: its arguments.
-
-    Cancellation: the thread is left to itself, and its result is dropped.
-    """
-    if is_mocked(trio.lowlevel.current_clock()):
-        await trio.lowlevel.checkpoint()
-        return function(*args)
-    results: list[T] = []
-    is_abandoned = False
-
-    def work() -> None:
-        # Not returned, because Trio accepts no coroutine from a thread.
-        results.append(function(*args))
-        if is_abandoned:
-            _drop(results)
-
-    limiter = _limiter_of(source)
-    try:
-        await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
-        return results.pop()
-    finally:
-        is_abandoned = True
-        _drop(results)
-
-
-def _drop(results: list[Any]) -> None:
-    """Drop the result of an abandoned call. Two threads may do so at the same time."""
-    with suppress(IndexError):
-        discard_coroutine(results.pop())
-
-
-def _limiter_of(source: object) -> trio.CapacityLimiter:
-    """Return the limiter of a source, so that one that hangs does not stop the others.
-
-    Threads that hang must not use up those of the program either.
-    """
-    try:
-        limiters = _limiters.get()
-    except LookupError:
-        _limiters.set(limiters := {})
-    # A source with an id is alive while a thread uses it.
-    for unused in [key for key, limiter in limiters.items() if not limiter.borrowed_tokens]:
-        del limiters[unused]
-    return limiters.setdefault(id(source), trio.CapacityLimiter(_THREADS))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .._authentication import CredentialsUnavailableError, SecretFile
 from .._authentication._sources import read_file, text_in
 from .._errors import ConfigError
+from .._paths import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,22 @@ T = TypeVar("T")
 
 SECRET = "client_secret"
 """The name of the setting."""
+
+
+class FilePath(click.Path):
+    """The path of a file. Errors do not show a value that may be the content of a file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Raises:
+            click.BadParameter: There is no such file.
+        """
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            problem = error.message.replace(repr(click.format_filename(value)), shown(value))
+        raise click.BadParameter(problem, ctx, param)
 
 
 def secret_text(secret: str | SecretFile) -> str:

@@ -14,7 +14,7 @@ import trio
 
 from .._errors import ConfigError
 from ._ending import ConfigurationOption
-from ._files import SECRET, secret_in_file
+from ._files import SECRET, FilePath, secret_in_file
 from ._settings import SETTINGS, Settings, resolve
 from ._store import STORE, STORE_KEY, StoreSettings, resolve_store, store_rows
 
@@ -141,7 +141,7 @@ def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Call
 
 
 def _options(defaults: Mapping[str, Any]) -> list[Any]:
-    path = click.Path(path_type=Path)
+    path = FilePath(path_type=Path)
     options = [_option(setting, defaults) for setting in SETTINGS]
     box_json = {"type": path, "help": "The settings file of Box's developer console."}
     options.insert(8, click.option("--box-json", cls=ConfigurationOption, **box_json))
@@ -156,7 +156,7 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
         click.option(
             "--store-key-file",
             cls=ConfigurationOption,
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=FilePath(exists=True, dir_okay=False, path_type=Path),
             help="A file with the key that encrypts the token in Redis, and older keys below it; "
             f"or set {STORE_KEY}.",
         ),
@@ -178,9 +178,9 @@ def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
             settings |= {"type": click.IntRange(min=0), "metavar": "N"}
         case "file":
             # Without `exists`, because the check of the setting says more.
-            settings["type"] = click.Path(path_type=Path)
+            settings["type"] = FilePath(path_type=Path)
         case "secret_file":
-            settings["type"] = click.Path(
+            settings["type"] = FilePath(
                 exists=True, dir_okay=False, allow_dash=True, path_type=Path
             )
         case "params":

@@ -12,6 +12,7 @@ from .._authentication._credentials import parts_of
 from .._config import Config, why_no_revocation
 from .._environment import BOX, ENVIRONMENT
 from .._errors import ConfigError
+from .._paths import shown
 from .._secrets import HIDDEN, Secrets, client_secrets
 from ._files import SECRET, content_of, secret_text
 from ._ways import (
@@ -72,7 +73,10 @@ SETTINGS = (
         "file",
     ),
     Setting("client_key_id", "The id under which the server knows this key."),
-    Setting("client_key_algorithm", "The algorithm of the signatures.  [default: RS256]"),
+    Setting(
+        "client_key_algorithm",
+        "The algorithm of the signatures.  [default: that of the key]",
+    ),
     Setting(
         "client_assertion_file",
         "A file with an assertion, such as a service account token of Kubernetes.",
@@ -272,9 +276,11 @@ def _shown(name: str, value: Any) -> str:
     if value is None or value == {}:
         return NOTHING
     if isinstance(value, SecretFile):
-        return str(value.path)
+        return shown(value.path)[1:-1]
     if name == SECRET:
         return HIDDEN
+    if name.endswith("_file"):
+        return shown(value)[1:-1]
     if name == "extra_params":
         # Only the names, as in the config's repr: a value may be a password.
         value = " ".join(f"{field}={HIDDEN}" for field in value)

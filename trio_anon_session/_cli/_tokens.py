@@ -21,6 +21,7 @@ from .._secrets import fingerprint
 from .._session import AnonymousSession
 from .._token import TokenInfo, parse_object
 from ._ending import EXIT_CODES, Subcommand, refuse, say_error
+from ._files import FilePath
 from ._flags import Source, takes_configuration, with_order
 from ._wording import failure_text
 
@@ -143,7 +144,7 @@ class _Revoke(Subcommand):
 )
 @click.option(
     "--token-file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
     help="A file that contains the token.  [default: standard input]",
 )
