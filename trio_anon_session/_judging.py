@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client", "invalid_grant"})
 _TEMPORARY = frozenset({"temporarily_unavailable", "server_error", "rate_limit_exceeded"})
+_CODES = (
+    _REJECTIONS
+    | _TEMPORARY
+    | {"invalid_request", "invalid_scope", "invalid_target", "invalid_token"}
+    | {"unsupported_grant_type", "unsupported_token_type"}
+)
+"""Error codes of RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 and Box. They decide what an error means,
+so they are not scrubbed: a short secret may be a part of one."""
 
 
 def judge_grant(
@@ -135,7 +143,7 @@ def _facts(answer: Answer, fields: dict[str, Any], secrets: Secrets) -> Facts:
     request_id = text("request_id") or answer.headers.get("box-request-id")
     return {
         "status_code": answer.status,
-        "error": None if code is None else secrets.name(code),
+        "error": code if code is None or code in _CODES else secrets.name(code),
         "error_description": None if description is None else secrets.quote(description),
         "retry_after": parse_retry_after(
             answer.headers.get("retry-after"), answer.headers.get("date"), time.time()

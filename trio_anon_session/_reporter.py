@@ -220,9 +220,12 @@ class Reporter:
             self._notify(Closed())
 
     def _shown(self, error: TokenRequestError, message: str) -> str:
-        secrets = secrets_of(self._config).and_also(*self._tokens)
-        scrub = secrets.hide if error._is_scrubbed else secrets.quote
-        return scrub(message, limit=MESSAGE_LIMIT)
+        tokens = Secrets().and_also(*self._tokens)
+        if not error._is_scrubbed:
+            return secrets_of(self._config).and_also(tokens).quote(message, limit=MESSAGE_LIMIT)
+        # The client's secrets are hidden in it already. A short one may be a part of the other
+        # words, which are texts of this package.
+        return tokens.hide(message, limit=MESSAGE_LIMIT)
 
     def _is_reported(self, level: int) -> bool:
         return bool(self._observers) or logger.isEnabledFor(level)

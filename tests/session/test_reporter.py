@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ import attrs
 import httpx
 import pytest
 import trio
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tests.helpers import FakeTokenManager, make_config, run_virtually
@@ -313,6 +314,36 @@ async def test_an_error_of_this_package_is_shown_whole(autojump_clock: MockClock
     (failed,) = (event for event in heard if isinstance(event, RefreshFailed))
     assert "rejected the client 'app+1%2F'" in failed.error
     assert failed.error.endswith(str(caught.value.__cause__) + f". {caught.value.next_step}")
+
+
+@given(data=st.data(), code=st.sampled_from(["invalid_client", "invalid_scope", "server_error"]))
+def test_a_short_secret_changes_neither_code_nor_advice(data: st.DataObject, code: str) -> None:
+    """A secret that occurs by chance in the error code or the advice is not hidden there."""
+
+    async def fail(secret: str) -> RefreshFailed:
+        heard: list[Event] = []
+        server = TokenServer(FaultPlan(token_then=Fault.refusal(code)))
+        config = server.config(client_secret=secret, max_retries=0)
+        transport = httpx.ASGITransport(app=server)
+        async with (
+            httpx.AsyncClient(transport=transport) as client,
+            TokenManager(config, http_client=client) as manager,
+            AnonymousSession(config, manager, observers=[heard.append]) as session,
+        ):
+            with pytest.raises(TokenRequestError):
+                await session.get_access_token()
+        return next(event for event in heard if isinstance(event, RefreshFailed))
+
+    usual = run_virtually(partial(fail, "an-ordinary-client-secret"))
+    _, _, end = usual.error.partition(f"{code}")
+    at = data.draw(st.integers(0, len(code + end) - 1))
+    length = data.draw(st.integers(1, 7))
+    secret = (code + end)[at : at + length].strip()
+    assume(secret)
+    failed = run_virtually(partial(fail, secret))
+    assert (failed.kind, failed.retryable) == (usual.kind, usual.retryable)
+    assert code in failed.error
+    assert failed.error.endswith(end.partition(". ")[2])
 
 
 async def test_an_error_of_a_foreign_manager_shows_no_earlier_token(

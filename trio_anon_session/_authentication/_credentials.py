@@ -7,6 +7,7 @@ also provide the TLS context of the connection, for a client certificate.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -94,13 +95,14 @@ class ClientAuthentication(UnpicklableValue):
         advice: what to check if the server rejects the client, as the object of a sentence.
     """
 
-    __slots__ = ("_used",)
+    __slots__ = ("_lock", "_used")
 
     method: ClassVar[str]
     advice: ClassVar[str] = "client_id and client_secret (BOX_CLIENT_ID, BOX_CLIENT_SECRET)"
 
     def __init__(self) -> None:
         self._used: dict[str, Secrets] = {}
+        self._lock = threading.Lock()
 
     async def credentials(self, request: AssertionRequest) -> Credentials:
         """Return the credentials for one attempt.
@@ -117,19 +119,19 @@ class ClientAuthentication(UnpicklableValue):
 
     def secrets(self) -> Secrets:
         """Return the secret texts of the last credentials, for scrubbing."""
-        return Secrets().and_also(*[*self._used.values()])
+        return Secrets().and_also(*self._used.values())
 
     @without_locals
     def _remember(self, *texts: str) -> None:
         """Remember secret texts that are about to be used."""
         key = digest("\n".join(texts))
         known = self._used.get(key) or Secrets(*parts_of(*texts))
-        # Another thread may read or change the dict at the same time, so each step is atomic.
-        self._used.pop(key, None)
-        self._used[key] = known
-        # A dict is ordered by insertion.
-        for oldest in [*self._used][:-REMEMBERED]:
-            self._used.pop(oldest, None)
+        # Sessions of several threads may share this object. They read the dict without the lock,
+        # so it is replaced: they never see it without these texts.
+        with self._lock:
+            used = {other: secrets for other, secrets in self._used.items() if other != key}
+            # A dict is ordered by insertion.
+            self._used = dict([*used.items(), (key, known)][-REMEMBERED:])
 
 
 def parts_of(*texts: str) -> Iterator[str]:

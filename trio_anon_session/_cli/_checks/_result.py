@@ -34,9 +34,11 @@ class Check:
     exit_code: int = FAILED
 
     def scrubbed(self, secrets: Secrets) -> Check:
-        """Return a copy with all secrets masked."""
-        advice = secrets.hide(self.advice) if self.advice is not None else None
-        return attrs.evolve(self, found=secrets.hide(self.found), advice=advice)
+        """Return a copy with all secrets masked.
+
+        The advice is a text of this package, and a short secret may be a part of it.
+        """
+        return attrs.evolve(self, found=secrets.hide(self.found))
 
 
 def failed(name: str, error: TokenRequestError) -> Check:
