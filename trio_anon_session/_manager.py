@@ -17,7 +17,7 @@ from ._errors import RevocationError, TokenRequestError
 from ._exchange import Exchange, Form, NoAnswer
 from ._judging import judge_grant, judge_revocation, rejects_client
 from ._secrets import Secrets, Unpicklable, without_locals
-from ._token import TokenInfo, check_options
+from ._token import TokenInfo, check_options, why_no_access_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,13 +213,20 @@ class TokenManager(Unpicklable):
 
         Raises:
             RevocationError: the token may still be valid.
-            TypeError: ``options`` is not a TokenRequestOptions.
+            TypeError: ``token`` is not a str, or ``options`` is not a TokenRequestOptions.
+            ValueError: ``token`` is empty or not a token, for example because it begins with
+                ``Bearer``.
 
         Cancellation: closes the connection. The token may still be valid.
         """
         reason = why_no_revocation(self._config)
-        if reason is not None:
+        problem: Exception | None = why_no_access_token("token", token)
+        if problem is not None:
             # A traceback can show the locals of its frames.
+            del token
+            raise problem
+        if reason is not None:
+            # As above.
             del token
             await trio.lowlevel.checkpoint()
             raise _no_revocation_endpoint(reason)

@@ -49,7 +49,7 @@ from ._misuse import (
 from ._nursery import Background, raise_at_exit, worst_of
 from ._revocation import Revocation
 from ._secrets import Unpicklable
-from ._token import TokenInfo, TokenState, check_options
+from ._token import TokenInfo, TokenState, check_options, why_no_access_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -310,10 +310,12 @@ class AnonymousSession(Unpicklable):
         resource: str | None = None,  # noqa: ARG002  # as above
         options: TokenRequestOptions | None = None,
     ) -> TokenInfo:
-        """Return the session's own token as a :class:`TokenInfo`; the scopes are ignored.
+        """Return the session's own token, with all its permissions; the scopes are ignored.
 
-        An anonymous session has no user credentials to downscope, so it returns its own token, as
-        in Box's SDKs.
+        The token is not downscoped, so do not give it to a client that you do not trust. An
+        anonymous session has no user credentials to downscope. With Box, a token that is limited to
+        some scopes and one file needs another request, a token exchange (RFC 8693), which
+        ``BoxCCGAuth(...).downscope_token`` of Box's SDK sends.
 
         Args:
             scopes: ignored. Code that works with other kinds of sessions passes it.
@@ -334,12 +336,22 @@ class AnonymousSession(Unpicklable):
 
         The next caller waits for a new token. The call has no effect if another token is current,
         if the token is EXPIRED, or if the session is closed. Not a checkpoint.
+
+        Args:
+            access_token: only the token, as :meth:`get_access_token` returned it.
+
+        Raises:
+            TypeError: it is not a str.
+            ValueError: it is empty or not a token, for example because it begins with ``Bearer``.
         """
+        problem = why_no_access_token("access_token", access_token)
         reported = self._lifecycle.token
         if reported is not None and reported.access_token != access_token:
             reported = None
         # Delete the token, because a traceback can show the locals of its frames.
         del access_token
+        if problem is not None:
+            raise problem
         if not self._lifecycle.is_closed:
             self._check_run()
             if reported is not None:

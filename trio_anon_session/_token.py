@@ -10,6 +10,7 @@ import ipaddress
 import json
 import math
 import random
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,6 +51,30 @@ def _frozen_copy(value: Mapping[str, Any]) -> Mapping[str, Any]:
 def _fits_a_header(token: str) -> bool:
     # RFC 6749 App. A.12: 1*VSCHAR. HTTP strips spaces around the value of a header.
     return token.isascii() and token.isprintable() and token == token.strip()
+
+
+def why_no_access_token(name: str, value: object) -> TypeError | ValueError | None:
+    """Return the error for an argument that is not the text of a token, or None.
+
+    It is returned, so that the caller can delete the token before it raises the error.
+
+    Args:
+        name: the name of the argument.
+        value: the argument.
+    """
+    if isinstance(value, TokenInfo):
+        return TypeError(f"{name} must be a str, not a TokenInfo: pass its access_token")
+    if not isinstance(value, str):
+        return TypeError(f"{name} must be a str, not {type(value).__name__}: pass an access token")
+    if not value:
+        return ValueError(f"{name} must be an access token, not an empty str")
+    if re.match(r"(?:\s*authorization\s*:)?\s*bearer\s", value, re.IGNORECASE):
+        return ValueError(f"{name} must be only the access token, without 'Bearer'")
+    if not _fits_a_header(value):
+        return ValueError(
+            f"{name} must be an access token: printable ASCII, without white space around it"
+        )
+    return None
 
 
 @with_quiet_init

@@ -16,7 +16,7 @@ import pytest
 import trio
 from trio.testing import Sequencer, assert_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import FakeTokenManager, make_config
+from tests.helpers import FakeTokenManager, make_config, traceback_with_locals
 from tests.ports import closed_port
 from trio_anon_session import (
     AnonymousSession,
@@ -30,7 +30,9 @@ from trio_anon_session import (
     TokenState,
     TokenUnavailableError,
 )
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.testing import TokenServer, open_test_session
+from trio_anon_session.threads import SessionThread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -590,3 +592,66 @@ async def test_a_manager_whose_block_was_left(autojump_clock: MockClock) -> None
             await session.get_access_token()
         assert session.statistics().failures == 1
     assert trio.current_time() == 0.0
+
+
+# Text that is not a token
+
+NO_TOKENS: dict[str, Callable[[TokenInfo], Any]] = {
+    "None": lambda info: None,
+    "bytes": lambda info: info.access_token.encode(),
+    "TokenInfo": lambda info: info,
+    "empty": lambda info: "",
+    "scheme": lambda info: f"Bearer {info.access_token}",
+    "lower case": lambda info: f"bearer  {info.access_token}",
+    "header": lambda info: f"Authorization: Bearer {info.access_token}",
+    "only the scheme": lambda info: "Bearer ",
+    "space": lambda info: f" {info.access_token}",
+    "line end": lambda info: f"{info.access_token}\n",
+    "two lines": lambda info: f"{info.access_token}\r\nX: y",
+}
+
+
+async def invalidate_in_a_thread(session: AnonymousSession, value: Any) -> None:
+    """Invalidate with a `SessionThread`, which passes the token to the session of its thread."""
+
+    def in_a_thread() -> None:
+        with SessionThread(make_config()) as thread:
+            thread.invalidate(value)
+
+    await trio.to_thread.run_sync(in_a_thread)
+
+
+async def revoke_by_a_manager(session: AnonymousSession, value: Any) -> None:
+    """Revoke with a `TokenManager`, which has no session."""
+    async with TokenManager(session.config) as manager:
+        await manager.revoke_tokens(value)
+
+
+async def revoke_in_a_fleet(session: AnonymousSession, value: Any) -> None:
+    """Revoke with a `SharedTokenManager`."""
+    async with SharedTokenManager(TokenManager(session.config), MemoryStore()) as manager:
+        await manager.revoke_tokens(value)
+
+
+async def invalidate_value(session: AnonymousSession, value: Any) -> None:
+    """Invalidate with a session."""
+    session.invalidate(value)
+
+
+@pytest.mark.parametrize("value", NO_TOKENS)
+@pytest.mark.parametrize(
+    "use", [invalidate_value, invalidate_in_a_thread, revoke_by_a_manager, revoke_in_a_fleet]
+)
+async def test_what_is_not_a_token_is_refused(
+    value: str, use: Callable[[AnonymousSession, Any], Awaitable[None]]
+) -> None:
+    """The error names the argument and what to pass, and does not show the token."""
+    server = TokenServer()
+    async with open_test_session(server) as session:
+        info = await session.exchange_token("scope")
+        error_type = TypeError if value in ("None", "bytes", "TokenInfo") else ValueError
+        with pytest.raises(error_type, match=r"^(access_)?token must be ") as caught:
+            await use(session, NO_TOKENS[value](info))
+        assert session.get_access_token_nowait() == info.access_token
+        assert len(server.requests) == 1
+        assert info.access_token not in "".join(traceback_with_locals(caught.value))

@@ -26,7 +26,7 @@ from .._logging import log
 from .._manager import TokenSource
 from .._nursery import Background, raise_at_exit
 from .._secrets import Unpicklable
-from .._token import TokenInfo, check_options
+from .._token import TokenInfo, check_options, why_no_access_token
 from ._access import StoreFailedError, words_of
 from ._attempts import Attempts
 from ._link import RELEASE_TIMEOUT, StoreLink
@@ -218,12 +218,18 @@ class SharedTokenManager(Unpicklable):
 
         Raises:
             RevocationError: the request failed; the token may still be valid at the server.
+            TypeError: ``token`` is not a str.
+            ValueError: ``token`` is empty or not a token, for example because it begins with
+                ``Bearer``.
 
         Cancellation: the token may still be valid at the server.
         """
         check_options(options)
+        problem = why_no_access_token("token", token)
         hidden = _Hidden(token)
         del token
+        if problem is not None:
+            raise problem
         self._link.drop(mark_of(hidden.text))
         await self._report_drops()
         await self._manager.revoke_tokens(hidden.text, options)

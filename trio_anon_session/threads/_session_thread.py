@@ -176,6 +176,7 @@ class SessionThread(Unpicklable):
 
         Raises:
             RuntimeError: as for :meth:`get_access_token`.
+            TypeError, ValueError: as for `AnonymousSession.invalidate`.
         """
         run, session = self._opened()
         with suppress(SessionClosedError):
