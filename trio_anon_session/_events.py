@@ -45,6 +45,10 @@ class SessionStatistics:
     expires_in: float | None
     next_refresh_in: float | None
 
+    def as_dict(self) -> dict[str, int | float | str | None]:
+        """Return all attributes as plain values, for JSON; ``state`` is its lower-case name."""
+        return attrs.asdict(self) | {"state": self.state.value}
+
 
 @attrs.frozen
 class Granted:

@@ -190,11 +190,21 @@ class Reporter:
                 )
             )
 
-    def invalidated(self, token: TokenInfo, new: TokenState) -> None:
-        """Report that an invalid token was dropped, and the new state."""
+    def invalidated(self, token: TokenInfo, new: TokenState, *, is_shared: bool) -> None:
+        """Report that an invalid token was dropped, and the new state.
+
+        Args:
+            token: the token.
+            new: the new state.
+            is_shared: whether another session reported it, and has logged a WARNING.
+        """
         self._invalidations += 1
-        facts = [Invalidated(fingerprint(token.access_token))] if self._is_reported(DEBUG) else []
+        level = DEBUG if is_shared else WARNING
+        facts = [Invalidated(fingerprint(token.access_token))] if self._is_reported(level) else []
         self.state_is(new, *facts)
+        for fact in facts:
+            text = "client %r: dropped token %s, which was reported invalid"
+            log(level, text, self._config.client_id, fact.fingerprint)
 
     def revoked(self, token: TokenInfo, error: RevocationError | None) -> None:
         """Report how a revocation ended."""
@@ -297,7 +307,7 @@ def _log_event(event: Event, client_id: str) -> None:
     """Write one log record for an event of a client's session.
 
     Success is logged at DEBUG and nothing is logged at INFO, so a working session writes nothing
-    there.
+    there. Invalid tokens are logged by `Reporter.invalidated`.
     """
     match event:
         case Granted():
@@ -317,8 +327,6 @@ def _log_event(event: Event, client_id: str) -> None:
                 event.retry_in,
                 event.error,
             )
-        case Invalidated():
-            log(DEBUG, "client %r: dropped invalid token %s", client_id, event.fingerprint)
         case Revoked(error=None):
             log(DEBUG, "client %r: revoked token %s", client_id, event.fingerprint)
         case Revoked():

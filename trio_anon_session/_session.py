@@ -582,7 +582,8 @@ class AnonymousSession(Unpicklable):
         if token is not None:
             if not is_shared:
                 self._share_drop(token)
-            self._reporter.invalidated(token, self._lifecycle.state(at))
+            state = self._lifecycle.state(at)
+            self._reporter.invalidated(token, state, is_shared=is_shared)
 
     def _on_shared_drop(self, dropped: TokenInfo) -> None:
         """Drop a token, because another session has dropped it. The token manager calls this."""

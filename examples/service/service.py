@@ -210,7 +210,7 @@ async def answer_probe(session: AnonymousSession, stream: trio.abc.Stream) -> No
                 request += received
             seen = session.statistics()
             is_well = is_ready(seen) or not request.startswith(b"GET /ready ")
-            body = json.dumps({**attrs.asdict(seen), "state": seen.state.name}).encode()
+            body = json.dumps(seen.as_dict()).encode()
             status = b"200 OK" if is_well else b"503 Service Unavailable"
             await stream.send_all(
                 b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"

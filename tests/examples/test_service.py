@@ -108,7 +108,7 @@ def test_a_signal_ends_the_service(number: signal.Signals) -> None:
             for path in ("/live", "/ready"):
                 answer = client.get(path)
                 assert answer.status_code == 200
-                assert json.loads(answer.text)["state"] == "FRESH"
+                assert json.loads(answer.text)["state"] == "fresh"
         process.send_signal(number)
         _, said = process.communicate(timeout=LIMIT)
     assert process.returncode == 0

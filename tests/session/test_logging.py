@@ -24,6 +24,7 @@ from trio_anon_session import (
     TokenUnavailableError,
 )
 from trio_anon_session._secrets import fingerprint
+from trio_anon_session.stores import MemoryStore, SharedTokenManager
 from trio_anon_session.testing import TokenServer, open_test_session, virtual_time
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def test_debug_has_a_record_for_each_event(
         (logging.DEBUG, f"{client}state changed from EMPTY to FRESH"),
         (logging.DEBUG, f"{client}got token {one} {came}"),
         (logging.DEBUG, f"{client}state changed from FRESH to EMPTY"),
-        (logging.DEBUG, f"{client}dropped invalid token {one}"),
+        (logging.WARNING, f"{client}dropped token {one}, which was reported invalid"),
         (logging.DEBUG, f"{client}state changed from EMPTY to FRESH"),
         (logging.DEBUG, f"{client}got token {two} {came}"),
         (logging.DEBUG, f"{client}state changed from FRESH to EMPTY"),
@@ -178,9 +179,15 @@ def count_built(run: Callable[[], object]) -> Counter[str]:
                 "fingerprint": 6,
             },
         ),
-        # The event of a failed revocation has the fingerprint of the token.
-        (logging.INFO, {"RefreshFailed": 1, "Revoked": 1, "fingerprint": 1}),
-        (logging.WARNING, {"RefreshFailed": 1, "Revoked": 1, "fingerprint": 1}),
+        # The events of an invalid token and a failed revocation have the fingerprint of the token.
+        (
+            logging.INFO,
+            {"RefreshFailed": 1, "Invalidated": 1, "Revoked": 1, "fingerprint": 2},
+        ),
+        (
+            logging.WARNING,
+            {"RefreshFailed": 1, "Invalidated": 1, "Revoked": 1, "fingerprint": 2},
+        ),
         (logging.ERROR, {}),
     ],
 )
@@ -206,3 +213,28 @@ def test_an_observer_receives_all_events(caplog: pytest.LogCaptureFixture) -> No
     built = count_built(virtual_time(main))
     assert heard == ["StateChanged", "Granted", "Closed"]
     assert built == Counter([*heard, "fingerprint"])
+
+
+async def test_each_invalid_token_is_a_warning_of_the_process_that_reports_it(
+    log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    """A token has one WARNING, however often it is reported. Other processes log it at DEBUG."""
+    store, source = MemoryStore(), FakeTokenManager(make_config())
+    async with (
+        SharedTokenManager(source, store) as first,
+        SharedTokenManager(source, store) as second,
+        AnonymousSession(source.config, first) as one,
+        AnonymousSession(source.config, second) as two,
+    ):
+        tokens = [await one.get_access_token(), await two.get_access_token()]
+        for _ in range(3):
+            one.invalidate(tokens[0])
+        await trio.sleep(1.0)
+        tokens += [await two.get_access_token(), await one.get_access_token()]
+    assert tokens[0] == tokens[1] != tokens[2] == tokens[3]
+    mark = fingerprint(tokens[0])
+    records = [(level, text) for level, text in said(log) if "reported invalid" in text]
+    assert records == [
+        (level, f"client 'id': dropped token {mark}, which was reported invalid")
+        for level in (logging.WARNING, logging.DEBUG)
+    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 import trio
@@ -143,6 +145,9 @@ async def test_next_refresh_in_each_state(
     assert [each.next_refresh_in for each in seen] == plans
     after = session.statistics()
     assert (after.state, after.expires_in, after.next_refresh_in) == (EMPTY, None, None)
+    for each in [*seen, after]:
+        plain = json.loads(json.dumps(each.as_dict(), allow_nan=False))
+        assert plain == attrs.asdict(each) | {"state": each.state.value}
 
 
 async def test_next_refresh_while_a_caller_waits(autojump_clock: MockClock) -> None:
