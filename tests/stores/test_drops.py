@@ -79,7 +79,7 @@ async def test_promise_17_a_distant_store_sends_notifications(
         await wait_all_tasks_blocked()
         assert other.state is TokenState.EMPTY
         assert other.statistics().invalidations == 1
-    assert caplog.text == ""
+    assert "store" not in caplog.text
 
 
 async def test_promise_17_a_drop_just_before_the_end_reaches_the_others(
@@ -235,7 +235,7 @@ async def test_a_lost_subscription_is_opened_again(
         first.invalidate("token-1")
         await trio.sleep(0.2)
         assert second.state is TokenState.EMPTY
-    assert not caplog.records
+    assert "store" not in caplog.text
 
 
 async def test_a_subscription_lost_unnoticed_is_opened_again(autojump_clock: MockClock) -> None:
