@@ -76,6 +76,12 @@ _CODES = {
     exceptions.WrongTypeError: "WRONGTYPE",
 }
 """Error codes of the server. coredis removes the code and raises one of these classes instead."""
+_SHOWN_CODES = {
+    *_CODES.values(),
+    *("BUSY", "DENIED", "EXECABORT", "FAILOVER", "INPROGRESS", "MASTERDOWN", "MISCONF"),
+    *("NOREPLICAS", "NOTREADY", "OOM", "REDIRECT", "UNBLOCKED"),
+}
+"""The codes of errors that are shown. Any other first word of an error may be a secret."""
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 _LOST_WORDS = "the connection was lost"
 
@@ -180,7 +186,12 @@ class Connections:
     async def _ask(self, connection: _Connection, words: Sequence[str | int]) -> object:
         is_well = False
         try:
-            answer = await connection.ask(b"EVAL", *words)
+            try:
+                answer = await connection.ask(b"EVAL", *words)
+            except NotExecutedError as error:
+                if error.address is not None:
+                    await _check_redirect(connection, error)
+                raise
             is_well = self._users > 0
         finally:
             if not is_well:
@@ -188,6 +199,36 @@ class Connections:
         if is_well:
             await self._keep(connection)
         return answer
+
+
+async def _check_redirect(connection: _Connection, error: NotExecutedError) -> None:
+    """Remove the address of a redirect, unless the cluster's own slot map lists it.
+
+    Any text can be in an answer. A name that is not in the map would be looked up, and its server
+    would get the password.
+    """
+    there, error.address = error.address, None
+    assert there is not None
+    try:
+        answer = await connection.ask(b"CLUSTER", "SLOTS")
+    except StoreError:
+        return
+    if (there.host, there.port) in _servers_in(answer, connection.address.host):
+        error.address = there
+
+
+def _servers_in(answer: object, asked: str) -> set[tuple[str, int]]:
+    """Return the hosts and ports in the answer to CLUSTER SLOTS."""
+    servers = set()
+    for slots in answer if isinstance(answer, list) else ():
+        # First and last slot, and then a list for each server.
+        for server in slots[2:] if isinstance(slots, list) else ():
+            match server:
+                case [bytes() | str() | None as name, int() as port, *_]:
+                    host = name.decode(errors="replace") if isinstance(name, bytes) else name
+                    # Without a host, it is the one that was asked.
+                    servers.add((host or asked, port))
+    return servers
 
 
 @asynccontextmanager
@@ -415,4 +456,5 @@ def _code_of(error: BaseException) -> str | None:
         return "NOPERM"
     # Redis 6 begins the text with the position in the script.
     code = re.match(r"[A-Z]{3,}\b", answer) or re.search(r"(?<=: )-?[A-Z]{3,}\b", answer)
-    return code.group().removeprefix("-") if code else "ERR"
+    found = code.group().removeprefix("-") if code else "ERR"
+    return found if found in _SHOWN_CODES else "ERR"

@@ -60,6 +60,7 @@ class RedisStore(Unpicklable):
         ACL SETUSER tas +pttl +pexpire +time +publish +subscribe +ping
 
     For a database other than 0, add ``+select``. For a ``client_name``, add ``+client|setname``.
+    In a cluster, add ``+cluster|slots``: the store follows a redirect only to servers listed there.
     Without ``publish``, ``subscribe`` or the channels, the processes get no notifications. They
     poll the server two to four times a second instead.
 
