@@ -142,12 +142,14 @@ def run_without(
 
 
 @contextlib.contextmanager
-def running(*args: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
+def running(
+    *args: str, environ: Mapping[str, str] = {}, stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
     """Run the command while the block lasts, and kill it if it has not ended by then."""
     with subprocess.Popen(
         [*COMMAND, *args],
         env=plain_environ(**environ),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -192,12 +194,17 @@ class OnTerminal:
     echoes: bool
 
 
+def _shows(words: str) -> Callable[[str], bool]:
+    return lambda text: words in text
+
+
 def run_on_terminal(
     *args: str,
     environ: Mapping[str, str] = {},
     when: Callable[[str], bool] = lambda text: False,
     type_: bytes = b"",
     at_prompt: bool = False,
+    then: tuple[str, bytes] | None = None,
 ) -> OnTerminal:
     """Run the command on a pseudo-terminal of 100 by 40.
 
@@ -210,6 +217,7 @@ def run_on_terminal(
             Python notices a signal that comes just before a read only when the read ends, and
             `getpass` discards what was typed before its prompt. Without a prompt, a process with
             much to do would never be seen waiting on a busy machine.
+        then: words to wait for after that, and what is typed then.
     """
     # Systems without pseudo-terminals do not have these modules.
     import fcntl
@@ -243,6 +251,8 @@ def run_on_terminal(
                 if is_time and (not at_prompt or _is_asleep(process.pid)):
                     os.write(ours, type_)
                     type_ = b""
+                    if then is not None:
+                        when, type_, then = _shows(then[0]), then[1], None
             echoes = bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
         finally:
             limit.cancel()

@@ -7,6 +7,7 @@ import math
 import re
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -21,10 +22,9 @@ from trio_anon_session._cli._serve import KEEP_TOKENS, make_server
 from trio_anon_session.testing import Client, TokenServer, open_loopback
 from trio_anon_session.testing import _requests as requests_module
 
-from .running import LIMIT, invoke, run_python, running
+from .running import COMMAND, LIMIT, invoke, read_until, run_on_terminal, run_python, running
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
 
     from trio.testing import MockClock
@@ -71,10 +71,107 @@ def test_serve_says_what_to_do_while_it_runs() -> None:
 @pytest.mark.slow
 def test_the_tutorial_shows_what_serve_prints() -> None:
     """The tutorial shows what ``serve`` prints, except for the port."""
-    with running("serve", "--port", "0") as process:
-        printed = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", start_serving(process))
+    with running("serve", "--port", "0", stdin=subprocess.PIPE) as process:
+        printed = start_serving(process) + read_until("Type ", process)
+        printed = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", printed)
     indented = re.sub("^", "    ", printed, flags=re.MULTILINE).rstrip()
     assert f"    $ trio-anon-session serve\n{indented}\n\n" in TUTORIAL.read_text()
+
+
+def statuses(url: str) -> list[int]:
+    """Return the statuses of a token request, a revocation and a call of the resource."""
+    resource = httpx.get(f"{url}/2.0/files/1", timeout=LIMIT)
+    paths = ("/oauth2/token", "/oauth2/revoke")
+    posted = [httpx.post(f"{url}{path}", data=GRANT, timeout=LIMIT) for path in paths]
+    return [answer.status_code for answer in (*posted, resource)]
+
+
+def type_line(process: subprocess.Popen[str], line: str) -> str:
+    """Type a line into the console of ``serve``, and return its answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+WORKS = [200, 200, 401]
+FAILS = [503, 200, 401]
+"""Statuses of the endpoints for tokens and revocations and of the resource, without a token."""
+
+
+def url_in(printed: str) -> str:
+    """Return the URL in what ``serve`` prints at its start."""
+    found = re.search(r"^  export BOX_API_ROOT_URL=(\S+)$", printed, re.MULTILINE)
+    assert found is not None, printed
+    return found[1]
+
+
+@pytest.mark.slow
+def test_serve_with_the_token_endpoint_down() -> None:
+    """With ``--token-down``, only the token endpoint fails."""
+    with running("serve", "--port", "0", "--token-down") as process:
+        url = url_in(start_serving(process))
+        assert statuses(url) == FAILS
+        said = read_until("token endpoint", process)
+    assert said == "The token endpoint answers 503.\n"
+
+
+@pytest.mark.slow
+def test_the_console_of_serve() -> None:
+    """Lines on standard input end and begin the failure of the token endpoint."""
+    with running("serve", "--port", "0", "--token-down", stdin=subprocess.PIPE) as process:
+        url = url_in(start_serving(process))
+        read_until("Type ", process)
+        assert type_line(process, "token-up") == "The token endpoint works.\n"
+        assert statuses(url) == WORKS
+        assert type_line(process, "  token-down ") == "The token endpoint answers 503.\n"
+        assert statuses(url) == FAILS
+        assert "token-down or token-up" in type_line(process, "\x1b[31mdown" + "x" * 10_000)
+        assert type_line(process, "\n" * 3 + "token-up") == "The token endpoint works.\n"
+        assert process.stdin is not None
+        process.stdin.close()
+        # The end of the input does not end the server.
+        assert statuses(url) == WORKS
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.read().startswith("2 grants")
+        assert process.wait(LIMIT) == 0
+
+
+@pytest.mark.slow
+def test_the_console_of_serve_on_a_terminal() -> None:
+    """On a terminal, ``serve`` shows what can be typed, and Ctrl-C still ends it."""
+    said = "The token endpoint answers 503."
+    seen = run_on_terminal(
+        "serve",
+        "--port",
+        "0",
+        when=lambda text: "Type " in text,
+        type_=b"token-down\n",
+        then=(said, b"\x03"),
+    )
+    assert said in seen.text
+    assert seen.code == 0
+    assert seen.echoes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", ["</dev/null", "<&-", f"<{TUTORIAL}"])
+def test_serve_without_a_console(redirection: str) -> None:
+    """Without a terminal or pipe on standard input, ``serve`` runs and reads nothing."""
+    script = f"exec {' '.join(COMMAND)} serve --port 0 {redirection}"
+    with subprocess.Popen(
+        ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert statuses(url_in(start_serving(process))) == WORKS
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert (rest, errors) == ("1 grant, 0 revocations\n", "")
+    assert process.returncode == 0
 
 
 @pytest.mark.slow

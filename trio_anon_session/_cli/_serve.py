@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import stat
+import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,15 @@ from ._wording import counted
 if TYPE_CHECKING:
     from ..testing import Client, TokenServer
 
+_TOKEN_DOWN = "token-down"
+_TOKEN_UP = "token-up"
+_HINT = "Type token-down to make the token endpoint fail, and token-up to end that."
+_STDIN = 0
+_LONGEST_LINE = 100
+"""Bytes of a typed line that are kept."""
+_FOREGROUND_INTERVAL = 1.0
+"""Seconds between two checks whether the process is in the foreground again."""
+
 KEEP_TOKENS = 1000
 """Number of issued tokens that the server keeps; each takes 17 KB at most, usually 0.4 KB."""
 
@@ -28,6 +39,9 @@ KEEP_TOKENS = 1000
 
     The server behaves like Box. The command prints the environment variables that a
     program needs to use it.
+
+    While it runs, type token-down and Enter to make its token endpoint answer 503, and
+    token-up to end that. Revocations and the API continue to work.
 
     \b
     Example, in two terminals:
@@ -58,12 +72,20 @@ KEEP_TOKENS = 1000
     type=Seconds(min=0, min_open=True),
     help="Lifetime of tokens in seconds.  [default: random from 3600 to 4250, as at Box]",
 )
-def serve(port: int, client_id: str, client_secret: str, lifetime: float | None) -> None:
+@click.option(
+    "--token-down",
+    is_flag=True,
+    help="Begin with a token endpoint that answers 503. Everything else works.",
+)
+def serve(
+    port: int, client_id: str, client_secret: str, lifetime: float | None, token_down: bool
+) -> None:
     """Serve until SIGINT or SIGTERM arrives."""
     from ..testing import Client
 
     client = Client(client_id=client_id, client_secret=client_secret)
-    trio.run(_serve, make_server(client, lifetime), port, client)
+    server = make_server(client, lifetime)
+    trio.run(_serve, server, port, client, _TOKEN_DOWN if token_down else None)
 
 
 def make_server(client: Client, lifetime: float | None) -> TokenServer:
@@ -78,7 +100,7 @@ def make_server(client: Client, lifetime: float | None) -> TokenServer:
     )
 
 
-async def _serve(server: TokenServer, port: int, client: Client) -> None:
+async def _serve(server: TokenServer, port: int, client: Client, command: str | None) -> None:
     from ..testing import open_loopback
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -95,6 +117,54 @@ async def _serve(server: TokenServer, port: int, client: Client) -> None:
             click.echo(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
             click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret or '')}")
             click.echo("  trio-anon-session token")
+            if command is not None:
+                click.echo(_obey(command, server))
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            if _has_console():
+                click.echo(_HINT)
+                nursery.start_soon(_read_console, server)
             async for _ in signals:
                 break
+            nursery.cancel_scope.cancel()
     click.echo(counted({"grants": server.grants, "revocations": server.revocations}))
+
+
+def _has_console() -> bool:
+    """Return whether lines can be typed: standard input is a terminal or a pipe."""
+    # Without standard input, its number belongs to another file.
+    if sys.stdin is None:
+        return False
+    return os.isatty(_STDIN) or stat.S_ISFIFO(os.fstat(_STDIN).st_mode)
+
+
+async def _read_console(server: TokenServer) -> None:
+    """Obey each line of standard input, until it ends."""
+    line = b""
+    while True:
+        await trio.lowlevel.wait_readable(_STDIN)
+        # A terminal stops a process that reads from it in the background.
+        if os.isatty(_STDIN) and os.tcgetpgrp(_STDIN) != os.getpgrp():
+            await trio.sleep(_FOREGROUND_INTERVAL)
+            continue
+        content = os.read(_STDIN, 4096)
+        if not content:
+            return
+        *ended, line = (line + content).split(b"\n")
+        line = line[:_LONGEST_LINE]
+        for one in ended:
+            if command := one.decode(errors="replace").strip():
+                click.echo(_obey(command, server))
+
+
+def _obey(command: str, server: TokenServer) -> str:
+    """Follow a command of the console, and return its answer."""
+    from ..testing import Fault, FaultPlan
+
+    if command == _TOKEN_DOWN:
+        server.faults = FaultPlan(token_then=Fault.server_error(503))
+        return "The token endpoint answers 503."
+    if command == _TOKEN_UP:
+        server.faults = FaultPlan()
+        return "The token endpoint works."
+    # The line is not repeated, because it may be a secret that was typed by mistake.
+    return "Type token-down or token-up."
