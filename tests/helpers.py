@@ -51,6 +51,7 @@ class FakeTokenManager:
     """
 
     def __init__(self, config: Config, *, lifetime: float = 3600.0, latency: float = 0.0) -> None:
+        self.scope: str | None = None
         self.config = config
         self.lifetime = lifetime
         self.latency = latency
@@ -67,7 +68,8 @@ class FakeTokenManager:
     def new_token(self, sent_at: float) -> TokenInfo:
         """Return a new token."""
         self.granted += 1
-        return TokenInfo.from_answer(f"token-{self.granted}", self.lifetime, sent_at, self.config)
+        token = f"token-{self.granted}"
+        return TokenInfo.from_answer(token, self.lifetime, sent_at, self.config, scope=self.scope)
 
     async def get_tokens_client_credentials_grant(
         self, options: TokenRequestOptions | None = None

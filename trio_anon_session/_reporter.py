@@ -25,7 +25,7 @@ from ._events import (
 )
 from ._logging import log, logger
 from ._secrets import Secrets, fingerprint
-from ._token import TokenState
+from ._token import TokenState, scopes_not_granted, shown_scopes
 
 if TYPE_CHECKING:
     from ._errors import RevocationError, TokenRequestError
@@ -62,6 +62,7 @@ class Reporter:
         "_state",
         "_tokens",
         "_view",
+        "_warned_of_scope",
     )
 
     def __init__(self, config: Config, observers: Iterable[Observer]) -> None:
@@ -82,6 +83,7 @@ class Reporter:
         self._revocations = 0
         self._same_token_answers = 0
         self._last_error: str | None = None
+        self._warned_of_scope = False
 
     def view(self, state: TokenState | None) -> StateView:
         """Return the view in which callers wait for a state.
@@ -161,6 +163,7 @@ class Reporter:
             )
             facts.append(event)
         self.state_is(new, *facts)
+        self._warn_of_scope(token)
 
     def failed(self, failure: Failure, *, now: float, latency: float) -> None:
         """Report a failed attempt."""
@@ -188,6 +191,24 @@ class Reporter:
                     retryable=retryable,
                     status_code=status_code,
                 )
+            )
+
+    def _warn_of_scope(self, token: TokenInfo) -> None:
+        """Log once that the server granted less than the requested scope."""
+        # A foreign token manager may have set a scope of any type.
+        if self._warned_of_scope or not isinstance(token.scope, str | None):
+            return
+        missing = scopes_not_granted(self._config.scope, token.scope)
+        if missing:
+            self._warned_of_scope = True
+            # Only requested scopes are shown. The response could name a secret as a scope.
+            log(
+                WARNING,
+                "client %r: the server granted a narrower scope than requested: %s missing. "
+                "Requests that need it fail. Add it to the client's permissions at the server, "
+                "or remove it from scope",
+                self._config.client_id,
+                shown_scopes(missing),
             )
 
     def invalidated(self, token: TokenInfo, new: TokenState, *, is_shared: bool) -> None:

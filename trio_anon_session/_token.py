@@ -21,14 +21,43 @@ from ._secrets import UnpicklableValue, with_quiet_init, without_locals
 from ._values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ._config import Config
 
 LIFETIME_LIMIT = 2.0**31
 """Seconds; a longer lifetime is cut to this."""
+_SHOWN_SCOPES = 5
+_SHOWN_SCOPE = 100
+"""The most characters of a scope that are shown."""
 _VALUES_LIMIT = 10_000
 """The most commas and opening brackets that a JSON document may have."""
+
+
+def scopes_not_granted(requested: str | None, granted: str | None) -> list[str]:
+    """Return the requested scopes that a token does not have.
+
+    Args:
+        requested: the ``scope`` of the token request, or None.
+        granted: the ``scope`` of the response. None means that all of it was granted
+            (RFC 6749 §5.1).
+    """
+    if requested is None or granted is None:
+        return []
+    has = frozenset(granted.split())
+    # Microsoft's `.default` stands for all scopes of a client, so no response repeats it.
+    return [
+        scope
+        for scope in dict.fromkeys(requested.split())
+        if scope not in has and not scope.endswith("/.default")
+    ]
+
+
+def shown_scopes(scopes: Sequence[str]) -> str:
+    """Return a list of scopes as a text of limited length."""
+    shown = ", ".join(repr(scope[:_SHOWN_SCOPE]) for scope in scopes[:_SHOWN_SCOPES])
+    more = len(scopes) - _SHOWN_SCOPES
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 class TokenState(enum.Enum):

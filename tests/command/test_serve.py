@@ -118,6 +118,25 @@ def test_serve_with_the_token_endpoint_down() -> None:
 
 
 @pytest.mark.slow
+def test_serve_grants_only_some_scopes() -> None:
+    """With ``--grant-scopes``, the server grants only these, and ``doctor`` warns."""
+    with running("serve", "--port", "0", "--grant-scopes", "a b") as process:
+        environ = dict(re.findall(r"^  export (\w+)=(\S+)$", start_serving(process), re.MULTILINE))
+        same = invoke("doctor", "--scope", "b a", environ=environ)
+        narrower = invoke("doctor", "--scope", "c a d", environ=environ)
+        others = invoke("token", "--scope", "c", environ=environ)
+    assert "no problems found" in same.stdout
+    assert re.search(
+        r"^warning  grant .*, scope 'a'; requested but not granted: 'c', 'd'$",
+        narrower.stdout,
+        re.MULTILINE,
+    )
+    assert "--scope" in narrower.stdout
+    assert narrower.exit_code == 0
+    assert "invalid_scope" in others.stderr
+
+
+@pytest.mark.slow
 def test_the_console_of_serve() -> None:
     """Lines on standard input end and begin the failure of the token endpoint."""
     with running("serve", "--port", "0", "--token-down", stdin=subprocess.PIPE) as process:

@@ -236,3 +236,45 @@ async def test_each_invalid_token_is_a_warning_of_the_process_that_reports_it(
         (level, f"client 'id': dropped token {mark}, which was reported invalid")
         for level in (logging.WARNING, logging.DEBUG)
     ]
+
+
+@pytest.mark.parametrize(
+    ("requested", "granted", "missing"),
+    [
+        ("a b", ["a", "a"], "'b'"),
+        ("a b", [None, "b", "a"], "'a'"),
+        ("a b c", ["", "a"], "'a', 'b', 'c'"),
+        ("a B", ["a b"], "'B'"),
+        ("a b", ["b a", "c b a", None], None),
+        (None, ["a", "b"], None),
+        ("api://files/.default", ["files.read"], None),
+        (" ".join(f"{n:0200}" for n in range(900)), ["a", "a"], "and 895 more"),
+    ],
+)
+async def test_a_narrower_scope_is_logged_once(
+    log: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+    requested: str | None,
+    granted: list[str | None],
+    missing: str | None,
+) -> None:
+    """If the server grants less than the requested scope, the session logs one warning."""
+    manager = FakeTokenManager(make_config(scope=requested))
+    ends_at = 0.0
+    async with AnonymousSession(manager.config, manager) as session:
+        for scope in granted * 2:
+            manager.scope = scope
+            session.invalidate(await session.get_access_token())
+            await trio.sleep(5.0)
+            ends_at += 5.0
+    warnings = [
+        text
+        for level, text in said(log)
+        if level >= logging.WARNING and "reported invalid" not in text
+    ]
+    if missing is None:
+        assert warnings == []
+    else:
+        (text,) = warnings
+        assert f"requested: {missing}" in text or missing in text
+        assert len(text) < 1000

@@ -422,3 +422,50 @@ async def test_refused_basic(
 
     assert (answer.status_code, said(answer)) == (401, expected)
     assert answer.headers.get("WWW-Authenticate", "").startswith("Basic")
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "answered"),
+    [
+        ("a b", "a b", None),
+        ("b a", "b a", None),
+        ("a c", "a", "a"),
+        ("c b d", "b", "b"),
+        ("", "a b", "a b"),
+    ],
+)
+async def test_a_client_that_gets_only_some_scopes(
+    autojump_clock: MockClock, asked: str, granted: str, answered: str | None
+) -> None:
+    """The server grants the scopes of the client, and reports a scope that was not asked for."""
+    server = TokenServer(clients=[Client(granted_scopes=frozenset({"a", "b"}))])
+    answer = await post(server, data=GRANT | {"scope": asked})
+    fields = answer.json()
+    assert fields.get("scope") == answered
+    assert server.tokens[fields["access_token"]].scope == granted
+
+
+@pytest.mark.parametrize("asked", ["c", "A", "c d"])
+async def test_a_client_that_gets_none_of_its_scopes(autojump_clock: MockClock, asked: str) -> None:
+    """If no requested scope can be granted, the server answers ``invalid_scope``."""
+    server = TokenServer(clients=[Client(granted_scopes=frozenset({"a", "b"}))])
+    assert said(await post(server, data=GRANT | {"scope": asked})) == WRONG_SCOPE
+    token = await ask_for_token(server)
+    assert said(await post(server, data=exchange(token, scope=asked))) == WRONG_SCOPE
+
+
+async def test_an_exchange_for_only_some_scopes(autojump_clock: MockClock) -> None:
+    """An exchange grants only the scopes of the client, too (RFC 8693 §2.2.1)."""
+    server = TokenServer(clients=[Client(granted_scopes=frozenset({"a", "b"}))])
+    token = await ask_for_token(server)
+    fields = (await post(server, data=exchange(token, scope="a c"))).json()
+    assert fields["scope"] == "a"
+    assert server.tokens[fields["access_token"]].scope == "a"
+
+
+async def test_a_reused_token_with_another_scope(autojump_clock: MockClock) -> None:
+    """If the server reuses a token of another scope, it reports the scope of that token."""
+    server = TokenServer(reuses_tokens=True)
+    await ask_for_token(server, scope="a")
+    fields = (await post(server, data=GRANT | {"scope": "a b"})).json()
+    assert fields["scope"] == "a"

@@ -73,17 +73,28 @@ KEEP_TOKENS = 1000
     help="Lifetime of tokens in seconds.  [default: random from 3600 to 4250, as at Box]",
 )
 @click.option(
+    "--grant-scopes",
+    metavar="SCOPES",
+    help="Grant only these scopes, separated by spaces.  [default: what is requested]",
+)
+@click.option(
     "--token-down",
     is_flag=True,
     help="Begin with a token endpoint that answers 503. Everything else works.",
 )
 def serve(
-    port: int, client_id: str, client_secret: str, lifetime: float | None, token_down: bool
+    port: int,
+    client_id: str,
+    client_secret: str,
+    lifetime: float | None,
+    grant_scopes: str | None,
+    token_down: bool,
 ) -> None:
     """Serve until SIGINT or SIGTERM arrives."""
     from ..testing import Client
 
-    client = Client(client_id=client_id, client_secret=client_secret)
+    scopes = None if grant_scopes is None else frozenset(grant_scopes.split())
+    client = Client(client_id=client_id, client_secret=client_secret, granted_scopes=scopes)
     server = make_server(client, lifetime)
     trio.run(_serve, server, port, client, _TOKEN_DOWN if token_down else None)
 

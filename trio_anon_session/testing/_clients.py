@@ -104,7 +104,10 @@ class Client:
         grants: allowed grant types.
         subject_types: allowed values of ``box_subject_type``.
         subject_ids: allowed values of ``box_subject_id``; None for any.
-        scopes: allowed scopes; None for any.
+        scopes: allowed scopes; None for any. A request for another one is refused.
+        granted_scopes: the scopes that the client gets, however many it requests; None grants
+            what is requested. If the granted scope differs from the requested one, the response
+            has it (RFC 6749 §3.3). If no requested scope is granted, the request is refused.
         keys: public keys in PEM, with which the server verifies assertions that the client has
             signed (RFC 7523): one key, several keys, or a mapping of key ids to keys. If an
             assertion names a key id, keys with other ids do not count. Not in the repr.
@@ -139,3 +142,4 @@ class Client:
     subject_types: frozenset[str] = frozenset({"enterprise", "user"})
     subject_ids: frozenset[str] | None = None
     scopes: frozenset[str] | None = None
+    granted_scopes: frozenset[str] | None = None

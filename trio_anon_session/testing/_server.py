@@ -295,7 +295,7 @@ class TokenServer:
         if lifetime is None:
             lifetime = float(self._random.randint(3600, 4250))
         now = trio.current_time()
-        token = self._issue(client, now, lifetime, scope)
+        token = self._issue(client, now, lifetime, _granted(scope, client))
         # For a reused token, send the remaining lifetime in whole seconds.
         left = token.lifetime if token.issued_at == now else math.floor(token.left_at(now))
         fields: dict[str, Any] = {
@@ -304,6 +304,8 @@ class TokenServer:
             "restricted_to": [],
             "token_type": "bearer",
         }
+        if token.scope is not None and token.scope != scope:
+            fields["scope"] = token.scope
         return _with_fields(json_answer(fields), fault)
 
     def _authenticate(self, attempt: Attempt) -> Client:
@@ -359,19 +361,22 @@ class TokenServer:
         text = "1!" + "".join(self._random.choices(_ALPHANUMERICS, k=96))
         scope = form.get("scope")
         _check_length(scope)
+        granted = _granted(scope, client) if scope else scope
         self.grants += 1
-        self._enter(IssuedToken(text, client.client_id, now, left, scope, is_downscoped=True))
+        self._enter(IssuedToken(text, client.client_id, now, left, granted, is_downscoped=True))
         path, _, item_id = (resource or "").rpartition("/")
         item = {"type": "folder" if path.endswith("/folders") else "file", "id": item_id}
-        fields = {
+        fields: dict[str, Any] = {
             "access_token": text,
             "expires_in": int(left),
             "token_type": "bearer",
             "issued_token_type": ACCESS_TOKEN_TYPE,
             "restricted_to": [
-                {"scope": word, "object": item} for word in (scope or "").split() if resource
+                {"scope": word, "object": item} for word in (granted or "").split() if resource
             ],
         }
+        if granted != scope:
+            fields["scope"] = granted
         return json_answer(fields)
 
     def _revoke(self, attempt: Attempt) -> Answer:
@@ -502,6 +507,19 @@ def _with_fields(answer: Answer, fault: Fault) -> Answer:
             texts[name] = text
     pairs = ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
     return attrs.evolve(answer, body=f"{{{pairs}}}".encode())
+
+
+def _granted(scope: str | None, client: Client) -> str | None:
+    """Return the scope that a client gets when it requests this one."""
+    if client.granted_scopes is None:
+        return scope
+    if not scope:
+        # RFC 6749 §3.3: without a requested scope, the server grants its default.
+        return " ".join(sorted(client.granted_scopes)) or None
+    words = [word for word in scope.split() if word in client.granted_scopes]
+    if not words:
+        raise RefusedError("invalid_scope", "An unsupported scope was requested.")
+    return " ".join(words)
 
 
 def _check_length(scope: str | None) -> None:

@@ -148,7 +148,7 @@ async def _send(config: Config, advice: str | None, url: str | None, report: Rep
     async with client, TokenManager(config, http_client=client) as manager:
         client.event_hooks = {"response": [_date_keeper(dates)]}
         sent_at = time.time()
-        check, token = await check_grant(manager, advice)
+        check, token = await check_grant(manager, advice, config.scope)
         clock = check_clock(dates[0] if dates else None, sent_at, time.time(), signed_by(config))
         if token is None:
             report(check)

@@ -12,7 +12,7 @@ import trio
 from ..._config import why_no_revocation
 from ..._errors import TokenRequestError
 from ..._secrets import fingerprint
-from ..._token import TokenInfo
+from ..._token import TokenInfo, scopes_not_granted, shown_scopes
 from ._assertion import FUTURE_LIMIT
 from ._result import Check, failed
 
@@ -26,16 +26,21 @@ _WITHOUT_REVOCATION = (
     "Set revoke_url (--revoke-url, BOX_REVOKE_URL) if this server can revoke tokens. Without it, "
     "tokens stay valid until they expire."
 )
+_NARROWER = (
+    "Requests that need these scopes fail. Allow them for this client at the server, or remove "
+    "them from scope (--scope, BOX_SCOPE)."
+)
 
 
 async def check_grant(
-    manager: TokenManager, advice: str | None = None
+    manager: TokenManager, advice: str | None = None, scope: str | None = None
 ) -> tuple[Check, TokenInfo | None]:
-    """Check that a token request succeeds.
+    """Check that a token request succeeds, and that the token has the requested scope.
 
     Args:
         manager: the token manager.
         advice: what else to check if the server rejects the client.
+        scope: the requested scope, or None.
     """
     try:
         token = await manager.get_tokens_client_credentials_grant()
@@ -45,8 +50,12 @@ async def check_grant(
             check = attrs.evolve(check, advice=" ".join(filter(None, (check.advice, advice))))
         return check, None
     latency = trio.current_time() - token.sent_at
-    scope = f", scope {token.scope!r}" if token.scope else ""
-    found = f"received token {fingerprint(token.access_token)} after {latency:.2f} s{scope}"
+    granted = f", scope {token.scope!r}" if token.scope else ""
+    found = f"received token {fingerprint(token.access_token)} after {latency:.2f} s{granted}"
+    missing = scopes_not_granted(scope, token.scope)
+    if missing:
+        found += f"; requested but not granted: {shown_scopes(missing)}"
+        return Check("grant", "warning", found, _NARROWER), token
     return Check("grant", "ok", found), token
 
 
