@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeGuard, TypeVar
 import trio
 
 from .._logging import log
+from .._secrets import Secrets
 from ._protocol import Look, StoredFailure, StoredToken, StoreError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class StoreAccess:
     A full or read-only store still answers looks; a store that is down fails at everything. In both
     cases the log has one WARNING when the store begins to fail, and one INFO when it works again.
 
+    Args:
+        secrets: returns the texts to hide in the errors of the store.
+
     Attributes:
         failed_at: when the store began to fail, on Trio's clock; minus infinity if it works.
         took: seconds until the last failed request failed.
@@ -54,7 +58,8 @@ class StoreAccess:
         question_seconds: total duration of all requests in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Callable[[], Secrets] = Secrets) -> None:
+        self._secrets = secrets
         self.questions = self.failed_questions = 0
         self.question_seconds = 0.0
         self.failed_at = -math.inf
@@ -114,7 +119,7 @@ class StoreAccess:
         is_news = self._failed is None
         # After a failed read the store counts as down. Only a successful read ends that.
         if self._failed is not Operation.READ:
-            self._failed, self._why = operation, words_of(error)
+            self._failed, self._why = operation, words_of(error, self._secrets())
         if is_news:
             self.failed_at = trio.current_time()
             log(WARNING, _DOWN, self._why)
@@ -126,10 +131,15 @@ class StoreAccess:
             self.failed_at = -math.inf
             log(INFO, "the token store answers again")
 
-    def log_once(self, trouble: str, error: Exception) -> None:
-        """Log another problem, unless it was already logged."""
+    def log_once(self, trouble: str, why: Exception | str) -> None:
+        """Log another problem, unless it was already logged.
+
+        Args:
+            trouble: the format string of the message.
+            why: the error of the store, or a text of this package.
+        """
         if trouble not in self._logged:
-            words = words_of(error)
+            words = why if isinstance(why, str) else words_of(why, self._secrets())
             self._logged[trouble] = trouble % words
             log(WARNING, trouble, words)
 
@@ -139,11 +149,12 @@ class StoreAccess:
             self._logged.pop(trouble, None)
 
 
-def words_of(error: Exception) -> str:
+def words_of(error: Exception, secrets: Secrets) -> str:
     """Return the description of a store's error, without secrets."""
     match error:
         case StoreError():
-            return str(error)
+            # A store of another package may forget its promise that the message has no secret.
+            return secrets.hide(Exception.__str__(error))
         case trio.TooSlowError():
             return f"no answer within {STORE_TIMEOUT:g} s"
         case _:

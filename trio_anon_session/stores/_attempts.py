@@ -141,7 +141,10 @@ class Attempts:
     async def ask_endpoint(self, options: TokenRequestOptions | None) -> object:
         """Request a token from the inner manager, without the store."""
         self._link.claimant.send(moment())
-        return await self._manager.get_tokens_client_credentials_grant(options)
+        answer = await self._manager.get_tokens_client_credentials_grant(options)
+        if isinstance(answer, TokenInfo):
+            self._link.hide_token(answer.access_token)
+        return answer
 
 
 def _age(token: TokenInfo, began: Moment, at: Moment) -> float:

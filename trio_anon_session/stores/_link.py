@@ -6,19 +6,22 @@ import math
 import random
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+import attrs
 import trio
 
 from .._backoff import RetrySchedule
 from .._clocks import is_mocked
+from .._config import secrets_of
 from .._lifecycle import Moment
+from .._secrets import Secrets, without_locals
 from .._token import LIFETIME_LIMIT
 from . import _claimant
 from ._access import STORE_TIMEOUT, Operation, StoreAccess, StoreFailedError, is_look
 from ._claimant import Claimant, Trouble
 from ._protocol import POLL_INTERVAL, StoredToken, StoreError
-from ._records import mark_of, name_of, token_record
+from ._records import mark_of, name_of, token_record, tokens_in, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from .._config import Config
     from .._token import TokenInfo
+    from ._known import Asked
     from ._protocol import Look, TokenStore
 
 _MESSAGES = {
@@ -46,6 +50,9 @@ _MESSAGES = {
         "it does not contain a token",
     ),
 }
+
+_HIDDEN_TOKENS = 20
+"""How many of the last tokens are hidden in the texts of the store."""
 
 RELEASE_TIMEOUT = 0.5
 """Seconds to release a lease that is not needed. After that it ends by itself."""
@@ -80,7 +87,7 @@ class StoreLink:
         owner: str,
         report: Callable[[TokenInfo], object],
     ) -> None:
-        self.access = StoreAccess()
+        self.access = StoreAccess(self.secrets)
         self.claimant = Claimant(config, RetrySchedule(config), random.uniform)
         self.looks = 0
         self.report_drops_at = -math.inf
@@ -90,6 +97,19 @@ class StoreLink:
         self._owner = owner
         self._report = report
         self._report_lock = trio.Lock()
+        # By mark, the latest last.
+        self._tokens: dict[str, Secrets] = {}
+
+    def secrets(self) -> Secrets:
+        """Return the texts to hide in what the store says: the client's secrets and the tokens."""
+        return secrets_of(self._config).and_also(*self._tokens.values())
+
+    def hide_token(self, text: str) -> None:
+        """Hide a token in what the store says from now on."""
+        mark = mark_of(text)
+        self._tokens[mark] = self._tokens.pop(mark) if mark in self._tokens else Secrets(text)
+        while len(self._tokens) > _HIDDEN_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
 
     async def look(self) -> tuple[Look, float]:
         """Return the content of the store, and when the look began.
@@ -100,14 +120,41 @@ class StoreLink:
         self.looks += 1
         at = moment()
         asked = self.claimant.known.to_ask_about(at)
-        seen = await self.access.ask(Operation.READ, self._store.look, self._name, tuple(asked))
-        if not is_look(seen):
-            self.access.record_failure(Operation.READ, StoreError("it returned an invalid answer"))
-            raise StoreFailedError
+        seen = self._without_secrets(
+            await self.access.ask(Operation.READ, self._store.look, self._name, tuple(asked)),
+            asked,
+        )
+        if seen is None:
+            self._refuse(Operation.READ)
         self.access.record_success(Operation.READ)
         for token in self.claimant.see(seen, at.now, asked, moment()):
             self._report(token)
         return seen, at.now
+
+    @without_locals
+    def _without_secrets(self, seen: object, asked: Asked) -> Look | None:
+        """Return a look without secrets in the texts that are shown; None if it is invalid.
+
+        Any program with access to the store can write a secret into any of them.
+        """
+        if not is_look(seen):
+            return None
+        if seen.token is not None:
+            for text in tokens_in(seen.token.record):
+                self.hide_token(text)
+        secrets = self.secrets()
+        owner, failure = seen.owner, seen.failure
+        if owner is not None:
+            owner = secrets.name(owner)
+        if failure is not None:
+            failure = attrs.evolve(failure, record=without_secrets(failure.record, secrets))
+        # The marks are those that this process sent.
+        dead = seen.dead.intersection(asked)
+        return attrs.evolve(seen, owner=owner, failure=failure, dead=dead)
+
+    def _refuse(self, operation: Operation) -> NoReturn:
+        self.access.record_failure(operation, StoreError("it returned an invalid answer"))
+        raise StoreFailedError
 
     async def claim(self, version: int) -> int | None:
         """Take the lease, and return its fence; None if another process was faster.
@@ -115,9 +162,14 @@ class StoreLink:
         Raises:
             StoreFailedError: the store failed.
         """
-        return await self.access.ask(
+        fence = await self.access.ask(
             Operation.WRITE, self._store.claim, self._name, self._owner, version, _claimant.LEASE
         )
+        if not isinstance(fence, int | None):
+            # A traceback could show it.
+            del fence
+            self._refuse(Operation.WRITE)
+        return fence
 
     async def keep_renewing(self, fence: int) -> None:
         """Renew a lease until it has ended, or until this is cancelled."""
@@ -154,6 +206,8 @@ class StoreLink:
 
     async def release(self, fence: int, failure: str | None = None, pause: float = 0.0) -> None:
         """Release a lease. Ignore a failure, because the lease ends by itself."""
+        if failure is not None:
+            failure = without_secrets(failure, self.secrets())
         with suppress(StoreFailedError):
             await self.access.ask(
                 Operation.BEST_EFFORT, self._store.release, self._name, fence, failure, pause
@@ -163,7 +217,7 @@ class StoreLink:
         """Log a problem with the content of the store, once."""
         if trouble is not None:
             words, why = _MESSAGES[trouble]
-            self.access.log_once(words, StoreError(why))
+            self.access.log_once(words, why)
 
     def record_stored_token(self) -> None:
         """Record that the store has a token, so at least one process can write to it."""

@@ -26,7 +26,8 @@ class StoredToken:
     """
 
     record: str = attrs.field(repr=False)
-    mark: str
+    # A store can return any text.
+    mark: str = attrs.field(repr=False)
     lifetime: float
     age: float
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._errors import TokenRequestError
+    from .._secrets import Secrets
 
 _PUBLIC_PARAMS = ("audience", "resource")
 """Extra parameters whose values are not secret."""
@@ -132,12 +133,23 @@ def read_token_record(record: str, sent_at: float, config: Config) -> TokenInfo 
             lifetime,
             sent_at,
             config,
-            token_type=token_type if isinstance(token_type, str) else "bearer",
+            token_type=_token_type(token_type),
             scope=scope if isinstance(scope, str) else None,
             extra=extra,
         )
     except ValueError:
         return None
+
+
+def _token_type(value: object) -> str:
+    """Return the type in a record. The repr of a token shows it, so it must not be any text."""
+    return value if isinstance(value, str) and value.lower() == "bearer" else "bearer"
+
+
+def tokens_in(record: str) -> list[str]:
+    """Return the token in a record, of any configuration; an empty list if it has no token."""
+    token = _fields_of(record).get("access_token")
+    return [token] if isinstance(token, str) else []
 
 
 def owner_in(record: str) -> str | None:
@@ -165,7 +177,9 @@ def failure_record(error: TokenRequestError, count: int, config: Config) -> str:
     texts = {name: getattr(error, name) for name in _FACTS}
     texts["message"] = Exception.__str__(error)
     # A custom token manager can use values of any type.
-    said = _shown({name: text for name, text in texts.items() if isinstance(text, str)}, config)
+    said = _shown(
+        {name: text for name, text in texts.items() if isinstance(text, str)}, secrets_of(config)
+    )
     status = error.status_code
     return json.dumps(
         {"count": count, "status_code": status if _is_whole(status) else None, **said}
@@ -190,7 +204,7 @@ def read_failure_record(
     if not all(isinstance(text, str | None) for text in texts.values()):
         return None, 0
     # Any program with access to the store can write any text there.
-    said = _shown({name: text for name, text in texts.items() if text}, config)
+    said = _shown({name: text for name, text in texts.items() if text}, secrets_of(config))
     error = TokenUnavailableError(
         f"{OF_THE_FLEET}{said.get('message', 'no reason given')}",
         status_code=status,
@@ -208,8 +222,19 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _shown(texts: Mapping[str, str], config: Config) -> dict[str, str]:
-    secrets = secrets_of(config)
+def without_secrets(record: str, secrets: Secrets) -> str:
+    """Return the record of a failed attempt without the given secrets.
+
+    Use it where a record leaves or enters the process: other processes must not see the tokens of
+    this one, and any program with access to the store can write a token into a record.
+    """
+    fields = _fields_of(record)
+    texts = {name: fields.get(name) for name in ("message", *_FACTS)}
+    said = _shown({name: text for name, text in texts.items() if isinstance(text, str)}, secrets)
+    return json.dumps({**fields, **said}) if said else record
+
+
+def _shown(texts: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
     return {
         name: secrets.name(text) if name in _NAMES else secrets.quote(text)
         for name, text in texts.items()

@@ -230,6 +230,7 @@ class SharedTokenManager(Unpicklable):
         del token
         if problem is not None:
             raise problem
+        self._link.hide_token(hidden.text)
         self._link.drop(mark_of(hidden.text))
         await self._report_drops()
         await self._manager.revoke_tokens(hidden.text, options)
@@ -244,6 +245,7 @@ class SharedTokenManager(Unpicklable):
         Args:
             token: the token.
         """
+        self._link.hide_token(token.access_token)
         self._link.drop(mark_of(token.access_token))
         # If another call of `_report_drops` has not begun yet, it reports this drop too.
         if self._is_open and not self._link.is_report_pending:
@@ -291,7 +293,7 @@ class SharedTokenManager(Unpicklable):
         """
         with suppress(StoreFailedError):
             seen, _ = await self._link.look()
-            return status_of(seen, self._config)
+            return status_of(seen, self._config, self._link.secrets())
         raise StoreError(self._access.why)
 
     async def check_store(self) -> str | None:
@@ -312,9 +314,9 @@ class SharedTokenManager(Unpicklable):
         words = f"no answer within {_CHECK_TIMEOUT:g} s"
         try:
             with trio.move_on_after(_CHECK_TIMEOUT):
-                return await try_out(self._store, self._owner)
+                return await try_out(self._store, self._owner, self._link.secrets())
         except Exception as error:
-            words = words_of(error)
+            words = words_of(error, self._link.secrets())
         # Raised outside of the handler: the error of a store may contain the record.
         raise StoreError(words)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._secrets import Secrets, fingerprint
+from .._secrets import fingerprint
 from ._records import (
     OF_THE_FLEET,
     ForeignRecordError,
@@ -20,6 +20,7 @@ from ._records import (
 
 if TYPE_CHECKING:
     from .._config import Config
+    from .._secrets import Secrets
     from ._protocol import Look
 
 
@@ -54,9 +55,15 @@ class StoreStatus:
     pause: float = 0.0
 
 
-def status_of(seen: Look, config: Config) -> StoreStatus:
-    """Return the content of a store for a config, without secrets."""
-    status = StoreStatus(leased_by=_plain(seen.owner), leased_for=seen.leased_for)
+def status_of(seen: Look, config: Config, secrets: Secrets) -> StoreStatus:
+    """Return the content of a store for a config, without secrets.
+
+    Args:
+        seen: a look, from which `StoreLink` has removed the secrets.
+        config: the settings.
+        secrets: the texts to hide in the record of the token.
+    """
+    status = StoreStatus(leased_by=seen.owner, leased_for=seen.leased_for)
     if seen.failure is not None:
         error, count = read_failure_record(seen.failure.record, seen.failure.pause, config)
         # The advice on what to do next is for the process that raises the error.
@@ -70,15 +77,11 @@ def status_of(seen: Look, config: Config) -> StoreStatus:
         return status
     if token is None or mark_of(token.access_token) != seen.token.mark:
         return status
+    owner = owner_in(seen.token.record)
     return attrs.evolve(
         status,
         fingerprint=fingerprint(token.access_token),
-        granted_by=_plain(owner_in(seen.token.record)),
+        granted_by=None if owner is None else secrets.name(owner),
         lifetime=seen.token.lifetime,
         age=seen.token.age,
     )
-
-
-def _plain(owner: str | None) -> str | None:
-    """Return an owner that is safe to show. Any program with access to the store can write one."""
-    return Secrets().name(owner) if owner is not None else None

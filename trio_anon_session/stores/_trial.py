@@ -13,14 +13,20 @@ from ._protocol import StoredToken, StoreError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from .._secrets import Secrets
     from ._protocol import TokenStore
 
 _LIFE, _AGE, _LATENESS = 60.0, 10.0, 1.0
 """Seconds: lifetime and age of the test token, and the accepted error of the store's clock."""
 
 
-async def try_out(store: TokenStore, owner: str) -> str | None:
+async def try_out(store: TokenStore, owner: str, secrets: Secrets) -> str | None:
     """Test a store: claim, put, look, drop, and wait for the notification.
+
+    Args:
+        store: the store.
+        owner: the name of this process.
+        secrets: the texts to hide in the errors of the store.
 
     Returns:
         None, or why the store sends no notifications. The text contains no secret.
@@ -36,7 +42,7 @@ async def try_out(store: TokenStore, owner: str) -> str | None:
         raise StoreError("it refuses to keep a token")
     back = (await store.look(name)).token
     passed = trio.current_time() - put_at
-    problem = await _drop_and_listen(store, name, mark)
+    problem = await _drop_and_listen(store, name, mark, secrets)
     if back is None or back.mark != mark:
         raise StoreError("it does not return the token that was put there")
     gone = back.age - _AGE
@@ -45,7 +51,7 @@ async def try_out(store: TokenStore, owner: str) -> str | None:
     return problem
 
 
-async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | None:
+async def _drop_and_listen(store: TokenStore, name: str, mark: str, secrets: Secrets) -> str | None:
     is_dropped = False
 
     async def drop() -> None:
@@ -58,7 +64,7 @@ async def _drop_and_listen(store: TokenStore, name: str, mark: str) -> str | Non
             await drop()
             return await _wait_for_drop(wait_for_news)
     except Exception as error:
-        words = words_of(error)
+        words = words_of(error, secrets)
     # A store that sends no notifications can still accept a drop.
     if not is_dropped:
         await drop()
