@@ -8,6 +8,7 @@ in this table, except that `Config.discover` imports ``_discovery``. ``lint-impo
 ``_secrets``         keeping secrets out of texts, pickles and tracebacks
 ``_values``          equality, hash and repr of the frozen classes
 ``_clocks``          whether time is virtual
+``_workers``         worker threads for calls that block
 ``_callables``       checks for callables that are async by mistake
 ``_logging``         writing log records
 ``_http_libraries``  httpx and httpx2: which of them a client belongs to

@@ -14,6 +14,7 @@ import trio
 
 from .._callables import discard_coroutine
 from .._clocks import is_mocked
+from .._workers import in_worker
 from ._credentials import CredentialsUnavailableError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ async def in_thread(setting: str, source: object, function: Callable[..., T], *a
                 _drop(results)
 
     try:
-        await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads.limiter)
+        await in_worker(work, limiter=threads.limiter)
         return results.pop()
     finally:
         call.is_abandoned = True

@@ -25,6 +25,7 @@ import trio
 
 from .._clocks import is_mocked
 from .._logging import log
+from .._workers import in_worker
 from . import _files
 from ._clock import Moment
 from ._entry import Entry
@@ -170,9 +171,7 @@ class SQLiteStore:
             return self._answer(work)
         # The limiter allows one thread. If the file system hangs, only one thread hangs, and the
         # program keeps the others, for example to look up host names. It also keeps the order.
-        return await trio.to_thread.run_sync(
-            self._answer, work, abandon_on_cancel=True, limiter=_limiter_of_this_run()
-        )
+        return await in_worker(self._answer, work, limiter=_limiter_of_this_run())
 
     def _answer(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

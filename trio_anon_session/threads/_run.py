@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import socket
 import threading
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import trio
 
 from .._errors import ConfigError, SessionClosedError
 from .._session import AnonymousSession
+from .._workers import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -138,6 +140,7 @@ class SessionRun:
 
     async def _keep_open(self) -> None:
         self._trio_token = trio.lowlevel.current_trio_token()
+        trio.socket.set_custom_hostname_resolver(_Resolver())
         async with AsyncExitStack() as stack:
             manager = None
             if self._token_manager is not None:
@@ -147,6 +150,20 @@ class SessionRun:
             self._is_ready.set()
             if not self._must_stop:
                 await self._stop.wait()
+
+
+class _Resolver(trio.abc.HostnameResolver):
+    """Look up host names as Trio does, but also if no thread can be started.
+
+    On Python 3.12, no thread can be started after the main thread has ended, but other threads may
+    still need a token, and the session may have to revoke one.
+    """
+
+    async def getaddrinfo(self, *args: Any) -> Any:
+        return await in_worker(socket.getaddrinfo, *args)
+
+    async def getnameinfo(self, *args: Any) -> Any:
+        return await in_worker(socket.getnameinfo, *args)
 
 
 def limit_of(timeout: float | None) -> float:
