@@ -214,8 +214,7 @@ class TokenManager(Unpicklable):
         Raises:
             RevocationError: the token may still be valid.
             TypeError: ``token`` is not a str, or ``options`` is not a TokenRequestOptions.
-            ValueError: ``token`` is empty or not a token, for example because it begins with
-                ``Bearer``.
+            ValueError: ``token`` is empty, or begins with ``Bearer``.
 
         Cancellation: closes the connection. The token may still be valid.
         """

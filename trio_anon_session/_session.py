@@ -342,12 +342,14 @@ class AnonymousSession(Unpicklable):
 
         Raises:
             TypeError: it is not a str.
-            ValueError: it is empty or not a token, for example because it begins with ``Bearer``.
+            ValueError: it is empty, or begins with ``Bearer``.
         """
-        problem = why_no_access_token("access_token", access_token)
         reported = self._lifecycle.token
+        problem = None
         if reported is not None and reported.access_token != access_token:
             reported = None
+        if reported is None:
+            problem = why_no_access_token("access_token", access_token)
         # Delete the token, because a traceback can show the locals of its frames.
         del access_token
         if problem is not None:

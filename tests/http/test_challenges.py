@@ -261,4 +261,6 @@ async def test_what_an_answer_means(
     else:
         assert (answer.status_code, answer.content) == (status, body)
     assert not any(key.startswith("trio_anon_session") for key in answer.extensions)
-    assert not caplog.records or max(record.levelno for record in caplog.records) < WARNING
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= WARNING]
+    assert len(warnings) == is_invalid
+    assert all(text.endswith("which was reported invalid") for text in warnings)

@@ -605,9 +605,6 @@ NO_TOKENS: dict[str, Callable[[TokenInfo], Any]] = {
     "lower case": lambda info: f"bearer  {info.access_token}",
     "header": lambda info: f"Authorization: Bearer {info.access_token}",
     "only the scheme": lambda info: "Bearer ",
-    "space": lambda info: f" {info.access_token}",
-    "line end": lambda info: f"{info.access_token}\n",
-    "two lines": lambda info: f"{info.access_token}\r\nX: y",
 }
 
 

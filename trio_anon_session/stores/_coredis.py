@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import attrs
 import trio
+from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from coredis import exceptions
 from coredis.connection import (
@@ -40,7 +41,9 @@ from coredis.connection import (
 from ._protocol import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from coredis.parser import Parser
 
     from ._address import Address
 
@@ -56,6 +59,12 @@ RENEW_AFTER = 10.0
 and all processes must use the same server."""
 LISTEN_TIMEOUT = 2.0
 """Time limit in seconds for each answer on a subscribed connection, which has no other limit."""
+_CHUNK = 8_192
+"""Bytes that are parsed in one step of a task."""
+_BUFFER_LIMIT = 3 * 2**20
+"""Bytes of an incomplete answer. The record of the longest token, encrypted, has two thirds."""
+_LINES_LIMIT = 20_000
+"""Lines in one answer, or in all messages that are not taken. The map of a cluster has the most."""
 PING_AFTER = 5.0
 """Seconds without news, after which a subscribed connection is tested with a PING."""
 
@@ -358,6 +367,9 @@ class _Connection:
                     async for _ in messages:
                         # All messages that have arrived count as one.
                         if self._inner.reusable:
+                            stream = self._inner.stream
+                            if isinstance(stream, _BoundedStream):
+                                stream.begin()
                             return
             await self._inner.create_request(b"PING")
 
@@ -374,6 +386,63 @@ class _Connection:
             del failure
 
 
+class _BoundedStream(ByteStream):
+    """A stream to a server, which ends if the server sends more than any answer to us needs.
+
+    coredis keeps everything that it receives until an answer is complete, and all messages that no
+    task has taken.
+
+    Args:
+        stream: the stream.
+        parser: the parser of the connection, which buffers what is incomplete.
+    """
+
+    def __init__(self, stream: ByteStream, parser: Parser) -> None:
+        self._stream = stream
+        self._parser = parser
+        self._lines = 0
+
+    def begin(self) -> None:
+        """Allow a whole answer again, because the last one was taken."""
+        self._lines = 0
+
+    async def receive(self, max_bytes: int = _CHUNK) -> bytes:
+        data = await self._stream.receive(min(max_bytes, _CHUNK))
+        # Each element, in whatever structure, ends a line.
+        self._lines += data.count(b"\n")
+        if self._parser.bytes_written + len(data) > _BUFFER_LIMIT or self._lines > _LINES_LIMIT:
+            raise _TooLongError
+        return data
+
+    async def send(self, item: bytes) -> None:
+        self.begin()
+        await self._stream.send(item)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return self._stream.extra_attributes
+
+
+class _TooLongError(Exception):
+    """A server sends more than any answer needs."""
+
+
+class _BoundedTCP(TCPConnection):
+    async def _connect(self) -> ByteStream:
+        return _BoundedStream(await super()._connect(), self._parser)
+
+
+class _BoundedUnix(UnixDomainSocketConnection):
+    async def _connect(self) -> ByteStream:
+        return _BoundedStream(await super()._connect(), self._parser)
+
+
 def _connection_to(address: Address, settings: dict[str, Any]) -> BaseConnection:
     settings = {
         **settings,
@@ -385,8 +454,8 @@ def _connection_to(address: Address, settings: dict[str, Any]) -> BaseConnection
         "ssl_context": address.tls,
     }
     if address.path is not None:
-        return UnixDomainSocketConnection(UnixDomainSocketLocation(address.path), **settings)
-    return TCPConnection(TCPLocation(address.host, address.port), **settings)
+        return _BoundedUnix(UnixDomainSocketLocation(address.path), **settings)
+    return _BoundedTCP(TCPLocation(address.host, address.port), **settings)
 
 
 def _is_not_ours(_record: logging.LogRecord) -> bool:
@@ -427,6 +496,8 @@ def _words_of(error: BaseException) -> str:
         return f"answers {code}"
     if isinstance(error, _LOST):
         return _LOST_WORDS
+    if isinstance(error, _TooLongError):
+        return "the answer is too long"
     if isinstance(error, socket.gaierror):
         return "the host's name cannot be looked up"
     # If OpenSSL rejected a certificate, this is its reason.

@@ -219,8 +219,7 @@ class SharedTokenManager(Unpicklable):
         Raises:
             RevocationError: the request failed; the token may still be valid at the server.
             TypeError: ``token`` is not a str.
-            ValueError: ``token`` is empty or not a token, for example because it begins with
-                ``Bearer``.
+            ValueError: ``token`` is empty, or begins with ``Bearer``.
 
         Cancellation: the token may still be valid at the server.
         """
