@@ -149,6 +149,44 @@ def test_an_invalid_drop_listener_is_refused(listener: Any, kind: str) -> None:
         manager.on_drop(listener)
 
 
+async def test_a_stop_function_called_twice(autojump_clock: MockClock) -> None:
+    """The second call of a stop function leaves the other registrations of its listener."""
+    heard: list[TokenInfo] = []
+    async with SharedTokenManager(make_source(), MemoryStore()) as manager:
+        stop = manager.on_drop(heard.append)
+        manager.on_drop(heard.append)
+        stop()
+        stop()
+        token = await manager.get_tokens_client_credentials_grant()
+        manager.drop(token)
+        assert heard == [token]
+
+
+async def test_a_stop_function_of_an_equal_listener(autojump_clock: MockClock) -> None:
+    """A stop function removes its own listener, and no other one that is equal to it."""
+    heard: list[str] = []
+
+    class Equal:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        def __hash__(self) -> int:
+            return 0
+
+        def __call__(self, token: TokenInfo) -> None:
+            heard.append(self.name)
+
+    async with SharedTokenManager(make_source(), MemoryStore()) as manager:
+        manager.on_drop(Equal("first"))
+        stop = manager.on_drop(Equal("second"))
+        stop()
+        manager.drop(await manager.get_tokens_client_credentials_grant())
+        assert heard == ["first"]
+
+
 # Checks of a store
 
 

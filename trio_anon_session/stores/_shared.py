@@ -92,7 +92,8 @@ class SharedTokenManager(Unpicklable):
         self._manager = manager
         self._store = store
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        self._listeners: list[Callable[[TokenInfo], object]] = []
+        # By registration, because the same listener can be registered several times.
+        self._listeners: dict[object, Callable[[TokenInfo], object]] = {}
         self._is_open = False
         self._background = Background()
         self._begin()
@@ -258,7 +259,7 @@ class SharedTokenManager(Unpicklable):
             listener: a plain callable, which receives the token. It is called without a checkpoint.
 
         Returns:
-            A callable that removes the listener.
+            A callable that removes this registration of the listener. A second call does nothing.
 
         Raises:
             TypeError: ``listener`` is not a plain callable.
@@ -266,13 +267,14 @@ class SharedTokenManager(Unpicklable):
         kind = lazy_kind(listener) if callable(listener) else type(listener).__name__
         if kind is not None:
             raise TypeError(f"listener must be a plain callable, not {kind}")
-        self._listeners.append(listener)
+        registration = object()
+        self._listeners[registration] = listener
         if self._is_open and len(self._listeners) == 1:
             self._start_watch_if_needed()
 
         def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            if self._listeners.pop(registration, None) is None:
+                return
             if not self._listeners:
                 self._watch.stop()
 
@@ -322,7 +324,7 @@ class SharedTokenManager(Unpicklable):
     # Drops
 
     def _report(self, token: TokenInfo) -> None:
-        for listener in tuple(self._listeners):
+        for listener in tuple(self._listeners.values()):
             listener(token)
 
     def _start_watch_if_needed(self) -> None:
