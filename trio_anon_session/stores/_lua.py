@@ -8,7 +8,8 @@ How this works
     ==========  ======  ====================================================================
     state       hash    ``version``; ``latest``, the largest time that was seen; ``owner`` and
                         ``claimed``, from a claim until the put or release
-    token       hash    ``record``, ``mark``, ``lifetime``; expires with the token
+    token       hash    ``record``, ``mark``, ``lifetime``, ``fence``, ``ends``: when the token
+                        expires, if the record is encrypted; expires with the token
     lease       string  empty; expires with the lease
     failure     hash    ``record``, ``fence``; expires when the failure is forgotten
     dead:MARK   string  empty; expires when the drop is forgotten
@@ -23,8 +24,11 @@ How this works
 
     A key with another type or an invalid value was written by another program, and is replaced.
 
+    An encrypted record is bound to the other fields of its hash. So ``ends`` is known before the
+    put, and the key never outlives it.
+
     Versions are compared as text. No script contains values, so that the server caches only these
-    seven scripts. Valkey and Redis 6 or later can run them.
+    eight scripts. Valkey and Redis 6 or later can run them.
 """
 
 from __future__ import annotations
@@ -98,7 +102,8 @@ return {
     redis.call('HGET', token, 'record'), redis.call('HGET', token, 'mark'),
     redis.call('HGET', token, 'lifetime'), redis.call('PTTL', token),
     redis.call('HGET', failure, 'record'), redis.call('HGET', failure, 'fence'),
-    redis.call('PTTL', failure), dead
+    redis.call('PTTL', failure), dead,
+    redis.call('HGET', token, 'fence'), redis.call('HGET', token, 'ends'), now
 }
 """
 )
@@ -130,13 +135,15 @@ return 1
 PUT = (
     _COMMON
     + """
-local fence, record, mark, lifetime, life, age, channel = unpack(ARGV)
+local fence, record, mark, lifetime, life, age, ends, channel = unpack(ARGV)
 if not holds_lease(fence) then return 0 end
 local claimed = string.match(redis.call('HGET', state, 'claimed') or '', '^%d+$')
 local left = life - math.max(age, claimed and milliseconds_now - claimed or 0)
+if ends ~= '' then left = math.min(left, ends - milliseconds_now) end
 redis.call('HDEL', state, 'owner', 'claimed')
 redis.call('DEL', lease, failure, token, KEYS[5])
-redis.call('HSET', token, 'record', record, 'mark', mark, 'lifetime', lifetime)
+redis.call('HSET', token, 'record', record, 'mark', mark, 'lifetime', lifetime, 'fence', fence,
+           'ends', ends)
 redis.call('PEXPIRE', token, string.format('%.0f', left))
 outlive(left)
 notify(channel)
@@ -179,5 +186,10 @@ notify(channel)
 return 1
 """
 )
+
+TIME = """
+local time = redis.call('TIME')
+return math.floor(time[1] * 1000 + time[2] / 1000)
+"""
 
 PUBLISH = "return redis.call('PUBLISH', ARGV[1], '')"

@@ -15,7 +15,7 @@ import trio
 
 from .._token import TokenInfo
 from ._access import Operation, StoreFailedError
-from ._claimant import AskDirectly, Claim, Use, Wait
+from ._claimant import AskDirectly, Claim, Trouble, Use, Wait
 from ._link import moment
 from ._protocol import POLL_INTERVAL, StoreError
 from ._records import mark_of
@@ -45,6 +45,7 @@ class Questions:
         self._access = link.access
         self._watch = watch
         self._attempts = attempts
+        self._refused = 0
         self._taken_over = self._requested = self._requested_directly = self._lease_waits = 0
 
     def statistics(self) -> StoreStatistics:
@@ -60,6 +61,7 @@ class Questions:
             requested_directly=self._requested_directly,
             lease_waits=self._lease_waits,
             untold_drops=len(self._claimant.known.untold),
+            refused_records=self._refused,
         )
 
     async def answer(self, options: TokenRequestOptions | None) -> TokenInfo:
@@ -98,6 +100,7 @@ class Questions:
             decision = self._claimant.decide(question, seen, asked_at, moment())
             if isinstance(decision, Claim):
                 self._link.log_problem(decision.trouble)
+                self._refused += decision.trouble is Trouble.GARBAGE
                 fence = await self._attempts.claim(decision.version)
                 if fence is not None:
                     self._requested += 1

@@ -15,7 +15,7 @@ from . import _lua
 from ._address import Address
 from ._entry import KEPT_AFTERWARDS
 from ._protocol import Look, StoredFailure, StoredToken, StoreError
-from ._sealing import NO_KEY, Sealing, is_sealed
+from ._sealing import NO_KEY, MisplacedRecordError, Sealing, is_sealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -34,6 +34,11 @@ TEST_AFTER = 5.0
 TEST_MAX_AGE = 1.0
 """Maximum age in seconds of the connection that publishes the test message. An older connection may
 still lead to a server to which the host name no longer points."""
+_MAX_LATENESS = 1.0
+"""Seconds by which the key of an encrypted token may outlive the end to which it is bound."""
+_MISPLACED = StoredToken("", "", 0.0, 0.0)
+"""Shown instead of a token whose record does not fit. No process uses it, and the next token
+replaces it."""
 _MAX_DURATION = 2.0**31
 """Maximum duration in seconds. No token lives longer."""
 
@@ -133,12 +138,12 @@ class RedisStore(Unpicklable):
         marks = tuple(marks)
         answer: Any = await self._ask(_lua.LOOK, name, marks)
         try:
-            version, owner, lease, *others, dead = answer
+            version, owner, lease, *others, dead, token_fence, ends, now = answer
             *token, failure_record, fence, failure_left = others
             leased_for = max(0.0, int(lease) / 1000)
             return Look(
                 version=int(version),
-                token=self._read_token(name, *token),
+                token=self._read_token(name, *token, fence=token_fence, ends=ends, now=int(now)),
                 leased_for=leased_for,
                 owner=_text(owner) if owner is not None and leased_for else None,
                 failure=self._read_failure(name, failure_record, fence, failure_left),
@@ -161,14 +166,22 @@ class RedisStore(Unpicklable):
     @async_without_locals
     async def put(self, name: str, fence: int, token: StoredToken) -> bool:
         """See :meth:`TokenStore.put`."""
-        record = self._seal(token.record, name, "token")
         # Round so that the token never seems to live longer.
         times = (
             repr(float(token.lifetime)),
             _milliseconds(token.lifetime),
             _milliseconds(token.age) + 1,
         )
-        about = record, token.mark, *times, _channel(name)
+        ends = ""
+        if self._sealing is not None:
+            # The record is bound to its end by the server's clock, so that no copy lives longer.
+            now = await self._ask(_lua.TIME, name, ())
+            if not isinstance(now, int):
+                raise StoreError(f"{self._where}: sent an answer in an unknown format")
+            ends = str(now + times[1] - times[2])
+        facts = token.mark, times[0], str(fence), ends
+        record = self._seal(token.record, name, "token", *facts)
+        about = record, token.mark, *times, ends, _channel(name)
         return await self._ask(_lua.PUT, name, (token.mark,), fence, *about) == 1
 
     @async_without_locals
@@ -177,7 +190,7 @@ class RedisStore(Unpicklable):
     ) -> None:
         """See :meth:`TokenStore.release`."""
         left = _milliseconds(pause + KEPT_AFTERWARDS)
-        record = () if failure is None else (self._seal(failure, name, "failure"),)
+        record = () if failure is None else (self._seal(failure, name, "failure", str(fence)),)
         await self._ask(_lua.RELEASE, name, (), fence, left, _channel(name), *record)
 
     async def drop(self, name: str, mark: str, seconds: float) -> None:
@@ -274,9 +287,33 @@ class RedisStore(Unpicklable):
         self._servers = [address, *others] if is_first else [*others, address]
 
     def _read_token(
-        self, name: str, record: bytes | None, mark: bytes | None, lifetime: bytes | None, left: int
+        self,
+        name: str,
+        record: bytes | None,
+        mark: bytes | None,
+        lifetime: bytes | None,
+        left: int,
+        *,
+        fence: bytes | None,
+        ends: bytes | None,
+        now: int,
     ) -> StoredToken | None:
-        if record is None or mark is None or lifetime is None or left <= 0:
+        if record is None:
+            return None
+        opened = _text(record)
+        if self._sealing is not None or is_sealed(opened):
+            # A record in the format of an earlier version has no fence and no end: it is refused.
+            facts = [_text(fact or b"") for fact in (mark, lifetime, fence, ends)]
+            try:
+                opened = self._open(opened, name, "token", *facts)
+            except MisplacedRecordError:
+                return _MISPLACED
+            # Checked only now, because the end is authentic.
+            left_of_end = int(facts[-1]) - now
+            if not 0 <= left <= left_of_end + _MAX_LATENESS * 1000:
+                return _MISPLACED
+            left = min(left, left_of_end)
+        if mark is None or lifetime is None or left <= 0:
             return None
         try:
             seconds = float(lifetime)
@@ -285,7 +322,6 @@ class RedisStore(Unpicklable):
         # If the remaining time is longer than the lifetime, the server's clock was set back.
         if not left / 1000 <= seconds < math.inf:
             return None
-        opened = self._open(_text(record), name, "token")
         return StoredToken(opened, _text(mark), seconds, seconds - left / 1000)
 
     def _read_failure(
@@ -293,15 +329,18 @@ class RedisStore(Unpicklable):
     ) -> StoredFailure | None:
         if record is None or fence is None or not fence.isdigit() or left <= 0:
             return None
-        opened = self._open(_text(record), name, "failure")
+        try:
+            opened = self._open(_text(record), name, "failure", _text(fence))
+        except MisplacedRecordError:
+            return None
         return StoredFailure(opened, int(fence), max(0.0, left / 1000 - KEPT_AFTERWARDS))
 
-    def _seal(self, record: str, name: str, purpose: str) -> str:
-        return record if self._sealing is None else self._sealing.seal(record, name, purpose)
+    def _seal(self, record: str, *place: str) -> str:
+        return record if self._sealing is None else self._sealing.seal(record, *place)
 
-    def _open(self, record: str, name: str, purpose: str) -> str:
+    def _open(self, record: str, *place: str) -> str:
         if self._sealing is not None:
-            return self._sealing.open(record, name, purpose)
+            return self._sealing.open(record, *place)
         if is_sealed(record):
             # Do not treat the record as invalid. Otherwise, processes with and without the key
             # would overwrite each other's tokens again and again.

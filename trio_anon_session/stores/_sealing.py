@@ -1,8 +1,11 @@
 """Encryption of records with AES-256-GCM, from the package cryptography.
 
-Without a key, a record can be neither read nor changed. An encrypted record is
-``sealed1.KEY.TEXT``: KEY is the key's id, eight hexadecimal digits of a digest. TEXT is nonce and
-ciphertext in base64.
+Without a key, a record can be neither read nor changed. Each record is bound to its place: the
+name, the purpose, and the facts that the server holds next to it, such as lifetime and fence. If
+any of these is changed, the record no longer fits, and is refused.
+
+An encrypted record is ``sealed1.KEY.TEXT``: KEY is the key's id, eight hexadecimal digits of a
+digest. TEXT is nonce and ciphertext in base64.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ _NONCE_LENGTH = 12
 NO_KEY = "the stored record is encrypted, and this process has no encryption key"
 WRONG_KEYS = "the stored record cannot be decrypted with the encryption keys given"
 _KEYS_EXPECTED = "must be 32 random bytes, the same in base64, or a list of such keys"
+
+
+class MisplacedRecordError(StoreError):
+    """Error for a record that one of the keys encrypted, but that was changed or moved."""
 
 
 def is_sealed(record: str) -> bool:
@@ -60,19 +67,19 @@ class Sealing(Unpicklable):
     def __repr__(self) -> str:
         return f"<Sealing with {len(self._ciphers)} keys>"
 
-    def seal(self, record: str, name: str, purpose: str) -> str:
-        """Return the encrypted record. It can be decrypted only for this name and purpose."""
+    def seal(self, record: str, *place: str) -> str:
+        """Return the encrypted record. It can be decrypted only for the same place."""
         key_id, cipher = next(iter(self._ciphers.items()))
         nonce = secrets.token_bytes(_NONCE_LENGTH)
-        text = cipher.encrypt(nonce, record.encode(), _place(name, purpose))
+        text = cipher.encrypt(nonce, record.encode(), _place(*place))
         return f"{_PREFIX}{key_id}.{base64.urlsafe_b64encode(nonce + text).decode()}"
 
-    def open(self, sealed: str, name: str, purpose: str) -> str:
+    def open(self, sealed: str, *place: str) -> str:
         """Return the decrypted record.
 
         Raises:
-            StoreError: the record is not encrypted, or with none of the keys, or for another name
-                or purpose.
+            MisplacedRecordError: the record was changed, or encrypted for another place.
+            StoreError: the record is not encrypted, or with none of the keys.
         """
         key_id, _, text = sealed.removeprefix(_PREFIX).partition(".")
         cipher = self._ciphers.get(key_id) if is_sealed(sealed) else None
@@ -80,16 +87,17 @@ class Sealing(Unpicklable):
             try:
                 found = base64.b64decode(text, altchars=b"-_", validate=True)
                 nonce, found = found[:_NONCE_LENGTH], found[_NONCE_LENGTH:]
-                return cipher.decrypt(nonce, found, _place(name, purpose)).decode()
+                return cipher.decrypt(nonce, found, _place(*place)).decode()
             except Exception:  # noqa: S110
                 # Raised outside of the handler, without the record.
                 pass
+            raise MisplacedRecordError(WRONG_KEYS)
         raise StoreError(WRONG_KEYS)
 
 
-def _place(name: str, purpose: str) -> bytes:
-    """Return the associated data of a record: different bytes for each name and purpose."""
-    return json.dumps(["trio_anon_session", name, purpose]).encode()
+def _place(*parts: str) -> bytes:
+    """Return the associated data of a record: different bytes for each place."""
+    return json.dumps(["trio_anon_session", *parts]).encode()
 
 
 def _id_of(key: bytes) -> str:

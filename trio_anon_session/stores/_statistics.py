@@ -19,6 +19,8 @@ class StoreStatistics:
         requested_directly: token requests without the store, because it did not work.
         lease_waits: calls of sessions that waited for the token request of another process.
         untold_drops: dropped tokens not yet reported to the store.
+        refused_records: invalid records of tokens in the store that this process replaced, or tried
+            to: for example, an encrypted record that was changed or moved.
     """
 
     is_up: bool
@@ -30,3 +32,4 @@ class StoreStatistics:
     requested_directly: int
     lease_waits: int
     untold_drops: int
+    refused_records: int = 0
