@@ -1,6 +1,7 @@
 """The command ``trio-anon-session``.
 
 ===============  =============================================================
+``_output``      everything that is printed, without foreign control characters
 ``_ending``      exit codes, error messages, interrupts
 ``_settings``    where each setting comes from: flags, environment, file
 ``_ways``        how the client authenticates

@@ -6,6 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from ._ending import Subcommand
+from ._output import say
 
 PROGRAM = "trio-anon-session"
 VARIABLE = "_TRIO_ANON_SESSION_COMPLETE"
@@ -28,4 +29,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell."""
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(ctx.find_root().command, {}, PROGRAM, VARIABLE).source())
+    say(found(ctx.find_root().command, {}, PROGRAM, VARIABLE).source())

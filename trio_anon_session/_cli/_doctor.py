@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import trio
 
 from ._ending import EXIT_CODES, Subcommand
 from ._flags import Source, takes_configuration, with_order
+from ._output import escaped, say, say_json
 
 if TYPE_CHECKING:
     from ._checks import Check
@@ -51,27 +51,28 @@ def doctor(source: Source, url: str | None, as_json: bool) -> None:
 
     checks: list[Check] = []
 
-    def say(check: Check) -> None:
+    def keep(check: Check) -> None:
         checks.append(check)
         if not as_json:
             _say(check)
 
-    trio.run(examine, source, url, say)
+    trio.run(examine, source, url, keep)
     code = exit_code_of_all(checks)
     if as_json:
         keys = ("name", "verdict", "found", "advice")
         shown = [{key: getattr(check, key) for key in keys} for check in checks]
-        click.echo(json.dumps({"exit_code": code, "checks": shown}))
+        say_json({"exit_code": code, "checks": shown})
     else:
-        click.echo(_sum_up(checks))
+        say(_sum_up(checks))
     raise SystemExit(code)
 
 
 def _say(check: Check) -> None:
     verdict = click.style(f"{check.verdict:<8}", fg=_COLOURS[check.verdict])
-    click.echo(f"{verdict} {check.name:<14} {_fold(check.found, _FOUND_AT)}")
+    say(f" {check.name:<14} {_fold(escaped(check.found), _FOUND_AT)}", before=verdict)
     if check.advice is not None:
-        click.echo(f"{'':<{_FOUND_AT}}-> {_fold(check.advice, _FOUND_AT + len('-> '))}")
+        advice = _fold(escaped(check.advice), _FOUND_AT + len("-> "))
+        say(f"{'':<{_FOUND_AT}}-> {advice}")
 
 
 def _fold(text: str, column: int) -> str:

@@ -16,6 +16,7 @@ from .._errors import (
     RevocationError,
     TokenRequestError,
 )
+from ._output import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ def exit_code_of(error: AnonymousSessionError) -> int:
 
 def say_error(message: str) -> None:
     """Print an error message on stderr, in one line."""
-    click.echo(f"trio-anon-session: {' '.join(message.split())}", err=True)
+    say(f"trio-anon-session: {' '.join(message.split())}", err=True)
 
 
 def refuse(problem: str) -> NoReturn:
@@ -154,7 +155,7 @@ class Program(click.Group):
             case KeyboardInterrupt():
                 # The terminal has printed ^C, so end this line before the shell prompt.
                 if sys.stderr is not None and sys.stderr.isatty():
-                    click.echo(err=True)
+                    say(err=True)
                 return INTERRUPTED
             case AnonymousSessionError():
                 say_error(str(error))

@@ -15,6 +15,7 @@ import trio
 from .._errors import ConfigError
 from ._ending import ConfigurationOption
 from ._files import SECRET, FilePath, secret_in_file
+from ._output import escaped, say
 from ._settings import SETTINGS, Settings, resolve
 from ._store import STORE, STORE_KEY, StoreSettings, resolve_store, store_rows
 
@@ -215,10 +216,13 @@ def _read_params(texts: Sequence[str]) -> dict[str, str | list[str]]:
 
 def _show(source: Source) -> None:
     settings, store = source.settings(), source.store_settings()
-    rows = [*settings.rows(), *store_rows(store, settings.secrets())]
+    rows = [
+        tuple(map(escaped, row))
+        for row in (*settings.rows(), *store_rows(store, settings.secrets()))
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, where in rows:
-        click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {where}")
+        say(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {where}")
     # Errors come after the table, which helps to find their cause.
     settings.config()
     source.make_store()

@@ -8,6 +8,7 @@ import trio
 
 from .._events import Granted, Invalidated
 from ..stores import StoreError, StoreStatus
+from ._output import escaped
 from ._wording import describe
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Fleet:
                 rows["pause"] = f"{pause:.1f} s more: {seen.failure}"
         if (trouble := self._manager.trouble) is not None:
             rows["trouble"] = trouble
-        return rows
+        return {name: escaped(text) for name, text in rows.items()}
 
     def line(self) -> str:
         """Return the rows in one line."""

@@ -13,6 +13,7 @@ from ._completion import completion
 from ._demo import demo
 from ._doctor import doctor
 from ._ending import EXIT_CODES, Program
+from ._output import say
 from ._serve import serve
 from ._tokens import revoke, token
 from ._watch import watch
@@ -45,7 +46,7 @@ def cli(ctx: click.Context) -> None:
     # The command prints one line per error; log records of each attempt would repeat it.
     logging.getLogger("trio_anon_session").addHandler(logging.NullHandler())
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        say(ctx.get_help())
 
 
 for command in (demo, doctor, token, watch, revoke, serve, completion):

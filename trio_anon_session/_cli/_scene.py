@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
-import click
 import httpx
 import trio
 
@@ -16,6 +15,7 @@ from .._manager import TokenManager
 from .._session import AnonymousSession
 from ..testing import Fault, FaultPlan, TokenServer, open_loopback
 from ._ending import FAILED, INTERRUPTED
+from ._output import say
 from ._view import View, make_console
 from ._wording import counted
 
@@ -103,17 +103,17 @@ class Scene:
             "refused": f"{refused}",
             "failed": f"{self.failed}",
         }
-        click.echo()
+        say()
         for name, figure in rows.items():
-            click.echo(f"{name:<20}{figure}")
+            say(f"{name:<20}{figure}")
         if self.late:
             buffer = self.view.session.config.expired_buffer
-            click.echo(
+            say(
                 f"this machine was too slow: {counted({'requests': self.late})} took longer than "
                 f"the expired buffer ({buffer:g} s) to reach the server"
             )
         is_good = self.served + self.late > 0 and refused == 0 and self.failed == 0
-        click.echo("every promise was kept" if is_good else "a promise was broken")
+        say("every promise was kept" if is_good else "a promise was broken")
         sys.stdout.flush()
         return is_good
 

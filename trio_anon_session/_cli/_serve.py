@@ -14,6 +14,7 @@ import click
 import trio
 
 from ._ending import EXIT_CODES, FAILED, Seconds, Subcommand, say_error
+from ._output import escaped, say
 from ._wording import counted
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ _FOREGROUND_INTERVAL = 1.0
 
 KEEP_TOKENS = 1000
 """Number of issued tokens that the server keeps; each takes 17 KB at most, usually 0.4 KB."""
+
+
+def _checked(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return a value that can be printed as a variable, exactly as it is."""
+    if escaped(value) != value:
+        raise click.BadParameter("must not have control characters")
+    return value
 
 
 @click.command(
@@ -57,12 +65,14 @@ KEEP_TOKENS = 1000
 )
 @click.option(
     "--client-id",
+    callback=_checked,
     default="test-client",
     show_default=True,
     help="The id of its only client.",
 )
 @click.option(
     "--client-secret",
+    callback=_checked,
     default="test-secret",
     show_default=True,
     help="The secret of that client. Other users of this machine can read it.",
@@ -122,22 +132,22 @@ async def _serve(server: TokenServer, port: int, client: Client, command: str | 
             except OSError as error:
                 say_error(f"port {port}: {error.strerror}; use another --port, or 0 for a free one")
                 raise SystemExit(FAILED) from None
-            click.echo(f"The token server is ready and listens on {url}. Press Ctrl-C to stop it.")
-            click.echo("To use it, run in another terminal:")
-            click.echo(f"  export BOX_API_ROOT_URL={url}")
-            click.echo(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
-            click.echo(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret or '')}")
-            click.echo("  trio-anon-session token")
+            say(f"The token server is ready and listens on {url}. Press Ctrl-C to stop it.")
+            say("To use it, run in another terminal:")
+            say(f"  export BOX_API_ROOT_URL={url}")
+            say(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
+            say(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret or '')}")
+            say("  trio-anon-session token")
             if command is not None:
-                click.echo(_obey(command, server))
+                say(_obey(command, server))
             nursery = await stack.enter_async_context(trio.open_nursery())
             if _has_console():
-                click.echo(_HINT)
+                say(_HINT)
                 nursery.start_soon(_read_console, server)
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()
-    click.echo(counted({"grants": server.grants, "revocations": server.revocations}))
+    say(counted({"grants": server.grants, "revocations": server.revocations}))
 
 
 def _has_console() -> bool:
@@ -164,7 +174,7 @@ async def _read_console(server: TokenServer) -> None:
         line = line[:_LONGEST_LINE]
         for one in ended:
             if command := one.decode(errors="replace").strip():
-                click.echo(_obey(command, server))
+                say(_obey(command, server))
 
 
 def _obey(command: str, server: TokenServer) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -23,6 +22,7 @@ from .._token import TokenInfo, parse_object
 from ._ending import EXIT_CODES, Subcommand, refuse, say_error
 from ._files import FilePath
 from ._flags import Source, takes_configuration, with_order
+from ._output import say, say_json
 from ._wording import failure_text
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def token(source: Source, as_json: bool, header: bool) -> None:
     else:
         info, left = trio.run(_get_shared_token, config, store)
     if as_json:
-        click.echo(json.dumps(_as_object(info, left)))
+        say_json(_as_object(info, left))
     elif header:
-        click.echo(f"Authorization: Bearer {info.access_token}")
+        say(f"Authorization: Bearer {info.access_token}")
     else:
-        click.echo(info.access_token)
+        say(info.access_token)
 
 
 async def _get_shared_token(config: Config, store: TokenStore) -> tuple[TokenInfo, float]:
@@ -169,7 +169,7 @@ def revoke(source: Source, token_file: Path) -> None:
         sharing = "; the processes that share it could not be notified"
     # RFC 7009 §2.2: servers send the same response for a token that they do not know.
     mark = fingerprint(access_token)
-    click.echo(f"token {mark} is revoked, or is not a token of this client{sharing}")
+    say(f"token {mark} is revoked, or is not a token of this client{sharing}")
 
 
 def read_token(content: bytes) -> str:

@@ -10,7 +10,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
-import click
 import trio
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from .._events import Granted, RefreshFailed
 from .._token import TokenState
+from ._output import escaped, say
 from ._wording import counted, describe, failure_text
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class View:
 
     def say(self, words: str) -> None:
         """Show a text with the current time."""
-        line = f"{trio.current_time() - self.began_at:5.1f} s  {words}"
+        line = escaped(f"{trio.current_time() - self.began_at:5.1f} s  {words}")
         self.events.append(line)
         self._news.append(line)
         self._is_news.set()
@@ -108,7 +108,7 @@ class View:
             case Granted():
                 self._trouble = ""
             case RefreshFailed():
-                failure = failure_text(event)
+                failure = escaped(failure_text(event))
                 # Only the first of several equal failures ends with advice, so keep it.
                 if not self._trouble.startswith(failure):
                     self._trouble = failure
@@ -203,7 +203,7 @@ class View:
             self._print_news()
             now = trio.current_time()
             if now >= next_at:
-                click.echo(self.line())
+                say(self.line())
                 next_at = now + self.every
             self._is_news = trio.Event()
             with trio.move_on_after(min(next_at - now, left)):
@@ -212,7 +212,7 @@ class View:
 
     def _print_news(self) -> None:
         while self._news:
-            click.echo(self._news.popleft())
+            say(self._news.popleft())
 
     def _left(self) -> float:
         if self.seconds is None:

@@ -13,6 +13,7 @@ from .._session import AnonymousSession
 from .._token import TokenState
 from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Seconds, Subcommand, refuse
 from ._flags import Source, takes_configuration, with_order
+from ._output import say
 from ._wording import counted
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ async def run_watch(
         seen = session.statistics()
         watched = trio.current_time() - view.began_at
     figures = counted(view.grants(seen) | {"failures": seen.failures})
-    click.echo(
-        f"watched for {watched:.1f} s: {figures}; the token was {seen.state.name} at the end"
-    )
+    say(f"watched for {watched:.1f} s: {figures}; the token was {seen.state.name} at the end")
     if seen.state in (TokenState.FRESH, TokenState.STALE):
         return 0
     return REJECTED if caller.is_rejected else UNAVAILABLE
