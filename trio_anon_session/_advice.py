@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 _CREDENTIALS = ClientAuthentication.advice
 """`next_step` replaces it by the advice of the client's own way to authenticate."""
 _SUBJECT = "box_subject_type and box_subject_id (BOX_SUBJECT_TYPE, BOX_SUBJECT_ID)"
-_ENDPOINT = "token_url (BOX_TOKEN_URL) or api_root_url (BOX_API_ROOT_URL)"
+ENDPOINT = "token_url (BOX_TOKEN_URL) or api_root_url (BOX_API_ROOT_URL)"
 _TEMPORARY = "Try again later: this may be temporary, and an open session retries by itself."
 
 _TEMPORARY_STATUSES = frozenset({408, 425, 429})
 
 BY_NETWORK_FAILURE: dict[NetworkFailure, str] = {
-    "name": f"Check the host name in {_ENDPOINT}, and check that DNS works on this machine.",
-    "refused": f"No server listens there: check host and port in {_ENDPOINT}, or start the server.",
+    "name": f"Check the host name in {ENDPOINT}, and check that DNS works on this machine.",
+    "refused": f"No server listens there: check host and port in {ENDPOINT}, or start the server.",
     "no_route": "Check this machine's network: it has no route to the host.",
     "certificate": (
         "Check the host name and the server's certificate; for a private CA, set SSL_CERT_FILE "
         "to a file with the CA's certificate."
     ),
     "tls": (
-        f"Check scheme and port in {_ENDPOINT}, and whether the server requires a client "
+        f"Check scheme and port in {ENDPOINT}, and whether the server requires a client "
         "certificate: the TLS handshake with that server failed."
     ),
     "timeout": "Check the network and the proxy, or raise request_timeout.",
@@ -86,7 +86,7 @@ BY_CODE = {
     "unauthorized_client": "Enable the client_credentials grant for this client on the server.",
     "invalid_grant": f"Check {_CREDENTIALS}, and that this client may use the grant.",
     "invalid_request": "Check scope and extra_params: a field is wrong or missing.",
-    "unsupported_grant_type": f"Check {_ENDPOINT}: this server does not offer client_credentials.",
+    "unsupported_grant_type": f"Check {ENDPOINT}: this server does not offer client_credentials.",
     "invalid_resource": "Check resource in extra_params.",
     "invalid_target": "Check resource and audience in extra_params.",
     "access_denied": "Ask the enterprise's admin: a policy forbids this.",
@@ -106,8 +106,8 @@ BY_CODE = {
 BY_STATUS = {
     401: f"Check {_CREDENTIALS}, and auth_method (BOX_AUTH_METHOD).",
     403: f"Check {_CREDENTIALS}, and that the server allows this machine.",
-    404: f"Check {_ENDPOINT}: there is no token endpoint at this URL.",
-    405: f"Check {_ENDPOINT}: there is no token endpoint at this URL.",
+    404: f"Check {ENDPOINT}: there is no token endpoint at this URL.",
+    405: f"Check {ENDPOINT}: there is no token endpoint at this URL.",
     429: BY_CODE["rate_limit_exceeded"],
 }
 """The advice for each status, if the error code has no advice."""
@@ -146,13 +146,13 @@ def _may_refuse_certificate(error: TokenRequestError) -> bool:
 def next_step_for_issuer(error: TokenRequestError) -> str:
     """Return what to do about an error of the server that publishes an issuer's metadata."""
     if error.network_failure is not None:
-        return BY_NETWORK_FAILURE[error.network_failure].replace(_ENDPOINT, "issuer")
+        return BY_NETWORK_FAILURE[error.network_failure].replace(ENDPOINT, "issuer")
     return "Try again later: this may be temporary."
 
 
 def _of_answer(error: TokenRequestError, status: int, config: Config) -> str | None:
     if isinstance(error, MalformedTokenResponseError):
-        return f"Check {_ENDPOINT}: a proxy or a web page may have answered instead."
+        return f"Check {ENDPOINT}: a proxy or a web page may have answered instead."
     if isinstance(error, RevocationError) and error.error == "invalid_request":
         # Box sends this if the client of a revocation is unknown.
         return f"Check {_CREDENTIALS}."
@@ -182,7 +182,7 @@ def _by_code(code: str | None, config: Config) -> str | None:
 
 def _by_status(status: int) -> str | None:
     if 300 <= status < 400:
-        return f"Check {_ENDPOINT}: redirects of token requests are never followed."
+        return f"Check {ENDPOINT}: redirects of token requests are never followed."
     return BY_STATUS.get(status)
 
 

@@ -23,6 +23,7 @@ from trio_anon_session import TokenInfo
 from trio_anon_session._cli._checks import Check, exit_code_of_all
 from trio_anon_session._cli._checks._configuration import check_configuration
 from trio_anon_session._cli._checks._network import (
+    advice_for_http,
     check_certificate,
     check_connection,
     check_name,
@@ -266,16 +267,23 @@ async def test_an_unknown_authority() -> None:
 
 @pytest.mark.slow
 async def test_a_server_without_tls() -> None:
-    """If the server of an https URL does not use TLS, the check fails and reports the handshake."""
+    """If the server speaks neither TLS nor http, the check fails and reports the handshake."""
 
     async def serve(stream: trio.SocketStream) -> None:
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await stream.send_all(b"220 mail.example ready\r\n")
 
     async with listening(serve) as port:
         check = await check_connection(httpx.URL(f"https://127.0.0.1:{port}"), None, 30.0)
     assert check.verdict == "failed"
     assert "TLS failed" in check.found
     assert "TLS handshake" in (check.advice or "")
+
+
+def test_a_server_that_speaks_http_on_another_machine() -> None:
+    """The advice does not suggest http, which the session uses only on this machine."""
+    advice = advice_for_http(URL)
+    assert "speaks https" in advice
+    assert "http://" not in advice
 
 
 @pytest.mark.slow

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import trio
+import trustme
 
+from tests.ports import served_in_thread
 from trio_anon_session import TokenManager
 from trio_anon_session._cli._checks import Check, examine, exit_code_of_all
 from trio_anon_session._cli._checks._resource import check_resource, check_revoked_token
 from trio_anon_session._cli._checks._token import check_grant, check_revocation
-from trio_anon_session.testing import Fault, FaultPlan, TokenServer
+from trio_anon_session.testing import Client, Fault, FaultPlan, TokenServer
 
-from .running import SECRET, Served, source
+from .running import COMPLETE, SECRET, Served, invoke, source
 from .test_checks import Names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trio.testing import MockClock
 
     from trio_anon_session import Config
@@ -322,3 +328,39 @@ def test_an_early_end_leaves_no_token(
     with pytest.raises(end):
         trio.run(examine, source(**flags), f"{served.url}/2.0/files/1", say)
     assert (served.server.grants, served.server.revocations) == (1, revocations)
+
+
+@contextmanager
+def serving_tls() -> Iterator[str]:
+    """Serve https with an unknown certificate, and return host and port."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with served_in_thread(TokenServer(clients=[Client("id", SECRET)]), context) as url:
+        yield url.partition("://")[2]
+
+
+def test_a_url_that_says_http_for_a_server_that_speaks_https() -> None:
+    """``doctor`` says to write https, and not to look for a web page or a proxy."""
+    with serving_tls() as place:
+        result = invoke("doctor", "--api-root-url", f"http://{place}", environ=COMPLETE)
+    assert "the URL says http, but the server speaks https" in result.stdout
+    assert "Write https:// instead of http:// in token_url" in result.stdout
+    assert result.exit_code == 4
+
+
+def test_a_url_that_says_https_for_a_server_that_speaks_http(served: Served) -> None:
+    """``doctor`` says to write http, if the server is on this machine."""
+    url = served.url.replace("http:", "https:")
+    result = invoke("doctor", "--api-root-url", url, environ=COMPLETE)
+    assert "the URL says https, but the server speaks http" in result.stdout
+    assert "Write http:// instead of https:// in token_url" in result.stdout
+    assert result.exit_code == 4
+
+
+@pytest.mark.parametrize("environ", [{"BOX_CLIENT_ID": "other"}, {}])
+def test_a_url_with_the_right_scheme(served: Served, environ: dict[str, str]) -> None:
+    """With the right scheme, ``doctor`` says nothing about it, also if the grant fails."""
+    served.server.faults = FaultPlan(token_then=Fault.server_error(503))
+    result = invoke("doctor", environ=served.environ | environ)
+    assert "the URL says" not in result.stdout
+    assert result.exit_code != 0

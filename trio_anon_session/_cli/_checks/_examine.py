@@ -1,6 +1,7 @@
 """All checks in their order.
 
-No check takes longer than the config's ``request_timeout``.
+No check takes longer than the config's ``request_timeout``. After a failure, two seconds more
+are spent to find out whether the server speaks the other one of http and https.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from ..._errors import TokenRequestError
 from ..._exchange import make_client
 from ..._manager import TokenManager
 from ..._secrets import Secrets
-from .._ending import MISCONFIGURED
+from .._ending import MISCONFIGURED, REJECTED
 from ._configuration import check_configuration
 from ._credentials import advice_after_rejection, check_credentials, signed_by
 from ._issuer import check_issuer
-from ._network import check_connection, check_name, no_client, proxy_for
+from ._network import check_connection, check_name, no_client, only_https, proxy_for, speaks_tls
 from ._resource import check_origin, check_resource, check_revoked_token
 from ._result import Check
 from ._store import check_store
@@ -151,6 +152,13 @@ async def _send(config: Config, advice: str | None, url: str | None, report: Rep
         check, token = await check_grant(manager, advice, config.scope)
         clock = check_clock(dates[0] if dates else None, sent_at, time.time(), signed_by(config))
         if token is None:
+            if (
+                token_url.scheme == "http"
+                and proxy is None
+                and check.exit_code != REJECTED
+                and await speaks_tls(token_url)
+            ):
+                check = only_https(check)
             report(check)
             report(clock)
             report.skip_the_rest("there is no token")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import ssl
 import time
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
+import attrs
 import httpx
 import trio
 
-from ..._advice import BY_NETWORK_FAILURE, kind_of
+from ..._advice import BY_NETWORK_FAILURE, ENDPOINT, kind_of
 from ..._checks import is_loopback
 from .._ending import UNAVAILABLE
 from ._certificate import DAY, EXPIRY_WARNING
 from ._result import Check
+
+_PROBE_TIMEOUT = 2.0
+"""Seconds of the look at the other scheme, after a check has failed."""
+_NOT_TLS = "the URL says https, but the server speaks http"
 
 
 def proxy_for(url: httpx.URL) -> httpx.URL | None:
@@ -87,6 +93,8 @@ async def check_connection(
     except (OSError, trio.BrokenResourceError) as error:
         kind = kind_of(error)
         found = f"{where}: {_what_failed(error)}"
+        if proxy is None and kind in (None, "tls") and await _speaks_http(url, error):
+            return _no_connection(f"{where}: {_NOT_TLS}", advice_for_http(url))
         if kind is not None and proxy is not None:
             kind = "proxy"
         return _no_connection(found, BY_NETWORK_FAILURE[kind] if kind is not None else None)
@@ -96,6 +104,56 @@ async def check_connection(
     if certificate is None:
         return Check("connection", "ok", f"{where} accepts connections (plain http, this machine)")
     return check_certificate(certificate, url.host, time.time())
+
+
+async def _speaks_http(url: httpx.URL, error: BaseException) -> bool:
+    """Return whether a server whose TLS handshake failed speaks plain http."""
+    if url.scheme != "https" or "ALERT" in _reason_of(error):
+        # An alert is a message of TLS. Some servers that speak TLS also answer plain http, with
+        # an error.
+        return False
+    with trio.move_on_after(_PROBE_TIMEOUT), contextlib.suppress(OSError, trio.BrokenResourceError):
+        async with await trio.open_tcp_stream(url.host, _port_of(url)) as stream:
+            await stream.send_all(b"HEAD / HTTP/1.0\r\n\r\n")
+            return (await stream.receive_some(16)).startswith(b"HTTP/")
+    return False
+
+
+async def speaks_tls(url: httpx.URL) -> bool:
+    """Return whether a server speaks TLS, whatever its certificate is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    # Nothing is sent after the handshake, so the certificate does not matter.
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        target = url.copy_with(scheme="https", port=_port_of(url))
+        with trio.fail_after(_PROBE_TIMEOUT):
+            await _connect(target, context, with_tls=True)
+    except (trio.TooSlowError, OSError, trio.BrokenResourceError) as error:
+        return "ALERT" in _reason_of(error)
+    return True
+
+
+def only_https(check: Check) -> Check:
+    """Return the failed check of a token request over http to a server that speaks TLS."""
+    advice = f"Write https:// instead of http:// in {ENDPOINT}."
+    found = f"the URL says http, but the server speaks https; {check.found}"
+    return attrs.evolve(check, found=found, advice=advice)
+
+
+def _reason_of(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return (cause.reason or "") if isinstance(cause, ssl.SSLError) else ""
+
+
+def advice_for_http(url: httpx.URL) -> str:
+    """Return what to do if the server of an https URL speaks http."""
+    if is_loopback(url.host):
+        return f"Write http:// instead of https:// in {ENDPOINT}."
+    return (
+        f"Use the port at which the server speaks https in {ENDPOINT}. The session uses http only "
+        "on this machine, because http shows the secret to others."
+    )
 
 
 def no_client(error: Exception) -> Check:
