@@ -50,19 +50,6 @@ def test_version() -> None:
     assert (result.exit_code, result.stdout) == (0, f"trio-anon-session, version {__version__}\n")
 
 
-@pytest.mark.parametrize("name", [None, *(name for name in NAMES if name != "completion")])
-def test_help_lists_the_exit_codes(name: str | None) -> None:
-    """The help says what each exit code means, and gives an example."""
-    args = [name] if name is not None else []
-    result = invoke(*args, "--help")
-    assert result.exit_code == 0
-    assert "Exit codes:" in result.stdout
-    codes = re.findall(r"^ +(\d+)  +\w", result.stdout, re.MULTILINE)
-    assert codes == ["0", "1", "2", "3", "4", "130"]
-    assert re.search(r"^  +.*trio-anon-session \w+", result.stdout, re.MULTILINE)
-    assert invoke(*args, "-h").stdout == result.stdout
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_flag_has_help(name: str) -> None:
     """Each flag of each subcommand says what it does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from ._ending import Subcommand
+from ._ending import Subcommand, exit_codes
 from ._output import say
 
 PROGRAM = "trio-anon-session"
@@ -15,6 +15,7 @@ VARIABLE = "_TRIO_ANON_SESSION_COMPLETE"
 
 @click.command(
     cls=Subcommand,
+    epilog=exit_codes("completion"),
     short_help="Print the completion script for a shell.",
     help="""Print the script with which SHELL completes subcommands and flags.
 

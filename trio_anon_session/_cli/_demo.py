@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 import trio
 
-from ._ending import EXIT_CODES, Seconds, Subcommand
+from ._ending import Seconds, Subcommand, exit_codes
 
 
 @click.command(
     cls=Subcommand,
-    epilog=EXIT_CODES,
+    epilog=exit_codes("demo"),
     help="""Show a session under load. Needs no configuration.
 
     Starts the embedded token server on a loopback socket, and workers that call its

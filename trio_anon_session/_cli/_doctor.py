@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from ._ending import EXIT_CODES, Subcommand
+from ._ending import Subcommand, exit_codes
 from ._flags import Source, takes_configuration, with_order
 from ._output import escaped, say, say_json
 
@@ -25,7 +25,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bri
 
 @click.command(
     cls=Subcommand,
-    epilog=EXIT_CODES,
+    epilog=exit_codes("doctor"),
     help=with_order(
         """Find problems, and show what to do about them.
 

@@ -28,16 +28,35 @@ UNAVAILABLE = 4
 INTERRUPTED = 130
 """The code with which shells report that SIGINT ended a process."""
 
-EXIT_CODES = """
-\b
-Exit codes:
-  0    success
-  1    another failure
-  2    the configuration or the command line is wrong
-  3    the server rejected the credentials
-  4    a token request or a revocation failed
-  130  interrupted by Ctrl-C
-"""
+MEANINGS = {
+    0: "success",
+    FAILED: "another failure",
+    MISCONFIGURED: "the configuration or the command line is wrong",
+    REJECTED: "the server rejected the credentials",
+    UNAVAILABLE: "a token request or a revocation failed",
+    INTERRUPTED: "interrupted by Ctrl-C",
+}
+"""The meaning of each exit code."""
+
+CODES_OF = {
+    "demo": (0, FAILED, MISCONFIGURED, INTERRUPTED),
+    "doctor": tuple(MEANINGS),
+    "token": tuple(MEANINGS),
+    # Ctrl-C is the normal end of these two.
+    "watch": (0, FAILED, MISCONFIGURED, REJECTED, UNAVAILABLE),
+    "serve": (0, FAILED, MISCONFIGURED),
+    "revoke": tuple(MEANINGS),
+    "completion": (0, FAILED, MISCONFIGURED),
+}
+"""The exit codes of each subcommand."""
+
+
+def exit_codes(subcommand: str | None = None) -> str:
+    """Return the end of a help: the exit codes of a subcommand, or of all."""
+    codes = CODES_OF[subcommand] if subcommand is not None else MEANINGS
+    lines = (f"  {code:<3}  {MEANINGS[code]}" for code in codes)
+    return "\n".join(("\b", "Exit codes:", *lines))
+
 
 _REJECTIONS = frozenset({"invalid_client", "unauthorized_client"})
 _OUTPUT_FAILURES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})

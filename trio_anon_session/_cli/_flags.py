@@ -16,7 +16,7 @@ from .._errors import ConfigError
 from ._ending import ConfigurationOption
 from ._files import SECRET, FilePath, secret_in_file
 from ._output import escaped, say
-from ._settings import SETTINGS, Settings, resolve
+from ._settings import DEFAULTS, SETTINGS, Settings, resolve
 from ._store import STORE, STORE_KEY, StoreSettings, resolve_store, store_rows
 
 if TYPE_CHECKING:
@@ -169,8 +169,10 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
 
 def _option(setting: Setting, defaults: Mapping[str, Any]) -> Any:
     text = setting.help
-    if setting.name in defaults:
-        text += f"  [default: {defaults[setting.name]}]"
+    default = defaults.get(setting.name, DEFAULTS.get(setting.name))
+    if isinstance(default, str | int | float):
+        shown = f"{default:g}" if isinstance(default, float) else default
+        text += f"  [default: {shown}]"
     settings: dict[str, Any] = {"help": text, "cls": ConfigurationOption}
     match setting.kind:
         case "seconds":

@@ -12,7 +12,7 @@ from .._version import __version__
 from ._completion import completion
 from ._demo import demo
 from ._doctor import doctor
-from ._ending import EXIT_CODES, Program
+from ._ending import Program, exit_codes
 from ._output import say
 from ._serve import serve
 from ._tokens import revoke, token
@@ -21,7 +21,7 @@ from ._watch import watch
 
 @click.group(
     cls=Program,
-    epilog=EXIT_CODES,
+    epilog=exit_codes(),
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="""Get, watch and revoke OAuth 2.0 client-credentials tokens.

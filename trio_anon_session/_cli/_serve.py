@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from ._ending import EXIT_CODES, FAILED, Seconds, Subcommand, say_error
+from ._ending import FAILED, Seconds, Subcommand, exit_codes, say_error
 from ._output import escaped, say
 from ._wording import counted
 
@@ -42,7 +42,7 @@ def _checked(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 
 @click.command(
     cls=Subcommand,
-    epilog=EXIT_CODES,
+    epilog=exit_codes("serve"),
     help="""Serve the embedded token server on loopback, until Ctrl-C.
 
     The server behaves like Box. The command prints the environment variables that a

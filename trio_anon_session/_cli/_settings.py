@@ -93,9 +93,9 @@ SETTINGS = (
     Setting("revoke_url", "The URL of the revocation endpoint."),
     Setting(
         "auth_method",
-        "How the client authenticates: client_secret_post (the default, as for Box), "
-        "client_secret_basic or client_secret_jwt. With a key, assertion or certificate, the "
-        "default is its method.",
+        "How the client authenticates: client_secret_post (as for Box), "
+        "client_secret_basic or client_secret_jwt. A key, assertion or certificate has a "
+        "method of its own.",
         choices=METHODS,
     ),
     Setting(
@@ -240,7 +240,7 @@ class Settings:
             return name, methods_of(way)[0], f"{DEFAULT}, from {way}"
         if name in ("token_url", "revoke_url"):
             return name, *self._endpoint(name, config)
-        return name, _shown(name, _DEFAULTS.get(name)), DEFAULT
+        return name, _shown(name, DEFAULTS.get(name)), DEFAULT
 
     def _endpoint(self, name: str, config: Config | None) -> tuple[str, str]:
         if self.discovers:
@@ -305,7 +305,7 @@ _CLIENT_ID = "set BOX_CLIENT_ID, or use --client-id or --box-json"
 VARIABLES = ENVIRONMENT | {name: BOX + name.upper() for name in WAY_SETTINGS}
 """The environment variable of each setting that has one."""
 
-_DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, Any] = {
     attribute.alias or attribute.name: {} if attribute.name == "extra_params" else attribute.default
     for attribute in attrs.fields(Config)
 }

@@ -19,7 +19,7 @@ from .._revocation import Revocation
 from .._secrets import fingerprint
 from .._session import AnonymousSession
 from .._token import TokenInfo, parse_object
-from ._ending import EXIT_CODES, Subcommand, refuse, say_error
+from ._ending import Subcommand, exit_codes, refuse, say_error
 from ._files import FilePath
 from ._flags import Source, takes_configuration, with_order
 from ._output import say, say_json
@@ -37,7 +37,7 @@ _USAGE = "trio-anon-session token | trio-anon-session revoke"
 
 @click.command(
     cls=Subcommand,
-    epilog=EXIT_CODES,
+    epilog=exit_codes("token"),
     help=with_order(
         """Print a valid access token.
 
@@ -128,7 +128,7 @@ class _Revoke(Subcommand):
 
 @click.command(
     cls=_Revoke,
-    epilog=EXIT_CODES,
+    epilog=exit_codes("revoke"),
     help=with_order(
         f"""Revoke the token on standard input.
 

@@ -11,7 +11,7 @@ from .._errors import CredentialsRejectedError, TokenRequestError
 from .._manager import TokenManager
 from .._session import AnonymousSession
 from .._token import TokenState
-from ._ending import EXIT_CODES, REJECTED, UNAVAILABLE, Seconds, Subcommand, refuse
+from ._ending import REJECTED, UNAVAILABLE, Seconds, Subcommand, exit_codes, refuse
 from ._flags import Source, takes_configuration, with_order
 from ._output import say
 from ._wording import counted
@@ -29,7 +29,7 @@ _CALL_INTERVAL = 1.0
 
 @click.command(
     cls=Subcommand,
-    epilog=EXIT_CODES,
+    epilog=exit_codes("watch"),
     help=with_order(
         """Keep a token alive, and show what happens, until Ctrl-C.
 
