@@ -63,3 +63,11 @@ def test_each_help_lists_its_exit_codes(name: str) -> None:
         (code, MEANINGS[code]) for code in codes
     ]
     assert set(CODES_OF) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["", *(name for name in COMMANDS if name != "completion")])
+def test_help_has_an_example(name: str) -> None:
+    """The help gives an example, and ``-h`` shows the same help."""
+    text = invoke(*filter(None, [name]), "--help").stdout
+    assert re.search(r"^  +.*trio-anon-session \w+", text, re.MULTILINE)
+    assert invoke(*filter(None, [name]), "-h").stdout == text
