@@ -37,6 +37,22 @@ if TYPE_CHECKING:
 _EXIT_LIMIT = 5.0
 """Seconds; how long the exit of the program may take in addition to ``shutdown_timeout``."""
 
+_forks: list[None] = []
+"""One item for each fork between the start of the program and this process."""
+
+# Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forks.append(None))
+
+
+def _this_process() -> tuple[int, int]:
+    """Return the id of this process, and a number; a forked child differs in one of them.
+
+    In a PID namespace of its own, a child can have the id of its parent. A server that forks in C
+    may not run the functions of ``os.register_at_fork``, which count.
+    """
+    return os.getpid(), len(_forks)
+
 
 @final
 class SessionThread(Unpicklable):
@@ -83,7 +99,7 @@ class SessionThread(Unpicklable):
         self._observers = checked_observers(observers)
         self._name = name
         self._run: SessionRun | None = None
-        self._process = 0
+        self._process = _this_process()
 
     def __repr__(self) -> str:
         return f"<SessionThread for {self._config.client_id!r}>"
@@ -99,7 +115,7 @@ class SessionThread(Unpicklable):
                 "a SessionThread can be opened only once, and this one was: "
                 "create a new SessionThread"
             )
-        self._process = os.getpid()
+        self._process = _this_process()
         run = SessionRun(self._config, self._token_manager, self._observers, self._name)
         self._run = run
         atexit.register(self._close_at_exit)
@@ -120,7 +136,7 @@ class SessionThread(Unpicklable):
         run = self._run
         # After a fork, the thread exists only in the other process, and a lock of its run may stay
         # locked.
-        if run is None or os.getpid() != self._process:
+        if run is None or self._process != _this_process():
             return
         run.stop()
         run.join()
@@ -128,7 +144,7 @@ class SessionThread(Unpicklable):
         raise_at_exit(exc, run.crash)
 
     def _close_at_exit(self) -> None:
-        if self._run is not None and os.getpid() == self._process:
+        if self._run is not None and self._process == _this_process():
             self._run.stop()
             self._run.join(2 * self._config.shutdown_timeout + _EXIT_LIMIT)
 
@@ -239,9 +255,9 @@ class SessionThread(Unpicklable):
         return run, run.session
 
     def _check_process(self) -> None:
-        if self._run is not None and os.getpid() != self._process:
+        if self._run is not None and self._process != _this_process():
             raise RuntimeError(
-                f"this SessionThread was opened in process {self._process}, before a fork, and "
+                f"this SessionThread was opened in process {self._process[0]}, before a fork, and "
                 "its thread does not exist in this process: open a SessionThread in each worker "
                 "after the fork, for example in Gunicorn's post_worker_init hook"
             )
