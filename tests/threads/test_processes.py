@@ -277,7 +277,7 @@ def test_each_use_after_a_fork(how: str) -> None:
     assert lines == ["18 True <SessionThread for 'id'>", f"revoked: {revoked}"]
 
 
-UNSHARE = ["unshare", "--pid", "--fork"]
+UNSHARE = ["unshare", "--pid", "--fork", "--kill-child"]
 
 
 def has_namespaces() -> bool:
