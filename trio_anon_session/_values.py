@@ -32,5 +32,6 @@ class Value:
         for field in attrs.fields(type(self)):  # type: ignore[arg-type]  # as above
             if field.repr:
                 show = field.repr if callable(field.repr) else repr
-                shown.append(f"{field.name}={show(getattr(self, field.name))}")
+                # The name of the argument: that of the attribute may begin with an underscore.
+                shown.append(f"{field.alias}={show(getattr(self, field.name))}")
         return f"{type(self).__qualname__.rpartition('>.')[2]}({', '.join(shown)})"

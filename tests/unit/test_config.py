@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import math
 import re
@@ -420,6 +421,13 @@ def test_secret_is_in_no_text(secret: str) -> None:
     assert str(config) == f"{config}" == plain
     assert repr(config) == plain
     assert config.client_secret == secret
+
+
+def test_the_repr_names_arguments() -> None:
+    """Each name in the repr is an argument, so that its text can be copied into a program."""
+    names = re.findall(r"(?:\(|, )(\w+)=", repr(make()))
+    assert names
+    assert set(names) < set(inspect.signature(Config).parameters)
 
 
 def test_values_of_extra_params_are_not_shown() -> None:
