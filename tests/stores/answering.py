@@ -38,3 +38,9 @@ async def open_answering(*answers: bytes | Callable[[bytes], bytes] | None) -> A
         await nursery.start(trio.serve_listeners, serve, listeners)
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
+
+
+def slot_map(host: str, port: int) -> bytes:
+    """Return the answer to CLUSTER SLOTS of a cluster with one server, for `open_answering`."""
+    name = host.encode()
+    return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%s\r\n:%d\r\n" % (len(name), name, port)

@@ -22,6 +22,7 @@
 ``_redis``      `RedisStore`, for many machines
 ``_lua``        the scripts that the Valkey or Redis server runs
 ``_coredis``    connections to the server
+``_answers``    limits on what the server sends
 ``_address``    parses the URL of the server
 ``_sealing``    encryption of records
 ==============  ==================================================================

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import attrs
 import trio
-from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from coredis import exceptions
 from coredis.connection import (
@@ -38,12 +37,13 @@ from coredis.connection import (
     UnixDomainSocketLocation,
 )
 
+from ._answers import AnswerTooLargeError, LimitedStream
 from ._protocol import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from coredis.parser import Parser
+    from anyio.abc import ByteStream
 
     from ._address import Address
 
@@ -59,12 +59,6 @@ RENEW_AFTER = 10.0
 and all processes must use the same server."""
 LISTEN_TIMEOUT = 2.0
 """Time limit in seconds for each answer on a subscribed connection, which has no other limit."""
-_CHUNK = 8_192
-"""Bytes that are parsed in one step of a task."""
-_BUFFER_LIMIT = 3 * 2**20
-"""Bytes of an incomplete answer. The record of the longest token, encrypted, has two thirds."""
-_LINES_LIMIT = 20_000
-"""Lines in one answer, or in all messages that are not taken. The map of a cluster has the most."""
 PING_AFTER = 5.0
 """Seconds without news, after which a subscribed connection is tested with a PING."""
 
@@ -85,12 +79,14 @@ _CODES = {
     exceptions.WrongTypeError: "WRONGTYPE",
 }
 """Error codes of the server. coredis removes the code and raises one of these classes instead."""
-_SHOWN_CODES = {
-    *_CODES.values(),
-    *("BUSY", "DENIED", "EXECABORT", "FAILOVER", "INPROGRESS", "MASTERDOWN", "MISCONF"),
-    *("NOREPLICAS", "NOTREADY", "OOM", "REDIRECT", "UNBLOCKED"),
-}
-"""The codes of errors that are shown. Any other first word of an error may be a secret."""
+_OTHER_CODES = ("BUSY", "DENIED", "EXECABORT", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM")
+"""Error codes that coredis leaves in the text of the answer."""
+_CODE = re.compile(
+    rf"(?:^|: )-?({'|'.join({*_CODES.values(), *_OTHER_CODES} - {'ERR unknown command'})})\b"
+)
+"""A known code at its place in an error answer. An unknown first word could be a secret."""
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_:.-]{0,252}")
+"""A host name or an IP address."""
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 _LOST_WORDS = "the connection was lost"
 
@@ -195,12 +191,7 @@ class Connections:
     async def _ask(self, connection: _Connection, words: Sequence[str | int]) -> object:
         is_well = False
         try:
-            try:
-                answer = await connection.ask(b"EVAL", *words)
-            except NotExecutedError as error:
-                if error.address is not None:
-                    await _check_redirect(connection, error)
-                raise
+            answer = await connection.evaluate(*words)
             is_well = self._users > 0
         finally:
             if not is_well:
@@ -208,36 +199,6 @@ class Connections:
         if is_well:
             await self._keep(connection)
         return answer
-
-
-async def _check_redirect(connection: _Connection, error: NotExecutedError) -> None:
-    """Remove the address of a redirect, unless the cluster's own slot map lists it.
-
-    Any text can be in an answer. A name that is not in the map would be looked up, and its server
-    would get the password.
-    """
-    there, error.address = error.address, None
-    assert there is not None
-    try:
-        answer = await connection.ask(b"CLUSTER", "SLOTS")
-    except StoreError:
-        return
-    if (there.host, there.port) in _servers_in(answer, connection.address.host):
-        error.address = there
-
-
-def _servers_in(answer: object, asked: str) -> set[tuple[str, int]]:
-    """Return the hosts and ports in the answer to CLUSTER SLOTS."""
-    servers = set()
-    for slots in answer if isinstance(answer, list) else ():
-        # First and last slot, and then a list for each server.
-        for server in slots[2:] if isinstance(slots, list) else ():
-            match server:
-                case [bytes() | str() | None as name, int() as port, *_]:
-                    host = name.decode(errors="replace") if isinstance(name, bytes) else name
-                    # Without a host, it is the one that was asked.
-                    servers.add((host or asked, port))
-    return servers
 
 
 @asynccontextmanager
@@ -343,6 +304,35 @@ class _Connection:
         """
         return await self._with_safe_errors(lambda: self._inner.create_request(command, *args))
 
+    async def evaluate(self, *words: str | int) -> object:
+        """Return the answer of a script.
+
+        If the server redirects the request, ask it for the slot map of its cluster. The host in a
+        redirect could be any word, and following it sends that word to name servers.
+
+        Raises:
+            NotExecutedError: the server has not run the script. If the error has an address, the
+                slot map lists it.
+            StoreError: there was no answer, or the answer is an error.
+        """
+        try:
+            return await self.ask(b"EVAL", *words)
+        except NotExecutedError as error:
+            if error.address is None:
+                raise
+            moved, there = str(error), error.address
+        try:
+            is_listed = _is_listed(await self.ask(b"CLUSTER", "SLOTS"), there, self.address)
+        except StoreError as error:
+            why = str(error).removeprefix(f"{self.address}: ")
+            moved += f", and its slot map cannot be read: {why}"
+        else:
+            if is_listed:
+                raise NotExecutedError(moved, there)
+            moved += ", to a server that its slot map does not list"
+        # Raised outside of the except blocks, so that it has no context.
+        raise NotExecutedError(moved)
+
     async def subscribe(self, channels: Sequence[str]) -> None:
         """Subscribe to channels."""
 
@@ -367,9 +357,6 @@ class _Connection:
                     async for _ in messages:
                         # All messages that have arrived count as one.
                         if self._inner.reusable:
-                            stream = self._inner.stream
-                            if isinstance(stream, _BoundedStream):
-                                stream.begin()
                             return
             await self._inner.create_request(b"PING")
 
@@ -386,63 +373,6 @@ class _Connection:
             del failure
 
 
-class _BoundedStream(ByteStream):
-    """A stream to a server, which ends if the server sends more than any answer to us needs.
-
-    coredis keeps everything that it receives until an answer is complete, and all messages that no
-    task has taken.
-
-    Args:
-        stream: the stream.
-        parser: the parser of the connection, which buffers what is incomplete.
-    """
-
-    def __init__(self, stream: ByteStream, parser: Parser) -> None:
-        self._stream = stream
-        self._parser = parser
-        self._lines = 0
-
-    def begin(self) -> None:
-        """Allow a whole answer again, because the last one was taken."""
-        self._lines = 0
-
-    async def receive(self, max_bytes: int = _CHUNK) -> bytes:
-        data = await self._stream.receive(min(max_bytes, _CHUNK))
-        # Each element, in whatever structure, ends a line.
-        self._lines += data.count(b"\n")
-        if self._parser.bytes_written + len(data) > _BUFFER_LIMIT or self._lines > _LINES_LIMIT:
-            raise _TooLongError
-        return data
-
-    async def send(self, item: bytes) -> None:
-        self.begin()
-        await self._stream.send(item)
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return self._stream.extra_attributes
-
-
-class _TooLongError(Exception):
-    """A server sends more than any answer needs."""
-
-
-class _BoundedTCP(TCPConnection):
-    async def _connect(self) -> ByteStream:
-        return _BoundedStream(await super()._connect(), self._parser)
-
-
-class _BoundedUnix(UnixDomainSocketConnection):
-    async def _connect(self) -> ByteStream:
-        return _BoundedStream(await super()._connect(), self._parser)
-
-
 def _connection_to(address: Address, settings: dict[str, Any]) -> BaseConnection:
     settings = {
         **settings,
@@ -454,8 +384,24 @@ def _connection_to(address: Address, settings: dict[str, Any]) -> BaseConnection
         "ssl_context": address.tls,
     }
     if address.path is not None:
-        return _BoundedUnix(UnixDomainSocketLocation(address.path), **settings)
-    return _BoundedTCP(TCPLocation(address.host, address.port), **settings)
+        return _LimitedSocket(UnixDomainSocketLocation(address.path), **settings)
+    return _LimitedTCP(TCPLocation(address.host, address.port), **settings)
+
+
+class _LimitedTCP(TCPConnection):
+    async def _connect(self) -> ByteStream:
+        return LimitedStream(await super()._connect(), lambda: _count_unread(self))
+
+
+class _LimitedSocket(UnixDomainSocketConnection):
+    async def _connect(self) -> ByteStream:
+        return LimitedStream(await super()._connect(), lambda: _count_unread(self))
+
+
+def _count_unread(connection: BaseConnection) -> int:
+    """Return the number of messages that no task has read, and of answers to no request."""
+    buffers = connection._push_message_buffer_in, connection._streamed_message_buffer_in
+    return sum(buffer.statistics().current_buffer_used for buffer in buffers)
 
 
 def _is_not_ours(_record: logging.LogRecord) -> bool:
@@ -477,12 +423,35 @@ def _failure_of(error: BaseException, address: Address) -> StoreError:
     words = f"{address}: {_LOST_WORDS if is_lost else _words_of(error)}"
     if isinstance(error, exceptions.MovedError):
         # If the answer has no host, it means the server that sent it.
-        host = error.host or address.host or "127.0.0.1"
+        host = error.host or _host_of(address)
         there = attrs.evolve(address, path=None, host=host, port=error.port)
         return NotExecutedError(words, there)
     if code in _RETRY_CODES:
         return NotExecutedError(words, later=True)
     return NotExecutedError(words) if code in _OTHER_SERVER_CODES else StoreError(words)
+
+
+def _host_of(address: Address) -> str:
+    return address.host or "127.0.0.1"
+
+
+def _is_listed(slot_map: object, there: Address, here: Address) -> bool:
+    """Return whether an answer to CLUSTER SLOTS lists a server, and the host can be looked up."""
+    host, password = there.host, there.password
+    # A shorter password can be a part of a host name by chance.
+    is_quote = password is not None and len(password) >= 8 and password.lower() in host.lower()
+    if not _HOST.fullmatch(host) or is_quote or not isinstance(slot_map, list):
+        return False
+    for entry in slot_map:
+        # An entry has the first and the last slot, and then servers: host, port and more.
+        for server in entry[2:] if isinstance(entry, list) else ():
+            if not isinstance(server, list) or len(server) < 2 or server[1] != there.port:
+                continue
+            # Without a host it means the server that sent the answer.
+            listed = server[0] or _host_of(here).encode()
+            if isinstance(listed, bytes) and listed.decode(errors="replace") == host:
+                return True
+    return False
 
 
 def _words_of(error: BaseException) -> str:
@@ -496,8 +465,8 @@ def _words_of(error: BaseException) -> str:
         return f"answers {code}"
     if isinstance(error, _LOST):
         return _LOST_WORDS
-    if isinstance(error, _TooLongError):
-        return "the answer is too long"
+    if isinstance(error, AnswerTooLargeError):
+        return "sent an answer that is too large"
     if isinstance(error, socket.gaierror):
         return "the host's name cannot be looked up"
     # If OpenSSL rejected a certificate, this is its reason.
@@ -526,6 +495,5 @@ def _code_of(error: BaseException) -> str | None:
     if "can't run this command" in answer or answer.startswith("ACL failure"):
         return "NOPERM"
     # Redis 6 begins the text with the position in the script.
-    code = re.match(r"[A-Z]{3,}\b", answer) or re.search(r"(?<=: )-?[A-Z]{3,}\b", answer)
-    found = code.group().removeprefix("-") if code else "ERR"
-    return found if found in _SHOWN_CODES else "ERR"
+    code = _CODE.search(answer)
+    return code[1] if code else "ERR"

@@ -65,7 +65,8 @@ class RedisStore(Unpicklable):
         ACL SETUSER tas +pttl +pexpire +time +publish +subscribe +ping
 
     For a database other than 0, add ``+select``. For a ``client_name``, add ``+client|setname``.
-    In a cluster, add ``+cluster|slots``: the store follows a redirect only to servers listed there.
+    For a cluster, add ``+cluster|slots``, or name all of its servers in the URL: the store
+    follows a redirect only to a server that the cluster's slot map lists.
     Without ``publish``, ``subscribe`` or the channels, the processes get no notifications. They
     poll the server two to four times a second instead.
 
@@ -138,7 +139,9 @@ class RedisStore(Unpicklable):
         marks = tuple(marks)
         answer: Any = await self._ask(_lua.LOOK, name, marks)
         try:
-            version, owner, lease, *others, dead, token_fence, ends, now = answer
+            # Unpacking a long text would take much memory.
+            parts: Any = answer if isinstance(answer, list) else ()
+            version, owner, lease, *others, dead, token_fence, ends, now = parts
             *token, failure_record, fence, failure_left = others
             leased_for = max(0.0, int(lease) / 1000)
             return Look(
@@ -149,7 +152,7 @@ class RedisStore(Unpicklable):
                 failure=self._read_failure(name, failure_record, fence, failure_left),
                 dead=frozenset(mark for mark, is_dead in zip(marks, dead, strict=True) if is_dead),
             )
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             pass
         # Raised outside of the except block: the context would quote the answer.
         raise StoreError(f"{self._where}: sent an answer in an unknown format")
