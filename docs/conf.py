@@ -52,7 +52,7 @@ nitpick_ignore_regex = [
         r"py:class",
         "AnswerKind|BlockingSession|Entry|HTTPClient|Key|Leaving|NetworkFailure|Session|Story",
     ),
-    (r"py:class", r".*\.(ClientAuthentication|KeyOptions)"),
+    (r"py:class", r"(.*\.)?(ClientAuthentication|KeyOptions)"),
 ]
 myst_heading_anchors = 3
 

@@ -370,8 +370,8 @@ BUGS = (
         17,
         "sessions with the same manager are not notified of a drop",
         "stores.shared",
-        "        for listener in tuple(self._listeners):\n",
-        "        for listener in tuple(self._listeners)[:1]:\n",
+        "        for listener in tuple(self._listeners.values()):\n",
+        "        for listener in tuple(self._listeners.values())[:1]:\n",
     ),
     Bug(
         17,

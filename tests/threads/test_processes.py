@@ -273,7 +273,9 @@ def test_each_use_after_a_fork(how: str) -> None:
     """A forked child gets the error of a fork for each use, whatever has forked it."""
     program, revoked = FORKS[how]
     code, lines, errors = run(FORKED + program)
-    assert (code, errors) == (0, "")
+    # One of the uses ends with a 401, of which the parent's log has a record.
+    assert all(line.endswith("which was reported invalid") for line in errors.splitlines())
+    assert code == 0
     assert lines == ["18 True <SessionThread for 'id'>", f"revoked: {revoked}"]
 
 

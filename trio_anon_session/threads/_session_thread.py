@@ -192,7 +192,7 @@ class SessionThread(Unpicklable):
 
         Raises:
             RuntimeError: as for :meth:`get_access_token`.
-            TypeError, ValueError: as for `AnonymousSession.invalidate`.
+            TypeError, ValueError: as for :meth:`~trio_anon_session.AnonymousSession.invalidate`.
         """
         run, session = self._opened()
         with suppress(SessionClosedError):
