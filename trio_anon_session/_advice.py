@@ -15,7 +15,7 @@ import httpx
 
 from ._authentication import ClientAuthentication
 from ._checks import is_box
-from ._config import authentication_of
+from ._config import authentication_of, for_prefix
 from ._errors import MalformedTokenResponseError, RevocationError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def next_step(error: TokenRequestError, config: Config) -> str | None:
     step = step and step.replace(_CREDENTIALS, way.advice)
     if step is not None and isinstance(error, RevocationError):
         step = step.replace("token_url (BOX_TOKEN_URL)", "revoke_url (BOX_REVOKE_URL)")
-    return step
+    return step and for_prefix(step, config)
 
 
 def _may_refuse_certificate(error: TokenRequestError) -> bool:

@@ -143,6 +143,8 @@ class Config(Value, UnpicklableValue):
     _authentication: ClientAuthentication = attrs.field(
         init=False, repr=False, eq=False, hash=False
     )
+    # Of the variables in advice.
+    _prefix: str = attrs.field(default="BOX_", init=False, repr=False, eq=False, hash=False)
 
     def __attrs_post_init__(self) -> None:
         for name in DURATIONS:
@@ -195,7 +197,11 @@ class Config(Value, UnpicklableValue):
         for name in changes:
             if name not in known:
                 raise ConfigError(name, "Config has no such setting")
-        return attrs.evolve(self, **changes)
+        return attrs.evolve(self, **changes)._with_prefix(self._prefix)
+
+    def _with_prefix(self, prefix: str) -> Self:
+        object.__setattr__(self, "_prefix", prefix)
+        return self
 
     @classmethod
     # Without this, the traceback of a KeyboardInterrupt could show locals with the secret.
@@ -269,17 +275,19 @@ class Config(Value, UnpicklableValue):
 
         Args:
             environ: the environment.
-            prefix: replaces ``BOX_`` in these names, for a program with several clients.
+            prefix: replaces ``BOX_`` in these names, for a program with several clients. It is
+                empty or ends with an underscore. Advice in errors has these names, too.
 
         Raises:
             ConfigError: a required variable is missing, two variables contradict each other, or a
-                value is wrong. The message names the variables.
+                value is wrong. The message names the variables. Or ``prefix`` has no underscore at
+                its end.
             TypeError: ``prefix`` is not a str.
         """
         # Imported late, like `PrivateKeyJWT` and others there.
         from ._environment import read
 
-        return read(cls, environ, prefix)
+        return read(cls, environ, prefix)._with_prefix(prefix)
 
     @classmethod
     @without_locals
@@ -313,6 +321,11 @@ def why_no_revocation(config: Config) -> str | None:
     ):
         return "token_url and api_root_url are on different servers, and revoke_url is not set"
     return None
+
+
+def for_prefix(advice: str, config: Config) -> str:
+    """Return advice with the names of the variables from which a config was read."""
+    return advice.replace("BOX_", config._prefix)
 
 
 def authentication_of(config: Config) -> ClientAuthentication:

@@ -110,6 +110,8 @@ def read(make: Callable[..., T], environ: Mapping[str, str], prefix: str) -> T:
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+    if prefix and not prefix.endswith("_"):
+        raise ConfigError("prefix", f"must end with '_', such as {BOX!r}, or be empty")
     # An empty variable counts as missing.
     given = {
         name.removeprefix(prefix): value

@@ -21,6 +21,7 @@ import trio
 
 from ._body import StartedBody
 from ._challenges import means_invalid_token
+from ._config import for_prefix
 from ._errors import AnonymousSessionError, ConfigError
 from ._http_libraries import with_base
 from ._logging import log
@@ -152,11 +153,11 @@ class TokenFlow:
         if origins is None:
             self._origins = default_origins(session.config)
             if not self._origins:
-                raise ConfigError(
-                    "origins",
+                wants = (
                     "must be set, or api_root_url (BOX_API_ROOT_URL) must be the root URL of your "
-                    "API: api_root_url is Box's, and token_url is on another server",
+                    "API: api_root_url is Box's, and token_url is on another server"
                 )
+                raise ConfigError("origins", for_prefix(wants, session.config))
         elif type(origins).__name__ == "Request":
             # The user passed the method `session.auth` to a client, and the client called it with a
             # request.
@@ -229,8 +230,10 @@ class TokenFlow:
         shown = shown_origin(origin)
         if may_have_token(origin):
             rule = f"{self.auth_class} sends the token only to {listed_origins(self._origins)}"
+            setting = "api_root_url (BOX_API_ROOT_URL)"
+            setting = for_prefix(setting, self._session.config)
             advice = (
-                f"To send the token to {shown}, set api_root_url (BOX_API_ROOT_URL) to it, or "
+                f"To send the token to {shown}, set {setting} to it, or "
                 "list it in session.auth(origins=[...])."
                 if self._has_default_origins
                 else f"To send the token to {shown}, list it in session.auth(origins=[...])."

@@ -12,7 +12,13 @@ import trio
 
 from ._advice import next_step
 from ._authentication import AssertionRequest, CredentialsUnavailableError
-from ._config import Config, authentication_of, secrets_of, why_no_revocation
+from ._config import (
+    Config,
+    authentication_of,
+    for_prefix,
+    secrets_of,
+    why_no_revocation,
+)
 from ._errors import RevocationError, TokenRequestError
 from ._exchange import Exchange, Form, NoAnswer
 from ._judging import judge_grant, judge_revocation, rejects_client
@@ -228,7 +234,7 @@ class TokenManager(Unpicklable):
             # As above.
             del token
             await trio.lowlevel.checkpoint()
-            raise _no_revocation_endpoint(reason)
+            raise _no_revocation_endpoint(reason, self._config)
         try:
             check_options(options)
             form = Form(self._config.revoke_url, [("token", token)], _ip_of(options))
@@ -337,9 +343,8 @@ def _ip_of(options: TokenRequestOptions | None) -> str | None:
     return None if options is None else options.ip
 
 
-def _no_revocation_endpoint(reason: str) -> RevocationError:
+def _no_revocation_endpoint(reason: str, config: Config) -> RevocationError:
     error = RevocationError(f"the token cannot be revoked: {reason}", retryable=False)
-    error.next_step = (
-        "If the server of token_url can revoke tokens, set revoke_url (BOX_REVOKE_URL)."
-    )
+    step = "If the server of token_url can revoke tokens, set revoke_url (BOX_REVOKE_URL)."
+    error.next_step = for_prefix(step, config)
     return error

@@ -15,6 +15,8 @@ _PEM_OR_JWT = re.compile(r"-----BEGIN |^\s*eyJ[\w-]*\.[\w-]+\.[\w-]*\s*$", re.AS
 _KEY = re.compile(r"\s*M(I[E-L]|[A-H][\w+/-]CAQ)[\w+/-]{40,}[\w+/=\s-]*", re.ASCII)
 _ORDINARY = re.compile(r"[A-Za-z._@ -]{1,40}|[\w.@ -]{1,16}")
 """Names of files and folders. A secret is longer, or has other characters."""
+_BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9+/=]{20,}", re.ASCII)
+"""A text in base64 may have a slash in each place, so that all of its parts are short."""
 
 
 def checked_path(name: str, path: object) -> Path:
@@ -46,6 +48,7 @@ def shown(path: str | os.PathLike[str]) -> str:
     known = 0
     while known < len(parts) and os.path.exists(os.path.join(*parts[: known + 1])):
         known += 1
-    if all(_ORDINARY.fullmatch(part) for part in parts[known:]):
+    is_ordinary = all(_ORDINARY.fullmatch(part) for part in parts[known:])
+    if is_ordinary and not _BASE64.fullmatch("/".join(parts[known:])):
         return repr(text)
     return repr(os.path.join(*parts[:known], "***"))

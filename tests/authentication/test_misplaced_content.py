@@ -44,6 +44,7 @@ def contents() -> Iterator[tuple[str, str]]:
     yield "JWT", f"eyJhbGciOiJFUzI1NiJ9.{secrets.token_urlsafe(40)}.{secrets.token_urlsafe(64)}"
     yield "secret", f"1{secrets.token_hex(16)}"
     yield "secret with slashes", base64.b64encode(b"\xff" * 3 + secrets.token_bytes(30)).decode()
+    yield "secret with short parts", "bDWSXDIy/i85Kq/1423aVt/Zx0pLm/9sUeWc/Tq7"
 
 
 CONTENTS = dict(contents())

@@ -316,6 +316,32 @@ async def test_an_error_of_this_package_is_shown_whole(autojump_clock: MockClock
     assert failed.error.endswith(str(caught.value.__cause__) + f". {caught.value.next_step}")
 
 
+@pytest.mark.parametrize("code", ["invalid_client", "invalid_grant", "invalid_scope", "strange"])
+async def test_advice_names_the_variables_of_the_prefix(
+    autojump_clock: MockClock, code: str
+) -> None:
+    """The advice for a config from other variables has no name of a variable of Box."""
+    server = TokenServer(FaultPlan(token_then=Fault.refusal(code)))
+    given = server.config()
+    environ = {
+        "ACME_CLIENT_ID": given.client_id,
+        "ACME_CLIENT_SECRET": str(given.client_secret),
+        "ACME_TOKEN_URL": given.token_url,
+        "ACME_API_ROOT_URL": given.api_root_url,
+    }
+    config = Config.from_env(environ, prefix="ACME_").replace(max_retries=0)
+    transport = httpx.ASGITransport(app=server)
+    async with (
+        httpx.AsyncClient(transport=transport) as client,
+        TokenManager(config, http_client=client) as manager,
+        AnonymousSession(config, manager) as session,
+    ):
+        with pytest.raises(TokenRequestError) as caught:
+            await session.get_access_token()
+    assert "BOX_" not in str(caught.value)
+    assert ("(ACME_" in str(caught.value)) == (code in ("invalid_client", "invalid_grant"))
+
+
 @given(data=st.data(), code=st.sampled_from(["invalid_client", "invalid_scope", "server_error"]))
 def test_a_short_secret_changes_neither_code_nor_advice(data: st.DataObject, code: str) -> None:
     """A secret that occurs by chance in the error code or the advice is not hidden there."""

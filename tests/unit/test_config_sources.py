@@ -113,13 +113,19 @@ class TestFromEnv:
             Config.from_env(ENVIRONMENT | {"BOX_SUBJECT_ID": ""})
         assert caught.value.field == "box_subject_id"
 
-    @given(prefix=st.text(max_size=10))
+    @given(prefix=st.text(max_size=10).map(lambda text: text and f"{text}_"))
     def test_prefix(self, prefix: str) -> None:
         """Only the variables with the prefix are read."""
         others = {"XBOX_SCOPE": "no", "box_SCOPE": "no", "SCOPE_": "no"}
         config = Config.from_env(others | with_prefix(prefix), prefix=prefix)
         assert config == Config.from_env(ENVIRONMENT)
         assert config.client_secret == SECRET
+
+    @given(prefix=st.text(min_size=1).filter(lambda text: not text.endswith("_")))
+    def test_a_prefix_without_an_underscore(self, prefix: str) -> None:
+        """A prefix such as ``ACME`` is an error, because it would read ``ACMECLIENT_ID``."""
+        with pytest.raises(ConfigError, match=r"^prefix must end with '_'"):
+            Config.from_env(with_prefix(prefix), prefix=prefix)
 
     def test_wrong_prefix(self) -> None:
         """A prefix of a wrong type raises a TypeError."""

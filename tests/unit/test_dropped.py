@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -78,9 +79,11 @@ def test_the_limit() -> None:
 
 @pytest.mark.slow
 async def test_an_api_that_refuses_every_token_takes_no_more_memory_with_time(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once the limit is reached, further dropped tokens take almost no memory."""
+    # pytest keeps each record of the log.
+    caplog.set_level(logging.CRITICAL, "trio_anon_session")
     manager = FakeTokenManager(make_config(stale_buffer=0.0), lifetime=1e9)
     async with AnonymousSession(manager.config, manager) as session:
 
