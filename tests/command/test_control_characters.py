@@ -42,8 +42,10 @@ ALL = "a" + "b".join(CONTROLS) + "z"
 """Every control character, between letters."""
 IN_ENVIRON = "".join(c for c in ALL if c != "\0" and not "\ud800" <= c <= "\udc7f" and c < "\udd00")
 """The part of it that a variable, an argument or a file name can contain."""
-ATTACKS = [IN_ENVIRON, "\x1b[2J", "\x9b2J", "\u202eevil", "\udc9b2J"]
-each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=["all", "csi", "c1", "bidi", "lone"])
+SHORT = "\x1b\x9b\u202e\udc9b2J"
+"""One of each class. A long text may be shortened or hidden before it is printed."""
+ATTACKS = [IN_ENVIRON, SHORT]
+each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=["all", "short"])
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +70,10 @@ def options() -> Iterator[tuple[str, str]]:
 SUBCOMMANDS = list(cast("click.Group", cli).commands)
 
 
-@each_attack
 @pytest.mark.parametrize(("name", "option"), list(options()))
-def test_values_of_options(name: str, option: str, attack: str) -> None:
+def test_values_of_options(name: str, option: str) -> None:
     """No option shows the control characters of its value."""
-    arguments: list[str] = [name, option, attack]
+    arguments: list[str] = [name, option, SHORT]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         if name == "serve" and option != "--port":
             arguments += ["--port", str(taken.getsockname()[1])]

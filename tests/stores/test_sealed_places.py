@@ -96,7 +96,7 @@ class Edit:
             case "shift" if found.isdigit():
                 server.do("HSET", key, self.field, int(found) + int(self.value))
         if self.kind != "persist":
-            # The most that no check of lifetime alone refuses.
+            # More than this would be refused because of the lifetime, whatever the seal says.
             server.do("PEXPIRE", key, int(LIFETIME * 1000) - 1)
 
 
