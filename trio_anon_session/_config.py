@@ -323,6 +323,11 @@ def why_no_revocation(config: Config) -> str | None:
     return None
 
 
+def with_prefix(config: Config, prefix: str) -> Config:
+    """Return a config whose advice has the names of variables with this prefix."""
+    return config._with_prefix(prefix)
+
+
 def for_prefix(advice: str, config: Config) -> str:
     """Return advice with the names of the variables from which a config was read."""
     return advice.replace("BOX_", config._prefix)

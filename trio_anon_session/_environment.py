@@ -108,10 +108,7 @@ def read(make: Callable[..., T], environ: Mapping[str, str], prefix: str) -> T:
         ConfigError: a variable is missing, contradicts another one, or has a wrong value.
         TypeError: ``prefix`` is not a str.
     """
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
-    if prefix and not prefix.endswith("_"):
-        raise ConfigError("prefix", f"must end with '_', such as {BOX!r}, or be empty")
+    check_prefix(prefix)
     # An empty variable counts as missing.
     given = {
         name.removeprefix(prefix): value
@@ -137,6 +134,21 @@ def read(make: Callable[..., T], environ: Mapping[str, str], prefix: str) -> T:
         names = [way.variable, *(name for name in way.options.values() if name in given)]
     said = f" (from {listed([prefix + name for name in names], 'and')})" if names else ""
     raise ConfigError(problem.field, problem.wants + said)
+
+
+def check_prefix(prefix: object) -> None:
+    """Check the beginning of the variables' names.
+
+    Raises:
+        ConfigError: ``prefix`` has no underscore at its end.
+        TypeError: ``prefix`` is not a str.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+    if prefix and not prefix.endswith("_"):
+        raise ConfigError(
+            "prefix", f"must end with '_', such as {BOX!r}, or be empty, got {prefix!r}"
+        )
 
 
 def _way(given: Mapping[str, str], prefix: str) -> Way:

@@ -43,8 +43,8 @@ def in_process(server: TokenServer) -> tuple[httpx.AsyncClient, TokenManager, Co
 async def test_a_grant(autojump_clock: MockClock) -> None:
     """The check shows the duration of the token request and the scope, and not the token."""
     server = TokenServer(FaultPlan(token_then=Fault(delay=2.0, fields={"scope": '"a b"'})))
-    _, manager, _ = in_process(server)
-    check, token = await check_grant(manager)
+    _, manager, config = in_process(server)
+    check, token = await check_grant(manager, config)
     assert token is not None
     assert check.verdict == "ok"
     assert re.search(r" after 2\.0\d s, scope 'a b'$", check.found)
@@ -71,8 +71,8 @@ async def test_a_grant_that_fails(
     advice: str,
 ) -> None:
     """The check shows the endpoint's answer, and separately what to do."""
-    _, manager, _ = in_process(TokenServer(FaultPlan(token_then=fault)))
-    check, token = await check_grant(manager)
+    _, manager, config = in_process(TokenServer(FaultPlan(token_then=fault)))
+    check, token = await check_grant(manager, config)
     assert (token, check.verdict, check.exit_code) == (None, "failed", code)
     assert found in check.found
     assert check.advice is not None

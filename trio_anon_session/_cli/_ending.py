@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import math
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from .._environment import BOX
 from .._errors import (
     AnonymousSessionError,
     ConfigError,
@@ -115,6 +117,12 @@ class Subcommand(click.Command):
         if left and not ctx.resilient_parsing:
             ctx.fail(f"{ctx.info_name} {self.surplus}")
         return left
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the subcommand does, with the variables of ``--env-prefix``."""
+        shown = copy.copy(self)
+        shown.help = self.help and self.help.replace(BOX, ctx.params.get("env_prefix", BOX))
+        super(Subcommand, shown).format_help_text(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the subcommand's own options first, then the common ones."""

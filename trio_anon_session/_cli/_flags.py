@@ -12,6 +12,7 @@ import attrs
 import click
 import trio
 
+from .._environment import BOX, check_prefix
 from .._errors import ConfigError
 from ._ending import ConfigurationOption
 from ._files import SECRET, FilePath, secret_in_file
@@ -31,6 +32,7 @@ _ORDER = """
 Each setting comes from its flag, else from the environment (BOX_CLIENT_ID,
 BOX_CLIENT_SECRET, BOX_API_ROOT_URL, ...), else from the settings file of Box's
 developer console (--box-json). --show-config prints the source of each setting.
+For a program with several clients, --env-prefix names the prefix of the variables.
 
 The secret comes only from a file, standard input or the environment, because other
 users of this machine can read the flags of a process. Instead of a secret, the client
@@ -56,6 +58,7 @@ class Source:
     defaults: Mapping[str, Any]
     store: str | None = attrs.field(default=None, repr=False)
     store_key_file: Path | None = None
+    prefix: str = BOX
 
     def settings(self) -> Settings:
         """Return the settings from flags, environment and files.
@@ -68,7 +71,7 @@ class Source:
             flags["extra_params"] = _read_params(self.params)
         if self.secret_file is not None:
             flags[SECRET] = secret_in_file(self.secret_file)
-        return resolve(flags, os.environ, self.box_json, self.defaults)
+        return resolve(flags, os.environ, self.box_json, self.defaults, self.prefix)
 
     def config(self) -> Config:
         """Return the config. For endpoints of an issuer, this requests its metadata.
@@ -108,6 +111,33 @@ class Source:
         return self.secret_file is not None and os.fspath(self.secret_file) == "-"
 
 
+def _checked_prefix(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        check_prefix(value)
+    except ConfigError as error:
+        problem = error.wants
+    else:
+        return value
+    raise click.BadParameter(problem)
+
+
+def takes_prefix(
+    text: str, kind: type[click.Option] = click.Option
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option for the prefix of the variables, which the help follows."""
+    return click.option(
+        "--env-prefix",
+        cls=kind,
+        # Before --help, which follows the prefix.
+        is_eager=True,
+        callback=_checked_prefix,
+        metavar="PREFIX",
+        default=BOX,
+        show_default=True,
+        help=text,
+    )
+
+
 def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds the configuration flags and calls with a `Source`.
 
@@ -127,6 +157,7 @@ def takes_configuration(**defaults: Any) -> Callable[[Callable[..., None]], Call
                 defaults=defaults,
                 store=values.pop("store"),
                 store_key_file=values.pop("store_key_file"),
+                prefix=values.pop("env_prefix"),
             )
             if values.pop("show_config"):
                 _show(source)
@@ -146,6 +177,8 @@ def _options(defaults: Mapping[str, Any]) -> list[Any]:
     options = [_option(setting, defaults) for setting in SETTINGS]
     box_json = {"type": path, "help": "The settings file of Box's developer console."}
     options.insert(8, click.option("--box-json", cls=ConfigurationOption, **box_json))
+    text = "The prefix of the environment variables; ends with an underscore, or is empty."
+    options.insert(0, takes_prefix(text, ConfigurationOption))
     options += [
         click.option(
             "--store",

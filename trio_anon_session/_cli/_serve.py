@@ -14,7 +14,9 @@ import click
 import trio
 
 from ._ending import FAILED, Seconds, Subcommand, exit_codes, say_error
+from ._flags import takes_prefix
 from ._output import escaped, say
+from ._settings import prefix_flag
 from ._wording import counted
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def _checked(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     show_default=True,
     help="The secret of that client. Other users of this machine can read it.",
 )
+@takes_prefix("The prefix of the variables that the command prints.")
 @click.option(
     "--lifetime",
     type=Seconds(min=0, min_open=True),
@@ -96,6 +99,7 @@ def serve(
     port: int,
     client_id: str,
     client_secret: str,
+    env_prefix: str,
     lifetime: float | None,
     grant_scopes: str | None,
     token_down: bool,
@@ -106,7 +110,7 @@ def serve(
     scopes = None if grant_scopes is None else frozenset(grant_scopes.split())
     client = Client(client_id=client_id, client_secret=client_secret, granted_scopes=scopes)
     server = make_server(client, lifetime)
-    trio.run(_serve, server, port, client, _TOKEN_DOWN if token_down else None)
+    trio.run(_serve, server, port, client, env_prefix, _TOKEN_DOWN if token_down else None)
 
 
 def make_server(client: Client, lifetime: float | None) -> TokenServer:
@@ -121,7 +125,9 @@ def make_server(client: Client, lifetime: float | None) -> TokenServer:
     )
 
 
-async def _serve(server: TokenServer, port: int, client: Client, command: str | None) -> None:
+async def _serve(
+    server: TokenServer, port: int, client: Client, prefix: str, command: str | None
+) -> None:
     from ..testing import open_loopback
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -134,10 +140,14 @@ async def _serve(server: TokenServer, port: int, client: Client, command: str | 
                 raise SystemExit(FAILED) from None
             say(f"The token server is ready and listens on {url}. Press Ctrl-C to stop it.")
             say("To use it, run in another terminal:")
-            say(f"  export BOX_API_ROOT_URL={url}")
-            say(f"  export BOX_CLIENT_ID={shlex.quote(client.client_id)}")
-            say(f"  export BOX_CLIENT_SECRET={shlex.quote(client.client_secret or '')}")
-            say("  trio-anon-session token")
+            variables = {
+                "API_ROOT_URL": url,
+                "CLIENT_ID": client.client_id,
+                "CLIENT_SECRET": client.client_secret or "",
+            }
+            for name, value in variables.items():
+                say(f"  export {shlex.quote(prefix + name)}={shlex.quote(value)}")
+            say(f"  trio-anon-session token{prefix_flag(prefix)}")
             if command is not None:
                 say(_obey(command, server))
             nursery = await stack.enter_async_context(trio.open_nursery())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import click
+import httpx
 
 from .._authentication import SecretFile
 from .._authentication._credentials import parts_of
-from .._config import Config, why_no_revocation
+from .._checks import is_box
+from .._config import Config, why_no_revocation, with_prefix
 from .._environment import BOX, ENVIRONMENT
 from .._errors import ConfigError
 from .._paths import shown
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 NOTHING = "-"
-_SECRET_FILE = f"{BOX}CLIENT_SECRET_FILE"
 _SHORTEST = 16
 """The least characters of a key or an assertion."""
 
@@ -139,9 +141,15 @@ SETTINGS = (
 
 @attrs.frozen
 class Settings:
-    """The settings that were given, by name."""
+    """The settings that were given, by name.
+
+    Attributes:
+        given: the settings.
+        prefix: the beginning of the variables' names.
+    """
 
     given: Mapping[str, Given]
+    prefix: str = BOX
 
     @property
     def discovers(self) -> bool:
@@ -155,7 +163,21 @@ class Settings:
         Raises:
             ConfigError: Settings contradict each other.
         """
-        return way_of(self.given)
+        return way_of(self.given, self.prefix)
+
+    @property
+    def _at_box(self) -> bool:
+        """Whether the server that issues the tokens is Box's."""
+        if self.discovers:
+            return False
+        for name in ("token_url", "api_root_url"):
+            if name in self.given:
+                try:
+                    return is_box(httpx.URL(self.given[name].value))
+                except (httpx.InvalidURL, ValueError):
+                    # The config refuses it later, and its error says what is wrong.
+                    return False
+        return True
 
     def config(self) -> Config:
         """Return the config made from these settings, without the issuer's metadata.
@@ -166,7 +188,7 @@ class Settings:
         """
         settings = self._config_settings()
         try:
-            return Config(**settings)
+            return with_prefix(Config(**settings), self.prefix)
         except ConfigError as error:
             problem = error
         raise self.with_source(problem)
@@ -180,22 +202,23 @@ class Settings:
         """
         settings = self._config_settings()
         try:
-            return await Config.discover(**settings)
+            return with_prefix(await Config.discover(**settings), self.prefix)
         except ConfigError as error:
             problem = error
         raise self.with_source(problem)
 
     def _config_settings(self) -> dict[str, Any]:
         way = self.way
-        missing = {} if "client_id" in self.given else {"client_id": _CLIENT_ID}
+        missing = {} if "client_id" in self.given else {"client_id": self._client_id()}
         if way is None:
-            name, how = missing_way(self.given)
+            name, how = missing_way(self.given, self.prefix, at_box=self._at_box)
             missing[name] = how
         if missing or way is None:
             (field, problem), *others = missing.items()
             problem = "; ".join([problem, *(f"{name}: {how}" for name, how in others)])
             if others:
-                problem += ". To try the command without an account, run: trio-anon-session serve"
+                problem += ". To try the command without an account, run: "
+                problem += f"trio-anon-session serve{prefix_flag(self.prefix)}"
             raise ConfigError(field, problem)
         plain = {
             name: given.value
@@ -205,12 +228,16 @@ class Settings:
         # The object of the way says which method it is.
         if way in FILES:
             plain.pop("auth_method", None)
-        return plain | config_settings(way, self.given)
+        return plain | config_settings(way, self.given, self.prefix)
+
+    def _client_id(self) -> str:
+        box_json = " or --box-json" if self._at_box else ""
+        return f"set {self.prefix}CLIENT_ID, or use --client-id{box_json}"
 
     def with_source(self, error: ConfigError) -> ConfigError:
         """Return an error of `Config` that names the source of the setting."""
         problem = error.wants.replace(
-            "set token_url with Config(...)", "set --token-url or BOX_TOKEN_URL"
+            "set token_url with Config(...)", f"set --token-url or {self.prefix}TOKEN_URL"
         )
         given = self.given.get(error.field)
         source = f" (from {given.source})" if given is not None else ""
@@ -300,10 +327,13 @@ def _texts_in(name: str, path: Any) -> Iterator[str]:
         yield from parts_of(text)
 
 
-_CLIENT_ID = "set BOX_CLIENT_ID, or use --client-id or --box-json"
+def prefix_flag(prefix: str) -> str:
+    """Return the flag of a prefix with a space before it, or nothing for the default."""
+    return "" if prefix == BOX else f" --env-prefix {shlex.quote(prefix)}"
+
 
 VARIABLES = ENVIRONMENT | {name: BOX + name.upper() for name in WAY_SETTINGS}
-"""The environment variable of each setting that has one."""
+"""The environment variable of each setting that has one, with the default prefix."""
 
 DEFAULTS: Mapping[str, Any] = {
     attribute.alias or attribute.name: {} if attribute.name == "extra_params" else attribute.default
@@ -316,6 +346,7 @@ def resolve(
     environ: Mapping[str, str],
     box_json: Path | None,
     defaults: Mapping[str, Any],
+    prefix: str = BOX,
 ) -> Settings:
     """Return the settings from flags, environment, Box's settings file and defaults.
 
@@ -324,6 +355,7 @@ def resolve(
         environ: the environment; an empty variable counts as missing.
         box_json: the settings file of Box's developer console.
         defaults: defaults of the subcommand that differ from those of `Config`.
+        prefix: the beginning of the variables' names.
 
     Raises:
         ConfigError: The file is missing or invalid, or two variables have a secret.
@@ -335,16 +367,17 @@ def resolve(
             value = getattr(config, name)
             if value is not None:
                 given[name] = Given(value, f"file {click.format_filename(box_json)}")
-    for name, variable in VARIABLES.items():
+    variables = {name: prefix + usual.removeprefix(BOX) for name, usual in VARIABLES.items()}
+    for name, variable in variables.items():
         if environ.get(variable):
             given[name] = Given(environ[variable], f"environment {variable}")
-    if environ.get(_SECRET_FILE):
-        if environ.get(VARIABLES[SECRET]) and SECRET not in flags:
+    file = f"{prefix}CLIENT_SECRET_FILE"
+    if environ.get(file):
+        if environ.get(variables[SECRET]) and SECRET not in flags:
             raise ConfigError(
-                SECRET,
-                f"must have one source: set only one of {VARIABLES[SECRET]} and {_SECRET_FILE}",
+                SECRET, f"must have one source: set only one of {variables[SECRET]} and {file}"
             )
-        given[SECRET] = Given(SecretFile(environ[_SECRET_FILE]), f"environment {_SECRET_FILE}")
+        given[SECRET] = Given(SecretFile(environ[file]), f"environment {file}")
     for name, value in flags.items():
         given[name] = Given(value, f"flag {flag_of(name)}")
-    return Settings(given)
+    return Settings(given, prefix)

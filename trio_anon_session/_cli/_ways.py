@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .._authentication import NAMES
-from .._environment import BOX, WAYS, listed
+from .._environment import WAYS, listed
 from .._errors import ConfigError
 from ._files import SECRET, secret_text, text_of
 
@@ -48,26 +48,31 @@ def flag_of(name: str) -> str:
     return special.get(name, "--" + name.replace("_", "-"))
 
 
-def how_to_set(*names: str) -> str:
+def how_to_set(prefix: str, *names: str) -> str:
     """Return which variable or flag sets one of these settings."""
-    variables = [BOX + name.upper() for name in names]
+    variables = [prefix + name.upper() for name in names]
     return f"set {listed(variables, 'or')}, or use {listed([*map(flag_of, names)], 'or')}"
 
 
-def missing_way(given: Mapping[str, Given]) -> tuple[str, str]:
+def missing_way(given: Mapping[str, Given], prefix: str, *, at_box: bool) -> tuple[str, str]:
     """Return the setting that is missing, and how to set it, if nothing says how to authenticate.
 
     It depends on the method, if one is given.
+
+    Args:
+        given: the settings that were given.
+        prefix: the beginning of the variables' names.
+        at_box: whether the server is Box's.
     """
     method = given["auth_method"].value if "auth_method" in given else NAMES[0]
     files = [name for name, way in _BY_FILE.items() if method in way.methods]
     if files:
-        return files[0], how_to_set(*files)
-    flags = [*map(flag_of, (SECRET, *FILES)), "--box-json"]
-    return SECRET, f"set BOX_CLIENT_SECRET, or use {listed(flags, 'or')}"
+        return files[0], how_to_set(prefix, *files)
+    flags = [*map(flag_of, (SECRET, *FILES)), *(["--box-json"] if at_box else [])]
+    return SECRET, f"set {prefix}CLIENT_SECRET, or use {listed(flags, 'or')}"
 
 
-def way_of(given: Mapping[str, Given]) -> str | None:
+def way_of(given: Mapping[str, Given], prefix: str) -> str | None:
     """Return the setting that says how the client authenticates, or None if none does.
 
     Raises:
@@ -86,7 +91,7 @@ def way_of(given: Mapping[str, Given]) -> str | None:
             if option in given and name != way:
                 raise ConfigError(
                     option,
-                    f"must be used with {name} ({how_to_set(name)}), "
+                    f"must be used with {name} ({how_to_set(prefix, name)}), "
                     f"or not at all (from {given[option].source})",
                 )
     method = given.get("auth_method")
@@ -106,7 +111,7 @@ def methods_of(way: str) -> tuple[str, ...]:
     return NAMES if way == SECRET else _BY_FILE[way].methods
 
 
-def config_settings(way: str, given: Mapping[str, Given]) -> dict[str, Any]:
+def config_settings(way: str, given: Mapping[str, Given], prefix: str) -> dict[str, Any]:
     """Return the settings of `Config` for a way to authenticate.
 
     Raises:
@@ -129,10 +134,12 @@ def config_settings(way: str, given: Mapping[str, Given]) -> dict[str, Any]:
     except ConfigError as error:
         problem = error
     # Raised outside of the except block, so that the error has no context.
-    raise _explained(problem, way, given)
+    raise _explained(problem, way, given, prefix)
 
 
-def _explained(error: ConfigError, way: str, given: Mapping[str, Given]) -> ConfigError:
+def _explained(
+    error: ConfigError, way: str, given: Mapping[str, Given], prefix: str
+) -> ConfigError:
     """Return an error of a way's constructor in the words of the command."""
     if error.field == "password":
         return ConfigError(
@@ -144,5 +151,5 @@ def _explained(error: ConfigError, way: str, given: Mapping[str, Given]) -> Conf
     if field in given:
         return ConfigError(field, f"{error.wants} (from {given[field].source})")
     if field in WAY_SETTINGS:
-        return ConfigError(field, f"{error.wants}; {how_to_set(field)}")
+        return ConfigError(field, f"{error.wants}; {how_to_set(prefix, field)}")
     return ConfigError(field, f"{error.wants} (from {given[way].source})")

@@ -10,6 +10,7 @@ import trio
 from ..._authentication import AssertionRequest, CredentialsUnavailableError, SecretFile
 from ..._authentication._private_key_jwt import PrivateKeyJWT
 from ..._config import authentication_of
+from ..._environment import BOX
 from .._ending import MISCONFIGURED
 from .._files import SECRET
 from ._assertion import decoded, left_of, problems_of, shown_claims
@@ -42,7 +43,8 @@ _AFTER_REJECTION = {
 
 def advice_after_rejection(settings: Settings) -> str | None:
     """Return what else to check after ``invalid_client``, which depends on the credentials."""
-    return _AFTER_REJECTION.get(settings.way or SECRET)
+    advice = _AFTER_REJECTION.get(settings.way or SECRET)
+    return advice and advice.replace(BOX, settings.prefix)
 
 
 def signed_by(config: Config) -> SignedBy | None:

@@ -11,10 +11,11 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import httpx
 import trio
 
-from ..._config import authentication_of, secrets_of
+from ..._config import authentication_of, for_prefix, secrets_of
 from ..._errors import TokenRequestError
 from ..._exchange import make_client
 from ..._manager import TokenManager
@@ -133,23 +134,25 @@ async def _send(config: Config, advice: str | None, url: str | None, report: Rep
     try:
         client = make_client(context)
     except Exception as error:
-        report(no_client(error))
+        report(_with_variables(no_client(error), config))
         report.skip_the_rest("there is no HTTP client")
         return
     token_url = httpx.URL(config.token_url)
     proxy = proxy_for(token_url)
     limit = config.request_timeout
-    if not report(await check_name(token_url, proxy, limit)):
+    check = await check_name(token_url, proxy, limit)
+    if not report(_with_variables(check, config)):
         report.skip_the_rest("the host name cannot be resolved")
         return
-    if not report(await check_connection(token_url, proxy, limit, context)):
+    check = await check_connection(token_url, proxy, limit, context)
+    if not report(_with_variables(check, config)):
         report.skip_the_rest("there is no connection")
         return
     dates: list[str | None] = []
     async with client, TokenManager(config, http_client=client) as manager:
         client.event_hooks = {"response": [_date_keeper(dates)]}
         sent_at = time.time()
-        check, token = await check_grant(manager, advice, config.scope)
+        check, token = await check_grant(manager, config, advice)
         clock = check_clock(dates[0] if dates else None, sent_at, time.time(), signed_by(config))
         if token is None:
             if (
@@ -158,7 +161,7 @@ async def _send(config: Config, advice: str | None, url: str | None, report: Rep
                 and check.exit_code != REJECTED
                 and await speaks_tls(token_url)
             ):
-                check = only_https(check)
+                check = _with_variables(only_https(check), config)
             report(check)
             report(clock)
             report.skip_the_rest("there is no token")
@@ -178,6 +181,11 @@ async def _send(config: Config, advice: str | None, url: str | None, report: Rep
         if url is not None and is_accepted and is_revoked:
             report(await check_revoked_token(client, url, token.access_token, limit))
         report.skip_the_rest("the API did not accept the token, or the token was not revoked")
+
+
+def _with_variables(check: Check, config: Config) -> Check:
+    """Return a check whose advice names the variables from which the config was read."""
+    return attrs.evolve(check, advice=check.advice and for_prefix(check.advice, config))
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..._config import for_prefix
 from ..._discovery import endpoints_in, find_metadata, listed_methods
 from ..._environment import listed
 from ..._errors import ConfigError, TokenUnavailableError
@@ -58,7 +59,7 @@ async def check_issuer(
     except ConfigError as error:
         found = str(settings.with_source(error))
         if error.field == "auth_method":
-            advice = _advice_for(methods)
+            advice = for_prefix(_advice_for(methods), config)
     except TokenUnavailableError as error:
         found = str(error).removesuffix(error.next_step or "").rstrip(". ")
         advice, code = error.next_step, UNAVAILABLE

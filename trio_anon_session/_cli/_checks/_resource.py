@@ -8,6 +8,7 @@ import httpx
 import trio
 
 from ..._challenges import means_invalid_token
+from ..._config import for_prefix
 from ..._origins import (
     Origin,
     default_origins,
@@ -42,10 +43,8 @@ def check_origin(url: str, config: Config) -> Check:
             "session.auth() has no default origins: api_root_url is Box's, and token_url is on "
             "another server"
         )
-    advice = (
-        f"Set api_root_url (--api-root-url, BOX_API_ROOT_URL) to {shown}, or add it to "
-        "session.auth(origins=[...])."
-    )
+    setting = for_prefix("api_root_url (--api-root-url, BOX_API_ROOT_URL)", config)
+    advice = f"Set {setting} to {shown}, or add it to session.auth(origins=[...])."
     return Check(name, "warning", found, advice)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
-from ..._config import why_no_revocation
+from ..._config import for_prefix, why_no_revocation
 from ..._errors import TokenRequestError
 from ..._secrets import fingerprint
 from ..._token import TokenInfo, scopes_not_granted, shown_scopes
@@ -33,14 +33,14 @@ _NARROWER = (
 
 
 async def check_grant(
-    manager: TokenManager, advice: str | None = None, scope: str | None = None
+    manager: TokenManager, config: Config, advice: str | None = None
 ) -> tuple[Check, TokenInfo | None]:
     """Check that a token request succeeds, and that the token has the requested scope.
 
     Args:
         manager: the token manager.
+        config: its config.
         advice: what else to check if the server rejects the client.
-        scope: the requested scope, or None.
     """
     try:
         token = await manager.get_tokens_client_credentials_grant()
@@ -52,10 +52,10 @@ async def check_grant(
     latency = trio.current_time() - token.sent_at
     granted = f", scope {token.scope!r}" if token.scope else ""
     found = f"received token {fingerprint(token.access_token)} after {latency:.2f} s{granted}"
-    missing = scopes_not_granted(scope, token.scope)
+    missing = scopes_not_granted(config.scope, token.scope)
     if missing:
         found += f"; requested but not granted: {shown_scopes(missing)}"
-        return Check("grant", "warning", found, _NARROWER), token
+        return Check("grant", "warning", found, for_prefix(_NARROWER, config)), token
     return Check("grant", "ok", found), token
 
 
@@ -134,14 +134,14 @@ def check_clock(
 async def check_revocation(manager: TokenManager, config: Config, access_token: str) -> Check:
     """Check that the token can be revoked."""
     name = "revocation"
-    found = why_no_revocation(config)
+    found, advice = why_no_revocation(config), for_prefix(_WITHOUT_REVOCATION, config)
     if found is not None:
-        return Check(name, "warning", found, _WITHOUT_REVOCATION)
+        return Check(name, "warning", found, advice)
     try:
         await manager.revoke_tokens(access_token)
     except TokenRequestError as error:
         if error.status_code in (404, 405):
             found = f"no revocation endpoint at {config.revoke_url}: status {error.status_code}"
-            return Check(name, "warning", found, _WITHOUT_REVOCATION)
+            return Check(name, "warning", found, advice)
         return failed(name, error)
     return Check(name, "ok", f"token {fingerprint(access_token)} was revoked")
