@@ -78,7 +78,9 @@ class Config(Value, UnpicklableValue):
         extra_params: further form fields of the token request, such as ``audience``. Only
             ``resource`` may be a list of values (RFC 8707 §2).
         stale_buffer: the session refreshes a token this long before its lifetime ends. The
-            session uses at most half the lifetime.
+            session uses at most half the lifetime. 0: it refreshes only when callers wait. A
+            ``stale_buffer`` below ``expired_buffer`` has the same effect for each token that lives
+            at least four times as long as ``stale_buffer``; ``doctor`` warns about that.
         expired_buffer: callers no longer get a token this long before its lifetime ends. The
             session uses at most a quarter of the lifetime.
         refresh: ``"eager"`` refreshes each token when it becomes STALE, also without callers.

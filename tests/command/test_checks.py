@@ -351,6 +351,7 @@ def test_a_certificate_that_expires_soon(days: float, verdict: str) -> None:
         (1.5, {"stale_buffer": 0.5, "expired_buffer": 0.1}, "less than twice min_refresh_interval"),
         (3600.0, {"stale_buffer": 40.0}, "must finish within 10 s, but one attempt may take 30 s"),
         (3600.0, {"stale_buffer": 0.0}, "a refresh must finish within 0 s"),
+        (3600.0, {"stale_buffer": 20.0}, "a refresh must finish within 0 s"),
     ],
 )
 def test_a_lifetime(lifetime: float, settings: dict[str, Any], words: str | None) -> None:

@@ -82,6 +82,11 @@ class TestFromAnswer:
             (3600.0, 0.0, 0.0, 3600.0, 3600.0),
             # This token has no stale window.
             (3600.0, 0.0, 30.0, 3570.0, 3570.0),
+            # Nor does one that lives four times as long as a stale_buffer below expired_buffer.
+            # A shorter one has a stale window, because its expired buffer is limited.
+            (3600.0, 20.0, 30.0, 3570.0, 3570.0),
+            (80.0, 20.0, 30.0, 60.0, 60.0),
+            (76.0, 20.0, 30.0, 56.0, 57.0),
             # The buffers are limited to a half and a quarter of the lifetime.
             (1200.0, 600.0, 30.0, 600.0, 1170.0),
             (120.0, 600.0, 30.0, 60.0, 90.0),
