@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -94,6 +95,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
     gone = {*left_out}
     items[:] = [item for item in items if item not in gone]
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what exists now from garbage collections.
+
+    The modules and thousands of tests stay until the end, and a full collection that looks at all
+    of them takes 0.2 s.
+    """
+    gc.freeze()
 
 
 def shuffle(items: list[pytest.Item], chance: random.Random) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from contextlib import suppress
 from functools import partial
@@ -45,6 +46,9 @@ def mutual_tls(key: Key, path: Path) -> MutualTLS:
     certfile = path.with_name("client.pem")
     certfile.write_bytes(CERTIFICATE)
     return MutualTLS(certfile, path, key.password)
+
+
+WAYS = [from_text, from_file, mutual_tls]
 
 
 async def requests_a_token(method: PrivateKeyJWT) -> None:
@@ -101,13 +105,9 @@ async def test_whatever_cryptography_raises(
         await requests_a_token(method)
 
 
-@pytest.mark.parametrize("way", [from_text, from_file, mutual_tls], ids=lambda way: way.__name__)
-@pytest.mark.parametrize("kind", KEYS)
-@given(data=st.data())
-def test_a_damaged_key(kind: str, way: Way, data: st.DataObject) -> None:
-    """A damaged key is a `ConfigError` on creation, and later an error that is retried."""
+def check_damaged(kind: str, way: Way, texts: list[bytes]) -> None:
+    """Use damaged texts of a key in one way, and check the errors."""
     key = KEYS[kind]
-    texts = data.draw(st.lists(damaged(key.pem), min_size=3, max_size=8))
     with TemporaryDirectory() as folder:
         path = Path(folder, "key")
         path.write_bytes(key.pem)
@@ -121,3 +121,20 @@ def test_a_damaged_key(kind: str, way: Way, data: st.DataObject) -> None:
                 )
             words = re.findall(r"[A-Za-z0-9+/]{12,}", said.replace(folder, ""))
             assert [word for word in words if word.encode() in key.pem + text] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("kind", KEYS)
+@given(data=st.data())
+def test_a_damaged_key(kind: str, way: Way, data: st.DataObject) -> None:
+    """A damaged key is a `ConfigError` on creation, and later an error that is retried."""
+    check_damaged(kind, way, data.draw(st.lists(damaged(KEYS[kind].pem), min_size=3, max_size=8)))
+
+
+# Each kind of key with one way, and each way with one form of nearly every kind.
+@pytest.mark.parametrize(("kind", "way"), [*zip(KEYS, itertools.cycle(WAYS), strict=False)])
+@given(data=st.data())
+def test_a_damaged_key_in_one_way(kind: str, way: Way, data: st.DataObject) -> None:
+    """The same for fewer damaged texts, and for each kind of key in one way only."""
+    check_damaged(kind, way, data.draw(st.lists(damaged(KEYS[kind].pem), min_size=1, max_size=3)))

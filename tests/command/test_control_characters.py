@@ -26,8 +26,6 @@ from trio_anon_session.testing import Fault, FaultPlan
 from .running import COMPLETE, Served, drawn, invoke, write_box_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trio.testing import MockClock
 
 CONTROLS = [
@@ -59,30 +57,28 @@ def assert_clean(text: str) -> None:
     assert not set(text) & set(CONTROLS) - {"\n"}, ascii(text)
 
 
-def options() -> Iterator[tuple[str, str]]:
-    """Return each option that takes a value, with its subcommand."""
-    for name, command in cast("click.Group", cli).commands.items():
-        for param in command.params:
-            if isinstance(param, click.Option) and not param.is_flag:
-                yield name, param.opts[0]
+COMMANDS = cast("click.Group", cli).commands
+SUBCOMMANDS = list(COMMANDS)
 
 
-SUBCOMMANDS = list(cast("click.Group", cli).commands)
-
-
-@pytest.mark.parametrize(("name", "option"), list(options()))
-def test_values_of_options(name: str, option: str) -> None:
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_values_of_options(name: str) -> None:
     """No option shows the control characters of its value."""
-    arguments: list[str] = [name, option, SHORT]
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        if name == "serve" and option != "--port":
-            arguments += ["--port", str(taken.getsockname()[1])]
-        elif option not in ("--seconds", "--every", "--workers", "--lifetime"):
-            arguments += ["--show-config"]
-        result = invoke(*arguments, environ={**COMPLETE, "BOX_TOKEN_URL": "http://127.0.0.1:1/"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert result.output
-    assert_clean(result.output)
+    for param in COMMANDS[name].params:
+        if not isinstance(param, click.Option) or param.is_flag:
+            continue
+        option = param.opts[0]
+        arguments: list[str] = [name, option, SHORT]
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            if name == "serve" and option != "--port":
+                arguments += ["--port", str(taken.getsockname()[1])]
+            elif option not in ("--seconds", "--every", "--workers", "--lifetime"):
+                arguments += ["--show-config"]
+            environ = {**COMPLETE, "BOX_TOKEN_URL": "http://127.0.0.1:1/"}
+            result = invoke(*arguments, environ=environ)
+        assert result.exception is None or isinstance(result.exception, SystemExit), option
+        assert result.output, option
+        assert_clean(result.output)
 
 
 @each_attack
@@ -99,16 +95,19 @@ def test_arguments(name: str, attack: str) -> None:
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS] + ["store", "store_key"])
 def test_variables(name: str, attack: str) -> None:
     """No variable is shown with its control characters."""
-    for prefix in ("BOX_", "TRIO_ANON_SESSION_"):
-        for arguments in (["token", "--show-config"], ["doctor"]):
-            environ = {
-                **COMPLETE,
-                "BOX_TOKEN_URL": "http://127.0.0.1:1/",
-                f"{prefix}{name.upper().removeprefix('BOX_')}": attack,
-            }
-            result = invoke(*arguments, environ=environ)
-            assert result.output
-            assert_clean(result.output)
+    # Each prefix with each attack, and each command with each attack.
+    commands = {"BOX_": ["token", "--show-config"], "TRIO_ANON_SESSION_": ["doctor"]}
+    if attack is SHORT:
+        commands = dict(zip(commands, reversed(commands.values()), strict=True))
+    for prefix, arguments in commands.items():
+        environ = {
+            **COMPLETE,
+            "BOX_TOKEN_URL": "http://127.0.0.1:1/",
+            f"{prefix}{name.upper().removeprefix('BOX_')}": attack,
+        }
+        result = invoke(*arguments, environ=environ)
+        assert result.output
+        assert_clean(result.output)
 
 
 @each_attack
@@ -124,31 +123,54 @@ def test_the_settings_file(attack: str, tmp_path: Path) -> None:
     assert_clean(invoke("token", "--box-json", named, "--show-config", environ={}).output)
 
 
-@pytest.mark.parametrize("field", ["error", "error_description", "scope", "token_type", "other"])
-@pytest.mark.parametrize("status", [200, 400, 401, 503])
-def test_answers_of_the_server(served: Served, field: str, status: int) -> None:
-    """What a server says is shown without its control characters."""
-    answer = {"access_token": "token", "token_type": "bearer", "expires_in": 60, field: ALL}
-    said = Fault(status=status, body=json.dumps(answer).encode())
+FIELDS = ["error", "error_description", "scope", "token_type", "other"]
+
+
+def said_with(status: int, *fields: str) -> Fault:
+    """Return an answer in which these fields have all control characters."""
+    answer = {"access_token": "token", "token_type": "bearer", "expires_in": 60}
+    body = json.dumps(answer | dict.fromkeys(fields, ALL)).encode()
+    return Fault(status=status, body=body)
+
+
+def raw(status: int) -> Fault:
+    """Return an answer whose body and headers are control characters."""
     headers = {"X-Request-Id": "\x9b2J", "WWW-Authenticate": "Bearer error=\x9b2J"}
-    raw = Fault(status=status, body=ALL.encode("utf-8", "surrogatepass"), headers=headers)
-    for fault in (said, raw):
-        served.server.faults = FaultPlan(token_then=fault, revoke_then=fault, resource_then=fault)
-        url = f"{served.url}/2.0/files/1"
-        for arguments in (
-            ["token", "--max-retries", "0"],
-            ["token", "--max-retries", "0", "--json"],
-            ["token", "--max-retries", "0", "--header"],
-            ["doctor", "--scope", "a b", "--url", url],
-            ["doctor", "--json"],
-            ["revoke", "--max-retries", "0"],
-            ["watch", "--seconds", "0.05"],
-        ):
-            result = invoke(*arguments, environ=served.environ, stdin="token")
-            assert result.output
-            assert_clean(result.output)
-            if "--json" in arguments and result.stdout:
-                json.loads(result.stdout)
+    return Fault(status=status, body=ALL.encode("utf-8", "surrogatepass"), headers=headers)
+
+
+# Each field with a grant and with one failure, and all fields with each status.
+ANSWERS = {
+    **{f"200 with {field}": said_with(200, field) for field in FIELDS},
+    **{
+        f"{status} with {field}": said_with(status, field)
+        for status, field in zip((400, 401, 503, 400, 401), FIELDS, strict=True)
+    },
+    **{f"{status} with all": said_with(status, *FIELDS) for status in (400, 401, 503)},
+    **{f"{status}, raw": raw(status) for status in (200, 400, 401, 503)},
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answers_of_the_server(served: Served, answer: str) -> None:
+    """What a server says is shown without its control characters."""
+    fault = ANSWERS[answer]
+    served.server.faults = FaultPlan(token_then=fault, revoke_then=fault, resource_then=fault)
+    url = f"{served.url}/2.0/files/1"
+    for arguments in (
+        ["token", "--max-retries", "0"],
+        ["token", "--max-retries", "0", "--json"],
+        ["token", "--max-retries", "0", "--header"],
+        ["doctor", "--scope", "a b", "--url", url],
+        ["doctor", "--json"],
+        ["revoke", "--max-retries", "0"],
+        ["watch", "--seconds", "0.05"],
+    ):
+        result = invoke(*arguments, environ=served.environ, stdin="token")
+        assert result.output
+        assert_clean(result.output)
+        if "--json" in arguments and result.stdout:
+            json.loads(result.stdout)
 
 
 class Foreign:
